@@ -1,0 +1,17 @@
+"""The one exception that means "the user can mend this"."""
+
+
+class StemlabError(Exception):
+    """A mistake in a config, a file or a command line, told in one sentence.
+
+    The sentence says what is wrong, where (file, line, column, config key and the file that set it) and what to do.
+    Commands print it without a traceback and exit with status 2 (``stemlab.config.cli``).
+    """
+
+
+def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:
+    """Return ``' Did you mean X?'`` for the closest known name, or ``''`` where none is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
