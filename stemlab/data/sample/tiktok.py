@@ -1,0 +1,191 @@
+"""A synthetic TikTok with a known truth, in the exact raw format of ICME 2019 track 1.
+
+Every user and every item has one preference vector for ``finish`` and one for ``like``; a label is drawn from the
+logistic of their match. ``conflict`` turns the like vectors away from the finish vectors: at 0 they are the same, so
+what is learnt from the frequent finish serves the rare like; at 1 they are drawn independently, so one shared vector
+per user and item, shaped by finish, says nothing about like. Who saw what, when, and whether it was finished stays the
+same along the dial: only the like column moves.
+
+Legend: U users, I items, A authors, R rows, L latent dimensions.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from stemlab.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+# The raw columns in file order; -1 stands for a missing city or music.
+COLUMNS = (
+    *("uid", "user_city", "item_id", "author_id", "item_city", "channel"),
+    *("finish", "like", "music_id", "device_id", "create_time", "video_duration"),
+)
+FIRST_TIME, TIME_SPAN = 53_085_000_000, 6_000_000  # the real file's clock has no stated origin; its rows lie here
+CHANNEL_SHARES = (0.777, 0.195, 0.015, 0.012, 0.001)  # as in the first thousand rows of the real file
+MISSING = {"user_city": 0.21, "item_city": 0.04, "music_id": 0.60}  # shares of -1, from the same rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiktokWorld:
+    """The dials of the world.
+
+    Attributes:
+        rows: impressions in the file.
+        seed: fixes every byte of the file.
+        conflict: 0, like wants what finish wants, to 1, the two are unrelated.
+        users: distinct users; how often each appears follows Zipf's law.
+        items: distinct items, likewise.
+        authors: distinct authors; an item's preferences are half its author's.
+        latent_dim: length of the preference vectors.
+        zipf: exponent of the popularity law; 0 shows everybody equally often.
+        finish_rate: expected share of finished impressions.
+        like_rate: expected share of liked impressions.
+        finish_strength: standard deviation of the finish logit over impressions: how much there is to learn.
+        like_strength: the same for like.
+        main_effect: share of the logit's variance that users and items have on their own (the rest is their match).
+    """
+
+    rows: PositiveInt = 200_000
+    seed: NonNegativeInt = 0
+    conflict: Share = 0.8
+    users: PositiveInt = 1_000
+    items: PositiveInt = 800
+    authors: PositiveInt = 200
+    latent_dim: PositiveInt = 4
+    zipf: NonNegativeFloat = 0.7
+    finish_rate: Fraction = 0.37
+    like_rate: Fraction = 0.012
+    finish_strength: PositiveFloat = 2.0
+    like_strength: PositiveFloat = 2.0
+    main_effect: Share = 0.4
+
+
+@dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
+class Sample:
+    """Rows and the probabilities that their labels were drawn from.
+
+    Attributes:
+        columns: raw column name -> (R,) int64.
+        finish_probability: (R,) true probability of finish, float64.
+        like_probability: (R,) true probability of like, float64.
+    """
+
+    columns: dict[str, Ints]
+    finish_probability: Floats
+    like_probability: Floats
+
+
+def write_sample(path: Path, world: TiktokWorld) -> Path:
+    """Write the world's raw file (tab-separated, no header); the file appears only when it is complete."""
+    columns = generate(world).columns
+    table = pa.table({name: columns[name] for name in COLUMNS})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    pyarrow.csv.write_csv(table, part, pyarrow.csv.WriteOptions(include_header=False, delimiter="\t"))
+    os.replace(part, path)
+    return path
+
+
+def generate(world: TiktokWorld) -> Sample:
+    """Draw the world; the same world gives the same rows."""
+    # One stream a purpose: a dial moves only the columns that depend on it.
+    traffic, finish, like, people, things = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(world.seed).spawn(5)
+    )
+    user_R = _zipf(traffic, world.users, world.rows, world.zipf)
+    item_R = _zipf(traffic, world.items, world.rows, world.zipf)
+    author_I = things.integers(world.authors, size=world.items)
+    finish_tastes = _tastes(finish, world, author_I)
+    like_tastes = tuple(
+        _turn(old, new, world.conflict) for old, new in zip(finish_tastes, _tastes(like, world, author_I), strict=True)
+    )
+    finish_R = _probability(_match(finish_tastes, user_R, item_R, world) * world.finish_strength, world.finish_rate)
+    like_R = _probability(_match(like_tastes, user_R, item_R, world) * world.like_strength, world.like_rate)
+    columns = {
+        "finish": (finish.random(world.rows) < finish_R).astype(np.int64),
+        "like": (like.random(world.rows) < like_R).astype(np.int64),
+        "channel": traffic.choice(len(CHANNEL_SHARES), size=world.rows, p=CHANNEL_SHARES),
+        "create_time": FIRST_TIME + np.sort(traffic.integers(TIME_SPAN, size=world.rows)),
+        **_describe_users(people, world, user_R),
+        **_describe_items(things, world, item_R, author_I),
+    }
+    return Sample(columns=columns, finish_probability=finish_R, like_probability=like_R)
+
+
+def _zipf(rng: np.random.Generator, count: int, rows: int, exponent: float) -> Ints:
+    """Draw ``rows`` of ``count`` ids, id k with weight (k + 1) ** -exponent."""
+    weight = np.arange(1, count + 1, dtype=np.float64) ** -exponent
+    return np.searchsorted(np.cumsum(weight) / weight.sum(), rng.random(rows), side="right").clip(max=count - 1)
+
+
+def _tastes(rng: np.random.Generator, world: TiktokWorld, author_I: Ints) -> tuple[Floats, Floats]:
+    """Return unit normal user (U, 1 + L) and item (I, 1 + L) preferences; column 0 is the main effect."""
+    width = 1 + world.latent_dim
+    user = rng.standard_normal((world.users, width))
+    author = rng.standard_normal((world.authors, width))
+    item = (author[author_I] + rng.standard_normal((world.items, width))) / np.sqrt(2)
+    return user, item
+
+
+def _turn(old: Floats, new: Floats, conflict: float) -> Floats:
+    """Turn ``old`` towards ``new`` by ``conflict`` of a right angle; the length is kept in expectation."""
+    angle = conflict * np.pi / 2
+    return np.cos(angle) * old + np.sin(angle) * new
+
+
+def _match(tastes: tuple[Floats, ...], user_R: Ints, item_R: Ints, world: TiktokWorld) -> Floats:
+    """Return each impression's match, of unit variance over random pairs."""
+    user, item = tastes
+    own = (user[user_R, 0] + item[item_R, 0]) / np.sqrt(2)
+    pair = np.einsum("rl,rl->r", user[user_R, 1:], item[item_R, 1:]) / np.sqrt(world.latent_dim)
+    logit_R: Floats = np.sqrt(world.main_effect) * own + np.sqrt(1 - world.main_effect) * pair
+    return logit_R
+
+
+def _probability(logit_R: Floats, rate: float) -> Floats:
+    """Shift the logits so that their mean probability is ``rate`` (bisection), and return the probabilities."""
+    low, high = -50.0, 50.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = float(np.mean(1 / (1 + np.exp(-(logit_R + middle)))))
+        low, high = (middle, high) if mean < rate else (low, middle)
+    probability_R: Floats = 1 / (1 + np.exp(-(logit_R + low)))
+    return probability_R
+
+
+def _describe_users(rng: np.random.Generator, world: TiktokWorld, user_R: Ints) -> dict[str, Ints]:
+    """Give every user a public id, a home city and a device (a few share one)."""
+    uid = rng.permutation(world.users)
+    city = _blank(rng, rng.integers(365, size=world.users), MISSING["user_city"])
+    device = rng.integers(max(1, 2 * world.users), size=world.users)
+    return {"uid": uid[user_R], "user_city": city[user_R], "device_id": device[user_R]}
+
+
+def _describe_items(rng: np.random.Generator, world: TiktokWorld, item_R: Ints, author_I: Ints) -> dict[str, Ints]:
+    """Give every item a public id, its author, a city, music (often none) and a length in seconds."""
+    described = {
+        "item_id": rng.permutation(world.items),
+        "author_id": author_I,
+        "item_city": _blank(rng, rng.integers(218, size=world.items), MISSING["item_city"]),
+        "music_id": _blank(rng, rng.zipf(1.5, size=world.items).clip(max=70_000), MISSING["music_id"]),
+        "video_duration": np.rint(rng.gamma(4.0, 2.5, size=world.items)).clip(2, 60).astype(np.int64),
+    }
+    return {name: values[item_R] for name, values in described.items()}
+
+
+def _blank(rng: np.random.Generator, values: Ints, share: float) -> Ints:
+    """Replace a random ``share`` of the values by -1."""
+    return np.where(rng.random(len(values)) < share, -1, values)
