@@ -1,1 +1,1 @@
-
+"""Building blocks: tensors in, tensors out."""

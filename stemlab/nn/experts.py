@@ -1,0 +1,156 @@
+"""One expert pool and its gates, for OMoE, MMoE, PLE, PLE-ME and STEM.
+
+What distinguishes those models is written in three small tables (``Wiring``): which input every expert reads, which
+experts every gate sees, and which of those it may train. How the mixtures are computed is in ``stemlab.nn.mixing``.
+
+Legend: B rows, D input width, H expert output width, E experts a gate sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stemlab.nn.mixing import mix
+from stemlab.nn.mlp import MLP, Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The tables of one layer; inputs, experts and gates are numbered from 0.
+
+    Attributes:
+        reads: expert -> the input that it reads.
+        groups: expert -> the group that it belongs to (a task's number, or the number of tasks for shared experts).
+        sees: gate -> the experts that it mixes, in the order of its outputs.
+        trains: gate -> for every expert it sees, whether its loss may train that expert (else stop-gradient).
+        gate_reads: gate -> the inputs that are added up to the gate's input.
+        gate_mean: divide that sum by the number of inputs.
+    """
+
+    reads: tuple[int, ...]
+    groups: tuple[int, ...]
+    sees: tuple[tuple[int, ...], ...]
+    trains: tuple[tuple[bool, ...], ...]
+    gate_reads: tuple[tuple[int, ...], ...]
+    gate_mean: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(self.sees) or not all(self.gate_reads):
+            raise ValueError("every gate must see an expert and read an input")
+        if [len(row) for row in self.sees] != [len(row) for row in self.trains]:
+            raise ValueError("sees and trains must have the same shape")
+
+
+@dataclass(frozen=True, slots=True)
+class StackStyle:
+    """What experts and gates are made of.
+
+    Attributes:
+        expert_hidden_units: widths of an expert; the last is H.
+        gate_hidden_units: hidden widths of a gate, before its linear output.
+        activation: after every hidden layer.
+        dropout: after every hidden layer.
+        batch_norm: before every activation.
+    """
+
+    expert_hidden_units: Sequence[int]
+    gate_hidden_units: Sequence[int]
+    activation: Activation = "relu"
+    dropout: float = 0.0
+    batch_norm: bool = False
+
+    def mlp(self, input_width: int, hidden_units: Sequence[int], output_width: int | None = None) -> MLP:
+        """Return an MLP in this style."""
+        return MLP(
+            input_width,
+            hidden_units,
+            output_width,
+            activation=self.activation,
+            dropout=self.dropout,
+            batch_norm=self.batch_norm,
+        )
+
+
+class MixtureLayer(nn.Module):
+    """Experts and gates of one layer: inputs (B, D) -> one mixture (B, H) a gate."""
+
+    def __init__(self, input_width: int, wiring: Wiring, style: StackStyle) -> None:
+        super().__init__()
+        self.wiring = wiring
+        self.batch_norm = style.batch_norm
+        self.experts = nn.ModuleList(style.mlp(input_width, style.expert_hidden_units) for _ in wiring.reads)
+        self.gates = nn.ModuleList(style.mlp(input_width, style.gate_hidden_units, len(row)) for row in wiring.sees)
+
+    def forward(self, inputs: Sequence[Tensor], used: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the mixtures and the gate weights.
+
+        Args:
+            inputs: (B, D) each.
+            used: only the first ``used`` gates are wanted; the others have no weights and no mixture (all by default).
+
+        Returns:
+            Mixtures (B, H) and softmax weights (B, E), one a gate.
+        """
+        used = len(self.gates) if used is None else used
+        experts = [expert(inputs[read]) for expert, read in zip(self.experts, self.wiring.reads, strict=True)]
+        weights = [self._gate(gate, inputs).softmax(dim=1) for gate in range(used)]
+        if self.training and self.batch_norm:
+            # The published code runs idle gates too, which shows in their running statistics.
+            for gate in range(used, len(self.gates)):
+                self._gate(gate, inputs)
+        return mix(experts, weights, self.wiring.sees[:used], self.wiring.trains[:used]), weights
+
+    def _gate(self, gate: int, inputs: Sequence[Tensor]) -> Tensor:
+        """Return a gate's scores (B, E) before the softmax."""
+        first, *others = (inputs[read] for read in self.wiring.gate_reads[gate])
+        total_BD = first
+        for other_BD in others:
+            total_BD = total_BD + other_BD
+        if self.wiring.gate_mean:
+            total_BD = total_BD / (1 + len(others))
+        scores_BE: Tensor = self.gates[gate](total_BD)
+        return scores_BE
+
+
+class MixtureStack(nn.Module):
+    """Layers whose mixtures feed the next: inputs (B, D) -> the first ``tasks`` mixtures of the last layer."""
+
+    def __init__(self, input_width: int, wirings: Sequence[Wiring], style: StackStyle, tasks: int) -> None:
+        super().__init__()
+        widths = [input_width] + [style.expert_hidden_units[-1]] * (len(wirings) - 1)
+        self.layers = nn.ModuleList(
+            MixtureLayer(width, wiring, style) for width, wiring in zip(widths, wirings, strict=True)
+        )
+        self.tasks = tasks
+        self.output_width = style.expert_hidden_units[-1]
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Return the task mixtures (B, H) and, a layer, the gate weights (B, E).
+
+        A shared gate of the last layer mixes for nobody and is left out.
+        """
+        gates: list[list[Tensor]] = []
+        for number, layer in enumerate(self.layers, start=1):
+            inputs, weights = layer(inputs, self.tasks if number == len(self.layers) else None)
+            gates.append(weights)
+        return list(inputs), gates
+
+
+def group_shares(weight_BE: Tensor, sees: Sequence[int], groups: Sequence[int]) -> Tensor:
+    """Return how much of a gate goes to every expert group.
+
+    Args:
+        weight_BE: gate weights.
+        sees: the experts behind the columns.
+        groups: expert -> group number.
+
+    Returns:
+        Batch means summed inside each group, (number of groups,), float32, adding up to one.
+    """
+    group_E = torch.tensor([groups[expert] for expert in sees], device=weight_BE.device)
+    shares = torch.zeros(max(groups) + 1, device=weight_BE.device)
+    return shares.index_add(0, group_E, weight_BE.detach().float().mean(dim=0))

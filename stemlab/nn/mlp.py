@@ -1,0 +1,56 @@
+"""Stacks of linear layers in the published layout.
+
+Legend: B rows, I input width, O output width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from torch import nn
+
+Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"]
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    # In place: a linear (or batch norm) does not need its own output for its gradient, so this saves one copy a layer.
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+class MLP(nn.Sequential):
+    """Linear, [batch norm], activation, [dropout] for every hidden width, then an optional bare linear.
+
+    (B, I) -> (B, O), where O is ``output_width``, or the last hidden width when that is ``None``; such a stack ends in
+    its activation (experts and bottoms do, source: spec/stem.md section 2).
+    """
+
+    def __init__(
+        self,
+        input_width: int,
+        hidden_units: Sequence[int],
+        output_width: int | None = None,
+        *,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+    ) -> None:
+        layers: list[nn.Module] = []
+        width = input_width
+        for hidden in hidden_units:
+            layers.append(nn.Linear(width, hidden))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(hidden))
+            layers.append(_ACTIVATIONS[activation]())
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            width = hidden
+        if output_width is not None:
+            layers.append(nn.Linear(width, output_width))
+            width = output_width
+        super().__init__(*layers)
+        self.output_width = width
