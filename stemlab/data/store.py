@@ -1,0 +1,230 @@
+"""The prepared dataset on disk: one uncompressed Arrow IPC file a split, memory-mapped as plain columns.
+
+A file holds a single record batch: ``ids`` fixed_size_list<int32>[F] (row-major: a row is one or two cache lines),
+``labels`` fixed_size_list<int8>[T] and, where the dataset has a group, ``group`` int64.
+
+Legend: N rows, F fields, T tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stemlab.errors import StemlabError
+
+_WRITE_AT_ONCE = 1 << 16  # larger buffers of the reservation are left as holes of the file
+
+
+class ColumnStore:
+    """Read-only, zero-copy columns of one split.
+
+    Pickles by path: a memory map would be pickled as a copy of the whole column.
+
+    Args:
+        path: file written by :class:`StoreWriter`.
+
+    Attributes:
+        path: that file.
+        fields: names of the columns of ``ids``.
+        tasks: names of the columns of ``labels``.
+        ids: (N, F) int32; 0 is padding, the last id of a field out-of-vocabulary.
+        labels: (N, T) int8 in {0, 1}.
+        group: (N,) int64 true (unencoded) group keys, or ``None`` where the dataset has no group.
+        dense: (N, D) numerical columns; ``None``, no dataset has them yet.
+
+    Raises:
+        StemlabError: the file is missing or not a prepared split.
+    """
+
+    dense: NDArray[np.float32] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._open()
+
+    def _open(self) -> None:
+        batch = _map_batch(self.path)[0]
+        names = batch.schema.metadata or {}
+        self.fields: tuple[str, ...] = tuple(json.loads(names[b"fields"]))
+        self.tasks: tuple[str, ...] = tuple(json.loads(names[b"tasks"]))
+        self.ids: NDArray[np.int32] = _matrix(batch.column("ids"), len(self.fields))
+        self.labels: NDArray[np.int8] = _matrix(batch.column("labels"), len(self.tasks))
+        grouped = "group" in batch.schema.names
+        self.group: NDArray[np.int64] | None = batch.column("group").to_numpy() if grouped else None
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self._open()
+
+
+class StoreWriter:
+    """Writes one split piece by piece in constant memory.
+
+    The final size is reserved as holes of the file; rows are then written in place, so nothing but the rows in hand
+    is in memory and no memory-mapped page is ever dirty. Use as a context manager.
+
+    Args:
+        path: file to create.
+        rows: exact number of rows that will be appended.
+        fields: names of the id columns.
+        tasks: names of the label columns.
+        grouped: whether a group column is stored.
+
+    Raises:
+        StemlabError: on leaving the context, other than ``rows`` rows were appended.
+    """
+
+    def __init__(
+        self, path: Path, rows: int, fields: Sequence[str], tasks: Sequence[str], *, grouped: bool = True
+    ) -> None:
+        self.path, self.rows, self._done = Path(path), rows, 0
+        _reserve(self.path, _empty_batch(rows, fields, tasks, grouped))
+        self._columns = _offsets(self.path)
+        self._file = os.open(self.path, os.O_RDWR)
+
+    def append(
+        self, ids_BF: NDArray[np.int32], labels_BT: NDArray[np.int8], group_B: NDArray[np.int64] | None = None
+    ) -> None:
+        """Write the next rows: ids (B, F), labels (B, T) and group keys (B,)."""
+        if self._done + len(ids_BF) > self.rows:
+            raise ValueError(f"{self.path} was reserved for {self.rows} rows")
+        parts: dict[str, NDArray[Any] | None] = {"ids": ids_BF, "labels": labels_BT, "group": group_B}
+        for name, (offset, dtype) in self._columns.items():
+            part = parts[name]
+            if part is None or len(part) != len(ids_BF):
+                raise ValueError(f"column {name!r} needs {len(ids_BF)} rows")
+            block = np.ascontiguousarray(part, dtype=dtype)
+            width = block.nbytes // max(len(block), 1)
+            _write_at(self._file, block, offset + self._done * width)
+        self._done += len(ids_BF)
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        os.fsync(self._file)
+        os.close(self._file)
+        if kind is None and self._done != self.rows:
+            raise StemlabError(
+                f"{self.path} has {self._done} of {self.rows} rows: the raw data changed while being read."
+            )
+
+
+def write_store(
+    path: Path,
+    fields: Sequence[str],
+    tasks: Sequence[str],
+    ids_NF: NDArray[np.int32],
+    labels_NT: NDArray[np.int8],
+    group_N: NDArray[np.int64] | None = None,
+) -> ColumnStore:
+    """Write a split that is in memory as a whole and open it."""
+    with StoreWriter(path, len(ids_NF), fields, tasks, grouped=group_N is not None) as writer:
+        writer.append(ids_NF, labels_NT, group_N)
+    return ColumnStore(path)
+
+
+def _map_batch(path: Path) -> tuple[Any, Any]:
+    """Return the record batch of a file and the mapped buffer below it."""
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            buffer = mapped.read_buffer()
+        reader = pa.ipc.open_file(buffer)
+        return reader.get_batch(0), buffer
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StemlabError(f"{path} is not a prepared split ({error}); delete its folder and prepare again.") from error
+
+
+def _matrix(column: Any, width: int) -> NDArray[Any]:
+    flat: NDArray[Any] = column.values.to_numpy(zero_copy_only=True)
+    return flat.reshape(-1, width)
+
+
+def _empty_batch(rows: int, fields: Sequence[str], tasks: Sequence[str], grouped: bool) -> Any:
+    """Return a batch of ``rows`` rows over memory that is never touched."""
+    columns = {
+        "ids": _blank_lists(pa.int32(), rows, len(fields)),
+        "labels": _blank_lists(pa.int8(), rows, len(tasks)),
+    }
+    if grouped:
+        columns["group"] = _blank(pa.int64(), rows)
+    batch = pa.record_batch(list(columns.values()), names=list(columns))
+    return batch.replace_schema_metadata({"fields": json.dumps(list(fields)), "tasks": json.dumps(list(tasks))})
+
+
+def _blank(kind: Any, length: int) -> Any:
+    size = length * kind.bit_width // 8
+    zeros = mmap.mmap(-1, max(size, 1), prot=mmap.PROT_READ)  # read-only and private: takes no memory
+    return pa.Array.from_buffers(kind, length, [None, pa.py_buffer(zeros).slice(0, size)], null_count=0)
+
+
+def _blank_lists(kind: Any, rows: int, width: int) -> Any:
+    return pa.FixedSizeListArray.from_arrays(_blank(kind, rows * width), width)
+
+
+class _Holes:
+    """A sink that skips large buffers instead of writing their zeros, leaving holes in the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if size > _WRITE_AT_ONCE:
+            self._file.seek(size, os.SEEK_CUR)
+        else:
+            self._file.write(data)
+        return size
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self.closed = True
+
+
+def _reserve(path: Path, batch: Any) -> None:
+    sink = _Holes(path)
+    options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # 223 million rows of 10 fields pass 2**31 list items
+    with pa.ipc.new_file(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    sink.close()
+
+
+def _offsets(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
+    """Return column -> (byte offset of its values in the file, dtype)."""
+    batch, whole = _map_batch(path)
+    found = {}
+    for name in batch.schema.names:
+        column = batch.column(name)
+        values = column.values if pa.types.is_fixed_size_list(column.type) else column
+        found[name] = (values.buffers()[1].address - whole.address, values.type.to_pandas_dtype())
+    return {name: (offset, np.dtype(kind)) for name, (offset, kind) in found.items()}
+
+
+def _write_at(file: int, block: NDArray[Any], offset: int) -> None:
+    view = block.reshape(-1).view(np.uint8).data
+    while view.nbytes:
+        wrote = os.pwrite(file, view, offset)
+        view, offset = view[wrote:], offset + wrote
