@@ -1,1 +1,21 @@
+"""Optimisation: settings, whole-table penalties, the fused Adam that carries them, clipping, plateau rule."""
 
+from stemlab.optim.adam import PenalisedAdam, PenaltyMode, build_optimizer, clip_gradients
+from stemlab.optim.config import OptimConfig, PlateauConfig
+from stemlab.optim.penalty import Penalty, parse_penalty, penalty_value, split_parameters
+from stemlab.optim.plateau import PublishedPlateau, build_plateau
+
+__all__ = [
+    "OptimConfig",
+    "PenalisedAdam",
+    "Penalty",
+    "PenaltyMode",
+    "PlateauConfig",
+    "PublishedPlateau",
+    "build_optimizer",
+    "build_plateau",
+    "clip_gradients",
+    "parse_penalty",
+    "penalty_value",
+    "split_parameters",
+]
