@@ -1,0 +1,225 @@
+"""Batches gathered from memory-mapped columns, shared among ranks without padding, resumable.
+
+A batch is one gather (training) or one slice (evaluation) of each column; no row is ever touched on its own. Who gets
+which rows is decided by an *order*, a small object without data that a test can read:
+
+* ``ShuffledOrder`` (training): all ranks draw the same permutation from (seed, epoch). Each step takes the next
+  ``batch_size * world`` rows and each rank its own ``batch_size`` of them, so in each step two ranks at batch size b see
+  the rows that one process sees at batch size 2b. The short last step is shared equally; at most ``world - 1`` rows of
+  an epoch (other ones each epoch) are left out, and none in a single process.
+* ``DealtOrder`` (evaluation): batches are cut as for one process, then dealt to the ranks in turn. Every row is
+  evaluated exactly once, and in the same company on any number of ranks.
+
+Legend: B rows in the batch, F fields, N numerical fields, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+from stemlab.data.batch import ImpressionBatch
+from stemlab.errors import StemlabError
+
+Rows = slice | NDArray[Any]
+"""Which rows a batch takes: a slice of neighbours, or row numbers."""
+
+MIN_EVAL_BATCHES = 16
+"""Small splits are evaluated in smaller batches than configured, so that up to 16 ranks all have at least one."""
+
+
+class Columns(Protocol):
+    """What a loader reads: equally long arrays (``stemlab.data.store.ColumnStore``, or plain arrays)."""
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """(rows, F) int32."""
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """(rows, T) int8."""
+
+    @property
+    def group(self) -> NDArray[Any] | None:
+        """(rows,) int64 true group keys, or ``None``."""
+
+    @property
+    def dense(self) -> NDArray[Any] | None:
+        """(rows, N) float32, or ``None``."""
+
+    def __len__(self) -> int: ...
+
+
+class Order(Protocol):
+    """Which rows make up this rank's batches of an epoch."""
+
+    epoch: int
+
+    def __len__(self) -> int: ...
+
+    def batches(self, start: int = 0) -> Iterator[Rows]:
+        """Yield the rows of batch ``start``, ``start + 1``, ..."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose rows come next."""
+
+
+def current_rank() -> tuple[int, int]:
+    """Return (rank, world size) of this process: (0, 1) unless ``torch.distributed`` is running."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+class ShuffledOrder:
+    """A new permutation of all rows each epoch, shared by all ranks.
+
+    Args:
+        rows: rows in the split.
+        batch_size: rows a batch on one rank.
+        seed: with the epoch number it fixes the permutation.
+        rank: this process.
+        world: number of processes; each gets the same number of batches of the same sizes.
+
+    Raises:
+        StemlabError: when there are fewer rows than processes.
+    """
+
+    def __init__(self, rows: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        if rows < world:
+            raise StemlabError(
+                f"{rows} training rows cannot be shared by {world} processes: use fewer trainer.devices or more rows."
+            )
+        self.rows, self.batch_size, self.seed, self.rank, self.world = rows, batch_size, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutation of ``epoch``."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-(self.rows // self.world) // self.batch_size)
+
+    def permutation(self) -> NDArray[Any]:
+        """Return this epoch's permutation of all rows (int32 where it fits: a full-size log has 10^8 rows)."""
+        dtype = np.int32 if self.rows <= np.iinfo(np.int32).max else np.int64
+        return np.random.default_rng([self.seed, self.epoch]).permutation(np.arange(self.rows, dtype=dtype))
+
+    def batches(self, start: int = 0) -> Iterator[Rows]:
+        """Yield the row numbers of this rank's batches from number ``start`` on."""
+        order, share = self.permutation(), self.rows // self.world
+        for step in range(start, len(self)):
+            begin = step * self.batch_size
+            size = min(self.batch_size, share - begin)
+            first = begin * self.world + self.rank * size
+            yield order[first : first + size]
+
+
+class DealtOrder:
+    """Neighbouring rows in batches; batch i belongs to rank ``i % world``.
+
+    Args:
+        rows: rows in the split.
+        batch_size: most rows a batch; fewer where the split is small (``MIN_EVAL_BATCHES``), whatever the world size.
+        rank: this process.
+        world: number of processes.
+
+    Raises:
+        StemlabError: when some process would have nothing to evaluate.
+    """
+
+    epoch = 0
+
+    def __init__(self, rows: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.rows, self.rank, self.world = rows, rank, world
+        self.batch_size = min(batch_size, max(1, rows // MIN_EVAL_BATCHES))
+        self.total = -(-rows // self.batch_size)
+        if self.total < world:
+            raise StemlabError(
+                f"{rows} rows make {self.total} evaluation batches of {self.batch_size}, too few for {world} "
+                "processes: lower dataset.eval_batch_size or use fewer trainer.devices."
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: every epoch is the same."""
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.total, self.world))
+
+    def batches(self, start: int = 0) -> Iterator[Rows]:
+        """Yield slices of neighbouring rows."""
+        for batch in range(self.rank + start * self.world, self.total, self.world):
+            yield slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.rows))
+
+
+class BatchLoader:
+    """An iterable of ``ImpressionBatch`` with a length, as Lightning takes it in place of a DataLoader.
+
+    Lightning tells it the epoch through ``sampler.set_epoch`` and keeps ``state_dict`` in checkpoints, so that a run
+    resumed in the middle of an epoch goes on with the rows it has not seen.
+
+    Args:
+        columns: what to read.
+        order: which rows make up the batches.
+        pin_memory: allocate batches in page-locked memory, for copies to a GPU that overlap with computing.
+    """
+
+    def __init__(self, columns: Columns, order: Order, pin_memory: bool = False) -> None:
+        self.columns, self.order, self.pin_memory = columns, order, pin_memory
+        self._delivered, self._resume = 0, (0, 0)
+
+    @property
+    def sampler(self) -> Order:
+        """The order, under the name by which Lightning looks for ``set_epoch``."""
+        return self.order
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose rows come next."""
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[ImpressionBatch]:
+        # A generator: nothing is drawn before the first batch is asked for, since Lightning creates the iterator of the
+        # first epoch before it sets the epoch.
+        epoch, start = self._resume
+        start = start if epoch == self.order.epoch and start < len(self) else 0
+        self._delivered, self._resume = start, (0, 0)
+        for rows in self.order.batches(start):
+            self._delivered += 1
+            yield self.take(rows)
+
+    def take(self, rows: Rows) -> ImpressionBatch:
+        """Return a batch of the given rows in fresh, writable tensors."""
+        ids_BF, labels_BT = self._copy(self.columns.ids, rows), self._copy(self.columns.labels, rows)
+        dense, group = self.columns.dense, self.columns.group
+        return ImpressionBatch(
+            ids_BF=ids_BF,
+            labels_BT=labels_BT,
+            dense_BN=None if dense is None else self._copy(dense, rows),
+            group_B=None if group is None else self._copy(group, rows),
+        )
+
+    def _copy(self, column: NDArray[Any], rows: Rows) -> Tensor:
+        length = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        dtype = torch.as_tensor(np.empty(0, dtype=column.dtype)).dtype
+        out = torch.empty((length, *column.shape[1:]), dtype=dtype, pin_memory=self.pin_memory)
+        if isinstance(rows, slice):
+            np.copyto(out.numpy(), column[rows])
+        else:  # mode="clip" writes straight into ``out``; the default mode goes through a buffer
+            np.take(column, rows, axis=0, out=out.numpy(), mode="clip")
+        return out
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches were handed out."""
+        return {"epoch": self.order.epoch, "batch": self._delivered}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches of ``state``; a state at the end of its epoch starts an epoch afresh."""
+        self._resume = (int(state["epoch"]), int(state["batch"]))
