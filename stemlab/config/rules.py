@@ -1,0 +1,110 @@
+"""Rules that join several settings: tasks a model can learn, splits that leave rows to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stemlab.config.sentences import Origin
+from stemlab.errors import StemlabError, nearest
+
+
+def effective_tasks(config: Mapping[str, Any]) -> list[str]:
+    """Return the tasks that are trained: ``model.task`` alone where it is set, else all of the dataset.
+
+    ``model=single_task`` without ``model.task`` takes the first one.
+    """
+    tasks = [str(task) for task in config["dataset"]["tasks"]]
+    if config["model"].get("task") is not None:
+        return [config["model"]["task"]]
+    return tasks[:1] if config["model"].get("name") == "single_task" else tasks
+
+
+def check_dataset(dataset: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse a dataset without tasks or fields, with repeated names, or with a split that leaves no training rows."""
+    for name in ("tasks", "fields"):
+        values = dataset.get(name)
+        if isinstance(values, list):
+            _names(f"dataset.{name}", values, origin)
+    split = dataset.get("split")
+    if isinstance(split, Mapping):
+        shares = {name: split[name] for name in ("test_size", "valid_size") if _is_number(split.get(name))}
+        if sum(shares.values()) >= 1:
+            told = ", ".join(f"dataset.split.{name}={value}" for name, value in shares.items())
+            where = origin(f"dataset.split.{next(iter(shares))}")
+            raise StemlabError(f"{told} ({where}) leave no rows to train on: their sum must be less than 1.")
+
+
+def check_tasks(config: Mapping[str, Any], net: Any, origin: Origin) -> None:
+    """Refuse a task the dataset does not have, and a number of tasks the network cannot learn."""
+    task, tasks = config["model"].get("task"), config["dataset"].get("tasks")
+    if tasks is None:
+        return
+    if task is not None and task not in tasks:
+        hint = nearest(task, tasks)
+        raise StemlabError(
+            f"model.task={task!r} ({origin('model.task')}) must be a task of {config['dataset'].get('name')}: "
+            f"{', '.join(tasks)}.{hint}"
+        )
+    if hasattr(net, "check_tasks"):
+        _ask_net(config, net, origin)
+
+
+def _ask_net(config: Mapping[str, Any], net: Any, origin: Origin) -> None:
+    tasks = effective_tasks(config)
+    try:
+        net.check_tasks(tasks)
+    except StemlabError as error:
+        key = "dataset.tasks" if config["model"].get("task") is None else "model.task"
+        sentence = str(error).rstrip(".")
+        raise StemlabError(f"{sentence}; {key}={_list(tasks)} is {origin(key)}.") from None
+
+
+def _names(key: str, values: Sequence[Any], origin: Origin) -> None:
+    if not values:
+        raise StemlabError(f"{key}=[] ({origin(key)}) must be a list of at least 1 value.")
+    repeated = [value for value in values if values.count(value) > 1]
+    if repeated:
+        raise StemlabError(f"{key}={_list(values)} ({origin(key)}) names {repeated[0]!r} twice.")
+
+
+def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse a monitored metric of a task that is not trained, and one that is not a validation metric."""
+    callbacks = config.get("callbacks", {})
+    monitors = {f"callbacks.{name}.monitor": callbacks.get(name, {}).get("monitor") for name in callbacks_with(callbacks)}
+    for key, value in {"objective": config.get("objective"), **monitors}.items():
+        if not isinstance(value, str):
+            continue
+        if key != "objective" and not value.startswith("val/"):
+            raise StemlabError(f"{key}={value!r} ({origin(key)}) must be a validation metric, such as 'val/auc'.")
+        parts, tasks = value.split("/"), effective_tasks(config)
+        if len(parts) > 2 and parts[2] not in tasks:
+            hint = nearest(parts[2], tasks)
+            raise StemlabError(f"{key}={value!r} ({origin(key)}): the tasks trained are {', '.join(tasks)}.{hint}")
+    if config.get("test") is False and str(config.get("objective")).startswith("test/"):
+        raise StemlabError(f"objective={config['objective']!r} ({origin('objective')}) needs test=true.")
+
+
+def callbacks_with(callbacks: Mapping[str, Any]) -> list[str]:
+    """Names of the callbacks that monitor a metric."""
+    return [name for name, node in callbacks.items() if isinstance(node, Mapping) and "monitor" in node]
+
+
+def check_trainer(trainer: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse several processes where none can be counted, and a GPU backend on the processor."""
+    if trainer["accelerator"] == "cpu" and not (isinstance(trainer["devices"], int) and trainer["devices"] > 0):
+        raise StemlabError(
+            f"trainer.devices={trainer['devices']} ({origin('trainer.devices')}) must be a number of processes "
+            f"greater than 0 when trainer.accelerator is cpu."
+        )
+    if trainer["accelerator"] == "cpu" and trainer["process_group_backend"] == "nccl":
+        key = "trainer.process_group_backend"
+        raise StemlabError(f"{key}=nccl ({origin(key)}) needs GPUs: with trainer.accelerator=cpu it must be gloo.")
+
+
+def _list(values: Sequence[Any]) -> str:
+    return f"[{', '.join(str(value) for value in values)}]"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

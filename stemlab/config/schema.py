@@ -1,0 +1,163 @@
+"""Typed models of the groups that are not built from a ``_target_``: what may be set, and within which limits.
+
+``stemlab.optim.OptimConfig`` stands with the optimiser. Nodes with a ``_target_`` (dataset, model.net) are checked
+against their constructors (``stemlab.config.instantiate``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stemlab.config.types import NonNegativeFloat, PositiveInt
+
+Monitor = Annotated[str, Field(pattern=r"^(val|test)/\w+(@\d+)?(/.+)?$")]
+Mode = Literal["max", "min"]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are refused, nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PathsConfig(Section):
+    """``conf/paths``: made absolute once, when the config is resolved."""
+
+    root_dir: str
+    data_dir: str
+    runs_dir: str
+    output_dir: str
+
+
+class TrainerConfig(Section):
+    """``conf/trainer``: processes, precision and length of a training.
+
+    Attributes:
+        devices: number of processes, -1 for all GPUs, or a list of GPU numbers.
+        threads: intra-op threads a process; ``None`` leaves torch's own choice.
+        limit_train_batches: a number of batches an epoch, for a quick look; ``None`` is all of them.
+    """
+
+    name: str
+    accelerator: Literal["cpu", "gpu"]
+    devices: PositiveInt | Literal[-1] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    strategy: Literal["auto", "ddp"]
+    process_group_backend: Literal["gloo", "nccl"] | None
+    precision: Literal["32-true", "bf16-mixed"]
+    max_epochs: PositiveInt
+    log_every_n_steps: PositiveInt
+    threads: PositiveInt | None
+    deterministic: bool | Literal["warn"]
+    limit_train_batches: PositiveInt | None
+    limit_val_batches: PositiveInt | None
+    limit_test_batches: PositiveInt | None
+    compile: bool
+
+
+class EarlyStopConfig(Section):
+    """Stop when the monitored metric has not improved for ``patience`` epochs."""
+
+    enabled: bool
+    monitor: Monitor
+    mode: Mode
+    patience: PositiveInt
+    min_delta: NonNegativeFloat
+
+
+class CheckpointConfig(Section):
+    """Which epoch is the best one, and whether the last one is kept too."""
+
+    monitor: Monitor
+    mode: Mode
+    save_last: bool
+
+
+class CallbacksConfig(Section):
+    """``conf/callbacks``."""
+
+    early_stop: EarlyStopConfig
+    checkpoint: CheckpointConfig
+    progress: bool
+
+
+class LoggerConfig(Section):
+    """``conf/logger``: where curves go; the run record is always written."""
+
+    name: str
+    csv: bool
+    wandb: Literal["auto", "on", "off"]
+    tensorboard: bool
+    wandb_project: str
+    wandb_entity: str | None
+
+
+class ModelConfig(Section):
+    """``conf/model``: the network and what its training adds to it; ``net`` is checked by its constructor.
+
+    Attributes:
+        task: train this label only.
+        embedding_regularizer: a number (L2) or ``l1(a)``, ``l2(a)``, ``l1_l2(a,b)``.
+        embedding_regularizer_mode: whole tables at every step (published), or the rows of the batch.
+    """
+
+    name: str
+    task: str | None
+    embedding_regularizer: NonNegativeFloat | str
+    net_regularizer: NonNegativeFloat | str
+    embedding_regularizer_mode: Literal["dense", "batch"]
+    net: dict[str, Any]
+
+
+class TrainConfig(Section):
+    """Top level of ``conf/train.yaml``; each group is checked by its own model."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    tags: list[str]
+    ckpt_path: str | None
+    test: bool
+    objective: Monitor
+    model: dict[str, Any]
+    dataset: dict[str, Any]
+    optim: dict[str, Any]
+    trainer: dict[str, Any]
+    callbacks: dict[str, Any]
+    logger: dict[str, Any]
+    paths: dict[str, Any]
+
+
+class EvaluateConfig(Section):
+    """Top level of ``conf/evaluate.yaml``."""
+
+    ckpt: str
+    split: Literal["valid", "test"]
+    raw_dir: str | None
+    data_dir: str | None
+    batch_size: PositiveInt | None
+    output: str | None
+    trainer: dict[str, Any]
+    paths: dict[str, Any]
+
+
+class PredictConfig(Section):
+    """Top level of ``conf/predict.yaml``."""
+
+    ckpt: str
+    input: str
+    output: str
+    raw_dir: str | None
+    data_dir: str | None
+    batch_size: PositiveInt
+    trainer: dict[str, Any]
+    paths: dict[str, Any]
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "paths": PathsConfig,
+    "trainer": TrainerConfig,
+    "callbacks": CallbacksConfig,
+    "logger": LoggerConfig,
+    "model": ModelConfig,
+}
+COMMANDS: dict[str, type[Section]] = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig}

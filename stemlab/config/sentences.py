@@ -1,0 +1,148 @@
+"""Pydantic's errors as one sentence: which key, which value, who set it, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from stemlab.errors import nearest
+
+Origin = Callable[[str], str]
+"""Config key -> ``set on the command line`` or ``set in conf/model/stem.yaml``."""
+
+KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a group of settings",
+    "dataclass_type": "a group of settings",
+    "model_type": "a group of settings",
+    "none_required": "null",
+    "path_type": "a path",
+    "finite_number": "a finite number",
+}
+BOUNDS = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def told_by_file(key: str) -> str:
+    """Stand-in origin where nothing is known about who set a key."""
+    return "in the config"
+
+
+def first_sentence(
+    error: ValidationError, model: Any, values: Mapping[str, Any], key: str, origin: Origin
+) -> str:
+    """Return the sentence for the first wrong key; the alternatives of a union are told together."""
+    problems = error.errors(include_url=False)
+    path = _path(problems[0]["loc"], values, problems[0]["type"])
+    same = [problem for problem in problems if _path(problem["loc"], values, problem["type"]) == path]
+    full = ".".join([key, *path] if key else path)
+    if problems[0]["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return _unknown(path, model, full, origin)
+    if problems[0]["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{full} is missing: {model.__name__} needs it, and {_parent(full)} is {origin(_parent(full))}."
+    wanted = _join_or(list(dict.fromkeys(_wanted(problem) for problem in same)))
+    return f"{full}={_show(_value(values, path))} ({origin(full)}) must be {wanted}.{_hint(problems[0])}"
+
+
+def unknown_key(full: str, known: Sequence[str], origin: Origin) -> str:
+    """Return the sentence for a key that does not exist."""
+    name = full.rpartition(".")[2]
+    hint = nearest(name, list(known)) or f" Known here: {', '.join(sorted(known))}."
+    return f"{full} ({origin(full)}) is not a setting.{hint}"
+
+
+def _unknown(path: list[str], model: Any, full: str, origin: Origin) -> str:
+    return unknown_key(full, _known_names(model, path[:-1]), origin)
+
+
+def _known_names(model: Any, path: Sequence[str]) -> list[str]:
+    """Names of the settings of the (nested) model or dataclass at ``path``."""
+    for name in path:
+        field = _fields(model).get(name)
+        model = _inner(getattr(field, "annotation", None) or getattr(field, "type", None)) if field else None
+    return list(_fields(model))
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    for attribute in ("model_fields", "__pydantic_fields__", "__dataclass_fields__"):
+        if hasattr(model, attribute):
+            return dict(getattr(model, attribute))
+    return {}
+
+
+def _inner(annotation: Any) -> Any:
+    """The member of a union that has named settings."""
+    members = [annotation, *getattr(annotation, "__args__", ())]
+    return next((member for member in members if _fields(member)), None)
+
+
+def _path(location: Sequence[int | str], values: Any, kind: str) -> list[str]:
+    """The part of pydantic's location that is a path in the config (it adds the names of union members)."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(values, Mapping) and part in values:
+            values = values[part]
+        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        elif kind.startswith("missing") and part == location[-1]:
+            pass
+        else:
+            continue
+        path.append(str(part))
+    return path
+
+
+def _value(values: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        values = values[int(part)] if isinstance(values, list) else values[part]
+    return values
+
+
+def _wanted(problem: Mapping[str, Any]) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind in BOUNDS:
+        name, words = BOUNDS[kind]
+        return f"{words} {context[name]:g}"
+    if kind == "literal_error":
+        return f"one of {', '.join(_expected(problem))}"
+    if kind == "too_short":
+        return f"a list of at least {context['min_length']} value{'s' if context['min_length'] > 1 else ''}"
+    if kind == "too_long":
+        return f"a list of at most {context['max_length']} value{'s' if context['max_length'] > 1 else ''}"
+    if kind == "value_error":
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return KINDS.get(kind, str(problem["msg"]))
+
+
+def _expected(problem: Mapping[str, Any]) -> list[str]:
+    return str(problem["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
+
+
+def _hint(problem: Mapping[str, Any]) -> str:
+    return nearest(str(problem["input"]), _expected(problem)) if problem["type"] == "literal_error" else ""
+
+
+def _join_or(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _parent(full: str) -> str:
+    return full.rpartition(".")[0] or full
