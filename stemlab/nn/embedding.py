@@ -46,16 +46,16 @@ class FieldEmbedding(nn.Module):
         rows: list[Tensor] = [table(ids_BF[:, column]) for column, table in enumerate(self.tables)]
         if len(self.blocks) == 1:
             return [torch.cat(rows, dim=1)]
-        by_field = [row.split(self.embedding_dim, dim=1) for row in rows]
+        by_field = [torch.split(row, self.embedding_dim, dim=1) for row in rows]
         return [torch.cat(block, dim=1) for block in zip(*by_field, strict=True)]
 
     def weights(self) -> list[nn.Parameter]:
         """Return the whole tables (V, S*D), in the order of the fields."""
-        return [cast(nn.Embedding, table).weight for table in self.tables]
+        return [cast(nn.Parameter, table.weight) for table in self.tables]
 
     def views(self) -> dict[str, dict[str, Tensor]]:
         """Return field -> role -> (V, D) view into the weights."""
         return {
-            field: dict(zip(self.blocks, weight.split(self.embedding_dim, dim=1), strict=True))
+            field: dict(zip(self.blocks, torch.split(weight, self.embedding_dim, dim=1), strict=True))
             for field, weight in zip(self.fields, self.weights(), strict=True)
         }

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from stemlab.nn.mixing import mix
-from stemlab.nn.mlp import MLP, Activation
+from stemlab.nn.mlp import MLP, MLPStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Wiring:
 
     Attributes:
         reads: expert -> the input that it reads.
-        groups: expert -> the group that it belongs to (a task's number, or the number of tasks for shared experts).
+        groups: expert -> the name of the group that it belongs to: ``task:<name>``, ``shared`` or ``expert:<m>``.
         sees: gate -> the experts that it mixes, in the order of its outputs.
         trains: gate -> for every expert it sees, whether its loss may train that expert (else stop-gradient).
         gate_reads: gate -> the inputs that are added up to the gate's input.
@@ -32,7 +31,7 @@ class Wiring:
     """
 
     reads: tuple[int, ...]
-    groups: tuple[int, ...]
+    groups: tuple[str, ...]
     sees: tuple[tuple[int, ...], ...]
     trains: tuple[tuple[bool, ...], ...]
     gate_reads: tuple[tuple[int, ...], ...]
@@ -45,45 +44,22 @@ class Wiring:
             raise ValueError("sees and trains must have the same shape")
 
 
-@dataclass(frozen=True, slots=True)
-class StackStyle:
-    """What experts and gates are made of.
-
-    Attributes:
-        expert_hidden_units: widths of an expert; the last is H.
-        gate_hidden_units: hidden widths of a gate, before its linear output.
-        activation: after every hidden layer.
-        dropout: after every hidden layer.
-        batch_norm: before every activation.
-    """
-
-    expert_hidden_units: Sequence[int]
-    gate_hidden_units: Sequence[int]
-    activation: Activation = "relu"
-    dropout: float = 0.0
-    batch_norm: bool = False
-
-    def mlp(self, input_width: int, hidden_units: Sequence[int], output_width: int | None = None) -> MLP:
-        """Return an MLP in this style."""
-        return MLP(
-            input_width,
-            hidden_units,
-            output_width,
-            activation=self.activation,
-            dropout=self.dropout,
-            batch_norm=self.batch_norm,
-        )
-
-
 class MixtureLayer(nn.Module):
     """Experts and gates of one layer: inputs (B, D) -> one mixture (B, H) a gate."""
 
-    def __init__(self, input_width: int, wiring: Wiring, style: StackStyle) -> None:
+    def __init__(
+        self,
+        input_width: int,
+        wiring: Wiring,
+        expert_hidden_units: Sequence[int],
+        gate_hidden_units: Sequence[int],
+        style: MLPStyle,
+    ) -> None:
         super().__init__()
         self.wiring = wiring
         self.batch_norm = style.batch_norm
-        self.experts = nn.ModuleList(style.mlp(input_width, style.expert_hidden_units) for _ in wiring.reads)
-        self.gates = nn.ModuleList(style.mlp(input_width, style.gate_hidden_units, len(row)) for row in wiring.sees)
+        self.experts = nn.ModuleList(MLP(input_width, expert_hidden_units, style=style) for _ in wiring.reads)
+        self.gates = nn.ModuleList(MLP(input_width, gate_hidden_units, len(row), style=style) for row in wiring.sees)
 
     def forward(self, inputs: Sequence[Tensor], used: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
         """Return the mixtures and the gate weights.
@@ -110,47 +86,58 @@ class MixtureLayer(nn.Module):
         total_BD = first
         for other_BD in others:
             total_BD = total_BD + other_BD
-        if self.wiring.gate_mean:
+        if self.wiring.gate_mean and others:
             total_BD = total_BD / (1 + len(others))
         scores_BE: Tensor = self.gates[gate](total_BD)
         return scores_BE
 
 
 class MixtureStack(nn.Module):
-    """Layers whose mixtures feed the next: inputs (B, D) -> the first ``tasks`` mixtures of the last layer."""
+    """Layers whose mixtures feed the next: inputs (B, D) -> the first ``used`` mixtures of the last layer.
 
-    def __init__(self, input_width: int, wirings: Sequence[Wiring], style: StackStyle, tasks: int) -> None:
+    A shared gate comes after the tasks' gates; in the last layer it mixes for nobody and is not computed.
+    """
+
+    def __init__(
+        self,
+        input_width: int,
+        wirings: Sequence[Wiring],
+        used: int,
+        expert_hidden_units: Sequence[int],
+        gate_hidden_units: Sequence[int],
+        style: MLPStyle,
+    ) -> None:
         super().__init__()
-        widths = [input_width] + [style.expert_hidden_units[-1]] * (len(wirings) - 1)
+        widths = [input_width] + [expert_hidden_units[-1]] * (len(wirings) - 1)
         self.layers = nn.ModuleList(
-            MixtureLayer(width, wiring, style) for width, wiring in zip(widths, wirings, strict=True)
+            MixtureLayer(width, wiring, expert_hidden_units, gate_hidden_units, style)
+            for width, wiring in zip(widths, wirings, strict=True)
         )
-        self.tasks = tasks
-        self.output_width = style.expert_hidden_units[-1]
+        self.used = used
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Return the task mixtures (B, H) and, a layer, the gate weights (B, E).
-
-        A shared gate of the last layer mixes for nobody and is left out.
-        """
+        """Return the last layer's mixtures (B, H) and, a layer, the gate weights (B, E)."""
         gates: list[list[Tensor]] = []
         for number, layer in enumerate(self.layers, start=1):
-            inputs, weights = layer(inputs, self.tasks if number == len(self.layers) else None)
+            inputs, weights = layer(inputs, self.used if number == len(self.layers) else None)
             gates.append(weights)
         return list(inputs), gates
 
 
-def group_shares(weight_BE: Tensor, sees: Sequence[int], groups: Sequence[int]) -> Tensor:
+def group_shares(weight_BE: Tensor, sees: Sequence[int], groups: Sequence[str]) -> dict[str, Tensor]:
     """Return how much of a gate goes to every expert group.
 
     Args:
         weight_BE: gate weights.
         sees: the experts behind the columns.
-        groups: expert -> group number.
+        groups: expert -> group name.
 
     Returns:
-        Batch means summed inside each group, (number of groups,), float32, adding up to one.
+        Group -> batch mean of the weights summed inside the group, float32; adds up to one. A group that the gate does
+        not see has zero.
     """
-    group_E = torch.tensor([groups[expert] for expert in sees], device=weight_BE.device)
-    shares = torch.zeros(max(groups) + 1, device=weight_BE.device)
-    return shares.index_add(0, group_E, weight_BE.detach().float().mean(dim=0))
+    mean_E = weight_BE.detach().float().mean(dim=0)
+    shares = {group: mean_E.new_zeros(()) for group in groups}
+    for column, expert in enumerate(sees):
+        shares[groups[expert]] = shares[groups[expert]] + mean_E[column]
+    return shares

@@ -6,6 +6,7 @@ Legend: B rows, I input width, O output width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
@@ -22,6 +23,21 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class MLPStyle:
+    """What every hidden layer of a network is made of.
+
+    Attributes:
+        activation: after every hidden layer.
+        dropout: after every activation.
+        batch_norm: before every activation.
+    """
+
+    activation: Activation = "relu"
+    dropout: float = 0.0
+    batch_norm: bool = False
+
+
 class MLP(nn.Sequential):
     """Linear, [batch norm], activation, [dropout] for every hidden width, then an optional bare linear.
 
@@ -30,27 +46,18 @@ class MLP(nn.Sequential):
     """
 
     def __init__(
-        self,
-        input_width: int,
-        hidden_units: Sequence[int],
-        output_width: int | None = None,
-        *,
-        activation: Activation = "relu",
-        dropout: float = 0.0,
-        batch_norm: bool = False,
+        self, input_width: int, hidden_units: Sequence[int], output_width: int | None = None, *, style: MLPStyle
     ) -> None:
         layers: list[nn.Module] = []
         width = input_width
         for hidden in hidden_units:
             layers.append(nn.Linear(width, hidden))
-            if batch_norm:
+            if style.batch_norm:
                 layers.append(nn.BatchNorm1d(hidden))
-            layers.append(_ACTIVATIONS[activation]())
-            if dropout > 0:
-                layers.append(nn.Dropout(dropout))
+            layers.append(_ACTIVATIONS[style.activation]())
+            if style.dropout > 0:
+                layers.append(nn.Dropout(style.dropout))
             width = hidden
         if output_width is not None:
             layers.append(nn.Linear(width, output_width))
-            width = output_width
         super().__init__(*layers)
-        self.output_width = width

@@ -1,0 +1,78 @@
+"""AITM: each task hands its state to the next.
+
+Xi et al., "Modeling the Sequential Dependence among Audience Multi-step Conversions with Multi-task Learning in Targeted
+Display Advertising", KDD 2021.
+
+Legend: B rows, F fields, D embedding width, H bottom output width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stemlab.config.types import Dropout, PositiveInt, Widths
+from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.nn.init import initialise
+from stemlab.nn.mlp import MLP, Activation, MLPStyle
+
+
+class AITM(TabularNet):
+    """Embeddings -> a bottom a task -> attention with the state handed on -> towers (spec/stem.md section 4).
+
+    The paper's behavioural-expectation calibrator loss is not in the published code and not here.
+
+    Args:
+        fields: field -> embedding rows.
+        tasks: label names, in the order in which state is handed on.
+        embedding_dim: embedding width of a field.
+        bottom_hidden_units: widths of a bottom; each is followed by the activation.
+        tower_hidden_units: hidden widths of a tower.
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        batch_norm: batch normalisation before every activation.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, int],
+        tasks: Sequence[str],
+        *,
+        embedding_dim: PositiveInt,
+        bottom_hidden_units: Widths,
+        tower_hidden_units: list[PositiveInt],
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        batch_norm: bool = False,
+        padding: bool = True,
+    ) -> None:
+        super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm)
+        width, hidden = self.embedding.output_width, bottom_hidden_units[-1]
+        self.bottoms = nn.ModuleList(MLP(width, bottom_hidden_units, style=style) for _ in tasks)
+        self.transfers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in tasks[1:])
+        self.value, self.key, self.query = (nn.Linear(hidden, hidden) for _ in range(3))
+        self.towers = build_towers(len(tasks), hidden, tower_hidden_units, style)
+        initialise(self)
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and no gates, from the shared input (B, F*D)."""
+        states = [bottom(inputs[0]) for bottom in self.bottoms]
+        for task, transfer in enumerate(self.transfers, start=1):
+            states[task] = self.attend(transfer(states[task - 1]), states[task])
+        return run_towers(self.towers, states), ()
+
+    def attend(self, handed_BH: Tensor, own_BH: Tensor) -> Tensor:
+        """Return the attention mixture (B, H) of the state handed on and the task's own.
+
+        A state's weight comes from its own key and query: there is no product across the two.
+        """
+        pair_B2H = torch.stack([handed_BH, own_BH], dim=1)
+        score_B2 = (self.key(pair_B2H) * self.query(pair_B2H)).sum(dim=2) / math.sqrt(own_BH.shape[1])
+        weight_B2 = score_B2.softmax(dim=1)
+        mixed_BH: Tensor = (weight_B2.unsqueeze(2) * self.value(pair_B2H)).sum(dim=1)
+        return mixed_BH

@@ -1,0 +1,73 @@
+"""What all multi-task networks have in common: embedding tables, towers, an output.
+
+Legend: B rows, F fields, D embedding width, T tasks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stemlab.data.batch import ImpressionBatch
+from stemlab.errors import StemlabError
+from stemlab.models.api import MultiTaskOutput
+from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.mlp import MLP, MLPStyle
+
+Gates = Sequence[Sequence[Tensor]]
+
+
+class TabularNet(nn.Module, ABC):
+    """Embedding tables, then whatever a paper does with them.
+
+    Args:
+        fields: field -> embedding rows, in the order of ``ImpressionBatch.ids_BF``.
+        tasks: label names in the order of ``ImpressionBatch.labels_BT``.
+        blocks: roles of the table blocks (see ``FieldEmbedding``).
+        embedding_dim: D, the width of one block.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, int], tasks: Sequence[str], blocks: Sequence[str], embedding_dim: int, padding: bool
+    ) -> None:
+        super().__init__()
+        self.check_tasks(tasks)
+        self.tasks = tuple(tasks)
+        self.embedding = FieldEmbedding(fields, blocks, embedding_dim, padding)
+
+    @classmethod
+    def check_tasks(cls, tasks: Sequence[str]) -> None:
+        """Raise StemlabError unless the network can be built for these tasks."""
+        if not tasks:
+            raise StemlabError(f"{cls.__name__} needs at least one task, but the dataset's task list is empty.")
+
+    @abstractmethod
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and the gate weights, from one (B, F*D) input a table block."""
+
+    def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
+        """Score a batch."""
+        logits, gates = self.score(self.embedding(batch.ids_BF))
+        return MultiTaskOutput(torch.cat(logits, dim=1), gates)
+
+    def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
+        """Field -> role -> (rows, D) view; role is ``shared``, ``task:<name>`` or ``expert:<m>``."""
+        return self.embedding.views()
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """Return the weights of all embedding tables."""
+        return self.embedding.weights()
+
+
+def build_towers(tasks: int, input_width: int, hidden_units: Sequence[int], style: MLPStyle) -> nn.ModuleList:
+    """Return one MLP (B, input_width) -> (B, 1) a task."""
+    return nn.ModuleList(MLP(input_width, hidden_units, 1, style=style) for _ in range(tasks))
+
+
+def run_towers(towers: nn.ModuleList, states: Sequence[Tensor]) -> list[Tensor]:
+    """Return every tower's logit (B, 1) for its own state (B, H)."""
+    return [tower(state_BH) for tower, state_BH in zip(towers, states, strict=True)]

@@ -1,0 +1,77 @@
+"""ESMM: clicks and clicks-then-conversions (Ma et al., "Entire Space Multi-Task Model", SIGIR 2018).
+
+Legend: B rows, F fields, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from stemlab.config.types import Dropout, PositiveInt
+from stemlab.errors import StemlabError
+from stemlab.models.multitask.base import Gates, TabularNet, build_towers
+from stemlab.nn.init import initialise
+from stemlab.nn.mlp import Activation, MLPStyle
+
+
+class ESMM(TabularNet):
+    """Embeddings -> a click tower and a conversion tower; the second label is their product (spec/stem.md section 4).
+
+    The first task is the click; the second, which should be a subset of it, is scored as click x conversion.
+
+    Args:
+        fields: field -> embedding rows.
+        tasks: exactly two label names: click, conversion.
+        embedding_dim: embedding width of a field.
+        tower_hidden_units: hidden widths of a tower.
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        batch_norm: batch normalisation before every activation.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, int],
+        tasks: Sequence[str],
+        *,
+        embedding_dim: PositiveInt,
+        tower_hidden_units: list[PositiveInt],
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        batch_norm: bool = False,
+        padding: bool = True,
+    ) -> None:
+        super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm)
+        self.conversion, self.click = build_towers(2, self.embedding.output_width, tower_hidden_units, style)
+        initialise(self)
+
+    @classmethod
+    def check_tasks(cls, tasks: Sequence[str]) -> None:
+        """Raise StemlabError unless there are exactly two tasks."""
+        if len(tasks) != 2:
+            raise StemlabError(
+                f"ESMM needs exactly two tasks (click, then conversion), but got {len(tasks)} ({', '.join(tasks)}); "
+                "choose two with dataset.tasks=[<click>,<conversion>]."
+            )
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return the logits (B, 1) of click and of click x conversion, and no gates, from the input (B, F*D)."""
+        click_B1 = self.click(inputs[0])
+        return [click_B1, product_logit(click_B1, self.conversion(inputs[0]))], ()
+
+
+def product_logit(left: Tensor, right: Tensor) -> Tensor:
+    """Return the logit of ``sigmoid(left) * sigmoid(right)``, float32, finite and differentiable for all logits.
+
+    log(1 - ab) is log((1 - a) + a(1 - b)), a sum of positive terms: nothing cancels.
+    """
+    left, right = left.float(), right.float()
+    log_both = logsigmoid(left) + logsigmoid(right)
+    log_not_both = torch.logaddexp(logsigmoid(-left), logsigmoid(left) + logsigmoid(-right))
+    return log_both - log_not_both

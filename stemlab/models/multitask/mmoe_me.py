@@ -1,0 +1,65 @@
+"""MMoE_ME: MMoE with one embedding table an expert, the multi-embedding control of the STEM paper.
+
+The class was never released: that expert n reads table n is inferred from released table widths, and that the gates
+read the mean of the tables (which keeps their size) is this project's choice (spec/stem.md section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from stemlab.config.types import Dropout, PositiveInt, Widths
+from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.wiring import one_pool
+from stemlab.nn.experts import MixtureStack
+from stemlab.nn.init import initialise
+from stemlab.nn.mlp import Activation, MLPStyle
+
+
+class MMoE_ME(TabularNet):  # noqa: N801 - the published name
+    """Embeddings, a table an expert -> experts -> a mixture and a tower a task (spec/stem.md section 4).
+
+    Args:
+        fields: field -> embedding rows.
+        tasks: label names.
+        embedding_dim: embedding width of a field in one table.
+        num_experts: number of experts.
+        expert_hidden_units: widths of an expert; each is followed by the activation.
+        gate_hidden_units: hidden widths of a gate; empty for the linear gates of the original paper.
+        tower_hidden_units: hidden widths of a tower.
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        batch_norm: batch normalisation before every activation.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, int],
+        tasks: Sequence[str],
+        *,
+        embedding_dim: PositiveInt,
+        num_experts: PositiveInt,
+        expert_hidden_units: Widths,
+        gate_hidden_units: list[PositiveInt],
+        tower_hidden_units: list[PositiveInt],
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        batch_norm: bool = False,
+        padding: bool = True,
+    ) -> None:
+        super().__init__(fields, tasks, [f"expert:{e}" for e in range(num_experts)], embedding_dim, padding)
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm)
+        wiring = one_pool(num_experts, len(tasks), range(num_experts), range(num_experts))
+        self.mixture = MixtureStack(
+            self.embedding.output_width, [wiring], len(tasks), expert_hidden_units, gate_hidden_units, style
+        )
+        self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
+        initialise(self)
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and the gates, from one input (B, F*D) an expert."""
+        states, gates = self.mixture(inputs)
+        return run_towers(self.towers, states), gates

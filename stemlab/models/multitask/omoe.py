@@ -1,0 +1,61 @@
+"""OMoE: one gate for all tasks (the one-gate baseline of Ma et al., KDD 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from stemlab.config.types import Dropout, PositiveInt, Widths
+from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.wiring import one_pool
+from stemlab.nn.experts import MixtureStack
+from stemlab.nn.init import initialise
+from stemlab.nn.mlp import Activation, MLPStyle
+
+
+class OMoE(TabularNet):
+    """Embeddings -> experts -> one mixture -> a tower a task (spec/stem.md section 4).
+
+    Args:
+        fields: field -> embedding rows.
+        tasks: label names.
+        embedding_dim: embedding width of a field.
+        num_experts: number of experts.
+        expert_hidden_units: widths of an expert; each is followed by the activation.
+        gate_hidden_units: hidden widths of the gate; empty for a linear gate.
+        tower_hidden_units: hidden widths of a tower.
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        batch_norm: batch normalisation before every activation.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, int],
+        tasks: Sequence[str],
+        *,
+        embedding_dim: PositiveInt,
+        num_experts: PositiveInt,
+        expert_hidden_units: Widths,
+        gate_hidden_units: list[PositiveInt],
+        tower_hidden_units: list[PositiveInt],
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        batch_norm: bool = False,
+        padding: bool = True,
+    ) -> None:
+        super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm)
+        wiring = one_pool(num_experts, 1, [0] * num_experts, [0])
+        self.mixture = MixtureStack(
+            self.embedding.output_width, [wiring], 1, expert_hidden_units, gate_hidden_units, style
+        )
+        self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
+        initialise(self)
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and the gate, from the shared input (B, F*D)."""
+        states, gates = self.mixture(inputs)
+        return run_towers(self.towers, states * len(self.tasks)), gates

@@ -1,0 +1,73 @@
+"""PLE: experts of tasks beside shared experts (Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from stemlab.config.types import Dropout, PositiveInt, Widths
+from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.wiring import SharedGate, specific_and_shared
+from stemlab.nn.experts import MixtureStack
+from stemlab.nn.init import initialise
+from stemlab.nn.mlp import Activation, MLPStyle
+
+
+class PLE(TabularNet):
+    """Embeddings -> layers of task experts, shared experts and gates -> a tower a task (spec/stem.md section 4).
+
+    Args:
+        fields: field -> embedding rows.
+        tasks: label names.
+        embedding_dim: embedding width of a field.
+        num_layers: extraction layers.
+        num_shared_experts: shared experts a layer.
+        num_specific_experts: experts of each task a layer.
+        expert_hidden_units: widths of an expert; each is followed by the activation.
+        gate_hidden_units: hidden widths of a gate.
+        tower_hidden_units: hidden widths of a tower.
+        shared_gate: whether the shared gate mixes the shared experts only (``shared``: the published code) or all
+            experts (``all``: the original paper). It matters from two layers on.
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        batch_norm: batch normalisation before every activation.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, int],
+        tasks: Sequence[str],
+        *,
+        embedding_dim: PositiveInt,
+        num_layers: PositiveInt,
+        num_shared_experts: PositiveInt,
+        num_specific_experts: PositiveInt,
+        expert_hidden_units: Widths,
+        gate_hidden_units: list[PositiveInt],
+        tower_hidden_units: list[PositiveInt],
+        shared_gate: SharedGate = "shared",
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        batch_norm: bool = False,
+        padding: bool = True,
+    ) -> None:
+        super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm)
+        wiring = specific_and_shared(tasks, num_specific_experts, num_shared_experts, "cgc", "task", shared_gate)
+        self.mixture = MixtureStack(
+            self.embedding.output_width,
+            [wiring] * num_layers,
+            len(tasks),
+            expert_hidden_units,
+            gate_hidden_units,
+            style,
+        )
+        self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
+        initialise(self)
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and the gates; every path of the first layer reads the one input (B, F*D)."""
+        states, gates = self.mixture([inputs[0]] * (len(self.tasks) + 1))
+        return run_towers(self.towers, states), gates

@@ -1,0 +1,121 @@
+"""STEM-Net: a table a task and a shared table.
+
+Su et al., "STEM: Unleashing the Power of Embeddings for Multi-task Recommendation", AAAI 2024.
+
+Legend: B rows, F fields, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stemlab.config.types import Dropout, NonNegativeInt, PositiveInt, Widths
+from stemlab.errors import StemlabError
+from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.wiring import GateInput, GateRule, SharedGate, roles, specific_and_shared
+from stemlab.nn.experts import MixtureStack
+from stemlab.nn.init import initialise
+from stemlab.nn.mlp import Activation, MLPStyle
+
+Tables = Literal["shared+specific", "specific_only", "shared_only"]
+
+
+class STEM(TabularNet):
+    """Task tables and a shared table -> experts and All-Forward Task-specific-Backward gates -> towers.
+
+    With one layer a task's loss gives exactly zero gradient to other tasks' tables. With more layers it does not: the
+    shared mixture of the first layer stops no gradient (the published behaviour; spec/stem.md section 2, property 3).
+
+    Args:
+        fields: field -> embedding rows.
+        tasks: label names.
+        embedding_dim: embedding width of a field in one table.
+        num_layers: STEM layers.
+        num_shared_experts: shared experts a layer.
+        num_specific_experts: experts of each task a layer.
+        expert_hidden_units: widths of an expert; each is followed by the activation.
+        gate_hidden_units: hidden widths of a gate.
+        tower_hidden_units: hidden widths of a tower.
+        gate: ``aftb`` reads all experts and trains a task's own and the shared ones; ``all_backward`` trains all;
+            ``cgc`` sees its own and the shared ones only, as PLE; ``stop_shared_too`` trains its own only.
+        gate_input: a task's gate reads the ``sum`` of its own and the shared input, its own (``task``) or the
+            ``shared`` one.
+        tables: ``shared+specific``; ``specific_only``: the shared experts read the mean of the task inputs instead,
+            with gradient stopped where ``gate`` is ``aftb`` or ``stop_shared_too``, so that tables stay isolated;
+            ``shared_only``: one table for all (PLE with cross-task experts).
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        batch_norm: batch normalisation before every activation.
+        padding: id 0 is padding: a zero row that is never trained.
+
+    Raises:
+        StemlabError: no expert at all, or ``gate=cgc`` without shared experts.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, int],
+        tasks: Sequence[str],
+        *,
+        embedding_dim: PositiveInt,
+        num_layers: PositiveInt,
+        num_shared_experts: NonNegativeInt,
+        num_specific_experts: NonNegativeInt,
+        expert_hidden_units: Widths,
+        gate_hidden_units: list[PositiveInt],
+        tower_hidden_units: list[PositiveInt],
+        gate: GateRule = "aftb",
+        gate_input: GateInput = "sum",
+        tables: Tables = "shared+specific",
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        batch_norm: bool = False,
+        padding: bool = True,
+    ) -> None:
+        _check_experts(num_shared_experts, num_specific_experts, gate)
+        blocks = {"shared+specific": roles(tasks), "specific_only": roles(tasks)[:-1], "shared_only": ["shared"]}
+        super().__init__(fields, tasks, blocks[tables], embedding_dim, padding)
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm)
+        shared_gate: SharedGate = "shared" if gate == "cgc" else "all"
+        wiring = specific_and_shared(tasks, num_specific_experts, num_shared_experts, gate, gate_input, shared_gate)
+        self.mixture = MixtureStack(
+            self.embedding.output_width,
+            [wiring] * num_layers,
+            len(tasks),
+            expert_hidden_units,
+            gate_hidden_units,
+            style,
+        )
+        self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
+        self.tables = tables
+        self.stops = gate in ("aftb", "stop_shared_too")
+        initialise(self)
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and the gates, from one input (B, F*D) a table."""
+        states, gates = self.mixture(self.paths(inputs))
+        return run_towers(self.towers, states), gates
+
+    def paths(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the input (B, F*D) of every task and, last, the shared one, from one input a table."""
+        if self.tables == "shared_only":
+            return [inputs[0]] * (len(self.tasks) + 1)
+        if self.tables == "shared+specific":
+            return list(inputs)
+        read = [input_BD.detach() if self.stops else input_BD for input_BD in inputs]
+        return [*inputs, torch.stack(read).mean(dim=0)]
+
+
+def _check_experts(shared: int, specific: int, gate: GateRule) -> None:
+    """Raise StemlabError where a gate would have nothing to mix."""
+    if shared + specific == 0:
+        raise StemlabError(
+            "model.net.num_shared_experts and model.net.num_specific_experts are both 0, but a gate needs an expert; "
+            "set one of them to 1 or more."
+        )
+    if gate == "cgc" and shared == 0:
+        raise StemlabError("model.net.gate=cgc needs shared experts; set model.net.num_shared_experts to 1 or more.")
