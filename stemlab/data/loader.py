@@ -4,7 +4,7 @@ A batch is one gather (training) or one slice (evaluation) of each column; no ro
 which rows is decided by an *order*, a small object without data that a test can read:
 
 * ``ShuffledOrder`` (training): all ranks draw the same permutation from (seed, epoch). Each step takes the next
-  ``batch_size * world`` rows and each rank its own ``batch_size`` of them, so in each step two ranks at batch size b see
+  ``batch_size * world`` rows and each rank its own ``batch_size`` of them, so in a step two ranks at batch size b see
   the rows that one process sees at batch size 2b. The short last step is shared equally; at most ``world - 1`` rows of
   an epoch (other ones each epoch) are left out, and none in a single process.
 * ``DealtOrder`` (evaluation): batches are cut as for one process, then dealt to the ranks in turn. Every row is

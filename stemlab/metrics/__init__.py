@@ -1,1 +1,7 @@
+"""Metrics that are exact on any number of ranks."""
 
+from stemlab.metrics.auc import GroupAUC, auc, gauc, group_auc
+from stemlab.metrics.calibration import calibration_ratio, ece, log_loss
+from stemlab.metrics.multitask import MultiTaskMetrics
+
+__all__ = ["GroupAUC", "MultiTaskMetrics", "auc", "calibration_ratio", "ece", "gauc", "group_auc", "log_loss"]

@@ -1,0 +1,58 @@
+"""Bring unequally long rows of all ranks to rank 0, with any backend.
+
+Lightning's and torchmetrics' own ways either average per-rank values (wrong for AUC) or gather every state on every
+rank. Here rank 0 alone receives the rows, computes, and tells the others the result, which is then the same everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+T = TypeVar("T")
+
+
+def is_distributed() -> bool:
+    """Return whether several processes work together."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def transport_device() -> torch.device:
+    """Return where tensors must lie to travel: the current GPU for nccl, which knows no CPU tensors, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if "nccl" in str(distributed.get_backend()) else torch.device("cpu")
+
+
+def gather_rows(column: Tensor) -> Tensor:
+    """Return the rows of all ranks in rank order on rank 0, and the rank's own rows elsewhere.
+
+    Args:
+        column: (rows, ...) CPU tensor; ranks may have different numbers of rows, but the same further sizes.
+    """
+    if not is_distributed():
+        return column
+    device, rank, world = transport_device(), distributed.get_rank(), distributed.get_world_size()
+    own_rows = torch.tensor([len(column)], device=device)
+    rows_of_rank = [torch.zeros_like(own_rows) for _ in range(world)]
+    distributed.all_gather(rows_of_rank, own_rows)
+    rows = [int(r) for r in rows_of_rank]
+    if max(rows) == 0:
+        return column
+    padded = column.new_zeros((max(rows), *column.shape[1:]), device=device)
+    padded[: len(column)] = column.to(device)
+    received = [torch.empty_like(padded) for _ in range(world)] if rank == 0 else None
+    distributed.gather(padded, received, dst=0)
+    if received is None:
+        return column
+    return torch.cat([part[:n].cpu() for part, n in zip(received, rows, strict=True)])
+
+
+def from_rank_zero(value: T | None) -> T:
+    """Return rank 0's value on every rank; the other ranks may pass ``None``."""
+    box = [value]
+    if is_distributed():
+        distributed.broadcast_object_list(box, src=0, device=transport_device())
+    result = box[0]
+    assert result is not None
+    return result

@@ -1,0 +1,150 @@
+"""Evaluation of multi-task predictions: raw rows in, one dictionary of numbers out.
+
+Legend: B rows of a batch, T tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torchmetrics
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stemlab.metrics.auc import auc, gauc
+from stemlab.metrics.calibration import calibration_ratio, ece, log_loss
+from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
+
+Array = NDArray[Any]
+Result = tuple[dict[str, float], list[str]]
+
+_AVERAGED = ("auc", "gauc", "gauc_encoded", "logloss", "ece")
+
+
+class MultiTaskMetrics(torchmetrics.Metric):
+    """AUC, gAUC, log loss and calibration of every task, and their means over tasks.
+
+    Rows are kept as they come (float32 probabilities, int8 labels, int64 groups) on the CPU and brought together on
+    rank 0 when the epoch ends, so that any number of ranks gives what one process gives. ``compute`` is a collective:
+    call it on every rank. It returns plain floats; log them without ``sync_dist``.
+
+    Keys: ``auc``, ``gauc`` (true groups), ``gauc_encoded`` (published: groups are encoded ids, so that all
+    out-of-vocabulary users are one group), ``logloss``, ``calibration`` (predicted/observed) and ``ece``, each followed
+    by ``/<task>``; the bare name (all but ``calibration``) is the mean over tasks. The group metrics exist where groups
+    are given. What is undefined is nan (a mean over tasks too, if one of them is), and ``undefined`` says why.
+
+    Args:
+        tasks: names of the label columns.
+    """
+
+    full_state_update = False
+    prob: list[Tensor]
+    labels: list[Tensor]
+    encoded_group: list[Tensor]
+    group: list[Tensor]
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(sync_on_compute=False)
+        self.tasks = tuple(tasks)
+        self.undefined: list[str] = []
+        for state in ("prob", "labels", "encoded_group", "group"):
+            self.add_state(state, default=[], dist_reduce_fx=None)
+
+    def update(
+        self, prob_BT: Tensor, labels_BT: Tensor, encoded_group_B: Tensor | None = None, group_B: Tensor | None = None
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            prob_BT: probabilities (not logits), computed in float32.
+            labels_BT: 0 or 1.
+            encoded_group_B: group as the network sees it (encoded id), or ``None``.
+            group_B: true group keys, or ``None``.
+
+        Raises:
+            ValueError: when shapes disagree, or groups come with some batches only.
+        """
+        if prob_BT.shape != labels_BT.shape or prob_BT.shape[1:] != (len(self.tasks),):
+            raise ValueError(f"probabilities {tuple(prob_BT.shape)}, labels {tuple(labels_BT.shape)}, {self.tasks}")
+        self.prob.append(_on_cpu(prob_BT, torch.float32))
+        self.labels.append(_on_cpu(labels_BT, torch.int8))
+        for state, keys_B in ((self.encoded_group, encoded_group_B), (self.group, group_B)):
+            if keys_B is not None:
+                state.append(_on_cpu(keys_B, torch.int64))
+            if [len(keys) for keys in state] not in ([], [len(rows) for rows in self.prob]):
+                raise ValueError("every batch needs its group keys, one a row, or none has any")
+
+    def compute(self) -> dict[str, float]:
+        """Return every metric; the same on every rank."""
+        width = len(self.tasks)
+        prob = gather_rows(_cat(self.prob, (0, width), torch.float32)).numpy()
+        labels = gather_rows(_cat(self.labels, (0, width), torch.int8)).numpy()
+        groups = {
+            "gauc": gather_rows(_cat(self.group, (0,), torch.int64)).numpy(),
+            "gauc_encoded": gather_rows(_cat(self.encoded_group, (0,), torch.int64)).numpy(),
+        }
+        first = not is_distributed() or torch.distributed.get_rank() == 0
+        values, self.undefined = from_rank_zero(self._evaluate(prob, labels, groups) if first else None)
+        return values
+
+    def _evaluate(self, prob: Array, labels: Array, groups: dict[str, Array]) -> Result:
+        given = {name: keys for name, keys in groups.items() if len(keys)}
+        values: dict[str, float] = {}
+        for column, task in enumerate(self.tasks):
+            per_task = evaluate_task(labels[:, column], prob[:, column], given)
+            values |= {f"{name}/{task}": value for name, value in per_task.items()}
+        undefined = [
+            f"{key} is undefined: {_reason(labels[:, column], prob[:, column])}"
+            for column, task in enumerate(self.tasks)
+            for key in values
+            if key.endswith(f"/{task}") and math.isnan(values[key])
+        ]
+        means = {
+            name: sum(values[f"{name}/{task}"] for task in self.tasks) / len(self.tasks)
+            for name in _AVERAGED
+            if f"{name}/{self.tasks[0]}" in values
+        }
+        return means | values, undefined
+
+
+def evaluate_task(labels: Array, prob: Array, groups: dict[str, Array]) -> dict[str, float]:
+    """Return the metrics of one task.
+
+    Args:
+        labels: (B,) 0 or 1.
+        prob: (B,) probabilities.
+        groups: name of a group metric -> (B,) group keys.
+    """
+    functions: dict[str, Callable[[Array, Array], float]] = {
+        "auc": auc,
+        "logloss": log_loss,
+        "calibration": calibration_ratio,
+        "ece": ece,
+    }
+    prob = np.ascontiguousarray(prob)
+    values = {name: function(labels, prob) for name, function in functions.items()}
+    return values | {name: gauc(labels, prob, keys) for name, keys in groups.items()}
+
+
+def _reason(labels: Array, prob: Array) -> str:
+    rows, positives, broken = len(labels), int((labels > 0).sum()), int(np.isnan(prob).sum())
+    if rows == 0:
+        return "there are no rows."
+    if broken:
+        return f"{broken} of {rows} predictions are not numbers (diverged training?)."
+    if positives in (0, rows):
+        return f"all {rows} labels are {int(positives > 0)}."
+    return "no group has both a positive and a negative row."
+
+
+def _on_cpu(values: Tensor, dtype: torch.dtype) -> Tensor:
+    # A copy even where nothing changes: the caller may reuse its buffer.
+    return values.detach().to(device="cpu", dtype=dtype, copy=True)
+
+
+def _cat(parts: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.cat([p.cpu() for p in parts]) if parts else torch.empty(shape, dtype=dtype)
