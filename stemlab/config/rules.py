@@ -71,7 +71,9 @@ def _names(key: str, values: Sequence[Any], origin: Origin) -> None:
 def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
     """Refuse a monitored metric of a task that is not trained, and one that is not a validation metric."""
     callbacks = config.get("callbacks", {})
-    monitors = {f"callbacks.{name}.monitor": callbacks.get(name, {}).get("monitor") for name in callbacks_with(callbacks)}
+    monitors = {
+        f"callbacks.{name}.monitor": callbacks.get(name, {}).get("monitor") for name in callbacks_with(callbacks)
+    }
     for key, value in {"objective": config.get("objective"), **monitors}.items():
         if not isinstance(value, str):
             continue

@@ -40,9 +40,7 @@ def told_by_file(key: str) -> str:
     return "in the config"
 
 
-def first_sentence(
-    error: ValidationError, model: Any, values: Mapping[str, Any], key: str, origin: Origin
-) -> str:
+def first_sentence(error: ValidationError, model: Any, values: Mapping[str, Any], key: str, origin: Origin) -> str:
     """Return the sentence for the first wrong key; the alternatives of a union are told together."""
     problems = error.errors(include_url=False)
     path = _path(problems[0]["loc"], values, problems[0]["type"])

@@ -1,0 +1,164 @@
+"""Compose the config of one job, and know who set each of its keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from stemlab.config.locate import conf_dir
+from stemlab.config.resolve import resolve
+from stemlab.config.validate import validate
+
+VERSION_BASE = "1.3"
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What was typed.
+
+    Attributes:
+        command: the primary config's name (``train``).
+        overrides: ``key=value`` words.
+        multirun: whether ``-m`` was given.
+        folder: the folder ``conf``.
+        extra: a second folder with further options (``--config-dir``).
+    """
+
+    command: str
+    overrides: tuple[str, ...] = ()
+    multirun: bool = False
+    folder: Path | None = None
+    extra: Path | None = None
+
+
+def compose(command: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the validated, plain config that ``python -m stemlab.<command> <overrides>`` would run with."""
+    with session(CommandLine(command)):
+        plain = plain_job(command, overrides)
+        validate(command, plain, Origins(command, overrides))
+        return plain
+
+
+@contextmanager
+def session(line: CommandLine) -> Iterator[None]:
+    """Make Hydra read ``conf/``, and leave its global state as it was found."""
+    job_config = HydraConfig.instance().cfg
+    folder = str((line.folder or conf_dir()).resolve())
+    try:
+        with hydra.initialize_config_dir(folder, version_base=VERSION_BASE, job_name=line.command):
+            if line.extra is not None:
+                _search_also(folder, line.extra, line.command)
+            yield
+    finally:
+        HydraConfig.instance().cfg = job_config
+
+
+def _search_also(folder: str, extra: Path, command: str) -> None:
+    """Start Hydra again with a second folder, as its own ``--config-dir`` does."""
+    path = create_config_search_path(folder)
+    path.prepend("command-line", f"file://{extra.resolve()}", anchor=SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    Hydra.create_main_hydra2(task_name=command, config_search_path=path)
+
+
+def plain_job(command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose and resolve one job inside a session; nothing is checked yet."""
+    return resolve(without_hydra(composed(command, overrides)))
+
+
+def composed(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the config with its ``hydra`` node, its run directory filled in (but not made)."""
+    config = hydra.compose(command, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+        config.hydra.runtime.output_dir = os.path.abspath(str(config.hydra.run.dir))
+    HydraConfig.instance().set_config(config)
+    return config
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Return the part of the config that the command sees."""
+    task = config.copy()
+    with read_write(task), open_dict(task):
+        del task["hydra"]
+    return task
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """Parse ``key=value`` words (``OverrideParseException`` where the syntax is wrong)."""
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def conf_folders(line: CommandLine) -> list[Path]:
+    """The folders in which options are looked for."""
+    return [folder for folder in (line.folder or conf_dir(), line.extra) if folder is not None]
+
+
+def is_group(name: str) -> bool:
+    """Whether ``conf/<name>`` is a folder of options."""
+    repository: Any = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
+    return bool(repository.group_exists(name))
+
+
+class Origins:
+    """Config key -> ``set on the command line`` or ``set in conf/model/stem.yaml``; asked when something is wrong."""
+
+    def __init__(self, command: str, overrides: Sequence[str]) -> None:
+        self.command = command
+        self.overrides = list(overrides)
+
+    def __call__(self, key: str) -> str:
+        """Return who set the key, or the nearest node above it that a file has."""
+        if self._typed(key):
+            return "set on the command line"
+        parts = key.split(".")
+        for length in range(len(parts), 0, -1):
+            path = self._file(".".join(parts[:length]))
+            if path:
+                return f"set in {path}"
+        return "set nowhere"
+
+    def _typed(self, key: str) -> bool:
+        names = (override.key_or_group for override in parsed(self.overrides))
+        return any(key == name or f"{key}.".startswith(f"{name}.") for name in names if not is_group(name))
+
+    def _file(self, key: str) -> str | None:
+        """The last file, in the order in which Hydra merges them, that has the key."""
+        loader: Any = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list(self.command, self.overrides, RunMode.RUN).defaults
+        for default in reversed(defaults):
+            package = default.package or ""
+            if not f"{key}.".startswith(f"{package}.") and package:
+                continue
+            loaded = loader.repository.load_config(default.config_path)
+            inner = key[len(package) :].lstrip(".")
+            if loaded is not None and inner and _has(loaded.config, inner):
+                return _shown(loaded.path, loaded.provider)
+        return None
+
+
+def _has(config: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not OmegaConf.is_dict(config) or part not in config:
+            return False
+        config = config._get_node(part)
+    return True
+
+
+def _shown(path: str, provider: str) -> str:
+    return f"conf/{path}" if provider == "main" else path

@@ -1,0 +1,114 @@
+"""The jobs of a command line: one, or those of a basic sweep; every one is checked before the first starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from stemlab.config.compose import CommandLine, Origins, composed, is_group, parsed, plain_job, session
+from stemlab.config.hydra_errors import COMPOSITION_ERRORS, ambiguous, sentence
+from stemlab.config.validate import validate
+from stemlab.errors import StemlabError
+
+# Above this number the jobs of a sweep are sampled: every value of every swept key still occurs.
+CHECKED_WHOLE = 64
+
+
+def check_command_line(line: CommandLine) -> bool:
+    """Compose and validate every job of the command line.
+
+    Returns:
+        Whether it is a sweep (``-m``, or ``hydra.mode`` set by an option of the group ``sweep``).
+
+    Raises:
+        StemlabError: one sentence about the first job that cannot run.
+    """
+    with session(line):
+        base = _told(line, list(line.overrides), lambda: _base(line))
+        swept = line.multirun or base.hydra.mode == RunMode.MULTIRUN
+        for overrides in _told(line, list(line.overrides), lambda: _jobs(line, base, swept)):
+            plain = _told(line, overrides, lambda words=overrides: plain_job(line.command, words))
+            validate(line.command, plain, Origins(line.command, overrides))
+    return swept
+
+
+def check_composition(line: CommandLine) -> None:
+    """Refuse only what Hydra cannot compose: enough to show a config (``--cfg``)."""
+    with session(line):
+        _told(line, list(line.overrides), lambda: _base(line))
+
+
+def _told(line: CommandLine, overrides: list[str], step: Any) -> Any:
+    """Run a step; what Hydra has to say about it becomes one sentence."""
+    try:
+        return step()
+    except COMPOSITION_ERRORS as error:
+        raise StemlabError(sentence(error, line, overrides)) from error
+
+
+def _base(line: CommandLine) -> DictConfig:
+    fixed = [override for override in parsed(line.overrides) if not override.is_sweep_override()]
+    words = [_word(override) for override in fixed]
+    kept = [word for word, override in zip(words, fixed, strict=True) if not _of_swept(override, line)]
+    return composed(line.command, kept)
+
+
+def _of_swept(override: Override, line: CommandLine) -> bool:
+    """Whether a value belongs to a group of which the sweep runs several options (it need not fit the default one)."""
+    swept = {other.key_or_group for other in parsed(line.overrides) if other.is_sweep_override()}
+    groups = {name for name in swept if is_group(name)}
+    root = override.key_or_group.split(".")[0]
+    if is_group(override.key_or_group) or root in ("hydra", "paths"):
+        return False
+    return root in groups or bool(groups & {"experiment", "sweep"})
+
+
+def adapted(line: CommandLine) -> list[str]:
+    """Return the words for Hydra, which applies fixed values to the default option of a swept group.
+
+    ``-m model=mmoe,omoe model.net.num_experts=8`` would be refused because ``stem`` has no such key; as a sweep over
+    one value it is applied to each job alone.
+    """
+    with session(line):
+        return [
+            f"{override.get_key_element()}=choice({override.get_value_element_as_str()})"
+            if not override.is_sweep_override() and _of_swept(override, line) and "=" in _word(override)
+            else _word(override)
+            for override in parsed(line.overrides)
+        ]
+
+
+def _jobs(line: CommandLine, base: DictConfig, swept: bool) -> list[list[str]]:
+    overrides = parsed(line.overrides)
+    if not swept:
+        several = next((override for override in overrides if override.is_sweep_override()), None)
+        if several is not None:
+            raise ambiguous(_word(several))
+        return [[_word(override) for override in overrides]]
+    sweeper = base.hydra.sweeper
+    if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
+        return [[_word(override) for override in overrides if not override.is_sweep_override()]]
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    return list(_sampled(_grid(parsed(params), overrides)))
+
+
+def _grid(params: Sequence[Override], overrides: Sequence[Override]) -> list[list[str]]:
+    return list(BasicSweeper.split_arguments([*params, *overrides], None)[0])
+
+
+def _sampled(jobs: list[list[str]]) -> Iterator[list[str]]:
+    """All jobs of a small sweep; of a large one those that show a value for the first time."""
+    seen: set[str] = set()
+    for job in jobs:
+        if len(jobs) <= CHECKED_WHOLE or not seen.issuperset(job):
+            seen.update(job)
+            yield job
+
+
+def _word(override: Override) -> str:
+    return str(override.input_line)
