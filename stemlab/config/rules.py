@@ -71,9 +71,7 @@ def _names(key: str, values: Sequence[Any], origin: Origin) -> None:
 def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
     """Refuse a monitored metric of a task that is not trained, and one that is not a validation metric."""
     callbacks = config.get("callbacks", {})
-    monitors = {
-        f"callbacks.{name}.monitor": callbacks.get(name, {}).get("monitor") for name in callbacks_with(callbacks)
-    }
+    monitors = {f"callbacks.{name}.monitor": callbacks[name]["monitor"] for name in _monitoring(callbacks)}
     for key, value in {"objective": config.get("objective"), **monitors}.items():
         if not isinstance(value, str):
             continue
@@ -87,8 +85,7 @@ def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(f"objective={config['objective']!r} ({origin('objective')}) needs test=true.")
 
 
-def callbacks_with(callbacks: Mapping[str, Any]) -> list[str]:
-    """Names of the callbacks that monitor a metric."""
+def _monitoring(callbacks: Mapping[str, Any]) -> list[str]:
     return [name for name, node in callbacks.items() if isinstance(node, Mapping) and "monitor" in node]
 
 

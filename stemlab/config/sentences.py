@@ -90,16 +90,18 @@ def _path(location: Sequence[int | str], values: Any, kind: str) -> list[str]:
     """The part of pydantic's location that is a path in the config (it adds the names of union members)."""
     path: list[str] = []
     for part in location:
-        if isinstance(values, Mapping) and part in values:
+        if _within(values, part):
             values = values[part]
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
-            values = values[part]
+            path.append(str(part))
         elif kind.startswith("missing") and part == location[-1]:
-            pass
-        else:
-            continue
-        path.append(str(part))
+            path.append(str(part))
     return path
+
+
+def _within(values: Any, part: int | str) -> bool:
+    if isinstance(values, Mapping):
+        return part in values
+    return isinstance(values, list) and isinstance(part, int) and part < len(values)
 
 
 def _value(values: Any, path: Sequence[str]) -> Any:
