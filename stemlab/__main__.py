@@ -1,0 +1,52 @@
+"""``python -m stemlab`` lists the commands; ``python -m stemlab train ...`` runs one."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+from stemlab import __version__
+from stemlab.errors import nearest
+
+COMMANDS = {
+    "train": "train a model on a dataset, test its best epoch, leave a record",
+    "evaluate": "compute the metrics of a checkpoint again",
+    "predict": "score raw rows with a checkpoint",
+    "prepare": "turn raw files into a prepared dataset (train does it when needed)",
+    "report": "make tables from the records of runs",
+}
+EXAMPLES = """\
+examples:
+  stemlab train model=stem dataset=tiktok
+  stemlab train -m model=shared_bottom,mmoe,ple,stem dataset=tiktok seed=1,2,3
+  stemlab evaluate ckpt=runs/tiktok/stem/<time>/checkpoints/best.ckpt
+  stemlab train --help          every group, its options and their settings
+  stemlab train --cfg job       the composed config
+Settings are written key=value; -m runs a job for each of several values."""
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    return "\n".join([f"stemlab {__version__}", "usage: stemlab <command> [key=value ...]", "", *lines, "", EXAMPLES])
+
+
+def main() -> None:
+    """Run the command named first; as its own main module, because Lightning starts further processes by that name."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if words[0] == "--version":
+        print(__version__)
+        return
+    if words[0] not in COMMANDS:
+        hint = nearest(words[0], list(COMMANDS)) or f" Commands: {', '.join(COMMANDS)}."
+        print(f"error: there is no command {words[0]!r}.{hint}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [sys.argv[0], *words[1:]]
+    runpy.run_module(f"stemlab.{words[0]}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
