@@ -21,7 +21,11 @@ def is_distributed() -> bool:
 
 def transport_device() -> torch.device:
     """Return where tensors must lie to travel: the current GPU for nccl, which knows no CPU tensors, else the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if "nccl" in str(distributed.get_backend()) else torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if "nccl" in str(distributed.get_backend())
+        else torch.device("cpu")
+    )
 
 
 def gather_rows(column: Tensor) -> Tensor:

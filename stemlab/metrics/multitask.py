@@ -75,8 +75,8 @@ class MultiTaskMetrics(torchmetrics.Metric):
         for state, keys_B in ((self.encoded_group, encoded_group_B), (self.group, group_B)):
             if keys_B is not None:
                 state.append(_on_cpu(keys_B, torch.int64))
-            if [len(keys) for keys in state] not in ([], [len(rows) for rows in self.prob]):
-                raise ValueError("every batch needs its group keys, one a row, or none has any")
+            if state and (len(state) != len(self.prob) or len(state[-1]) != len(prob_BT)):
+                raise ValueError("group keys must come with every batch, one a row, or with none")
 
     def compute(self) -> dict[str, float]:
         """Return every metric; the same on every rank."""

@@ -1,0 +1,179 @@
+"""MultiTaskMetrics on one process and on two."""
+
+import json
+import math
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from stemlab.metrics import MultiTaskMetrics, auc, calibration_ratio, ece, gauc, log_loss
+
+TASKS = ("finish", "like")
+
+
+def rows(n=257, seed=0):
+    rng = np.random.default_rng(seed)
+    prob = torch.from_numpy(rng.random((n, 2)).round(2).astype(np.float32))
+    labels = torch.from_numpy((rng.random((n, 2)) < [0.4, 0.1]).astype(np.int8))
+    user = torch.from_numpy(rng.integers(0, 20, n) * 10**12)
+    return prob, labels, (user % 7).int(), user
+
+
+def filled(parts, tasks=TASKS, size=50):
+    metrics = MultiTaskMetrics(tasks)
+    for start in range(0, len(parts[0]), size):
+        metrics.update(*(None if p is None else p[start : start + size] for p in parts))
+    return metrics
+
+
+def test_values_are_those_of_the_functions():
+    prob, labels, encoded, user = rows()
+    values = filled((prob, labels, encoded, user)).compute()
+    p, y, e, u = prob.numpy(), labels.numpy(), encoded.numpy(), user.numpy()
+    for k, task in enumerate(TASKS):
+        assert values[f"auc/{task}"] == auc(y[:, k], p[:, k])
+        assert values[f"gauc/{task}"] == gauc(y[:, k], p[:, k], u)
+        assert values[f"gauc_encoded/{task}"] == gauc(y[:, k], p[:, k], e)
+        assert values[f"logloss/{task}"] == log_loss(y[:, k], p[:, k])
+        assert values[f"calibration/{task}"] == calibration_ratio(y[:, k], p[:, k])
+        assert values[f"ece/{task}"] == ece(y[:, k], p[:, k])
+    for name in ("auc", "gauc", "gauc_encoded", "logloss", "ece"):
+        assert values[name] == (values[f"{name}/finish"] + values[f"{name}/like"]) / 2
+    assert len(values) == 5 + 6 * 2
+    assert all(type(v) is float for v in values.values())
+    assert values["gauc"] != values["gauc_encoded"]
+
+
+def test_without_groups_there_are_no_group_metrics():
+    prob, labels, _, _ = rows()
+    values = filled((prob, labels, None, None)).compute()
+    assert {key.split("/")[0] for key in values} == {"auc", "logloss", "calibration", "ece"}
+
+
+def test_one_class_is_undefined_and_says_why():
+    prob, labels, encoded, user = rows()
+    labels[:, 1] = 0
+    metrics = filled((prob, labels, encoded, user))
+    values = metrics.compute()
+    assert {key for key in values if math.isnan(values[key])} == {
+        *("auc/like", "gauc/like", "gauc_encoded/like", "calibration/like"),
+        *("auc", "gauc", "gauc_encoded"),
+    }
+    assert values["auc/finish"] > 0
+    assert "auc/like is undefined: all 257 labels are 0." in metrics.undefined
+    assert len(metrics.undefined) == 4
+
+
+def test_groups_of_one_class_each_are_undefined():
+    prob, labels = torch.tensor([[0.2], [0.3], [0.4]]), torch.tensor([[1], [0], [0]])
+    metrics = filled((prob, labels, torch.tensor([1, 2, 2]), torch.tensor([1, 2, 2])), tasks=("click",))
+    assert math.isnan(metrics.compute()["gauc/click"])
+    assert "gauc/click is undefined: no group has both a positive and a negative row." in metrics.undefined
+
+
+def test_diverged_predictions_are_undefined():
+    prob, labels, encoded, user = rows()
+    prob[3, 0] = math.nan
+    metrics = filled((prob, labels, encoded, user))
+    assert math.isnan(metrics.compute()["auc/finish"])
+    assert any("1 of 257 predictions are not numbers" in message for message in metrics.undefined)
+
+
+def test_no_rows_at_all():
+    metrics = MultiTaskMetrics(TASKS)
+    with pytest.warns(UserWarning, match="before the ``update``"):
+        values = metrics.compute()
+    assert all(math.isnan(v) for v in values.values())
+    assert "auc/finish is undefined: there are no rows." in metrics.undefined
+
+
+def test_reset_forgets_and_rows_stay_small():
+    parts = rows()
+    metrics = filled(parts)
+    first = metrics.compute()
+    assert [t[0].dtype for t in (metrics.prob, metrics.labels, metrics.group)] == [
+        torch.float32,
+        torch.int8,
+        torch.int64,
+    ]
+    metrics.reset()
+    other = rows(seed=1)
+    for start in range(0, 257, 100):
+        metrics.update(*(p[start : start + 100] for p in other))
+    assert metrics.compute() == filled(other).compute() != first
+
+
+def test_buffers_may_be_reused():
+    prob, labels, encoded, user = rows(n=40)
+    expected = filled((prob.clone(), labels.clone(), encoded, user)).compute()
+    metrics = MultiTaskMetrics(TASKS)
+    metrics.update(prob, labels, encoded, user)
+    prob.zero_()
+    labels.zero_()
+    assert metrics.compute() == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "keys", "message"), [(1, 10, "probabilities"), (2, 9, "group keys")], ids=["tasks", "groups"]
+)
+def test_wrong_shapes_are_refused(columns, keys, message):
+    prob, labels, encoded, user = rows(n=10)
+    metrics = MultiTaskMetrics(TASKS)
+    with pytest.raises(ValueError, match=message):
+        metrics.update(prob[:, :columns], labels, encoded[:keys], user)
+
+
+def test_groups_come_with_every_batch_or_none():
+    prob, labels, _, user = rows(n=10)
+    metrics = filled((prob, labels, None, None))
+    with pytest.raises(ValueError, match="group keys"):
+        metrics.update(prob, labels, None, user)
+
+
+SCRIPT = """
+import json, sys
+import torch, torch.distributed as dist
+from tests.metrics.test_multitask_metrics import MultiTaskMetrics, TASKS, rows
+rank, port, case = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+parts = rows() if case == "uneven" else rows(n=31)
+parts[1][:, 1] *= case == "uneven"
+metrics = MultiTaskMetrics(TASKS)
+for number, start in enumerate(range(0, len(parts[0]), 32)):  # one batch only where n is 31: rank 1 has none
+    if number % 2 == rank:
+        metrics.update(*(p[start : start + 32] for p in parts))
+print(json.dumps([metrics.compute(), metrics.undefined, sum(map(len, metrics.prob))]))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize(("case", "shares"), [("uneven", [129, 128]), ("idle", [31, 0])])
+def test_two_processes_equal_one(case, shares, free_port, root):
+    command = [sys.executable, "-c", SCRIPT]
+    jobs = [
+        subprocess.Popen([*command, str(r), str(free_port), case], stdout=subprocess.PIPE, text=True, cwd=root)
+        for r in range(2)
+    ]
+    results = [json.loads(job.communicate(timeout=120)[0].splitlines()[-1]) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert [held for _, _, held in results] == shares
+    parts = rows(n=sum(shares))
+    parts[1][:, 1] *= case == "uneven"  # else nothing was liked, and both ranks say so
+    single = filled(parts)
+    expected = single.compute()
+    assert bool(single.undefined) == (case == "idle")
+    for values, undefined, _ in results:
+        assert repr(values) == repr(expected)  # to the last bit, nan where nan
+        assert undefined == single.undefined
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
