@@ -11,7 +11,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -121,13 +121,12 @@ def _check(config_name: str) -> bool:
         return False
     swept = check_command_line(line)
     if swept:
-        _replace_words(arguments.overrides, adapted(line))
+        sys.argv = [*_without(sys.argv, arguments.overrides), *adapted(line)]
     return swept
 
 
-def _replace_words(old: list[str], new: list[str]) -> None:
-    changed = dict(zip(old, new, strict=True))
-    sys.argv[1:] = [changed.get(word, word) for word in sys.argv[1:]]
+def _without(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    return [word for word in words if word not in overrides]
 
 
 def _parse() -> argparse.Namespace:
@@ -135,7 +134,10 @@ def _parse() -> argparse.Namespace:
 
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
-    return parser.parse_args()
+    arguments = parser.parse_intermixed_args()
+    # Hydra wants all settings side by side; people write them on both sides of -m.
+    sys.argv = [*_without(sys.argv, arguments.overrides), *arguments.overrides]
+    return arguments
 
 
 def _refuse(message: str) -> NoReturn:

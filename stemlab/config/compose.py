@@ -148,7 +148,7 @@ class Origins:
             loaded = loader.repository.load_config(default.config_path)
             inner = key[len(package) :].lstrip(".")
             if loaded is not None and inner and _has(loaded.config, inner):
-                return _shown(loaded.path, loaded.provider)
+                return _shown(default.config_path, loaded.path, loaded.provider)
         return None
 
 
@@ -160,5 +160,6 @@ def _has(config: Any, key: str) -> bool:
     return True
 
 
-def _shown(path: str, provider: str) -> str:
-    return f"conf/{path}" if provider == "main" else path
+def _shown(name: str, source: str, provider: str) -> str:
+    folder = "conf" if provider == "main" else source.removeprefix("file://")
+    return f"{folder}/{name.removesuffix('.yaml')}.yaml"

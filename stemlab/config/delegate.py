@@ -102,7 +102,7 @@ def run_group(arguments: list[str]) -> int:
         raise
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
+def _end(child: subprocess.Popen[bytes]) -> None:
     """Ask, then insist: the ranks of the job belong to the same group."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         try:

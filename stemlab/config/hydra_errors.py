@@ -39,7 +39,18 @@ def sentence(error: Exception, line: CommandLine, overrides: Sequence[str]) -> s
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: this is not YAML ({error.problem})."
-    return _first_line(error)
+    return f"{_culprit(line, overrides)}{_first_line(error)}"
+
+
+def _culprit(line: CommandLine, overrides: Sequence[str]) -> str:
+    """The word without which the rest can be composed."""
+    for place, word in enumerate(overrides):
+        try:
+            composed(line.command, [*overrides[:place], *overrides[place + 1 :]])
+        except COMPOSITION_ERRORS:
+            continue
+        return f"{word} on the command line cannot be applied: "
+    return ""
 
 
 def _syntax(override: str) -> str:
@@ -124,12 +135,12 @@ def _first_line(error: BaseException) -> str:
     return f"{text}."
 
 
-def ambiguous(override: str) -> StemlabError:
+def ambiguous(override: str, group: bool) -> StemlabError:
     """The error for several values without ``-m``."""
     key, _, value = override.partition("=")
+    otherwise = "" if group else f", or write {key}=[{value}] for a list"
     return StemlabError(
-        f"{override} on the command line names several values: add -m to run a job for each of them, "
-        f"or write {key}=[{value}] for a list."
+        f"{override} on the command line names several values: add -m to run a job for each of them{otherwise}."
     )
 
 

@@ -6,13 +6,21 @@ against their constructors (``stemlab.config.instantiate``).
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from stemlab.config.types import NonNegativeFloat, PositiveInt
 
-Monitor = Annotated[str, Field(pattern=r"^(val|test)/\w+(@\d+)?(/.+)?$")]
+
+def _metric_name(name: str) -> str:
+    if not re.fullmatch(r"(val|test)/\w+(@\d+)?(/.+)?", name):
+        raise ValueError("the name of a metric, split/metric[/task], such as val/auc or val/auc/like")
+    return name
+
+
+Monitor = Annotated[str, AfterValidator(_metric_name)]
 Mode = Literal["max", "min"]
 
 

@@ -43,15 +43,18 @@ def told_by_file(key: str) -> str:
 def first_sentence(error: ValidationError, model: Any, values: Mapping[str, Any], key: str, origin: Origin) -> str:
     """Return the sentence for the first wrong key; the alternatives of a union are told together."""
     problems = error.errors(include_url=False)
-    path = _path(problems[0]["loc"], values, problems[0]["type"])
-    same = [problem for problem in problems if _path(problem["loc"], values, problem["type"]) == path]
+    paths = [_path(problem["loc"], values, problem["type"]) for problem in problems]
+    # Of a union all members complain; the one that got deepest into the value knows best what is wrong.
+    path = max((path for path in paths if path[:1] == paths[0][:1]), key=len)
+    same = [problem for problem, its_path in zip(problems, paths, strict=True) if its_path == path]
     full = ".".join([key, *path] if key else path)
-    if problems[0]["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if same[0]["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return _unknown(path, model, full, origin)
-    if problems[0]["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{full} is missing: {model.__name__} needs it, and {_parent(full)} is {origin(_parent(full))}."
-    wanted = _join_or(list(dict.fromkeys(_wanted(problem) for problem in same)))
-    return f"{full}={_show(_value(values, path))} ({origin(full)}) must be {wanted}.{_hint(problems[0])}"
+    if same[0]["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        parent = full.rpartition(".")[0]
+        return f"{full} is missing{f' from {parent} ({origin(parent)})' if parent else ''}: it must be given."
+    wanted = _join_or(list(dict.fromkeys(_wanted(problem, len(same) > 1) for problem in same)))
+    return f"{full}={_show(_value(values, path))} ({origin(full)}) must be {wanted}.{_hint(same[0])}"
 
 
 def unknown_key(full: str, known: Sequence[str], origin: Origin) -> str:
@@ -110,13 +113,14 @@ def _value(values: Any, path: Sequence[str]) -> Any:
     return values
 
 
-def _wanted(problem: Mapping[str, Any]) -> str:
+def _wanted(problem: Mapping[str, Any], one_of_several: bool) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind in BOUNDS:
         name, words = BOUNDS[kind]
-        return f"{words} {context[name]:g}"
+        return f"{'a number ' if one_of_several else ''}{words} {context[name]:g}"
     if kind == "literal_error":
-        return f"one of {', '.join(_expected(problem))}"
+        expected = _expected(problem)
+        return f"one of {', '.join(expected)}" if len(expected) > 1 else expected[0]
     if kind == "too_short":
         return f"a list of at least {context['min_length']} value{'s' if context['min_length'] > 1 else ''}"
     if kind == "too_long":
@@ -142,7 +146,3 @@ def _show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value) if isinstance(value, str) else str(value)
-
-
-def _parent(full: str) -> str:
-    return full.rpartition(".")[0] or full

@@ -88,7 +88,7 @@ def _jobs(line: CommandLine, base: DictConfig, swept: bool) -> list[list[str]]:
     if not swept:
         several = next((override for override in overrides if override.is_sweep_override()), None)
         if several is not None:
-            raise ambiguous(_word(several))
+            raise ambiguous(_word(several), is_group(several.key_or_group))
         return [[_word(override) for override in overrides]]
     sweeper = base.hydra.sweeper
     if not str(sweeper.get("_target_")).endswith("BasicSweeper"):

@@ -9,6 +9,7 @@ from stemlab.config import rules
 from stemlab.config.instantiate import TARGET, import_target, typed, typed_settings
 from stemlab.config.schema import COMMANDS, SECTIONS
 from stemlab.config.sentences import Origin, told_by_file
+from stemlab.errors import StemlabError
 
 
 def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_file) -> None:
@@ -45,6 +46,18 @@ def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:
     if "model" in config:
         net = import_target(config["model"]["net"], key="model.net", origin=origin)
         typed_settings(config["model"]["net"], key="model.net", origin=origin)
+        _check_penalties(config["model"], origin)
         if "dataset" in config:
             rules.check_tasks(config, net, origin)
             rules.check_monitors(config, origin)
+
+
+def _check_penalties(model: Mapping[str, Any], origin: Origin) -> None:
+    from stemlab.optim import parse_penalty
+
+    for name in ("embedding_regularizer", "net_regularizer"):
+        try:
+            parse_penalty(model[name])
+        except StemlabError as error:
+            key = f"model.{name}"
+            raise StemlabError(f"{key}={model[name]!r} ({origin(key)}): {error}") from None

@@ -1,0 +1,156 @@
+"""From a validated, plain config to objects: datamodule, network, module, callbacks, trainer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pydantic import TypeAdapter
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from torch import nn
+
+from stemlab.callbacks.checkpoint import BestCheckpoint
+from stemlab.callbacks.early_stop import EarlyStop
+from stemlab.callbacks.progress import EpochLines, MetricBar, wants_bar
+from stemlab.callbacks.throughput import Throughput
+from stemlab.config.instantiate import instantiate
+from stemlab.config.rules import effective_tasks
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.spec import DatasetSpec
+from stemlab.errors import StemlabError
+from stemlab.lightning.files import AtomicCheckpointIO
+from stemlab.lightning.idle import has_idle_parameters
+from stemlab.lightning.multitask import MultiTaskModule
+from stemlab.lightning.settings import ModuleSettings
+from stemlab.optim import OptimConfig
+
+Config = Mapping[str, Any]
+
+
+def build_datamodule(config: Config) -> ImpressionDataModule:
+    """Return the dataset of ``config['dataset']``; nothing is read yet."""
+    return cast(ImpressionDataModule, instantiate(config["dataset"], key="dataset"))
+
+
+def build_net(config: Config, spec: DatasetSpec) -> nn.Module:
+    """Return the network of ``config['model']`` for the fields of a prepared dataset, freshly initialised."""
+    return cast(
+        nn.Module, instantiate(config["model"]["net"], spec.field_sizes, effective_tasks(config), key="model.net")
+    )
+
+
+def build_module(config: Config, spec: DatasetSpec, fingerprint: str) -> MultiTaskModule:
+    """Return network, loss, metrics and optimiser settings, with what a checkpoint must carry.
+
+    Args:
+        config: validated, plain config of a training.
+        spec: of the prepared dataset.
+        fingerprint: of the prepared dataset.
+    """
+    optim = TypeAdapter(OptimConfig).validate_python(config["optim"])
+    carried = {"config": copy.deepcopy(dict(config)), "spec": _plain(spec.to_dict()), "fingerprint": fingerprint}
+    settings = ModuleSettings.from_config(config, optim)
+    return MultiTaskModule(build_net(config, spec), spec, effective_tasks(config), settings, carried)
+
+
+def _plain(value: Any) -> Any:
+    """Lists instead of tuples, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True, slots=True)
+class RunCallbacks:
+    """The callbacks that a command asks for results."""
+
+    checkpoint: BestCheckpoint
+    throughput: Throughput
+    others: tuple[Callback, ...]
+
+    def all(self) -> list[Callback]:
+        """Return them in the order in which they must act: the checkpoint keeps what the others left."""
+        return [self.throughput, *self.others, self.checkpoint]
+
+
+def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
+    """Return early stop, checkpoint, throughput and what is shown on the terminal."""
+    chosen, throughput = config["callbacks"], Throughput()
+    stop, best = chosen["early_stop"], chosen["checkpoint"]
+    others: list[Callback] = [EpochLines(throughput)]
+    if stop["enabled"]:
+        others.append(EarlyStop(stop["monitor"], stop["mode"], stop["patience"], stop["min_delta"]))
+    if wants_bar(chosen["progress"]):
+        others.append(MetricBar(throughput))
+    checkpoint = BestCheckpoint(
+        run_dir / "checkpoints", best["monitor"], best["mode"], stop["min_delta"], best["save_last"]
+    )
+    return RunCallbacks(checkpoint, throughput, tuple(others))
+
+
+def build_trainer(
+    config: Config, run_dir: Path, callbacks: list[Callback], loggers: list[Logger], net: nn.Module, steps: int
+) -> Trainer:
+    """Return the Trainer.
+
+    Args:
+        config: its group ``trainer`` is read.
+        run_dir: Lightning's root directory.
+        callbacks: all callbacks, the progress bar included.
+        loggers: may be empty.
+        net: looked at when there are several processes: parameters outside the loss need another way of joining
+            gradients.
+        steps: training steps an epoch; short epochs log at least once. 0 when nothing is trained.
+
+    Raises:
+        StemlabError: a GPU is wanted and there is none.
+    """
+    chosen, processes = config["trainer"], process_count(config)
+    if chosen["accelerator"] == "gpu" and not torch.cuda.is_available():
+        raise StemlabError(f"trainer={chosen['name']} needs a GPU, and PyTorch sees none here: use trainer=cpu.")
+    if chosen["threads"]:
+        torch.set_num_threads(chosen["threads"])
+    return Trainer(
+        accelerator=chosen["accelerator"],
+        devices=chosen["devices"],
+        strategy=_ddp(chosen, net) if processes > 1 else "auto",
+        precision=chosen["precision"],
+        max_epochs=chosen["max_epochs"],
+        log_every_n_steps=max(1, min(chosen["log_every_n_steps"], steps)),
+        deterministic=chosen["deterministic"],
+        limit_train_batches=chosen["limit_train_batches"],
+        limit_val_batches=chosen["limit_val_batches"],
+        limit_test_batches=chosen["limit_test_batches"],
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=run_dir,
+        use_distributed_sampler=False,  # it would repeat rows; the datamodule shares them among processes itself
+        num_sanity_val_steps=0,
+        sync_batchnorm=processes > 1 and chosen["accelerator"] == "gpu",
+        enable_checkpointing=any(isinstance(callback, BestCheckpoint) for callback in callbacks),
+        enable_progress_bar=any(isinstance(callback, MetricBar) for callback in callbacks),
+        enable_model_summary=False,
+    )
+
+
+def process_count(config: Config) -> int:
+    """Return how many processes ``config['trainer']`` asks for on this machine."""
+    devices = config["trainer"]["devices"]
+    if isinstance(devices, list):
+        return len(devices)
+    return int(devices) if devices != -1 else max(1, torch.cuda.device_count())
+
+
+def _ddp(chosen: Config, net: nn.Module) -> Strategy:
+    return DDPStrategy(
+        process_group_backend=chosen["process_group_backend"],
+        find_unused_parameters=has_idle_parameters(net),
+        gradient_as_bucket_view=True,  # no second copy of the tables' dense gradients
+    )
