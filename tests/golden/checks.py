@@ -1,0 +1,219 @@
+"""Comparisons of one file with our network; each returns what differs by more than the tolerance.
+
+Legend: B rows, F fields, T tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from golden.cases import Case
+from golden.observe import observe
+from stemlab.data.batch import ImpressionBatch
+from stemlab.models.multitask.base import TabularNet
+from stemlab.nn.loss import LossForm, task_losses
+from stemlab.optim import OptimConfig, build_optimizer, clip_gradients, penalty_value
+
+FORWARD = GRADIENT = 1e-6
+STEP = 1e-6
+NOISE = 1e-6  # a gradient below this may be rounding noise, which Adam turns into a visible step
+MODE = re.compile(r"(?:(batch1)_)?(?:(train|eval)_)?(?:(batch1)_)?(.+)")
+
+Differences = dict[str, float]
+
+
+def differing(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], tolerance: float) -> Differences:
+    """Return name -> largest absolute difference where it exceeds tolerance * max(1, largest value)."""
+    found = {}
+    for name, expected in theirs.items():
+        actual = ours[name].detach().reshape(expected.shape).double()
+        gap = float((actual - expected.double()).abs().max()) if expected.numel() else 0.0
+        if not gap <= tolerance * max(1.0, float(expected.double().abs().max())):
+            found[name] = gap
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- forward
+
+
+def split_key(key: str) -> tuple[bool, bool, str]:
+    """Return whether an output key is of the one-row batch, whether it is of training mode, and its base name."""
+    before, mode, after, base = MODE.fullmatch(key).groups()
+    return bool(before or after), mode == "train", base
+
+
+def forward(case: Case, tolerance: float = FORWARD) -> tuple[Differences, list[str]]:
+    """Compare every output of a single-batch file; also return the keys that nothing of ours answers to."""
+    wanted = case.group("output")
+    computed: dict[tuple[bool, bool], dict[str, Tensor]] = {}
+    ours, unknown = {}, []
+    for key in wanted:
+        one_row, training, base = split_key(key)
+        if (one_row, training) not in computed:
+            ids_BF = case.tensor("input/batch1_ids" if one_row else "input/ids")
+            computed[one_row, training] = observe(case.net().train(training), ids_BF)
+        if base in computed[one_row, training]:
+            ours[key] = computed[one_row, training][base]
+        else:
+            unknown.append(key)
+    return differing(ours, {k: v for k, v in wanted.items() if k in ours}, tolerance), unknown
+
+
+def running_statistics(case: Case) -> Differences:
+    """Compare the state after one forward pass in training mode."""
+    net = case.net().train()
+    net(ImpressionBatch(case.tensor("input/ids")))
+    return differing(net.state_dict(), case.ours("aftertrainforward"), FORWARD)
+
+
+# ------------------------------------------------------------------------------------------------ losses, gradients
+
+
+def in_loss_mode(case: Case) -> TabularNet:
+    """Return the network in the mode in which the file's losses were taken (they say which by their value)."""
+    net = case.net()
+    if "output/train_pred_task0" not in case.arrays:
+        return net
+    labels_B1 = case.tensor("input/labels")[:, :1]
+    gaps = {}
+    for training in (False, True):
+        logits, _ = case.net().train(training).score(net.embedding(case.tensor("input/ids")))
+        gaps[training] = float((task_losses(logits[0], labels_B1)[0] - case.tensor("loss/bce_task0")).abs())
+    return net.train(min(gaps, key=gaps.__getitem__))
+
+
+def bce(net: TabularNet, case: Case, form: LossForm) -> list[Tensor]:
+    """Return one loss a task, each in a graph of its own task only."""
+    logits, _ = net.score(net.embedding(case.tensor("input/ids")))
+    labels_BT = case.tensor("input/labels")
+    return [task_losses(logit_B1, labels_BT[:, i : i + 1], form)[0] for i, logit_B1 in enumerate(logits)]
+
+
+def losses(case: Case, form: LossForm) -> Differences:
+    """Compare the task losses, the penalty and the total."""
+    net = in_loss_mode(case)
+    tasks, penalty = bce(net, case, form), penalty_value(net, *case.penalties)
+    ours = {f"bce_task{i}": loss for i, loss in enumerate(tasks)}
+    ours |= {"regularization": penalty, "total": torch.stack(tasks).sum() + penalty}
+    return differing(ours, {k: v for k, v in case.group("loss").items() if k in ours}, FORWARD)
+
+
+def gradients(net: TabularNet, loss: Tensor) -> dict[str, Tensor | None]:
+    """Return name -> gradient, ``None`` where the loss does not depend on the parameter."""
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
+
+
+def filled(net: TabularNet, found: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Return the gradients with zeros for absent ones, as the files hold them."""
+    return {name: torch.zeros_like(p) if found[name] is None else found[name] for name, p in net.named_parameters()}
+
+
+def task_gradients(case: Case, task: int, form: LossForm) -> tuple[Differences, set[str], set[str]]:
+    """Compare a task's gradients; return the differences and the absent names, ours and theirs."""
+    net = in_loss_mode(case)
+    found = gradients(net, bce(net, case, form)[task])
+    absent = {name for name, gradient in found.items() if gradient is None}
+    theirs = case.ours(f"grad_task_{task}")
+    return differing(filled(net, found), theirs, GRADIENT), absent, case.absent(f"gradnone_task_{task}")
+
+
+def total_gradients(case: Case, form: LossForm) -> tuple[Differences, set[str]]:
+    """Compare the gradients of the total loss and their norm; also return our absent names."""
+    net = in_loss_mode(case)
+    found = gradients(net, torch.stack(bce(net, case, form)).sum() + penalty_value(net, *case.penalties))
+    ours = filled(net, found)
+    result = differing(ours, case.ours("grad"), GRADIENT)
+    if "grad_global_norm" in case.arrays:
+        norm = torch.stack([g.norm() for g in ours.values()]).norm()
+        result |= differing({"norm": norm}, {"norm": case.tensor("grad_global_norm")}, GRADIENT)
+    return result, {name for name, gradient in found.items() if gradient is None}
+
+
+def evaluation_gradients(case: Case, form: LossForm) -> Differences:
+    """Compare gradients taken with running statistics."""
+    net = case.net()
+    loss = torch.stack(bce(net, case, form)).sum() + penalty_value(net, *case.penalties)
+    return differing(filled(net, gradients(net, loss)), case.ours("grad_evalmode"), GRADIENT)
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+Step = Callable[[Tensor, Tensor], tuple[float, float, float]]
+
+
+def plain_step(net: TabularNet, case: Case, form: LossForm, max_norm: float) -> Step:
+    """Return a training step written the straightforward way: penalty in the graph, torch's clipping and Adam."""
+    adam = torch.optim.Adam(net.parameters(), lr=1e-3)
+
+    def step(ids_BF: Tensor, labels_BT: Tensor) -> tuple[float, float, float]:
+        adam.zero_grad()
+        loss = task_losses(net(ImpressionBatch(ids_BF)).logit_BT, labels_BT, form).sum()
+        loss = loss + penalty_value(net, *case.penalties)
+        loss.backward()
+        before = nn.utils.clip_grad_norm_(net.parameters(), max_norm)
+        after = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+        adam.step()
+        return loss.item(), before.item(), after.item()
+
+    return step
+
+
+def fused_step(net: TabularNet, case: Case, form: LossForm, max_norm: float) -> Step:
+    """Return stemlab's training step: penalty and clipping inside the optimiser."""
+    adam = build_optimizer(net, OptimConfig(lr=1e-3), *case.penalties)
+
+    def step(ids_BF: Tensor, labels_BT: Tensor) -> tuple[float, float, float]:
+        adam.zero_grad()
+        loss = task_losses(net(ImpressionBatch(ids_BF)).logit_BT, labels_BT, form).sum()
+        total = loss.item() + penalty_value(net, *case.penalties).item()
+        loss.backward()
+        before = float(clip_gradients(adam, max_norm))
+        adam.step()
+        return total, before, min(before, max_norm)
+
+    return step
+
+
+STEPS = {"plain": plain_step, "stemlab": fused_step}
+
+
+def trained(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state without running statistics."""
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    return {name: value for name, value in state.items() if not name.endswith(buffers)}
+
+
+def first_step(case: Case, form: LossForm, kind: str) -> Differences:
+    """Compare the parameters after one step, where their gradient is not rounding noise."""
+    net, ours = in_loss_mode(case), case.ours("grad")
+    STEPS[kind](net, case, form, float("inf"))(case.tensor("input/ids"), case.tensor("input/labels"))
+    theirs, state = trained(case.ours("step1")), net.state_dict()
+    still = {name: bool((ours[name] == 0).all()) for name in theirs}
+    kept = {name: (ours[name].abs() > NOISE) | still[name] for name in theirs}
+    return differing({n: state[n][kept[n]] for n in theirs}, {n: theirs[n][kept[n]] for n in theirs}, STEP)
+
+
+def saturates(case: Case) -> bool:
+    """Return whether some probability is so near 0 or 1 that float32 rounds it there; the loss forms differ then."""
+    ids_BF = case.tensor("input/ids").flatten(0, -2)
+    return case.net()(ImpressionBatch(ids_BF)).logit_BT.abs().max().item() > 12
+
+
+def trajectory(case: Case, form: LossForm, kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor], TabularNet]:
+    """Train as the file says; return our curves, our state after the first step, and the trained network."""
+    net = case.net().train()
+    step = STEPS[kind](net, case, form, case.meta.get("max_grad_norm", float("inf")))
+    ids_SBF, labels_SBT = case.tensor("input/ids"), case.tensor("input/labels")
+    rows, first = [], {}
+    for number in range(len(case.arrays["loss/per_step"])):
+        rows.append(step(ids_SBF[number % len(ids_SBF)], labels_SBT[number % len(ids_SBF)]))
+        first = first or deepcopy(net.state_dict())
+    keys = ("loss/per_step", "output/grad_norm_before_clip", "output/grad_norm_after_clip")
+    curves = {key: torch.tensor(values) for key, values in zip(keys, zip(*rows, strict=True), strict=True)}
+    return curves, first, net
