@@ -52,7 +52,7 @@ def split_sizes(rows: int, rule: SplitRule) -> tuple[int, int, int]:
     train = rows - test - valid
     if min(train, valid, test) < 1:
         raise StemlabError(
-            f"{rows} rows are too few to split (test_size {rule.test_size} and valid_size {rule.valid_size} leave {train} "
+            f"{rows} rows are too few to split (test_size {rule.test_size}, valid_size {rule.valid_size} leave {train} "
             f"train, {valid} valid and {test} test rows); give more rows or other dataset.split sizes."
         )
     return train, valid, test

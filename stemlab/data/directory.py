@@ -1,0 +1,101 @@
+"""A prepared directory appears in one step, whole, and is built once however many processes ask for it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stemlab.errors import StemlabError
+
+log = logging.getLogger(__name__)
+_BUILD = ".build-"
+
+
+def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Callable[[Path], None]) -> Path:
+    """Return a directory, building it if it is not there or not whole.
+
+    Args:
+        final: the directory; its siblings hold unfinished builds and locks (their names begin with a dot).
+        damage: says in a few words what is wrong with the finished directory, ``None`` if nothing is.
+        build: fills an empty directory. What it leaves is flushed to disk and renamed.
+
+    Returns:
+        ``final``.
+
+    Raises:
+        StemlabError: the disk is full, or what ``build`` raises.
+    """
+    if final.is_dir() and damage(final) is None:
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(final.parent / f".{final.name}.lock"):
+        if final.is_dir():
+            wrong = damage(final)
+            if wrong is None:  # another process built it while this one waited
+                return final
+            log.warning("%s is damaged (%s): making it again", final, wrong)
+        _sweep(final.parent)
+        _build(final, build)
+    return final
+
+
+def _build(final: Path, build: Callable[[Path], None]) -> None:
+    root = final.parent
+    part = root / f"{_BUILD}{final.name}"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        build(part)
+        _flush(part)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(part, final)
+        _flush_one(root)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StemlabError(f"no space is left under {root}: free some, or set paths.data_dir elsewhere.") from error
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock that the system releases when the process ends, however it ends; yield whether it is held."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except BlockingIOError:
+            held = wait
+            if wait:
+                log.warning("another process is preparing %s: waiting for it", path.name[1:].removesuffix(".lock"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield held
+
+
+def _sweep(root: Path) -> None:
+    """Delete what interrupted builds left: directories whose builder no longer holds its lock."""
+    for stale in root.glob(f"{_BUILD}*"):
+        lock = root / f".{stale.name.removeprefix(_BUILD)}.lock"
+        with _locked(lock, wait=False) as held:
+            if held:
+                shutil.rmtree(stale, ignore_errors=True)
+
+
+def _flush(directory: Path) -> None:
+    for path in [*directory.rglob("*"), directory]:
+        _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

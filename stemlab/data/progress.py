@@ -1,0 +1,40 @@
+"""Progress bars of long preparations; silent where nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[int], None]
+_AMOUNT = "{task.completed:>13,.0f} / {task.total:,.0f} {task.fields[unit]}"
+
+
+class Steps:
+    """One bar a step, on standard error of a terminal. Use as a context manager."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description:<22}"), BarColumn(30), TextColumn(_AMOUNT), TimeElapsedColumn())
+        self._bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+
+    def __enter__(self) -> Steps:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bars.stop()
+
+    def rows(self, description: str, total: int) -> Advance:
+        """Begin a step of ``total`` rows; return what moves its bar by a number of rows."""
+        return self._step(description, total, "rows", 1)
+
+    def bytes(self, description: str, total: int) -> Advance:
+        """Begin a step of ``total`` bytes; return what moves its bar by a number of bytes."""
+        return self._step(description, total, "MB", 10**6)
+
+    def _step(self, description: str, total: int, unit: str, scale: int) -> Advance:
+        bar = self._bars.add_task(description, total=total / scale, unit=unit)
+        return lambda amount: self._bars.advance(bar, amount / scale)

@@ -1,0 +1,142 @@
+"""Raw text files as blocks of whole lines: plain, gzip, or one member of a gzipped tar; never held as a whole."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from stemlab.errors import StemlabError
+
+BLOCK_BYTES = 1 << 23
+_LONGEST_LINE = 1 << 16
+_GZIP = b"\x1f\x8b"
+_TAR = (".tgz", ".tar.gz")
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
+
+
+@dataclass(frozen=True, slots=True)
+class TextBlock:
+    """Whole lines of a file.
+
+    Attributes:
+        data: the lines with their line ends; the last line of a file may have none.
+        first_line: number of the first of them, from 1.
+    """
+
+    data: bytes
+    first_line: int
+
+
+def read_blocks(
+    path: Path,
+    member: str,
+    advance: Callable[[int], None] = lambda size: None,
+    block_bytes: int | None = None,
+) -> Iterator[TextBlock]:
+    """Read a text file in blocks of whole lines.
+
+    Args:
+        path: plain text, ``.gz``, or ``.tgz``/``.tar.gz``.
+        member: name of the file inside a tar archive.
+        advance: told the bytes of ``path`` consumed (of the compressed file where it is compressed).
+        block_bytes: bytes of text read at once (``BLOCK_BYTES``).
+
+    Raises:
+        StemlabError: the file is empty, truncated or damaged, or no text.
+    """
+    line, carry = 1, b""
+    try:
+        for piece in _pieces(path, member, advance, block_bytes or BLOCK_BYTES):
+            whole, newline, rest = piece.rpartition(b"\n")
+            if newline:
+                block = TextBlock(carry + whole + newline, line)
+                carry, line = rest, line + block.data.count(b"\n")
+                yield block
+            else:
+                carry += rest
+            if len(carry) > max(_LONGEST_LINE, BLOCK_BYTES):
+                raise StemlabError(f"{path}, line {line} has more than {_LONGEST_LINE} bytes: this is no text.")
+    except _DAMAGE as error:
+        where = f"after line {line - 1}" if line > 1 else "at its beginning"
+        raise StemlabError(f"{path} is truncated or damaged {where} ({error}); fetch it again.") from error
+    if carry:
+        yield TextBlock(carry, line)
+    elif line == 1:
+        raise StemlabError(f"{path} is empty: it has no line of data; fetch it again.")
+
+
+def _pieces(path: Path, member: str, advance: Callable[[int], None], size: int) -> Iterator[bytes]:
+    """Yield ``size`` bytes at a time; where the file is damaged, first what was still readable."""
+    with _opened(path, member, advance) as text:
+        parts: list[bytes] = []
+        try:
+            while part := text.read1(size):
+                parts.append(part)
+                if sum(map(len, parts)) >= size:
+                    yield b"".join(parts)
+                    parts = []
+        except _DAMAGE:
+            yield b"".join(parts)
+            raise
+        yield b"".join(parts)
+
+
+@contextmanager
+def _opened(path: Path, member: str, advance: Callable[[int], None]) -> Iterator[Any]:
+    with path.open("rb") as raw:
+        counted: Any = _Counted(raw, advance)
+        if raw.read(len(_GZIP)) != _GZIP:
+            if path.name.endswith((".gz", ".tgz")) and path.stat().st_size:
+                raise StemlabError(f"{path} is not gzip data, though its name says so; fetch it again or rename it.")
+            raw.seek(0)
+            yield counted
+            return
+        raw.seek(0)
+        with gzip.GzipFile(fileobj=counted) as unzipped:
+            yield _member(unzipped, member, path) if path.name.endswith(_TAR) else unzipped
+
+
+def _member(unzipped: Any, name: str, path: Path) -> Any:
+    """Return the text member of a tar stream."""
+    archive = tarfile.open(fileobj=unzipped, mode="r|")  # noqa: SIM115  (closed with the stream below it)
+    for entry in archive:
+        if entry.isfile() and Path(entry.name).name == name:
+            return _Member(archive.extractfile(entry), unzipped)
+    raise StemlabError(f"{path} holds no file {name!r}; is it the right archive?")
+
+
+class _Member:
+    """A file in a tar stream that reads the stream to its end, so that gzip's checksum is verified."""
+
+    def __init__(self, text: Any, stream: Any) -> None:
+        self._text, self._stream = text, stream
+
+    def read1(self, size: int) -> bytes:
+        piece: bytes = self._text.read1(size)
+        if not piece:
+            while self._stream.read(BLOCK_BYTES):
+                pass
+        return piece
+
+
+class _Counted:
+    """A binary file that tells how much of it was read."""
+
+    def __init__(self, file: IO[bytes], advance: Callable[[int], None]) -> None:
+        self._file, self._advance = file, advance
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(size)
+        self._advance(len(piece))
+        return piece
+
+    read1 = read
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

@@ -1,0 +1,218 @@
+"""MovieLens-1M as a multi-task set: does a user like (rating >= 4), does a user love (rating 5) a film.
+
+Rows are the lines of ratings.dat in file order, joined with users.dat and movies.dat (``::``-separated, latin-1).
+Research use, acknowledge GroupLens, no redistribution: the files are fetched by the user (data/README.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemlab.config.types import NonNegativeInt, PositiveInt
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.encoding import TableEncoder, check_columns, check_group
+from stemlab.data.impressions import Ints, Recipe, prepare_impressions
+from stemlab.data.integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.progress import Advance
+from stemlab.data.rawfile import read_blocks
+from stemlab.data.split import SplitRule
+from stemlab.errors import StemlabError
+
+RAW_NAMES = ("ratings.dat", "users.dat", "movies.dat")
+RATINGS = ("user_id", "item_id", "rating", "timestamp")
+FIELDS = ("user_id", "item_id", "gender", "age", "occupation", "zip3", "genre", "year")
+TASKS = ("like", "love")
+_YEAR = re.compile(r"\((\d{4})\)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class SideTable:
+    """What users.dat or movies.dat says about each id.
+
+    Attributes:
+        keys: (K,) ids in ascending order.
+        columns: column name -> (K,) integers, codes where the column has ``tokens``.
+        tokens: column name -> the strings that codes stand for.
+    """
+
+    keys: Ints
+    columns: dict[str, Ints]
+    tokens: dict[str, list[str]]
+
+    def find(self, ids: Ints) -> tuple[Ints, Any]:
+        """Return each id's place in ``keys`` and whether it is there."""
+        place = np.searchsorted(self.keys, ids).clip(max=len(self.keys) - 1)
+        return place, self.keys[place] == ids
+
+
+class RawMovieLens:
+    """The three raw files as integer columns.
+
+    Args:
+        folder: the official raw folder.
+        on_bad_row: raise at a bad rating, or leave it out and count it. Bad users and films are always errors.
+    """
+
+    kind = "ml1m_multitask/1"
+    sample = False
+
+    def __init__(self, folder: Path, *, on_bad_row: OnBadRow) -> None:
+        self.files: Sequence[Path] = tuple(folder / name for name in RAW_NAMES)
+        self._reader = IntegerReader(
+            self.files[0], RATINGS, separator=b"::", ranges={"rating": (1, 5)}, on_bad_row=on_bad_row
+        )
+        self.tokens: Mapping[str, Sequence[str]] = {}
+
+    @property
+    def skipped(self) -> int:
+        """Bad ratings left out so far."""
+        return self._reader.skipped
+
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Ints]]:
+        """Yield fields, labels and the time block by block."""
+        users, movies = read_users(self.files[1]), read_movies(self.files[2])
+        self.tokens = {**users.tokens, **movies.tokens}
+        for path in self.files[1:]:
+            advance(path.stat().st_size)
+        for rows in self._reader.parse(read_blocks(self.files[0], RAW_NAMES[0], advance)):
+            yield self._join(rows, users, movies)
+
+    def _join(self, rows: Rows, users: SideTable, movies: SideTable) -> dict[str, Ints]:
+        user, user_known = users.find(rows.columns["user_id"])
+        movie, movie_known = movies.find(rows.columns["item_id"])
+        for row in np.flatnonzero(~(user_known & movie_known)):
+            name, file = ("item_id", RAW_NAMES[2]) if user_known[row] else ("user_id", RAW_NAMES[1])
+            self._reader.refuse(int(rows.lines[row]), f"{name} {rows.columns[name][row]} is not in {file}")
+        joined = {
+            **rows.columns,
+            **{name: values[user] for name, values in users.columns.items()},
+            **{name: values[movie] for name, values in movies.columns.items()},
+            "like": (rows.columns["rating"] >= 4).astype(np.int64),
+            "love": (rows.columns["rating"] == 5).astype(np.int64),
+        }
+        return {name: values[user_known & movie_known] for name, values in joined.items()}
+
+
+class MovieLensDataModule(ImpressionDataModule):
+    """MovieLens-1M impressions.
+
+    Args:
+        name: dataset name.
+        raw_dir: the official folder with ratings.dat, users.dat and movies.dat.
+        data_dir: folder under which prepared datasets are written.
+        fields: input columns, all categorical.
+        tasks: labels to predict.
+        group: field whose values group rows for gAUC, or ``None``.
+        min_count: training rows that a token needs to get its own id.
+        split: which rows are held out; ``time`` goes by the time of the rating.
+        on_bad_row: ``error`` names the first bad rating and stops, ``skip`` leaves bad ratings out and counts them.
+        batch_size: training rows a step on each process.
+        eval_batch_size: most rows of an evaluation batch.
+        seed: seed of the shuffling.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        raw_dir: Path,
+        data_dir: Path,
+        fields: list[str],
+        tasks: list[str],
+        group: str | None,
+        min_count: PositiveInt,
+        split: SplitRule,
+        on_bad_row: OnBadRow,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        seed: NonNegativeInt,
+    ) -> None:
+        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        self._raw_dir, self._data_dir, self._on_bad_row = Path(raw_dir), Path(data_dir), on_bad_row
+        columns = check_columns("dataset.fields", fields, FIELDS)
+        self._recipe = Recipe(
+            name=name,
+            fields=columns,
+            tasks=check_columns("dataset.tasks", tasks, TASKS),
+            group=check_group(group, columns),
+            min_count=min_count,
+            split=split,
+            time=RATINGS[-1],
+        )
+        self._encoder: TableEncoder | None = None
+
+    def build(self) -> Path:
+        """Return the prepared directory of the raw files."""
+        missing = [name for name in RAW_NAMES if not (self._raw_dir / name).is_file()]
+        if missing:
+            raise StemlabError(
+                f"{self._raw_dir} has no {missing[0]}: fetch https://files.grouplens.org/datasets/movielens/ml-1m.zip, "
+                f"unpack it and set dataset.raw_dir to the folder with {', '.join(RAW_NAMES)}."
+            )
+        raw = RawMovieLens(self._raw_dir, on_bad_row=self._on_bad_row)
+        return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
+
+    def encode(self, table: Any) -> ImpressionBatch:
+        """Return rows with the field columns (user_id, item_id, gender, ...) as a batch."""
+        if self._encoder is None:
+            self._encoder = TableEncoder(self.prepare(), self.spec)
+        return self._encoder(table)
+
+
+def read_users(path: Path) -> SideTable:
+    """Read users.dat: id, gender, age, occupation, zip code (of which the first three characters are kept)."""
+    columns = ("gender", "age", "occupation", "zip3")
+    records = {key: (cells[0], int(cells[1]), int(cells[2]), cells[3][:3]) for key, cells in _records(path, 5, (2, 3))}
+    return _side_table(records, columns)
+
+
+def read_movies(path: Path) -> SideTable:
+    """Read movies.dat: id, title ending in the year in brackets, genres (of which the first is kept)."""
+    records = {}
+    for line, (key, (title, genres)) in enumerate(_records(path, 3, ()), start=1):
+        year = _YEAR.search(title)
+        if year is None:
+            raise StemlabError(
+                f"{path}, line {line}: title {title!r} does not end in a year in brackets; mend the line."
+            )
+        records[key] = (genres.split("|")[0], int(year.group(1)))
+    return _side_table(records, ("genre", "year"))
+
+
+def _records(path: Path, width: int, integers: tuple[int, ...]) -> Iterator[tuple[int, list[str]]]:
+    """Yield each line's id and other cells; name file and line of a malformed one."""
+    lines = path.read_text(encoding="latin-1").removesuffix("\n").split("\n")
+    seen: set[int] = set()
+    for number, line in enumerate(lines, start=1):
+        cells = line.removesuffix("\r").split("::")
+        if len(cells) != width:
+            raise StemlabError(f"{path}, line {number}: {len(cells)} columns instead of {width}; mend the line.")
+        for column in (0, *integers):
+            if not re.fullmatch(r"-?[0-9]{1,18}", cells[column]):
+                raise StemlabError(f"{path}, line {number}: {cells[column]!r} is not an integer; mend the line.")
+        key = int(cells[0])
+        if key in seen:
+            raise StemlabError(f"{path}, line {number}: id {key} was given before; mend the line.")
+        seen.add(key)
+        yield key, cells[1:]
+
+
+def _side_table(records: Mapping[int, tuple[str | int, ...]], names: Sequence[str]) -> SideTable:
+    keys = sorted(records)
+    columns: dict[str, Ints] = {}
+    tokens: dict[str, list[str]] = {}
+    for place, name in enumerate(names):
+        values: list[Any] = [records[key][place] for key in keys]
+        if isinstance(values[0], str):
+            tokens[name] = sorted(set(values))
+            codes = {token: code for code, token in enumerate(tokens[name])}
+            values = [codes[value] for value in values]
+        columns[name] = np.array(values, dtype=np.int64)
+    return SideTable(np.array(keys, dtype=np.int64), columns, tokens)

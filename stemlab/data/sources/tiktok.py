@@ -1,0 +1,173 @@
+"""TikTok: the ICME 2019 short-video challenge, track 1 (275,855,531 rows), as the STEM paper uses it.
+
+Twelve tab-separated integer columns without a header; -1 stands for a missing city or music and is a token like any
+other, as published. Academic use only, no automatic download: data/README.md says where the file comes from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from pytorch_lightning.utilities import rank_zero_only
+
+import stemlab
+from stemlab.config.types import NonNegativeInt, PositiveInt
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.directory import find_or_build
+from stemlab.data.encoding import TableEncoder, check_columns, check_group
+from stemlab.data.impressions import Ints, Recipe, prepare_impressions
+from stemlab.data.integers import IntegerReader, OnBadRow
+from stemlab.data.progress import Advance
+from stemlab.data.rawfile import read_blocks
+from stemlab.data.sample.tiktok import COLUMNS, TiktokWorld, write_sample
+from stemlab.data.split import SplitRule
+from stemlab.errors import StemlabError
+
+log = logging.getLogger(__name__)
+
+RAW_NAME = "final_track1_train.txt"
+RAW_NAMES = (RAW_NAME, *(f"{stem}{end}" for stem in (RAW_NAME, RAW_NAME[:-4]) for end in (".gz", ".tgz", ".tar.gz")))
+LABELS = ("finish", "like")
+INPUTS = tuple(name for name in COLUMNS if name not in LABELS)
+TIME = "create_time"
+
+
+class RawTiktok:
+    """The raw file as integer columns.
+
+    Args:
+        file: the raw file, plain or compressed.
+        sample: whether it is synthetic.
+        on_bad_row: raise at a bad row, or leave it out and count it.
+    """
+
+    kind = "tiktok/1"
+    tokens: Mapping[str, Sequence[str]] = {}
+
+    def __init__(self, file: Path, *, sample: bool, on_bad_row: OnBadRow) -> None:
+        self.files: Sequence[Path] = (file,)
+        self.sample = sample
+        ranges = dict.fromkeys(LABELS, (0, 1))
+        self._reader = IntegerReader(file, COLUMNS, ranges=ranges, on_bad_row=on_bad_row)
+
+    @property
+    def skipped(self) -> int:
+        """Bad rows left out so far."""
+        return self._reader.skipped
+
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Ints]]:
+        """Yield the twelve columns block by block."""
+        blocks = read_blocks(self.files[0], RAW_NAME, advance)
+        return (rows.columns for rows in self._reader.parse(blocks))
+
+
+class TiktokDataModule(ImpressionDataModule):
+    """TikTok impressions.
+
+    Args:
+        name: dataset name.
+        raw_dir: folder of the raw file.
+        raw_file: name of the raw file in it; ``None`` looks for the official names, plain or compressed.
+        data_dir: folder under which prepared datasets and samples are written.
+        source: ``raw`` needs the raw file, ``sample`` makes the synthetic world, ``auto`` falls back to it.
+        fields: input columns, all categorical.
+        tasks: labels to predict.
+        group: field whose values group rows for gAUC, or ``None``.
+        min_count: training rows that a token needs to get its own id.
+        split: which rows are held out.
+        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
+        sample: the synthetic world.
+        batch_size: training rows a step on each process.
+        eval_batch_size: most rows of an evaluation batch.
+        seed: seed of the shuffling.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        raw_dir: Path,
+        raw_file: str | None,
+        data_dir: Path,
+        source: Literal["auto", "raw", "sample"],
+        fields: list[str],
+        tasks: list[str],
+        group: str | None,
+        min_count: PositiveInt,
+        split: SplitRule,
+        on_bad_row: OnBadRow,
+        sample: TiktokWorld,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        seed: NonNegativeInt,
+    ) -> None:
+        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        self._raw_dir, self._raw_file, self._data_dir = Path(raw_dir), raw_file, Path(data_dir)
+        self._source, self._on_bad_row, self._world = source, on_bad_row, sample
+        columns = check_columns("dataset.fields", fields, INPUTS)
+        self._recipe = Recipe(
+            name=name,
+            fields=columns,
+            tasks=check_columns("dataset.tasks", tasks, LABELS),
+            group=check_group(group, columns),
+            min_count=min_count,
+            split=split,
+            time=TIME,
+        )
+        self._encoder: TableEncoder | None = None
+
+    def build(self) -> Path:
+        """Return the prepared directory of the raw file or of the sample."""
+        file = None if self._source == "sample" else self._find_raw()
+        sample = file is None
+        raw = RawTiktok(file or self._make_sample(), sample=sample, on_bad_row=self._on_bad_row)
+        return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
+
+    def encode(self, table: Any) -> ImpressionBatch:
+        """Return raw rows (columns named as in the raw file) as a batch."""
+        if self._encoder is None:
+            self._encoder = TableEncoder(self.prepare(), self.spec)
+        return self._encoder(table)
+
+    def _find_raw(self) -> Path | None:
+        names = RAW_NAMES if self._raw_file is None else (self._raw_file,)
+        found = next((self._raw_dir / name for name in names if (self._raw_dir / name).is_file()), None)
+        if found is None and (self._source == "raw" or self._raw_file is not None):
+            others = "" if self._raw_file else " (nor .gz, .tgz)"
+            raise StemlabError(
+                f"{self._raw_dir} has no file {names[0]}{others}: set dataset.raw_dir to its folder (data/README.md "
+                "says where it comes from) or use dataset.source=sample."
+            )
+        return found
+
+    def _make_sample(self) -> Path:
+        _announce(self._world, self._source, self._raw_dir)
+        folder = self._data_dir / "sample" / f"tiktok-{_world_hash(self._world)}"
+        find_or_build(
+            folder,
+            lambda made: None if (made / RAW_NAME).is_file() else f"{RAW_NAME} is missing",
+            lambda part: _write(part / RAW_NAME, self._world),
+        )
+        return folder / RAW_NAME
+
+
+def _write(path: Path, world: TiktokWorld) -> None:
+    write_sample(path, world)
+
+
+def _world_hash(world: TiktokWorld) -> str:
+    text = json.dumps({"code": stemlab.__version__, **asdict(world)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@rank_zero_only
+def _announce(world: TiktokWorld, source: str, raw_dir: Path) -> None:
+    reason = "asked for by dataset.source=sample" if source == "sample" else f"no raw file in {raw_dir}"
+    log.warning("SAMPLE data (%s): %s synthetic TikTok rows; their numbers are no results.", reason, f"{world.rows:,}")
