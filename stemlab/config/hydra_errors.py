@@ -138,7 +138,7 @@ def _first_line(error: BaseException) -> str:
 def ambiguous(override: str, group: bool) -> StemlabError:
     """The error for several values without ``-m``."""
     key, _, value = override.partition("=")
-    otherwise = "" if group else f", or write {key}=[{value}] for a list"
+    otherwise = "" if group or "(" in value else f", or write {key}=[{value}] for a list"
     return StemlabError(
         f"{override} on the command line names several values: add -m to run a job for each of them{otherwise}."
     )
