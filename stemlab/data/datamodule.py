@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,9 @@ from pytorch_lightning import LightningDataModule
 from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.loader import BatchLoader, DealtOrder, ShuffledOrder, current_rank
+from stemlab.data.manifest import read_manifest
 from stemlab.data.spec import DatasetSpec
+from stemlab.data.split import SPLITS
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 
@@ -66,7 +67,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
         """Make or find the prepared dataset, read its manifest and return its directory."""
         if self._directory is None:
             directory = self.build()
-            self._manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+            self._manifest = read_manifest(directory)
             self._directory = directory
         return self._directory
 
@@ -100,7 +101,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
         del stage
         if not self._stores:
             directory = self.prepare()
-            self._stores = {split: ColumnStore(directory / f"{split}.arrow") for split in ("train", "valid", "test")}
+            self._stores = {split: ColumnStore(directory / f"{split}.arrow") for split in SPLITS}
 
     def store(self, split: Split) -> ColumnStore:
         """Return a split's columns.

@@ -169,6 +169,8 @@ class BatchLoader:
         pin_memory: allocate batches in page-locked memory, for copies to a GPU that overlap with computing.
     """
 
+    batch_sampler = None  # Lightning asks for it wherever there is a ``sampler``
+
     def __init__(self, columns: Columns, order: Order, pin_memory: bool = False) -> None:
         self.columns, self.order, self.pin_memory = columns, order, pin_memory
         self._delivered, self._resume = 0, (0, 0)

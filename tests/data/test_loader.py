@@ -1,0 +1,189 @@
+"""Batches: which rows come when, on any number of ranks, after an interruption, and equal to a per-row loader."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
+
+from stemlab.data.loader import MIN_EVAL_BATCHES, BatchLoader, DealtOrder, ShuffledOrder
+from stemlab.errors import StemlabError
+
+
+@dataclass
+class Arrays:
+    """Columns in memory; column 0 of ``ids`` and ``group`` tell the row."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    group: np.ndarray | None
+    dense: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.ids)
+
+
+def columns(n=103):
+    row = np.arange(n)
+    ids = np.stack([row, row * 7 % 50, row * 3 % 11], axis=1).astype(np.int32)
+    labels = np.stack([row % 2, row % 5 == 0], axis=1).astype(np.int8)
+    arrays = Arrays(ids, labels, row.astype(np.int64) * 10**12)
+    for column in (arrays.ids, arrays.labels, arrays.group):
+        column.setflags(write=False)  # as a memory map is
+    return arrays
+
+
+class PerRow(Dataset):
+    """The plain twin: one row at a time, put together by the default collate."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def __getitem__(self, i):
+        a = self.arrays
+        return {"ids": a.ids[i].copy(), "labels": a.labels[i].copy(), "group": a.group[i]}
+
+
+def rows_of(loader):
+    return [batch.ids_BF[:, 0].tolist() for batch in loader]
+
+
+@pytest.mark.parametrize("order", ["shuffled", "dealt"])
+def test_equals_a_per_row_loader(order):
+    arrays = columns()
+    plan = ShuffledOrder(103, 20, seed=1) if order == "shuffled" else DealtOrder(103, 20)
+    wanted = np.concatenate([np.arange(103)[rows] for rows in plan.batches()])
+    twin = DataLoader(PerRow(arrays), batch_size=plan.batch_size, sampler=wanted.tolist())
+    batches = list(BatchLoader(arrays, plan))
+    assert len(batches) == len(plan) == len(twin)
+    for ours, theirs in zip(batches, twin, strict=True):
+        for got, expected in ((ours.ids_BF, "ids"), (ours.labels_BT, "labels"), (ours.group_B, "group")):
+            assert torch.equal(got, theirs[expected])
+            assert got.dtype == theirs[expected].dtype
+        assert ours.dense_BN is None
+        assert ours.scenario_B is None
+
+
+def test_batches_are_fresh_writable_memory():
+    arrays = columns()
+    for plan in (ShuffledOrder(103, 20, seed=1), DealtOrder(103, 20)):
+        for batch in BatchLoader(arrays, plan):
+            batch.ids_BF.fill_(-1)
+            batch.labels_BT.fill_(-1)
+    assert arrays.ids.min() == arrays.labels.min() == 0
+
+
+def test_numerical_columns_come_along_and_groups_may_be_missing():
+    arrays = Arrays(columns().ids, columns().labels, None, np.arange(206, dtype=np.float32).reshape(103, 2))
+    batch = next(iter(BatchLoader(arrays, ShuffledOrder(103, 20, seed=1))))
+    assert batch.group_B is None
+    assert torch.equal(batch.dense_BN[:, 0], 2.0 * batch.ids_BF[:, 0])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 64), st.integers(1, 5), st.integers(0, 3))
+def test_training_rows_on_any_number_of_ranks(n, batch_size, world, epoch):
+    if n < world:
+        with pytest.raises(StemlabError, match=f"{n} training rows cannot be shared by {world} processes"):
+            ShuffledOrder(n, batch_size, seed=3, rank=0, world=world)
+        return
+    orders = [ShuffledOrder(n, batch_size, seed=3, rank=r, world=world) for r in range(world)]
+    for order in orders:
+        order.set_epoch(epoch)
+    batches = [list(order.batches()) for order in orders]
+    assert [len(b) for b in batches] == [len(order) for order in orders] == [len(orders[0])] * world
+    assert all(len({len(rows) for rows in step}) == 1 for step in zip(*batches, strict=True))
+    together = [np.concatenate(step) for step in zip(*batches, strict=True)]
+    assert all(len(rows) == batch_size * world for rows in together[:-1])
+    # what the ranks see in a step is what one process with the joint batch size sees, but for < world rows at the end
+    single = ShuffledOrder(n, batch_size * world, seed=3)
+    single.set_epoch(epoch)
+    seen, expected = np.concatenate(together), np.concatenate(list(single.batches()))
+    assert len(seen) == n - n % world
+    np.testing.assert_array_equal(seen, expected[: len(seen)])
+    assert sorted(expected) == list(range(n))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 16))
+def test_evaluation_rows_on_any_number_of_ranks(n, batch_size, world):
+    whole = [(s.start, s.stop) for s in DealtOrder(n, batch_size).batches()]
+    assert [i for start, stop in whole for i in range(start, stop)] == list(range(n))
+    assert max(stop - start for start, stop in whole) <= batch_size
+    if len(whole) < world:
+        with pytest.raises(StemlabError, match="too few for"):
+            DealtOrder(n, batch_size, 0, world)
+        return
+    dealt = [DealtOrder(n, batch_size, r, world) for r in range(world)]
+    for rank, order in enumerate(dealt):
+        found = [(s.start, s.stop) for s in order.batches()]
+        assert found == whole[rank::world]
+        assert len(found) == len(order) > 0
+
+
+@given(st.integers(MIN_EVAL_BATCHES, 10**6), st.integers(1, 10**6))
+def test_sixteen_ranks_always_have_something_to_evaluate(n, batch_size):
+    assert min(len(DealtOrder(n, batch_size, r, 16)) for r in range(16)) >= 1
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    def first(seed, epoch):
+        loader = BatchLoader(columns(), ShuffledOrder(103, 103, seed))
+        loader.sampler.set_epoch(epoch)
+        return rows_of(loader)[0]
+
+    assert first(1, 0) == first(1, 0)
+    orders = [first(seed, epoch) for seed in (1, 2) for epoch in (0, 1)]
+    assert len({tuple(order) for order in orders}) == 4  # seed 1 epoch 1 is not seed 2 epoch 0
+    assert all(sorted(order) == list(range(103)) for order in orders)
+
+
+def test_split_smaller_than_a_batch():
+    assert rows_of(BatchLoader(columns(3), DealtOrder(3, 4096))) == [[0], [1], [2]]
+    assert [len(rows) for rows in rows_of(BatchLoader(columns(3), ShuffledOrder(3, 4096, seed=0)))] == [3]
+
+
+def test_epoch_may_be_set_after_the_iterator_is_made():
+    loader = BatchLoader(columns(), ShuffledOrder(103, 20, seed=1))
+    iterator = iter(loader)
+    loader.set_epoch(4)
+    expected = BatchLoader(columns(), ShuffledOrder(103, 20, seed=1))
+    expected.set_epoch(4)
+    assert [batch.ids_BF[:, 0].tolist() for batch in iterator] == rows_of(expected)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4, 6])
+def test_goes_on_where_it_was_interrupted(stop):
+    whole = BatchLoader(columns(), ShuffledOrder(103, 20, seed=1))
+    whole.set_epoch(2)
+    expected = rows_of(whole)
+    iterator = iter(whole)
+    for _ in range(stop):
+        next(iterator)
+    resumed = BatchLoader(columns(), ShuffledOrder(103, 20, seed=1))
+    resumed.load_state_dict(whole.state_dict() if stop else {"epoch": 2, "batch": 0})
+    resumed.set_epoch(2)
+    assert rows_of(resumed) == (expected[stop:] or expected)  # a finished epoch is begun afresh
+    assert rows_of(resumed) == expected
+    assert len(resumed) == 6
+
+
+def test_state_of_another_epoch_skips_nothing():
+    loader = BatchLoader(columns(), ShuffledOrder(103, 20, seed=1))
+    loader.load_state_dict({"epoch": 0, "batch": 3})
+    loader.set_epoch(1)
+    assert len(rows_of(loader)) == 6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_pinned_memory():
+    batch = next(iter(BatchLoader(columns(), DealtOrder(103, 20), pin_memory=True)))
+    assert batch.ids_BF.is_pinned()
+    assert batch.to("cuda", non_blocking=True).ids_BF.device.type == "cuda"
