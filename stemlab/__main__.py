@@ -17,18 +17,20 @@ COMMANDS = {
 }
 EXAMPLES = """\
 examples:
-  stemlab train model=stem dataset=tiktok
-  stemlab train -m model=shared_bottom,mmoe,ple,stem dataset=tiktok seed=1,2,3
-  stemlab evaluate ckpt=runs/tiktok/stem/<time>/checkpoints/best.ckpt
-  stemlab train --help          every group, its options and their settings
-  stemlab train --cfg job       the composed config
+  python -m stemlab.train model=stem dataset=tiktok
+  python -m stemlab.train -m model=shared_bottom,mmoe,ple,stem dataset=tiktok seed=1,2,3
+  python -m stemlab.evaluate ckpt=runs/tiktok/stem/<time>/checkpoints/best.ckpt
+  python -m stemlab.train --help          every group, its options and their settings
+  python -m stemlab.train --cfg job       the composed config
 Settings are written key=value; -m runs a job for each of several values."""
 
 
 def usage() -> str:
     """Return the list of commands."""
     lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
-    return "\n".join([f"stemlab {__version__}", "usage: stemlab <command> [key=value ...]", "", *lines, "", EXAMPLES])
+    return "\n".join(
+        [f"stemlab {__version__}", "usage: python -m stemlab <command> [key=value ...]", "", *lines, "", EXAMPLES]
+    )
 
 
 def main() -> None:
