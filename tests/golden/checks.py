@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,9 @@ def differing(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], toleranc
     found = {}
     for name, expected in theirs.items():
         actual = ours[name].detach().reshape(expected.shape).double()
-        gap = float((actual - expected.double()).abs().max()) if expected.numel() else 0.0
+        if not expected.numel():
+            continue
+        gap = float((actual - expected.double()).abs().max())
         if not gap <= tolerance * max(1.0, float(expected.double().abs().max())):
             found[name] = gap
     return found
@@ -83,7 +86,7 @@ def in_loss_mode(case: Case) -> TabularNet:
     gaps = {}
     for training in (False, True):
         logits, _ = case.net().train(training).score(net.embedding(case.tensor("input/ids")))
-        gaps[training] = float((task_losses(logits[0], labels_B1)[0] - case.tensor("loss/bce_task0")).abs())
+        gaps[training] = abs(task_losses(logits[0], labels_B1).item() - case.tensor("loss/bce_task0").item())
     return net.train(min(gaps, key=gaps.__getitem__))
 
 
@@ -193,10 +196,9 @@ def first_step(case: Case, form: LossForm, kind: str) -> Differences:
     """Compare the parameters after one step, where their gradient is not rounding noise."""
     net, ours = in_loss_mode(case), case.ours("grad")
     STEPS[kind](net, case, form, float("inf"))(case.tensor("input/ids"), case.tensor("input/labels"))
-    theirs, state = trained(case.ours("step1")), net.state_dict()
-    still = {name: bool((ours[name] == 0).all()) for name in theirs}
-    kept = {name: (ours[name].abs() > NOISE) | still[name] for name in theirs}
-    return differing({n: state[n][kept[n]] for n in theirs}, {n: theirs[n][kept[n]] for n in theirs}, STEP)
+    still = {name: bool((gradient == 0).all()) for name, gradient in ours.items()}
+    kept = {name: (gradient.abs() > NOISE) | still[name] for name, gradient in ours.items()}
+    return same_state(net.state_dict(), case.ours("step1"), kept, STEP)
 
 
 def saturates(case: Case) -> bool:
@@ -205,15 +207,58 @@ def saturates(case: Case) -> bool:
     return case.net()(ImpressionBatch(ids_BF)).logit_BT.abs().max().item() > 12
 
 
-def trajectory(case: Case, form: LossForm, kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor], TabularNet]:
-    """Train as the file says; return our curves, our state after the first step, and the trained network."""
-    net = case.net().train()
+@dataclass
+class Trajectory:
+    """What training as a file says gave us.
+
+    Attributes:
+        curves: key -> one number a step.
+        first: state after the first step.
+        last: state after the last step.
+    """
+
+    curves: dict[str, Tensor]
+    first: dict[str, Tensor]
+    last: dict[str, Tensor]
+
+
+def trajectory(case: Case, form: LossForm, kind: str) -> Trajectory:
+    """Train as the file says."""
+    net, rows, first = case.net().train(), [], {}
     step = STEPS[kind](net, case, form, case.meta.get("max_grad_norm", float("inf")))
-    ids_SBF, labels_SBT = case.tensor("input/ids"), case.tensor("input/labels")
-    rows, first = [], {}
-    for number in range(len(case.arrays["loss/per_step"])):
-        rows.append(step(ids_SBF[number % len(ids_SBF)], labels_SBT[number % len(ids_SBF)]))
+    for batch in _batches(case):
+        rows.append(step(*batch))
         first = first or deepcopy(net.state_dict())
     keys = ("loss/per_step", "output/grad_norm_before_clip", "output/grad_norm_after_clip")
     curves = {key: torch.tensor(values) for key, values in zip(keys, zip(*rows, strict=True), strict=True)}
-    return curves, first, net
+    return Trajectory(curves, first, net.state_dict())
+
+
+def above_noise(case: Case, form: LossForm, steps: int) -> dict[str, Tensor]:
+    """Return name -> which entries had, in ``steps`` steps, no gradient or a first one above rounding noise.
+
+    Adam's very first step of an entry has full length however small its gradient is.
+    """
+    net = case.net().train()
+    step = plain_step(net, case, form, case.meta.get("max_grad_norm", float("inf")))
+    first = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
+    for batch in _batches(case)[:steps]:
+        step(*batch)
+        for name, parameter in net.named_parameters():
+            if parameter.grad is not None:
+                first[name] = torch.where(first[name] == 0, parameter.grad.abs(), first[name])
+    return {name: (size == 0) | (size > NOISE) for name, size in first.items()}
+
+
+def same_state(
+    ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], kept: Mapping[str, Tensor], tolerance: float
+) -> Differences:
+    """Compare parameters entry by entry where ``kept``."""
+    theirs = trained(theirs)
+    return differing({n: ours[n][kept[n]] for n in theirs}, {n: theirs[n][kept[n]] for n in theirs}, tolerance)
+
+
+def _batches(case: Case) -> list[tuple[Tensor, Tensor]]:
+    ids_SBF, labels_SBT = case.tensor("input/ids"), case.tensor("input/labels")
+    cycle = len(ids_SBF)
+    return [(ids_SBF[i % cycle], labels_SBT[i % cycle]) for i in range(len(case.arrays["loss/per_step"]))]
