@@ -64,6 +64,13 @@ class TrainerConfig(Section):
     compile: bool
 
 
+class SavedTrainerConfig(TrainerConfig):
+    """``conf/trainer`` of the commands that rebuild a run: ``None`` keeps what its checkpoint recorded."""
+
+    accelerator: Literal["cpu", "gpu"] | None  # type: ignore[assignment]
+    precision: Literal["32-true", "bf16-mixed"] | None  # type: ignore[assignment]
+
+
 class EarlyStopConfig(Section):
     """Stop when the monitored metric has not improved for ``patience`` epochs."""
 
@@ -87,7 +94,7 @@ class CallbacksConfig(Section):
 
     early_stop: EarlyStopConfig
     checkpoint: CheckpointConfig
-    progress: bool
+    progress: bool | Literal["auto"]
 
 
 class LoggerConfig(Section):
@@ -139,7 +146,7 @@ class EvaluateConfig(Section):
     """Top level of ``conf/evaluate.yaml``."""
 
     ckpt: str
-    split: Literal["valid", "test"]
+    split: Literal["train", "valid", "test"]
     raw_dir: str | None
     data_dir: str | None
     batch_size: PositiveInt | None
@@ -169,3 +176,5 @@ SECTIONS: dict[str, type[Section]] = {
     "model": ModelConfig,
 }
 COMMANDS: dict[str, type[Section]] = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig}
+REBUILDING = ("evaluate", "predict")
+"""Commands that take a run's config from its checkpoint."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from stemlab.config import rules
 from stemlab.config.instantiate import TARGET, import_target, typed, typed_settings
-from stemlab.config.schema import COMMANDS, SECTIONS
+from stemlab.config.schema import COMMANDS, REBUILDING, SECTIONS, SavedTrainerConfig
 from stemlab.config.sentences import Origin, told_by_file
 from stemlab.errors import StemlabError
 
@@ -26,6 +26,8 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_f
     if command in COMMANDS:
         typed(COMMANDS[command], config, origin=origin)
     for name, model in SECTIONS.items():
+        if name == "trainer" and command in REBUILDING:
+            model = SavedTrainerConfig
         if isinstance(config.get(name), Mapping):
             typed(model, config[name], key=name, origin=origin)
     if isinstance(config.get("trainer"), Mapping):

@@ -48,6 +48,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
             if value < 1:
                 raise StemlabError(f"dataset.{key} is {value}: give a positive number of rows.")
         self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
+        self.test_split: Split = "test"  # what the test loop reads; evaluation may point it at another split
         self._directory: Path | None = None
         self._manifest: dict[str, Any] = {}
         self._stores: dict[str, ColumnStore] = {}
@@ -130,7 +131,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
 
     def test_dataloader(self) -> BatchLoader:
         """Return the test batches dealt to this process."""
-        return self._eval_loader("test")
+        return self._eval_loader(self.test_split)
 
     def _eval_loader(self, split: Split) -> BatchLoader:
         store = self.store(split)

@@ -1,0 +1,89 @@
+"""What a person watches while it trains: a bar on a terminal, a line an epoch everywhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal
+
+import rich
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
+
+from stemlab.callbacks.throughput import Throughput
+
+
+def wants_bar(progress: bool | Literal["auto"]) -> bool:
+    """Return whether to draw a bar; ``auto`` draws it on a terminal only."""
+    return sys.stdout.isatty() if progress == "auto" else bool(progress)
+
+
+def watched(module: LightningModule, split: str = "val") -> dict[str, float]:
+    """Return ``auc`` and every ``auc/<task>`` of the newest evaluation."""
+    values: dict[str, float] = module.metric_values  # type: ignore[assignment]
+    prefix = f"{split}/auc"
+    return {k.removeprefix(f"{split}/"): v for k, v in values.items() if k == prefix or k.startswith(f"{prefix}/")}
+
+
+def short_rate(rate: float | None) -> str:
+    """Return rows a second in three digits: ``41.2k rows/s``."""
+    if rate is None:
+        return "- rows/s"
+    return f"{rate / 1000:.3g}k rows/s" if rate >= 1000 else f"{rate:.3g} rows/s"
+
+
+class MetricBar(RichProgressBar):
+    """Lightning's rich bar with training loss, validation AUC (mean and each task) and rows a second.
+
+    Args:
+        throughput: measures the rows a second.
+    """
+
+    def __init__(self, throughput: Throughput) -> None:
+        super().__init__(refresh_rate=10, leave=False, theme=RichProgressBarTheme(metrics_text_delimiter="  "))
+        self.throughput = throughput
+        self._loss: str = "-"
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return what stands behind the bar."""
+        if trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
+            loss = trainer.callback_metrics.get("train/loss")  # reading it makes a GPU wait: not at every step
+            self._loss = "-" if loss is None else f"{float(loss):.4f}"
+        aucs = {name: f"{value:.4f}" for name, value in watched(pl_module).items()}
+        return {"loss": self._loss, **aucs, "speed": short_rate(self.throughput.train.rate())}
+
+
+class EpochLines(Callback):
+    """Print one line at the end of every epoch: mean training loss, validation AUC, rows a second.
+
+    Args:
+        throughput: measures the rows a second.
+    """
+
+    def __init__(self, throughput: Throughput) -> None:
+        self.throughput = throughput
+        self._sum: torch.Tensor | None = None
+        self._steps = 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a new mean."""
+        self._sum, self._steps = None, 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the loss of a step; it stays on its device."""
+        loss = outputs["loss"].detach()
+        self._sum = loss.clone() if self._sum is None else self._sum + loss
+        self._steps += 1
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line on the first process."""
+        if not trainer.is_global_zero:
+            return
+        loss = float(self._sum) / self._steps if self._sum is not None else float("nan")
+        aucs = "  ".join(f"{name} {value:.5f}" for name, value in watched(pl_module).items())
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}  val: {aucs}  "
+        rich.get_console().print(f"{line}{short_rate(self.throughput.train.rate())}  lr {rate:g}", highlight=False, soft_wrap=True)

@@ -1,0 +1,45 @@
+"""The process around a run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from pytorch_lightning.utilities import rank_zero_only
+
+# Advice of Lightning's that does not hold here: batches are sliced from memory-mapped columns (no workers needed),
+# metrics are merged exactly before they are logged, and the sampler is stemlab's own.
+MISGUIDED = (
+    r".*does not have many workers.*",
+    r".*It is recommended to use `self.log\(.*sync_dist=True.*",
+    r".*recommended to use a single device.*",
+    r".*Experiment logs directory .* exists and is not empty.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*The number of training batches .* is smaller than the logging interval.*",
+    r".*found [0-9]+ module\(s\) in eval mode.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+)
+NOISY = ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero", "pytorch_lightning.accelerators.cuda")
+DULL = (
+    *("GPU available", "TPU available", "HPU available", "LOCAL_RANK", "Initializing distributed", "-----", "distributed_"),
+    *("`weights_only` was not set", "Restoring states", "Restored all states", "Loaded model weights"),
+    *("`Trainer.fit` stopped", "Using bfloat16", "💡", "All distributed processes registered"),
+)
+
+
+def is_first_process() -> bool:
+    """Return whether this is global rank 0, the one that writes files."""
+    rank: int = getattr(rank_zero_only, "rank", 0)
+    return rank == 0
+
+
+def hush() -> None:
+    """Leave out of the terminal what Lightning says about devices and what does not apply here."""
+    for message in MISGUIDED:
+        warnings.filterwarnings("ignore", message)
+    for name in NOISY:
+        logging.getLogger(name).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(DULL)

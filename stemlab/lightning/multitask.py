@@ -1,0 +1,178 @@
+"""The LightningModule of impression models: network + loss + penalties + metrics + optimiser.
+
+Legend: B rows, F fields, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.spec import DatasetSpec
+from stemlab.errors import StemlabError
+from stemlab.lightning.settings import ModuleSettings
+from stemlab.lightning.values import metric_value
+from stemlab.metrics import MultiTaskMetrics
+from stemlab.nn.loss import task_losses
+from stemlab.optim import PublishedPlateau, build_optimizer, build_plateau, clip_gradients
+
+
+class MultiTaskModule(LightningModule):
+    """Trains a multi-task network by the published rules.
+
+    The loss is the sum over tasks of the mean binary cross-entropy; penalties act in the optimiser. Metrics are exact
+    on any number of processes: raw rows are merged at the end of an epoch, never averaged over processes.
+
+    Args:
+        net: the network; scores ``tasks``.
+        spec: the dataset's fields and tasks.
+        tasks: labels to train and to measure, in the order of the network's outputs.
+        settings: optimiser, penalties, monitor, seed.
+        hyper_parameters: plain values kept in every checkpoint: ``config``, ``spec``, ``fingerprint``.
+
+    Attributes:
+        metric_values: newest value of every metric by its full name (``val/auc/like``), float64, NaN where undefined.
+        metric_warnings: what the metrics had to say, each sentence once.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        spec: DatasetSpec,
+        tasks: Sequence[str],
+        settings: ModuleSettings,
+        hyper_parameters: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(hyper_parameters or {}, logger=False)
+        self.net, self.tasks, self.settings = net, tuple(tasks), settings
+        self._columns = [spec.task_index(task) for task in tasks]
+        names = list(spec.field_sizes)
+        self._group_field = names.index(spec.group) if spec.group in names else None
+        # no submodules: their states stay on the CPU and out of checkpoints
+        self._split_metrics = {split: MultiTaskMetrics(tasks) for split in ("train", "val", "test")}
+        self.measured_as = "test"  # the name under which the test loop's numbers are reported
+        self.metric_values: dict[str, float] = {}
+        self.metric_warnings: list[str] = []
+        self.plateau: PublishedPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
+
+    def forward(self, batch: ImpressionBatch) -> Tensor:
+        """Return the probability of every task, (B, T) float32 whatever the precision of the network."""
+        prob_BT: Tensor = self.net(batch).logit_BT.float().sigmoid()
+        return prob_BT
+
+    def _labels(self, batch: ImpressionBatch) -> Tensor:
+        if batch.labels_BT is None:
+            raise StemlabError("these rows have no labels: they can be scored (stemlab.predict), not trained on.")
+        return batch.labels_BT[:, self._columns]
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def setup(self, stage: str) -> None:
+        """Compile the network in place, so that the names of its weights stay as they are."""
+        if stage == "fit" and self.settings.compile:
+            self.net.compile()
+
+    def on_train_epoch_start(self) -> None:
+        """Give each epoch and process its own random numbers: a resumed run draws the same dropout masks."""
+        torch.manual_seed((self.settings.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
+
+    def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        losses_T = task_losses(self.net(batch).logit_BT, self._labels(batch))
+        loss = losses_T.sum()
+        if self.device.type == "cpu" or self._logs_now(batch_idx):  # on a GPU asking means waiting
+            self._check_finite(loss, batch_idx)
+        if self._logs_now(batch_idx):
+            named = {"loss": loss, **{f"loss/{task}": x for task, x in zip(self.tasks, losses_T, strict=True)}}
+            # a mean of equally large batches may be averaged over processes; a metric may not
+            self.log_dict({f"train/{k}": v.detach() for k, v in named.items()}, sync_dist=True, batch_size=len(batch))
+            self.log("train/lr", self._learning_rate(), batch_size=len(batch))
+        return loss
+
+    def _logs_now(self, batch_idx: int) -> bool:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (self.global_step + 1) % every == 0 or batch_idx == 0
+
+    def _learning_rate(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        if not torch.isfinite(loss):
+            raise StemlabError(
+                f"the training loss became {loss.item()} in epoch {self.current_epoch}, step {batch_idx} "
+                f"(learning rate {self._learning_rate():g}): lower optim.lr, set optim.clip_norm, or use "
+                "trainer.precision=32-true."
+            )
+
+    def configure_optimizers(self) -> Optimizer:
+        """Build Adam with the penalties inside, and the plateau rule that lowers its rate."""
+        s = self.settings
+        optimizer = build_optimizer(self.net, s.optim, s.embedding_penalty, s.net_penalty, s.penalty_mode)
+        self.plateau = build_plateau(optimizer, s.optim.plateau)
+        if self.plateau is not None and self._plateau_state:
+            self.plateau.load_state_dict(self._plateau_state)
+        return optimizer
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of gradient plus penalty, as if the penalty were in the loss."""
+        if self.settings.optim.clip_norm is not None:
+            norm = clip_gradients(optimizer, self.settings.optim.clip_norm)
+            if self._logs_now(self.trainer.fit_loop.batch_idx):
+                self.log("train/grad_norm", norm.float(), batch_size=1)
+
+    # ----------------------------------------------------------------------------------------------- evaluation
+
+    def validation_step(self, batch: ImpressionBatch, batch_idx: int) -> None:
+        """Keep the scores of a validation batch."""
+        self._measure("val", batch)
+
+    def test_step(self, batch: ImpressionBatch, batch_idx: int) -> None:
+        """Keep the scores of a test batch."""
+        self._measure(self.measured_as, batch)
+
+    def _measure(self, split: str, batch: ImpressionBatch) -> None:
+        encoded_B = None if self._group_field is None else batch.ids_BF[:, self._group_field]
+        self._split_metrics[split].update(self(batch), self._labels(batch), encoded_B, batch.group_B)
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the validation metrics; after a training epoch, lower the rate where they did not improve."""
+        self._report("val")
+        value = metric_value(self, self.settings.monitor)
+        fitting = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
+        if self.plateau is not None and fitting and value == value:
+            self.plateau.step(value if self.settings.monitor_mode == "max" else -value)
+
+    def on_test_epoch_end(self) -> None:
+        """Report the test metrics."""
+        self._report(self.measured_as)
+
+    def _report(self, split: str) -> None:
+        metrics = self._split_metrics[split]
+        values = {f"{split}/{key}": float(value) for key, value in metrics.compute().items()}
+        metrics.reset()
+        self.metric_values.update(values)
+        self.log_dict(values, batch_size=1)
+
+    # ---------------------------------------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the plateau rule's memory."""
+        if self.plateau is not None:
+            checkpoint["plateau"] = self.plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Hold the plateau rule's memory until the optimiser is built."""
+        self._plateau_state = checkpoint.get("plateau")

@@ -1,0 +1,78 @@
+"""A finished run, rebuilt from its checkpoint: config, dataset, network with its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stemlab.config.build import build_datamodule, build_module
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.errors import StemlabError
+from stemlab.lightning.files import SavedRun, read_checkpoint
+from stemlab.lightning.multitask import MultiTaskModule
+
+
+class RebuiltRun:
+    """Everything of a run that evaluation and prediction need.
+
+    Args:
+        chosen: config of the command: ``ckpt``, ``trainer``, and what differs on this machine (``raw_dir``,
+            ``data_dir``, ``batch_size``; None means as recorded).
+    """
+
+    def __init__(self, chosen: Mapping[str, Any]) -> None:
+        self.saved: SavedRun = read_checkpoint(chosen["ckpt"])
+        self.config: dict[str, Any] = merge(self.saved.config, chosen)
+        self.datamodule: ImpressionDataModule = build_datamodule(self.config)
+
+    def prepare(self) -> None:
+        """Find or make the prepared dataset.
+
+        Raises:
+            StemlabError: it is not the one the checkpoint was trained on.
+        """
+        directory = self.datamodule.prepare()
+        found = self.datamodule.manifest["fingerprint"]
+        if found != self.saved.fingerprint:
+            raise StemlabError(
+                f"{self.saved.path} was trained on prepared dataset {self.saved.fingerprint[:12]}, but {directory} is "
+                f"{found[:12]}: the raw files differ; set raw_dir and data_dir to those of the training."
+            )
+
+    def module(self) -> MultiTaskModule:
+        """Return the module with the checkpoint's weights."""
+        module = build_module(self.config, self.saved.spec, self.saved.fingerprint)
+        try:
+            module.net.load_state_dict(self.saved.weights)
+        except RuntimeError as error:
+            told = " ".join(str(error).split())[:300]
+            raise StemlabError(f"the weights in {self.saved.path} do not fit its own config ({told}).") from None
+        return module
+
+    @property
+    def directory(self) -> Path | None:
+        """The run directory around ``checkpoints/``, if the checkpoint still lies in one."""
+        folder = self.saved.path.parent
+        return folder.parent if folder.name == "checkpoints" else None
+
+
+def merge(saved: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run's config with what the command chose; None keeps what is recorded.
+
+    A run that was trained on a GPU is rebuilt on the processor where the command says nothing and there is no GPU.
+    """
+    config = copy.deepcopy(dict(saved))
+    kept = {key: config["trainer"].get(key) for key, value in chosen["trainer"].items() if value is None}
+    config["trainer"] = {**chosen["trainer"], **kept}
+    if "accelerator" in kept and not torch.cuda.is_available():
+        config["trainer"]["accelerator"] = "cpu"
+    for key in ("raw_dir", "data_dir"):
+        if chosen[key] is not None:
+            config["dataset"][key] = str(Path(chosen[key]).absolute())
+    if chosen.get("batch_size") is not None:
+        config["dataset"]["eval_batch_size"] = chosen["batch_size"]
+    return config

@@ -1,0 +1,127 @@
+"""The run record: everything a table, a dashboard or a doubt needs to know about a run, in one JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import stemlab
+from stemlab.errors import StemlabError
+
+SCHEMA = 1
+RECORD = "record.json"
+PACKAGES = (
+    *("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "pydantic"),
+    *("numpy", "pandas", "pyarrow", "wandb"),
+)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON in one step: a reader finds the old file or the new one. Undefined numbers become ``null``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(defined(values), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the record in a run directory, or in the given file.
+
+    Raises:
+        StemlabError: no record there, not JSON, or of a schema this version does not know.
+    """
+    path = path / RECORD if path.is_dir() else path
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StemlabError(f"there is no run record {path}.") from None
+    except ValueError as error:
+        raise StemlabError(f"{path} is not JSON ({error}).") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise StemlabError(f"{path} is not a run record of schema {SCHEMA}.")
+    return record
+
+
+def defined(value: Any) -> Any:
+    """Return the value with every NaN and infinity replaced by None, as JSON wants it."""
+    if isinstance(value, Mapping):
+        return {str(key): defined(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [defined(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def code_version() -> dict[str, Any]:
+    """Return version and, where the package is tracked by git, commit and whether files differ from it."""
+    package = Path(stemlab.__file__).parent
+    told: dict[str, Any] = {"version": stemlab.__version__, "git_commit": None, "git_dirty": None}
+    # a package installed inside somebody else's checkout must not borrow that commit
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py"):
+        told["git_commit"] = _git(package, "rev-parse", "HEAD")
+        told["git_dirty"] = bool(_git(package, "status", "--porcelain", "--untracked-files=no"))
+    return told
+
+
+def _git(directory: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=directory, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def packages() -> dict[str, str]:
+    """Return Python's version and those of the packages that determine a result."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware(processes: int) -> dict[str, Any]:
+    """Return what the run ran on.
+
+    Args:
+        processes: number of processes of the run.
+    """
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": gpus,
+        "processes": processes,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), platform.processor())
+
+
+def peak_memory() -> dict[str, int]:
+    """Return the largest resident size of this process, in bytes, and the largest allocation on its GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    told = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        told["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
+    return told

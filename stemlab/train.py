@@ -1,0 +1,47 @@
+"""``python -m stemlab.train model=stem dataset=tiktok``: train, keep the best epoch, test it, leave a record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from stemlab.config.cli import SWEEP_ID, command
+
+
+@command("train")
+def main(config: DictConfig) -> float:
+    """Train what the command line composed and return the objective to the sweeper."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from stemlab.config.delegate import is_delegated, run_job
+    from stemlab.config.resolve import resolve
+
+    plain, job = resolve(config), HydraConfig.get()
+    if is_delegated(plain["trainer"]):
+        return run_job(plain["objective"])
+    in_sweep = job.mode == RunMode.MULTIRUN or SWEEP_ID in os.environ
+    return train(plain, list(job.overrides.task), os.environ.get(SWEEP_ID) if in_sweep else None)
+
+
+def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: str | None = None) -> float:
+    """Run one training in ``config['paths']['output_dir']``.
+
+    Args:
+        config: validated, plain and resolved (``stemlab.config.compose.compose("train", [...])``).
+        overrides: what was typed, for the record.
+        sweep_id: the sweep this run belongs to, if any.
+
+    Returns:
+        ``config['objective']`` of the best epoch; NaN where it is undefined.
+    """
+    from stemlab.lightning.run import TrainingRun
+
+    return TrainingRun(config, overrides, sweep_id).go()
+
+
+if __name__ == "__main__":
+    main()
