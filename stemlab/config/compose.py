@@ -134,8 +134,10 @@ class Origins:
         return "set nowhere"
 
     def _typed(self, key: str) -> bool:
-        names = (override.key_or_group for override in parsed(self.overrides))
-        return any(key == name or f"{key}.".startswith(f"{name}.") for name in names if not is_group(name))
+        values = (
+            word for word in parsed(self.overrides) if isinstance(word.value(), dict) or not is_group(word.key_or_group)
+        )
+        return any(f"{key}.".startswith(f"{override.key_or_group}.") for override in values)
 
     def _file(self, key: str) -> str | None:
         """The last file, in the order in which Hydra merges them, that has the key."""
@@ -154,7 +156,7 @@ class Origins:
 
 def _has(config: Any, key: str) -> bool:
     for part in key.split("."):
-        if not OmegaConf.is_dict(config) or part not in config:
+        if not OmegaConf.is_dict(config) or part not in config.keys():  # noqa: SIM118 (``in`` is false for ???)
             return False
         config = config._get_node(part)
     return True

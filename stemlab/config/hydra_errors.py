@@ -113,7 +113,8 @@ def _group_word(override: Any, line: CommandLine) -> bool:
 def _no_value(error: BaseException, line: CommandLine, overrides: Sequence[str]) -> str:
     key = getattr(error, "full_key", None) or ""
     if isinstance(error, MissingMandatoryValue):
-        return f"{key} has no value: give it on the command line, {key}=... ({Origins(line.command, overrides)(key)})."
+        where = Origins(line.command, overrides)(key).replace("set ", "??? ", 1)
+        return f"{key} has no value ({where}): write {key}=... on the command line."
     where = f"{key} ({Origins(line.command, overrides)(key)}): " if key else ""
     return f"{where}{_first_line(error)}"
 

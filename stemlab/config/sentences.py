@@ -27,6 +27,8 @@ KINDS = {
     "path_type": "a path",
     "finite_number": "a finite number",
 }
+# Told first: a misspelt key is also a missing one.
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 BOUNDS = {
     "greater_than": ("gt", "greater than"),
     "greater_than_equal": ("ge", "at least"),
@@ -42,13 +44,13 @@ def told_by_file(key: str) -> str:
 
 def first_sentence(error: ValidationError, model: Any, values: Mapping[str, Any], key: str, origin: Origin) -> str:
     """Return the sentence for the first wrong key; the alternatives of a union are told together."""
-    problems = error.errors(include_url=False)
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
     paths = [_path(problem["loc"], values, problem["type"]) for problem in problems]
     # Of a union all members complain; the one that got deepest into the value knows best what is wrong.
     path = max((path for path in paths if path[:1] == paths[0][:1]), key=len)
     same = [problem for problem, its_path in zip(problems, paths, strict=True) if its_path == path]
     full = ".".join([key, *path] if key else path)
-    if same[0]["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if same[0]["type"] in UNKNOWN:
         return _unknown(path, model, full, origin)
     if same[0]["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         parent = full.rpartition(".")[0]

@@ -1,0 +1,30 @@
+"""A command that trains nothing: it shows what a command gets, and how it may end (told by the first tag)."""
+
+import json
+from pathlib import Path
+
+from stemlab.config.cli import command
+from stemlab.config.delegate import is_delegated, run_job
+from stemlab.config.resolve import resolve
+from stemlab.errors import StemlabError
+
+
+@command("train")
+def main(config):
+    plain = resolve(config)
+    if is_delegated(plain["trainer"]):
+        return run_job(plain["objective"], "tests.config.program")
+    end = plain["tags"][0] if plain["tags"] else "well"
+    if end == "odd" and plain["seed"] % 2:
+        raise StemlabError("row 7 has 11 columns.")
+    if end == "bug":
+        raise ValueError("a mistake of ours")
+    if end == "interrupt":
+        raise KeyboardInterrupt
+    record = {"model": plain["model"]["name"], "seed": plain["seed"], "metrics": {"val/auc": plain["seed"] / 10}}
+    Path(plain["paths"]["output_dir"], "record.json").write_text(json.dumps(record))
+    return record["metrics"]["val/auc"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+import math
+
+import pytest
+
+from stemlab.config.instantiate import instantiate, typed
+from stemlab.errors import StemlabError
+from tests.config.toydata import Split, ToyDataModule
+
+TARGET = "tests.config.toydata.ToyDataModule"
+GOOD = {
+    "_target_": TARGET,
+    "name": "toy",
+    "tasks": ["a"],
+    "fields": ["uid"],
+    "min_count": 3,
+    "split": {"rule": "time", "test_size": 0.2, "valid_size": 0.1},
+}
+
+
+def refusal(**changes):
+    with pytest.raises(StemlabError) as caught:
+        instantiate({**GOOD, **changes}, key="dataset", origin=lambda key: "set here")
+    return str(caught.value)
+
+
+def test_builds_with_typed_settings():
+    made = instantiate(GOOD)
+    assert isinstance(made, ToyDataModule)
+    assert made.split == Split("time", 0.2, 0.1)
+    assert type(made.tasks) is list
+
+
+def test_runtime_arguments_come_first():
+    class Net:
+        def __init__(self, fields, *, width: int):
+            self.got = (fields, width)
+
+    module = __import__(__name__, fromlist=["Net"]) if "." not in __name__ else __import__("sys").modules[__name__]
+    module.LocalNet = Net
+    assert instantiate({"_target_": f"{__name__}.LocalNet", "width": 4}, {"uid": 3}).got == ({"uid": 3}, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"min_count": 0}, "dataset.min_count=0 (set here) must be greater than 0."),
+        ({"min_count": "3"}, "dataset.min_count='3' (set here) must be a whole number."),
+        ({"min_count": True}, "dataset.min_count=true (set here) must be a whole number."),
+        ({"min_count": 1.5}, "dataset.min_count=1.5 (set here) must be a whole number."),
+        ({"min_count": None}, "dataset.min_count=null (set here) must be a whole number."),
+        ({"tasks": "a"}, "dataset.tasks='a' (set here) must be a list."),
+        ({"tasks": ["a", 3]}, "dataset.tasks.1=3 (set here) must be a text."),
+        ({"split": 3}, "dataset.split=3 (set here) must be a group of settings."),
+        ({"min_cuont": 3}, "dataset.min_cuont (set here) is not a setting. Did you mean 'min_count'?"),
+        (
+            {"split": {"rule": "tme", "test_size": 0.1, "valid_size": 0.1}},
+            "dataset.split.rule='tme' (set here) must be one of random, time. Did you mean 'time'?",
+        ),
+        (
+            {"split": {"rule": "time", "test_size": 1, "valid_size": 0.1}},
+            "dataset.split.test_size=1 (set here) must be less than 1.",
+        ),
+        (
+            {"split": {"rule": "time", "test_size": 0.1, "valid_sise": 0.1}},
+            "dataset.split.valid_sise (set here) is not a setting. Did you mean 'valid_size'?",
+        ),
+        (
+            {"split": {"rule": "time", "test_size": 0.1}},
+            "dataset.split.valid_size is missing from dataset.split (set here): it must be given.",
+        ),
+        ({"split": {"rule": "time", "test_size": math.nan, "valid_size": 0.1}}, None),
+        (
+            {"_target_": "tests.config.toydata.Toy"},
+            "dataset._target_=tests.config.toydata.Toy (set here): tests.config.toydata has no 'Toy'.",
+        ),
+        (
+            {"_target_": "tests.confg.Toy"},
+            "dataset._target_=tests.confg.Toy (set here): there is no module 'tests.confg'.",
+        ),
+        ({"_target_": None}, "dataset._target_=None (set here) must be the full name of a class."),
+    ],
+)
+def test_one_sentence(changes, expected):
+    said = refusal(**changes)
+    assert "\n" not in said
+    assert said == expected or (expected is None and said.startswith("dataset.split.test_size=nan (set here) must be"))
+
+
+def test_missing_setting_is_named():
+    node = {key: value for key, value in GOOD.items() if key != "min_count"}
+    with pytest.raises(StemlabError, match=r"^dataset.min_count is missing from dataset \(set here\)"):
+        instantiate(node, key="dataset", origin=lambda key: "set here")
+
+
+def test_whole_numbers_are_good_fractions_of_a_float():
+    assert typed(Split, {"rule": "time", "test_size": 0.5, "valid_size": 0.25}).valid_size == 0.25
+
+
+def test_a_broken_import_inside_the_target_is_not_hidden(tmp_path, monkeypatch):
+    (tmp_path / "half_done.py").write_text("import no_such_package_anywhere\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="no_such_package_anywhere"):
+        instantiate({"_target_": "half_done.Thing"})

@@ -1,0 +1,18 @@
+"""A dataset class with settings of every kind, to test their validation without any data."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stemlab.config.types import Fraction, PositiveInt
+
+
+@dataclass
+class Split:
+    rule: Literal["random", "time"]
+    test_size: Fraction
+    valid_size: Fraction
+
+
+class ToyDataModule:
+    def __init__(self, *, name: str, tasks: list[str], fields: list[str], min_count: PositiveInt, split: Split) -> None:
+        self.name, self.tasks, self.fields, self.min_count, self.split = name, tasks, fields, min_count, split
