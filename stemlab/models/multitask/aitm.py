@@ -1,7 +1,7 @@
 """AITM: each task hands its state to the next.
 
-Xi et al., "Modeling the Sequential Dependence among Audience Multi-step Conversions with Multi-task Learning in Targeted
-Display Advertising", KDD 2021.
+Xi et al., "Modeling the Sequential Dependence among Audience Multi-step Conversions with Multi-task Learning in
+Targeted Display Advertising", KDD 2021.
 
 Legend: B rows, F fields, D embedding width, H bottom output width.
 """

@@ -1,0 +1,130 @@
+"""What every network promises: shapes, any number of tasks, ids of either width, views, one sentence a mistake."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.nets import FIELDS, SETTINGS, TASKS, build
+from stemlab.data.batch import ImpressionBatch
+from stemlab.errors import StemlabError
+from stemlab.models import multitask
+from stemlab.models.api import MultiTaskNet
+
+ANY_TASKS = [name for name in SETTINGS if name not in ("SingleTask", "ESMM")]
+PAIRS = [(name, tasks) for name in ANY_TASKS for tasks in (1, 2, 3, 4)] + [("SingleTask", 1), ("ESMM", 2)]
+GATES = {"OMoE": lambda t: 1, "MMoE": lambda t: t, "MMoE_ME": lambda t: t}
+
+
+@pytest.mark.parametrize(("name", "tasks"), PAIRS)
+def test_any_number_of_tasks(name: str, tasks: int, batch: ImpressionBatch) -> None:
+    net = build(name, tasks)
+    output = net(batch)
+    assert isinstance(net, MultiTaskNet)
+    assert net.tasks == tuple(TASKS[:tasks])
+    assert output.logit_BT.shape == (16, tasks)
+    assert output.logit_BT.std(dim=0).min() > 0
+    assert [len(layer) for layer in output.gates] == ([GATES.get(name, lambda t: t)(tasks)] if output.gates else [])
+    for weight_BE in (weight for layer in output.gates for weight in layer):
+        torch.testing.assert_close(weight_BE.sum(dim=1), torch.ones(16))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_ids_of_either_width_and_single_rows(name: str, batch: ImpressionBatch) -> None:
+    net = build(name, 1 if name == "SingleTask" else 2).eval()
+    wide = net(batch).logit_BT
+    assert torch.equal(net(ImpressionBatch(batch.ids_BF.int())).logit_BT, wide)
+    torch.testing.assert_close(net(ImpressionBatch(batch.ids_BF[3:4])).logit_BT, wide[3:4])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_of_a_layer_is_read(name: str, batch: ImpressionBatch) -> None:
+    tasks = 1 if name == "SingleTask" else 2
+    net = build(name, tasks, batch_norm=True, net_dropout=0.5, hidden_activations="tanh")
+    kinds = {type(module).__name__ for module in net.modules()}
+    assert {"BatchNorm1d", "Dropout", "Tanh"} <= kinds
+    assert "ReLU" not in kinds
+    assert not torch.equal(net(batch).logit_BT, net(batch).logit_BT)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_padding_row(name: str, batch: ImpressionBatch) -> None:
+    for padding in (True, False):
+        net = build(name, 1 if name == "SingleTask" else 2, padding=padding)
+        net(ImpressionBatch(torch.zeros_like(batch.ids_BF))).logit_BT.square().sum().backward()
+        trained = [weight.grad is not None and bool(weight.grad[0].any()) for weight in net.embedding_parameters()]
+        assert trained == [not padding] * len(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "roles"),
+    [
+        *((name, ["shared"]) for name in ("SharedBottom", "AITM", "ESMM", "OMoE", "MMoE", "PLE")),
+        ("MMoE_ME", ["expert:0", "expert:1", "expert:2"]),
+        ("PLE_ME", ["task:finish", "task:like", "shared"]),
+        ("STEM", ["task:finish", "task:like", "shared"]),
+    ],
+)
+def test_embedding_tables(name: str, roles: list[str]) -> None:
+    net = build(name)
+    tables = net.embedding_tables()
+    assert {field: list(blocks) for field, blocks in tables.items()} == dict.fromkeys(FIELDS, roles)
+    for (field, rows), weight in zip(FIELDS.items(), net.embedding_parameters(), strict=True):
+        assert torch.equal(torch.cat(list(tables[field].values()), dim=1), weight)
+        assert all(view.shape == (rows, 3) for view in tables[field].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "sentence"),
+    [
+        ("ESMM", 3, r"ESMM needs exactly two tasks .* got 3 \(finish, like, share\)"),
+        ("ESMM", 1, r"ESMM needs exactly two tasks .* got 1 \(finish\)"),
+        (
+            "SingleTask",
+            2,
+            r"SingleTask trains exactly one task, but got 2 \(finish, like\); choose one with model.task",
+        ),
+        ("STEM", 0, "STEM needs at least one task"),
+        ("MMoE", 0, "MMoE needs at least one task"),
+    ],
+)
+def test_wrong_number_of_tasks(name: str, tasks: int, sentence: str) -> None:
+    with pytest.raises(StemlabError, match=sentence):
+        build(name, tasks)
+    with pytest.raises(StemlabError, match=sentence):
+        getattr(multitask, name).check_tasks(TASKS[:tasks])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"num_shared_experts": 0, "num_specific_experts": 0}, "are both 0, but a gate needs an expert"),
+        ({"num_shared_experts": 0, "gate": "cgc"}, "gate=cgc needs shared experts"),
+    ],
+)
+def test_stem_without_experts(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(StemlabError, match=sentence):
+        build("STEM", **settings)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_weights_survive_a_checkpoint(name: str, batch: ImpressionBatch) -> None:
+    tasks = 1 if name == "SingleTask" else 2
+    net, other = build(name, tasks), build(name, tasks, seed=1)
+    before = net(batch).logit_BT
+    assert not torch.equal(other(batch).logit_BT, before)
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(other(batch).logit_BT, before)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_bfloat16_autocast(name: str, batch: ImpressionBatch) -> None:
+    net = build(name, 1 if name == "SingleTask" else 2)
+    full = net(batch).logit_BT
+    with torch.autocast("cpu", torch.bfloat16):
+        logit_BT = net(batch).logit_BT
+    torch.testing.assert_close(logit_BT.float(), full, atol=0.05, rtol=0.05)
+    logit_BT.float().square().sum().backward()
+    gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+    assert all(gradient.dtype == torch.float32 and bool(gradient.isfinite().all()) for gradient in gradients)
+    assert all(bool(weight.grad.any()) for weight in net.embedding_parameters())
