@@ -105,6 +105,8 @@ def test_wrong_number_of_tasks(name: str, tasks: int, sentence: str) -> None:
 def test_stem_without_experts(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(StemlabError, match=sentence):
         build("STEM", **settings)
+    with pytest.raises(StemlabError, match=sentence):
+        multitask.STEM.check_settings({**SETTINGS["STEM"], "gate": "aftb", **settings})
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -76,7 +76,8 @@ class STEM(TabularNet):
         batch_norm: bool = False,
         padding: bool = True,
     ) -> None:
-        _check_experts(num_shared_experts, num_specific_experts, gate)
+        experts = {"num_shared_experts": num_shared_experts, "num_specific_experts": num_specific_experts}
+        self.check_settings({**experts, "gate": gate})
         blocks = {"shared+specific": roles(tasks), "specific_only": roles(tasks)[:-1], "shared_only": ["shared"]}
         super().__init__(fields, tasks, blocks[tables], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
@@ -95,6 +96,19 @@ class STEM(TabularNet):
         self.stops = gate in ("aftb", "stop_shared_too")
         initialise(self)
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, object]) -> None:
+        """Raise StemlabError where a gate would have nothing to mix; needs no data, so a config can be checked."""
+        if settings["num_shared_experts"] == settings["num_specific_experts"] == 0:
+            raise StemlabError(
+                "model.net.num_shared_experts and model.net.num_specific_experts are both 0, but a gate needs an "
+                "expert; set one of them to 1 or more."
+            )
+        if settings["gate"] == "cgc" and settings["num_shared_experts"] == 0:
+            raise StemlabError(
+                "model.net.gate=cgc needs shared experts; set model.net.num_shared_experts to 1 or more."
+            )
+
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
         """Return one logit (B, 1) a task and the gates, from one input (B, F*D) a table."""
         states, gates = self.mixture(self.paths(inputs))
@@ -108,14 +122,3 @@ class STEM(TabularNet):
             return list(inputs)
         read = [input_BD.detach() if self.stops else input_BD for input_BD in inputs]
         return [*inputs, torch.stack(read).mean(dim=0)]
-
-
-def _check_experts(shared: int, specific: int, gate: GateRule) -> None:
-    """Raise StemlabError where a gate would have nothing to mix."""
-    if shared + specific == 0:
-        raise StemlabError(
-            "model.net.num_shared_experts and model.net.num_specific_experts are both 0, but a gate needs an expert; "
-            "set one of them to 1 or more."
-        )
-    if gate == "cgc" and shared == 0:
-        raise StemlabError("model.net.gate=cgc needs shared experts; set model.net.num_shared_experts to 1 or more.")
