@@ -86,4 +86,6 @@ class EpochLines(Callback):
         aucs = "  ".join(f"{name} {value:.5f}" for name, value in watched(pl_module).items())
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}  val: {aucs}  "
-        rich.get_console().print(f"{line}{short_rate(self.throughput.train.rate())}  lr {rate:g}", highlight=False, soft_wrap=True)
+        rich.get_console().print(
+            f"{line}{short_rate(self.throughput.train.rate())}  lr {rate:g}", highlight=False, soft_wrap=True
+        )

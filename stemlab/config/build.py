@@ -19,6 +19,7 @@ from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.early_stop import EarlyStop
 from stemlab.callbacks.progress import EpochLines, MetricBar, wants_bar
 from stemlab.callbacks.throughput import Throughput
+from stemlab.config.delegate import process_count
 from stemlab.config.instantiate import instantiate
 from stemlab.config.rules import effective_tasks
 from stemlab.data.datamodule import ImpressionDataModule
@@ -111,9 +112,9 @@ def build_trainer(
     Raises:
         StemlabError: a GPU is wanted and there is none.
     """
-    chosen, processes = config["trainer"], process_count(config)
-    if chosen["accelerator"] == "gpu" and not torch.cuda.is_available():
-        raise StemlabError(f"trainer={chosen['name']} needs a GPU, and PyTorch sees none here: use trainer=cpu.")
+    chosen = config["trainer"]
+    processes = process_count(chosen)
+    require_gpu(chosen)
     if chosen["threads"]:
         torch.set_num_threads(chosen["threads"])
     return Trainer(
@@ -140,12 +141,10 @@ def build_trainer(
     )
 
 
-def process_count(config: Config) -> int:
-    """Return how many processes ``config['trainer']`` asks for on this machine."""
-    devices = config["trainer"]["devices"]
-    if isinstance(devices, list):
-        return len(devices)
-    return int(devices) if devices != -1 else max(1, torch.cuda.device_count())
+def require_gpu(chosen: Config) -> None:
+    """Refuse a trainer that needs a GPU where there is none."""
+    if chosen["accelerator"] == "gpu" and not torch.cuda.is_available():
+        raise StemlabError(f"trainer={chosen['name']} needs a GPU, and PyTorch sees none here: use trainer=cpu.")
 
 
 def _ddp(chosen: Config, net: nn.Module) -> Strategy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import torch
@@ -34,6 +34,9 @@ class ImpressionDataModule(LightningDataModule, ABC):
         eval_batch_size: most rows of an evaluation batch.
         seed: seed of the shuffling (with the epoch number); not part of the prepared dataset.
     """
+
+    raw_columns: ClassVar[tuple[str, ...]] = ()
+    """Names of the columns of a raw file without a header; empty where raw rows are no such file."""
 
     def __init__(
         self,
@@ -67,10 +70,13 @@ class ImpressionDataModule(LightningDataModule, ABC):
     def prepare(self) -> Path:
         """Make or find the prepared dataset, read its manifest and return its directory."""
         if self._directory is None:
-            directory = self.build()
-            self._manifest = read_manifest(directory)
-            self._directory = directory
-        return self._directory
+            self.adopt(self.build())
+        return self.directory
+
+    def adopt(self, directory: Path) -> None:
+        """Use a directory that was prepared before, without looking for raw files."""
+        self._manifest = read_manifest(directory)
+        self._directory = directory
 
     @property
     def directory(self) -> Path:

@@ -19,9 +19,21 @@ MISGUIDED = (
     r".*found [0-9]+ module\(s\) in eval mode.*",
     r".*isinstance\(treespec, LeafSpec\).*",
 )
-NOISY = ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero", "pytorch_lightning.accelerators.cuda")
+NOISY = (
+    *("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"),
+    *("pytorch_lightning.accelerators.cuda", "lightning_fabric.utilities.distributed"),
+    "pytorch_lightning.trainer.connectors.checkpoint_connector",
+)
 DULL = (
-    *("GPU available", "TPU available", "HPU available", "LOCAL_RANK", "Initializing distributed", "-----", "distributed_"),
+    *(
+        "GPU available",
+        "TPU available",
+        "HPU available",
+        "LOCAL_RANK",
+        "Initializing distributed",
+        "-----",
+        "distributed_",
+    ),
     *("`weights_only` was not set", "Restoring states", "Restored all states", "Loaded model weights"),
     *("`Trainer.fit` stopped", "Using bfloat16", "💡", "All distributed processes registered"),
 )

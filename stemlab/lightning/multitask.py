@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -94,7 +95,7 @@ class MultiTaskModule(LightningModule):
             named = {"loss": loss, **{f"loss/{task}": x for task, x in zip(self.tasks, losses_T, strict=True)}}
             # a mean of equally large batches may be averaged over processes; a metric may not
             self.log_dict({f"train/{k}": v.detach() for k, v in named.items()}, sync_dist=True, batch_size=len(batch))
-            self.log("train/lr", self._learning_rate(), batch_size=len(batch))
+            self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=len(batch))
         return loss
 
     def _logs_now(self, batch_idx: int) -> bool:
@@ -131,7 +132,7 @@ class MultiTaskModule(LightningModule):
         if self.settings.optim.clip_norm is not None:
             norm = clip_gradients(optimizer, self.settings.optim.clip_norm)
             if self._logs_now(self.trainer.fit_loop.batch_idx):
-                self.log("train/grad_norm", norm.float(), batch_size=1)
+                self.log("train/grad_norm", norm, batch_size=1)
 
     # ----------------------------------------------------------------------------------------------- evaluation
 
@@ -162,9 +163,14 @@ class MultiTaskModule(LightningModule):
     def _report(self, split: str) -> None:
         metrics = self._split_metrics[split]
         values = {f"{split}/{key}": float(value) for key, value in metrics.compute().items()}
+        sentences = [f"{split}/{sentence}" for sentence in metrics.undefined]
         metrics.reset()
         self.metric_values.update(values)
-        self.log_dict(values, batch_size=1)
+        self.log_dict({name: torch.tensor(x, dtype=torch.float64) for name, x in values.items()}, batch_size=1)
+        for sentence in sentences:
+            if sentence not in self.metric_warnings:
+                self.metric_warnings.append(sentence)
+                rank_zero_info(f"warning: {sentence}")
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 

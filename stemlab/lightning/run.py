@@ -16,8 +16,8 @@ from stemlab.config.build import (
     build_datamodule,
     build_module,
     build_trainer,
-    process_count,
 )
+from stemlab.config.delegate import process_count
 from stemlab.config.rules import effective_tasks
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.lightning.environment import hush, is_first_process
@@ -26,7 +26,7 @@ from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.resume import check_resumable
 from stemlab.models import parameter_counts
 from stemlab.reporting.card import print_card, print_metrics
-from stemlab.reporting.recorder import Recorder
+from stemlab.reporting.recorder import Recorder, Status
 
 
 class TrainingRun:
@@ -41,13 +41,13 @@ class TrainingRun:
     def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], sweep_id: str | None) -> None:
         self.config, self.sweep_id = config, sweep_id
         self.directory = Path(config["paths"]["output_dir"])
-        self.recorder = Recorder("train", config, overrides, self.directory, process_count(config))
+        self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
         self.loggers: list[Logger] = []
 
     def go(self) -> float:
         """Run it all and return the objective."""
         hush()
-        status = "failed"
+        status: Status = "failed"
         try:
             metrics = self._train()
             status = "finished"
@@ -78,7 +78,7 @@ class TrainingRun:
         steps = self._steps(datamodule)
         trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module.net, steps)
         if is_first_process():
-            print_card(self.recorder.record, steps, process_count(self.config), self.directory)
+            print_card(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
         fit(trainer, module, datamodule, self.config["ckpt_path"])
         return self._evaluate_best(trainer, module, datamodule, callbacks)
 
@@ -89,7 +89,7 @@ class TrainingRun:
 
     def _steps(self, datamodule: ImpressionDataModule) -> int:
         """Training steps an epoch on each process."""
-        rows = len(datamodule.store("train")) // process_count(self.config)
+        rows = len(datamodule.store("train")) // process_count(self.config["trainer"])
         limit = self.config["trainer"]["limit_train_batches"]
         steps = -(-rows // datamodule.batch_size)
         return min(steps, limit) if limit else steps
@@ -128,5 +128,3 @@ def fit(trainer: Trainer, module: LightningModule, datamodule: ImpressionDataMod
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-
-

@@ -11,6 +11,7 @@ import torch
 
 from stemlab.config.build import build_datamodule, build_module
 from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.manifest import find_damage
 from stemlab.errors import StemlabError
 from stemlab.lightning.files import SavedRun, read_checkpoint
 from stemlab.lightning.multitask import MultiTaskModule
@@ -35,6 +36,9 @@ class RebuiltRun:
         Raises:
             StemlabError: it is not the one the checkpoint was trained on.
         """
+        known = self._prepared_before()
+        if known is not None:
+            self.datamodule.adopt(known)
         directory = self.datamodule.prepare()
         found = self.datamodule.manifest["fingerprint"]
         if found != self.saved.fingerprint:
@@ -42,6 +46,12 @@ class RebuiltRun:
                 f"{self.saved.path} was trained on prepared dataset {self.saved.fingerprint[:12]}, but {directory} is "
                 f"{found[:12]}: the raw files differ; set raw_dir and data_dir to those of the training."
             )
+
+    def _prepared_before(self) -> Path | None:
+        """The prepared directory of the training, whole; it may outlive the raw files."""
+        prepared = Path(self.config["dataset"]["data_dir"]) / "prepared"
+        found = prepared.glob(f"*-{self.saved.fingerprint[:12]}")
+        return next((path for path in found if find_damage(path, self.saved.fingerprint) is None), None)
 
     def module(self) -> MultiTaskModule:
         """Return the module with the checkpoint's weights."""

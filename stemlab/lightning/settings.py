@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stemlab.callbacks.improvement import Mode
@@ -26,8 +26,8 @@ class ModuleSettings:
     """
 
     optim: OptimConfig
-    embedding_penalty: Penalty = Penalty()
-    net_penalty: Penalty = Penalty()
+    embedding_penalty: Penalty = field(default_factory=Penalty)
+    net_penalty: Penalty = field(default_factory=Penalty)
     penalty_mode: PenaltyMode = "dense"
     monitor: str = "val/auc"
     monitor_mode: Mode = "max"

@@ -122,6 +122,6 @@ def peak_memory() -> dict[str, int]:
     """Return the largest resident size of this process, in bytes, and the largest allocation on its GPU."""
     unit = 1 if sys.platform == "darwin" else 1024
     told = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.memory_allocated():
         told["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
     return told

@@ -1,0 +1,161 @@
+"""Raw rows in, scored rows out, a piece at a time: files larger than memory are scored in constant memory."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from stemlab.errors import StemlabError
+
+BLOCK_BYTES = 1 << 22
+PARQUET_ROWS = 1 << 16
+TEXT = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+
+
+class RowFile:
+    """A file of raw rows.
+
+    Columns of a text file are kept as the text they are (an id ``007`` stays ``007``), those of a parquet file keep
+    their types.
+
+    Args:
+        path: ``.csv`` or ``.tsv`` with a header, ``.txt`` in the raw format without one, or ``.parquet``.
+        raw_columns: names of the columns of the raw format; empty where the dataset has none.
+
+    Raises:
+        StemlabError: the file is missing or of another kind.
+    """
+
+    def __init__(self, path: Path, raw_columns: Sequence[str]) -> None:
+        if not path.is_file():
+            raise StemlabError(f"input={path}: there is no such file.")
+        if path.suffix not in (*TEXT, ".parquet"):
+            raise StemlabError(f"input={path} must end in .csv, .tsv, .txt or .parquet.")
+        if path.suffix == ".txt" and not raw_columns:
+            raise StemlabError(
+                f"input={path}: this dataset has no raw format without a header; give a .csv or .parquet."
+            )
+        self.path = path
+        self.total = path.stat().st_size
+        self._names = list(raw_columns) if path.suffix == ".txt" else []
+        self.read = 0
+
+    def pieces(self) -> Iterator[Any]:
+        """Yield Arrow tables of the same columns, at least one (a file without rows yields an empty one)."""
+        try:
+            yield from self._parquet() if self.path.suffix == ".parquet" else self._text()
+        except pa.ArrowInvalid as error:
+            raise StemlabError(f"{self.path} cannot be read: {' '.join(str(error).split())}") from None
+        self.read = self.total
+
+    def _parquet(self) -> Iterator[Any]:
+        file = pq.ParquetFile(self.path)
+        _unique(self.path, file.schema_arrow.names)
+        rows = 0
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+            rows += batch.num_rows
+            self.read = self.total * rows // max(1, file.metadata.num_rows)
+            yield pa.Table.from_batches([batch])
+        if rows == 0:
+            yield file.schema_arrow.empty_table()
+
+    def _text(self) -> Iterator[Any]:
+        names = self._names or self._header()
+        _unique(self.path, names)
+        as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+        reading = pa_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=self._names or None, use_threads=False)
+        parsing = pa_csv.ParseOptions(delimiter=TEXT[self.path.suffix], newlines_in_values=False)
+        with self.path.open("rb") as file:
+            # opened with the header read: a file without rows is one that has nothing behind it
+            if self._only(names, file):
+                yield pa.table({name: pa.array([], pa.string()) for name in names})
+                return
+            for batch in pa_csv.open_csv(file, reading, parsing, as_text):
+                self.read = file.tell()
+                yield pa.Table.from_batches([batch])
+
+    def _header(self) -> list[str]:
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            names = next(csv.reader(file, delimiter=TEXT[self.path.suffix]), None)
+        if not names:
+            raise StemlabError(f"{self.path} is empty: it has not even a header.")
+        return names
+
+    def _only(self, names: Sequence[str], file: Any) -> bool:
+        """Whether nothing but the header is in the file; leaves it at its beginning."""
+        if not self._names:
+            file.readline()
+        rest = file.read(1 << 12)
+        file.seek(0)
+        return not rest.strip()
+
+
+def _unique(path: Path, names: Sequence[str]) -> None:
+    repeated = [name for name in names if list(names).count(name) > 1]
+    if repeated:
+        raise StemlabError(f"{path} has two columns {repeated[0]!r}: rename one.")
+
+
+class Writer(Protocol):
+    """Takes tables of one schema."""
+
+    def __call__(self, table: Any) -> None:
+        """Append rows."""
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Writer]:
+    """Write tables to a ``.parquet`` or ``.csv`` file that appears when it is complete, or not at all.
+
+    Args:
+        path: the file.
+
+    Raises:
+        StemlabError: another kind of file.
+    """
+    writers = {".parquet": _parquet_writer, ".csv": _csv_writer}
+    if path.suffix not in writers:
+        raise StemlabError(f"output={path} must end in .parquet or .csv.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with writers[path.suffix](part) as write:
+            yield write
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _parquet_writer(path: Path) -> Iterator[Writer]:
+    opened: list[Any] = []
+
+    def write(table: Any) -> None:
+        if not opened:
+            opened.append(pq.ParquetWriter(path, table.schema))
+        opened[0].write_table(table)
+
+    try:
+        yield write
+    finally:
+        for writer in opened:
+            writer.close()
+
+
+@contextmanager
+def _csv_writer(path: Path) -> Iterator[Writer]:
+    with path.open("w", encoding="utf-8", newline="") as file:
+
+        def write(table: Any) -> None:
+            # pandas quotes only where it must; Arrow's writer would quote every text
+            table.to_pandas().to_csv(file, header=file.tell() == 0, index=False)
+
+        yield write
