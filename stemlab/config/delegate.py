@@ -15,7 +15,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -86,20 +87,33 @@ def job_arguments(config: Any) -> list[str]:
         *(word for path in extra for word in ("--config-dir", str(path))),
         *config.overrides.task,
         *forwarded,
-        f"hydra.run.dir='{config.runtime.output_dir}'",
+        f"hydra.run.dir={_quoted(str(config.runtime.output_dir))}",
         "hydra.mode=RUN",
     ]
+
+
+def _quoted(text: str) -> str:
+    """As Hydra reads a text with any characters in it."""
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def run_group(arguments: list[str]) -> int:
     """Run a command in its own process group without rank variables; an interruption ends the whole group."""
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     child = subprocess.Popen(arguments, env=environment, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         return child.wait()
     except BaseException:
         _end(child)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """A cluster's or a shell's ``kill`` must reach the job too."""
+    sys.exit(128 + number)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from stemlab.config.compose import CommandLine, Origins, composed, conf_folders, parsed, without_hydra
+from stemlab.config.compose import CommandLine, Origins, composed, conf_folders, parsed
 from stemlab.errors import StemlabError, nearest
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -90,7 +90,7 @@ def _asked(message: str) -> str:
 def _no_key(key: str, line: CommandLine, overrides: Sequence[str]) -> str:
     rest = [word for word, parse in zip(overrides, parsed(overrides), strict=True) if _group_word(parse, line)]
     try:
-        config: Any = without_hydra(composed(line.command, rest))
+        config: Any = composed(line.command, rest)
     except COMPOSITION_ERRORS:
         config = OmegaConf.create()
     parent, name = "", key.split(".")[0]
@@ -98,7 +98,7 @@ def _no_key(key: str, line: CommandLine, overrides: Sequence[str]) -> str:
         if not OmegaConf.is_dict(config) or name not in config:
             break
         parent, config = f"{parent}{name}.", config._get_node(name)
-    known = [str(word) for word in config] if OmegaConf.is_dict(config) else []
+    known = [str(word) for word in config if word != "hydra"] if OmegaConf.is_dict(config) else []
     if parent == "":
         known += [path.name for folder in conf_folders(line) for path in folder.iterdir() if path.is_dir()]
     if not known:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
@@ -74,9 +74,16 @@ def typed(model: type[T], values: Mapping[str, Any], *, key: str = "", origin: O
         StemlabError: unknown key, wrong type, impossible value.
     """
     try:
-        return TypeAdapter(model).validate_json(json.dumps(dict(values), default=str), strict=True)
+        return cast(
+            T, _adapter(cast(Hashable, model)).validate_json(json.dumps(dict(values), default=str), strict=True)
+        )
     except ValidationError as error:
         raise StemlabError(first_sentence(error, model, values, key, origin)) from None
+
+
+@cache
+def _adapter(model: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
 
 
 @cache

@@ -22,6 +22,7 @@ from stemlab.errors import StemlabError
         ),
         (["optim.betas.x=1"], "optim.betas.x=1 on the command line cannot be applied: "),
         (["~optim.lrr"], "optim.lrr (set on the command line) is not a setting. Did you mean 'lr'?"),
+        (["hydra.run.dirr=x"], "hydra.run.dirr (set on the command line) is not a setting. Did you mean 'dir'?"),
         (["seed"], "'seed' on the command line is not of the form key=value."),
         (["seed=[1"], "the value of seed on the command line cannot be read: '[1'"),
         (["seed=???"], "seed has no value (??? on the command line): write seed=... on the command line."),

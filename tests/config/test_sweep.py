@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from stemlab.config.compose import CommandLine
+from stemlab.config.sweep import adapted, check_command_line
+from stemlab.errors import StemlabError
+from tests.config.conftest import TOY
+
+
+def line(*words, extra=TOY, multirun=True):
+    return CommandLine("train", ("dataset=toy", *words), multirun, extra=extra)
+
+
+def test_whether_it_is_a_sweep():
+    assert check_command_line(line("seed=1", multirun=False)) is False
+    assert check_command_line(line("seed=1")) is True
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("model=stem,mmo", "seed=1,2"), "model=mmo on the command line: there is no conf/model/mmo.yaml"),
+        (("model=stem,esmm", "dataset.tasks=[a,b,c]"), "ESMM needs exactly two tasks"),
+        (("model=stem", "seed=1,2,-3"), "seed=-3 (set on the command line) must be at least 0."),
+        (("model=stem,mmoe", "model.net.num_layers=1"), "model.net.num_layers (set on the command line) is not"),
+        (("seed=1,2", "optim.lr=0.1,0"), "optim.lr=0 (set on the command line) must be greater than 0."),
+        (("+sede=1,2",), "sede (set on the command line) is not a setting. Did you mean 'seed'?"),
+        (("sede=1,2",), "sede (set on the command line) is not a setting. Did you mean 'seed'?"),
+    ],
+)
+def test_the_last_job_is_checked_before_the_first_runs(words, expected):
+    with pytest.raises(StemlabError) as caught:
+        check_command_line(line(*words))
+    assert expected in str(caught.value)
+
+
+def test_a_value_in_one_of_many_jobs_is_found():
+    seeds = ",".join(str(seed) for seed in range(200))
+    with pytest.raises(StemlabError, match=r"^model.net.embedding_dim=0 "):
+        check_command_line(line(f"seed={seeds}", "model.net.embedding_dim=1,2,0"))
+
+
+def test_a_sweep_file_is_a_sweep_and_is_checked(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "toy.yaml").write_text((TOY / "dataset" / "toy.yaml").read_text())
+    (tmp_path / "sweep").mkdir()
+    text = "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      optim.lr: 0.1,%s\n"
+    (tmp_path / "sweep" / "lr.yaml").write_text(text % "0.2")
+    assert check_command_line(line("sweep=lr", extra=tmp_path, multirun=False)) is True
+    (tmp_path / "sweep" / "lr.yaml").write_text(text % "-0.2")
+    with pytest.raises(StemlabError, match=r"^optim.lr=-0.2 "):
+        check_command_line(line("sweep=lr", extra=tmp_path, multirun=False))
+
+
+def test_a_value_of_a_swept_group_need_not_fit_its_default_option():
+    words = line("model=mmoe,omoe", "model.net.num_experts=4", "optim.lr=0.1", "paths.runs_dir=r")
+    assert check_command_line(words) is True
+    assert adapted(words) == [
+        "dataset=toy",
+        "model=mmoe,omoe",
+        "model.net.num_experts=choice(4)",
+        "optim.lr=0.1",
+        "paths.runs_dir=r",
+    ]
+
+
+def test_four_jobs_each_with_its_own_directory(program, tmp_path):
+    done = program("model=mmoe,omoe", "-m", "model.net.num_experts=4", "seed=1,2", STEMLAB_SWEEP_ID="mine")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("runs/sweeps/mine/*/record.json"))]
+    names = sorted(path.name for path in tmp_path.glob("runs/sweeps/mine/*/"))
+    assert names == ["0_mmoe_seed1", "1_mmoe_seed2", "2_omoe_seed1", "3_omoe_seed2"]
+    assert [(record["model"], record["seed"]) for record in records] == [
+        ("mmoe", 1),
+        ("mmoe", 2),
+        ("omoe", 1),
+        ("omoe", 2),
+    ]
+
+
+def test_a_job_that_fails_does_not_stop_the_others(program, tmp_path):
+    done = program("-m", "seed=1,2,3", "tags=[odd]")
+    assert done.returncode == 2
+    assert "2 of the sweep's jobs failed, the first one with: row 7 has 11 columns." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list(tmp_path.glob("runs/sweeps/*/1_stem_seed2/record.json"))) == 1
