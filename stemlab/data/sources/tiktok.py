@@ -73,7 +73,7 @@ class TiktokDataModule(ImpressionDataModule):
 
     Args:
         name: dataset name.
-        raw_dir: folder of the raw file.
+        raw_dir: folder of the raw file, or the file itself.
         raw_file: name of the raw file in it; ``None`` looks for the official names, plain or compressed.
         data_dir: folder under which prepared datasets and samples are written.
         source: ``raw`` needs the raw file, ``sample`` makes the synthetic world, ``auto`` falls back to it.
@@ -137,6 +137,8 @@ class TiktokDataModule(ImpressionDataModule):
         return self._encoder(table)
 
     def _find_raw(self) -> Path | None:
+        if self._raw_dir.is_file():
+            return self._raw_dir
         names = RAW_NAMES if self._raw_file is None else (self._raw_file,)
         found = next((self._raw_dir / name for name in names if (self._raw_dir / name).is_file()), None)
         if found is None and (self._source == "raw" or self._raw_file is not None):
@@ -169,5 +171,5 @@ def _world_hash(world: TiktokWorld) -> str:
 
 @rank_zero_only
 def _announce(world: TiktokWorld, source: str, raw_dir: Path) -> None:
-    reason = "asked for by dataset.source=sample" if source == "sample" else f"no raw file in {raw_dir}"
+    reason = "asked for by dataset.source=sample" if source == "sample" else f"no {RAW_NAME} in {raw_dir}"
     log.warning("SAMPLE data (%s): %s synthetic TikTok rows; their numbers are no results.", reason, f"{world.rows:,}")
