@@ -90,7 +90,7 @@ def _begin(wanted: Mapping[str, Any], mode: WandbMode) -> Any:
     import wandb
 
     # the bar on the terminal is not for W&B's log; a run left open by a failed job must not be continued
-    settings = wandb.Settings(console="off", quiet=True, init_timeout=60)
+    settings = wandb.Settings(console="off", silent=True, init_timeout=60)
     try:
         run = wandb.init(**wanted, mode=mode, settings=settings, reinit="finish_previous")
     except wandb.errors.Error as error:

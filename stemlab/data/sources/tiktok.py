@@ -89,6 +89,8 @@ class TiktokDataModule(ImpressionDataModule):
         seed: seed of the shuffling.
     """
 
+    raw_columns = COLUMNS
+
     def __init__(
         self,
         *,
