@@ -118,14 +118,23 @@ def is_group(name: str) -> bool:
 class Origins:
     """Config key -> ``set on the command line`` or ``set in conf/model/stem.yaml``; asked when something is wrong."""
 
-    def __init__(self, command: str, overrides: Sequence[str]) -> None:
+    def __init__(self, command: str, overrides: Sequence[str], swept: Sequence[str] = ()) -> None:
+        """Remember the words of one job.
+
+        Args:
+            command: the primary config.
+            overrides: the words of the job.
+            swept: those keys among them that a sweep file set, not the user.
+        """
         self.command = command
         self.overrides = list(overrides)
+        self.swept = swept
 
     def __call__(self, key: str) -> str:
         """Return who set the key, or the nearest node above it that a file has."""
         if self._typed(key):
-            return "set on the command line"
+            file = self._file("hydra.sweeper.params") if key in self.swept else None
+            return f"set in {file}" if file else "set on the command line"
         parts = key.split(".")
         for length in range(len(parts), 0, -1):
             path = self._file(".".join(parts[:length]))

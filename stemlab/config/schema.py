@@ -21,6 +21,7 @@ def _metric_name(name: str) -> str:
 
 
 Monitor = Annotated[str, AfterValidator(_metric_name)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Mode = Literal["max", "min"]
 
 
@@ -128,7 +129,7 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Top level of ``conf/train.yaml``; each group is checked by its own model."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
     tags: list[str]
     ckpt_path: str | None
     test: bool
@@ -168,6 +169,14 @@ class PredictConfig(Section):
     paths: dict[str, Any]
 
 
+class PrepareConfig(Section):
+    """Top level of ``conf/prepare.yaml``."""
+
+    seed: Seed
+    dataset: dict[str, Any]
+    paths: dict[str, Any]
+
+
 SECTIONS: dict[str, type[Section]] = {
     "paths": PathsConfig,
     "trainer": TrainerConfig,
@@ -175,6 +184,11 @@ SECTIONS: dict[str, type[Section]] = {
     "logger": LoggerConfig,
     "model": ModelConfig,
 }
-COMMANDS: dict[str, type[Section]] = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig}
+COMMANDS: dict[str, type[Section]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "prepare": PrepareConfig,
+}
 REBUILDING = ("evaluate", "predict")
 """Commands that take a run's config from its checkpoint."""

@@ -29,9 +29,10 @@ def check_command_line(line: CommandLine) -> bool:
     with session(line):
         base = _told(line, list(line.overrides), lambda: _base(line))
         swept = line.multirun or base.hydra.mode == RunMode.MULTIRUN
+        swept_by_file = _swept_by_file(line, base)
         jobs = _told(line, list(line.overrides), lambda: _jobs(line, base, swept))
         for overrides, plain in _plain_jobs(line, jobs):
-            validate(line.command, plain, Origins(line.command, overrides))
+            validate(line.command, plain, Origins(line.command, overrides, swept_by_file))
     return swept
 
 
@@ -120,8 +121,18 @@ def _jobs(line: CommandLine, base: DictConfig, swept: bool) -> list[list[str]]:
     sweeper = base.hydra.sweeper
     if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
         return [[_word(override) for override in overrides if not override.is_sweep_override()]]
-    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    params = [f"{key}={value}" for key, value in _params(base).items()]
     return _grid(parsed(params), overrides)
+
+
+def _params(base: DictConfig) -> dict[str, Any]:
+    """What a file of the group ``sweep`` wants to vary."""
+    return dict(base.hydra.sweeper.get("params") or {})
+
+
+def _swept_by_file(line: CommandLine, base: DictConfig) -> list[str]:
+    typed = {word.key_or_group for word in parsed(line.overrides)}
+    return [key for key in _params(base) if key not in typed]
 
 
 def _grid(params: Sequence[Override], overrides: Sequence[Override]) -> list[list[str]]:

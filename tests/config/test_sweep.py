@@ -49,7 +49,7 @@ def test_a_sweep_file_is_a_sweep_and_is_checked(tmp_path):
     (tmp_path / "sweep" / "lr.yaml").write_text(text % "0.2")
     assert check_command_line(line("sweep=lr", extra=tmp_path, multirun=False)) is True
     (tmp_path / "sweep" / "lr.yaml").write_text(text % "-0.2")
-    with pytest.raises(StemlabError, match=r"^optim.lr=-0.2 "):
+    with pytest.raises(StemlabError, match=rf"^optim.lr=-0.2 \(set in {tmp_path}/sweep/lr.yaml\)"):
         check_command_line(line("sweep=lr", extra=tmp_path, multirun=False))
 
 

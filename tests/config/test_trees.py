@@ -1,0 +1,94 @@
+"""The files of conf/ and the constructors they set: the same names on both sides, and every option composes."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stemlab.config.compose import CommandLine, compose
+from stemlab.config.instantiate import import_target
+from stemlab.config.schema import SECTIONS, SavedTrainerConfig
+from stemlab.config.sweep import check_command_line
+from stemlab.optim import OptimConfig
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def files(group):
+    return sorted(path for path in (CONF / group).rglob("*.yaml") if not path.name.startswith("_"))
+
+
+def name(path):
+    return path.relative_to(CONF).as_posix()
+
+
+def option(path):
+    return path.relative_to(CONF / name(path).split("/")[0]).with_suffix("").as_posix()
+
+
+def read(path):
+    return yaml.safe_load(path.read_text())
+
+
+def keyword_only(target):
+    parameters = inspect.signature(target).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def built_nodes():
+    for path in files("model"):
+        yield pytest.param(read(path)["net"], id=name(path))
+    for path in files("dataset"):
+        yield pytest.param(read(path), id=name(path))
+
+
+@pytest.mark.parametrize("node", list(built_nodes()))
+def test_every_setting_of_a_class_stands_in_its_file(node):
+    target = import_target(node)
+    assert set(node) - {"_target_"} == keyword_only(target)
+    hints = inspect.get_annotations(target.__init__, eval_str=True)
+    for key, annotation in hints.items():
+        if dataclasses.is_dataclass(annotation):
+            assert set(node[key]) == {field.name for field in dataclasses.fields(annotation)}, key
+
+
+@pytest.mark.parametrize("path", [path for group in SECTIONS for path in files(group)], ids=name)
+def test_every_setting_of_a_section_stands_in_its_file(path):
+    section = SavedTrainerConfig if option(path) == "saved" else SECTIONS[name(path).split("/")[0]]
+    assert set(read(path)) == set(section.model_fields)
+
+
+@pytest.mark.parametrize("path", files("optim"), ids=name)
+def test_every_setting_of_the_optimiser_stands_in_its_file(path):
+    assert set(read(path)) == {field.name for field in dataclasses.fields(OptimConfig)}
+
+
+@pytest.mark.parametrize(
+    "path", [path for group in ("model", "dataset", "logger", "callbacks", "optim") for path in files(group)], ids=name
+)
+def test_every_option_composes_and_is_called_by_its_file(path):
+    group = name(path).split("/")[0]
+    config = compose("train", [f"{group}={option(path)}"])
+    assert config[group].get("name", option(path)) == option(path)
+
+
+@pytest.mark.parametrize("option_name", ["cpu", "gpu", "ddp", "ddp_cpu"])
+def test_every_trainer_composes(option_name):
+    assert compose("train", [f"trainer={option_name}"])["trainer"]["name"] == option_name
+
+
+@pytest.mark.parametrize("path", files("experiment"), ids=name)
+def test_every_experiment_composes_and_says_where_it_is_from(path):
+    text = path.read_text()
+    assert text.startswith("# @package _global_\n# ")
+    assert len(text.splitlines()) <= 45
+    config = compose("train", [f"experiment={option(path)}"])
+    assert path.stem.startswith(config["model"]["name"])
+    assert path.parent.name == config["dataset"]["name"]
+
+
+@pytest.mark.parametrize("path", files("sweep"), ids=name)
+def test_every_sweep_is_valid_in_all_its_jobs(path):
+    assert check_command_line(CommandLine("train", (f"sweep={option(path)}",))) is True
