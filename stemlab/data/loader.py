@@ -166,7 +166,7 @@ class BatchLoader:
     Args:
         columns: what to read.
         order: which rows make up the batches.
-        pin_memory: allocate batches in page-locked memory, for copies to a GPU that overlap with computing.
+        pin_memory: put batches into page-locked memory, for copies to a GPU that overlap with computing.
     """
 
     batch_sampler = None  # Lightning asks for it wherever there is a ``sampler``
@@ -209,14 +209,11 @@ class BatchLoader:
         )
 
     def _copy(self, column: NDArray[Any], rows: Rows) -> Tensor:
-        length = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-        dtype = torch.as_tensor(np.empty(0, dtype=column.dtype)).dtype
-        out = torch.empty((length, *column.shape[1:]), dtype=dtype, pin_memory=self.pin_memory)
         if isinstance(rows, slice):
-            np.copyto(out.numpy(), column[rows])
-        else:  # mode="clip" writes straight into ``out``; the default mode goes through a buffer
-            np.take(column, rows, axis=0, out=out.numpy(), mode="clip")
-        return out
+            fresh = np.array(column[rows])
+        else:  # "clip" spares the default's look at every index; all are in range
+            fresh = np.take(column, rows, axis=0, mode="clip")
+        return torch.from_numpy(fresh).pin_memory() if self.pin_memory else torch.from_numpy(fresh)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and how many of its batches were handed out."""

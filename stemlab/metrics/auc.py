@@ -20,10 +20,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Weighting = Literal["rows", "equal"]
-_SCORE = np.uint64(32)
-_LABEL = np.uint64(1)
-_GROUP_LIMIT = 1 << 31
-"""A row becomes one integer of 31 bits of group, 32 of score and 1 of label."""
+# A row becomes one integer: 31 bits of group, 32 of score, 1 of label.
+_GROUP_LIMIT, _GROUP_SHIFT, _LABEL = 1 << 31, np.uint64(33), np.uint64(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +82,17 @@ def group_auc(labels: NDArray[Any], scores: NDArray[Any], groups: NDArray[Any]) 
         return GroupAUC(groups, np.empty(0), np.empty(0, dtype=np.int64))
     code_B, key_of_code = _group_codes(groups)
     # Sorting one plain integer a row is several times faster than sorting row numbers by two or three columns.
-    row_B = code_B << (_SCORE + _LABEL) | _order_preserving(scores) << _LABEL | labels.astype(np.uint64)
+    row_B = code_B << _GROUP_SHIFT
+    row_B |= _order_preserving(scores) << _LABEL
+    row_B |= (labels > 0).astype(np.uint64)
     row_B.sort()
-    code_G, wins_G, pos_G, neg_G = _count_pairs(row_B >> _LABEL, (row_B & _LABEL).astype(np.int64))
+    first_G = _starts(row_B >> _GROUP_SHIFT)
+    wins_G, pos_G, neg_G = _count_pairs(row_B, first_G)
     with np.errstate(invalid="ignore"):
         auc_G = np.where(pos_G * neg_G > 0, wins_G / (2.0 * pos_G * neg_G), np.nan)
     if np.isnan(scores).any():
         auc_G[:] = np.nan
-    return GroupAUC(key_of_code(code_G), auc_G, pos_G + neg_G)
+    return GroupAUC(key_of_code((row_B[first_G] >> _GROUP_SHIFT).astype(np.int64)), auc_G, pos_G + neg_G)
 
 
 def _group_codes(groups: NDArray[Any]) -> tuple[NDArray[np.uint64], Callable[[NDArray[Any]], NDArray[Any]]]:
@@ -108,30 +109,36 @@ def _order_preserving(scores: NDArray[Any]) -> NDArray[np.uint64]:
     if scores.dtype != np.float32:
         return np.unique(scores, return_inverse=True)[1].astype(np.uint64)
     bits = (scores + np.float32(0)).view(np.uint32)  # adding 0 makes -0.0 equal to 0.0
-    # Bits of positive floats already sort as the floats do; negative ones sort backwards and belong below.
+    if scores.min() >= 0:  # bits of positive floats sort as the floats do
+        return bits.astype(np.uint64)
+    # Those of negative ones sort backwards and belong below.
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
 
 
 def _count_pairs(
-    tie_B: NDArray[np.uint64], positive_B: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return (G,) group codes, twice the pairs won (a tie counts one), positive rows and negative rows.
+    row_B: NDArray[np.uint64], first_G: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return (G,) twice the pairs won (a tie counts one), positive rows and negative rows.
 
     Args:
-        tie_B: sorted; rows with the same value tie, and ``value >> 32`` is the group's code.
-        positive_B: 1 where the row is positive.
+        row_B: rows as integers, sorted; among equal scores the negative rows come first.
+        first_G: where each group begins.
     """
-    start_K = _starts(tie_B)  # K blocks of rows that tie
-    rows_K = np.diff(start_K, append=len(tie_B))
-    pos_K = np.add.reduceat(positive_B, start_K)
-    neg_K = rows_K - pos_K
-    code_K = (tie_B[start_K] >> _SCORE).astype(np.int64)
-    first_G = _starts(code_K)
-    below_K = np.cumsum(neg_K) - neg_K  # negatives in the blocks before, then in those of the same group
-    below_K -= np.repeat(below_K[first_G], np.diff(first_G, append=len(code_K)))
-    wins_K = pos_K * (2 * below_K + neg_K)
-    wins_G, pos_G, neg_G = (np.add.reduceat(x_K, first_G) for x_K in (wins_K, pos_K, neg_K))
-    return code_K[first_G], wins_G, pos_G, neg_G
+    at_P = np.flatnonzero((row_B & _LABEL).astype(bool))  # P positive rows
+    # Negatives up to a positive row score lower or tie: count all of them as won, then take the ties back once.
+    won_P = at_P - np.arange(len(at_P))
+    tie_of_P = row_B[at_P] ^ _LABEL  # the negative row that would tie with it
+    opens_P = np.flatnonzero((at_P > 0) & (row_B[at_P - 1] == tie_of_P))  # first positive behind negatives it ties with
+    ties_P = np.zeros(len(at_P), dtype=np.int64)
+    tied_negatives = at_P[opens_P] - np.searchsorted(row_B, tie_of_P[opens_P])
+    tied_positives = np.searchsorted(row_B, row_B[at_P[opens_P]], side="right") - at_P[opens_P]
+    ties_P[opens_P] = tied_negatives * tied_positives
+    bounds = np.searchsorted(at_P, np.append(first_G, len(row_B)))
+    sums_P = np.concatenate(([0], np.cumsum(2 * won_P - ties_P)))
+    pos_G = np.diff(bounds)
+    neg_G = np.diff(first_G, append=len(row_B)) - pos_G
+    before_G = first_G - bounds[:-1]  # negatives of the groups before
+    return np.diff(sums_P[bounds]) - 2 * before_G * pos_G, pos_G, neg_G
 
 
 def _starts(values: NDArray[Any]) -> NDArray[np.int64]:
