@@ -6,7 +6,7 @@ Legend: B rows, F fields, T tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -89,8 +89,8 @@ class MultiTaskModule(LightningModule):
         """Return the loss of a batch."""
         losses_T = task_losses(self.net(batch).logit_BT, self._labels(batch))
         loss = losses_T.sum()
-        if self.device.type == "cpu" or self._logs_now(batch_idx):  # on a GPU asking means waiting
-            self._check_finite(loss, batch_idx)
+        if self._logs_now(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
+            self._check_finite(loss.detach().clone(), batch_idx)
         if self._logs_now(batch_idx):
             named = {"loss": loss, **{f"loss/{task}": x for task, x in zip(self.tasks, losses_T, strict=True)}}
             # a mean of equally large batches may be averaged over processes; a metric may not
@@ -106,6 +106,8 @@ class MultiTaskModule(LightningModule):
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        """Stop all processes alike; not at every step where asking means waiting for a GPU or another process."""
+        loss = cast(Tensor, self.trainer.strategy.reduce(loss, reduce_op="mean"))
         if not torch.isfinite(loss):
             raise StemlabError(
                 f"the training loss became {loss.item()} in epoch {self.current_epoch}, step {batch_idx} "

@@ -1,0 +1,166 @@
+"""One training by the command line: what it leaves, and that it leaves the same when it is repeated."""
+
+import csv
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import LONG, STEM, TINY, Workplace, assert_same_weights
+
+SPLITS, TASKS = ("val", "test"), ("finish", "like")
+
+
+def test_a_run_leaves_its_files_and_nothing_else(trained: Path) -> None:
+    names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+    hydra = {f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")}
+    assert names - hydra == {
+        "record.json",
+        "metrics.csv",
+        "train.log",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+
+
+def test_the_record_tells_everything(trained: Path) -> None:
+    record = json.loads((trained / "record.json").read_text())
+    assert record["schema"] == 1
+    assert record["status"] == "finished"
+    assert record["sample"] is True
+    assert (record["model"], record["dataset"], record["seed"]) == ("stem", "tiktok", 2023)
+    assert record["overrides"][:2] == ["model=stem", "dataset=tiktok"]
+    assert record["config"]["model"]["net"]["embedding_dim"] == 4
+    assert record["dataset_manifest"]["rows"] == {"train": 1215, "valid": 135, "test": 151}
+    assert record["dataset_fingerprint"] == record["dataset_manifest"]["fingerprint"]
+    assert record["parameters"]["embedding"] == 3 * 4 * sum(record["dataset_manifest"]["vocabulary"].values())
+    assert record["epochs_run"] == 4
+    assert record["throughput"]["train_samples_per_s"] > 0
+    assert record["throughput"]["eval_samples_per_s"] > 0
+    assert record["memory"]["peak_rss_bytes"] > 10**8
+    assert record["packages"]["torch"] == torch.__version__
+    assert record["hardware"]["processes"] == 1
+    assert 0 < record["time"]["fit_s"] < record["time"]["wall_s"]
+
+
+def test_metrics_follow_the_grammar_and_are_those_of_the_best_epoch(trained: Path) -> None:
+    record = json.loads((trained / "record.json").read_text())
+    names = {f"{s}/{m}" for s in SPLITS for m in ("auc", "gauc", "gauc_encoded", "logloss", "ece")}
+    per_task = ("auc", "gauc", "gauc_encoded", "logloss", "ece", "calibration")
+    names |= {f"{s}/{m}/{t}" for s in SPLITS for m in per_task for t in TASKS}
+    assert set(record["metrics"]) == names
+    curve = [float(row["val/auc"]) for row in rows(trained) if row["val/auc"]]
+    assert len(curve) == 4
+    assert record["best"]["value"] == record["metrics"]["val/auc"] == max(curve)
+    assert record["best"]["epoch"] == curve.index(max(curve))
+    assert record["metrics"]["val/auc"] == pytest.approx(
+        sum(record["metrics"][f"val/auc/{t}"] for t in TASKS) / 2, abs=1e-15
+    )
+    assert curve[-1] > 0.55  # it learns
+
+
+def test_curves_are_logged_in_full_precision(trained: Path) -> None:
+    steps = [row for row in rows(trained) if row["train/loss"]]
+    assert len(steps) == 4 * 10  # 1,215 rows in batches of 128
+    assert [int(row["step"]) for row in steps] == list(range(40))
+    assert float(steps[0]["train/lr"]) == 0.01
+    for row in steps:
+        tasks = sum(float(row[f"train/loss/{task}"]) for task in TASKS)
+        assert float(row["train/loss"]) == pytest.approx(tasks, rel=1e-6)
+        assert float(row["train/grad_norm"]) > 0
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_checkpoint_holds_plain_values_only(trained: Path) -> None:
+    content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    assert set(content["hyper_parameters"]) == {"config", "spec", "fingerprint"}
+    kinds = {type(value) for value in walk(content["hyper_parameters"])}
+    assert kinds <= {dict, list, str, int, float, bool, type(None)}
+    assert not [key for key in content["state_dict"] if not key.startswith("net.")]
+
+
+def walk(value):
+    yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
+        yield from walk(item)
+
+
+def test_the_same_command_gives_the_same_weights(trained: Path, here: Callable[..., float]) -> None:
+    objective = here("again", *TINY, *LONG)
+    assert_same_weights(trained, trained.parent / "again")
+    one, other = (json.loads((run / "record.json").read_text()) for run in (trained, trained.parent / "again"))
+    assert one["metrics"] == other["metrics"]
+    assert objective == one["metrics"]["val/auc"]
+    assert one["config_hash"] == other["config_hash"]
+
+
+def test_another_seed_gives_other_weights(trained: Path, here: Callable[..., float]) -> None:
+    here("other_seed", *TINY, "trainer.max_epochs=1", "seed=7")
+    with pytest.raises(AssertionError):
+        assert_same_weights(trained, trained.parent / "other_seed")
+
+
+def test_only_the_chosen_task_is_trained_and_measured(workplace: Workplace, here: Callable[..., float]) -> None:
+    here("like_only", *TINY, "trainer.max_epochs=1", "model.task=like", "objective=val/auc/like")
+    metrics = workplace.record("like_only")["metrics"]
+    assert "test/auc/like" in metrics
+    assert not [name for name in metrics if name.endswith("/finish")]
+    assert metrics["test/auc"] == metrics["test/auc/like"]
+
+
+def test_bf16_trains(workplace: Workplace, here: Callable[..., float]) -> None:
+    here("bf16", *TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed")
+    here("fp32", *TINY, "trainer.max_epochs=1")
+    low, full = (workplace.record(name)["metrics"]["val/logloss"] for name in ("bf16", "fp32"))
+    assert low != full
+    assert low == pytest.approx(full, abs=0.02)
+
+
+def test_without_test_there_are_no_test_metrics(workplace: Workplace, here: Callable[..., float]) -> None:
+    here("no_test", *TINY, "trainer.max_epochs=1", "test=false")
+    assert {name.split("/")[0] for name in workplace.record("no_test")["metrics"]} == {"val"}
+
+
+def test_a_diverged_training_is_one_sentence_and_a_failed_record(workplace: Workplace) -> None:
+    words = [*TINY, "optim.lr=1e30", "optim.clip_norm=null", "hydra.run.dir=diverged"]
+    told = workplace.run("train", *words, status=2).stderr
+    assert "error: the training loss became" in told
+    assert "lower optim.lr" in told
+    record = workplace.record("diverged")
+    assert record["status"] == "failed"
+    assert "became" in record["error"]
+    assert record["best"] is None
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_130_and_an_interrupted_record(workplace: Workplace) -> None:
+    process = workplace.start("train", *TINY, "trainer.max_epochs=100000", *LONG[1:], "hydra.run.dir=interrupted")
+    wait_for(workplace.directory / "interrupted" / "checkpoints" / "last.ckpt")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert workplace.record("interrupted")["status"] == "interrupted"
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear in {seconds} s"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("model", ["aitm", "esmm", "mmoe", "mmoe_me", "omoe", "ple", "ple_me", "shared_bottom", "single_task"])
+def test_every_model_trains(model: str, workplace: Workplace, here: Callable[..., float]) -> None:
+    words = [word for word in TINY if word != "model=stem" and word not in STEM]
+    value = here(f"model_{model}", f"model={model}", *words, "trainer.max_epochs=1", "trainer.limit_train_batches=3")
+    assert 0 <= value <= 1
+    assert workplace.record(f"model_{model}")["model"] == model
