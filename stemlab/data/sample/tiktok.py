@@ -42,6 +42,9 @@ MISSING = {"user_city": 0.21, "item_city": 0.04, "music_id": 0.60}  # shares of 
 class TiktokWorld:
     """The dials of the world.
 
+    The defaults are a small town: 200,000 impressions teach a vector of a few hundred users and items (about eight
+    likes each) but would not teach those of thousands, and then nobody could tell what conflict does.
+
     Attributes:
         rows: impressions in the file.
         seed: fixes every byte of the file.
@@ -61,14 +64,14 @@ class TiktokWorld:
     rows: PositiveInt = 200_000
     seed: NonNegativeInt = 0
     conflict: Share = 0.8
-    users: PositiveInt = 1_000
-    items: PositiveInt = 800
-    authors: PositiveInt = 200
+    users: PositiveInt = 300
+    items: PositiveInt = 300
+    authors: PositiveInt = 60
     latent_dim: PositiveInt = 4
     zipf: NonNegativeFloat = 0.7
     finish_rate: Fraction = 0.37
     like_rate: Fraction = 0.012
-    finish_strength: PositiveFloat = 2.0
+    finish_strength: PositiveFloat = 3.0
     like_strength: PositiveFloat = 2.0
     main_effect: Share = 0.4
 
@@ -143,7 +146,8 @@ def _tastes(rng: np.random.Generator, world: TiktokWorld, author_I: Ints) -> tup
 def _turn(old: Floats, new: Floats, conflict: float) -> Floats:
     """Turn ``old`` towards ``new`` by ``conflict`` of a right angle; the length is kept in expectation."""
     angle = conflict * np.pi / 2
-    return np.cos(angle) * old + np.sin(angle) * new
+    turned: Floats = np.cos(angle) * old + np.sin(angle) * new
+    return turned
 
 
 def _match(tastes: tuple[Floats, ...], user_R: Ints, item_R: Ints, world: TiktokWorld) -> Floats:
