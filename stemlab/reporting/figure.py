@@ -1,0 +1,92 @@
+"""How far models are from a baseline along a dial (the conflict of the sample), as PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from stemlab.errors import StemlabError, nearest
+from stemlab.reporting.table import Stat, Table
+
+FIRST_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # told apart by everybody
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A model's difference to the baseline, paired by seed.
+
+    Attributes:
+        model: its name.
+        x: values of the dial, ascending.
+        mean: mean difference over seeds.
+        std: standard deviation of the difference over seeds, 0 for a single seed.
+    """
+
+    model: str
+    x: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def differences(table: Table, x: str, metric: str, baseline: str) -> list[Curve]:
+    """Return each model's curve; ``table`` has the rows ``by=[model, x]``.
+
+    Args:
+        table: one row a model and value of the dial.
+        x: key of the dial (``dataset.sample.conflict``).
+        metric: metric and task (``auc/like``).
+        baseline: the model that the others are compared with.
+
+    Raises:
+        StemlabError: the table is not of that form, or lacks the baseline or the metric.
+    """
+    points: dict[str, dict[float, Stat]] = {}
+    for row in table.rows:
+        model, value = str(row.labels["model"]), row.labels.get(x)
+        if not isinstance(value, int | float) or metric not in row.stats:
+            raise StemlabError(f"figure: {model} has no number {x} or no metric {metric}.")
+        if float(value) in points.setdefault(model, {}):
+            raise StemlabError(f"figure: {model} has two rows at {x}={value}; select one with only={{…}}.")
+        points[model][float(value)] = row.stats[metric]
+    if baseline not in points:
+        raise StemlabError(f"figure.baseline: there is no run of {baseline!r}.{nearest(baseline, list(points))}")
+    return [_curve(model, points[model], points[baseline]) for model in points if model != baseline]
+
+
+def _curve(model: str, ours: dict[float, Stat], base: dict[float, Stat]) -> Curve:
+    xs, means, stds = [], [], []
+    for x in sorted(ours.keys() & base.keys()):
+        seeds = sorted(ours[x].values.keys() & base[x].values.keys())
+        paired = [ours[x].values[seed] - base[x].values[seed] for seed in seeds]
+        if paired:
+            xs.append(x)
+            means.append(fmean(paired))
+            stds.append(stdev(paired) if len(paired) > 1 else 0.0)
+    return Curve(model, tuple(xs), tuple(means), tuple(stds))
+
+
+def draw(curves: Sequence[Curve], path: Path, *, x: str, metric: str, baseline: str, sample: bool) -> list[Path]:
+    """Write ``path`` with the endings .png and .svg and return both."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}):
+        figure = matplotlib.figure.Figure(figsize=(5.0, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axhline(0.0, color="0.5", linewidth=1)
+        for i, curve in enumerate(curves):
+            colour = FIRST_COLOURS[i % len(FIRST_COLOURS)]
+            axes.errorbar(curve.x, curve.mean, curve.std, label=curve.model, color=colour, marker="o", capsize=3)
+        name, _, task = metric.partition("/")
+        axes.set_xlabel(x.rpartition(".")[2])
+        axes.set_ylabel(f"{name} of {task}: difference to {baseline}")
+        axes.set_title(
+            f"{'SAMPLE (synthetic rows): ' if sample else ''}mean ± standard deviation over seeds", fontsize=8
+        )
+        axes.legend(frameon=False)
+        paths = [path.with_suffix(ending) for ending in (".png", ".svg")]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for made in paths:
+            figure.savefig(made, metadata={"Date": None} if made.suffix == ".svg" else None)
+    return paths

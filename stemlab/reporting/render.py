@@ -1,0 +1,134 @@
+"""A table as Markdown, CSV and JSON. Synthetic data are marked SAMPLE in every row and in the caption."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stemlab.reporting.reference import Comparison
+from stemlab.reporting.table import COSTS, Row, Stat, Table
+
+SAMPLE = "SAMPLE"
+SHOWN = {"auc": "AUC", "gauc": "gAUC", "gauc_encoded": "gAUC (encoded)", "logloss": "log loss", "ece": "ECE"}
+COST_HEADS = {"samples/s": "samples/s", "dense": "dense parameters", "embedding": "embedding parameters"}
+DECIMALS = 4
+
+
+def markdown(table: Table, caption: str, comparisons: Sequence[Comparison] = (), title: str = "") -> str:
+    """Return the table, what must be said about it, and the comparison with published numbers.
+
+    Args:
+        table: rows.
+        caption: one line above the table.
+        comparisons: our numbers beside published ones.
+        title: who published them.
+    """
+    blocks = [_caption(table, caption), "", *_grid(_cells(table))]
+    blocks += [f"\n*{note}*" for note in _notes(table)]
+    if comparisons:
+        blocks += ["", f"Beside {title} (test set, the same seeds where given):", "", *_grid(_beside(comparisons))]
+    return "\n".join(blocks) + "\n"
+
+
+def _caption(table: Table, caption: str) -> str:
+    told = "mean ± standard deviation over seeds"
+    if table.sample:
+        told += f"; {SAMPLE}: synthetic rows, their numbers are no results"
+    return f"{caption} ({told})" if caption else f"({told})"
+
+
+def _cells(table: Table) -> list[list[str]]:
+    tasks = [(metric, task) for metric in table.metrics for task in table.tasks]
+    differs = any(row.differs for row in table.rows)
+    head = [key.rpartition(".")[2] for key in table.by]
+    head += ["settings"] * differs + [f"{task} {SHOWN.get(metric, metric)}" for metric, task in tasks]
+    lines = [[*head, "seeds", *COST_HEADS.values()]]
+    for row in table.rows:
+        line = _label(row) + [_settings(row)] * differs
+        line += [number(row.stats[f"{metric}/{task}"]) for metric, task in tasks]
+        lines.append([*line, str(len(row.seeds)), *(_whole(row.costs[column]) for column in COSTS)])
+    return lines
+
+
+def _label(row: Row) -> list[str]:
+    first, *rest = (str(value) for value in row.labels.values())
+    first += " (a network a task)" if row.alone else ""
+    return [f"{first} {SAMPLE}" if row.sample else first, *rest]
+
+
+def _settings(row: Row) -> str:
+    return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in row.differs.items())
+
+
+def number(stat: Stat) -> str:
+    """Return ``0.8208 ± 0.0003``, without deviation for a single seed, a dash where undefined."""
+    if stat.mean is None:
+        return "–"
+    return _fixed(stat.mean) if stat.std is None else f"{_fixed(stat.mean)} ± {_fixed(stat.std)}"
+
+
+def _fixed(value: float) -> str:
+    return f"{value:.{DECIMALS}f}"
+
+
+def _whole(stat: Stat) -> str:
+    return "–" if stat.mean is None else f"{stat.mean:,.0f}"
+
+
+def _notes(table: Table) -> list[str]:
+    alone = any(row.alone for row in table.rows)
+    costs = ["Samples/s and parameters of a network a task are those of one of the networks."] if alone else []
+    machines = {(run.value("hardware.cpu"), run.value("hardware.threads")) for row in table.rows for run in row.runs}
+    told = "; ".join(sorted(f"{cpu}, {threads} threads" for cpu, threads in machines if cpu))
+    return [*costs, *([f"Measured on: {told}."] if told else []), *table.warnings]
+
+
+def _beside(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    heads = [key.rpartition(".")[2] for key in comparisons[0].row.labels]
+    lines = [[*heads, "metric", "published", "stemlab", "seeds", "difference", "within"]]
+    for one in comparisons:
+        metric, task = one.name.split("/")
+        theirs = _fixed(one.theirs) + ("" if one.std is None else f" ± {_fixed(one.std)}")
+        within = "" if one.within is None else f"{one.tolerance:g}: {'yes' if one.within else '**no**'}"
+        line = [*_label(one.row), f"{task} {SHOWN.get(metric, metric)}", theirs, _fixed(one.ours)]
+        lines.append([*line, str(len(one.seeds)), f"{one.difference:+.{DECIMALS}f}", within])
+    return lines
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = (f"| {' | '.join(line)} |" for line in lines)
+    return [head, f"|{'---|' * len(lines[0])}", *body]
+
+
+def rows_flat(table: Table, comparisons: Sequence[Comparison] = ()) -> list[dict[str, Any]]:
+    """Return the rows as plain values: labels, per metric mean, std, number of seeds, costs, sample mark."""
+    beside = {(id(one.row), one.name): one for one in comparisons}
+    flat = []
+    for row in table.rows:
+        line: dict[str, Any] = {**row.labels, "sample": row.sample, "seeds": " ".join(map(str, row.seeds))}
+        line["settings"] = _settings(row)
+        for name, stat in {**row.stats, **row.costs}.items():
+            line |= {f"{name} mean": stat.mean, f"{name} std": stat.std, f"{name} n": len(stat.values)}
+            if (one := beside.get((id(row), name))) is not None:
+                line |= {f"{name} published": one.theirs, f"{name} difference": one.difference}
+        flat.append(line)
+    return flat
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return flat rows as CSV; undefined is empty."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_json(rows: Sequence[Mapping[str, Any]], table: Table, caption: str) -> str:
+    """Return flat rows with caption and warnings as JSON; undefined is null."""
+    told = {"caption": _caption(table, caption), "sample": table.sample, "warnings": table.warnings, "rows": list(rows)}
+    return json.dumps(told, indent=2) + "\n"

@@ -1,0 +1,39 @@
+"""The settings of ``stemlab.report``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stemlab.config.schema import Section
+
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class FigureConfig(Section):
+    """``figure`` of ``conf/report.yaml``: differences to a baseline along a dial; ``x: null`` draws none."""
+
+    x: str | None
+    metric: Annotated[str, Field(pattern=r"^\w+/.+$")]
+    baseline: str
+
+
+class ReportConfig(Section):
+    """Top level of ``conf/report.yaml``, where every key is described."""
+
+    runs: list[str]
+    only: dict[str, Any]
+    by: Names
+    metrics: Names
+    split: Literal["test", "val"]
+    order: list[str]
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    caption: str
+    reference: str | None
+    output: str | None
+    copies: str | None
+    update: str | None
+    check: bool
+    figure: FigureConfig
+    paths: dict[str, Any]
