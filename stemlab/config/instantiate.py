@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from stemlab.config.sentences import Origin, first_sentence, told_by_file
+from stemlab.config.signature import read_parameters
 from stemlab.errors import StemlabError
 
 T = TypeVar("T")
@@ -84,6 +85,27 @@ def typed(model: type[T], values: Mapping[str, Any], *, key: str = "", origin: O
 @cache
 def _adapter(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
+
+
+def check_settings(node: Mapping[str, Any], *, key: str = "", origin: Origin = told_by_file) -> None:
+    """Check a node's settings, without importing its target where the source alone tells their types."""
+    path = node.get(TARGET)
+    parameters = read_parameters(path) if isinstance(path, str) else None
+    if parameters is None:
+        typed_settings(node, key=key, origin=origin)
+        return
+    settings = {name: value for name, value in node.items() if name != TARGET}
+    typed(read_model(str(path)), settings, key=key, origin=origin)
+
+
+@cache
+def read_model(path: str) -> type[BaseModel]:
+    """Return the pydantic model of a class whose source can be read (``stemlab.config.signature``)."""
+    parameters = read_parameters(path) or {}
+    fields: dict[str, Any] = {
+        name: (annotation, ... if required else None) for name, (annotation, required) in parameters.items()
+    }
+    return create_model(path.rpartition(".")[2], __config__=STRICT, **fields)
 
 
 @cache

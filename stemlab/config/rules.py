@@ -35,22 +35,18 @@ def check_dataset(dataset: Mapping[str, Any], origin: Origin) -> None:
             raise StemlabError(f"{told} ({where}) leave no rows to train on: their sum must be less than 1.")
 
 
-def check_tasks(config: Mapping[str, Any], net: Any, origin: Origin) -> None:
-    """Refuse a task the dataset does not have, and a number of tasks the network cannot learn."""
-    task, tasks = config["model"].get("task"), config["dataset"].get("tasks")
-    if tasks is None:
-        return
+def check_task(config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse a task that the dataset does not have."""
+    task, tasks = config["model"]["task"], config["dataset"]["tasks"]
     if task is not None and task not in tasks:
-        hint = nearest(task, tasks)
         raise StemlabError(
             f"model.task={task!r} ({origin('model.task')}) must be a task of {config['dataset'].get('name')}: "
-            f"{', '.join(tasks)}.{hint}"
+            f"{', '.join(tasks)}.{nearest(task, tasks)}"
         )
-    if hasattr(net, "check_tasks"):
-        _ask_net(config, net, origin)
 
 
-def _ask_net(config: Mapping[str, Any], net: Any, origin: Origin) -> None:
+def ask_net(config: Mapping[str, Any], net: Any, origin: Origin) -> None:
+    """Refuse a number of tasks that the network cannot learn; the network's own sentence, and who set the tasks."""
     tasks = effective_tasks(config)
     try:
         net.check_tasks(tasks)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemlab.config import rules
-from stemlab.config.instantiate import TARGET, import_target, typed, typed_settings
+from stemlab.config.instantiate import check_settings, import_target, instantiate, typed
 from stemlab.config.schema import COMMANDS, REBUILDING, SECTIONS, SavedTrainerConfig
 from stemlab.config.sentences import Origin, told_by_file
 from stemlab.errors import StemlabError
@@ -33,25 +33,28 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_f
     if isinstance(config.get("trainer"), Mapping):
         rules.check_trainer(config["trainer"], origin)
     if isinstance(config.get("dataset"), Mapping):
+        check_settings(config["dataset"], key="dataset", origin=origin)
         rules.check_dataset(config["dataset"], origin)
+    if isinstance(config.get("model"), Mapping):
+        check_settings(config["model"]["net"], key="model.net", origin=origin)
+        rules.check_task(config, origin)
+        rules.check_monitors(config, origin)
     _validate_built(config, origin)
 
 
 def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:
-    """The part that imports torch: optimiser, dataset and network."""
+    """What only the classes themselves know, and they import torch and Lightning."""
     if "optim" in config:
         from stemlab.optim import OptimConfig
 
         typed(OptimConfig, config["optim"], key="optim", origin=origin)
-    if TARGET in config.get("dataset", {}):
-        typed_settings(config["dataset"], key="dataset", origin=origin)
     if "model" in config:
-        net = import_target(config["model"]["net"], key="model.net", origin=origin)
-        typed_settings(config["model"]["net"], key="model.net", origin=origin)
         _check_penalties(config["model"], origin)
-        if "dataset" in config:
-            rules.check_tasks(config, net, origin)
-            rules.check_monitors(config, origin)
+        net = import_target(config["model"]["net"], key="model.net", origin=origin)
+        if hasattr(net, "check_tasks"):
+            rules.ask_net(config, net, origin)
+    if "dataset" in config:
+        instantiate(config["dataset"], key="dataset", origin=origin)
 
 
 def _check_penalties(model: Mapping[str, Any], origin: Origin) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from stemlab.config.compose import CommandLine, compose
-from stemlab.config.instantiate import import_target
+from stemlab.config.instantiate import import_target, read_model, settings_model
 from stemlab.config.schema import SECTIONS, SavedTrainerConfig
 from stemlab.config.sweep import check_command_line
 from stemlab.optim import OptimConfig
@@ -52,6 +52,17 @@ def test_every_setting_of_a_class_stands_in_its_file(node):
     for key, annotation in hints.items():
         if dataclasses.is_dataclass(annotation):
             assert set(node[key]) == {field.name for field in dataclasses.fields(annotation)}, key
+
+
+@pytest.mark.parametrize("node", list(built_nodes()))
+def test_settings_read_from_the_source_are_those_of_the_class(node):
+    real = settings_model(import_target(node)).model_json_schema()
+    read = read_model(node["_target_"]).model_json_schema()
+    assert read["required"] == real["required"]
+    for schema in (real, read):
+        for field in schema["properties"].values():
+            field.pop("default", None)
+    assert read == real
 
 
 @pytest.mark.parametrize("path", [path for group in SECTIONS for path in files(group)], ids=name)

@@ -1,0 +1,86 @@
+"""The wheel carries conf/: its console scripts find it from any directory, without the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build the wheel with the backend of this environment (no download)."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", f"--outdir={folder}", str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A place with the wheel alone; its dependencies come from this environment, the checkout does not."""
+    place = tmp_path_factory.mktemp("installed")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        f"--target={place}",
+        str(wheel),
+    ]
+    subprocess.run(pip, check=True, capture_output=True, timeout=300)
+    return place
+
+
+def run(installed, cwd, script, *words):
+    environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    command = [str(installed / "bin" / script), *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_contents(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    kept = {f"stemlab/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
+    assert kept <= names
+    assert "stemlab/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests/", "conf/", "data/"))]
+
+
+def test_the_installed_package_is_the_wheel(installed, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    show = "from stemlab.config.locate import conf_dir; print(conf_dir())"
+    command = [sys.executable, "-c", show]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(installed / "stemlab" / "conf")
+
+
+def test_console_scripts(installed, tmp_path):
+    shown = run(installed, tmp_path, "stemlab-train", "--cfg", "job", "model=ple", "dataset=tiktok")
+    assert shown.returncode == 0, shown.stderr
+    assert "_target_: stemlab.models.multitask.ple.PLE" in shown.stdout
+    refused = run(installed, tmp_path, "stemlab-train", "model=ple", "model.net.embedding_dim=0")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "error: model.net.embedding_dim=0 (set on the command line) must be greater than 0.\n",
+    )
+    listed = run(installed, tmp_path, "stemlab")
+    assert listed.returncode == 0
+    assert "evaluate" in listed.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_wheel_is_named(installed, tmp_path):
+    refused = run(installed, tmp_path, "stemlab", "evaluate")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "error: ckpt has no value (??? in conf/evaluate.yaml): write ckpt=... on the command line.\n",
+    )

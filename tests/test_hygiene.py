@@ -1,0 +1,59 @@
+"""Measures of taste that a machine can keep: short files, plain names, no unread leftovers."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = sorted(path for folder in ("stemlab", "scripts", "tests") for path in (ROOT / folder).rglob("*.py"))
+PACKAGE = [path for path in PYTHON if path.is_relative_to(ROOT / "stemlab")]
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_no_file_reaches_300_lines():
+    long = {name(path): count for path in PYTHON if (count := len(path.read_text().splitlines())) >= 300}
+    assert long == {}
+
+
+def test_no_function_of_the_package_is_longer_than_60_lines():
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    long = [
+        f"{name(path)}:{node.name}"
+        for path in PACKAGE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, functions) and node.end_lineno - node.lineno >= 60
+    ]
+    assert long == []
+
+
+def test_no_file_is_called_utils():
+    assert [name(path) for path in PYTHON if path.stem in ("utils", "util", "helpers", "misc", "common")] == []
+
+
+@pytest.mark.parametrize("word", ["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error"])
+def test_nothing_is_left_for_later(word):
+    assert [name(path) for path in PACKAGE if re.search(rf"\b{word}\b", path.read_text())] == []
+
+
+def test_tests_mirror_the_package():
+    packages = {path.parent.name for path in PACKAGE if path.parent.parent == ROOT / "stemlab"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
+    assert packages - folders - {"conf"} == set()
+
+
+def test_dependencies_are_pinned():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = {
+        re.split(r"[<>=\[]", word)[0] for word in [*project["dependencies"], *extras["dev"], *extras["tensorboard"]]
+    }
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0] for line in lines if line and not line.startswith("#")}
+    assert wanted - {"stemlab"} == pinned
