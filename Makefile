@@ -1,0 +1,60 @@
+# `make train` and `make test` do all the set-up by themselves; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+# Two workers with one thread each keep two cores busy and never crowd them; more cores: make test WORKERS=8.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test lint format type loc pytest bench wheel clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make train ARGS='model=ple seed=1' passes settings on; PYTHON=python3.12 chooses the interpreter."
+
+install: $(STAMP) ## make .venv and install stemlab with its development tools
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "stemlab needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing stemlab and its dependencies into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(STAMP) ## train STEM on TikTok (on the sample when there is no raw file) and show test metrics
+	$(BIN)/python -m stemlab.train model=stem dataset=tiktok $(ARGS)
+
+test: lint type pytest ## lint, types and all tests
+
+lint: $(STAMP) ## ruff and codespell
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/codespell
+
+format: $(STAMP) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: $(STAMP) ## mypy, strict, on the package
+	$(BIN)/mypy
+
+loc: $(STAMP) ## fail where a file has 300 lines or a function 60
+	$(BIN)/pytest -q tests/test_hygiene.py
+
+pytest: $(STAMP) ## the tests alone; ARGS='-m "not slow"' leaves out the long ones
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+
+bench: $(STAMP) ## time loader, metrics, preparation and training step; results in scripts/bench/results
+	@for script in gauc loader prepare step; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+
+clean: ## remove caches and build products (not .venv, data or runs)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find stemlab tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
