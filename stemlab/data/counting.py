@@ -3,53 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemlab.data.vocabulary import DENSE_SPAN
 
-Ints = NDArray[np.int64]
-Counts = tuple[Ints, Ints]  # distinct values in ascending order, and their counts
+Ints = NDArray[np.signedinteger[Any]]
+Counts = tuple[NDArray[np.int64], NDArray[np.int64]]  # distinct values in ascending order, and their counts
 _PART_ROWS = 1 << 24
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing (Knuth): spreads runs of ids over the parts
 
 
-def count_values(chunks: Callable[[], Iterable[Ints]], min_count: int, dense_span: int = DENSE_SPAN) -> Counts:
+def count_values(
+    chunks: Callable[[], Iterable[Ints]], span: tuple[int, int], min_count: int, dense_span: int = DENSE_SPAN
+) -> Counts:
     """Count the values of a column.
 
     Args:
-        chunks: gives the column chunk by chunk; called several times.
+        chunks: gives the column chunk by chunk; called several times for wide columns.
+        span: no value is less than the first or greater than the second.
         min_count: values that occur less often are left out.
-        dense_span: widest range of values that is counted in one table; wider columns are counted part by part.
+        dense_span: widest span that is counted in one table; wider columns are counted part by part.
 
     Returns:
         Values in ascending order and their counts, both (V,) int64.
     """
-    rows, low, high = _survey(chunks())
-    if rows == 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
+    low, high = span
     if high - low < dense_span:
         return _count_dense(chunks(), low, high - low + 1, min_count)
-    return _count_in_parts(chunks, 1 + rows // _PART_ROWS, min_count)
-
-
-def _survey(chunks: Iterable[Ints]) -> tuple[int, int, int]:
-    """Return the number of rows, the least and the greatest value."""
-    rows, lows, highs = 0, [], []
-    for chunk in chunks:
-        if len(chunk):
-            rows += len(chunk)
-            lows.append(int(chunk.min()))
-            highs.append(int(chunk.max()))
-    return rows, min(lows, default=0), max(highs, default=0)
+    return _count_in_parts(chunks, 1 + sum(map(len, chunks())) // _PART_ROWS, min_count)
 
 
 def _count_dense(chunks: Iterable[Ints], low: int, span: int, min_count: int) -> Counts:
     counts = np.zeros(span, dtype=np.uint32)
     one = np.uint32(1)
     for chunk in chunks:
-        np.add.at(counts, chunk - low, one)
+        np.add.at(counts, np.subtract(chunk, low, dtype=np.int64), one)
     kept = np.flatnonzero(counts >= max(min_count, 1))
     return kept + low, counts[kept].astype(np.int64)
 
@@ -63,10 +54,9 @@ def _count_in_parts(chunks: Callable[[], Iterable[Ints]], parts: int, min_count:
 
 
 def _part_of(chunks: Iterable[Ints], part: int, parts: int) -> Ints:
-    if parts == 1:
-        return np.concatenate(list(chunks))
     shift, base = np.uint64(40), np.uint64(parts)
-    return np.concatenate([c[((c.view(np.uint64) * _MIX) >> shift) % base == part] for c in chunks])
+    empty = [np.empty(0, np.int64)]
+    return np.concatenate(empty + [c[((c.astype(np.uint64) * _MIX) >> shift) % base == part] for c in chunks])
 
 
 def _count_sorted(values: Ints, min_count: int) -> Counts:

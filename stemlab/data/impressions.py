@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import stemlab
+from stemlab.data.ahead import work_ahead
 from stemlab.data.counting import count_values
 from stemlab.data.directory import find_or_build
 from stemlab.data.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
@@ -121,7 +122,7 @@ def prepare_impressions(raw: RawImpressions, recipe: Recipe, root: Path, on_bad_
 def _build(directory: Path, raw: RawImpressions, recipe: Recipe, steps: Steps, about: Mapping[str, Any]) -> None:
     spool = Spool(directory / "spool", recipe.columns)
     advance = steps.bytes("reading raw files", sum(path.stat().st_size for path in raw.files))
-    for chunk in raw.chunks(advance):
+    for chunk in work_ahead(raw.chunks(advance)):
         spool.append(chunk)
     if not len(spool):
         raise StemlabError(f"{raw.files[0]} has no usable row ({raw.skipped} bad rows were skipped).")
@@ -134,7 +135,7 @@ def _build(directory: Path, raw: RawImpressions, recipe: Recipe, steps: Steps, a
         vocabulary.save(directory / "vocabulary")
         encoders[name] = IntegerEncoder(vocabulary, _values(vocabulary, raw.tokens.get(name)))
         advance(len(spool))
-    positives = _encode(directory, spool, codes, encoders, recipe, steps.rows("writing splits", len(spool)))
+    positives = _write_splits(directory, spool, codes, encoders, recipe, steps.rows("writing splits", len(spool)))
     spool.close()
     shutil.rmtree(directory / "spool")
     fields = tuple(Field(name, size) for name, size in vocabularies.items())
@@ -167,7 +168,7 @@ def _codes(spool: Spool, recipe: Recipe) -> Codes:
 
 
 def _vocabulary(name: str, spool: Spool, codes: Codes, recipe: Recipe, tokens: Sequence[str] | None) -> Vocabulary:
-    values, counts = count_values(lambda: _train_only(spool.column(name), codes), recipe.min_count)
+    values, counts = count_values(lambda: _train_only(spool.column(name), codes), spool.span(name), recipe.min_count)
     known: Any = values if tokens is None else [tokens[value] for value in values]
     return Vocabulary.fit(name, pa.array(known, None if tokens is None else pa.string()), counts, recipe.min_count)
 
@@ -187,7 +188,7 @@ def _values(vocabulary: Vocabulary, tokens: Sequence[str] | None) -> Ints:
     return np.array([integers[token] for token in vocabulary.tokens.to_pylist()], dtype=np.int64)
 
 
-def _encode(
+def _write_splits(
     directory: Path,
     spool: Spool,
     codes: Codes,
@@ -196,28 +197,35 @@ def _encode(
     advance: Advance,
 ) -> dict[str, dict[str, int]]:
     """Write the three splits; return split -> task -> positives."""
-    sizes = split_sizes(len(codes), recipe.split)
     positives = np.zeros((len(SPLITS), len(recipe.tasks)), dtype=np.int64)
-    grouped, row = recipe.group is not None, 0
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                StoreWriter(directory / f"{split}.arrow", rows, recipe.fields, recipe.tasks, grouped=grouped)
+                StoreWriter(
+                    directory / f"{split}.arrow", rows, recipe.fields, recipe.tasks, grouped=recipe.group is not None
+                )
             )
-            for split, rows in zip(SPLITS, sizes, strict=True)
+            for split, rows in zip(SPLITS, split_sizes(len(codes), recipe.split), strict=True)
         ]
-        for chunk in spool.chunks(recipe.columns):
-            rows = len(chunk[recipe.tasks[0]])
-            ids_BF = np.stack([encoders[name](chunk[name]) for name in recipe.fields], axis=1)
-            labels_BT = np.stack([chunk[name].astype(np.int8) for name in recipe.tasks], axis=1)
-            group_B = chunk[recipe.group] if recipe.group else None
+        for codes_B, ids_BF, labels_BT, group_B in work_ahead(_encoded(spool, codes, encoders, recipe)):
             for code, writer in enumerate(writers):
-                kept = np.flatnonzero(codes[row : row + rows] == code)
+                kept = np.flatnonzero(codes_B == code)
                 writer.append(ids_BF[kept], labels_BT[kept], None if group_B is None else group_B[kept])
                 positives[code] += labels_BT[kept].sum(axis=0, dtype=np.int64)
-            row += rows
-            advance(rows)
-    return {
-        split: dict(zip(recipe.tasks, map(int, counts), strict=True))
-        for split, counts in zip(SPLITS, positives, strict=True)
-    }
+            advance(len(codes_B))
+    counts = (dict(zip(recipe.tasks, map(int, row), strict=True)) for row in positives)
+    return dict(zip(SPLITS, counts, strict=True))
+
+
+def _encoded(
+    spool: Spool, codes: Codes, encoders: Mapping[str, IntegerEncoder], recipe: Recipe
+) -> Iterator[tuple[Codes, NDArray[np.int32], NDArray[np.int8], Ints | None]]:
+    """Yield split codes, ids, labels and group keys chunk by chunk."""
+    row = 0
+    for chunk, rows in zip(spool.chunks(recipe.columns), spool.rows, strict=True):
+        ids_BF = np.empty((rows, len(recipe.fields)), dtype=np.int32)
+        for place, name in enumerate(recipe.fields):
+            ids_BF[:, place] = encoders[name](chunk[name])
+        labels_BT = np.stack([chunk[name].astype(np.int8) for name in recipe.tasks], axis=1)
+        yield codes[row : row + rows], ids_BF, labels_BT, chunk[recipe.group] if recipe.group else None
+        row += rows

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from stemlab.errors import StemlabError
 
 BLOCK_BYTES = 1 << 23
@@ -53,13 +55,13 @@ def read_blocks(
     line, carry = 1, b""
     try:
         for piece in _pieces(path, member, advance, block_bytes or BLOCK_BYTES):
-            whole, newline, rest = piece.rpartition(b"\n")
-            if newline:
-                block = TextBlock(carry + whole + newline, line)
-                carry, line = rest, line + block.data.count(b"\n")
+            end = piece.rfind(b"\n") + 1
+            if end:
+                block = TextBlock(b"".join((carry, memoryview(piece)[:end])), line)
+                carry, line = piece[end:], line + count_lines(block.data)
                 yield block
             else:
-                carry += rest
+                carry += piece
             if len(carry) > max(_LONGEST_LINE, BLOCK_BYTES):
                 raise StemlabError(f"{path}, line {line} has more than {_LONGEST_LINE} bytes: this is no text.")
     except _DAMAGE as error:
@@ -69,6 +71,11 @@ def read_blocks(
         yield TextBlock(carry, line)
     elif line == 1:
         raise StemlabError(f"{path} is empty: it has no line of data; fetch it again.")
+
+
+def count_lines(data: bytes) -> int:
+    """Return the number of line ends (several times faster than ``bytes.count`` on short lines)."""
+    return int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")))
 
 
 def _pieces(path: Path, member: str, advance: Callable[[int], None], size: int) -> Iterator[bytes]:

@@ -119,9 +119,10 @@ class IntegerEncoder:
     def __call__(self, values: NDArray[Any]) -> NDArray[np.int32]:
         """Return the (B,) int32 ids of (B,) integers."""
         if self._table is not None:
-            # Clipped before the subtraction: far values would overflow.
-            inside = np.clip(values.astype(np.int64, copy=False), self._low - 1, self._low + len(self._table) - 2)
-            return self._table[inside - (self._low - 1)]
+            # Values outside (also those whose difference wraps around) are clipped to the entries at either end.
+            place = np.subtract(values, self._low - 1, dtype=np.int64)
+            ids: NDArray[np.int32] = self._table.take(place, mode="clip")
+            return ids
         place = np.searchsorted(self._values, values).clip(max=len(self._values) - 1)
         return np.where(self._values[place] == values, self._ids[place], self._oov)
 

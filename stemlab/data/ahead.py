@@ -1,0 +1,49 @@
+"""Work done ahead in a second thread: reading and parsing go on while the rows before are written."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def work_ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+    """Yield the same items in the same order, computed up to ``depth`` ahead in a thread.
+
+    An exception of ``items`` is raised where the item would have come. The thread ends when the iterator is exhausted
+    or closed.
+    """
+    ready: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[T] | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item,)):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (entry := ready.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
+    finally:
+        stop.set()
+        thread.join()
