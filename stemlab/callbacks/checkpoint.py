@@ -46,8 +46,8 @@ class BestCheckpoint(Checkpoint):
         """The best epoch's checkpoint."""
         return self.directory / BEST
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the best checkpoint of the run that is resumed into this run's directory."""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the best checkpoint of the run that is resumed into this run's directory, even if no epoch is left."""
         if self._resumed and trainer.is_global_zero:
             self._bring_best(Path(str(trainer.ckpt_path)))
         trainer.strategy.barrier("best checkpoint brought")

@@ -1,0 +1,62 @@
+"""Two processes by the command line: the same evaluation as one, and a training that one process can follow."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import TINY, Workplace, weights
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+
+SHORT = ["trainer.max_epochs=2", "callbacks.early_stop.enabled=false", "trainer.limit_train_batches=4"]
+
+
+def metrics(path: Path) -> dict[str, float]:
+    return json.loads(path.read_text())["metrics"]
+
+
+def test_two_processes_evaluate_as_one(trained: Path, workplace: Workplace) -> None:
+    """151 rows in 17 batches: neither is even."""
+    best = trained / "checkpoints" / "best.ckpt"
+    workplace.run("evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two.json")
+    one, two = json.loads((trained / "record.json").read_text())["metrics"], metrics(workplace.directory / "two.json")
+    assert set(two) == {name for name in one if name.startswith("test/")}
+    assert two == pytest.approx({name: one[name] for name in two}, abs=1e-9, rel=0)
+
+
+@pytest.fixture(scope="module")
+def in_two(workplace: Workplace) -> Path:
+    words = [*TINY, *SHORT, "dataset.batch_size=64"]
+    workplace.run("train", *words, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=in_two")
+    return workplace.directory / "in_two"
+
+
+def test_what_two_processes_recorded_one_process_measures(in_two: Path, workplace: Workplace) -> None:
+    record = workplace.record("in_two")
+    assert record["hardware"]["processes"] == 2
+    assert record["epochs_run"] == 2
+    workplace.run("evaluate", "ckpt=in_two/checkpoints/best.ckpt", "output=one.json")
+    one = metrics(workplace.directory / "one.json")
+    assert len(one) == 17
+    assert one == pytest.approx({name: record["metrics"][name] for name in one}, abs=1e-9, rel=0)
+
+
+def test_two_processes_at_half_the_batch_train_as_one(
+    in_two: Path, here: Callable[..., float], workplace: Workplace
+) -> None:
+    """In each step they see the rows that one process sees; the steps of an epoch that differ are left out."""
+    here("in_one", *TINY, *SHORT, "dataset.batch_size=128")
+    for name, value in weights(workplace.directory / "in_one").items():
+        assert weights(in_two)[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
+
+
+def test_both_processes_write_one_set_of_files(in_two: Path) -> None:
+    names = {str(path.relative_to(in_two)) for path in in_two.rglob("*") if path.is_file()}
+    assert {name for name in names if not name.startswith((".hydra/", "train"))} == {
+        "record.json",
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }

@@ -1,0 +1,101 @@
+"""A checkpoint alone gives back the recorded metrics."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stemlab.config.compose import compose
+from stemlab.errors import StemlabError
+from stemlab.evaluate import evaluate
+from stemlab.lightning.measure import compare
+from tests.cli.conftest import Workplace
+
+
+def best(run: Path) -> str:
+    return f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+
+
+def test_the_recorded_test_metrics_to_the_last_digit(trained: Path, workplace: Workplace) -> None:
+    done = workplace.run("evaluate", best(trained), "output=alone.json")
+    told = json.loads((workplace.directory / "alone.json").read_text())
+    record = json.loads((trained / "record.json").read_text())
+    assert told["metrics"] == {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
+    assert len(told["metrics"]) == 17
+    assert told["epoch"] == record["best"]["epoch"]
+    assert told["dataset_fingerprint"] == record["dataset_fingerprint"]
+    assert "equal to the run record to the last digit (17 metrics)." in done.stdout
+    assert "SAMPLE" in done.stdout
+    assert not list(workplace.directory.glob("*.log"))
+
+
+def test_other_splits(trained: Path) -> None:
+    record = json.loads((trained / "record.json").read_text())
+    valid = evaluate(compose("evaluate", [best(trained), "split=valid"]))
+    assert valid == {k: v for k, v in record["metrics"].items() if k.startswith("val/")}
+    train = evaluate(compose("evaluate", [best(trained), "split=train"]))
+    assert {name.split("/")[0] for name in train} == {"train"}
+    assert train["train/auc"] > valid["val/auc"]
+
+
+def test_raw_files_are_not_needed_once_the_data_is_prepared(trained: Path, tmp_path: Path) -> None:
+    """The checkpoint and the prepared directory may move together; sample and raw files stay behind."""
+    shutil.copytree(trained.parent / "data" / "prepared", tmp_path / "data" / "prepared")
+    shutil.copy(trained / "checkpoints" / "best.ckpt", tmp_path)
+    words = [f"ckpt={tmp_path / 'best.ckpt'}", f"data_dir={tmp_path / 'data'}", f"raw_dir={tmp_path / 'nowhere'}"]
+    record = json.loads((trained / "record.json").read_text())
+    metrics = evaluate(compose("evaluate", words))
+    assert metrics == {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"prepared"}
+    told = json.loads((tmp_path / "test_metrics_of_best.json").read_text())
+    assert told["record"] == "no run record beside this checkpoint to compare with."
+
+
+def test_other_data_is_refused(trained: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 2, size=(60, 12))
+    np.savetxt(raw / "final_track1_train.txt", table, fmt="%d", delimiter="\t")
+    words = [best(trained), f"data_dir={tmp_path}", f"raw_dir={raw}"]
+    with pytest.raises(StemlabError, match="was trained on prepared dataset .* the raw files differ"):
+        evaluate(compose("evaluate", words))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("missing.ckpt", "there is no checkpoint .*missing.ckpt; beside it: foreign.ckpt, text.ckpt, torn.ckpt."),
+        ("text.ckpt", "cannot be read as a checkpoint"),
+        ("torn.ckpt", "cannot be read as a checkpoint"),
+        ("foreign.ckpt", "was not written by stemlab.train .it has no config and no spec and no fingerprint."),
+        ("", "is a directory: name a file"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(name: str, sentence: str, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.ckpt").write_text("uid\titem\n1\t2\n")
+    (tmp_path / "torn.ckpt").write_bytes((trained / "checkpoints" / "best.ckpt").read_bytes()[:5000])
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(StemlabError, match=sentence):
+        evaluate(compose("evaluate", [f"ckpt={tmp_path / name}"]))
+
+
+def test_a_mistake_on_the_command_line_is_one_sentence(workplace: Workplace) -> None:
+    told = workplace.run("evaluate", "ckpt=nowhere/best.ckpt", status=2).stderr
+    assert told.startswith("error: there is no checkpoint ")
+    assert told.count("\n") == 1
+
+
+def test_a_difference_from_the_record_is_told(trained: Path) -> None:
+    record = json.loads((trained / "record.json").read_text())
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    metrics = {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
+    assert compare(metrics, trained, checkpoint).startswith("equal to the run record")
+    changed = {**metrics, "test/auc": metrics["test/auc"] + 1e-12}
+    assert "differs from the run record in 1 of 17 metrics, most in test/auc:" in compare(changed, trained, checkpoint)
+    undefined = {**metrics, "test/gauc": None}
+    assert "most in test/gauc: None here" in compare(undefined, trained, checkpoint)
+    assert "tells of another checkpoint" in compare(metrics, trained, trained / "checkpoints" / "last.ckpt")

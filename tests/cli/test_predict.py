@@ -1,0 +1,168 @@
+"""Raw rows in, the same rows with scores out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from stemlab.config.compose import compose
+from stemlab.data.sample.tiktok import COLUMNS
+from stemlab.data.split import SplitRule, random_codes
+from stemlab.errors import StemlabError
+from stemlab.lightning import rowfiles
+from stemlab.metrics import auc
+from stemlab.predict import predict
+from tests.cli.conftest import Workplace
+
+
+@pytest.fixture(scope="module")
+def raw(trained: Path) -> pd.DataFrame:
+    """The raw rows of the sample, all text."""
+    (path,) = (trained.parent / "data" / "sample").glob("*/final_track1_train.txt")
+    return pd.read_csv(path, sep="\t", header=None, names=list(COLUMNS), dtype=str)
+
+
+def score(trained: Path, source: Path, target: Path, *words: str) -> str:
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    return predict(compose("predict", [f"ckpt={checkpoint}", f"input={source}", f"output={target}", *words]))
+
+
+def test_scores_are_those_of_the_evaluation(trained: Path, raw: pd.DataFrame, workplace: Workplace) -> None:
+    """By the command line: all raw rows; the AUC of the test rows is the recorded one."""
+    raw.to_csv(workplace.directory / "rows.csv", index=False)
+    best = trained / "checkpoints" / "best.ckpt"
+    done = workplace.run("predict", f"ckpt={best}", "input=rows.csv", "output=scores.parquet")
+    scored = pd.read_parquet(workplace.directory / "scores.parquet")
+    pd.testing.assert_frame_equal(scored[list(COLUMNS)], raw, check_dtype=False)
+    assert list(scored)[len(COLUMNS) :] == ["pred_finish", "pred_like"]
+    test = scored[random_codes(len(raw), SplitRule(rule="random", test_size=0.1, valid_size=0.1, seed=42)) == 2]
+    record = json.loads((trained / "record.json").read_text())
+    assert len(test) == 151
+    for task in ("finish", "like"):
+        value = auc(test[task].to_numpy().astype(int), test[f"pred_{task}"].to_numpy())
+        assert value == record["metrics"][f"test/auc/{task}"]
+    assert done.stdout.startswith("[SAMPLE model] 1,501 rows scored into scores.parquet; ")
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "txt", "parquet"])
+def test_every_kind_of_file_gives_the_same_scores(kind: str, trained: Path, raw: pd.DataFrame, tmp_path: Path) -> None:
+    source, some = tmp_path / f"rows.{kind}", raw.head(50)
+    if kind == "parquet":
+        some.astype(np.int64).to_parquet(source)
+    else:
+        some.to_csv(source, index=False, sep="," if kind == "csv" else "\t", header=kind != "txt")
+    score(trained, source, tmp_path / "scores.csv")
+    some.to_csv(tmp_path / "twin.csv", index=False)
+    score(trained, tmp_path / "twin.csv", tmp_path / "twin_scores.csv")
+    assert (tmp_path / "scores.csv").read_text() == (tmp_path / "twin_scores.csv").read_text()
+
+
+def test_columns_are_kept_as_they_are(trained: Path, raw: pd.DataFrame, tmp_path: Path) -> None:
+    """Extra columns, leading zeros, quotes, empty cells: text in, the same text out."""
+    some = raw.head(3).assign(note=['a, "b"', "", "007"])
+    some.to_csv(tmp_path / "rows.csv", index=False)
+    score(trained, tmp_path / "rows.csv", tmp_path / "scores.csv")
+    back = pd.read_csv(tmp_path / "scores.csv", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(back[list(some)], some.fillna(""), check_dtype=False)
+
+
+def test_unseen_ids_are_out_of_vocabulary_and_counted(trained: Path, raw: pd.DataFrame, tmp_path: Path) -> None:
+    some = raw.head(4).copy()
+    some["uid"] = ["999999999", "888888888", "abc", ""]
+    some.to_csv(tmp_path / "rows.csv", index=False)
+    told = score(trained, tmp_path / "rows.csv", tmp_path / "scores.csv")
+    assert "of 32 ids are out-of-vocabulary" in told
+    assert "uid 4" in told
+    unseen = pd.read_csv(tmp_path / "scores.csv")
+    assert unseen[["pred_finish", "pred_like"]].notna().all().all()
+
+
+def test_many_pieces_are_one_file(
+    trained: Path, raw: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = raw.head(400)
+    some.to_csv(tmp_path / "rows.csv", index=False)
+    some.astype(np.int64).to_parquet(tmp_path / "rows.parquet")
+    score(trained, tmp_path / "rows.csv", tmp_path / "whole.parquet")
+    monkeypatch.setattr(rowfiles, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(rowfiles, "PARQUET_ROWS", 37)
+    assert len(list(rowfiles.RowFile(tmp_path / "rows.csv", ()).pieces())) > 5
+    score(trained, tmp_path / "rows.csv", tmp_path / "pieces.parquet", "batch_size=7")
+    score(trained, tmp_path / "rows.parquet", tmp_path / "typed.parquet")
+    whole, pieces, typed = (pd.read_parquet(tmp_path / f"{n}.parquet") for n in ("whole", "pieces", "typed"))
+    pd.testing.assert_frame_equal(whole, pieces, rtol=1e-6)
+    pd.testing.assert_frame_equal(whole, typed.astype(dict.fromkeys(COLUMNS, str)), rtol=1e-6, check_dtype=False)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_no_rows_give_an_empty_file(kind: str, trained: Path, raw: pd.DataFrame, tmp_path: Path) -> None:
+    none = raw.head(0)
+    none.to_csv(tmp_path / "rows.csv", index=False)
+    none.to_parquet(tmp_path / "rows.parquet")
+    told = score(trained, tmp_path / f"rows.{kind}", tmp_path / "scores.parquet")
+    assert "0 rows scored" in told
+    assert pq.read_table(tmp_path / "scores.parquet").column_names == [*COLUMNS, "pred_finish", "pred_like"]
+
+
+def broken(raw: pd.DataFrame, folder: Path) -> None:
+    some = raw.head(3)
+    some.drop(columns="item_id").to_csv(folder / "no_item.csv", index=False)
+    some.assign(pred_like="1").to_csv(folder / "scored.csv", index=False)
+    (folder / "empty.csv").write_text("")
+    (folder / "ragged.csv").write_text(some.to_csv(index=False) + "1,2\n")
+    (folder / "rows.xlsx").write_text("")
+    some.to_csv(folder / "rows.csv", index=False)
+    (folder / "twice.csv").write_text("uid,uid\n1,2\n")
+    (folder / "fake.parquet").write_text("no parquet")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "sentence"),
+    [
+        ("no_item.csv", "s.csv", "no column 'item_id'"),
+        ("scored.csv", "s.csv", "already has a column 'pred_like'"),
+        ("empty.csv", "s.csv", "is empty: it has not even a header"),
+        ("ragged.csv", "s.csv", r"cannot be read: .*Row #5: Expected 12 columns, got 2"),
+        ("rows.xlsx", "s.csv", r"must end in .csv, .tsv, .txt or .parquet"),
+        ("nowhere.csv", "s.csv", "there is no such file"),
+        ("twice.csv", "s.csv", "has two columns 'uid'"),
+        ("fake.parquet", "s.csv", "cannot be read"),
+        ("rows.csv", "s.json", "must end in .parquet or .csv"),
+        ("rows.csv", "rows.csv", "is the input"),
+    ],
+)
+def test_mistakes_are_sentences_and_leave_no_file(
+    source: str, target: str, sentence: str, trained: Path, raw: pd.DataFrame, tmp_path: Path
+) -> None:
+    broken(raw, tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(StemlabError, match=sentence):
+        score(trained, tmp_path / source, tmp_path / target)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_bf16_run_is_scored_in_bf16(trained: Path, raw: pd.DataFrame, tmp_path: Path) -> None:
+    raw.head(64).to_csv(tmp_path / "rows.csv", index=False)
+    score(trained, tmp_path / "rows.csv", tmp_path / "full.parquet")
+    score(trained, tmp_path / "rows.csv", tmp_path / "low.parquet", "trainer.precision=bf16-mixed")
+    full, low = (pd.read_parquet(tmp_path / f"{name}.parquet")["pred_like"] for name in ("full", "low"))
+    assert low.dtype == full.dtype == np.float32
+    assert not low.equals(full)
+    assert np.abs(low - full).max() < 0.02
+
+
+def test_writing_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
+    def fail(table: Any) -> None:
+        with rowfiles.written(tmp_path / "out.parquet") as write:
+            write(table)
+            raise RuntimeError("on the way")
+
+    with pytest.raises(RuntimeError, match="on the way"):
+        fail(pa.table({"a": torch.arange(3).numpy()}))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,75 @@
+"""Several runs by one command: each with its own directory, record and logger run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import FAST, NET, WORLD, Workplace
+from tests.lightning.wandb_file import read_wandb
+
+COMMON = ["dataset=tiktok", *WORLD, *NET, *FAST, "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+
+
+@pytest.fixture(scope="module")
+def swept(workplace: Workplace) -> Path:
+    words = ["-m", "model=shared_bottom,single_task", "seed=1,2", *COMMON, "logger=wandb"]
+    workplace.run("train", *words, STEMLAB_SWEEP_ID="grid")
+    return workplace.directory / "runs" / "sweeps" / "grid"
+
+
+def test_four_jobs_four_records(swept: Path) -> None:
+    runs = sorted(path.parent.name for path in swept.glob("*/record.json"))
+    assert runs == ["0_shared_bottom_seed1", "1_shared_bottom_seed2", "2_single_task_seed1", "3_single_task_seed2"]
+    records = [json.loads((swept / run / "record.json").read_text()) for run in runs]
+    assert [(r["model"], r["seed"]) for r in records] == [
+        ("shared_bottom", 1),
+        ("shared_bottom", 2),
+        ("single_task", 1),
+        ("single_task", 2),
+    ]
+    assert {r["status"] for r in records} == {"finished"}
+    assert len({r["config_hash"] for r in records}) == 4
+    assert len({r["metrics"]["test/auc/finish"] for r in records}) == 4
+    assert all((swept / run / "checkpoints" / "best.ckpt").is_file() for run in runs)
+    assert all((swept / run / "metrics.csv").is_file() for run in runs)
+
+
+def test_four_jobs_four_runs_of_one_group_in_wandb(swept: Path) -> None:
+    files = sorted(swept.glob("*/wandb/offline-run-*/*.wandb"))
+    assert len(files) == 4
+    runs = [read_wandb(file) for file in files]
+    assert len({run.id for run in runs}) == 4
+    assert {run.group for run in runs} == {"grid"}
+    assert [run.name for run in runs] == [
+        "tiktok/shared_bottom/seed1",
+        "tiktok/shared_bottom/seed2",
+        "tiktok/single_task/seed1",
+        "tiktok/single_task/seed2",
+    ]
+    for run, file in zip(runs, files, strict=True):
+        record = json.loads((file.parents[2] / "record.json").read_text())
+        assert run.summary["test/auc"] == record["metrics"]["test/auc"]
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_a_job_of_two_processes_runs_in_a_process_tree_of_its_own(workplace: Workplace) -> None:
+    words = ["-m", "model=shared_bottom", "seed=3", *COMMON, "trainer=ddp_cpu", "trainer.devices=2", "logger=csv"]
+    workplace.run("train", *words, STEMLAB_SWEEP_ID="pairs")
+    runs = workplace.directory / "runs" / "sweeps" / "pairs"
+    assert [path.name for path in runs.iterdir() if path.is_dir()] == ["0_shared_bottom_seed3"]
+    record = json.loads((runs / "0_shared_bottom_seed3" / "record.json").read_text())
+    assert record["hardware"]["processes"] == 2
+    assert record["seed"] == 3
+    assert record["status"] == "finished"
+
+
+def test_one_job_that_fails_does_not_end_the_others(workplace: Workplace) -> None:
+    words = ["-m", "model=single_task", *COMMON, "trainer.limit_train_batches=4", "logger=csv"]
+    words += ["optim.lr=1e30,0.01", "optim.clip_norm=null"]
+    told = workplace.run("train", *words, status=2, STEMLAB_SWEEP_ID="bad")
+    assert "1 of the sweep's jobs failed" in told.stderr
+    runs = workplace.directory / "runs" / "sweeps" / "bad"
+    status = {path.parent.name: json.loads(path.read_text())["status"] for path in runs.glob("*/record.json")}
+    assert status == {"0_single_task_seed2023": "failed", "1_single_task_seed2023": "finished"}

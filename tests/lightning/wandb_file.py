@@ -1,0 +1,87 @@
+"""Read an offline W&B run: a log of protobuf records in LevelDB's format.
+
+A 7-byte header (":W&B", magic number, version), then 32 KiB blocks that begin at the start of the file. In a block,
+records of [crc32 (4 bytes), length (2), type (1), data]; type 1 is a whole record, 2, 3 and 4 are the first, middle and
+last part of one. Fewer than 7 bytes at the end of a block are zeros. The checksum covers type and data.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wandb.proto import wandb_internal_pb2 as pb
+
+BLOCK, HEADER = 1 << 15, 7
+WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+@dataclass
+class WandbRun:
+    """What a run's file says."""
+
+    id: str = ""
+    name: str = ""
+    project: str = ""
+    group: str = ""
+    job_type: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+
+    def curve(self, name: str) -> list[float]:
+        return [row[name] for row in self.history if name in row]
+
+
+def raw_records(content: bytes) -> Iterator[bytes]:
+    assert content[:4] == b":W&B"
+    magic, version = struct.unpack("<HB", content[4:HEADER])
+    assert (magic, version) == (0xBEE1, 0)
+    at, parts = HEADER, b""
+    while at < len(content):
+        left = BLOCK - at % BLOCK
+        if left < HEADER:
+            assert not content[at : at + left].strip(b"\0")
+            at += left
+            continue
+        checksum, length, kind = struct.unpack("<IHB", content[at : at + HEADER])
+        data = content[at + HEADER : at + HEADER + length]
+        assert zlib.crc32(data, zlib.crc32(bytes([kind]))) == checksum
+        at += HEADER + length
+        parts = data if kind in (WHOLE, FIRST) else parts + data
+        if kind in (WHOLE, LAST):
+            yield parts
+
+
+def read_wandb(path: Path) -> WandbRun:
+    run = WandbRun()
+    for data in raw_records(path.read_bytes()):
+        record = pb.Record()
+        record.ParseFromString(data)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            _take_run(run, record.run)
+        elif kind == "config":
+            run.config.update(_items(record.config.update))
+        elif kind == "history":
+            run.history.append(_items(record.history.item))
+        elif kind == "summary":
+            run.summary.update(_items(record.summary.update))
+        elif kind == "exit":
+            run.exit_code = record.exit.exit_code
+    return run
+
+
+def _take_run(run: WandbRun, told: Any) -> None:
+    run.id, run.name, run.project = told.run_id, told.display_name, told.project
+    run.group, run.job_type, run.tags = told.run_group, told.job_type, list(told.tags)
+    run.config.update(_items(told.config.update))
+
+
+def _items(items: Any) -> dict[str, Any]:
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
