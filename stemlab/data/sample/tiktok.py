@@ -38,7 +38,7 @@ CHANNEL_SHARES = (0.777, 0.195, 0.015, 0.012, 0.001)  # as in the first thousand
 MISSING = {"user_city": 0.21, "item_city": 0.04, "music_id": 0.60}  # shares of -1, from the same rows
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
 class TiktokWorld:
     """The dials of the world.
 
