@@ -1,0 +1,174 @@
+"""Where curves go, and that W&B never asks, never connects unasked and never runs two jobs into one run."""
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pytorch_lightning.loggers import CSVLogger
+
+from stemlab.config.compose import compose
+from stemlab.lightning import wandb_run
+from stemlab.lightning.loggers import build_loggers, flatten
+from stemlab.lightning.wandb_run import HINT, wandb_logged_in, wandb_mode
+from stemlab.train import train
+from tests.cli.conftest import TINY, Workplace, environment
+from tests.cli.test_train import rows
+from tests.lightning.wandb_file import WandbRun, read_wandb
+
+SHORT = ["trainer.max_epochs=2", "callbacks.early_stop.enabled=false", "trainer.log_every_n_steps=1"]
+KEY = "0123456789" * 4  # the form of a key; no account
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A home without credentials and no way out to a network."""
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: object) -> None:
+        assert isinstance(address, str) or address[0] in ("127.0.0.1", "::1", "localhost"), f"connects to {address}"
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def offline(workplace: Workplace) -> tuple[WandbRun, Path]:
+    """``logger=wandb`` without a login, input closed: an offline run in the run directory."""
+    words = [*TINY, *SHORT, "tags=[paper,tiny]", "logger=wandb", "hydra.run.dir=offline"]
+    workplace.run("train", *words)
+    (file,) = (workplace.directory / "offline").glob("wandb/offline-run-*/run-*.wandb")
+    return read_wandb(file), workplace.directory / "offline"
+
+
+def test_offline_run_says_who_it_is(offline: tuple[WandbRun, Path]) -> None:
+    run, _ = offline
+    assert (run.project, run.name, run.job_type) == ("stemlab", "tiktok/stem/seed2023", "train")
+    assert set(run.tags) == {"stem", "tiktok", "seed2023", "paper", "tiny", "SAMPLE"}
+    assert run.exit_code == 0
+
+
+def test_offline_run_has_the_flattened_config(offline: tuple[WandbRun, Path]) -> None:
+    run, directory = offline
+    config = json.loads((directory / "record.json").read_text())["config"]
+    flat = flatten(config)
+    assert {key: value for key, value in run.config.items() if not key.startswith("_")} == flat
+    assert run.config["model.net.embedding_dim"] == 4
+    assert run.config["optim.lr"] == 0.01
+
+
+def test_offline_run_has_the_curves_of_the_csv(offline: tuple[WandbRun, Path]) -> None:
+    run, directory = offline
+    told = rows(directory)
+    for name in ("train/loss", "train/loss/like", "train/lr", "train/grad_norm", "val/auc", "val/auc/like", "val/ece"):
+        curve = [float(row[name]) for row in told if row[name]]
+        assert len(curve) == (2 if name.startswith("val") else 20)
+        assert run.curve(name) == curve
+    steps = [row["trainer/global_step"] for row in run.history]
+    assert steps == sorted(steps)
+
+
+def test_offline_summary_is_the_best_epoch(offline: tuple[WandbRun, Path]) -> None:
+    run, directory = offline
+    metrics = json.loads((directory / "record.json").read_text())["metrics"]
+    assert {name: run.summary[name] for name in metrics} == metrics
+
+
+def test_tensorboard_gets_the_same_curves(workplace: Workplace, here: Callable[..., float]) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = compose("train", [*TINY, *SHORT, "logger=tensorboard", f"hydra.run.dir={workplace.directory / 'board'}"])
+    config["dataset"]["data_dir"] = str(workplace.directory / "data")
+    train(config)
+    events = EventAccumulator(str(workplace.directory / "board" / "tensorboard")).Reload()
+    assert {"train/loss", "val/auc", "val/auc/like", "test/auc"} <= set(events.Tags()["scalars"])
+    board = [event.value for event in events.Scalars("val/auc")]
+    assert board == pytest.approx([float(r["val/auc"]) for r in rows(workplace.directory / "board") if r["val/auc"]])
+
+
+def test_no_logger_still_leaves_a_record(workplace: Workplace) -> None:
+    config = compose("train", [*TINY, "trainer.max_epochs=1", "logger=none", f"hydra.run.dir={workplace.directory}/none"])
+    config["dataset"]["data_dir"] = str(workplace.directory / "data")
+    train(config)
+    assert {path.name for path in (workplace.directory / "none").iterdir()} == {"checkpoints", "record.json"}
+
+
+def test_auto_is_csv_and_one_line_of_advice(workplace: Workplace) -> None:
+    told = workplace.run("train", *TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=auto")
+    assert (told.stdout + told.stderr).count(HINT) == 1
+    assert not (workplace.directory / "auto" / "wandb").exists()
+    assert (workplace.directory / "auto" / "metrics.csv").is_file()
+
+
+def test_nobody_is_logged_in(nobody: Path) -> None:
+    assert not wandb_logged_in()
+    assert wandb_mode("auto") is None
+    assert wandb_mode("on") == "offline"
+    assert wandb_mode("off") is None
+    assert "WANDB_MODE" not in os.environ
+
+
+def test_a_key_in_the_environment_is_a_login(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert wandb_logged_in()
+    assert wandb_mode("auto") == wandb_mode("on") == "online"
+    assert wandb_mode("off") is None
+
+
+def test_netrc_is_a_login(nobody: Path) -> None:
+    (nobody / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
+    (nobody / ".netrc").chmod(stat.S_IRUSR)
+    assert wandb_logged_in()
+
+
+@pytest.mark.parametrize(("told", "auto", "on"), [("offline", "offline", "offline"), ("disabled", None, None)])
+def test_wandb_mode_is_obeyed(
+    told: str, auto: str | None, on: str | None, nobody: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", told)
+    assert (wandb_mode("auto"), wandb_mode("on")) == (auto, on)
+    assert os.environ["WANDB_MODE"] == told
+
+
+def test_a_malformed_key_is_no_login(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    assert wandb_mode("auto") is None
+
+
+def test_a_server_out_of_reach_leaves_an_offline_run(
+    nobody: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import wandb
+
+    begun: list[str] = []
+
+    def init(mode: str, **settings: object) -> object:
+        begun.append(mode)
+        if mode == "online":
+            raise wandb.errors.CommError("no answer")
+        return type("Run", (), {"dir": str(tmp_path / "x" / "files")})()
+
+    monkeypatch.setattr(wandb, "init", init)
+    wandb_run._begin({"project": "p"}, "online")
+    assert begun == ["online", "offline"]
+
+
+def test_csv_has_no_version_directories(nobody: Path, tmp_path: Path) -> None:
+    config = compose("train", [*TINY, "logger=csv"])
+    (logger,) = build_loggers(config, tmp_path / "run", sample=True, sweep_id=None)
+    assert isinstance(logger, CSVLogger)
+    assert Path(logger.log_dir) == tmp_path / "run"
+
+
+def test_the_tests_run_without_credentials(workplace: Workplace) -> None:
+    assert not any(name.startswith("WANDB") for name in environment(workplace.directory))
