@@ -70,9 +70,10 @@ def _curve(model: str, ours: dict[float, Stat], base: dict[float, Stat]) -> Curv
 def draw(curves: Sequence[Curve], path: Path, *, x: str, metric: str, baseline: str, sample: bool) -> list[Path]:
     """Write ``path`` with the endings .png and .svg and return both."""
     import matplotlib
+    from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}):
-        figure = matplotlib.figure.Figure(figsize=(5.0, 3.2), layout="constrained")
+        figure = Figure(figsize=(5.0, 3.2), layout="constrained")
         axes = figure.add_subplot()
         axes.axhline(0.0, color="0.5", linewidth=1)
         for i, curve in enumerate(curves):

@@ -1,0 +1,114 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from stemlab.config.compose import compose
+from stemlab.errors import StemlabError
+from stemlab.report import report
+from tests.reporting.records import record, write
+
+PAGE = "# Page\n\n<!-- table:results -->\nold\n<!-- /table -->\n\nafter\n"
+
+
+def run(*words):
+    return report(compose("report", words))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return write(
+        tmp_path / "runs", record("stem", 1), record("stem", 2), record("mmoe"), record("ple", status="failed")
+    )
+
+
+def test_the_table_is_written_and_broken_runs_named(tmp_path, runs):
+    text = run(f"runs=[{runs}]", "metrics=[auc]", f"output={tmp_path}/out", f"copies={tmp_path}/records", "caption=Toy")
+    assert text.startswith("Toy (mean ± standard deviation over seeds)")
+    assert "run3/record.json is left out: its run is failed." in text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.md", "results.csv", "results.json"}
+    again = run(f"runs=[{tmp_path}/records]", "metrics=[auc]", "caption=Toy")
+    assert again.splitlines()[:6] == text.splitlines()[:6]
+
+
+def test_a_document_is_updated_checked_and_found_out(tmp_path, runs):
+    page, words = tmp_path / "README.md", (f"runs=[{runs}]", "metrics=[auc]")
+    page.write_text(PAGE)
+    with pytest.raises(StemlabError, match=r"README.md, line 4: table 'results' is not what the run records give"):
+        run(*words, f"update={page}", "check=true")
+    assert page.read_text() == PAGE
+    assert "replaced" in run(*words, f"update={page}")
+    made = page.read_text()
+    assert made.startswith("# Page\n\n<!-- table:results -->\n(mean ±")
+    assert made.endswith("\n<!-- /table -->\n\nafter\n")
+    assert "up to date" in run(*words, f"update={page}")
+    assert "is what the records give" in run(*words, f"update={page}", "check=true")
+    page.write_text(made.replace("| mmoe | 0.7000 |", "| mmoe | 0.7001 |"))
+    with pytest.raises(StemlabError, match=f"line {made[: made.index('| mmoe')].count(chr(10)) + 1}:"):
+        run(*words, f"update={page}", "check=true")
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("nothing", "no place for table 'results'"),
+        ("<!-- table:result -->\n<!-- /table -->", "Did you mean 'result'"),
+        (PAGE + PAGE, "more than one place"),
+        ("<!-- table:results -->", "not closed"),
+        ("<!-- table:results -->\n<!-- table:b -->\n<!-- /table -->", "not closed"),
+    ],
+)
+def test_a_page_without_its_block_is_left_alone(tmp_path, runs, page, told):
+    path = tmp_path / "README.md"
+    path.write_text(page)
+    with pytest.raises(StemlabError, match=told):
+        run(f"runs=[{runs}]", "metrics=[auc]", f"update={path}")
+    assert path.read_text() == page
+
+
+def test_mistakes_are_one_sentence(runs):
+    for words, told in {
+        ("check=true",): "needs update",
+        ("metrics=[]",): "metrics",
+        ("split=tset",): "Did you mean 'test'",
+        (f"runs=[{runs}/none]",): "nothing at",
+        (f"runs=[{runs}]", "reference=none.yaml", "metrics=[auc]"): "no file none.yaml",
+    }.items():
+        with pytest.raises(StemlabError, match=told):
+            run(*words)
+
+
+def test_a_figure_beside_the_table(tmp_path):
+    runs = write(
+        tmp_path / "runs",
+        *(record(m, s, conflict=c, sample=True) for m in ("stem", "mmoe") for s in (1, 2) for c in (0, 1)),
+    )
+    words = ("by=[model,dataset.sample.conflict]", "figure.x=dataset.sample.conflict", "metrics=[auc]")
+    run(f"runs=[{runs}]", *words, f"output={tmp_path}/out")
+    assert {"results_auc_like.png", "results_auc_like.svg"} < {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_the_command_ends_with_2_when_a_page_differs(tmp_path, runs):
+    page = tmp_path / "README.md"
+    page.write_text(PAGE)
+    words = [f"runs=[{runs}]", "metrics=[auc]", f"update={page}", "check=true"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "stemlab.report", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert "is not what the run records give" in ended.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "README.md"}
+
+
+@pytest.mark.parametrize("study", ["ml1m_multitask", "tiktok_conflict"])
+def test_the_readme_holds_what_the_committed_records_give(root, monkeypatch, study):
+    monkeypatch.chdir(root)
+    if not list((root / "scripts" / "records" / study).glob("*.json")):
+        pytest.skip(f"no records of {study} are committed")
+    assert "is what the records give" in run(f"study={study}", "update=README.md", "check=true")

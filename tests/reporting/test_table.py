@@ -1,0 +1,160 @@
+import csv
+import io
+import json
+from statistics import fmean, stdev
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stemlab.errors import StemlabError
+from stemlab.reporting.collect import Run
+from stemlab.reporting.reference import compare, read_reference
+from stemlab.reporting.render import as_csv, as_json, markdown, rows_flat
+from stemlab.reporting.table import Stat, build_table
+from tests.reporting.records import record
+
+
+def table(*records, by=("model",), metrics=("auc",), **options):
+    runs = [Run(f"run{i}", made) for i, made in enumerate(records)]
+    return build_table(runs, by, metrics, **options)
+
+
+@given(st.dictionaries(st.integers(0, 9), st.floats(0, 1), min_size=1))
+def test_mean_and_deviation(values):
+    stat = Stat(values)
+    assert stat.mean == pytest.approx(fmean(values.values()))
+    assert stat.std == (pytest.approx(stdev(values.values())) if len(values) > 1 else None)
+    assert stat.over(list(values)) == pytest.approx(stat.mean)
+    assert stat.over([*values, 10]) is None
+
+
+def test_seeds_are_averaged_and_models_ordered():
+    made = table(
+        record("ple"),
+        *(record("stem", seed, auc=(0.5, auc)) for seed, auc in ((1, 0.80), (2, 0.82), (3, 0.84))),
+        record("mmoe"),
+        order=["mmoe", "stem"],
+    )
+    assert [row.labels["model"] for row in made.rows] == ["mmoe", "stem", "ple"]
+    assert made.rows[1].seeds == [1, 2, 3]
+    text = markdown(made, "Toy")
+    assert "| stem | 0.5000 ± 0.0000 | 0.8200 ± 0.0200 | 3 | 5,000 | 1,000 | 2,000 |" in text
+    assert "| mmoe | 0.7000 | 0.8000 | 1 | 5,000 | 1,000 | 2,000 |" in text
+    assert "SAMPLE" not in text
+    assert made.warnings == []
+
+
+def test_networks_of_single_tasks_share_a_row():
+    made = table(
+        *(record("single_task", seed, task="like", auc=(0.1, 0.8)) for seed in (1, 2)),
+        *(record("single_task", seed, task="finish", auc=(0.7, 0.1)) for seed in (1, 2)),
+        record("stem", 1),
+        record("stem", 1, task="like", auc=(0.1, 0.6)),
+    )
+    labels = [line.split(" | ")[0] for line in markdown(made, "").splitlines() if line.startswith("| s")]
+    assert labels == ["| single_task (a network a task)", "| stem", "| stem (a network a task)"]
+    assert [row.stats["auc/finish"].mean for row in made.rows] == [pytest.approx(0.7), 0.7, None]
+    assert [row.stats["auc/like"].mean for row in made.rows] == [pytest.approx(0.8), 0.8, 0.6]
+
+
+def test_samples_never_meet_real_rows():
+    made = table(record("stem", 1), record("stem", 2, sample=True, dataset_fingerprint="a" * 64))
+    assert [row.seeds for row in made.rows] == [[1], [2]]
+    text = markdown(made, "Toy")
+    marked = [line for line in text.splitlines() if "SAMPLE" in line]
+    assert len(marked) == 2
+    assert "no results" in marked[0]
+    assert marked[1].startswith("| stem SAMPLE |")
+    assert json.loads(as_json(rows_flat(made), made, ""))["sample"] is True
+
+
+def test_other_settings_and_other_data_are_other_rows_and_told():
+    made = table(
+        record("stem", 1), record("stem", 2), record("stem", 3, lr=0.1), record("stem", 4, dataset_fingerprint="0")
+    )
+    assert sorted(row.seeds for row in made.rows) == [[1, 2], [3], [4]]
+    assert made.warnings == ["stem: 3 rows, because the runs differ in data, optim.lr."]
+    assert "lr=0.1" in markdown(made, "")
+
+
+def test_rows_along_a_setting():
+    made = table(
+        *(record(model, 1, conflict=c) for c in (1.0, 0.5, 0.0) for model in ("stem", "ple")),
+        by=("model", "dataset.sample.conflict"),
+    )
+    assert [tuple(row.labels.values()) for row in made.rows[:3]] == [("ple", 0.0), ("ple", 0.5), ("ple", 1.0)]
+    assert "| model | conflict | finish AUC |" in markdown(made, "")
+
+
+def test_undefined_metrics_are_told():
+    broken = record("stem", 2)
+    broken["metrics"]["test/auc/like"] = None
+    made = table(record("stem", 1), broken)
+    assert made.warnings == ["stem: auc/like has no value for seed 2."]
+    assert made.rows[0].stats["auc/like"].mean == 0.8
+    empty = record("stem", 1)
+    empty["metrics"]["test/auc/like"] = None
+    assert "| stem | 0.7000 | – |" in markdown(table(empty), "")
+
+
+def test_unknown_keys_and_metrics():
+    with pytest.raises(StemlabError, match=r"optim\.rl.*'optim\.lr'"):
+        table(record(), by=("optim.rl",))
+    with pytest.raises(StemlabError, match="test/ndcg/finish; measured there: auc, logloss"):
+        table(record(), metrics=("ndcg",))
+
+
+def test_csv_and_json_hold_the_numbers():
+    made = table(record("stem", 1, auc=(0.7, 0.81)), record("stem", 2, auc=(0.7, 0.83)), record("mmoe"))
+    rows = rows_flat(made)
+    mmoe, stem = csv.DictReader(io.StringIO(as_csv(rows)))
+    assert (stem["model"], stem["seeds"], round(float(stem["auc/like mean"]), 9), stem["auc/like n"]) == (
+        "stem",
+        "1 2",
+        0.82,
+        "2",
+    )
+    assert mmoe["auc/like std"] == ""
+    told = json.loads(as_json(rows, made, "Toy"))
+    assert told["rows"][0]["auc/like std"] is None
+    assert told["rows"][1]["dense mean"] == 1000
+
+
+REFERENCE = """
+title: them
+tolerance: {auc: 0.01}
+rows:
+  - match: {model: stem}
+    seeds: [1]
+    metrics: {auc/like: [0.81, 0.002], logloss/like: 0.2}
+  - match: {model: ple}
+    metrics: {auc/like: 0.5}
+"""
+
+
+def test_published_numbers_beside_ours(tmp_path):
+    path = tmp_path / "published.yaml"
+    path.write_text(REFERENCE)
+    made = table(record("stem", 1), record("stem", 2, auc=(0.7, 0.9)), record("mmoe"), metrics=("auc", "logloss"))
+    auc, logloss = beside = compare(made, read_reference(path))
+    assert (auc.name, auc.ours, auc.seeds, auc.within) == ("auc/like", 0.8, (1,), True)
+    assert (logloss.ours, logloss.within) == (pytest.approx(0.2), None)
+    text = markdown(made, "", beside, "them")
+    assert "| stem | like AUC | 0.8100 ± 0.0020 | 0.8000 | 1 | -0.0100 | 0.01: yes |" in text
+    assert rows_flat(made, beside)[1]["auc/like difference"] == pytest.approx(-0.01)
+    far = table(record("stem", 1, auc=(0.7, 0.7)), record("stem", 2))
+    assert "**no**" in markdown(far, "", compare(far, read_reference(path)), "them")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("title: x", "rows: Field required"), ("a: [", "not YAML"), ("title: x\nrows: [{}]", "rows.0.match")],
+)
+def test_a_broken_reference_is_told(tmp_path, text, told):
+    path = tmp_path / "published.yaml"
+    path.write_text(text)
+    with pytest.raises(StemlabError, match=told):
+        read_reference(path)
+    with pytest.raises(StemlabError, match="no file"):
+        read_reference(tmp_path / "none.yaml")
