@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.callbacks.improvement import Improvement, Mode
 from stemlab.errors import StemlabError
@@ -69,7 +69,9 @@ class BestCheckpoint(Checkpoint):
         """Save what the epoch left."""
         improved = self.improvement.update(metric_value(pl_module, self.monitor), trainer.current_epoch)
         if improved is None and self.improvement.best is None:
-            rank_zero_warn(f"{self.monitor} is undefined in epoch {trainer.current_epoch}: it counts as the best.")
+            rank_zero_info(
+                f"warning: {self.monitor} is undefined in epoch {trainer.current_epoch}: it counts as the best."
+            )
             self.improvement.epoch = trainer.current_epoch
             improved = True
         if improved:

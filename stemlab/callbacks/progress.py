@@ -30,7 +30,8 @@ def short_rate(rate: float | None) -> str:
     """Return rows a second in three digits: ``41.2k rows/s``."""
     if rate is None:
         return "- rows/s"
-    return f"{rate / 1000:.3g}k rows/s" if rate >= 1000 else f"{rate:.3g} rows/s"
+    scale, unit = next(((s, u) for s, u in ((1e6, "M"), (1e3, "k")) if rate >= s), (1, ""))
+    return f"{rate / scale:.3g}{unit} rows/s"
 
 
 class MetricBar(RichProgressBar):

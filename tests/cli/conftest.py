@@ -17,7 +17,12 @@ from stemlab.config.compose import compose
 from stemlab.train import train
 
 # 1,501 rows: neither batches nor processes divide them; likes are common enough for every metric to be defined.
-WORLD = ["dataset.sample.rows=1501", "dataset.sample.like_rate=0.3", "dataset.sample.users=60", "dataset.sample.items=50"]
+WORLD = [
+    "dataset.sample.rows=1501",
+    "dataset.sample.like_rate=0.3",
+    "dataset.sample.users=60",
+    "dataset.sample.items=50",
+]
 NET = ["model.net.embedding_dim=4", "model.net.tower_hidden_units=[8]"]
 STEM = ["model.net.expert_hidden_units=[8]", "model.net.gate_hidden_units=[8]", "model.net.num_shared_experts=2"]
 FAST = ["dataset.batch_size=128", "dataset.eval_batch_size=64", "dataset.min_count=3", "optim.lr=0.01"]

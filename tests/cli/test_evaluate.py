@@ -61,7 +61,7 @@ def test_other_data_is_refused(trained: Path, tmp_path: Path) -> None:
     table = rng.integers(0, 2, size=(60, 12))
     np.savetxt(raw / "final_track1_train.txt", table, fmt="%d", delimiter="\t")
     words = [best(trained), f"data_dir={tmp_path}", f"raw_dir={raw}"]
-    with pytest.raises(StemlabError, match="was trained on prepared dataset .* the raw files differ"):
+    with pytest.raises(StemlabError, match=r"was trained on prepared dataset .* the raw files differ"):
         evaluate(compose("evaluate", words))
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ KEY = "0123456789" * 4  # the form of a key; no account
 
 
 @pytest.fixture
-def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home without credentials and no way out to a network."""
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(name)
@@ -37,7 +37,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,9 @@ def test_tensorboard_gets_the_same_curves(workplace: Workplace, here: Callable[.
 
 
 def test_no_logger_still_leaves_a_record(workplace: Workplace) -> None:
-    config = compose("train", [*TINY, "trainer.max_epochs=1", "logger=none", f"hydra.run.dir={workplace.directory}/none"])
+    config = compose(
+        "train", [*TINY, "trainer.max_epochs=1", "logger=none", f"hydra.run.dir={workplace.directory}/none"]
+    )
     config["dataset"]["data_dir"] = str(workplace.directory / "data")
     train(config)
     assert {path.name for path in (workplace.directory / "none").iterdir()} == {"checkpoints", "record.json"}

@@ -158,7 +158,9 @@ def wait_for(path: Path, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("model", ["aitm", "esmm", "mmoe", "mmoe_me", "omoe", "ple", "ple_me", "shared_bottom", "single_task"])
+@pytest.mark.parametrize(
+    "model", ["aitm", "esmm", "mmoe", "mmoe_me", "omoe", "ple", "ple_me", "shared_bottom", "single_task"]
+)
 def test_every_model_trains(model: str, workplace: Workplace, here: Callable[..., float]) -> None:
     words = [word for word in TINY if word != "model=stem" and word not in STEM]
     value = here(f"model_{model}", f"model={model}", *words, "trainer.max_epochs=1", "trainer.limit_train_batches=3")

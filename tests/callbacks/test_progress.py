@@ -1,0 +1,37 @@
+"""What is shown: the line of an epoch, and what stands behind the bar."""
+
+from pathlib import Path
+
+import pytest
+
+from stemlab.callbacks.progress import EpochLines, MetricBar
+from stemlab.callbacks.throughput import Throughput
+from tests.lightning.test_multitask import Watch, module, trainer
+from tests.lightning.world import Toy
+
+
+def test_an_epoch_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, watch, speed = module(), Watch(), Throughput()
+    trainer(tmp_path, speed, watch, EpochLines(speed), epochs=2).fit(made, datamodule=Toy())
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 2
+    mean = sum(watch.losses[6:]) / 6
+    assert lines[1].startswith(f"epoch 2/2  loss {mean:.4f}  val: auc {made.metric_values['val/auc']:.5f}")
+    for task in ("finish", "like"):
+        assert f"auc/{task} {made.metric_values[f'val/auc/{task}']:.5f}" in lines[1]
+    assert "rows/s" in lines[1]
+    assert f"lr {watch.rates[-1]:g}" in lines[1]
+
+
+def test_the_bar_shows_loss_auc_of_each_task_and_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, speed = module(), Throughput()
+    bar = MetricBar(speed)
+    fit = trainer(tmp_path, speed, epochs=2, log_every_n_steps=1)
+    fit.callbacks.append(bar)
+    bar.setup(fit, made, "fit")
+    fit.fit(made, datamodule=Toy())
+    shown = bar.get_metrics(fit, made)
+    assert list(shown) == ["loss", "auc", "auc/finish", "auc/like", "speed"]
+    assert shown["loss"] == f"{float(fit.callback_metrics['train/loss']):.4f}"
+    assert shown["auc/like"] == f"{made.metric_values['val/auc/like']:.4f}"
+    assert shown["speed"].endswith("rows/s")

@@ -1,0 +1,90 @@
+"""Rows a second of training, validation left out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stemlab.callbacks import throughput
+from stemlab.callbacks.progress import short_rate, wants_bar
+from stemlab.callbacks.throughput import Stopwatch, Throughput
+from tests.lightning.test_multitask import module, trainer
+from tests.lightning.world import Toy
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(throughput, "time", made)
+    return made
+
+
+def test_a_stopwatch_counts_while_it_runs(clock: Clock) -> None:
+    watch = Stopwatch()
+    assert watch.rate() is None
+    watch.start()
+    watch.count(30)
+    clock.now = 2.0
+    assert watch.rate() == 15
+    clock.now = 3.0
+    watch.stop()
+    clock.now = 100.0
+    watch.stop()
+    assert (watch.rows, watch.seconds, watch.rate()) == (30, 3.0, 10)
+    watch.start()
+    watch.count(10)
+    clock.now = 101.0
+    watch.stop()
+    assert watch.rate() == 10
+
+
+def test_training_is_timed_without_validation(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training step takes 1 s and a validation step 100 s: 96 rows in 6 steps are 16 rows a second."""
+    made, watch = module(), Throughput()
+    train, validate = made.training_step, made.validation_step
+
+    def slow_train(batch: Any, batch_idx: int) -> Any:
+        clock.now += 1
+        return train(batch, batch_idx)
+
+    def slow_validate(batch: Any, batch_idx: int) -> None:
+        clock.now += 100
+        validate(batch, batch_idx)
+
+    monkeypatch.setattr(made, "training_step", slow_train)
+    monkeypatch.setattr(made, "validation_step", slow_validate)
+    trainer(tmp_path, watch, epochs=2).fit(made, datamodule=Toy())
+    assert (watch.train.rows, watch.train.seconds) == (192, 12.0)
+    assert watch.train.rate() == 16
+    assert watch.evaluation.rows == 2 * 51
+    assert watch.evaluation.seconds == 2 * 17 * 100  # 51 rows are evaluated in 17 batches of 3
+
+
+def test_testing_is_evaluation(tmp_path: Path) -> None:
+    watch = Throughput()
+    trainer(tmp_path, watch).test(module(), datamodule=Toy(), verbose=False)
+    assert watch.evaluation.rows == 51
+    assert watch.train.rate() is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"), [(None, "- rows/s"), (7.25, "7.25 rows/s"), (41234.0, "41.2k rows/s"), (2.5e6, "2.5M rows/s")]
+)
+def test_rates_are_short(rate: float | None, told: str) -> None:
+    assert short_rate(rate) == told
+
+
+def test_the_bar_needs_a_terminal_unless_it_is_asked_for() -> None:
+    assert not wants_bar("auto")  # pytest captures the output
+    assert wants_bar(True)
+    assert not wants_bar(False)
