@@ -1,0 +1,53 @@
+"""Generated TikTok rows and settings for the tests of preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from stemlab.config.instantiate import instantiate
+from stemlab.data.sample.tiktok import COLUMNS
+from stemlab.data.sources.tiktok import RAW_NAME, TiktokDataModule
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "dataset"
+
+
+def settings(name: str, **changed: Any) -> dict[str, Any]:
+    """Return the config of a dataset as the command line composes it."""
+    node = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    return {**node, "seed": 0, **changed}
+
+
+def tiktok(folder: Path, **changed: Any) -> TiktokDataModule:
+    """Return the datamodule that reads ``folder/raw`` and prepares in ``folder``."""
+    places = {"raw_dir": str(folder / "raw"), "data_dir": str(folder), "source": "raw"}
+    made = instantiate(settings("tiktok", **{**places, **changed}), key="dataset")
+    assert isinstance(made, TiktokDataModule)
+    return made
+
+
+def random_columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Draw rows whose ids are skewed, with -1 among them; times tie."""
+    rng = np.random.default_rng(seed)
+    columns = {name: (30 * rng.random(rows) ** 2).astype(np.int64) - 1 for name in COLUMNS}
+    columns["finish"], columns["like"] = rng.integers(0, 2, rows), (rng.random(rows) < 0.1).astype(np.int64)
+    columns["create_time"] = 53_085_000_000 + rng.integers(0, max(2, rows // 3), rows)
+    return columns
+
+
+def write_raw(folder: Path, columns: Mapping[str, np.ndarray], name: str = RAW_NAME) -> Path:
+    """Write columns as ``folder/raw/<name>``."""
+    rows = zip(*(columns[column].tolist() for column in COLUMNS), strict=True)
+    return write_lines(folder, ["\t".join(map(str, row)) for row in rows], name)
+
+
+def write_lines(folder: Path, lines: list[str], name: str = RAW_NAME) -> Path:
+    """Write lines as ``folder/raw/<name>``."""
+    path = folder / "raw" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
