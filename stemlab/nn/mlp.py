@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
-from torch import nn
+from torch import Tensor, nn
+
+from stemlab.nn.dense import dense_stack, stack_dtype
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"]
 
@@ -61,3 +63,15 @@ class MLP(nn.Sequential):
         if output_width is not None:
             layers.append(nn.Linear(width, output_width))
         super().__init__(*layers)
+        # What dense_stack can do in one go; anything else runs module by module.
+        self._first_width = hidden_units[0] if hidden_units and style == MLPStyle() else None
+        self._ends_in_activation = output_width is None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (B, O) for (B, I)."""
+        dtype = stack_dtype(input, self._first_width) if self._first_width else None
+        if dtype is None:
+            return cast(Tensor, super().forward(input))  # type: ignore[no-untyped-call]
+        linears = [layer for layer in self if isinstance(layer, nn.Linear)]
+        weights, biases = [layer.weight for layer in linears], [layer.bias for layer in linears]
+        return dense_stack(input, weights, biases, self._ends_in_activation, dtype)

@@ -85,3 +85,39 @@ def test_mixture_has_the_dtype_of_the_experts(dtype: torch.dtype) -> None:
     mixture = mix(experts, [torch.ones(2, 1)], [[0]], [[True]])[0]
     assert mixture.dtype == dtype
     assert mixture.tolist() == [[1.0] * 3] * 2
+
+
+def test_derivative_across_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stemlab.nn.mixing.BLOCK_ROWS", 2)
+    torch.manual_seed(0)
+    sees, trains = [[0, 2], [2, 1, 0]], [[True, True], [False, True, True]]
+
+    def apply(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(mix(tensors[2:], tensors[:2], sees, [[True] * len(row) for row in sees]))
+
+    shapes = [(5, 2), (5, 3), (5, 4), (5, 4), (5, 4)]
+    tensors = [torch.rand(shape, dtype=torch.double, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(apply, tensors)
+    ours = mix(tensors[2:], tensors[:2], sees, trains)
+    theirs = stacked(tensors[2:], tensors[:2], sees, trains)
+    torch.testing.assert_close(gradients(ours, tensors), gradients(theirs, tensors))
+
+
+def test_bf16_experts_with_float32_gates() -> None:
+    torch.manual_seed(0)
+    experts = [torch.randn(600, 8).bfloat16().requires_grad_() for _ in range(3)]
+    weights = [torch.rand(600, 3).softmax(1).requires_grad_() for _ in range(2)]
+    sees, trains = [[0, 1, 2]] * 2, [[True, False, True], [False, True, True]]
+    wide = [x.detach().float().requires_grad_() for x in experts]
+    ours = gradients(mix(experts, weights, sees, trains), [*experts, *weights])
+    theirs = gradients(stacked(wide, weights, sees, trains), [*wide, *weights])
+    assert [x.dtype for x in ours if x is not None] == [torch.bfloat16] * 3 + [torch.float32] * 2
+    for mine, plain in zip(ours, theirs, strict=True):
+        assert mine is not None
+        assert plain is not None
+        assert (mine.float() - plain).norm() < 0.02 * plain.norm()
+
+
+def test_nothing_to_mix() -> None:
+    assert mix([torch.ones(2, 3)], [], [], []) == []
+    assert mix([torch.ones(0, 3)], [torch.ones(0, 1)], [[0]], [[True]])[0].shape == (0, 3)

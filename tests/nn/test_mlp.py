@@ -13,6 +13,7 @@ def kinds(mlp: MLP) -> list[str]:
 
 
 def test_a_stack_without_output_ends_in_its_activation() -> None:
+    torch.manual_seed(0)
     mlp = MLP(3, [5, 4], style=MLPStyle())
     assert kinds(mlp) == ["Linear", "ReLU", "Linear", "ReLU"]
     output = mlp(torch.randn(64, 3))
@@ -21,6 +22,7 @@ def test_a_stack_without_output_ends_in_its_activation() -> None:
 
 
 def test_output_layer_is_bare() -> None:
+    torch.manual_seed(0)
     mlp = MLP(3, [5], 2, style=MLPStyle())
     assert kinds(mlp) == ["Linear", "ReLU", "Linear"]
     assert mlp(torch.randn(64, 3)).min() < 0
