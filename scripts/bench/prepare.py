@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -29,13 +30,14 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).parent / "results" / "prepare.json"
 FIELDS = ("uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "video_duration")
-# Raw column -> distinct ids (shared/public counts of track 1; time and labels apart).
+# Raw column -> distinct ids, about those of track 1 (public counts); time and labels apart.
 SIZES = {
     **{"uid": 636_281, "user_city": 397, "item_id": 4_122_604, "author_id": 850_299, "item_city": 462, "channel": 5},
     **{"finish": 2, "like": 2, "music_id": 89_779, "device_id": 75_085, "create_time": 6_000_000, "video_duration": 60},
 }
 RATES = {"finish": 0.37, "like": 0.012}
 CHUNK = 500_000
+WHOLE_FILE = 275_855_531
 
 
 def generate(path: Path, rows: int, seed: int = 0) -> None:
@@ -92,6 +94,15 @@ def prepare_pandas(path: Path, rows: int, row_wise: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "read_csv_seconds": read}
 
 
+def split_only(rows: int) -> dict[str, float]:
+    """The one part whose memory grows with the rows: two permutations and a code a row."""
+    from stemlab.data.split import SplitRule, random_codes
+
+    start = time.perf_counter()
+    random_codes(rows, SplitRule())
+    return {"seconds": time.perf_counter() - start}
+
+
 def vocabulary(values: object, min_count: int = 10) -> dict[str, int]:
     counts = Counter(map(str, values))
     kept = sorted((token for token, count in counts.items() if count >= min_count), key=lambda t: (-counts[t], t))
@@ -110,7 +121,10 @@ def child(*words: str) -> dict[str, float]:
 
 def run_child(words: list[str]) -> None:
     way, path, rows, where = words[0], Path(words[1]), int(words[2]), Path(words[3])
-    result = prepare_ours(path, where) if way == "ours" else prepare_pandas(path, rows, way)
+    if way == "split":
+        result = split_only(rows)
+    else:
+        result = prepare_ours(path, where) if way == "ours" else prepare_pandas(path, rows, way)
     result |= {"rows": rows, "rows_per_s": rows / result["seconds"], "peak_bytes": peak_bytes()}
     print(json.dumps(result))
 
@@ -129,10 +143,11 @@ def measure(rows: list[int], slice_rows: int, folder: Path) -> dict[str, object]
     speed = max(result["rows_per_s"] for result in ours)
     return {
         "what": "TikTok preparation, generated rows: hash, parse, split, vocabularies, encode, write",
-        "machine": {"cpu_count": len(__import__("os").sched_getaffinity(0)), "platform": platform.platform()},
+        "machine": {"cpu_count": len(os.sched_getaffinity(0)), "platform": platform.platform()},
         "ours": ours,
         "pandas_read_csv_then_row_wise": pandas,
         "times_faster_than": {way: speed / result["rows_per_s"] for way, result in pandas.items()},
+        "random_split_of_the_whole_file": child("split", str(first), str(WHOLE_FILE), str(folder)),
         "peak_growth": [b["peak_bytes"] / a["peak_bytes"] for a, b in itertools.pairwise(ours)],
     }
 

@@ -68,12 +68,14 @@ def describe_file(path: Path, cache: Path, advance: Callable[[int], None] = lamb
     Args:
         path: the raw file.
         cache: JSON file that remembers hashes by path, size and modification time, so that a look costs nothing.
-        advance: told the bytes of every block hashed.
+        advance: told the bytes of every block hashed (of the whole file when its hash is remembered).
     """
     state = path.stat()
     key = f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
     known = _read_cache(cache)
-    if key not in known:
+    if key in known:
+        advance(state.st_size)
+    else:
         known = {**_read_cache(cache), key: _sha256(path, advance)}
         _replace_text(cache, json.dumps(known, indent=1))
     return {"name": path.name, "size": state.st_size, "sha256": known[key]}

@@ -13,12 +13,14 @@ _AMOUNT = "{task.completed:>13,.0f} / {task.total:,.0f} {task.fields[unit]}"
 
 
 class Steps:
-    """One bar a step, on standard error of a terminal. Use as a context manager."""
+    """One bar a step, on standard error of a terminal, gone when all is done. Use as a context manager."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
         columns = (TextColumn("{task.description:<22}"), BarColumn(30), TextColumn(_AMOUNT), TimeElapsedColumn())
-        self._bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+        self._bars = Progress(
+            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        )
 
     def __enter__(self) -> Steps:
         self._bars.start()
