@@ -54,9 +54,9 @@ def _cells(table: Table) -> list[list[str]]:
 
 
 def _label(row: Row) -> list[str]:
-    first, *rest = (str(value) for value in row.labels.values())
-    first += " (a network a task)" if row.alone else ""
-    return [f"{first} {SAMPLE}" if row.sample else first, *rest]
+    marks = " (a network a task)" * row.alone + f" {SAMPLE}" * row.sample
+    marked = "model" if "model" in row.labels else next(iter(row.labels))
+    return [f"{value}{marks}" if key == marked else str(value) for key, value in row.labels.items()]
 
 
 def _settings(row: Row) -> str:
@@ -82,7 +82,7 @@ def _notes(table: Table) -> list[str]:
     alone = any(row.alone for row in table.rows)
     costs = ["Samples/s and parameters of a network a task are those of one of the networks."] if alone else []
     machines = {(run.value("hardware.cpu"), run.value("hardware.threads")) for row in table.rows for run in row.runs}
-    told = "; ".join(sorted(f"{cpu}, {threads} threads" for cpu, threads in machines if cpu))
+    told = "; ".join(sorted(f"{cpu}, {threads} thread{'s' * (threads != 1)}" for cpu, threads in machines if cpu))
     return [*costs, *([f"Measured on: {told}."] if told else []), *table.warnings]
 
 
