@@ -21,7 +21,7 @@ class MultiTaskOutput:
     Attributes:
         logit_BT: one logit a task; ``sigmoid(logit)`` is the predicted probability (ESMM's second column is the logit
             of the product of its two towers).
-        gates: layer -> gate weights, one (B, E) tensor a gate, softmax over the experts that gate sees; for diagnostics.
+        gates: layer -> gate weights, one (B, E) tensor a gate, softmax over the experts that the gate sees.
     """
 
     logit_BT: Tensor

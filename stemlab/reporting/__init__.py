@@ -1,1 +1,1 @@
-
+"""Run records, and the tables and figures made from them."""
