@@ -19,8 +19,10 @@ def main(config: DictConfig) -> float:
 
     from stemlab.config.delegate import is_delegated, run_job
     from stemlab.config.resolve import resolve
+    from stemlab.lightning.environment import check_launcher
 
     plain, job = resolve(config), HydraConfig.get()
+    check_launcher(job.overrides.hydra)
     if is_delegated(plain["trainer"]):
         return run_job(plain["objective"])
     in_sweep = job.mode == RunMode.MULTIRUN or SWEEP_ID in os.environ

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
+from collections.abc import Sequence
 
 from pytorch_lightning.utilities import rank_zero_only
+
+from stemlab.errors import StemlabError
 
 # Advice of Lightning's that does not hold here: batches are sliced from memory-mapped columns (no workers needed),
 # metrics are merged exactly before they are logged, and the sampler is stemlab's own.
@@ -43,6 +47,19 @@ def is_first_process() -> bool:
     """Return whether this is global rank 0, the one that writes files."""
     rank: int = getattr(rank_zero_only, "rank", 0)
     return rank == 0
+
+
+def check_launcher(hydra_overrides: Sequence[str]) -> None:
+    """Refuse processes started from outside that would each choose a run directory of their own, by the clock.
+
+    Args:
+        hydra_overrides: words of the command line that begin with ``hydra.``.
+    """
+    outside = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    if outside and not any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydra_overrides):
+        raise StemlabError(
+            "torchrun and SLURM start every process alone: give them one directory, hydra.run.dir=runs/<name>."
+        )
 
 
 def hush() -> None:
