@@ -23,8 +23,9 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_f
     Raises:
         StemlabError: one sentence about the first thing that is wrong.
     """
-    if command in COMMANDS:
-        typed(COMMANDS[command], config, origin=origin)
+    top = _top_level(command)
+    if top is not None:
+        typed(top, config, origin=origin)
     for name, model in SECTIONS.items():
         if name == "trainer" and command in REBUILDING:
             model = SavedTrainerConfig
@@ -40,6 +41,15 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_f
         rules.check_task(config, origin)
         rules.check_monitors(config, origin)
     _validate_built(config, origin)
+
+
+def _top_level(command: str) -> type[Any] | None:
+    """The model of a command's own keys; a config with another name (``--config-name``) has none."""
+    if command == "report":
+        from stemlab.reporting.settings import ReportConfig
+
+        return ReportConfig
+    return COMMANDS.get(command)
 
 
 def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:

@@ -48,6 +48,8 @@ def test_train_refuses(tmp_path, words, expected):
         ("stemlab.predict", ["ckpt=a.ckpt"], "input has no value (??? in conf/predict.yaml)"),
         ("stemlab.prepare", ["dataset=tiktk"], "there is no conf/dataset/tiktk.yaml. Did you mean 'tiktok'?"),
         ("stemlab.prepare", ["dataset.min_count=0"], "dataset.min_count=0 (set on the command line) must be"),
+        ("stemlab.report", ["split=tst"], "split='tst' (set on the command line) must be one of test, val."),
+        ("stemlab.report", ["metrcs=[auc]"], "is not a setting. Did you mean 'metrics'?"),
         ("stemlab", ["tran"], "there is no command 'tran'. Did you mean 'train'?"),
         ("stemlab", ["train", "model=stm"], "there is no conf/model/stm.yaml. Did you mean 'stem'?"),
     ],
