@@ -58,8 +58,10 @@ class TrainingRun:
             self.recorder.failed_with(error)
             raise
         finally:
-            self.recorder.write(status)
-            finish_loggers(self.loggers, failed=status != "finished")
+            try:
+                self.recorder.write(status)
+            finally:
+                finish_loggers(self.loggers, failed=status != "finished")
         value = metrics[self.config["objective"]]
         return float("nan") if value is None else value
 

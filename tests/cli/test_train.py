@@ -116,6 +116,14 @@ def test_only_the_chosen_task_is_trained_and_measured(workplace: Workplace, here
     assert metrics["test/auc"] == metrics["test/auc/like"]
 
 
+def test_the_penalty_of_the_batch_rows_is_not_that_of_whole_tables(here: Callable[..., float], trained: Path) -> None:
+    words = [*TINY, "trainer.max_epochs=1", "model.embedding_regularizer=0.1"]
+    for mode in ("dense", "batch"):
+        here(f"penalty_{mode}", *words, f"model.embedding_regularizer_mode={mode}")
+    with pytest.raises(AssertionError):
+        assert_same_weights(trained.parent / "penalty_dense", trained.parent / "penalty_batch")
+
+
 def test_bf16_trains(workplace: Workplace, here: Callable[..., float]) -> None:
     here("bf16", *TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed")
     here("fp32", *TINY, "trainer.max_epochs=1")
