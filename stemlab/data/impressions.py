@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import stemlab
 from stemlab.data.ahead import work_ahead
+from stemlab.data.arrow import as_numpy
 from stemlab.data.counting import count_values
 from stemlab.data.directory import find_or_build
 from stemlab.data.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
@@ -169,8 +170,8 @@ def _codes(spool: Spool, recipe: Recipe) -> Codes:
 
 def _vocabulary(name: str, spool: Spool, codes: Codes, recipe: Recipe, tokens: Sequence[str] | None) -> Vocabulary:
     values, counts = count_values(lambda: _train_only(spool.column(name), codes), spool.span(name), recipe.min_count)
-    known: Any = values if tokens is None else [tokens[value] for value in values]
-    return Vocabulary.fit(name, pa.array(known, None if tokens is None else pa.string()), counts, recipe.min_count)
+    known: Any = values if tokens is None else pa.array([tokens[value] for value in values], pa.string())
+    return Vocabulary.fit(name, known, counts, recipe.min_count)
 
 
 def _train_only(chunks: Iterable[Ints], codes: Codes) -> Iterator[Ints]:
@@ -183,7 +184,7 @@ def _train_only(chunks: Iterable[Ints], codes: Codes) -> Iterator[Ints]:
 def _values(vocabulary: Vocabulary, tokens: Sequence[str] | None) -> Ints:
     """Return the raw integers of the vocabulary's tokens, in id order."""
     if tokens is None:
-        return np.asarray(pc.cast(vocabulary.tokens, pa.int64()))
+        return as_numpy(pc.cast(vocabulary.tokens, pa.int64()))
     integers = {token: value for value, token in enumerate(tokens)}
     return np.array([integers[token] for token in vocabulary.tokens.to_pylist()], dtype=np.int64)
 

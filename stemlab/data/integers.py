@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from stemlab.data.arrow import as_numpy
 from stemlab.data.rawfile import TextBlock
 from stemlab.errors import StemlabError
 
@@ -94,7 +95,7 @@ class IntegerReader:
             table = pyarrow.csv.read_csv(pa.BufferReader(text), **_options(self.columns, separator))
         except pa.ArrowInvalid:
             return None
-        columns = {name: _numbers(table.column(name)) for name in self.columns}
+        columns = {name: as_numpy(table.column(name)) for name in self.columns}
         for name, (low, high) in self.ranges.items():
             if len(columns[name]) and (columns[name].min() < low or columns[name].max() > high):
                 return None
@@ -137,8 +138,3 @@ def _options(columns: Sequence[str], separator: str) -> dict[str, Any]:
             column_types={name: pa.int64() for name in columns}, null_values=[], strings_can_be_null=False
         ),
     }
-
-
-def _numbers(column: Any) -> Ints:
-    array: Ints = np.asarray(column.combine_chunks().to_numpy() if isinstance(column, pa.ChunkedArray) else column)
-    return array

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stemlab.data.arrow import as_numpy
 from stemlab.errors import StemlabError
 
 _WRITE_AT_ONCE = 1 << 16  # larger buffers of the reservation are left as holes of the file
@@ -60,7 +61,7 @@ class ColumnStore:
         self.ids: NDArray[np.int32] = _matrix(batch.column("ids"), len(self.fields))
         self.labels: NDArray[np.int8] = _matrix(batch.column("labels"), len(self.tasks))
         grouped = "group" in batch.schema.names
-        self.group: NDArray[np.int64] | None = batch.column("group").to_numpy() if grouped else None
+        self.group: NDArray[np.int64] | None = as_numpy(batch.column("group")) if grouped else None
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -152,8 +153,7 @@ def _map_batch(path: Path) -> tuple[Any, Any]:
 
 
 def _matrix(column: Any, width: int) -> NDArray[Any]:
-    flat: NDArray[Any] = column.values.to_numpy(zero_copy_only=True)
-    return flat.reshape(-1, width)
+    return as_numpy(column.values).reshape(-1, width)
 
 
 def _empty_batch(rows: int, fields: Sequence[str], tasks: Sequence[str], grouped: bool) -> Any:

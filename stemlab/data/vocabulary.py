@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from stemlab.data.arrow import as_arrow, as_numpy
 from stemlab.errors import StemlabError
 
 Ints = NDArray[np.int64]
@@ -57,9 +58,12 @@ class Vocabulary:
             counts: training rows of each.
             min_count: least count that gets an id.
         """
-        table = pa.table({"token": pc.cast(_array(tokens), pa.string()), "count": pa.array(counts, pa.int64())})
-        kept = table.filter((pc.field("count") >= min_count) & (pc.field("token") != ""))
-        kept = kept.sort_by([("count", "descending"), ("token", "ascending")]).combine_chunks()
+        words, numbers = pc.cast(_array(tokens), pa.string()), pc.cast(_array(counts), pa.int64())
+        enough = as_numpy(numbers) >= min_count
+        given = as_numpy(pc.binary_length(words)) > 0
+        table = pa.Table.from_arrays([words, numbers], names=["token", "count"])
+        kept = table.take(as_arrow(np.flatnonzero(enough & given)))
+        kept = kept.sort_by([("count", "descending"), ("token", "ascending")])
         return cls(field, _array(kept["token"]), _array(kept["count"]))
 
     def encode(self, values: Any) -> NDArray[np.int32]:
@@ -75,13 +79,13 @@ class Vocabulary:
             StemlabError: the values can be no tokens (fractions, nested values).
         """
         found = pc.index_in(as_tokens(self.field, values), value_set=self.tokens)
-        return np.asarray(pc.add(pc.fill_null(found, len(self.tokens)), 1), dtype=np.int32)
+        return as_numpy(pc.add(pc.fill_null(found, len(self.tokens)), pa.scalar(1, pa.int32())))
 
     def save(self, directory: Path) -> Path:
         """Write ``<field>.parquet`` (token, count; in id order from 1)."""
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{self.field}.parquet"
-        pq.write_table(pa.table({"token": self.tokens, "count": self.counts}), path)
+        pq.write_table(pa.Table.from_arrays([self.tokens, self.counts], names=["token", "count"]), path)
         return path
 
     @classmethod
@@ -145,4 +149,6 @@ def as_tokens(field: str, values: Any) -> Any:
 def _array(values: Any) -> Any:
     if isinstance(values, pa.ChunkedArray):
         return values.combine_chunks()
+    if isinstance(values, np.ndarray) and values.dtype == np.int64:
+        return as_arrow(values)
     return values if isinstance(values, pa.Array) else pa.array(values)

@@ -1,7 +1,7 @@
 from collections import Counter
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.data import counting
@@ -10,6 +10,7 @@ from stemlab.data.counting import count_values
 INTEGERS = st.one_of(st.integers(-3, 9), st.integers(-(2**62), 2**62))
 
 
+@settings(deadline=None)
 @given(st.lists(INTEGERS, min_size=1, max_size=80), st.integers(1, 5), st.integers(1, 3), st.integers(1, 5))
 def test_tables_and_parts_count_like_a_counter(values, pieces, min_count, part_rows):
     expected = sorted((v, c) for v, c in Counter(values).items() if c >= min_count)

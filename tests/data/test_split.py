@@ -34,6 +34,7 @@ def test_published_sizes():
     assert split_sizes(275_855_531, SplitRule()) == (223_442_979, 24_826_998, 27_585_554)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5, 9), min_size=5, max_size=80), st.integers(1, 7), st.floats(0.05, 0.4))
 def test_time_split_takes_the_last_rows(times, pieces, share):
     rule = SplitRule(rule="time", test_size=share, valid_size=share)

@@ -4,13 +4,14 @@ import resource
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.data.store import ColumnStore, StoreWriter, write_store
 from stemlab.errors import StemlabError
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 5), st.integers(1, 3), st.booleans(), st.integers(1, 20))
 def test_round_trip_in_any_pieces(tmp_path_factory, rows, fields, tasks, grouped, step):
     path = tmp_path_factory.mktemp("store") / "train.arrow"

@@ -4,7 +4,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.data.vocabulary import IntegerEncoder, Vocabulary
@@ -36,6 +36,7 @@ def test_golden_tokenizer(golden):
         assert vocabulary.encode(vectors["test_values"]).tolist() == expected["encoded_test"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab019-é", max_size=3), max_size=60), st.integers(1, 4), st.lists(st.text(max_size=3)))
 def test_vocabulary_equals_plain_twin(train, min_count, others):
     vocabulary, ids = fit(train, min_count), plain_ids(train, min_count)
@@ -44,6 +45,7 @@ def test_vocabulary_equals_plain_twin(train, min_count, others):
     assert vocabulary.encode(pa.array(train + others, pa.string())).tolist() == expected
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.integers(-3, 12), st.integers(-(2**63), 2**63 - 1)), min_size=1, max_size=60),
     st.integers(1, 3),
