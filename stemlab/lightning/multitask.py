@@ -66,7 +66,8 @@ class MultiTaskModule(LightningModule):
 
     def forward(self, batch: ImpressionBatch) -> Tensor:
         """Return the probability of every task, (B, T) float32 whatever the precision of the network."""
-        prob_BT: Tensor = self.net(batch).logit_BT.float().sigmoid()
+        # not self.net(batch): a compiled network rounds differently, and its recorded metrics could not be reproduced
+        prob_BT: Tensor = self.net.forward(batch).logit_BT.float().sigmoid()
         return prob_BT
 
     def _labels(self, batch: ImpressionBatch) -> Tensor:

@@ -242,6 +242,22 @@ def test_compiling_keeps_the_names_of_the_weights(monkeypatch: pytest.MonkeyPatc
     assert list(made.state_dict()) == before
 
 
+def test_evaluation_is_never_compiled() -> None:
+    """A compiled network rounds differently: the recorded metrics must be those that ``evaluate`` finds."""
+    made, compiled = module(), []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        compiled.append(graph)
+        return graph.forward
+
+    made.net.compile(backend=backend)
+    batch = ImpressionBatch(torch.ones((3, 2), dtype=torch.int32))
+    made(batch)
+    assert compiled == []
+    made.net(batch)
+    assert compiled
+
+
 class Idle(nn.Module):
     """One used and one unused weight."""
 
