@@ -14,8 +14,8 @@ from stemlab.callbacks.throughput import Throughput
 from stemlab.config.build import build_trainer
 from stemlab.config.rules import effective_tasks
 from stemlab.errors import StemlabError
+from stemlab.lightning.card import print_metrics
 from stemlab.lightning.saved import RebuiltRun
-from stemlab.reporting.card import print_metrics
 from stemlab.reporting.record import RECORD, defined, read_record, write_json
 
 PREFIX = {"train": "train", "valid": "val", "test": "test"}

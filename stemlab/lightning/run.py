@@ -20,13 +20,13 @@ from stemlab.config.build import (
 from stemlab.config.delegate import process_count
 from stemlab.config.rules import effective_tasks
 from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.lightning.card import print_card, print_metrics
 from stemlab.lightning.environment import hush, is_first_process
 from stemlab.lightning.loggers import build_loggers, finish_loggers, log_final
 from stemlab.lightning.multitask import MultiTaskModule
+from stemlab.lightning.recorder import Recorder, Status
 from stemlab.lightning.resume import check_resumable
 from stemlab.models import parameter_counts
-from stemlab.reporting.card import print_card, print_metrics
-from stemlab.reporting.recorder import Recorder, Status
 
 
 class TrainingRun:
