@@ -1,6 +1,5 @@
 """The run record: written whole, readable by anybody, honest about the code it came from."""
 
-import json
 import math
 import subprocess
 from pathlib import Path

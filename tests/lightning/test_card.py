@@ -1,0 +1,52 @@
+"""What is printed before and after a run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stemlab.lightning.card import number, print_card, print_metrics, size
+from tests.lightning.world import SPEC
+
+RECORD = {
+    "model": "stem",
+    "dataset": "toy",
+    "sample": True,
+    "config": {"dataset": {"batch_size": 100}, "trainer": {"max_epochs": 7}},
+    "parameters": {"dense": 1234, "embedding": 1_000_000},
+    "dataset_manifest": {"rows": {"train": 1000, "valid": 20, "test": 30}},
+}
+
+
+def test_the_card_tells_what_the_run_will_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    print_card(RECORD, steps=5, processes=2, directory=Path("/runs/x"))
+    told = capsys.readouterr().out
+    assert "stem on toy  [SAMPLE: synthetic rows, not a result]" in told
+    assert "train 1,000  valid 20  test 30" in told
+    assert "dense 1,234  embedding 1,000,000" in told
+    assert "16 MB a process" in told  # a million numbers, four copies of four bytes
+    assert "5 an epoch of 200 rows on 2 processes, at most 7 epochs" in told
+
+
+def test_final_metrics_are_a_row_a_task(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {"test/auc/finish": 0.712345, "test/auc/like": None, "test/auc": None, "test/ece/finish": 0.01}
+    print_metrics(metrics, "test", SPEC.tasks, replace(SPEC, sample=False), 3, Path("best.ckpt"))
+    told = capsys.readouterr().out
+    assert "SAMPLE" not in told
+    cells = {
+        line.split("│")[1].strip(): [c.strip() for c in line.split("│")[2:-1]]
+        for line in told.splitlines()
+        if "│" in line
+    }
+    assert cells == {"finish": ["0.71235", "0.01000"], "like": ["undefined", "undefined"], "mean": ["undefined", ""]}
+    assert "best of 3 epochs: best.ckpt" in told
+
+
+@pytest.mark.parametrize(("value", "told"), [(None, "undefined"), (float("nan"), "undefined"), (0.1234567, "0.12346")])
+def test_numbers(value: float | None, told: str) -> None:
+    assert number(value) == told
+
+
+@pytest.mark.parametrize(("count", "told"), [(12, "12 B"), (57_216, "57.2 kB"), (3.2e9, "3.2 GB"), (5e12, "5 TB")])
+def test_sizes(count: float, told: str) -> None:
+    assert size(count) == told
