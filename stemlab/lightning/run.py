@@ -81,7 +81,11 @@ class TrainingRun:
         trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module.net, steps)
         if is_first_process():
             print_card(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
-        fit(trainer, module, datamodule, self.config["ckpt_path"])
+        try:
+            fit(trainer, module, datamodule, self.config["ckpt_path"])
+        finally:  # a run that was interrupted has a best epoch too
+            if callbacks.checkpoint.improvement.epoch >= 0:
+                self.recorder.fitted(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
         return self._evaluate_best(trainer, module, datamodule, callbacks)
 
     def _say_task(self) -> None:
@@ -101,7 +105,6 @@ class TrainingRun:
     ) -> Mapping[str, float | None]:
         """Measure the best epoch's weights on the validation and test splits."""
         checkpoint, epochs, step = callbacks.checkpoint, trainer.current_epoch, trainer.global_step
-        self.recorder.fitted(trainer.current_epoch, checkpoint, callbacks.throughput)
         trainer.loggers = []  # the curves stay as the epochs drew them
         best = str(checkpoint.best_path)
         trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)

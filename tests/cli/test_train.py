@@ -156,7 +156,11 @@ def test_ctrl_c_ends_with_130_and_an_interrupted_record(workplace: Workplace) ->
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert workplace.record("interrupted")["status"] == "interrupted"
+    record = workplace.record("interrupted")
+    assert record["status"] == "interrupted"
+    assert record["epochs_run"] >= 1
+    assert 0 <= record["best"]["epoch"] < record["epochs_run"]
+    assert record["throughput"]["train_samples_per_s"] > 0
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:
