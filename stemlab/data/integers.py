@@ -1,7 +1,7 @@
 """Blocks of text -> integer columns, with bad rows named by file and line.
 
-A block of nothing but digits goes through Arrow's reader at full speed. Whatever that reader cannot vouch for is read
-again line by line, which alone decides what a bad row is; so the result does not depend on how the file was cut.
+Blocks go through Arrow's reader at full speed. Whatever that reader refuses, or takes too lightly, is read again line by
+line, which alone decides what a bad row is; so the result does not depend on how the file was cut.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stemlab.errors import StemlabError
 Ints = NDArray[np.int64]
 OnBadRow = Literal["error", "skip"]
 _INTEGER = re.compile(rb"-?[0-9]{1,40}")
-_PARSE_BYTES = 1 << 22
+_PARSE_BYTES = 1 << 21
 _SHOWN = 40
 
 
@@ -64,6 +64,11 @@ class IntegerReader:
     on_bad_row: OnBadRow = "error"
     skipped: int = 0
 
+    @property
+    def _doubtful(self) -> list[bytes]:
+        """What Arrow takes for (a part of) an integer, or for a separator, and the line parser does not."""
+        return [b" ", b"x", b"X", *([b"\t"] if self.separator != b"\t" else [])]
+
     def parse(self, blocks: Iterable[TextBlock]) -> Iterator[Rows]:
         """Yield the rows of each block.
 
@@ -87,7 +92,7 @@ class IntegerReader:
 
     def _parse_fast(self, data: bytes) -> dict[str, Ints] | None:
         """Return the columns, or ``None`` where any line needs a closer look."""
-        if data.translate(None, b"0123456789-\n" + self.separator):
+        if any(mark in data for mark in self._doubtful):
             return None
         text = data if len(self.separator) == 1 else data.replace(self.separator, b"\t")
         separator = self.separator.decode() if len(self.separator) == 1 else "\t"

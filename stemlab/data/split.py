@@ -62,15 +62,16 @@ def random_codes(rows: int, rule: SplitRule) -> Codes:
     """Return the codes of the published random split.
 
     Two draws as in ``train_test_split``: the second permutes the remainder in the order that the first left it in.
-    Four bytes a row and draw: shuffling a uint32 range gives the order of ``RandomState.permutation``.
+    Four bytes a row: shuffling a uint32 range gives the order of ``RandomState.permutation``.
     """
     _, valid, test = split_sizes(rows, rule)
-    codes = np.zeros(rows, dtype=np.uint8)
+    places = _permutation(rows - test, rule.seed)[:valid].copy()  # the second draw first: one whole range at a time
     order = _permutation(rows, rule.seed)
+    codes = np.zeros(rows, dtype=np.uint8)
     _mark(codes, order[:test], 2)
-    second = _permutation(rows - test, rule.seed)
+    rest = order[test:]
     for start in range(0, valid, _STEP):
-        codes[order[test:][second[start : min(start + _STEP, valid)]]] = 1
+        codes[rest[places[start : start + _STEP]]] = 1
     return codes
 
 
