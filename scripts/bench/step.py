@@ -5,7 +5,8 @@
 
 8 fields x 16, 10 experts 512-512-512, gate [128, 64], tower [128, 64], batch 4096. Peaks are the rates of
 ``torch.mm`` on this machine in the same run, for float32 also that of oneDNN's product (torch's own is MKL's). Beside
-wall-clock seconds stands processor time a thread, which a busy neighbour disturbs less. Writes ``results/step.json`` (``--output`` for another).
+wall-clock seconds stands processor time a thread, which a busy neighbour disturbs less. Writes
+``results/step.json`` (``--output`` for another).
 """
 
 from __future__ import annotations
