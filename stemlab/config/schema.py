@@ -116,6 +116,7 @@ class ModelConfig(Section):
         task: train this label only.
         embedding_regularizer: a number (L2) or ``l1(a)``, ``l2(a)``, ``l1_l2(a,b)``.
         embedding_regularizer_mode: whole tables at every step (published), or the rows of the batch.
+        loss_form: cross-entropy of logits, or of probabilities with cut logarithms (published).
     """
 
     name: str
@@ -123,6 +124,7 @@ class ModelConfig(Section):
     embedding_regularizer: NonNegativeFloat | str
     net_regularizer: NonNegativeFloat | str
     embedding_regularizer_mode: Literal["dense", "batch"]
+    loss_form: Literal["logits", "probability"]
     net: dict[str, Any]
 
 

@@ -88,7 +88,7 @@ class MultiTaskModule(LightningModule):
 
     def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        losses_T = task_losses(self.net(batch).logit_BT, self._labels(batch))
+        losses_T = task_losses(self.net(batch).logit_BT, self._labels(batch), self.settings.loss_form)
         loss = losses_T.sum()
         if self._logs_now(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
             self._check_finite(loss.detach().clone(), batch_idx)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stemlab.callbacks.improvement import Mode
+from stemlab.nn.loss import LossForm
 from stemlab.optim import OptimConfig, Penalty, PenaltyMode, parse_penalty
 
 
@@ -19,6 +20,7 @@ class ModuleSettings:
         embedding_penalty: of the embedding tables.
         net_penalty: of all other weights.
         penalty_mode: whole tables at every step (published), or the rows of the batch.
+        loss_form: cross-entropy of logits, or of probabilities with cut logarithms (published).
         monitor: validation metric that drives the plateau rule.
         monitor_mode: whether larger or smaller is better.
         seed: of dropout.
@@ -29,6 +31,7 @@ class ModuleSettings:
     embedding_penalty: Penalty = field(default_factory=Penalty)
     net_penalty: Penalty = field(default_factory=Penalty)
     penalty_mode: PenaltyMode = "dense"
+    loss_form: LossForm = "logits"
     monitor: str = "val/auc"
     monitor_mode: Mode = "max"
     seed: int = 2023
@@ -43,6 +46,7 @@ class ModuleSettings:
             embedding_penalty=parse_penalty(model["embedding_regularizer"]),
             net_penalty=parse_penalty(model["net_regularizer"]),
             penalty_mode=model["embedding_regularizer_mode"],
+            loss_form=model["loss_form"],
             monitor=checkpoint["monitor"],
             monitor_mode=checkpoint["mode"],
             seed=config["seed"],

@@ -63,6 +63,7 @@ def test_configs_name_every_setting(root: Path, name: str) -> None:
     assert values["embedding_regularizer"] == 1e-6
     assert values["net_regularizer"] == 0.0
     assert values["embedding_regularizer_mode"] == "dense"
+    assert values["loss_form"] == "logits"
     assert values["task"] is None
 
 
