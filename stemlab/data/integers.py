@@ -1,7 +1,7 @@
 """Blocks of text -> integer columns, with bad rows named by file and line.
 
-Blocks go through Arrow's reader at full speed. Whatever that reader refuses, or takes too lightly, is read again line by
-line, which alone decides what a bad row is; so the result does not depend on how the file was cut.
+Blocks go through Arrow's reader at full speed. Whatever that reader refuses, or takes too lightly, is read again line
+by line, which alone decides what a bad row is; so the result does not depend on how the file was cut.
 """
 
 from __future__ import annotations

@@ -157,7 +157,8 @@ def test_windows_line_ends_and_two_byte_separators(tmp_path):
 
 CELL = st.one_of(
     st.integers(-(2**63), 2**63 - 1).map(str),
-    st.sampled_from(["", "-", "007", "0X1F", "\t1", "1\v", "\x001", "-0", "+1", "0x1f", "1e3", "9" * 25, " 1", "0" * 25 + "1", "--1", "NA", '"1"']),
+    st.sampled_from(["", "-", "007", "-0", "+1", "0x1f", "0X1F", "1e3", "9" * 25, "0" * 25 + "1", "--1"]),
+    st.sampled_from([" 1", "\t1", "1\v", "\x001", "NA", '"1"']),
 )
 
 
