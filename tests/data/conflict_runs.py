@@ -16,7 +16,7 @@ from stemlab.nn.loss import task_losses
 from stemlab.optim import OptimConfig, build_optimizer, clip_gradients, parse_penalty
 
 
-def sample_auc(model, conflict, seed, data_dir, **sample):
+def sample_auc(model, conflict, seed, data_dir, /, **sample):
     """Return the test AUC of finish and like at the epoch with the best validation AUC."""
     torch.set_num_threads(1)
     words = [f"dataset.sample.{key}={value}" for key, value in {"conflict": conflict, **sample}.items()]

@@ -42,7 +42,7 @@ def test_the_same_world_gives_the_same_bytes(tmp_path):
     other = write_sample(tmp_path / "c", TiktokWorld(rows=2_000, seed=1)).read_bytes()
     assert files[0] == files[1] != other
     # A change here is a change of every number that was measured on the sample.
-    assert hashlib.sha256(files[0]).hexdigest()[:16] == "8c7cfc210ce12a7a"
+    assert hashlib.sha256(files[0]).hexdigest()[:16] == "38341d6074c6435a"
 
 
 def test_rates_and_what_belongs_together(small):
@@ -87,8 +87,8 @@ def test_there_is_something_to_learn_along_the_whole_dial():
         made = generate(TiktokWorld(conflict=conflict))
         finish = roc_auc_score(made.columns["finish"], made.finish_probability)
         like = roc_auc_score(made.columns["like"], made.like_probability)
-        assert finish == pytest.approx(0.92, abs=0.01)
-        assert like == pytest.approx(0.94, abs=0.03)
+        assert finish == pytest.approx(0.91, abs=0.01)
+        assert like == pytest.approx(0.92, abs=0.03)
 
 
 @settings(max_examples=30, deadline=None)

@@ -42,7 +42,7 @@ MISSING = {"user_city": 0.21, "item_city": 0.04, "music_id": 0.60}  # shares of 
 class TiktokWorld:
     """The dials of the world.
 
-    The defaults are a small town: 200,000 impressions teach a vector of a few hundred users and items (about eight
+    The defaults are a small town: 200,000 impressions teach a vector of a few hundred users and items (about twelve
     likes each) but would not teach those of thousands, and then nobody could tell what conflict does.
 
     Attributes:
@@ -64,9 +64,9 @@ class TiktokWorld:
     rows: PositiveInt = 200_000
     seed: NonNegativeInt = 0
     conflict: Share = 0.8
-    users: PositiveInt = 300
-    items: PositiveInt = 300
-    authors: PositiveInt = 60
+    users: PositiveInt = 200
+    items: PositiveInt = 200
+    authors: PositiveInt = 40
     latent_dim: PositiveInt = 4
     zipf: NonNegativeFloat = 0.7
     finish_rate: Fraction = 0.37
