@@ -77,21 +77,6 @@ def test_the_loss_is_the_sum_of_the_tasks_mean_cross_entropies(tmp_path: Path) -
     assert watch.losses[0] == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(("form", "cost_of_a_row"), [("logits", 400.0), ("probability", 100.0)])
-def test_the_form_of_the_loss_is_an_option(form: str, cost_of_a_row: float, tmp_path: Path) -> None:
-    """A logit of 400 on the wrong side costs 400; the published form cuts the logarithm at -100."""
-    toy, watch, made = Toy(), Watch(), module(tasks=("like",), loss_form=form)
-    with torch.no_grad():
-        for parameter in made.net.parameters():
-            parameter.zero_()
-        list(made.net.parameters())[-1].fill_(400.0)  # the last tower's bias
-    toy.setup()
-    labels_B = next(iter(toy.train_dataloader())).labels_BT[:, SPEC.task_index("like")].float()
-    trainer(tmp_path, watch, limit_train_batches=1).fit(made, datamodule=toy)
-    assert 0 < labels_B.mean() < 1
-    assert watch.losses[0] == pytest.approx(cost_of_a_row * float(1 - labels_B.mean()), rel=1e-5)
-
-
 def test_metrics_are_those_of_all_rows_at_once(tmp_path: Path) -> None:
     toy, made = Toy(), module()
     trainer(tmp_path).validate(made, datamodule=toy, verbose=False)

@@ -1,0 +1,24 @@
+"""The two forms of the loss, as the config names them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.lightning.test_multitask import Watch, module, trainer
+from tests.lightning.world import SPEC, Toy
+
+
+@pytest.mark.parametrize(("form", "cost_of_a_row"), [("logits", 400.0), ("probability", 100.0)])
+def test_the_form_of_the_loss_is_an_option(form: str, cost_of_a_row: float, tmp_path: Path) -> None:
+    """A logit of 400 on the wrong side costs 400; the published form cuts the logarithm at -100."""
+    toy, watch, made = Toy(), Watch(), module(tasks=("like",), loss_form=form)
+    with torch.no_grad():
+        for parameter in made.net.parameters():
+            parameter.zero_()
+        list(made.net.parameters())[-1].fill_(400.0)  # the last tower's bias
+    toy.setup()
+    labels_B = next(iter(toy.train_dataloader())).labels_BT[:, SPEC.task_index("like")].float()
+    trainer(tmp_path, watch, limit_train_batches=1).fit(made, datamodule=toy)
+    assert 0 < labels_B.mean() < 1
+    assert watch.losses[0] == pytest.approx(cost_of_a_row * float(1 - labels_B.mean()), rel=1e-5)
