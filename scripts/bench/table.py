@@ -1,0 +1,74 @@
+"""The README's table of measured ratios, from scripts/bench/results: ``python scripts/bench/table.py [--check]``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from stemlab.errors import StemlabError
+from stemlab.reporting.document import check_block, update_block
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "scripts" / "bench" / "results" / f"{name}.json").read_text())
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """What was measured, against what, and the ratio."""
+    loader, gauc, prepare, step, large = (read(name) for name in ("loader", "gauc", "prepare", "step", "step_large"))
+    faster, share = "times_faster_than_twin_float32", "fraction_of_peak"
+    small, big = prepare["ours"][0], prepare["ours"][-1]
+    peak = {"float32": "oneDNN 4096x512x512", "bf16": "torch.mm 4096x512x512"}
+    twin = "list of expert MLPs, stacked copies, dense Adam, penalty in the graph; float32"
+    return [
+        (
+            "training batches",
+            "per-row dataset (one matrix) and default collate",
+            f"{loader['ratio_to_per_row_matrix']} x",
+        ),
+        (
+            "training batches",
+            "per-row dataset (columns) and default collate",
+            f"{loader['ratio_to_per_row_columns']} x",
+        ),
+        (
+            f"gAUC, {gauc['rows']:,} rows, {gauc['groups']:,} groups",
+            "a scikit-learn call a group",
+            f"{gauc['ratio']} x",
+        ),
+        *(
+            (f"STEM step, {kind}", f"{twin} ({tables['rows']:,} embedding rows)", f"{tables[faster][kind]:.2f} x")
+            for tables in (step, large)
+            for kind in ("float32", "bf16")
+        ),
+        *(
+            (f"STEM step, {kind}, products per second", f"this machine's own peak ({peak[kind]})", f"{value:.0%}")
+            for kind in ("float32", "bf16")
+            for value in (step[share][kind][peak[kind]],)
+        ),
+        *(
+            ("prepare, rows/s", f"pandas read_csv, then {way} a row", f"{ratio:.1f} x")
+            for way, ratio in prepare["times_faster_than"].items()
+        ),
+        (
+            f"prepare, peak memory, {big['rows']:,} rows",
+            f"{small['rows']:,} rows ({small['peak_bytes'] / 1e6:.0f} MB)",
+            f"{big['peak_bytes'] / small['peak_bytes']:.2f} x",
+        ),
+    ]
+
+
+def table() -> str:
+    """The table in Markdown."""
+    body = [f"| {what} | {against} | {ratio} |" for what, against, ratio in rows()]
+    return "\n".join(["| what | against | measured |", "|---|---|---|", *body])
+
+
+if __name__ == "__main__":
+    act = check_block if "--check" in sys.argv[1:] else update_block
+    try:
+        act(ROOT / "README.md", "speed", table())
+    except StemlabError as error:
+        sys.exit(f"error: {error}")
