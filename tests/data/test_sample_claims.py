@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.conflict_runs import sample_auc
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # two minutes on two idle cores
 
 MODELS = ("mmoe", "ple", "stem")
 SEEDS = (2023, 76, 525)
