@@ -35,6 +35,8 @@ def print_card(record: Mapping[str, Any], steps: int, processes: int, directory:
         f"at most {config['trainer']['max_epochs']} epochs",
         "run directory": str(directory),
     }
+    card.add_column()
+    card.add_column(overflow="fold")  # a path is there to be copied: never cut short
     for name, told in lines.items():
         card.add_row(name, told)
     rich.get_console().print(card)
@@ -53,8 +55,8 @@ def print_metrics(
         epochs: epochs run.
         best: the checkpoint measured.
     """
-    table = Table(title=_title(f"{split} metrics of {spec.name}", spec.sample))
-    table.caption = f"best of {epochs} epochs: {best}" if epochs else str(best)
+    title = _title(f"{split} metrics of {spec.name}", spec.sample)
+    table = Table(title=title, min_width=min(len(title), rich.get_console().width))
     shown = [name for name in SHOWN if any(f"{split}/{name}/{task}" in metrics for task in tasks)]
     table.add_column("task")
     for name in shown:
@@ -65,6 +67,8 @@ def print_metrics(
         names = [f"{split}/{name}" for name in shown]
         table.add_row("mean", *(number(metrics[name]) if name in metrics else "" for name in names), style="bold")
     rich.get_console().print(table)
+    told = f"best of {epochs} epochs: {best}" if epochs else str(best)
+    rich.get_console().print(told, soft_wrap=True, highlight=False, markup=False)
 
 
 def number(value: float | None) -> str:
