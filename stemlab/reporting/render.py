@@ -29,7 +29,7 @@ def markdown(table: Table, caption: str, comparisons: Sequence[Comparison] = (),
     blocks = [_caption(table, caption), "", *_grid(_cells(table))]
     blocks += [f"\n*{note}*" for note in _notes(table)]
     if comparisons:
-        blocks += ["", f"Beside {title} (test set, the same seeds where given):", "", *_grid(_beside(comparisons))]
+        blocks += ["", _about(comparisons, title), "", *_grid(_beside(comparisons))]
     return "\n".join(blocks) + "\n"
 
 
@@ -86,16 +86,36 @@ def _notes(table: Table) -> list[str]:
     return [*costs, *([f"Measured on: {told}."] if told else []), *table.warnings]
 
 
+def _about(comparisons: Sequence[Comparison], title: str) -> str:
+    tolerances = {one.name.split("/")[0]: one.tolerance for one in comparisons if one.tolerance is not None}
+    bold = ", ".join(f"{SHOWN.get(metric, metric)} more than {value:g}" for metric, value in tolerances.items())
+    single = list(dict.fromkeys(_label(one.row)[0] for one in comparisons if one.seeds == 1))
+    return (
+        f"What {title} reached, and in brackets how far stemlab's mean is from it"
+        + (f" (bold: {bold})" if bold else "")
+        + (f"; one seed only: {', '.join(single)}" if single else "")
+        + ":"
+    )
+
+
 def _beside(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """One line a row of ours, one column a metric and task."""
+    names = list(dict.fromkeys(one.name for one in comparisons))
     heads = [key.rpartition(".")[2] for key in comparisons[0].row.labels]
-    lines = [[*heads, "metric", "published", "stemlab", "seeds", "difference", "within"]]
+    lines = [[*heads, *(f"{task} {SHOWN.get(metric, metric)}" for metric, task in (n.split("/") for n in names))]]
+    by_row: dict[int, list[Comparison]] = {}
     for one in comparisons:
-        metric, task = one.name.split("/")
-        theirs = _fixed(one.theirs) + ("" if one.std is None else f" ± {_fixed(one.std)}")
-        within = "" if one.within is None else f"{one.tolerance:g}: {'yes' if one.within else '**no**'}"
-        line = [*_label(one.row), f"{task} {SHOWN.get(metric, metric)}", theirs, _fixed(one.ours)]
-        lines.append([*line, str(len(one.seeds)), f"{one.difference:+.{DECIMALS}f}", within])
+        by_row.setdefault(id(one.row), []).append(one)
+    for row in by_row.values():
+        cells = {one.name: _distance(one) for one in row}
+        lines.append([*_label(row[0].row), *(cells.get(name, "–") for name in names)])
     return lines
+
+
+def _distance(one: Comparison) -> str:
+    theirs = _fixed(one.theirs) + ("" if one.std is None else f" ± {_fixed(one.std)}")
+    distance = f"({one.difference:+.{DECIMALS}f})"
+    return f"{theirs} {distance if one.within is not False else f'**{distance}**'}"
 
 
 def _grid(lines: Sequence[Sequence[str]]) -> list[str]:

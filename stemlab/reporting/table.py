@@ -43,10 +43,6 @@ class Stat:
         """Sample standard deviation (n - 1), None for a single seed."""
         return stdev(self.values.values()) if len(self.values) > 1 else None
 
-    def over(self, seeds: Sequence[int]) -> float | None:
-        """Return the mean over the given seeds, None if one of them is missing."""
-        return fmean(self.values[seed] for seed in seeds) if seeds and set(seeds) <= set(self.values) else None
-
 
 @dataclass
 class Row:
