@@ -68,3 +68,51 @@ class DatasetSpec:
         for key in ("tasks", "scenarios"):
             rest[key] = tuple(rest.get(key, ()))
         return cls(fields=tuple(Field(**f) for f in values["fields"]), **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSizes:
+    """What sequential nets are built from.
+
+    Attributes:
+        users: U; ids are 1 to U.
+        items: I; ids are 1 to I, 0 is padding.
+        history_max: H, the longest history of a batch.
+    """
+
+    users: int
+    items: int
+    history_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSpec:
+    """Names and sizes of a prepared sequence dataset; read from its manifest.
+
+    Attributes:
+        name: dataset name as typed on the command line.
+        users: U; ids are 1 to U.
+        items: I; ids are 1 to I, 0 is padding.
+        sample: whether the rows are synthetic (marked SAMPLE everywhere).
+        kind: always ``sequence``; tells the two kinds of spec apart where they are stored.
+    """
+
+    name: str
+    users: int
+    items: int
+    sample: bool = False
+    kind: Literal["sequence"] = "sequence"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the manifest and for checkpoints."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SequenceSpec:
+        """Rebuild a spec from ``to_dict``."""
+        return cls(**values)
+
+
+def spec_from_dict(values: dict[str, Any]) -> DatasetSpec | SequenceSpec:
+    """Rebuild a spec from its ``to_dict``: a :class:`DatasetSpec` is the one without ``kind``."""
+    return SequenceSpec.from_dict(values) if values.get("kind") == "sequence" else DatasetSpec.from_dict(values)

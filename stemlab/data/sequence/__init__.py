@@ -1,0 +1,1 @@
+"""Sequences: one interaction log, histories and negatives made on the fly, batches."""
