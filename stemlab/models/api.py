@@ -1,17 +1,19 @@
 """What every network gives back and says about itself.
 
-Legend: B rows, T tasks, G gates, E experts.
+Legend: B rows, T tasks, G gates, E experts; N candidates, K interests, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
+
+Phase = Literal["train", "eval"]
 
 
 @dataclass(slots=True)
@@ -41,3 +43,20 @@ class MultiTaskNet(Protocol):
     def embedding_tables(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Field -> role -> (rows, D) view; role is ``shared``, ``task:<name>`` or ``expert:<m>``."""
         ...
+
+
+@dataclass(slots=True)
+class SequenceOutput:
+    """Result of a sequential network.
+
+    Attributes:
+        score_BN: one score a candidate; higher is better, column 0 is the positive's.
+        intent_BK: predicted logits over the interests (TiMiRec finetune).
+        target_BK: similarities of the interests to the positive (TiMiRec finetune, training only).
+        interests_BKD: interest vectors of the history, for nets that have them.
+    """
+
+    score_BN: Tensor
+    intent_BK: Tensor | None = None
+    target_BK: Tensor | None = None
+    interests_BKD: Tensor | None = None

@@ -1,0 +1,1 @@
+"""Sequential networks: the next item after a history."""

@@ -1,0 +1,30 @@
+"""The ranking loss of the sequential family: BPR over softmax-weighted negatives.
+
+Wang et al., CIKM 2022 (released code; spec/timirec.md section 5).
+
+Legend: B rows, N candidates (column 0 the positive), M = N - 1 negatives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def ranking_loss(score_BN: Tensor) -> Tensor:
+    """Return the mean over rows of ``-log sum_j w_j sigmoid(s+ - s-_j)`` with ``w = softmax(s-)``, a scalar.
+
+    Gradients flow through the weights. One negative makes it BPR. Computed in logarithms, so no score is too extreme;
+    float32 whatever the autocast dtype.
+
+    Args:
+        score_BN: scores, at least two columns.
+    """
+    if score_BN.dtype != torch.float64:
+        score_BN = score_BN.float()
+    positive_B1, negatives_BM = score_BN[:, :1], score_BN[:, 1:]
+    if negatives_BM.shape[1] == 1:
+        return functional.softplus(negatives_BM - positive_B1).mean()
+    won_BM = functional.logsigmoid(positive_B1 - negatives_BM)
+    return -torch.logsumexp(negatives_BM.log_softmax(dim=1) + won_BM, dim=1).mean()
