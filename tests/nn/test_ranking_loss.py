@@ -50,7 +50,7 @@ def test_extreme_scores_give_finite_losses_and_gradients() -> None:
     loss.backward()
     assert loss.item() == pytest.approx(((2e4 - np.log(2)) + 0.0 + np.log(2)) / 3, rel=1e-7)
     assert bool(score_BN.grad.isfinite().all())
-    assert score_BN.grad[0].tolist() == pytest.approx([-1 / 3, 1 / 3, 0.0])
+    assert score_BN.grad[0].tolist() == pytest.approx([-1 / 3, 1 / 3, 0.0], abs=1e-3)
 
 
 def test_half_precision_scores_are_computed_in_float32() -> None:
