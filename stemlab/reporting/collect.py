@@ -25,6 +25,7 @@ KEPT = (
     *("memory", "best", "epochs_run", "metrics", "warnings"),
 )
 KEPT_OF_MANIFEST = ("name", "rows", "positives", "split", "fingerprint", "sample", "spec")
+STAGES = ("stage", "stage1")  # of models that are trained in two
 NEEDED = ("model", "dataset", "seed", "sample", "config", "metrics", "dataset_fingerprint")
 
 
@@ -42,13 +43,13 @@ class Run:
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
-        """Labels it was trained on."""
-        return tuple(effective_tasks(self.record["config"]))
+        """Labels it was trained on; none on a sequence dataset, whose metrics have no task."""
+        return tuple(effective_tasks(self.record["config"])) if "tasks" in self.record["config"]["dataset"] else ()
 
     @property
     def alone(self) -> bool:
         """Whether it was trained on one label of several: such runs stand together in one row."""
-        return len(self.tasks) == 1 < len(self.record["config"]["dataset"]["tasks"])
+        return len(self.tasks) == 1 < len(self.record["config"]["dataset"].get("tasks", ()))
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def record_paths(places: Sequence[str]) -> list[Path]:
 
 def compact(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a table needs of a record, without anything about the machine's folders."""
-    kept = {key: record.get(key) for key in KEPT}
+    kept = {key: record.get(key) for key in KEPT} | {key: record[key] for key in STAGES if key in record}
     config = {key: value for key, value in record["config"].items() if key not in NOT_HASHED}
     config["dataset"] = {key: value for key, value in config["dataset"].items() if key not in NOT_HASHED}
     manifest = record.get("dataset_manifest") or {}
@@ -137,6 +138,8 @@ def compact(record: Mapping[str, Any]) -> dict[str, Any]:
     kept["dataset_manifest"] = {key: manifest[key] for key in KEPT_OF_MANIFEST if key in manifest}
     kept["hardware"] = {k: v for k, v in (record.get("hardware") or {}).items() if k != "platform"}
     kept["warnings"] = []
+    if isinstance(kept.get("stage1"), Mapping):
+        kept["stage1"] = {key: value for key, value in kept["stage1"].items() if key != "directory"}
     return kept
 
 

@@ -36,7 +36,7 @@ def differences(table: Table, x: str, metric: str, baseline: str) -> list[Curve]
     Args:
         table: one row a model and value of the dial.
         x: key of the dial (``dataset.sample.conflict``).
-        metric: metric and task (``auc/like``).
+        metric: metric and task (``auc/like``), or a metric without task (``ndcg@5``).
         baseline: the model that the others are compared with.
 
     Raises:
@@ -81,7 +81,7 @@ def draw(curves: Sequence[Curve], path: Path, *, x: str, metric: str, baseline: 
             axes.errorbar(curve.x, curve.mean, curve.std, label=curve.model, color=colour, marker="o", capsize=3)
         name, _, task = metric.partition("/")
         axes.set_xlabel(x.rpartition(".")[2])
-        axes.set_ylabel(f"{name} of {task}: difference to {baseline}")
+        axes.set_ylabel(f"{name}{f' of {task}' * bool(task)}: difference to {baseline}")
         axes.set_title(
             f"{'SAMPLE (synthetic rows): ' if sample else ''}mean ± standard deviation over seeds", fontsize=8
         )

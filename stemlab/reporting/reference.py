@@ -8,12 +8,11 @@ The file is YAML::
       - match: {model: mmoe}
         seeds: [2023, 76, 525]
         metrics:
-          auc/like: [0.8217, 0.0002]   # mean, standard deviation; or a single number
+          auc/like: [0.8217, 0.0002]   # mean, standard deviation; or a single number (hr@5: 0.4063)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ class Comparison:
 
     Attributes:
         row: our row.
-        name: ``auc/like``.
+        name: ``auc/like``, or ``hr@5`` where there are no tasks.
         ours: our mean over all our seeds: the same seed draws other numbers in other code.
         theirs: their mean.
         std: their standard deviation, if stated.
@@ -105,12 +104,8 @@ def compare(table: Table, reference: Reference) -> list[Comparison]:
         for other in reference.rows:
             if not all(str(row.runs[0].value(key)) == str(value) for key, value in other.match.items()):
                 continue
-            found += [_compare(row, other, name, reference) for name in _names(table) if _both(row, other, name)]
+            found += [_compare(row, other, name, reference) for name in table.columns if _both(row, other, name)]
     return found
-
-
-def _names(table: Table) -> Sequence[str]:
-    return [f"{metric}/{task}" for metric in table.metrics for task in table.tasks]
 
 
 def _both(row: Row, other: ReferenceRow, name: str) -> bool:

@@ -13,6 +13,7 @@ from stemlab.reporting.table import COSTS, Row, Stat, Table
 
 SAMPLE = "SAMPLE"
 SHOWN = {"auc": "AUC", "gauc": "gAUC", "gauc_encoded": "gAUC (encoded)", "logloss": "log loss", "ece": "ECE"}
+RANKING = ("hr", "ndcg", "mrr")
 COST_HEADS = {"samples/s": "samples/s", "dense": "dense parameters", "embedding": "embedding parameters"}
 DECIMALS = 4
 
@@ -41,16 +42,25 @@ def _caption(table: Table, caption: str) -> str:
 
 
 def _cells(table: Table) -> list[list[str]]:
-    tasks = [(metric, task) for metric in table.metrics for task in table.tasks]
     differs = any(row.differs for row in table.rows)
     head = [key.rpartition(".")[2] for key in table.by]
-    head += ["settings"] * differs + [f"{task} {SHOWN.get(metric, metric)}" for metric, task in tasks]
+    head += ["settings"] * differs + [_heading(name) for name in table.columns]
     lines = [[*head, "seeds", *COST_HEADS.values()]]
     for row in table.rows:
         line = _label(row) + [_settings(row)] * differs
-        line += [number(row.stats[f"{metric}/{task}"]) for metric, task in tasks]
+        line += [number(row.stats[name]) for name in table.columns]
         lines.append([*line, str(len(row.seeds)), *(_whole(row.costs[column]) for column in COSTS)])
     return lines
+
+
+def _heading(name: str) -> str:
+    """Return ``like AUC`` for ``auc/like``, ``NDCG@5`` for ``ndcg@5``."""
+    metric, _, task = name.partition("/")
+    return f"{task} {_shown(metric)}".lstrip()
+
+
+def _shown(metric: str) -> str:
+    return SHOWN.get(metric, metric.upper() if metric.partition("@")[0] in RANKING else metric)
 
 
 def _label(row: Row) -> list[str]:
@@ -88,7 +98,7 @@ def _notes(table: Table) -> list[str]:
 
 def _about(comparisons: Sequence[Comparison], title: str) -> str:
     tolerances = {one.name.split("/")[0]: one.tolerance for one in comparisons if one.tolerance is not None}
-    bold = ", ".join(f"{SHOWN.get(metric, metric)} more than {value:g}" for metric, value in tolerances.items())
+    bold = ", ".join(f"{_shown(metric)} more than {value:g}" for metric, value in tolerances.items())
     single = list(dict.fromkeys(_label(one.row)[0] for one in comparisons if one.seeds == 1))
     return (
         f"What {title} reached, and in brackets how far stemlab's mean is from it"
@@ -102,7 +112,7 @@ def _beside(comparisons: Sequence[Comparison]) -> list[list[str]]:
     """One line a row of ours, one column a metric and task."""
     names = list(dict.fromkeys(one.name for one in comparisons))
     heads = [key.rpartition(".")[2] for key in comparisons[0].row.labels]
-    lines = [[*heads, *(f"{task} {SHOWN.get(metric, metric)}" for metric, task in (n.split("/") for n in names))]]
+    lines = [[*heads, *map(_heading, names)]]
     by_row: dict[int, list[Comparison]] = {}
     for one in comparisons:
         by_row.setdefault(id(one.row), []).append(one)

@@ -15,7 +15,7 @@ class FigureConfig(Section):
     """``figure`` of ``conf/report.yaml``: differences to a baseline along a dial; ``x: null`` draws none."""
 
     x: str | None
-    metric: Annotated[str, Field(pattern=r"^\w+/.+$")]
+    metric: Annotated[str, Field(pattern=r"^\w+(@\d+)?(/.+)?$")]
     baseline: str
 
 

@@ -51,7 +51,7 @@ class Row:
     Attributes:
         labels: key of ``by`` -> value.
         runs: its runs.
-        stats: ``auc/like`` -> statistic.
+        stats: column (``auc/like``, ``ndcg@5``) -> statistic.
         costs: column of ``COSTS`` -> statistic.
         differs: what tells it from another row of the same labels (``optim.lr`` -> value).
     """
@@ -85,14 +85,14 @@ class Table:
     Attributes:
         by: keys that make a row.
         metrics: names without split and task (``auc``).
-        tasks: columns of each metric.
+        columns: a column a metric and task (``auc/like``), or a metric that has no task (``ndcg@5``).
         rows: the lines.
         warnings: sentences.
     """
 
     by: list[str]
     metrics: list[str]
-    tasks: list[str]
+    columns: list[str]
     rows: list[Row]
     warnings: list[str]
 
@@ -110,7 +110,7 @@ def build_table(
     Args:
         runs: finished runs, each experiment and seed once.
         by: record or config keys that make a row (``model``, ``dataset.sample.conflict``).
-        metrics: names of metrics that are measured for each task (``auc``, ``gauc``, ``logloss``).
+        metrics: names of metrics, whether measured for each task (``auc``, ``logloss``) or not (``ndcg@5``).
         split: ``test`` or ``val``.
         order: labels in the order of the rows; others follow in alphabetical order.
 
@@ -118,16 +118,36 @@ def build_table(
         StemlabError: a key or a metric that no run has.
     """
     _check_keys(runs, by)
-    tasks = list(dict.fromkeys(task for run in runs for task in run.record["config"]["dataset"]["tasks"]))
+    columns = _columns(runs, metrics, split)
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(json.dumps([_labels(run, by), _identity(run)], sort_keys=True, default=str), []).append(run)
-    names = [f"{metric}/{task}" for metric in metrics for task in tasks]
-    rows = [_row(group, by, names, split) for group in groups.values()]
-    _check_metrics(rows, metrics, tasks, split)
+    rows = [_row(group, by, columns, split) for group in groups.values()]
     place = {label: i for i, label in enumerate(order)}
     rows.sort(key=lambda row: [_sort_key(value, place) for value in (*row.labels.values(), row.seeds)])
-    return Table(list(by), list(metrics), tasks, rows, [*_tell_apart(rows), *_uneven(rows, tasks, metrics)])
+    return Table(list(by), list(metrics), columns, rows, [*_tell_apart(rows), *_uneven(rows, columns)])
+
+
+def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str) -> list[str]:
+    """Return the columns of each metric: its tasks where runs have any, itself where a run without tasks has it.
+
+    Raises:
+        StemlabError: no run has the metric.
+    """
+    tasks = list(dict.fromkeys(task for run in runs for task in run.record["config"]["dataset"].get("tasks", ())))
+    columns = []
+    for metric in metrics:
+        for_tasks = [f"{metric}/{task}" for task in tasks]
+        alone = [metric] if any(not run.tasks and f"{split}/{metric}" in run.record["metrics"] for run in runs) else []
+        if not any(_stat(runs, name, split).values for name in (*for_tasks, *alone)):
+            raise _unmeasured(runs[0], (*for_tasks, metric)[0], split)
+        columns += for_tasks + alone
+    return columns
+
+
+def _unmeasured(run: Run, name: str, split: str) -> StemlabError:
+    known = sorted({name.split("/")[1] for name in run.record["metrics"] if name.startswith(f"{split}/")})
+    return StemlabError(f"metrics: no run has {split}/{name}; measured there: {', '.join(known) or 'nothing'}.")
 
 
 def _row(runs: list[Run], by: Sequence[str], names: Sequence[str], split: str) -> Row:
@@ -137,7 +157,9 @@ def _row(runs: list[Run], by: Sequence[str], names: Sequence[str], split: str) -
 
 
 def _stat(runs: Sequence[Run], name: str, split: str) -> Stat:
-    found = {int(run.record["seed"]): run.metric(f"{split}/{name}") for run in runs if name.split("/")[1] in run.tasks}
+    task = name.partition("/")[2]
+    having = [run for run in runs if (task in run.tasks if task else not run.tasks)]
+    found = {int(run.record["seed"]): run.metric(f"{split}/{name}") for run in having}
     return Stat({seed: value for seed, value in sorted(found.items()) if value is not None})
 
 
@@ -177,12 +199,12 @@ def _tell_apart(rows: Sequence[Row]) -> list[str]:
     return told
 
 
-def _uneven(rows: Sequence[Row], tasks: Sequence[str], metrics: Sequence[str]) -> list[str]:
-    """Tell rows whose tasks were not measured on all of their seeds."""
+def _uneven(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Tell rows whose metrics were not measured on all of their seeds."""
     told = []
     for row in rows:
         label = ", ".join(str(value) for value in row.labels.values())
-        for name in (f"{metric}/{task}" for metric in metrics for task in tasks):
+        for name in columns:
             missing = sorted(set(row.seeds) - set(row.stats[name].values))
             if missing:
                 told.append(f"{label}: {name} has no value for seed {', '.join(map(str, missing))}.")
@@ -194,16 +216,6 @@ def _check_keys(runs: Sequence[Run], by: Sequence[str]) -> None:
         if all(run.value(key) is None for run in runs):
             known = ["model", "dataset", *runs[0].settings]
             raise StemlabError(f"by: no run has the key {key!r}.{nearest(key, known)}")
-
-
-def _check_metrics(rows: Sequence[Row], metrics: Sequence[str], tasks: Sequence[str], split: str) -> None:
-    for metric in metrics:
-        if not any(row.stats[f"{metric}/{task}"].values for row in rows for task in tasks):
-            run = rows[0].runs[0]
-            known = sorted({name.split("/")[1] for name in run.record["metrics"] if name.startswith(f"{split}/")})
-            raise StemlabError(
-                f"metrics: no run has {split}/{metric}/{tasks[0]}; measured there: {', '.join(known) or 'nothing'}."
-            )
 
 
 def _sort_key(value: Any, place: Mapping[str, int]) -> tuple[int, float, str]:

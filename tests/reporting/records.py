@@ -55,6 +55,15 @@ def record(model="stem", seed=1, task=None, lr=0.001, auc=(0.7, 0.8), conflict=N
     return made | changes
 
 
+def sequence_record(model="timirec", seed=1, ndcg=0.3, **changes):
+    """Return a record of a dataset without tasks; HR@5 is 0.1 more than NDCG@5, MRR undefined."""
+    made = record(model, seed)
+    del made["config"]["dataset"]["tasks"], made["config"]["model"]["task"]
+    made["dataset"] = made["config"]["dataset"]["name"] = "grocery"
+    made["metrics"] = {"test/ndcg@5": ndcg, "test/hr@5": ndcg + 0.1, "test/mrr": None, "val/ndcg@5": 0.9}
+    return made | changes
+
+
 def write(folder, *records):
     """Write each record into a run directory of its own and return the folder."""
     for i, made in enumerate(records):
