@@ -138,8 +138,8 @@ def compact(record: Mapping[str, Any]) -> dict[str, Any]:
     kept["dataset_manifest"] = {key: manifest[key] for key in KEPT_OF_MANIFEST if key in manifest}
     kept["hardware"] = {k: v for k, v in (record.get("hardware") or {}).items() if k != "platform"}
     kept["warnings"] = []
-    if isinstance(kept.get("stage1"), Mapping):
-        kept["stage1"] = {key: value for key, value in kept["stage1"].items() if key != "directory"}
+    if isinstance(first := kept.get("stage1"), Mapping):
+        kept["stage1"] = {key: value for key, value in first.items() if key != "directory"}
     return kept
 
 
