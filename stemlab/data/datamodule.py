@@ -13,7 +13,7 @@ from pytorch_lightning import LightningDataModule
 from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.loader import BatchLoader, DealtOrder, ShuffledOrder, current_rank
-from stemlab.data.manifest import read_manifest
+from stemlab.data.prepared import Prepared
 from stemlab.data.spec import DatasetSpec
 from stemlab.data.split import SPLITS
 from stemlab.data.store import ColumnStore
@@ -52,8 +52,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
                 raise StemlabError(f"dataset.{key} is {value}: give a positive number of rows.")
         self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
         self.test_split: Split = "test"  # what the test loop reads; evaluation may point it at another split
-        self._directory: Path | None = None
-        self._manifest: dict[str, Any] = {}
+        self._prepared = Prepared(name, self.build)
         self._stores: dict[str, ColumnStore] = {}
 
     @abstractmethod
@@ -69,30 +68,21 @@ class ImpressionDataModule(LightningDataModule, ABC):
 
     def prepare(self) -> Path:
         """Make or find the prepared dataset, read its manifest and return its directory."""
-        if self._directory is None:
-            self.adopt(self.build())
-        return self.directory
+        return self._prepared.prepare()
 
     def adopt(self, directory: Path) -> None:
         """Use a directory that was prepared before, without looking for raw files."""
-        self._manifest = read_manifest(directory)
-        self._directory = directory
+        self._prepared.adopt(directory)
 
     @property
     def directory(self) -> Path:
-        """The prepared directory.
-
-        Raises:
-            StemlabError: before ``prepare()``.
-        """
-        if self._directory is None:
-            raise StemlabError(f"dataset {self.name!r} is not prepared yet: call prepare() before using it.")
-        return self._directory
+        """The prepared directory; StemlabError before ``prepare()``."""
+        return self._prepared.directory
 
     @property
     def manifest(self) -> dict[str, Any]:
         """Everything the prepared dataset says about itself (after ``prepare()``)."""
-        return self._manifest if self.directory else {}
+        return self._prepared.manifest
 
     @property
     def spec(self) -> DatasetSpec:

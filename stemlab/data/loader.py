@@ -15,8 +15,9 @@ Legend: B rows in the batch, F fields, N numerical fields, T tasks.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor, distributed
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 
+Batch = TypeVar("Batch")
 Rows = slice | NDArray[Any]
 """Which rows a batch takes: a slice of neighbours, or row numbers."""
 
@@ -157,22 +159,21 @@ class DealtOrder:
             yield slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.rows))
 
 
-class BatchLoader:
-    """An iterable of ``ImpressionBatch`` with a length, as Lightning takes it in place of a DataLoader.
+class OrderedLoader(Generic[Batch], ABC):
+    """An iterable of batches with a length, as Lightning takes it in place of a DataLoader.
 
     Lightning tells it the epoch through ``sampler.set_epoch`` and keeps ``state_dict`` in checkpoints, so that a run
     resumed in the middle of an epoch goes on with the rows it has not seen.
 
     Args:
-        columns: what to read.
         order: which rows make up the batches.
         pin_memory: put batches into page-locked memory, for copies to a GPU that overlap with computing.
     """
 
     batch_sampler = None  # Lightning asks for it wherever there is a ``sampler``
 
-    def __init__(self, columns: Columns, order: Order, pin_memory: bool = False) -> None:
-        self.columns, self.order, self.pin_memory = columns, order, pin_memory
+    def __init__(self, order: Order, pin_memory: bool = False) -> None:
+        self.order, self.pin_memory = order, pin_memory
         self._delivered, self._resume = 0, (0, 0)
 
     @property
@@ -187,7 +188,7 @@ class BatchLoader:
     def __len__(self) -> int:
         return len(self.order)
 
-    def __iter__(self) -> Iterator[ImpressionBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing is drawn before the first batch is asked for, since Lightning creates the iterator of the
         # first epoch before it sets the epoch.
         epoch, start = self._resume
@@ -196,6 +197,35 @@ class BatchLoader:
         for rows in self.order.batches(start):
             self._delivered += 1
             yield self.take(rows)
+
+    @abstractmethod
+    def take(self, rows: Rows) -> Batch:
+        """Return a batch of the given rows in fresh, writable tensors."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches were handed out."""
+        return {"epoch": self.order.epoch, "batch": self._delivered}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches of ``state``; a state at the end of its epoch starts an epoch afresh."""
+        self._resume = (int(state["epoch"]), int(state["batch"]))
+
+    def _tensor(self, fresh: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(fresh).pin_memory() if self.pin_memory else torch.from_numpy(fresh)
+
+
+class BatchLoader(OrderedLoader[ImpressionBatch]):
+    """Batches of impressions.
+
+    Args:
+        columns: what to read.
+        order: which rows make up the batches.
+        pin_memory: put batches into page-locked memory, for copies to a GPU that overlap with computing.
+    """
+
+    def __init__(self, columns: Columns, order: Order, pin_memory: bool = False) -> None:
+        super().__init__(order, pin_memory)
+        self.columns = columns
 
     def take(self, rows: Rows) -> ImpressionBatch:
         """Return a batch of the given rows in fresh, writable tensors."""
@@ -213,12 +243,4 @@ class BatchLoader:
             fresh = np.array(column[rows])
         else:  # "clip" spares the default's look at every index; all are in range
             fresh = np.take(column, rows, axis=0, mode="clip")
-        return torch.from_numpy(fresh).pin_memory() if self.pin_memory else torch.from_numpy(fresh)
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches were handed out."""
-        return {"epoch": self.order.epoch, "batch": self._delivered}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the batches of ``state``; a state at the end of its epoch starts an epoch afresh."""
-        self._resume = (int(state["epoch"]), int(state["batch"]))
+        return self._tensor(fresh)
