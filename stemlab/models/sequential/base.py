@@ -75,5 +75,5 @@ def initialise(net: nn.Module) -> None:
     """
     for module in net.modules():
         if isinstance(module, (nn.Linear, nn.Embedding)):
-            for parameter in module.parameters(recurse=False):
+            for parameter in module.parameters(recurse=False):  # a Linear may have no bias
                 nn.init.normal_(parameter, std=INITIAL_STD)

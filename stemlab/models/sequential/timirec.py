@@ -1,0 +1,226 @@
+"""TiMiRec: several interests of a history, mixed by a predictor that learns the interest of the target.
+
+Wang et al., "Target Interest Distillation for Multi-Interest Recommendation", CIKM 2022.
+
+Legend: B rows, L history width, N candidates, K interests, D embedding width, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stemlab.config.types import Dropout, PositiveFloat, PositiveInt
+from stemlab.data.batch import SequenceBatch
+from stemlab.data.spec import SequenceSizes
+from stemlab.errors import StemlabError
+from stemlab.models.api import Phase, SequenceOutput
+from stemlab.models.sequential.base import SequenceNet, initialise
+from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, select_interest
+from stemlab.nn.recurrent import LastStateGRU
+
+Stage = Literal["pretrain", "finetune"]
+Similarity = Literal["cosine", "dot"]
+
+
+class TiMiRec(SequenceNet):
+    """Stage ``pretrain``: the interest extractor alone. Stage ``finetune``: the predictor mixes the interests.
+
+    Pretrain trains the interest nearest to the target and scores with the best one (the published "ComiRec+").
+    Finetune scores with the softmax of the predictor's logits in both phases, and distils the similarities of the
+    interests to the target into those logits; the ranking loss trains everything, the distillation everything but the
+    extractor.
+
+    Args:
+        sizes: users, items, longest history.
+        stage: which of the two.
+        embedding_dim: D.
+        attention_dim: hidden width of the attention that forms the interests.
+        num_interests: K.
+        position_embedding: add position vectors to the history.
+        transformer: a transformer layer before the interests are formed (TiMiRec+; without it TiMiRec).
+        temperature: T of the distillation; its loss is multiplied by T^2.
+        projection_layers: linear layers from the predictor's state to the logits.
+        projection_dropout: dropout between them.
+        similarity: of interests to the target, ``cosine`` or ``dot``.
+        detach_target: the distillation does not train the extractor.
+        temperature_in_mixing: divide the logits by T where they mix the interests, too.
+        share_item_tables: the predictor reads the extractor's item table and has none of its own.
+        mask_padding: padding takes no part in the extractor.
+    """
+
+    # What must be the same in both stages.
+    EXTRACTOR_SETTINGS: ClassVar[tuple[str, ...]] = (
+        "embedding_dim",
+        "attention_dim",
+        "num_interests",
+        "position_embedding",
+        "transformer",
+        "mask_padding",
+    )
+
+    def __init__(
+        self,
+        sizes: SequenceSizes,
+        *,
+        stage: Stage = "finetune",
+        embedding_dim: PositiveInt = 64,
+        attention_dim: PositiveInt = 8,
+        num_interests: PositiveInt = 2,
+        position_embedding: bool = True,
+        transformer: bool = True,
+        temperature: PositiveFloat = 1.0,
+        projection_layers: PositiveInt = 1,
+        projection_dropout: Dropout = 0.5,
+        similarity: Similarity = "cosine",
+        detach_target: bool = True,
+        temperature_in_mixing: bool = False,
+        share_item_tables: bool = False,
+        mask_padding: bool = True,
+    ) -> None:
+        super().__init__(sizes)
+        self.stage = stage
+        self.temperature = temperature
+        self.similarity = similarity
+        self.detach_target = detach_target
+        self.temperature_in_mixing = temperature_in_mixing
+        self.items = nn.Embedding(sizes.items + 1, embedding_dim)
+        self.extractor = SelfAttentiveExtractor(
+            sizes.history_max,
+            embedding_dim,
+            attention_dim,
+            num_interests,
+            position_embedding=position_embedding,
+            transformer=transformer,
+            pool_raw=False,
+            mask_padding=mask_padding,
+        )
+        self.predictor: InterestPredictor | None = None
+        if stage == "finetune":
+            rows = None if share_item_tables else sizes.items + 2  # one more than needed, as published
+            self.predictor = InterestPredictor(
+                rows, embedding_dim, num_interests, projection_layers, projection_dropout
+            )
+        initialise(self)
+
+    def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
+        """Score the candidates of a batch."""
+        interest_BKD, history_BLD, candidate_BND = self.extract(batch)
+        target_BD = candidate_BND[:, 0]
+        if self.predictor is None:
+            if phase == "eval":
+                return SequenceOutput(best_scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)
+            chosen_BD = select_interest(interest_BKD, target_BD)
+            return SequenceOutput(dot_scores(chosen_BD, candidate_BND), interests_BKD=interest_BKD)
+        intent_BK = self.predictor(batch.history_BL, batch.length_B, history_BLD)
+        score_BN = dot_scores(self.mix(interest_BKD, intent_BK), candidate_BND)
+        target_BK = self.similarities(interest_BKD, target_BD) if phase == "train" else None
+        return SequenceOutput(score_BN, intent_BK, target_BK, interest_BKD)
+
+    def extract(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the interests (B, K, D) and the item vectors of history (B, L, D) and candidates (B, N, D)."""
+        # One gather: its backward fills one table-sized gradient instead of two.
+        width = batch.history_BL.shape[1]
+        item_BXD = self.items(torch.cat([batch.history_BL, batch.candidates_BN], dim=1))
+        history_BLD, candidate_BND = item_BXD[:, :width], item_BXD[:, width:]
+        return self.extractor(history_BLD, batch.history_BL, batch.length_B), history_BLD, candidate_BND
+
+    def mix(self, interest_BKD: Tensor, intent_BK: Tensor) -> Tensor:
+        """Return the user vectors (B, D): interests weighted by the softmax of the predicted logits."""
+        logit_BK = intent_BK / self.temperature if self.temperature_in_mixing else intent_BK
+        return torch.bmm(logit_BK.softmax(dim=1).unsqueeze(1), interest_BKD).squeeze(1)
+
+    def similarities(self, interest_BKD: Tensor, target_BD: Tensor) -> Tensor:
+        """Return the similarity (B, K) of every interest to the target item."""
+        if self.detach_target:
+            interest_BKD, target_BD = interest_BKD.detach(), target_BD.detach()
+        if self.similarity == "cosine":
+            interest_BKD, target_BD = functional.normalize(interest_BKD, dim=2), functional.normalize(target_BD, dim=1)
+        return dot_scores(target_BD, interest_BKD)
+
+    def losses(self, output: SequenceOutput) -> dict[str, Tensor]:
+        """Return ``rank`` and, in stage finetune, ``distill``: T^2 KL(softmax(t/T) || softmax(q/T))."""
+        parts = super().losses(output)
+        if output.target_BK is not None and output.intent_BK is not None:
+            T = self.temperature
+            target_BK = (output.target_BK.float() / T).log_softmax(dim=1)
+            intent_BK = (output.intent_BK.float() / T).log_softmax(dim=1)
+            parts["distill"] = T**2 * (target_BK.exp() * (target_BK - intent_BK)).sum(dim=1).mean()
+        return parts
+
+    def represent(self, batch: SequenceBatch) -> Tensor:
+        """Return the K interests in stage pretrain, the one mixture in stage finetune: (B, K or 1, D)."""
+        history_BLD = self.items(batch.history_BL)
+        interest_BKD: Tensor = self.extractor(history_BLD, batch.history_BL, batch.length_B)
+        if self.predictor is None:
+            return interest_BKD
+        return self.mix(interest_BKD, self.predictor(batch.history_BL, batch.length_B, history_BLD)).unsqueeze(1)
+
+    def item_vectors(self) -> Tensor:
+        """Return the extractor's item table (I+1, D)."""
+        return self.items.weight
+
+    def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
+        """Field -> role -> (rows, D) view; the predictor's own item table has the role ``predictor``."""
+        tables: dict[str, dict[str, Tensor]] = {"item_id": {"shared": self.items.weight}}
+        if self.predictor is not None and self.predictor.items is not None:
+            tables["item_id"]["predictor"] = self.predictor.items.weight[: len(self.items.weight)]
+        if self.extractor.positions is not None:
+            tables["position"] = {"shared": self.extractor.positions.weight}
+        return tables
+
+    @torch.no_grad()
+    def import_extractor(self, state: Mapping[str, Tensor]) -> None:
+        """Take the item table and the extractor from the state of another ``TiMiRec``; nothing else changes.
+
+        Raises:
+            StemlabError: a tensor is missing, superfluous or of another shape; names the first one. Nothing is taken.
+        """
+        ours, theirs = _extractor_part(self.state_dict()), _extractor_part(state)
+        for name in [*ours, *(set(theirs) - set(ours))]:
+            shapes = [str(tuple(s[name].shape)) if name in s else "absent" for s in (theirs, ours)]
+            if shapes[0] != shapes[1]:
+                raise StemlabError(
+                    f"the extractor to start from does not fit: {name} is {shapes[0]} there and {shapes[1]} here; "
+                    f"choose the same model.net settings ({', '.join(self.EXTRACTOR_SETTINGS)}), dataset and "
+                    "history_max in both stages."
+                )
+        for name, tensor in ours.items():
+            tensor.copy_(theirs[name])
+
+
+def _extractor_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if name.startswith(("items.", "extractor."))}
+
+
+class InterestPredictor(nn.Module):
+    """A GRU over the history and a projection to K logits, on an item table of its own.
+
+    Args:
+        rows: rows of the item table; ``None``: item vectors are given.
+        width: D, of the items and of the GRU's state.
+        interests: K.
+        layers: linear layers of the projection; each but the last is followed by dropout, then ReLU (as published).
+        dropout: between the layers.
+    """
+
+    def __init__(self, rows: int | None, width: int, interests: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.items = None if rows is None else nn.Embedding(rows, width)
+        self.gru = LastStateGRU(width, width)
+        hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.Dropout(dropout), nn.ReLU())]
+        self.projection = nn.Sequential(*hidden, nn.Linear(width, interests))
+
+    def forward(self, history_BL: Tensor, length_B: Tensor, history_BLD: Tensor) -> Tensor:
+        """Return the logits (B, K); ``history_BLD`` is read where there is no item table."""
+        logit_BK: Tensor = self.projection(self.state(history_BL, length_B, history_BLD))
+        return logit_BK
+
+    def state(self, history_BL: Tensor, length_B: Tensor, history_BLD: Tensor) -> Tensor:
+        """Return the GRU's last state (B, D)."""
+        state_BD: Tensor = self.gru(history_BLD if self.items is None else self.items(history_BL), length_B)
+        return state_BD

@@ -1,0 +1,142 @@
+"""From a history to several interest vectors, and how candidates are scored with them.
+
+Legend: B rows, L history width, K interests, D width, N candidates, A attention width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stemlab.nn.attention import TransformerLayer, padding_bias
+
+
+def position_ids(length_B: Tensor, width: int) -> Tensor:
+    """Return (B, L): the newest item of a history is 1, its oldest is n, padding is 0."""
+    place_L = torch.arange(width, device=length_B.device)
+    return (length_B.unsqueeze(1) - place_L).clamp_(min=0)
+
+
+class SelfAttentiveExtractor(nn.Module):
+    """Item states of a history -> K interests, each a softmax-weighted sum over the history.
+
+    TiMiRec's extractor and, with ``pool_raw`` and without transformer, ComiRec's (spec/timirec.md sections 2 and 9).
+
+    Args:
+        history_max: longest history; the position table has one row more.
+        width: D.
+        attention_dim: A.
+        interests: K.
+        position_embedding: add a trained vector a position, counted from the newest item.
+        transformer: one bidirectional transformer layer before the interests are formed.
+        pool_raw: sum the plain item vectors instead of the states that the weights come from.
+        mask_padding: padding takes no part. Without, every padded position counts as an item.
+    """
+
+    def __init__(
+        self,
+        history_max: int,
+        width: int,
+        attention_dim: int,
+        interests: int,
+        *,
+        position_embedding: bool,
+        transformer: bool,
+        pool_raw: bool,
+        mask_padding: bool,
+    ) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(history_max + 1, width) if position_embedding else None
+        self.transformer = TransformerLayer(width) if transformer else None
+        self.hidden = nn.Linear(width, attention_dim)
+        self.weigh = nn.Linear(attention_dim, interests)
+        self.pool_raw = pool_raw
+        self.mask_padding = mask_padding
+
+    def forward(self, item_BLD: Tensor, history_BL: Tensor, length_B: Tensor) -> Tensor:
+        """Return the interests (B, K, D).
+
+        Args:
+            item_BLD: item vectors of the history.
+            history_BL: item ids, 0 = padding.
+            length_B: true lengths.
+        """
+        bias_B1L = padding_bias(history_BL, item_BLD.dtype) if self.mask_padding else None
+        state_BLD = self.states(item_BLD, length_B, bias_B1L)
+        score_BKL = self.scores(state_BLD).transpose(1, 2)
+        weight_BKL = (score_BKL if bias_B1L is None else score_BKL + bias_B1L).softmax(dim=2)
+        # Padding needs no zeroing: its weights are exactly zero.
+        return weight_BKL @ (item_BLD if self.pool_raw else state_BLD)
+
+    def states(self, item_BLD: Tensor, length_B: Tensor, bias_B1L: Tensor | None) -> Tensor:
+        """Return the states (B, L, D) from which the weights come; those at padding mean nothing."""
+        if self.positions is not None:
+            item_BLD = item_BLD + self.positions(position_ids(length_B, item_BLD.shape[1]))
+        if self.transformer is None:
+            return item_BLD
+        state_BLD: Tensor = self.transformer(item_BLD, item_BLD.new_zeros(1) if bias_B1L is None else bias_B1L)
+        return state_BLD
+
+    def scores(self, state_BLD: Tensor) -> Tensor:
+        """Return every position's score for every interest (B, L, K), before masking."""
+        score_BLK: Tensor = self.weigh(torch.tanh(self.hidden(state_BLD)))
+        return score_BLK
+
+
+def dot_scores(vector_BD: Tensor, item_BND: Tensor) -> Tensor:
+    """Return the score (B, N) of every candidate for one vector a row."""
+    return torch.bmm(item_BND, vector_BD.unsqueeze(2)).squeeze(2)
+
+
+def best_scores(interest_BKD: Tensor, item_BND: Tensor) -> Tensor:
+    """Return the score (B, N) of every candidate for its best interest."""
+    return torch.bmm(interest_BKD, item_BND.transpose(1, 2)).amax(dim=1)
+
+
+def select_interest(interest_BKD: Tensor, target_BD: Tensor) -> Tensor:
+    """Return the interest (B, D) with the largest dot product with the target; no gradient passes the choice."""
+    with torch.no_grad():
+        best_B = torch.bmm(interest_BKD, target_BD.unsqueeze(2)).squeeze(2).argmax(dim=1)
+    return interest_BKD[torch.arange(len(best_B), device=best_B.device), best_B]
+
+
+class CapsuleRouting(nn.Module):
+    """Item vectors of a history -> K capsules by dynamic routing, with a softmax over the capsules.
+
+    MIND (Li et al., CIKM 2019) as released with TiMiRec (spec/timirec.md section 9): a shared bilinear map without
+    bias, random starting logits, and gradients through the last iteration only.
+
+    Args:
+        width: D.
+        iterations: routing iterations, at least 1.
+        relu_layer: a linear layer with ReLU on every capsule.
+    """
+
+    def __init__(self, width: int, iterations: int, relu_layer: bool) -> None:
+        super().__init__()
+        self.map = nn.Linear(width, width, bias=False)
+        self.output = nn.Sequential(nn.Linear(width, width), nn.ReLU()) if relu_layer else nn.Identity()
+        self.iterations = iterations
+
+    def forward(self, item_BLD: Tensor, history_BL: Tensor, logit_BKL: Tensor) -> Tensor:
+        """Return the capsules (B, K, D).
+
+        Args:
+            item_BLD: item vectors of the history.
+            history_BL: item ids, 0 = padding, which takes no part.
+            logit_BKL: starting logits, N(0, 1).
+        """
+        mapped_BLD = self.map(item_BLD)
+        fixed_BLD = mapped_BLD.detach()
+        valid_B1L = (history_BL > 0).to(item_BLD.dtype).unsqueeze(1)
+        for _ in range(self.iterations - 1):
+            capsule_BKD = squash(torch.bmm(logit_BKL.softmax(dim=1) * valid_B1L, fixed_BLD))
+            logit_BKL = torch.baddbmm(logit_BKL, capsule_BKD, fixed_BLD.transpose(1, 2))
+        output_BKD: Tensor = self.output(squash(torch.bmm(logit_BKL.softmax(dim=1) * valid_B1L, mapped_BLD)))
+        return output_BKD
+
+
+def squash(vector_BKD: Tensor) -> Tensor:
+    """Return the vectors at the length n^2 / (1 + n^2), n being their length; zero stays zero."""
+    square_BK1 = vector_BKD.square().sum(dim=2, keepdim=True)
+    return vector_BKD * (square_BK1 / (1 + square_BK1) / (square_BK1 + 1e-9).sqrt())
