@@ -54,7 +54,7 @@ class ColumnStore:
         self._open()
 
     def _open(self) -> None:
-        batch = _map_batch(self.path)[0]
+        batch = map_batch(self.path)[0]
         names = batch.schema.metadata or {}
         self.fields: tuple[str, ...] = tuple(json.loads(names[b"fields"]))
         self.tasks: tuple[str, ...] = tuple(json.loads(names[b"tasks"]))
@@ -141,7 +141,7 @@ def write_store(
     return ColumnStore(path)
 
 
-def _map_batch(path: Path) -> tuple[Any, Any]:
+def map_batch(path: Path) -> tuple[Any, Any]:
     """Return the record batch of a file and the mapped buffer below it."""
     try:
         with pa.memory_map(str(path)) as mapped:
@@ -214,7 +214,7 @@ def _reserve(path: Path, batch: Any) -> None:
 
 def _offsets(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
     """Return column -> (byte offset of its values in the file, dtype)."""
-    batch, whole = _map_batch(path)
+    batch, whole = map_batch(path)
     found = {}
     for name in batch.schema.names:
         column = batch.column(name)

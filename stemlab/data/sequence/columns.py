@@ -1,0 +1,49 @@
+"""Number columns of one file, written at once and mapped into memory.
+
+A file is an Arrow IPC file with a single record batch; a matrix is a column of fixed-size lists (row-major).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stemlab.data.arrow import as_numpy
+from stemlab.data.store import map_batch
+
+
+def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write equally long columns (R,) or matrices (R, K) of signed integers, each in its own type."""
+    batch = pa.record_batch([_as_column(values) for values in columns.values()], names=list(columns))
+    options = pa.ipc.IpcWriteOptions(allow_64bit=True)
+    with pa.ipc.new_file(str(path), batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+
+
+def map_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the columns of :func:`write_columns` as read-only arrays over the file.
+
+    Raises:
+        StemlabError: the file is missing or damaged.
+    """
+    batch = map_batch(path)[0]
+    return {name: _as_array(batch.column(name)) for name in batch.schema.names}
+
+
+def _as_column(values: NDArray[Any]) -> Any:
+    if values.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(_as_column(values.reshape(-1)), values.shape[1])
+    whole = np.ascontiguousarray(values)
+    kind = pa.from_numpy_dtype(whole.dtype)
+    return pa.Array.from_buffers(kind, len(whole), [None, pa.py_buffer(whole)], null_count=0)
+
+
+def _as_array(column: Any) -> NDArray[Any]:
+    if pa.types.is_fixed_size_list(column.type):
+        return as_numpy(column.values).reshape(len(column), column.type.list_size)
+    return as_numpy(column)

@@ -1,0 +1,223 @@
+"""The sequence datasets' common part: prepare once, open the memory-mapped log, make loaders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+
+from stemlab.config.types import NonNegativeInt, PositiveInt
+from stemlab.data.batch import SequenceBatch
+from stemlab.data.datamodule import Split
+from stemlab.data.loader import DealtOrder, ShuffledOrder, current_rank
+from stemlab.data.prepared import Prepared
+from stemlab.data.sequence.histories import read_histories
+from stemlab.data.sequence.loader import SequenceLoader
+from stemlab.data.sequence.log import Instances, InteractionLog
+from stemlab.data.sequence.negatives import NegativeSampler
+from stemlab.data.sequence.protocol import RankingProtocol
+from stemlab.data.sequence.writer import read_tokens
+from stemlab.data.spec import SequenceSizes, SequenceSpec
+from stemlab.errors import StemlabError
+
+_PUBLISHED = RankingProtocol()
+_TRAIN = 0
+
+
+class SequenceDataModule(LightningDataModule, ABC):
+    """Interaction sequences from a prepared directory.
+
+    A subclass says how the directory is made (``build``). It keeps only plain values and saves nothing into
+    checkpoints: the resolved config in a checkpoint rebuilds the datamodule.
+
+    Args:
+        name: dataset name as typed on the command line.
+        batch_size: training instances a step on each process.
+        eval_batch_size: most instances of an evaluation batch.
+        seed: seed of the shuffling and of the training negatives (with the epoch number); not part of the prepared
+            dataset.
+        history_max: H, longest history; of a longer one the most recent H items are read.
+        num_negatives: negatives an instance in training.
+        train_negatives: whose items are not drawn as training negatives: those the user has in ``train`` (published:
+            their valid and test items may be drawn), or ``all`` of theirs.
+        times: whether batches tell times (``time_BL``, ``unit_B``).
+        evaluation: how ranking is evaluated.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        batch_size: PositiveInt = 256,
+        eval_batch_size: PositiveInt = 256,
+        seed: NonNegativeInt = 0,
+        history_max: PositiveInt = 20,
+        num_negatives: PositiveInt = 1,
+        train_negatives: Literal["train", "all"] = "train",
+        times: bool = True,
+        evaluation: RankingProtocol = _PUBLISHED,
+    ) -> None:
+        super().__init__()
+        self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
+        self.history_max, self.num_negatives, self.train_negatives = history_max, num_negatives, train_negatives
+        self.times, self.evaluation = times, evaluation
+        for key in ("batch_size", "eval_batch_size", "history_max", "num_negatives"):
+            if getattr(self, key) < 1:
+                raise StemlabError(f"dataset.{key} is {getattr(self, key)}: give a positive number.")
+        self.test_split: Split = "test"  # what the test loop reads; evaluation may point it at another split
+        self._prepared = Prepared(name, self.build)
+
+    @abstractmethod
+    def build(self) -> Path:
+        """Return the prepared directory: an existing one with the right fingerprint, or one made now.
+
+        Called once a process; must be atomic and free of state, because processes may call it at the same time.
+        """
+
+    def prepare(self) -> Path:
+        """Make or find the prepared dataset, read its manifest and return its directory."""
+        return self._prepared.prepare()
+
+    def adopt(self, directory: Path) -> None:
+        """Use a directory that was prepared before, without looking for raw files."""
+        self._prepared.adopt(directory)
+
+    @property
+    def directory(self) -> Path:
+        """The prepared directory; StemlabError before ``prepare()``."""
+        return self._prepared.directory
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Everything the prepared dataset says about itself (after ``prepare()``)."""
+        return self._prepared.manifest
+
+    @property
+    def spec(self) -> SequenceSpec:
+        """Names and sizes (after ``prepare()``)."""
+        return SequenceSpec.from_dict(self.manifest["spec"])
+
+    @property
+    def sizes(self) -> SequenceSizes:
+        """What nets are built from (after ``prepare()``)."""
+        return SequenceSizes(self.spec.users, self.spec.items, self.history_max)
+
+    @cached_property
+    def log(self) -> InteractionLog:
+        """Every interaction."""
+        return InteractionLog(self.prepare())
+
+    @cached_property
+    def user_tokens(self) -> list[str]:
+        """Original ids of users 1, 2, ..."""
+        return read_tokens(self.prepare(), "user")
+
+    @cached_property
+    def item_tokens(self) -> list[str]:
+        """Original ids of items 1, 2, ..."""
+        return read_tokens(self.prepare(), "item")
+
+    def rows(self, split: Split) -> int:
+        """Return the number of instances of a split."""
+        return int(self.manifest["rows"][split])
+
+    def training_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return user and item of every training interaction, first ones of users included."""
+        return self.log.pairs(_TRAIN)
+
+    def seen_items(self, user_B: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return all items of some users, of any split (see :meth:`InteractionLog.items_of`)."""
+        return self.log.items_of(user_B)
+
+    def whole_histories(self, user_B: NDArray[Any]) -> SequenceBatch:
+        """Return a batch that asks for the next item of some users: the history is the last H of all they did.
+
+        Args:
+            user_B: (B,) ids of users with at least one interaction.
+
+        Returns:
+            A batch whose only candidate is padding, since there is no positive.
+        """
+        user_B = np.asarray(user_B, dtype=np.int64)
+        start_B, stop_B = self.log.start[user_B], self.log.stop[user_B]
+        history = read_histories(self.log, start_B, stop_B, self.history_max, self.times)
+        return SequenceBatch(
+            user_B=torch.from_numpy(user_B.copy()),
+            history_BL=torch.from_numpy(history.item_BL),
+            length_B=torch.from_numpy(history.length_B),
+            candidates_BN=torch.zeros(len(user_B), 1, dtype=torch.int64),
+            time_BL=None if history.time_BL is None else torch.from_numpy(history.time_BL),
+            unit_B=torch.from_numpy(self.log.unit[user_B]) if self.times else None,
+        )
+
+    def prepare_data(self) -> None:
+        """Lightning's hook, on one process a machine."""
+        self.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the log; Lightning calls it on every process and again for every stage."""
+        del stage
+        _ = self.log
+
+    def train_dataloader(self) -> SequenceLoader:
+        """Return the shuffled training batches of this process."""
+        instances = self._instances("train")
+        order = ShuffledOrder(len(instances), self.batch_size, self.seed, *current_rank())
+        sampler = NegativeSampler(
+            self.log.user[instances.row],
+            self.log.pairs(_TRAIN if self.train_negatives == "train" else None),
+            items=self.spec.items,
+            count=self.num_negatives,
+            seed=self.seed,
+        )
+        return self._loader(instances, order, sampler)
+
+    def val_dataloader(self) -> SequenceLoader:
+        """Return the validation batches dealt to this process."""
+        return self._eval_loader("valid")
+
+    def test_dataloader(self) -> SequenceLoader:
+        """Return the test batches dealt to this process."""
+        return self._eval_loader(self.test_split)
+
+    def _eval_loader(self, split: Split) -> SequenceLoader:
+        instances = self._instances(split)
+        order = DealtOrder(len(instances), self.eval_batch_size, *current_rank())
+        if self.evaluation.candidates == "full":
+            return self._loader(instances, order, None)
+        if instances.negatives is None:
+            raise StemlabError(
+                f"dataset {self.name!r} stores no negatives for its {split} rows ({self.directory}): "
+                "set dataset.evaluation.candidates=full, or prepare them with dataset.eval_negatives."
+            )
+        return self._loader(instances, order, instances.negatives)
+
+    def _loader(
+        self, instances: Instances, order: ShuffledOrder | DealtOrder, negatives: NegativeSampler | Any
+    ) -> SequenceLoader:
+        gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return SequenceLoader(
+            self.log, instances, order, negatives, history_max=self.history_max, times=self.times, pin_memory=gpu
+        )
+
+    def _instances(self, split: Split) -> Instances:
+        instances = Instances(self.prepare(), split)
+        if len(instances) == 0:
+            raise StemlabError(
+                f"the {split} split of dataset {self.name!r} has no instance ({self.directory}): "
+                "users with one interaction give none, so give more raw rows."
+            )
+        return instances
+
+    def transfer_batch_to_device(
+        self, batch: SequenceBatch, device: torch.device, dataloader_idx: int
+    ) -> SequenceBatch:
+        """Copy without waiting: batches are page-locked when the device is a GPU."""
+        del dataloader_idx
+        return batch.to(device, non_blocking=device.type == "cuda")

@@ -1,0 +1,56 @@
+"""Histories made on the fly: one gather from the log for a whole batch.
+
+Legend: B rows, L width of the batch (its longest history), H longest history allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.data.sequence.log import InteractionLog
+
+Longs = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histories:
+    """What users did before something.
+
+    Attributes:
+        item_BL: int64 item ids, oldest first, right-padded with 0.
+        length_B: int64 true lengths.
+        time_BL: int64 seconds, 0 at padding; ``None`` if not asked for.
+    """
+
+    item_BL: Longs
+    length_B: Longs
+    time_BL: Longs | None
+
+
+def read_histories(
+    log: InteractionLog, start_B: NDArray[Any], stop_B: NDArray[Any], history_max: int, times: bool
+) -> Histories:
+    """Return the most recent interactions of parts of the log.
+
+    Args:
+        log: the interactions.
+        start_B: (B,) first row of each user.
+        stop_B: (B,) row after the last one that belongs to the history; not before ``start_B``.
+        history_max: H; of a longer history the most recent H remain.
+        times: whether the times are read too.
+    """
+    length_B = np.minimum(stop_B - start_B, history_max)
+    place_L = np.arange(length_B.max(initial=0))
+    row_BL = (stop_B - length_B)[:, None] + place_L
+    valid_BL = place_L < length_B[:, None]
+    time_BL = _gather(log.time, row_BL, valid_BL) if times else None
+    return Histories(_gather(log.item, row_BL, valid_BL), length_B, time_BL)
+
+
+def _gather(column: NDArray[Any], row_BL: Longs, valid_BL: NDArray[np.bool_]) -> Longs:
+    # "clip": padding may point behind the last row; what is read there is multiplied away.
+    return np.take(column, row_BL, mode="clip") * valid_BL.astype(np.int64)

@@ -1,0 +1,80 @@
+"""Sequence batches, made from the log on the fly; orders, sharing among ranks and resuming as in stemlab.data.loader.
+
+Legend: B rows, L width of the histories, V instances of the split, N candidates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.data.batch import SequenceBatch
+from stemlab.data.loader import Order, OrderedLoader, Rows
+from stemlab.data.sequence.histories import read_histories
+from stemlab.data.sequence.log import Instances, InteractionLog
+from stemlab.data.sequence.negatives import NegativeSampler
+
+
+class SequenceLoader(OrderedLoader[SequenceBatch]):
+    """Batches of one split.
+
+    Args:
+        log: all interactions.
+        instances: which of them are to be predicted.
+        order: which instances make up the batches.
+        negatives: what stands beside the positive: freshly drawn for each epoch (training), stored items (V, N - 1), or
+            nothing (evaluation against the full catalogue).
+        history_max: H, longest history.
+        times: whether batches tell the times of the history.
+        pin_memory: put batches into page-locked memory, for copies to a GPU that overlap with computing.
+    """
+
+    def __init__(
+        self,
+        log: InteractionLog,
+        instances: Instances,
+        order: Order,
+        negatives: NegativeSampler | NDArray[np.int32] | None,
+        *,
+        history_max: int,
+        times: bool,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(order, pin_memory)
+        self.log, self.instances, self.negatives = log, instances, negatives
+        self.history_max, self.times = history_max, times
+        self._drawn: tuple[int, NDArray[np.int32]] | None = None
+
+    def take(self, rows: Rows) -> SequenceBatch:
+        """Return a batch of the given instances in fresh, writable tensors."""
+        row_B = np.array(self.instances.row[rows])
+        user_B = self.log.user[row_B].astype(np.int64)
+        history = read_histories(self.log, self.log.start[user_B], row_B, self.history_max, self.times)
+        training = isinstance(self.negatives, NegativeSampler)
+        return SequenceBatch(
+            user_B=self._tensor(user_B),
+            history_BL=self._tensor(history.item_BL),
+            length_B=self._tensor(history.length_B),
+            candidates_BN=self._tensor(self._candidates(row_B, rows)),
+            time_BL=None if history.time_BL is None else self._tensor(history.time_BL),
+            unit_B=self._tensor(self.log.unit[user_B]) if self.times else None,
+            row_B=None if training else self._tensor(row_B),
+        )
+
+    def _candidates(self, row_B: NDArray[np.int64], rows: Rows) -> NDArray[np.int64]:
+        others = self._others()
+        candidates_BN = np.empty((len(row_B), 1 + (0 if others is None else others.shape[1])), dtype=np.int64)
+        candidates_BN[:, 0] = self.log.item[row_B]
+        if others is not None:
+            candidates_BN[:, 1:] = others[rows]
+        return candidates_BN
+
+    def _others(self) -> NDArray[Any] | None:
+        """Return the (V, N - 1) negatives of the order's epoch, drawn when its first batch is asked for."""
+        if not isinstance(self.negatives, NegativeSampler):
+            return self.negatives
+        if self._drawn is None or self._drawn[0] != self.order.epoch:
+            self._drawn = (self.order.epoch, self.negatives.draw(self.order.epoch))
+        return self._drawn[1]
