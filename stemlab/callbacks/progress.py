@@ -20,10 +20,12 @@ def wants_bar(progress: bool | Literal["auto"]) -> bool:
 
 
 def watched(module: LightningModule, split: str = "val") -> dict[str, float]:
-    """Return ``auc`` and every ``auc/<task>`` of the newest evaluation."""
+    """Return the module's headline metrics of the newest evaluation, each with its values by task."""
     values: dict[str, float] = module.metric_values  # type: ignore[assignment]
-    prefix = f"{split}/auc"
-    return {k.removeprefix(f"{split}/"): v for k, v in values.items() if k == prefix or k.startswith(f"{prefix}/")}
+    headlines: tuple[str, ...] = module.headlines  # type: ignore[assignment]
+    heads = [f"{split}/{name}" for name in headlines]
+    told = [k for head in heads for k in values if k == head or k.startswith(f"{head}/")]
+    return {k.removeprefix(f"{split}/"): values[k] for k in told}
 
 
 def short_rate(rate: float | None) -> str:
@@ -35,7 +37,7 @@ def short_rate(rate: float | None) -> str:
 
 
 class MetricBar(RichProgressBar):
-    """Lightning's rich bar with training loss, validation AUC (mean and each task) and rows a second.
+    """Lightning's rich bar with training loss, the headline metrics of validation and rows a second.
 
     Args:
         throughput: measures the rows a second.
@@ -51,12 +53,12 @@ class MetricBar(RichProgressBar):
         if trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
             loss = trainer.callback_metrics.get("train/loss")  # reading it makes a GPU wait: not at every step
             self._loss = "-" if loss is None else f"{float(loss):.4f}"
-        aucs = {name: f"{value:.4f}" for name, value in watched(pl_module).items()}
-        return {"loss": self._loss, **aucs, "speed": short_rate(self.throughput.train.rate())}
+        metrics = {name: f"{value:.4f}" for name, value in watched(pl_module).items()}
+        return {"loss": self._loss, **metrics, "speed": short_rate(self.throughput.train.rate())}
 
 
 class EpochLines(Callback):
-    """Print one line at the end of every epoch: mean training loss, validation AUC, rows a second.
+    """Print one line at the end of every epoch: mean training loss, headline metrics of validation, rows a second.
 
     Args:
         throughput: measures the rows a second.
@@ -84,9 +86,9 @@ class EpochLines(Callback):
         if not trainer.is_global_zero:
             return
         loss = float(self._sum) / self._steps if self._sum is not None else float("nan")
-        aucs = "  ".join(f"{name} {value:.5f}" for name, value in watched(pl_module).items())
+        metrics = "  ".join(f"{name} {value:.5f}" for name, value in watched(pl_module).items())
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}  val: {aucs}  "
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}  val: {metrics}  "
         rich.get_console().print(
             f"{line}{short_rate(self.throughput.train.rate())}  lr {rate:g}", highlight=False, soft_wrap=True
         )

@@ -6,17 +6,15 @@ Legend: B rows, F fields, T tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-import torch
-from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError
+from stemlab.lightning.module import SPLITS, NetModule
 from stemlab.lightning.settings import ModuleSettings
 from stemlab.lightning.values import metric_value
 from stemlab.metrics import MultiTaskMetrics
@@ -24,7 +22,7 @@ from stemlab.nn.loss import task_losses
 from stemlab.optim import PublishedPlateau, build_optimizer, build_plateau, clip_gradients
 
 
-class MultiTaskModule(LightningModule):
+class MultiTaskModule(NetModule):
     """Trains a multi-task network by the published rules.
 
     The loss is the sum over tasks of the mean binary cross-entropy; penalties act in the optimiser. Metrics are exact
@@ -36,11 +34,9 @@ class MultiTaskModule(LightningModule):
         tasks: labels to train and to measure, in the order of the network's outputs.
         settings: optimiser, penalties, monitor, seed.
         hyper_parameters: plain values kept in every checkpoint: ``config``, ``spec``, ``fingerprint``.
-
-    Attributes:
-        metric_values: newest value of every metric by its full name (``val/auc/like``), float64, NaN where undefined.
-        metric_warnings: what the metrics had to say, each sentence once.
     """
+
+    headlines = ("auc",)
 
     def __init__(
         self,
@@ -50,17 +46,13 @@ class MultiTaskModule(LightningModule):
         settings: ModuleSettings,
         hyper_parameters: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(hyper_parameters or {}, logger=False)
-        self.net, self.tasks, self.settings = net, tuple(tasks), settings
+        metrics = {split: MultiTaskMetrics(tasks) for split in SPLITS}
+        super().__init__(net, settings, metrics, hyper_parameters)
+        self._split_metrics = metrics
+        self.tasks, self.settings = tuple(tasks), settings
         self._columns = [spec.task_index(task) for task in tasks]
         names = list(spec.field_sizes)
         self._group_field = names.index(spec.group) if spec.group in names else None
-        # no submodules: their states stay on the CPU and out of checkpoints
-        self._split_metrics = {split: MultiTaskMetrics(tasks) for split in ("train", "val", "test")}
-        self.measured_as = "test"  # the name under which the test loop's numbers are reported
-        self.metric_values: dict[str, float] = {}
-        self.metric_warnings: list[str] = []
         self.plateau: PublishedPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
@@ -77,44 +69,15 @@ class MultiTaskModule(LightningModule):
 
     # ------------------------------------------------------------------------------------------------- training
 
-    def setup(self, stage: str) -> None:
-        """Compile the network in place, so that the names of its weights stay as they are."""
-        if stage == "fit" and self.settings.compile:
-            self.net.compile()
-
-    def on_train_epoch_start(self) -> None:
-        """Give each epoch and process its own random numbers: a resumed run draws the same dropout masks."""
-        torch.manual_seed((self.settings.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
-
     def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         losses_T = task_losses(self.net(batch).logit_BT, self._labels(batch), self.settings.loss_form)
         loss = losses_T.sum()
-        if self._logs_now(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
-            self._check_finite(loss.detach().clone(), batch_idx)
-        if self._logs_now(batch_idx):
-            named = {"loss": loss, **{f"loss/{task}": x for task, x in zip(self.tasks, losses_T, strict=True)}}
-            # a mean of equally large batches may be averaged over processes; a metric may not
-            self.log_dict({f"train/{k}": v.detach() for k, v in named.items()}, sync_dist=True, batch_size=len(batch))
-            self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=len(batch))
+        self._watch_step(loss, dict(zip(self.tasks, losses_T, strict=True)), len(batch), batch_idx)
         return loss
 
-    def _logs_now(self, batch_idx: int) -> bool:
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return (self.global_step + 1) % every == 0 or batch_idx == 0
-
-    def _learning_rate(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
-
-    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
-        """Stop all processes alike; not at every step where asking means waiting for a GPU or another process."""
-        loss = cast(Tensor, self.trainer.strategy.reduce(loss, reduce_op="mean"))
-        if not torch.isfinite(loss):
-            raise StemlabError(
-                f"the training loss became {loss.item()} in epoch {self.current_epoch}, step {batch_idx} "
-                f"(learning rate {self._learning_rate():g}): lower optim.lr, set optim.clip_norm, or use "
-                "trainer.precision=32-true."
-            )
+    def _cure(self) -> str:
+        return "lower optim.lr, set optim.clip_norm, or use trainer.precision=32-true"
 
     def configure_optimizers(self) -> Optimizer:
         """Build Adam with the penalties inside, and the plateau rule that lowers its rate."""
@@ -153,27 +116,11 @@ class MultiTaskModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics; after a training epoch, lower the rate where they did not improve."""
-        self._report("val")
+        super().on_validation_epoch_end()
         value = metric_value(self, self.settings.monitor)
         fitting = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
         if self.plateau is not None and fitting and value == value:
             self.plateau.step(value if self.settings.monitor_mode == "max" else -value)
-
-    def on_test_epoch_end(self) -> None:
-        """Report the test metrics."""
-        self._report(self.measured_as)
-
-    def _report(self, split: str) -> None:
-        metrics = self._split_metrics[split]
-        values = {f"{split}/{key}": float(value) for key, value in metrics.compute().items()}
-        sentences = [f"{split}/{sentence}" for sentence in metrics.undefined]
-        metrics.reset()
-        self.metric_values.update(values)
-        self.log_dict({name: torch.tensor(x, dtype=torch.float64) for name, x in values.items()}, batch_size=1)
-        for sentence in sentences:
-            if sentence not in self.metric_warnings:
-                self.metric_warnings.append(sentence)
-                rank_zero_info(f"warning: {sentence}")
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 

@@ -1,4 +1,4 @@
-"""What the module needs to know besides the network, typed."""
+"""What the modules need to know besides the network, typed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from typing import Any
 
 from stemlab.callbacks.improvement import Mode
 from stemlab.nn.loss import LossForm
-from stemlab.optim import OptimConfig, Penalty, PenaltyMode, parse_penalty
+from stemlab.optim import OptimConfig, Penalty, PenaltyMode, RankingOptimConfig, parse_penalty
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleSettings:
-    """Rules of a training.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonSettings:
+    """Rules of every training.
+
+    Attributes:
+        seed: of dropout and of whatever else the network draws.
+        compile: whether the network is compiled for training.
+    """
+
+    seed: int = 2023
+    compile: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSettings(CommonSettings):
+    """Rules of a multi-task training.
 
     Attributes:
         optim: Adam, clipping, plateau rule.
@@ -23,8 +36,6 @@ class ModuleSettings:
         loss_form: cross-entropy of logits, or of probabilities with cut logarithms (published).
         monitor: validation metric that drives the plateau rule.
         monitor_mode: whether larger or smaller is better.
-        seed: of dropout.
-        compile: whether the network is compiled for training.
     """
 
     optim: OptimConfig
@@ -34,8 +45,6 @@ class ModuleSettings:
     loss_form: LossForm = "logits"
     monitor: str = "val/auc"
     monitor_mode: Mode = "max"
-    seed: int = 2023
-    compile: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], optim: OptimConfig) -> ModuleSettings:
@@ -49,6 +58,29 @@ class ModuleSettings:
             loss_form=model["loss_form"],
             monitor=checkpoint["monitor"],
             monitor_mode=checkpoint["mode"],
+            seed=config["seed"],
+            compile=config["trainer"]["compile"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequentialSettings(CommonSettings):
+    """Rules of a sequential training.
+
+    Attributes:
+        optim: optimiser, learning rate, L2.
+        monitor: validation metric that chooses the best epoch; measured after every epoch.
+    """
+
+    optim: RankingOptimConfig
+    monitor: str = "val/ndcg@5"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], optim: RankingOptimConfig) -> SequentialSettings:
+        """Read the groups ``callbacks`` and ``trainer`` of a validated, resolved config."""
+        return cls(
+            optim=optim,
+            monitor=config["callbacks"]["checkpoint"]["monitor"],
             seed=config["seed"],
             compile=config["trainer"]["compile"],
         )

@@ -3,5 +3,18 @@
 from stemlab.metrics.auc import GroupAUC, auc, gauc, group_auc
 from stemlab.metrics.calibration import calibration_ratio, ece, log_loss
 from stemlab.metrics.multitask import MultiTaskMetrics
+from stemlab.metrics.ranking import RankingMetrics, ranking_metrics, ranks
 
-__all__ = ["GroupAUC", "MultiTaskMetrics", "auc", "calibration_ratio", "ece", "gauc", "group_auc", "log_loss"]
+__all__ = [
+    "GroupAUC",
+    "MultiTaskMetrics",
+    "RankingMetrics",
+    "auc",
+    "calibration_ratio",
+    "ece",
+    "gauc",
+    "group_auc",
+    "log_loss",
+    "ranking_metrics",
+    "ranks",
+]

@@ -4,6 +4,7 @@ from stemlab.optim.adam import PenalisedAdam, PenaltyMode, build_optimizer, clip
 from stemlab.optim.config import OptimConfig, PlateauConfig
 from stemlab.optim.penalty import Penalty, parse_penalty, penalty_value, split_parameters
 from stemlab.optim.plateau import PublishedPlateau, build_plateau
+from stemlab.optim.ranking import RankingOptimConfig, build_ranking_optimizer
 
 __all__ = [
     "OptimConfig",
@@ -12,8 +13,10 @@ __all__ = [
     "PenaltyMode",
     "PlateauConfig",
     "PublishedPlateau",
+    "RankingOptimConfig",
     "build_optimizer",
     "build_plateau",
+    "build_ranking_optimizer",
     "clip_gradients",
     "parse_penalty",
     "penalty_value",

@@ -1,0 +1,160 @@
+"""The LightningModule of sequential models: network + losses + ranking metrics + optimiser.
+
+Legend: B instances, N candidates, I items, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from stemlab.data.batch import SequenceBatch
+from stemlab.data.sequence.protocol import RankingProtocol
+from stemlab.data.spec import SequenceSpec
+from stemlab.errors import StemlabError, nearest
+from stemlab.lightning.module import SPLITS, NetModule
+from stemlab.lightning.settings import SequentialSettings
+from stemlab.metrics import RankingMetrics, ranks
+from stemlab.metrics.catalogue import Seen, candidate_scores, catalogue_ranks
+from stemlab.metrics.ranking import metric_names
+from stemlab.models.sequential.base import SequenceNet
+from stemlab.optim import build_ranking_optimizer
+
+SeenItems = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
+
+
+class SequentialModule(NetModule):
+    """Trains a sequential network by the published rules (spec/timirec.md sections 5, 7, 8).
+
+    Evaluation uses the network's user and item vectors, in float32: with ``protocol.candidates`` ``stored`` the
+    positive is ranked among the candidates of the batch, with ``full`` among all items that the user has not seen.
+    While it is fitted, validation reports the first cut-off (and the monitor's) only, as published; afterwards all.
+
+    Args:
+        net: the network.
+        spec: users, items and name of the dataset.
+        protocol: candidates, cut-offs, rule for ties.
+        settings: optimiser, monitor, seed.
+        hyper_parameters: plain values kept in every checkpoint: ``config``, ``spec``, ``fingerprint``.
+
+    Raises:
+        StemlabError: the monitor is no metric of this protocol.
+    """
+
+    def __init__(
+        self,
+        net: SequenceNet,
+        spec: SequenceSpec,
+        protocol: RankingProtocol,
+        settings: SequentialSettings,
+        hyper_parameters: dict[str, Any] | None = None,
+    ) -> None:
+        metrics = {split: RankingMetrics(protocol.topk) for split in SPLITS}
+        super().__init__(net, settings, metrics, hyper_parameters)
+        self.spec, self.protocol, self.settings = spec, protocol, settings
+        self._split_metrics = metrics
+        self._items_ID: Tensor | None = None  # item vectors of the evaluation that is going on
+        first = protocol.topk[0]
+        self.headlines = (f"hr@{first}", f"ndcg@{first}")
+        self._watched = {*self.headlines, "mrr", check_monitor(settings.monitor, protocol).removeprefix("val/")}
+
+    def forward(self, batch: SequenceBatch) -> Tensor:
+        """Return the evaluation scores of the batch's candidates, (B, N) float32 whatever the network's precision."""
+        return self._scores(batch, self._sequence_net.item_vectors().float())
+
+    @property
+    def _sequence_net(self) -> SequenceNet:
+        assert isinstance(self.net, SequenceNet)
+        return self.net
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        parts = self._sequence_net.losses(self.net(batch, "train"))
+        loss = torch.stack(list(parts.values())).sum()
+        self._watch_step(loss, parts, len(batch), batch_idx)
+        return loss
+
+    def configure_optimizers(self) -> Optimizer:
+        """Build the optimiser with the coupled L2 that spares biases."""
+        return build_ranking_optimizer(self.net, self.settings.optim)
+
+    # ----------------------------------------------------------------------------------------------- evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the item vectors of other weights."""
+        self._items_ID = None
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the item vectors of other weights."""
+        self._items_ID = None
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Keep the ranks of a validation batch."""
+        self._measure("val", batch, batch_idx)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Keep the ranks of a test batch."""
+        self._measure(self.measured_as, batch, batch_idx)
+
+    def _measure(self, split: str, batch: SequenceBatch, batch_idx: int) -> None:
+        # Batches are the same on any number of processes and dealt in turn: so is what the network draws (MIND's
+        # routing). Every training epoch sets its own seed again.
+        torch.manual_seed(self.settings.seed * 1_000_003 + batch_idx * self.trainer.world_size + self.global_rank)
+        if self._items_ID is None:
+            self._items_ID = self._sequence_net.item_vectors().float()
+        rank_B = self._full_ranks(batch) if self.protocol.candidates == "full" else self._stored_ranks(batch)
+        self._split_metrics[split].update(rank_B)
+
+    def _stored_ranks(self, batch: SequenceBatch) -> Tensor:
+        assert self._items_ID is not None
+        return ranks(self._scores(batch, self._items_ID), self.protocol.ties)
+
+    def _full_ranks(self, batch: SequenceBatch) -> Tensor:
+        assert self._items_ID is not None
+        seen_items: SeenItems = self.trainer.datamodule.seen_items  # type: ignore[attr-defined]
+        item_S, offset_O = seen_items(batch.user_B.cpu().numpy())
+        seen = Seen(*(torch.from_numpy(part).long().to(self.device) for part in (item_S, offset_O)))
+        user_BKD = self._sequence_net.represent(batch).float()
+        with torch.autocast(self.device.type, enabled=False):
+            return catalogue_ranks(user_BKD, self._items_ID, batch.candidates_BN[:, 0], seen, self.protocol.ties)
+
+    def _scores(self, batch: SequenceBatch, items_ID: Tensor) -> Tensor:
+        # the eager network: a compiled one rounds differently, and its recorded metrics could not be reproduced
+        user_BKD = self._sequence_net.represent(batch).float()
+        with torch.autocast(self.device.type, enabled=False):
+            return candidate_scores(user_BKD, items_ID, batch.candidates_BN)
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the validation metrics."""
+        super().on_validation_epoch_end()
+        self._items_ID = None
+
+    def on_test_epoch_end(self) -> None:
+        """Report the test metrics."""
+        super().on_test_epoch_end()
+        self._items_ID = None
+
+    def _reports(self, name: str) -> bool:
+        return self.trainer.state.fn != "fit" or name in self._watched
+
+
+def check_monitor(monitor: str, protocol: RankingProtocol) -> str:
+    """Return the monitor, a metric that validation measures.
+
+    Raises:
+        StemlabError: when it does not, with the nearest name.
+    """
+    known = [f"val/{name}" for name in metric_names(protocol.topk)]
+    if monitor not in known:
+        raise StemlabError(
+            f"no metric is called {monitor!r} (known: {', '.join(known)}): set callbacks.checkpoint.monitor to one of "
+            f"these, or dataset.evaluation.topk.{nearest(monitor, known)}"
+        )
+    return monitor
