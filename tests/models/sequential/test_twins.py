@@ -85,7 +85,7 @@ def test_sasrec_reads_the_last_state_of_all(layers: int, heads: int) -> None:
 
 def time_aware(net: TiSASRec, layer: CausalLayer, x_BLD: Tensor, batch: SequenceBatch) -> Tensor:
     """One layer with a key and a value vector a pair of positions, (B, L, L, D)."""
-    B, L, D = x_BLD.shape
+    _, L, D = x_BLD.shape
     gap_BLL = (batch.time_BL[:, :, None] - batch.time_BL[:, None, :]).abs().double() / batch.unit_B[:, None, None]
     gap_BLL = gap_BLL.floor().long().clamp(max=net.time_max)
     query, key, value = layer.qkv(x_BLD).split(D, dim=2)
