@@ -21,18 +21,19 @@ def main(config: DictConfig) -> None:
 
 
 def prepare(config: Mapping[str, Any]) -> None:
-    """Prepare ``config['dataset']`` (or find it prepared) and print rows, positives, vocabulary sizes and place.
+    """Prepare ``config['dataset']`` (or find it prepared) and print its rows, sizes and place.
 
     Args:
         config: validated, plain config (``stemlab.config.compose.compose("prepare", [...])``).
     """
     from stemlab.config.instantiate import instantiate
     from stemlab.data.datamodule import ImpressionDataModule
+    from stemlab.data.sequence.datamodule import SequenceDataModule
 
-    datamodule = cast(ImpressionDataModule, instantiate(config["dataset"], key="dataset"))
+    datamodule = cast(ImpressionDataModule | SequenceDataModule, instantiate(config["dataset"], key="dataset"))
     directory = datamodule.prepare()
     console = Console(highlight=False)
-    for table in (split_table(datamodule.manifest), vocabulary_table(datamodule.manifest)):
+    for table in tables(datamodule.manifest):
         console.print(table)
     skipped = datamodule.manifest["skipped_rows"]
     if skipped:
@@ -40,10 +41,16 @@ def prepare(config: Mapping[str, Any]) -> None:
     console.print(f"prepared in {directory}", soft_wrap=True)
 
 
+def tables(manifest: Mapping[str, Any]) -> list[Table]:
+    """Return what the manifest of a dataset of either kind is shown as."""
+    if manifest["spec"].get("kind") == "sequence":
+        return [sequence_table(manifest), count_table(manifest)]
+    return [split_table(manifest), vocabulary_table(manifest)]
+
+
 def split_table(manifest: Mapping[str, Any]) -> Table:
     """Return rows and positives of each split."""
-    mark = "  SAMPLE: synthetic rows, no results" if manifest["sample"] else ""
-    table = Table("split", title=f"{manifest['spec']['name']}{mark}", title_justify="left")
+    table = Table("split", title=_title(manifest), title_justify="left")
     for name in ("rows", *manifest["spec"]["tasks"]):
         table.add_column(name, justify="right")
     for split, rows in manifest["rows"].items():
@@ -59,6 +66,32 @@ def vocabulary_table(manifest: Mapping[str, Any]) -> Table:
     for name, size in manifest["vocabulary"].items():
         table.add_row(name, f"{size:,}")
     return table
+
+
+def sequence_table(manifest: Mapping[str, Any]) -> Table:
+    """Return interactions, instances (those with a history) and stored negatives a row of each split."""
+    table = Table("split", title=_title(manifest), title_justify="left")
+    for name in ("interactions", "instances", "stored negatives"):
+        table.add_column(name, justify="right")
+    for split, rows in manifest["rows"].items():
+        stored = manifest["negatives"].get(split)
+        table.add_row(split, f"{manifest['interactions'][split]:,}", f"{rows:,}", f"{stored:,}" if stored else "-")
+    return table
+
+
+def count_table(manifest: Mapping[str, Any]) -> Table:
+    """Return the numbers of users and items."""
+    table = Table("ids", title_justify="left")
+    table.add_column("number", justify="right")
+    for name in ("users", "items"):
+        table.add_row(name, f"{manifest['spec'][name]:,}")
+    table.add_row("users with one interaction (no instance)", f"{manifest['users_with_one_interaction']:,}")
+    return table
+
+
+def _title(manifest: Mapping[str, Any]) -> str:
+    mark = "  SAMPLE: synthetic rows, no results" if manifest["sample"] else ""
+    return f"{manifest['spec']['name']}{mark}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+"""What ``stemlab.prepare`` shows of a sequence dataset."""
+
+import re
+
+import numpy as np
+from rich.console import Console
+
+from stemlab.prepare import tables
+from tests.data.sequence.toys import Toy, raw_of
+
+
+def test_tables_of_sequences(tmp_path):
+    rows = [(1, 1, 0, 0), (1, 2, 1, 0), (1, 3, 2, 2), (2, 5, 0, 0)]
+    data = Toy(raw_of(rows, 2, 5, negatives={"test": np.array([[4, 5, 4]])}), tmp_path)
+    data.prepare()
+    console = Console(record=True, width=100)
+    for table in tables(data.manifest):
+        console.print(table)
+    shown = [re.findall(r"[\w-]+", line) for line in console.export_text().splitlines() if "│" in line]
+    assert shown == [
+        ["train", "3", "1", "-"],
+        ["valid", "0", "0", "-"],
+        ["test", "1", "1", "3"],
+        ["users", "2"],
+        ["items", "5"],
+        ["users", "with", "one", "interaction", "no", "instance", "1"],
+    ]
