@@ -16,48 +16,76 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from stemlab.callbacks.checkpoint import BestCheckpoint
-from stemlab.callbacks.early_stop import EarlyStop
+from stemlab.callbacks.early_stop import EarlyStop, WindowStop
 from stemlab.callbacks.progress import EpochLines, MetricBar, wants_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.delegate import process_count
 from stemlab.config.instantiate import instantiate
-from stemlab.config.rules import effective_tasks
+from stemlab.config.rules import effective_stage, effective_tasks
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.spec import DatasetSpec
+from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.data.spec import DatasetSpec, SequenceSizes
 from stemlab.errors import StemlabError
 from stemlab.lightning.files import AtomicCheckpointIO
 from stemlab.lightning.idle import has_idle_parameters
 from stemlab.lightning.multitask import MultiTaskModule
-from stemlab.lightning.settings import ModuleSettings
-from stemlab.optim import OptimConfig
+from stemlab.lightning.sequential import SequentialModule
+from stemlab.lightning.settings import ModuleSettings, SequentialSettings
+from stemlab.models.sequential.base import SequenceNet
+from stemlab.optim import OptimConfig, RankingOptimConfig
 
 Config = Mapping[str, Any]
+DataModule = ImpressionDataModule | SequenceDataModule
+Module = MultiTaskModule | SequentialModule
 
 
-def build_datamodule(config: Config) -> ImpressionDataModule:
+def build_datamodule(config: Config) -> DataModule:
     """Return the dataset of ``config['dataset']``; nothing is read yet."""
-    return cast(ImpressionDataModule, instantiate(config["dataset"], key="dataset"))
+    return cast(DataModule, instantiate(config["dataset"], key="dataset"))
 
 
-def build_net(config: Config, spec: DatasetSpec) -> nn.Module:
-    """Return the network of ``config['model']`` for the fields of a prepared dataset, freshly initialised."""
-    return cast(
-        nn.Module, instantiate(config["model"]["net"], spec.field_sizes, effective_tasks(config), key="model.net")
-    )
+def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:
+    """Return the network of ``config['model']``, freshly initialised.
+
+    Args:
+        config: validated, plain config of a training.
+        sizes: of the prepared dataset: its spec, or, for sequential models, users, items and longest history.
+    """
+    node = config["model"]["net"]
+    if isinstance(sizes, DatasetSpec):
+        return cast(nn.Module, instantiate(node, sizes.field_sizes, effective_tasks(config), key="model.net"))
+    stage = effective_stage(config)
+    return cast(nn.Module, instantiate(node, sizes, *([stage] if stage else []), key="model.net"))
 
 
-def build_module(config: Config, spec: DatasetSpec, fingerprint: str) -> MultiTaskModule:
+def build_module(config: Config, data: DataModule, stage1: Mapping[str, Any] | None = None) -> Module:
     """Return network, loss, metrics and optimiser settings, with what a checkpoint must carry.
 
     Args:
         config: validated, plain config of a training.
-        spec: of the prepared dataset.
-        fingerprint: of the prepared dataset.
+        data: the prepared dataset.
+        stage1: what the record says about the first stage of a second one.
     """
+    carried = {
+        "config": copy.deepcopy(dict(config)),
+        "spec": _plain(data.spec.to_dict()),
+        "fingerprint": data.manifest["fingerprint"],
+        **({"stage1": dict(stage1)} if stage1 else {}),
+    }
+    if isinstance(data, SequenceDataModule):
+        return _sequential_module(config, data, carried)
     optim = TypeAdapter(OptimConfig).validate_python(config["optim"])
-    carried = {"config": copy.deepcopy(dict(config)), "spec": _plain(spec.to_dict()), "fingerprint": fingerprint}
     settings = ModuleSettings.from_config(config, optim)
-    return MultiTaskModule(build_net(config, spec), spec, effective_tasks(config), settings, carried)
+    return MultiTaskModule(build_net(config, data.spec), data.spec, effective_tasks(config), settings, carried)
+
+
+def _sequential_module(config: Config, data: SequenceDataModule, carried: dict[str, Any]) -> SequentialModule:
+    optim = TypeAdapter(RankingOptimConfig).validate_python(config["optim"])
+    net = cast(SequenceNet, build_net(config, data.sizes))
+    user, item = data.training_pairs()
+    net.observe(*(torch.from_numpy(ids.astype("int64")) for ids in (user, item)))
+    settings = SequentialSettings.from_config(config, optim)
+    return SequentialModule(net, data.spec, data.evaluation, settings, carried)
 
 
 def _plain(value: Any) -> Any:
@@ -86,13 +114,19 @@ def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
     stop, best = chosen["early_stop"], chosen["checkpoint"]
     others: list[Callback] = [EpochLines(throughput)]
     if stop["enabled"]:
-        others.append(EarlyStop(stop["monitor"], stop["mode"], stop["patience"], stop["min_delta"]))
+        others.append(_early_stop(stop))
     if wants_bar(chosen["progress"]):
         others.append(MetricBar(throughput))
-    checkpoint = BestCheckpoint(
-        run_dir / "checkpoints", best["monitor"], best["mode"], stop["min_delta"], best["save_last"]
-    )
+    # without a threshold (ranking models) an epoch that equals the best one takes its place, as published
+    gain = stop.get("min_delta", 0.0)
+    checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], gain, best["save_last"])
     return RunCallbacks(checkpoint, throughput, tuple(others))
+
+
+def _early_stop(stop: Config) -> Callback:
+    if "window" in stop:
+        return WindowStop(stop["monitor"], stop["mode"], stop["window"], stop["patience"])
+    return EarlyStop(stop["monitor"], stop["mode"], stop["patience"], stop["min_delta"])
 
 
 def build_trainer(

@@ -1,4 +1,4 @@
-"""Rules that join several settings: tasks a model can learn, splits that leave rows to train on."""
+"""Rules that join several settings: models and datasets that fit, tasks a model can learn, metrics that exist."""
 
 from __future__ import annotations
 
@@ -9,11 +9,39 @@ from stemlab.config.sentences import Origin
 from stemlab.errors import StemlabError, nearest
 
 
+def is_sequential(config: Mapping[str, Any]) -> bool:
+    """Return whether the model reads histories (a config of an earlier version names no family: multi-task)."""
+    return bool(config["model"].get("family") == "sequential")
+
+
+def effective_stage(config: Mapping[str, Any]) -> str | None:
+    """Return the stage that the run itself trains: ``finetune`` where both are wanted; ``None`` for other models."""
+    stage: str | None = config["model"].get("stage")
+    return "finetune" if stage == "both" else stage
+
+
+def check_family(config: Mapping[str, Any]) -> None:
+    """Refuse a model on data of another kind; only datasets of impressions have tasks."""
+    model, dataset = config["model"], config["dataset"]
+    if is_sequential(config) == ("tasks" not in dataset):
+        return
+    if is_sequential(config):
+        told = "reads histories of items, and this dataset has impressions with labels: take dataset=ml1m or grocery"
+    else:
+        told = "learns labels of impressions, and this dataset has histories of items: take dataset=tiktok"
+    raise StemlabError(
+        f"model={model['name']} and dataset={dataset.get('name')} do not fit: a {model['family']} model {told}, or "
+        "another model."
+    )
+
+
 def effective_tasks(config: Mapping[str, Any]) -> list[str]:
     """Return the tasks that are trained: ``model.task`` alone where it is set, else all of the dataset.
 
-    ``model=single_task`` without ``model.task`` takes the first one.
+    ``model=single_task`` without ``model.task`` takes the first one; sequential models have none.
     """
+    if is_sequential(config):
+        return []
     tasks = [str(task) for task in config["dataset"]["tasks"]]
     if config["model"].get("task") is not None:
         return [config["model"]["task"]]
@@ -37,7 +65,7 @@ def check_dataset(dataset: Mapping[str, Any], origin: Origin) -> None:
 
 def check_task(config: Mapping[str, Any], origin: Origin) -> None:
     """Refuse a task that the dataset does not have."""
-    task, tasks = config["model"]["task"], config["dataset"]["tasks"]
+    task, tasks = config["model"].get("task"), config["dataset"].get("tasks", [])
     if task is not None and task not in tasks:
         raise StemlabError(
             f"model.task={task!r} ({origin('model.task')}) must be a task of {config['dataset'].get('name')}: "
@@ -72,13 +100,49 @@ def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
         if not isinstance(value, str):
             continue
         if key != "objective" and not value.startswith("val/"):
-            raise StemlabError(f"{key}={value!r} ({origin(key)}) must be a validation metric, such as 'val/auc'.")
+            such = "val/ndcg@5" if is_sequential(config) else "val/auc"
+            raise StemlabError(f"{key}={value!r} ({origin(key)}) must be a validation metric, such as {such!r}.")
+        if is_sequential(config):
+            _check_ranking(key, value, config, origin)
+            continue
         parts, tasks = value.split("/"), effective_tasks(config)
         if len(parts) > 2 and parts[2] not in tasks:
             hint = nearest(parts[2], tasks)
             raise StemlabError(f"{key}={value!r} ({origin(key)}): the tasks trained are {', '.join(tasks)}.{hint}")
     if config.get("test") is False and str(config.get("objective")).startswith("test/"):
         raise StemlabError(f"objective={config['objective']!r} ({origin('objective')}) needs test=true.")
+
+
+def _check_ranking(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse what is not measured: while training only the first k and the checkpoint's, at the end all of them."""
+    split, topk = value.split("/")[0], config["dataset"]["evaluation"]["topk"]
+    known = [f"{split}/{name}" for name in _ranking_metrics(topk)]
+    if key == "callbacks.early_stop.monitor":
+        chosen = config["callbacks"]["checkpoint"]["monitor"]
+        known = list(dict.fromkeys([*(f"{split}/{name}" for name in _ranking_metrics(topk[:1])), chosen]))
+    if value not in known:
+        raise StemlabError(
+            f"{key}={value!r} ({origin(key)}) must be one of {', '.join(known)}; dataset.evaluation.topk is "
+            f"{_list(topk)}.{nearest(value, known)}"
+        )
+
+
+def _ranking_metrics(topk: Sequence[int]) -> list[str]:
+    """Return the names of the metrics that are measured at some cut-offs."""
+    return [*(f"hr@{k}" for k in topk), *(f"ndcg@{k}" for k in topk), "mrr"]
+
+
+def check_stage(config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse a first stage that is given to itself, and one that is both given and renounced."""
+    model, key = config["model"], "model.init_from"
+    if model.get("init_from") is None:
+        return
+    if model["stage"] == "pretrain":
+        raise StemlabError(f"{key}={model['init_from']} ({origin(key)}) is for the second stage: model.stage=finetune.")
+    if model["allow_scratch"]:
+        raise StemlabError(
+            f"{key}={model['init_from']} ({origin(key)}) and model.allow_scratch=true exclude each other."
+        )
 
 
 def _monitoring(callbacks: Mapping[str, Any]) -> list[str]:

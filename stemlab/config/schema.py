@@ -7,6 +7,7 @@ against their constructors (``stemlab.config.instantiate``).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -82,6 +83,21 @@ class EarlyStopConfig(Section):
     min_delta: NonNegativeFloat
 
 
+class WindowStopConfig(Section):
+    """The stopping rule of ranking models (spec/timirec.md section 7): it speaks only after 20 epochs.
+
+    Attributes:
+        window: stop when the last so many values only fell or stayed.
+        patience: stop when the first best value is more than so many epochs old.
+    """
+
+    enabled: bool
+    monitor: Monitor
+    mode: Mode
+    window: PositiveInt
+    patience: PositiveInt
+
+
 class CheckpointConfig(Section):
     """Which epoch is the best one, and whether the last one is kept too."""
 
@@ -96,6 +112,12 @@ class CallbacksConfig(Section):
     early_stop: EarlyStopConfig
     checkpoint: CheckpointConfig
     progress: bool | Literal["auto"]
+
+
+class RankingCallbacksConfig(CallbacksConfig):
+    """``conf/callbacks/ranking.yaml``."""
+
+    early_stop: WindowStopConfig  # type: ignore[assignment]
 
 
 class LoggerConfig(Section):
@@ -113,19 +135,57 @@ class ModelConfig(Section):
     """``conf/model``: the network and what its training adds to it; ``net`` is checked by its constructor.
 
     Attributes:
+        family: ``multitask`` networks read impressions, ``sequential`` ones read histories.
+    """
+
+    family: Literal["multitask", "sequential"]
+    name: str
+    net: dict[str, Any]
+
+
+class MultiTaskConfig(ModelConfig):
+    """A multi-task model.
+
+    Attributes:
         task: train this label only.
         embedding_regularizer: a number (L2) or ``l1(a)``, ``l2(a)``, ``l1_l2(a,b)``.
         embedding_regularizer_mode: whole tables at every step (published), or the rows of the batch.
         loss_form: cross-entropy of logits, or of probabilities with cut logarithms (published).
     """
 
-    name: str
     task: str | None
     embedding_regularizer: NonNegativeFloat | str
     net_regularizer: NonNegativeFloat | str
     embedding_regularizer_mode: Literal["dense", "batch"]
     loss_form: Literal["logits", "probability"]
-    net: dict[str, Any]
+
+
+class SequentialConfig(ModelConfig):
+    """A sequential model.
+
+    Attributes:
+        max_epochs: what ``trainer.max_epochs`` is unless it is set.
+    """
+
+    max_epochs: PositiveInt
+
+
+class StagedConfig(SequentialConfig):
+    """A sequential model that is trained in two stages.
+
+    Attributes:
+        stage: ``pretrain``, ``finetune``, or both in this order.
+        init_from: run directory or checkpoint of a stage 1 to begin the second with; ``None``: the one whose settings
+            are those of this config, trained where it is missing.
+        allow_scratch: begin the second stage without a first one.
+    """
+
+    stage: Literal["both", "pretrain", "finetune"]
+    init_from: str | None
+    allow_scratch: bool
+
+
+STAGE_KEYS = ("stage", "init_from", "allow_scratch")
 
 
 class TrainConfig(Section):
@@ -186,6 +246,17 @@ SECTIONS: dict[str, type[Section]] = {
     "logger": LoggerConfig,
     "model": ModelConfig,
 }
+
+
+def section_model(name: str, values: Mapping[str, Any]) -> type[Section]:
+    """Return the model of a group: some have several forms, told apart by a key that only one of them has."""
+    if name == "callbacks" and "window" in (values.get("early_stop") or {}):
+        return RankingCallbacksConfig
+    if name == "model" and values.get("family") == "sequential":
+        return StagedConfig if all(key in values for key in STAGE_KEYS) else SequentialConfig
+    return MultiTaskConfig if name == "model" else SECTIONS[name]
+
+
 COMMANDS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,

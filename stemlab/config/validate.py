@@ -7,7 +7,7 @@ from typing import Any
 
 from stemlab.config import rules
 from stemlab.config.instantiate import check_settings, import_target, instantiate, typed
-from stemlab.config.schema import COMMANDS, REBUILDING, SECTIONS, SavedTrainerConfig
+from stemlab.config.schema import COMMANDS, REBUILDING, SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.sentences import Origin, told_by_file
 from stemlab.errors import StemlabError
 
@@ -26,10 +26,10 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_f
     top = _top_level(command)
     if top is not None:
         typed(top, config, origin=origin)
-    for name, model in SECTIONS.items():
-        if name == "trainer" and command in REBUILDING:
-            model = SavedTrainerConfig
+    for name in SECTIONS:
         if isinstance(config.get(name), Mapping):
+            saved = name == "trainer" and command in REBUILDING
+            model = SavedTrainerConfig if saved else section_model(name, config[name])
             typed(model, config[name], key=name, origin=origin)
     if isinstance(config.get("trainer"), Mapping):
         rules.check_trainer(config["trainer"], origin)
@@ -38,7 +38,9 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_f
         rules.check_dataset(config["dataset"], origin)
     if isinstance(config.get("model"), Mapping):
         check_settings(config["model"]["net"], key="model.net", origin=origin)
+        rules.check_family(config)
         rules.check_task(config, origin)
+        rules.check_stage(config, origin)
         rules.check_monitors(config, origin)
     _validate_built(config, origin)
 
@@ -54,17 +56,34 @@ def _top_level(command: str) -> type[Any] | None:
 
 def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:
     """What only the classes themselves know, and they import torch and Lightning."""
-    if "optim" in config:
-        from stemlab.optim import OptimConfig
-
-        typed(OptimConfig, config["optim"], key="optim", origin=origin)
+    if "optim" in config and "model" in config:
+        _check_optim(config, origin)
     if "model" in config:
-        _check_penalties(config["model"], origin)
-        net = import_target(config["model"]["net"], key="model.net", origin=origin)
-        if hasattr(net, "check_tasks"):
-            rules.ask_net(config, net, origin)
+        _check_net(config, origin)
     if "dataset" in config:
         instantiate(config["dataset"], key="dataset", origin=origin)
+
+
+def _check_optim(config: Mapping[str, Any], origin: Origin) -> None:
+    from stemlab import optim
+
+    sequential = rules.is_sequential(config)
+    if ("plateau" if sequential else "l2") in config["optim"]:
+        fitting, family = "ranking" if sequential else "adam", config["model"]["family"]
+        raise StemlabError(f"the optimiser ({origin('optim')}) is not for a {family} model: write optim={fitting}.")
+    model = optim.RankingOptimConfig if sequential else optim.OptimConfig
+    typed(model, config["optim"], key="optim", origin=origin)
+
+
+def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
+    net = import_target(config["model"]["net"], key="model.net", origin=origin)
+    reads, key = getattr(net, "reads", None), "model.net._target_"
+    if reads != ("sequences" if rules.is_sequential(config) else "impressions"):
+        target, family = config["model"]["net"]["_target_"], config["model"]["family"]
+        raise StemlabError(f"{key}={target} ({origin(key)}) is no network of model.family={family}.")
+    if hasattr(net, "check_tasks"):
+        rules.ask_net(config, net, origin)
+        _check_penalties(config["model"], origin)
 
 
 def _check_penalties(model: Mapping[str, Any], origin: Origin) -> None:

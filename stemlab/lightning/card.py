@@ -9,7 +9,7 @@ from typing import Any
 import rich
 from rich.table import Table
 
-from stemlab.data.spec import DatasetSpec
+from stemlab.data.spec import DatasetSpec, SequenceSpec
 
 COPIES = 4  # a table's weights, gradients and Adam's two moments, float32 each
 SHOWN = ("auc", "gauc", "logloss", "calibration", "ece")
@@ -26,13 +26,17 @@ def print_card(record: Mapping[str, Any], steps: int, processes: int, directory:
     """
     config, parameters, rows = record["config"], record["parameters"], record["dataset_manifest"]["rows"]
     batch = config["dataset"]["batch_size"]
-    card = Table(title=_title(f"{record['model']} on {record['dataset']}", record["sample"]), show_header=False)
+    stage = f", stage {record['stage']}," if record.get("stage") else ""
+    title = f"{record['model']}{stage} on {record['dataset']}"
+    card = Table(title=_title(title, record["sample"]), show_header=False)
     lines = {
         "rows": "  ".join(f"{split} {count:,}" for split, count in rows.items()),
         "parameters": f"dense {parameters['dense']:,}  embedding {parameters['embedding']:,}",
         "embedding memory": f"{size(parameters['embedding'] * 4 * COPIES)} a process (weights, gradients, Adam)",
         "steps": f"{steps:,} an epoch of {batch * processes:,} rows on {processes} process{'es' * (processes > 1)}, "
-        f"at most {config['trainer']['max_epochs']} epochs",
+        f"at most {config['trainer']['max_epochs']} epochs"
+        if steps
+        else "nothing to train",
         "run directory": str(directory),
     }
     card.add_column()
@@ -43,32 +47,57 @@ def print_card(record: Mapping[str, Any], steps: int, processes: int, directory:
 
 
 def print_metrics(
-    metrics: Mapping[str, float | None], split: str, tasks: Sequence[str], spec: DatasetSpec, epochs: int, best: Path
+    metrics: Mapping[str, float | None],
+    split: str,
+    tasks: Sequence[str],
+    spec: DatasetSpec | SequenceSpec,
+    epochs: int,
+    best: Path,
 ) -> None:
-    """Print the final metrics, a row a task.
+    """Print the final metrics: a row a task, or for ranking models a row a metric and a column a cut-off.
 
     Args:
         metrics: full names -> values.
         split: ``test`` or ``val``.
-        tasks: tasks that were measured.
+        tasks: tasks that were measured; none for ranking models.
         spec: dataset, for its name and whether it is a sample.
         epochs: epochs run.
         best: the checkpoint measured.
     """
     title = _title(f"{split} metrics of {spec.name}", spec.sample)
     table = Table(title=title, min_width=min(len(title), rich.get_console().width))
-    shown = [name for name in SHOWN if any(f"{split}/{name}/{task}" in metrics for task in tasks)]
+    of_split = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{split}/")}
+    if tasks:
+        _fill_tasks(table, of_split, tasks)
+    else:
+        _fill_ranking(table, of_split)
+    rich.get_console().print(table)
+    told = f"best of {epochs} epochs: {best}" if epochs else str(best)
+    rich.get_console().print(told, soft_wrap=True, highlight=False, markup=False)
+
+
+def _fill_tasks(table: Table, metrics: Mapping[str, float | None], tasks: Sequence[str]) -> None:
+    shown = [name for name in SHOWN if any(f"{name}/{task}" in metrics for task in tasks)]
     table.add_column("task")
     for name in shown:
         table.add_column(name, justify="right")
     for task in tasks:
-        table.add_row(task, *(number(metrics.get(f"{split}/{name}/{task}")) for name in shown))
+        table.add_row(task, *(number(metrics.get(f"{name}/{task}")) for name in shown))
     if len(tasks) > 1:
-        names = [f"{split}/{name}" for name in shown]
-        table.add_row("mean", *(number(metrics[name]) if name in metrics else "" for name in names), style="bold")
-    rich.get_console().print(table)
-    told = f"best of {epochs} epochs: {best}" if epochs else str(best)
-    rich.get_console().print(told, soft_wrap=True, highlight=False, markup=False)
+        table.add_row("mean", *(number(metrics[name]) if name in metrics else "" for name in shown), style="bold")
+
+
+def _fill_ranking(table: Table, metrics: Mapping[str, float | None]) -> None:
+    names = dict.fromkeys(name.partition("@")[0] for name in metrics)
+    cuts = dict.fromkeys(cut for _, _, cut in (name.partition("@") for name in metrics) if cut)
+    table.add_column("metric")
+    for cut in cuts:
+        table.add_column(f"@{cut}", justify="right")
+    if any(name in metrics for name in names):  # those of the whole list, such as mrr
+        table.add_column("all", justify="right")
+    for name in names:
+        cells = [number(metrics[key]) if (key := f"{name}@{cut}") in metrics else "" for cut in cuts]
+        table.add_row(name, *cells, *([number(metrics[name])] if name in metrics else []))
 
 
 def number(value: float | None) -> str:

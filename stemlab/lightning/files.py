@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins import TorchCheckpointIO
 
-from stemlab.data.spec import DatasetSpec
+from stemlab.data.spec import DatasetSpec, SequenceSpec, spec_from_dict
 from stemlab.errors import StemlabError
 
 NET = "net."
@@ -42,18 +42,20 @@ class SavedRun:
     Attributes:
         path: the checkpoint file.
         config: resolved config of the run.
-        spec: fields, tasks and sizes of its dataset.
+        spec: names and sizes of its dataset.
         fingerprint: of the prepared dataset it was trained on.
         epoch: epoch after which it was written, from 0.
         weights: the network's state dict.
+        stage1: what the record says about the first stage of a second one; empty for other runs.
     """
 
     path: Path
     config: dict[str, Any]
-    spec: DatasetSpec
+    spec: DatasetSpec | SequenceSpec
     fingerprint: str
     epoch: int
     weights: dict[str, torch.Tensor]
+    stage1: dict[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(path: str | Path) -> SavedRun:
@@ -87,5 +89,5 @@ def _saved_run(path: Path, content: Any) -> SavedRun:
     if missing:
         raise StemlabError(f"{path} was not written by stemlab.train (it has no {' and no '.join(missing)}).")
     weights = {k.removeprefix(NET): v for k, v in content["state_dict"].items() if k.startswith(NET)}
-    spec = DatasetSpec.from_dict(told["spec"])
-    return SavedRun(path, told["config"], spec, told["fingerprint"], int(content["epoch"]), weights)
+    spec, stage1 = spec_from_dict(told["spec"]), told.get("stage1", {})
+    return SavedRun(path, told["config"], spec, told["fingerprint"], int(content["epoch"]), weights, stage1)

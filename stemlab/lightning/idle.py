@@ -1,4 +1,4 @@
-"""Parameters that no task loss reaches.
+"""Parameters that no loss reaches.
 
 STEM's last shared gate is computed and not consumed (spec section 2, property 2). DistributedDataParallel waits for
 the gradients of such parameters for ever unless it is told to look for them, which costs a walk over the graph a step;
@@ -11,23 +11,45 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from stemlab.data.batch import ImpressionBatch
+from stemlab.data.batch import ImpressionBatch, SequenceBatch
+from stemlab.models.sequential.base import SequenceNet
 
 
 def has_idle_parameters(net: nn.Module) -> bool:
-    """Return whether some trainable parameter gets no gradient from the sum of all logits.
+    """Return whether some trainable parameter gets no gradient from the loss.
 
-    Asked on two rows of padding, in evaluation mode: neither random numbers nor running statistics move.
+    Asked on two rows, in evaluation mode: neither random numbers nor running statistics move.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
-    fields = len(cast(Mapping[str, Any], net.embedding_tables()))  # type: ignore[operator]
     training = net.training
     net.eval()
     try:
-        logit_BT = net(ImpressionBatch(torch.zeros((2, fields), dtype=torch.int64))).logit_BT
-        gradients = torch.autograd.grad(logit_BT.sum(), parameters, allow_unused=True)
+        with torch.random.fork_rng(devices=[]):
+            outcome = _sequential_loss(net) if isinstance(net, SequenceNet) else _sum_of_logits(net)
+        gradients = torch.autograd.grad(outcome, parameters, allow_unused=True)
     finally:
         net.train(training)
     return any(gradient is None for gradient in gradients)
+
+
+def _sum_of_logits(net: nn.Module) -> Tensor:
+    """Of rows of padding."""
+    fields = len(cast(Mapping[str, Any], net.embedding_tables()))  # type: ignore[operator]
+    logit_BT: Tensor = net(ImpressionBatch(torch.zeros((2, fields), dtype=torch.int64))).logit_BT
+    return logit_BT.sum()
+
+
+def _sequential_loss(net: SequenceNet) -> Tensor:
+    """Of histories of one item."""
+    ones_B = torch.ones(2, dtype=torch.int64)
+    batch = SequenceBatch(
+        user_B=ones_B,
+        history_BL=ones_B[:, None],
+        length_B=ones_B,
+        candidates_BN=ones_B[:, None].expand(2, 2),
+        time_BL=ones_B[:, None],
+        unit_B=ones_B,
+    )
+    return torch.stack(list(net.losses(net(batch, "train")).values())).sum()

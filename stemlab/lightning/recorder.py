@@ -11,6 +11,7 @@ from typing import Any, Literal
 from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.resolve import config_hash
+from stemlab.config.rules import effective_stage
 from stemlab.lightning.environment import is_first_process
 from stemlab.reporting.record import RECORD, SCHEMA, code_version, defined, hardware, packages, peak_memory, write_json
 
@@ -40,6 +41,8 @@ class Recorder:
             "error": None,
             "sample": None,
             "model": config["model"]["name"],
+            "stage": effective_stage(config),
+            "stage1": None,
             "dataset": config["dataset"]["name"],
             "seed": config["seed"],
             "tags": list(config["tags"]),
@@ -74,6 +77,10 @@ class Recorder:
         self.record["dataset_manifest"] = dict(manifest)
         self.record["parameters"] = dict(parameters)
         self._fit_begin = time.monotonic()
+
+    def began_with(self, stage1: Mapping[str, Any]) -> None:
+        """Note the first stage that this second one begins with."""
+        self.record["stage1"] = dict(stage1)
 
     def fitted(self, epochs: int, checkpoint: BestCheckpoint, throughput: Throughput) -> None:
         """Note how the training went."""

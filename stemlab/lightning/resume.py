@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stemlab.config.rules import effective_stage
 from stemlab.errors import StemlabError
-from stemlab.lightning.files import read_checkpoint
+from stemlab.lightning.files import SavedRun, read_checkpoint
 
 # What must be as it was. The rest (epochs, patience, logger, threads, learning rate ...) may be chosen anew.
-FIXED = ("model.net", "model.task", "dataset.tasks", "dataset.fields", "dataset.batch_size", "seed")
+FIXED = (
+    *("model.net", "model.task", "dataset.tasks", "dataset.fields", "dataset.batch_size", "seed"),
+    *("dataset.history_max", "dataset.num_negatives", "dataset.train_negatives"),
+)
 
 
-def check_resumable(config: Mapping[str, Any], fingerprint: str) -> int:
-    """Refuse to resume a run of another network, other data or another order of the rows; return its last epoch.
+def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
+    """Refuse to resume a run of another network, other data or another order of the rows; return what it left.
 
     Args:
         config: of the run about to start; ``ckpt_path`` names the checkpoint.
@@ -23,6 +27,12 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str) -> int:
         StemlabError: naming the first difference.
     """
     saved = read_checkpoint(config["ckpt_path"])
+    old, new = effective_stage(saved.config), effective_stage(config)
+    if old != new:
+        raise StemlabError(
+            f"cannot resume {saved.path}: it is of stage {old}, and ckpt_path is for stage {new} here; "
+            "model.stage=pretrain goes on with a first stage, model.init_from begins a second one with it."
+        )
     for key in FIXED:
         for name, old, new in differences(_at(saved.config, key), _at(config, key), key):
             raise StemlabError(f"cannot resume {saved.path}: its run had {name}={old}, this one has {new}.")
@@ -31,7 +41,7 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str) -> int:
             f"cannot resume {saved.path}: it was trained on prepared dataset {saved.fingerprint[:12]}, and the one of "
             f"this config is {fingerprint[:12]} (other raw files, split or vocabulary)."
         )
-    return saved.epoch
+    return saved
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:

@@ -11,6 +11,8 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.config.build import (
+    DataModule,
+    Module,
     RunCallbacks,
     build_callbacks,
     build_datamodule,
@@ -19,11 +21,10 @@ from stemlab.config.build import (
 )
 from stemlab.config.delegate import process_count
 from stemlab.config.rules import effective_tasks
-from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.lightning.card import print_card, print_metrics
 from stemlab.lightning.environment import hush, is_first_process
+from stemlab.lightning.files import SavedRun
 from stemlab.lightning.loggers import build_loggers, finish_loggers, log_final
-from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.recorder import Recorder, Status
 from stemlab.lightning.resume import check_resumable
 from stemlab.models import parameter_counts
@@ -39,7 +40,7 @@ class TrainingRun:
     """
 
     def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], sweep_id: str | None) -> None:
-        self.config, self.sweep_id = config, sweep_id
+        self.config, self.overrides, self.sweep_id = config, overrides, sweep_id
         self.directory = Path(config["paths"]["output_dir"])
         self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
         self.loggers: list[Logger] = []
@@ -66,42 +67,66 @@ class TrainingRun:
         return float("nan") if value is None else value
 
     def _train(self) -> Mapping[str, float | None]:
-        seed_everything(self.config["seed"], workers=True, verbose=False)
         datamodule = build_datamodule(self.config)
         datamodule.prepare()
-        if self.config["ckpt_path"]:
-            epoch = check_resumable(self.config, datamodule.manifest["fingerprint"])
-            rank_zero_info(f"going on after epoch {epoch + 1} of {self.config['ckpt_path']}")
-        module = build_module(self.config, datamodule.spec, datamodule.manifest["fingerprint"])
+        resumed = self._resumed(datamodule.manifest["fingerprint"])
+        module = self._module(datamodule, resumed)
         self._say_task()
         self.recorder.describe(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.sweep_id)
         callbacks = build_callbacks(self.config, self.directory)
-        steps = self._steps(datamodule)
+        steps = self._steps(datamodule) if needs_training(module) else 0
         trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module.net, steps)
         if is_first_process():
             print_card(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
-        try:
-            fit(trainer, module, datamodule, self.config["ckpt_path"])
-        finally:  # a run that was interrupted has a best epoch too
-            if callbacks.checkpoint.improvement.epoch >= 0:
-                self.recorder.fitted(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
+        if needs_training(module):
+            self._fit(trainer, module, datamodule, callbacks)
+        else:
+            self._keep(trainer, module, datamodule, callbacks)
         return self._evaluate_best(trainer, module, datamodule, callbacks)
+
+    def _resumed(self, fingerprint: str) -> SavedRun | None:
+        if not self.config["ckpt_path"]:
+            return None
+        saved = check_resumable(self.config, fingerprint)
+        rank_zero_info(f"going on after epoch {saved.epoch + 1} of {saved.path}")
+        return saved
+
+    def _module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
+        """Return what is trained, as it begins."""
+        del resumed
+        seed_everything(self.config["seed"], workers=True, verbose=False)
+        return build_module(self.config, datamodule)
 
     def _say_task(self) -> None:
         if self.config["model"]["name"] == "single_task" and self.config["model"]["task"] is None:
             task = effective_tasks(self.config)[0]
             rank_zero_info(f"model.task is not set: training the first task, {task!r}.")
 
-    def _steps(self, datamodule: ImpressionDataModule) -> int:
+    def _steps(self, datamodule: DataModule) -> int:
         """Training steps an epoch on each process."""
-        rows = len(datamodule.store("train")) // process_count(self.config["trainer"])
+        rows = int(datamodule.manifest["rows"]["train"]) // process_count(self.config["trainer"])
         limit = self.config["trainer"]["limit_train_batches"]
         steps = -(-rows // datamodule.batch_size)
         return min(steps, limit) if limit else steps
 
+    def _fit(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
+        try:
+            fit(trainer, module, datamodule, self.config["ckpt_path"])
+        finally:  # a run that was interrupted has a best epoch too
+            if callbacks.checkpoint.improvement.epoch >= 0:
+                self.recorder.fitted(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
+
+    def _keep(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
+        """Leave the checkpoint of a model that has nothing to train."""
+        checkpoint = callbacks.checkpoint
+        trainer.validate(module, datamodule=datamodule, verbose=False)
+        checkpoint.improvement.update(module.metric_values[checkpoint.monitor], 0)
+        trainer.save_checkpoint(checkpoint.best_path)
+        self.recorder.fitted(0, checkpoint, callbacks.throughput)
+
     def _evaluate_best(
-        self, trainer: Trainer, module: MultiTaskModule, datamodule: ImpressionDataModule, callbacks: RunCallbacks
+        self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks
     ) -> Mapping[str, float | None]:
         """Measure the best epoch's weights on the validation and test splits."""
         checkpoint, epochs, step = callbacks.checkpoint, trainer.current_epoch, trainer.global_step
@@ -113,12 +138,17 @@ class TrainingRun:
         self.recorder.measured(module.metric_values, module.metric_warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
         if is_first_process():
-            split = "test" if self.config["test"] else "val"
-            print_metrics(self.recorder.metrics, split, module.tasks, datamodule.spec, epochs, checkpoint.best_path)
+            split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)
+            print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path)
         return self.recorder.metrics
 
 
-def fit(trainer: Trainer, module: LightningModule, datamodule: ImpressionDataModule, ckpt_path: str | None) -> None:
+def needs_training(module: Module) -> bool:
+    """Return whether there is anything to train; POP only counts."""
+    return bool(getattr(module.net, "needs_training", True))
+
+
+def fit(trainer: Trainer, module: LightningModule, datamodule: DataModule, ckpt_path: str | None) -> None:
     """Train; an interruption from the keyboard, which Lightning turns into an exit, stays an interruption.
 
     Args:

@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 
-from stemlab.config.build import build_datamodule, build_module
-from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.config.build import DataModule, Module, build_datamodule, build_module
 from stemlab.data.manifest import find_damage
 from stemlab.errors import StemlabError
 from stemlab.lightning.files import SavedRun, read_checkpoint
-from stemlab.lightning.multitask import MultiTaskModule
 
 
 class RebuiltRun:
@@ -28,7 +26,7 @@ class RebuiltRun:
     def __init__(self, chosen: Mapping[str, Any]) -> None:
         self.saved: SavedRun = read_checkpoint(chosen["ckpt"])
         self.config: dict[str, Any] = merge(self.saved.config, chosen)
-        self.datamodule: ImpressionDataModule = build_datamodule(self.config)
+        self.datamodule: DataModule = build_datamodule(self.config)
 
     def prepare(self) -> None:
         """Find or make the prepared dataset.
@@ -53,9 +51,9 @@ class RebuiltRun:
         found = prepared.glob(f"*-{self.saved.fingerprint[:12]}")
         return next((path for path in found if find_damage(path, self.saved.fingerprint) is None), None)
 
-    def module(self) -> MultiTaskModule:
-        """Return the module with the checkpoint's weights."""
-        module = build_module(self.config, self.saved.spec, self.saved.fingerprint)
+    def module(self) -> Module:
+        """Return the module with the checkpoint's weights (after ``prepare``)."""
+        module = build_module(self.config, self.datamodule)
         try:
             module.net.load_state_dict(self.saved.weights)
         except RuntimeError as error:

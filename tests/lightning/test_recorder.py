@@ -9,7 +9,7 @@ from stemlab.lightning.recorder import Recorder
 KEYS = {
     *("schema", "command", "status", "error", "sample", "model", "dataset", "seed", "tags", "config", "config_hash"),
     *("overrides", "dataset_fingerprint", "dataset_manifest", "code", "packages", "hardware", "parameters", "time"),
-    *("throughput", "memory", "best", "epochs_run", "metrics", "warnings"),
+    *("throughput", "memory", "best", "epochs_run", "metrics", "warnings", "stage", "stage1"),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ class TabularNet(nn.Module, ABC):
         embedding_dim: D, the width of one block.
         padding: id 0 is padding: a zero row that is never trained.
     """
+
+    reads: ClassVar[str] = "impressions"
+    """What its batches are; sequential networks read ``sequences``."""
 
     def __init__(
         self, fields: Mapping[str, int], tasks: Sequence[str], blocks: Sequence[str], embedding_dim: int, padding: bool

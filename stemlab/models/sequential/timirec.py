@@ -66,8 +66,8 @@ class TiMiRec(SequenceNet):
     def __init__(
         self,
         sizes: SequenceSizes,
-        *,
         stage: Stage = "finetune",
+        *,
         embedding_dim: PositiveInt = 64,
         attention_dim: PositiveInt = 8,
         num_interests: PositiveInt = 2,
