@@ -5,17 +5,31 @@ PYTHON=${PYTHON:-python}
 JOBS=${JOBS:-1} # trainings at a time
 export PYTHON
 
-# Usage: train_once FOLDER WORD...   Trains into FOLDER unless its record says finished; half a run is begun again.
+# Usage: train_once FOLDER WORD...   Trains into FOLDER unless its record says finished.
+# Half a run goes on after its last whole epoch; what it had written lies in FOLDER/part1, part2 ... afterwards. The
+# record counts time and samples of the last part only.
 train_once() {
-  local folder=$1
+  local folder=$1 part=0 last
   shift
   if grep -qs '"status": "finished"' "$folder/record.json"; then
     echo "done already: $folder"
     return 0
   fi
-  rm -rf "$folder"
   mkdir -p "$folder"
-  echo "training: $folder"
+  while [[ -e $folder/part$((part + 1)) ]]; do part=$((part + 1)); done
+  if [[ -f $folder/checkpoints/last.ckpt ]]; then
+    part=$((part + 1))
+    mkdir "$folder/part$part"
+    find "$folder" -mindepth 1 -maxdepth 1 ! -name 'part*' -exec mv {} "$folder/part$part/" ';'
+    rm -f "$folder/part$part/record.json"
+  fi
+  last=$folder/part$part/checkpoints/last.ckpt
+  if [[ -f $last ]]; then
+    echo "going on: $folder"
+    set -- "$@" "ckpt_path=$last"
+  else
+    echo "training: $folder"
+  fi
   if ! "$PYTHON" -m stemlab.train "$@" "hydra.run.dir=$folder" >"$folder/output.txt" 2>&1; then
     echo "FAILED: $folder (see output.txt there)" >&2
     return 1

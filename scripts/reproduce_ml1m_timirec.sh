@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# TiMiRec+ on MovieLens-1M in two stages, then the report with the published log's numbers beside ours.
+#
+#   scripts/reproduce_ml1m_timirec.sh RAW_DIR        RAW_DIR holds ratings.dat (data/README.md)
+#
+# Finished runs are skipped and half ones go on after their last whole epoch; the second stage finds the first one.
+# Environment: RUNS (default runs/studies/ml1m_timirec), SEEDS, MODELS, JOBS (trainings at a time), PYTHON, and WORDS
+# (settings for every run: WORDS="trainer=gpu").
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/study.sh
+
+RAW_DIR=${1:-${RAW_DIR:-data/raw/ml1m}}
+RUNS=${RUNS:-runs/studies/ml1m_timirec}
+SEEDS=${SEEDS:-1}
+MODELS=${MODELS:-timirec_pretrain timirec}
+WORDS=${WORDS:-}
+
+if [[ ! -f $RAW_DIR/ratings.dat ]]; then
+  echo "error: there is no $RAW_DIR/ratings.dat; give the folder of MovieLens-1M (data/README.md)." >&2
+  exit 2
+fi
+"$PYTHON" -m stemlab.prepare dataset=ml1m "dataset.raw_dir=$RAW_DIR"
+for seed in $SEEDS; do
+  for model in $MODELS; do
+    echo "$RUNS/${model}_seed$seed experiment=ml1m/$model seed=$seed dataset.raw_dir=$RAW_DIR logger=csv $WORDS"
+  done
+done | train_all
+
+"$PYTHON" -m stemlab.report study=ml1m_timirec "runs=[$RUNS]" copies=scripts/records/ml1m_timirec "output=$RUNS"
