@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from stemlab.data.progress import Advance, Steps
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.writer import write_log
 from stemlab.data.spec import SequenceSpec
+
+log = logging.getLogger(__name__)
 
 
 def prepare_sequences(
@@ -52,12 +55,22 @@ def prepare_sequences(
             sequences.check(name)
             spec = SequenceSpec(name, sequences.users, sequences.items, sample=sample)
             contents = write_log(directory, sequences)
+            _warn(name, contents)
             about = {"fingerprint": fingerprint, "raw": raw, "settings": dict(settings), **sequences.facts}
             write_manifest(directory, {**_manifest(spec, contents, sequences.skipped), **about})
 
         return find_or_build(
             root / f"{name}-{fingerprint[:12]}", lambda directory: find_damage(directory, fingerprint), build
         )
+
+
+def _warn(name: str, contents: Mapping[str, Any]) -> None:
+    for split, rows in contents["positives_among_negatives"].items():
+        if rows:
+            log.warning(
+                "dataset %r: %d %s rows list their own positive as a negative; it ties with itself in their rank",
+                *(name, rows, split),
+            )
 
 
 def _manifest(spec: SequenceSpec, contents: Mapping[str, Any], skipped: int) -> dict[str, Any]:

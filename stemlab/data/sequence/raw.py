@@ -59,6 +59,11 @@ class RawSequences:
         """I."""
         return len(self.item_tokens)
 
+    def positives_among_negatives(self, split: str) -> int:
+        """Return how many rows of a split have their own positive among their negatives; it ties with itself there."""
+        positive = self.item[self.split == SPLITS.index(split)]
+        return int((self.negatives[split] == positive[:, None]).any(axis=1).sum())
+
     def check(self, name: str) -> None:
         """Refuse ids and negatives that cannot be.
 

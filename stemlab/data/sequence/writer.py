@@ -34,8 +34,8 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
         raw: checked interactions.
 
     Returns:
-        What the manifest says of them: rows (instances) and interactions a split, negatives a row, users without an
-        instance.
+        What the manifest says of them: rows (instances) and interactions a split, negatives a row, rows whose positive
+        is among them, users without an instance.
     """
     order = np.lexsort((raw.time, raw.user))  # stable: rows of the same user and second keep their order
     user, split = raw.user[order].astype(np.int32), raw.split[order].astype(np.int8)
@@ -52,6 +52,7 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
         "rows": rows,
         "interactions": {name: int((split == code).sum()) for code, name in enumerate(SPLITS)},
         "negatives": {name: int(values.shape[1]) for name, values in raw.negatives.items()},
+        "positives_among_negatives": {name: raw.positives_among_negatives(name) for name in raw.negatives},
         "users_with_one_interaction": int((lengths == 1).sum()),
         "users_without_interaction": int((lengths == 0).sum()),
     }

@@ -109,6 +109,14 @@ def test_unknown_negative_is_one_sentence(tmp_path, raw):
         prepare(wrong, tmp_path)
 
 
+def test_positives_among_their_negatives_are_counted_and_told(tmp_path, caplog):
+    rows = [(1, 5, 0, 0), (1, 6, 1, 1), (2, 7, 2, 0), (2, 8, 3, 1), (3, 1, 0, 0)]
+    raw = raw_of(rows, 3, 9, negatives={"valid": np.array([[8, 9], [8, 8]])})
+    directory, _ = prepare(raw, tmp_path)
+    assert read_manifest(directory)["positives_among_negatives"] == {"valid": 1}
+    assert "'toy': 1 valid rows list their own positive as a negative" in caplog.text
+
+
 def test_missing_files_are_one_sentence(tmp_path, raw):
     data = Toy(raw, tmp_path)
     directory = data.prepare()
