@@ -129,11 +129,21 @@ class TimeGaps:
 
     def scores(self, query_BAQd: Tensor) -> Tensor:
         """Return each pair's product of query and gap key, (B, A, Q, L)."""
-        every_BAQT = query_BAQd @ self.key_ATd.transpose(1, 2)
+        every_BAQT = by_head(query_BAQd, self.key_ATd.transpose(1, 2))
         return every_BAQT.gather(3, self.index(query_BAQd.shape[1]))
 
     def context(self, weight_BAQL: Tensor) -> Tensor:
         """Return the weighted sums of gap values, (B, A, Q, d)."""
         B, A, Q, _ = weight_BAQL.shape
         by_gap_BAQT = weight_BAQL.new_zeros(B, A, Q, self.value_ATd.shape[1])
-        return by_gap_BAQT.scatter_add(3, self.index(A), weight_BAQL) @ self.value_ATd
+        return by_head(by_gap_BAQT.scatter_add(3, self.index(A), weight_BAQL), self.value_ATd)
+
+
+def by_head(x_BAQx: Tensor, matrix_Axy: Tensor) -> Tensor:
+    """Return each head's product with its matrix, (B, A, Q, y).
+
+    One product a head over all rows; broadcasting would copy the matrix for every row.
+    """
+    B, A, Q, width = x_BAQx.shape
+    product_AXy = torch.bmm(x_BAQx.transpose(0, 1).reshape(A, B * Q, width), matrix_Axy)
+    return product_AXy.view(A, B, Q, -1).transpose(0, 1)
