@@ -40,9 +40,9 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: st
     Returns:
         ``config['objective']`` of the best epoch; NaN where it is undefined.
     """
-    from stemlab.lightning.run import TrainingRun
+    from stemlab.lightning.stages import training_run
 
-    return TrainingRun(config, overrides, sweep_id).go()
+    return training_run(config, overrides, sweep_id).go()
 
 
 if __name__ == "__main__":

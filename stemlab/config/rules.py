@@ -133,16 +133,13 @@ def _ranking_metrics(topk: Sequence[int]) -> list[str]:
 
 
 def check_stage(config: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse a first stage that is given to itself, and one that is both given and renounced."""
-    model, key = config["model"], "model.init_from"
-    if model.get("init_from") is None:
-        return
-    if model["stage"] == "pretrain":
+    """Refuse a first stage given to itself, and a second one that could do without what is trained or given."""
+    model, key, other = config["model"], "model.init_from", "model.allow_scratch"
+    given = model.get("init_from") is not None
+    if given and model["stage"] == "pretrain":
         raise StemlabError(f"{key}={model['init_from']} ({origin(key)}) is for the second stage: model.stage=finetune.")
-    if model["allow_scratch"]:
-        raise StemlabError(
-            f"{key}={model['init_from']} ({origin(key)}) and model.allow_scratch=true exclude each other."
-        )
+    if model.get("allow_scratch") and (given or model["stage"] != "finetune"):
+        raise StemlabError(f"{other}=true ({origin(other)}) is for model.stage=finetune without model.init_from.")
 
 
 def _monitoring(callbacks: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Call
     if final.is_dir() and damage(final) is None:
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(final.parent / f".{final.name}.lock"):
+    with locked(final.parent / f".{final.name}.lock", "preparing"):
         if final.is_dir():
             wrong = damage(final)
             if wrong is None:  # another process built it while this one waited
@@ -65,8 +65,14 @@ def _build(final: Path, build: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock that the system releases when the process ends, however it ends; yield whether it is held."""
+def locked(path: Path, doing: str, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock that the system releases when the process ends, however it ends; yield whether it is held.
+
+    Args:
+        path: the lock file, ``.<name>.lock``; it stays.
+        doing: what its holder does with ``<name>``, for the message of those who wait.
+        wait: whether to wait for it.
+    """
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +80,7 @@ def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
         except BlockingIOError:
             held = wait
             if wait:
-                log.warning("another process is preparing %s: waiting for it", path.name[1:].removesuffix(".lock"))
+                log.warning("another process is %s %s: waiting for it", doing, path.name[1:].removesuffix(".lock"))
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield held
 
@@ -83,7 +89,7 @@ def _sweep(root: Path) -> None:
     """Delete what interrupted builds left: directories whose builder no longer holds its lock."""
     for stale in root.glob(f"{_BUILD}*"):
         lock = root / f".{stale.name.removeprefix(_BUILD)}.lock"
-        with _locked(lock, wait=False) as held:
+        with locked(lock, "preparing", wait=False) as held:
             if held:
                 shutil.rmtree(stale, ignore_errors=True)
 

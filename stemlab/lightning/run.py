@@ -36,11 +36,11 @@ class TrainingRun:
     Args:
         config: validated, plain and resolved.
         overrides: what was typed.
-        sweep_id: the sweep this run belongs to, if any.
+        group: what it shares with other runs (a sweep, the stages of a model), if anything.
     """
 
-    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], sweep_id: str | None) -> None:
-        self.config, self.overrides, self.sweep_id = config, overrides, sweep_id
+    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], group: str | None) -> None:
+        self.config, self.overrides, self.group = config, overrides, group
         self.directory = Path(config["paths"]["output_dir"])
         self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
         self.loggers: list[Logger] = []
@@ -73,7 +73,7 @@ class TrainingRun:
         module = self._module(datamodule, resumed)
         self._say_task()
         self.recorder.describe(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
-        self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.sweep_id)
+        self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
         callbacks = build_callbacks(self.config, self.directory)
         steps = self._steps(datamodule) if needs_training(module) else 0
         trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module.net, steps)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
+from stemlab.config.rules import effective_stage
 from stemlab.lightning.environment import is_first_process
 
 HINT = "W&B is off: `wandb login` turns it on, logger=wandb keeps an offline copy to sync later."
@@ -62,10 +63,11 @@ def wandb_logger(
         run_dir: the run's own directory.
         mode: from ``wandb_mode``.
         sample: whether the data is synthetic.
-        group: sweep of the run, if any.
+        group: sweep of the run, or what its two stages share, if any.
     """
     model, dataset, seed = config["model"]["name"], config["dataset"]["name"], config["seed"]
-    tags = [model, dataset, f"seed{seed}", *config["tags"], *(["SAMPLE"] if sample else [])]
+    stage = [name] if (name := effective_stage(config)) else []
+    tags = [model, dataset, f"seed{seed}", *stage, *config["tags"], *(["SAMPLE"] if sample else [])]
     project = config["logger"]["wandb_project"]
     if not is_first_process():
         return WandbLogger(project=project, save_dir=run_dir)
@@ -73,7 +75,7 @@ def wandb_logger(
         "project": project,
         "entity": config["logger"]["wandb_entity"],
         "dir": str(run_dir),
-        "name": f"{dataset}/{model}/seed{seed}",
+        "name": "/".join([dataset, model, *stage, f"seed{seed}"]),
         "group": group,
         "job_type": "train",
         "tags": list(dict.fromkeys(tags)),
