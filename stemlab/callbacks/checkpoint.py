@@ -25,6 +25,10 @@ class BestCheckpoint(Checkpoint):
     plateau state of that epoch. The best epoch is chosen by the same rule as early stopping. While the metric is
     undefined, the newest epoch counts as the best.
 
+    With ``min_delta`` 0 an epoch that equals the best one takes its place, file and number. The published ranking code
+    (spec/timirec.md section 7) overwrites the file likewise, but its log names the first such epoch; here the number
+    always is that of the weights in the file, which are the ones measured in the end.
+
     Differs from Lightning's ModelCheckpoint: that one forgets the best score when a run is resumed in another
     directory, and has a strict ">" instead of the published rule.
 

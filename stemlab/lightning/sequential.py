@@ -6,6 +6,7 @@ Legend: B instances, N candidates, I items, D width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from stemlab.data.spec import SequenceSpec
 from stemlab.errors import StemlabError, nearest
 from stemlab.lightning.module import SPLITS, NetModule
 from stemlab.lightning.settings import SequentialSettings
-from stemlab.metrics import RankingMetrics, ranks
-from stemlab.metrics.catalogue import Seen, candidate_scores, catalogue_ranks
+from stemlab.metrics import RankingMetrics
+from stemlab.metrics.catalogue import Catalogue, Seen
 from stemlab.metrics.ranking import metric_names
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import build_ranking_optimizer
@@ -58,14 +59,17 @@ class SequentialModule(NetModule):
         super().__init__(net, settings, metrics, hyper_parameters)
         self.spec, self.protocol, self.settings = spec, protocol, settings
         self._split_metrics = metrics
-        self._items_ID: Tensor | None = None  # item vectors of the evaluation that is going on
+        self._catalogue: Catalogue | None = None  # of the evaluation that is going on
         first = protocol.topk[0]
         self.headlines = (f"hr@{first}", f"ndcg@{first}")
         self._watched = {*self.headlines, "mrr", check_monitor(settings.monitor, protocol).removeprefix("val/")}
 
+    @torch.no_grad()
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Return the evaluation scores of the batch's candidates, (B, N) float32 whatever the network's precision."""
-        return self._scores(batch, self._sequence_net.item_vectors().float())
+        user_BKD, catalogue = self._vectors(batch), self._new_catalogue()
+        with torch.autocast(self.device.type, enabled=False):
+            return catalogue.scores(user_BKD, batch.candidates_BN)
 
     @property
     def _sequence_net(self) -> SequenceNet:
@@ -77,7 +81,7 @@ class SequentialModule(NetModule):
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         parts = self._sequence_net.losses(self.net(batch, "train"))
-        loss = torch.stack(list(parts.values())).sum()
+        loss = reduce(torch.add, parts.values())
         self._watch_step(loss, parts, len(batch), batch_idx)
         return loss
 
@@ -89,57 +93,51 @@ class SequentialModule(NetModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the item vectors of other weights."""
-        self._items_ID = None
+        self._catalogue = None
 
     def on_test_epoch_start(self) -> None:
         """Forget the item vectors of other weights."""
-        self._items_ID = None
+        self._catalogue = None
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         """Keep the ranks of a validation batch."""
-        self._measure("val", batch, batch_idx)
+        self._measure("val", batch)
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         """Keep the ranks of a test batch."""
-        self._measure(self.measured_as, batch, batch_idx)
+        self._measure(self.measured_as, batch)
 
-    def _measure(self, split: str, batch: SequenceBatch, batch_idx: int) -> None:
-        # Batches are the same on any number of processes and dealt in turn: so is what the network draws (MIND's
-        # routing). Every training epoch sets its own seed again.
-        torch.manual_seed(self.settings.seed * 1_000_003 + batch_idx * self.trainer.world_size + self.global_rank)
-        if self._items_ID is None:
-            self._items_ID = self._sequence_net.item_vectors().float()
-        rank_B = self._full_ranks(batch) if self.protocol.candidates == "full" else self._stored_ranks(batch)
+    def _measure(self, split: str, batch: SequenceBatch) -> None:
+        if self._catalogue is None:
+            self._catalogue = self._new_catalogue()
+        user_BKD = self._vectors(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            rank_B = self._ranks(user_BKD, batch, self._catalogue)
         self._split_metrics[split].update(rank_B)
 
-    def _stored_ranks(self, batch: SequenceBatch) -> Tensor:
-        assert self._items_ID is not None
-        return ranks(self._scores(batch, self._items_ID), self.protocol.ties)
-
-    def _full_ranks(self, batch: SequenceBatch) -> Tensor:
-        assert self._items_ID is not None
-        seen_items: SeenItems = self.trainer.datamodule.seen_items  # type: ignore[attr-defined]
-        item_S, offset_O = seen_items(batch.user_B.cpu().numpy())
-        seen = Seen(*(torch.from_numpy(part).long().to(self.device) for part in (item_S, offset_O)))
-        user_BKD = self._sequence_net.represent(batch).float()
-        with torch.autocast(self.device.type, enabled=False):
-            return catalogue_ranks(user_BKD, self._items_ID, batch.candidates_BN[:, 0], seen, self.protocol.ties)
-
-    def _scores(self, batch: SequenceBatch, items_ID: Tensor) -> Tensor:
+    def _vectors(self, batch: SequenceBatch) -> Tensor:
         # the eager network: a compiled one rounds differently, and its recorded metrics could not be reproduced
-        user_BKD = self._sequence_net.represent(batch).float()
-        with torch.autocast(self.device.type, enabled=False):
-            return candidate_scores(user_BKD, items_ID, batch.candidates_BN)
+        return self._sequence_net.represent(batch).detach().float()
+
+    def _new_catalogue(self) -> Catalogue:
+        return Catalogue(self._sequence_net.item_vectors().detach().float())
+
+    def _ranks(self, user_BKD: Tensor, batch: SequenceBatch, catalogue: Catalogue) -> Tensor:
+        if self.protocol.candidates == "stored":
+            return catalogue.candidate_ranks(user_BKD, batch.candidates_BN, self.protocol.ties)
+        seen_items: SeenItems = self.trainer.datamodule.seen_items  # type: ignore[attr-defined]
+        seen = (torch.from_numpy(part).long().to(self.device) for part in seen_items(batch.user_B.cpu().numpy()))
+        return catalogue.ranks(user_BKD, batch.candidates_BN[:, 0], Seen(*seen), self.protocol.ties)
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics."""
         super().on_validation_epoch_end()
-        self._items_ID = None
+        self._catalogue = None
 
     def on_test_epoch_end(self) -> None:
         """Report the test metrics."""
         super().on_test_epoch_end()
-        self._items_ID = None
+        self._catalogue = None
 
     def _reports(self, name: str) -> bool:
         return self.trainer.state.fn != "fit" or name in self._watched

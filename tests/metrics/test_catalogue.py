@@ -1,0 +1,196 @@
+"""Scores by one matrix product and ranks in tiles, against gathering and against the whole matrix at once."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemlab.metrics import catalogue, ranks
+from stemlab.metrics.catalogue import Catalogue, Seen, tile_edges
+
+RULES = ("pessimistic", "optimistic", "mean")
+
+
+class World:
+    """Users, items, seen items and positives; with ``whole`` every score is an exact small number."""
+
+    def __init__(self, users, interests, width, items, seed=0, whole=True, seen=6):
+        rng = np.random.default_rng(seed)
+        draw = (lambda *shape: rng.integers(-2, 3, shape)) if whole else (lambda *shape: rng.normal(size=shape))
+        self.user = torch.from_numpy(draw(users, interests, width)).float()
+        self.item = torch.from_numpy(draw(items + 1, width)).float()
+        self.positive = torch.from_numpy(rng.integers(1, items + 1, users))
+        drawn = [rng.integers(1, items + 1, rng.integers(0, seen + 1)).tolist() for _ in range(users)]
+        # the positive of every other user is among the seen ones, as in the published code
+        self.lists = [items + [int(self.positive[n])] * (n % 2) for n, items in enumerate(drawn)]
+        self.candidates = torch.from_numpy(rng.integers(1, items + 1, (users, 9)))
+        self.candidates[:, 0] = self.positive
+
+    @property
+    def seen(self):
+        flat = [item for items in self.lists for item in items]
+        return Seen(torch.tensor(flat, dtype=torch.int64), torch.tensor(np.cumsum([0, *map(len, self.lists)])))
+
+    def ranks(self, rule="pessimistic"):
+        return Catalogue(self.item).ranks(self.user, self.positive, self.seen, rule)
+
+    def candidate_ranks(self, rule="pessimistic"):
+        return Catalogue(self.item).candidate_ranks(self.user, self.candidates, rule)
+
+    def all_scores(self):
+        """Every score in float64, minus infinity for what was seen."""
+        score = torch.einsum("bkd,id->bki", self.user.double(), self.item.double()).amax(1)
+        for row, items in enumerate(self.lists):
+            score[row, items] = -torch.inf
+        return score
+
+    def untiled_ranks(self, rule="pessimistic"):
+        """The published way: all items, then the positive in column 0, its own column out of the race."""
+        own = torch.einsum("bkd,bd->bk", self.user.double(), self.item[self.positive].double()).amax(1)
+        score = self.all_scores().scatter(1, self.positive[:, None], -torch.inf)
+        return ranks(torch.cat([own[:, None], score[:, 1:]], 1), rule)
+
+    def gathered_scores(self):
+        """The published way: a vector for every candidate, every product with an interest, the largest of them."""
+        return (self.user[:, None] * self.item[self.candidates][:, :, None]).sum(-1).max(-1).values
+
+
+def small_world(data, **more):
+    users, interests, width, items = (data.draw(st.integers(1, most)) for most in (9, 3, 4, 30))
+    return World(users, interests, width, items, seed=data.draw(st.integers(0, 99)), **more)
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(RULES))
+def test_tiles_give_the_ranks_of_the_whole_matrix(data, rule):
+    world = small_world(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "TILE", data.draw(st.integers(1, 200)))
+        patch.setattr(catalogue, "ROWS", data.draw(st.integers(1, 10)))
+        found = world.ranks(rule)
+    assert found.tolist() == world.untiled_ranks(rule).tolist()
+    assert found.dtype == torch.float64
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_real_numbers_in_tiles_of_the_usual_size(rule):
+    """At sizes where the default tile is cut into several."""
+    world = World(users=300, interests=4, width=8, items=5000, whole=False, seen=100)
+    assert len(tile_edges(5000, catalogue.TILE // (catalogue.ROWS * 4))) > 3
+    expected = world.untiled_ranks(rule)
+    assert world.ranks(rule).tolist() == expected.tolist()
+    assert len(set(expected.tolist())) > 200
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 64), st.integers(2, 400), st.integers(1, 20_000))
+def test_equal_vectors_tie_to_the_last_bit(users, interests, width, items, tile):
+    """A net that scores everything alike must not be found to rank, however the products round."""
+    world = World(users, interests, width, items, whole=False, seen=3)
+    world.item[:] = world.item[0]
+    unseen = torch.tensor([items - len({*seen, int(p)}) for seen, p in zip(world.lists, world.positive, strict=True)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "TILE", tile)
+        patch.setattr(catalogue, "GATHER_COST", tile % 2 * 1000)
+        full = {rule: world.ranks(rule).tolist() for rule in RULES}
+        among = {rule: world.candidate_ranks(rule).tolist() for rule in RULES}
+    assert full == {
+        "pessimistic": (1 + unseen).tolist(),
+        "optimistic": [1] * users,
+        "mean": (1 + unseen / 2).tolist(),
+    }
+    assert among == {"pessimistic": [9] * users, "optimistic": [1] * users, "mean": [5] * users}
+
+
+def test_a_lead_smaller_than_the_rounding_errors_is_seen():
+    """Two scores of about 1e8 that differ by 1 are the same number in float32; sorting needs the difference."""
+    user, item = torch.tensor([[[1e4, 1.0]]]), torch.tensor([[0, 0], [1e4, 1], [1e4, 2], [1e4, 0], [1e4, 1]])
+    assert len(set((user[0] @ item[1:].t()).flatten().tolist())) == 1
+    nothing = Seen(torch.empty(0, dtype=torch.int64), torch.tensor([0, 0]))
+    positive, candidates = torch.tensor([1]), torch.tensor([[1, 2, 3, 4]])
+    for rule, expected in (("pessimistic", 3), ("optimistic", 2), ("mean", 2.5)):
+        assert Catalogue(item).ranks(user, positive, nothing, rule).tolist() == [expected]
+        assert Catalogue(item).candidate_ranks(user, candidates, rule).tolist() == [expected]
+
+
+@pytest.mark.parametrize("place", ["user", "item"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_vectors_that_are_not_numbers_have_no_rank(place, value):
+    world = World(users=4, interests=2, width=3, items=20)
+    if place == "user":
+        world.user[1, 0, 0] = value
+        broken = [False, True, False, False]
+    else:
+        world.item[5, 1] = value
+        broken = [True] * 4
+    assert world.ranks().isnan().tolist() == broken
+    assert world.candidate_ranks().isnan().tolist() == broken
+
+
+@pytest.mark.parametrize(("items", "width"), [(1, 1), (10, 3), (10, 10), (10, 99), (100, 7)])
+def test_tiles_cover_all_items_once_and_are_about_equally_wide(items, width):
+    edges = tile_edges(items, width)
+    assert (edges[0], edges[-1]) == (1, items + 1)
+    widths = np.diff(edges)
+    assert widths.max() <= width
+    assert widths.max() - widths.min() <= 1
+
+
+def test_memory_is_bounded(monkeypatch):
+    monkeypatch.setattr(catalogue, "TILE", 3000)
+    monkeypatch.setattr(catalogue, "ROWS", 10)
+    sizes, product = [], catalogue._product
+
+    def watched(user_BKD, item_TD):
+        sizes.append(user_BKD.shape[0] * user_BKD.shape[1] * item_TD.shape[0])
+        return product(user_BKD, item_TD)
+
+    monkeypatch.setattr(catalogue, "_product", watched)
+    world = World(users=35, interests=2, width=4, items=900)
+    world.ranks()
+    assert len(sizes) == 3 * 6 + 3  # three times ten users in six tiles, five users in three
+    assert max(sizes) <= 3000
+    sizes.clear()
+    Catalogue(world.item).scores(world.user, torch.ones((35, 500), dtype=torch.int64))
+    assert sizes == [1802] * 35  # user by user, since the items of one are 1,802 scores
+
+
+def test_a_tile_tells_which_items_it_holds(monkeypatch):
+    monkeypatch.setattr(catalogue, "TILE", 90)
+    world = World(users=5, interests=2, width=3, items=40)
+    tiles = list(Catalogue(world.item).tiles(world.user, world.seen))
+    assert [first for first, _ in tiles] == [1, 9, 17, 25, 33]
+    assert torch.equal(torch.cat([score for _, score in tiles], 1).double(), world.all_scores()[:, 1:])
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(RULES))
+def test_candidates_score_as_in_the_published_code(data, rule):
+    world = small_world(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "TILE", data.draw(st.integers(1, 200)))
+        patch.setattr(catalogue, "GATHER_COST", data.draw(st.sampled_from([0, 1000])))
+        expected = world.gathered_scores()
+        assert torch.equal(Catalogue(world.item).scores(world.user, world.candidates), expected)
+        assert world.candidate_ranks(rule).tolist() == ranks(expected, rule).tolist()
+
+
+@pytest.mark.parametrize("cost", [0, 1000])
+def test_candidates_with_real_numbers(cost, monkeypatch):
+    monkeypatch.setattr(catalogue, "GATHER_COST", cost)
+    world = World(users=64, interests=3, width=64, items=500, whole=False)
+    expected = world.gathered_scores()
+    torch.testing.assert_close(Catalogue(world.item).scores(world.user, world.candidates), expected, rtol=0, atol=1e-5)
+    assert world.candidate_ranks().tolist() == ranks(expected).tolist()
+
+
+@pytest.mark.parametrize(("items", "candidates", "whole"), [(3706, 1001, True), (8713, 100, False)])
+def test_the_cheaper_way_is_taken(items, candidates, whole, monkeypatch):
+    """ML-1M's 1,001 candidates are better scored with all items, Grocery's 100 are gathered."""
+    taken = []
+    for name in ("_by_product", "_by_gathering"):
+        monkeypatch.setattr(catalogue, name, lambda u, i, c, name=name: taken.append(name) or c.float())
+    chosen = torch.ones(2, candidates, dtype=torch.int64)
+    Catalogue(torch.zeros(items + 1, 4)).scores(torch.zeros(2, 2, 4), chosen)
+    assert set(taken) == {"_by_product" if whole else "_by_gathering"}
