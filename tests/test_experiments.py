@@ -1,4 +1,7 @@
-"""Every experiment file says what the published settings say (spec/stem.md section 3, spec/ml1m_multitask.md)."""
+"""Every experiment file says what the published settings say.
+
+Sources: spec/stem.md section 3, spec/ml1m_multitask.md, spec/timirec.md sections 7.1, 9 and 10.2.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import yaml
 from stemlab.config.build import build_net
 from stemlab.config.compose import CommandLine, compose
 from stemlab.config.sweep import check_command_line
-from stemlab.data.spec import DatasetSpec, Field
+from stemlab.data.spec import DatasetSpec, Field, SequenceSizes
 from stemlab.models import parameter_counts
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -55,6 +58,52 @@ EVERY_NET = {
     "batch_norm": False,
     "padding": True,
 }
+
+# file -> (model, stage, structure, learning rate, L2, parameters with 14,681 users and 8,713 items)
+INTERESTS = {"attention_dim": 8, "position_embedding": True, "mask_padding": True}
+PUBLISHED = {"similarity": "cosine", "detach_target": True, "temperature_in_mixing": False, "share_item_tables": False}
+TIMIREC = INTERESTS | PUBLISHED | {"projection_dropout": 0.5}
+K6 = TIMIREC | {"num_interests": 6, "temperature": 1.0, "projection_layers": 1}
+ITEMS, USERS = 8714 * 64, 14682 * 64  # tables with a padding row
+GRU_100 = 3 * 100 * (64 + 100 + 2)
+LAYER = 3 * (64 * 64 + 64) + 2 * (64 * 64 + 64) + 2 * 2 * 64  # query, key, value; two linear layers; two norms
+ATTENTION_6 = 21 * 64 + (64 * 8 + 8) + (8 * 6 + 6)  # positions, W1, W2
+PREDICTOR_6 = 8715 * 64 + 3 * 64 * (64 + 64 + 2) + (64 * 6 + 6)
+GROCERY = {
+    "bprmf": ("bprmf", None, {}, 1e-3, 1e-6, USERS + ITEMS),
+    "lightgcn": ("lightgcn", None, {"num_layers": 3}, 1e-3, 1e-8, USERS + ITEMS),
+    "gru4rec": ("gru4rec", None, {"hidden_dim": 100}, 1e-3, 1e-4, ITEMS + GRU_100 + 6464),
+    "youtube": ("youtube", None, {"padding": "published"}, 1e-3, 1e-6, ITEMS + 64 * 64 + 64),
+    "mind": (
+        *("mind", None, {"num_interests": 2, "iterations": 3, "power": None, "relu_layer": False}),
+        *(1e-3, 1e-6, ITEMS + 64 * 64),
+    ),
+    "sasrec": (
+        *("sasrec", None, {"num_layers": 1, "num_heads": 1, "dropout": 0.0}),
+        *(1e-4, 1e-6, ITEMS + 21 * 64 + LAYER),
+    ),
+    "tisasrec": (
+        *("tisasrec", None, {"num_layers": 1, "num_heads": 1, "dropout": 0.0, "time_max": 512}),
+        *(1e-4, 1e-6, ITEMS + 2 * 21 * 64 + 2 * 513 * 64 + LAYER),
+    ),
+    "comirec": (
+        *("comirec", None, INTERESTS | {"num_interests": 4}),
+        *(1e-3, 1e-6, ITEMS + 21 * 64 + (64 * 8 + 8) + (8 * 4 + 4)),
+    ),
+    "comirec_plus": (
+        *("comirec_plus", "pretrain", K6 | {"transformer": True}),
+        *(1e-4, 1e-6, ITEMS + ATTENTION_6 + LAYER),
+    ),
+    "timirec": (
+        *("timirec", "both", K6 | {"transformer": False}),
+        *(1e-4, 1e-6, ITEMS + ATTENTION_6 + PREDICTOR_6),
+    ),
+    "timirec_plus": (
+        *("timirec_plus", "both", K6 | {"transformer": True}),
+        *(1e-4, 1e-6, ITEMS + ATTENTION_6 + LAYER + PREDICTOR_6),
+    ),
+}
+ML1M_TIMIREC = {"timirec_pretrain": ("pretrain", 260_186), "timirec": ("both", 526_748)}  # parameters, spec 2.2
 
 
 def common(config):
@@ -106,10 +155,53 @@ def test_ml1m_multitask(name):
     assert (config["optim"]["lr"], config["trainer"]["max_epochs"]) == (1e-3, 20)
 
 
+def common_sequential(config):
+    """What all ranking runs share: epochs, batch, history, negatives, stopping rule, evaluation."""
+    stop, best = config["callbacks"]["early_stop"], config["callbacks"]["checkpoint"]
+    assert (stop["enabled"], stop["mode"], stop["window"], stop["patience"]) == (True, "max", 10, 20)
+    assert stop["monitor"] == best["monitor"] == config["objective"] == "val/ndcg@5"
+    dataset = config["dataset"]
+    assert (dataset["batch_size"], dataset["eval_batch_size"], dataset["history_max"]) == (256, 256, 20)
+    assert (dataset["num_negatives"], dataset["train_negatives"]) == (1, "train")
+    assert dataset["evaluation"] == {"candidates": "stored", "topk": [5, 10, 20, 50], "ties": "pessimistic"}
+    assert (config["trainer"]["max_epochs"], config["optim"]["name"], config["trainer"]["precision"]) == (
+        *(200, "adam"),
+        "32-true",
+    )
+
+
+@pytest.mark.parametrize("name", GROCERY)
+def test_grocery(name):
+    model, stage, net, lr, l2, parameters = GROCERY[name]
+    config = compose("train", [f"experiment=grocery/{name}"])
+    common_sequential(config)
+    assert (config["dataset"]["name"], config["seed"]) == ("grocery", 0)
+    assert (config["model"]["name"], config["model"].get("stage")) == (model, stage)
+    assert structure(config) == {"embedding_dim": 64} | net
+    assert (config["optim"]["lr"], config["optim"]["l2"]) == (lr, l2)
+    counts = parameter_counts(build_net(config, SequenceSizes(14_681, 8_713, 20)))
+    assert sum(counts.values()) == parameters
+
+
+@pytest.mark.parametrize("name", ML1M_TIMIREC)
+def test_ml1m_timirec(name):
+    stage, parameters = ML1M_TIMIREC[name]
+    config = compose("train", [f"experiment=ml1m/{name}"])
+    common_sequential(config)
+    assert (config["dataset"]["name"], config["dataset"]["eval_negatives"], config["seed"]) == ("ml1m", 1000, 1)
+    assert (config["model"]["name"], config["model"]["stage"]) == ("timirec", stage)
+    two = {"num_interests": 2, "temperature": 0.5, "projection_layers": 2, "transformer": True}
+    assert structure(config) == {"embedding_dim": 64} | TIMIREC | two
+    assert (config["optim"]["lr"], config["optim"]["l2"]) == (1e-4, 1e-6)
+    counts = parameter_counts(build_net(config, SequenceSizes(6_040, 3_706, 20)))
+    assert sum(counts.values()) == parameters
+
+
 def test_no_file_is_left_out():
     found = {path.relative_to(CONF / "experiment").with_suffix("").as_posix() for path in CONF.glob("experiment/*/*")}
-    conflict = {f"tiktok_conflict/{name}" for name in ("mmoe", "ple", "stem")}  # trained in tests/data
-    assert found == {f"tiktok/{name}" for name in TIKTOK} | {f"ml1m_multitask/{name}" for name in ML1M} | conflict
+    tables = {"tiktok": TIKTOK, "ml1m_multitask": ML1M, "grocery": GROCERY, "ml1m": ML1M_TIMIREC}
+    known = {f"{folder}/{name}" for folder, names in tables.items() for name in names}
+    assert found == known | {f"tiktok_conflict/{name}" for name in ("mmoe", "ple", "stem")}  # trained in tests/data
 
 
 def test_files_are_short():
