@@ -1,0 +1,144 @@
+"""Folders in the ReChorus format: what is read, and what is refused in which words."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stemlab.data.sequence.protocol import RankingProtocol
+from stemlab.data.sources.rechorus import RechorusDataModule, find_parts, read_folder
+from stemlab.errors import StemlabError
+
+TRAIN = "user_id\titem_id\ttime\n1\t1\t10\n2\t3\t11\n1\t2\t12\n2\t4\t13\n"
+DEV = "user_id\titem_id\ttime\tneg_items\n1\t3\t20\t[4, 5]\n2\t1\t21\t[2, 5]\n"
+TEST = "user_id\titem_id\ttime\tneg_items\n2\t5\t31\t[2, 2]\n1\t4\t30\t[5, 5]\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name, text in (("train", TRAIN), ("dev", DEV), ("test", TEST)):
+        (raw / f"{name}.csv").write_text(text)
+    return raw
+
+
+def read(folder):
+    return read_folder(find_parts(folder), lambda size: None)
+
+
+def datamodule(raw_dir, data_dir, **changes):
+    settings = {
+        "name": "toy",
+        "raw_dir": raw_dir,
+        "data_dir": data_dir,
+        "batch_size": 4,
+        "eval_batch_size": 4,
+        "seed": 0,
+        "history_max": 20,
+        "num_negatives": 1,
+        "train_negatives": "train",
+        "times": True,
+        "evaluation": RankingProtocol(),
+    }
+    return RechorusDataModule(**{**settings, **changes})
+
+
+def test_rows_come_train_first_with_their_negatives(folder):
+    sequences = read(folder)
+    assert sequences.user.tolist() == [1, 2, 1, 2, 1, 2, 2, 1]
+    assert sequences.item.tolist() == [1, 3, 2, 4, 3, 1, 5, 4]
+    assert sequences.time.tolist() == [10, 11, 12, 13, 20, 21, 31, 30]
+    assert sequences.split.tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert sequences.negatives["valid"].tolist() == [[4, 5], [2, 5]]
+    assert sequences.negatives["test"].tolist() == [[2, 2], [5, 5]]
+    assert (sequences.users, sequences.items) == (2, 5)
+
+
+def test_gzip_and_other_columns_and_names(folder):
+    text = "time\tuser_id\tx\titem_id\n" + "".join(
+        f"{t}\t{u}\tword\t{i}\n" for u, i, t in ((1, 1, 10), (2, 3, 11), (1, 2, 12), (2, 4, 13))
+    )
+    (folder / "train.csv").unlink()
+    (folder / "train.rebuilt.csv.gz").write_bytes(gzip.compress(text.encode()))
+    assert read(folder).item.tolist() == [1, 3, 2, 4, 3, 1, 5, 4]
+
+
+def test_order_of_the_rows_does_not_matter(folder, tmp_path):
+    module = datamodule(folder, tmp_path / "one")
+    module.prepare()
+    head, *rows = TRAIN.splitlines(keepends=True)
+    (folder / "train.csv").write_text(head + "".join(reversed(rows)))
+    other = datamodule(folder, tmp_path / "two")
+    other.prepare()
+    assert module.manifest["fingerprint"] != other.manifest["fingerprint"]
+    for name in ("user", "item", "time"):
+        assert np.array_equal(getattr(module.log, name), getattr(other.log, name))
+    batches = list(module.test_dataloader())
+    assert [row for batch in batches for row in batch.candidates_BN.tolist()] == [[4, 5, 5], [5, 2, 2]]
+    # the dev item is part of the history
+    assert [row for batch in batches for row in batch.history_BL.tolist()] == [[1, 2, 3], [3, 4, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("train", "user_id\titem_id\n1\t1\n", ["train.csv, line 1", "'time'", "user_id, item_id"]),
+        ("train", TRAIN + "1\tx\t5\n", ["train.csv, line 6", "item_id is 'x'"]),
+        ("train", TRAIN + "1\t2\n", ["train.csv, line 6", "2 columns instead of 3"]),
+        ("train", TRAIN + "1\t0\t14\n", ["train.csv, line 6", "item_id is 0", "from 1"]),
+        ("train", "user_id\titem_id\ttime\n", ["train.csv", "no rows"]),
+        ("train", "", ["train.csv", "empty"]),
+        ("dev", DEV.replace("[2, 5]", "[2, 9]"), ["dev.csv, line 3", "item 9", "1 to 5"]),
+        ("dev", DEV.replace("[2, 5]", "[0, 5]"), ["dev.csv, line 3", "item 0"]),
+        ("test", TEST.replace("[5, 5]", "[5]"), ["test.csv, line 3", "has 1 items", "line 2 has 2"]),
+        ("test", TEST.replace("[5, 5]", "5 5"), ["test.csv, line 3", "not a list"]),
+        ("test", TEST.replace("[5, 5]", "[]"), ["test.csv, line 3", "not a list"]),
+    ],
+)
+def test_bad_files_are_named_with_their_line(folder, name, text, words):
+    (folder / f"{name}.csv").write_text(text)
+    with pytest.raises(StemlabError) as error:
+        read(folder)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_missing_and_ambiguous_files(folder):
+    (folder / "train.a.csv").write_text(TRAIN)
+    (folder / "train.b.csv").write_text(TRAIN)
+    (folder / "train.csv").unlink()
+    with pytest.raises(StemlabError, match=r"train\.a\.csv and train\.b\.csv"):
+        find_parts(folder)
+    (folder / "dev.csv").unlink()
+    for name in ("a", "b"):
+        (folder / f"train.{name}.csv").unlink()
+    with pytest.raises(StemlabError, match=r"no train\.csv \(nor \.csv\.gz\): set dataset\.raw_dir"):
+        find_parts(folder)
+
+
+def test_truncated_gzip(folder):
+    data = gzip.compress(TRAIN.encode() * 50)
+    (folder / "train.csv").unlink()
+    (folder / "train.csv.gz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(StemlabError, match="truncated or damaged"):
+        read(folder)
+
+
+def test_grocery_as_shipped(real_data, tmp_path):
+    module = datamodule(real_data / "grocery", tmp_path, name="grocery")
+    module.prepare()
+    assert module.manifest["rows"] == {"train": 121892 - 14681, "valid": 14681, "test": 14681}
+    assert (module.spec.users, module.spec.items) == (14681, 8713)
+    assert module.manifest["positives_among_negatives"] == {"valid": 0, "test": 0}
+    assert np.bincount(module.log.user)[1:].min() == 5  # a 5-core
+
+
+def test_movielens_as_published(real_data, tmp_path):
+    sequences = read(Path(real_data) / "ml-1m_rechorus")
+    assert (sequences.users, sequences.items, len(sequences.user)) == (6040, 3706, 1_000_209)
+    assert sequences.negatives["test"][:3, :3].tolist() == [[2733, 2608, 1654], [2545, 2257, 2337], [1535, 3421, 1346]]
+    module = datamodule(real_data / "ml-1m_rechorus", tmp_path, name="ml1m")
+    module.prepare()
+    assert module.manifest["rows"] == {"train": 982_089, "valid": 6040, "test": 6040}
