@@ -1,0 +1,121 @@
+"""Finds the files with numbers of the published sequential code and builds our network from each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from golden.sequential_models import MODELS, Model
+from stemlab.data.batch import SequenceBatch
+from stemlab.data.spec import SequenceSizes
+from stemlab.models.sequential.base import SequenceNet
+
+FOLDERS = ("timirec", "rechorus")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file: what went into the published code and what came out."""
+
+    path: Path
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        with np.load(self.path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+
+    @cached_property
+    def meta(self) -> dict:
+        return json.loads(str(self.arrays["meta/json"]))
+
+    @property
+    def model(self) -> str:
+        """The published model's name; files of trajectories tell it by their parameters only."""
+        return self.meta.get("model") or ("TiMiRec" if "param/interest_extractor.W1.weight" in self.arrays else "")
+
+    @property
+    def trajectory(self) -> bool:
+        return "loss/per_step" in self.arrays
+
+    def tensor(self, key: str) -> Tensor:
+        values = torch.from_numpy(self.arrays[key].copy())
+        return values if values.is_floating_point() else values.long()
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """Return the arrays ``prefix/<name>``, by name."""
+        keys = [key for key in self.arrays if key.startswith(prefix + "/")]
+        return {key.removeprefix(prefix + "/"): self.tensor(key) for key in keys}
+
+    @cached_property
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Published parameter name -> ours and which part of it."""
+        return MODELS[self.model].mapping(list(self.group("param")))
+
+    def ours(self, prefix: str) -> dict[str, Tensor]:
+        """Return the arrays ``prefix/<parameter>``, by our names."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for theirs, value in self.group(prefix).items():
+            name, part = self.names[theirs]
+            parts.setdefault(name, {})[part] = value
+        return {name: torch.cat([found[part] for part in sorted(found)]) for name, found in parts.items()}
+
+    def absent(self, key: str) -> set[str]:
+        """Return our names of the parameters without a gradient."""
+        return {self.names[name][0] for name in self.arrays[key].tolist() if name}
+
+    @property
+    def sizes(self) -> SequenceSizes:
+        """Sizes without padding; what a file does not say is as large as its tables."""
+        told = {**self.meta.get("config", {}), **self.meta}
+        params, counts = self.ours("param"), self.arrays.get("output/popularity", ())
+        items = told.get("n_items") or max(len(params.get("items.weight", ())), len(counts))
+        users = told.get("n_users") or max(len(params.get("users.weight", ())), 1)
+        return SequenceSizes(users - 1, items - 1, int(told.get("history_max", 1)))
+
+    def net(self) -> SequenceNet:
+        """Return our network with the starting values and the training pairs, in evaluation mode."""
+        entry: Model = MODELS[self.model]
+        net = entry.net(self.sizes, **entry.chosen({**self.meta, **self.meta.get("config", {})}))
+        net.load_state_dict(self.ours("param"))
+        for key in ("input/train_edges", "input/train_log"):
+            if key in self.arrays:
+                net.observe(*self.tensor(key)[:, :2].T)
+        return net.eval()
+
+    def batch(self, name: str) -> SequenceBatch:
+        """Return the batch ``train``, ``eval``, ``batch1`` ...; a file without any has one unnamed batch."""
+        prefix = f"input/{name}_" if f"input/{name}_item_id" in self.arrays else "input/"
+        candidates_BN = self.tensor(f"{prefix}item_id")
+
+        def read(key: str, default: Tensor | None) -> Tensor | None:
+            return self.tensor(prefix + key) if prefix + key in self.arrays else default
+
+        ones_B = torch.ones(len(candidates_BN), dtype=torch.long)
+        return SequenceBatch(
+            user_B=read("user_id", ones_B),
+            history_BL=read("history_items", ones_B.unsqueeze(1)),
+            length_B=read("lengths", ones_B),
+            candidates_BN=candidates_BN,
+            time_BL=read("history_times", None),
+            unit_B=read("user_min_intervals", None),
+        )
+
+    def routed(self, net: SequenceNet, name: str) -> SequenceNet:
+        """Let a network that draws routing logits take those of the file for a batch."""
+        key = f"input/{name}_routing_logits"
+        if key in self.arrays:
+            net.routing_logits = lambda batch, phase: self.tensor(key)
+        return net
+
+
+def find(folder: Path) -> list[Case]:
+    """Return the sequential cases in a folder of ``.npz`` files, or in the folders of this family below it."""
+    below = [folder / name for name in FOLDERS if (folder / name).is_dir()] or [folder]
+    cases = [Case(path) for place in below for path in sorted(place.glob("*.npz"))]
+    return [case for case in cases if "meta/json" in case.arrays and case.model in MODELS]

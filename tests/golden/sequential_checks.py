@@ -1,0 +1,150 @@
+"""Comparisons of one file with our network; each returns what differs by more than the tolerance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from golden.checks import FORWARD, GRADIENT, NOISE, STEP, Differences, differing, filled, gradients, same_state
+from golden.sequential_cases import Case
+from golden.sequential_models import MODELS
+from stemlab.data.batch import SequenceBatch
+from stemlab.models.sequential.base import SequenceNet
+from stemlab.optim import RankingOptimConfig, build_ranking_optimizer
+
+KEY = re.compile(r"(?:(batch1)_)?(?:(train|eval)_)?(.+)")
+STEPPED = re.compile(r"step1(?:_l2_(?P<l2>[\d.]+))?")
+PARTS = {"bpr": "rank", "kl_times_tempsq": "distill"}  # part of the published loss -> ours
+
+
+def forward(case: Case) -> tuple[Differences, list[str]]:
+    """Compare every output of a single-batch file; also return the keys that nothing of ours answers to."""
+    wanted, ours, unknown = case.group("output"), {}, []
+    for key in wanted:
+        one_row, phase, base = KEY.fullmatch(key).groups()
+        name = one_row or phase or "eval"
+        net, batch = case.routed(case.net(), name), case.batch(name)
+        with torch.no_grad():
+            score_BN = net(batch, phase or "eval").score_BN
+            seen = {**MODELS[case.model].observe(net, batch, phase or "eval"), "prediction": score_BN}
+        if base in seen:
+            ours[key] = seen[base]
+        else:
+            unknown.append(key)
+    return differing(ours, {key: wanted[key] for key in ours}, FORWARD), unknown
+
+
+def representation(case: Case) -> Differences:
+    """Compare the published evaluation scores with the best dot product of ``represent`` and ``item_vectors``."""
+    net, batch = case.routed(case.net(), "eval"), case.batch("eval")
+    with torch.no_grad():
+        score_BKI = net.represent(batch) @ net.item_vectors().T
+    score_BN = score_BKI.amax(dim=1).gather(1, batch.candidates_BN)
+    key = "output/eval_prediction" if "output/eval_prediction" in case.arrays else "output/prediction"
+    return differing({"score": score_BN}, {"score": case.tensor(key)}, FORWARD)
+
+
+def train_losses(case: Case, net: SequenceNet) -> dict[str, Tensor]:
+    """Return the parts of our loss on the training batch, with their sum as ``total``."""
+    parts = net.losses(case.routed(net, "train")(case.batch("train"), "train"))
+    return {**parts, "total": torch.stack(list(parts.values())).sum()}
+
+
+def losses(case: Case) -> Differences:
+    """Compare every part of the loss and the total."""
+    net = case.net()
+    parts = train_losses(case, net)
+    ours = {theirs: parts[part] for theirs, part in PARTS.items() if part in parts} | {"total": parts["total"]}
+    if "distill" in parts:
+        ours["kl_batchmean"] = parts["distill"] / net.temperature**2
+    return differing(ours, case.group("loss"), FORWARD)
+
+
+def part_gradients(case: Case, prefix: str) -> tuple[Differences, set[str], set[str]]:
+    """Compare gradients of one part: ``grad``, ``grad_bpr``, ``grad_kl``; also the absent names, ours and theirs."""
+    net = case.net()
+    part = {"grad": "total", "grad_bpr": "rank", "grad_kl": "distill"}[prefix]
+    found = gradients(net, train_losses(case, net)[part])
+    absent = {name for name, gradient in found.items() if gradient is None}
+    key = prefix.replace("grad", "gradnone")
+    theirs = case.absent(key) if key in case.arrays else absent
+    return differing(filled(net, found), case.ours(prefix), GRADIENT), absent, theirs
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def first_steps(case: Case) -> dict[str, Differences]:
+    """Return, a stored step, what differs after one step of the optimiser, where it is not made of rounding noise."""
+    prefixes = {match[0]: match for key in case.arrays if (match := STEPPED.fullmatch(key.split("/")[0]))}
+    result = {}
+    for prefix, match in prefixes.items():
+        net, l2 = case.net(), float(match["l2"] or 0)
+        pushed = {name: g + decay(name, l2) * case.ours("param")[name] for name, g in case.ours("grad").items()}
+        optimiser = build_ranking_optimizer(net, RankingOptimConfig(lr=1e-3, l2=l2))
+        train_losses(case, net)["total"].backward()
+        own = {name: p.grad for name, p in net.named_parameters()}
+        kept = {name: (push.abs() > NOISE) | ((push == 0) & (own[name] == 0)) for name, push in pushed.items()}
+        optimiser.step()
+        result[prefix] = same_state(net.state_dict(), case.ours(prefix), kept, STEP)
+        if mean_of(kept) < 0.9:
+            result[prefix]["share of parameters above rounding noise"] = mean_of(kept)
+    return result
+
+
+def decay(name: str, l2: float) -> float:
+    return 0.0 if "bias" in name else l2
+
+
+def mean_of(kept: Mapping[str, Tensor]) -> float:
+    return sum(int(mask.sum()) for mask in kept.values()) / sum(mask.numel() for mask in kept.values())
+
+
+@dataclass
+class Trajectory:
+    """What training as a file says gave us.
+
+    Attributes:
+        curve: a loss a step.
+        last: state after the last step.
+        kept: which entries never had a step made of rounding noise.
+        score_BN: evaluation scores after the last step.
+    """
+
+    curve: Tensor
+    last: dict[str, Tensor]
+    kept: dict[str, Tensor]
+    score_BN: Tensor
+
+
+def trajectory(case: Case) -> Trajectory:
+    """Train as the file says: steps that cycle through its batches."""
+    net = case.net()
+    names = sorted({match[1] for key in case.arrays if (match := re.fullmatch(r"input/(batch\d+)_item_id", key))})
+    batches = [case.batch(name) for name in names]
+    l2 = float(case.meta.get("l2", 0))
+    optimiser = build_ranking_optimizer(net, RankingOptimConfig(lr=float(case.meta.get("lr", 1e-3)), l2=l2))
+    first = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
+    curve = []
+    for number in range(len(case.arrays["loss/per_step"])):
+        curve.append(train(net, optimiser, batches[number % len(batches)]))
+        for name, p in net.named_parameters():
+            pushed = p.grad + decay(name, l2) * p.detach()
+            first[name] = torch.where(first[name] == 0, pushed.abs(), first[name])
+    kept = {name: (size == 0) | (size > NOISE) for name, size in first.items()}
+    with torch.no_grad():
+        score_BN = net.eval()(case.batch("eval")).score_BN
+    return Trajectory(torch.tensor(curve), net.state_dict(), kept, score_BN)
+
+
+def train(net: SequenceNet, optimiser: torch.optim.Optimizer, batch: SequenceBatch) -> float:
+    """Take one step; return the loss before it."""
+    optimiser.zero_grad()
+    loss = torch.stack(list(net.losses(net(batch, "train")).values())).sum()
+    loss.backward()
+    optimiser.step()
+    return float(loss.detach())

@@ -1,0 +1,74 @@
+"""Parity with the published sequential code, for every file found.
+
+``STEMLAB_GOLDEN`` may name another folder: the root of all families, or a folder of ``.npz`` files.
+"""
+
+from __future__ import annotations
+
+import pytest
+from conftest import GOLDEN
+
+from golden import sequential_checks as checks
+from golden.checks import FORWARD, STEP, differing, same_state
+from golden.sequential_cases import Case, find
+from golden.sequential_models import MODELS
+
+CASES = find(GOLDEN)
+SINGLE = [case for case in CASES if not case.trajectory]
+TRAINED = [case for case in SINGLE if "loss/total" in case.arrays]
+TRAJECTORIES = [case for case in CASES if case.trajectory]
+PARTS = [(case, p) for case in TRAINED for p in ("grad", "grad_bpr", "grad_kl") if case.group(p)]
+
+
+def each(cases: list[Case]) -> pytest.MarkDecorator:
+    """Run a test for every case; skipped with a reason where there is none."""
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.path.stem)
+
+
+def test_files_are_there() -> None:
+    if not CASES:
+        pytest.skip(f"no sequential files in {GOLDEN} (set STEMLAB_GOLDEN to where they are)")
+    assert {case.model for case in CASES} <= set(MODELS)
+
+
+@each(SINGLE)
+def test_outputs(case: Case) -> None:
+    differences, unknown = checks.forward(case)
+    assert not differences
+    assert not [key for key in unknown if "prediction" in key]
+    if unknown:
+        pytest.skip(f"all else agrees; nothing of ours answers to {', '.join(unknown)}")
+
+
+@each([case for case in SINGLE if case.model != "YouTube"])
+def test_vectors_of_evaluation(case: Case) -> None:
+    assert not checks.representation(case)
+
+
+@each(TRAINED)
+def test_losses(case: Case) -> None:
+    assert not checks.losses(case)
+
+
+@pytest.mark.parametrize(("case", "part"), PARTS, ids=lambda v: v if isinstance(v, str) else v.path.stem)
+def test_gradients_and_which_are_absent(case: Case, part: str) -> None:
+    differences, ours, theirs = checks.part_gradients(case, part)
+    assert not differences
+    assert ours == theirs
+
+
+@each(TRAINED)
+def test_one_step_of_the_optimiser(case: Case) -> None:
+    results = checks.first_steps(case)
+    assert results
+    assert not any(results.values()), results
+
+
+@each(TRAJECTORIES)
+def test_trajectory(case: Case) -> None:
+    ours = checks.trajectory(case)
+    assert not differing({"loss": ours.curve}, {"loss": case.tensor("loss/per_step")}, FORWARD)
+    # Rounding differences grow over the steps, through Adam's division by the root of the second moment.
+    assert not same_state(ours.last, case.ours("final"), ours.kept, 10 * STEP)
+    after = {"score": case.tensor("output/eval_prediction_after")}
+    assert not differing({"score": ours.score_BN}, after, 10 * FORWARD)
