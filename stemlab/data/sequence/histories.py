@@ -6,14 +6,24 @@ Legend: B rows, L width of the batch (its longest history), H longest history al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemlab.data.sequence.log import InteractionLog
-
 Longs = NDArray[np.int64]
+
+
+class Interactions(Protocol):
+    """Columns of interactions, user after user, each user's oldest first: the log, or rows given for a prediction."""
+
+    @property
+    def item(self) -> NDArray[Any]:
+        """(R,) item ids."""
+
+    @property
+    def time(self) -> NDArray[Any]:
+        """(R,) seconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +42,7 @@ class Histories:
 
 
 def read_histories(
-    log: InteractionLog, start_B: NDArray[Any], stop_B: NDArray[Any], history_max: int, times: bool
+    log: Interactions, start_B: NDArray[Any], stop_B: NDArray[Any], history_max: int, times: bool
 ) -> Histories:
     """Return the most recent interactions of parts of the log.
 

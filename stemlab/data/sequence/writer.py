@@ -43,7 +43,9 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
     item = raw.item[order].astype(np.int32)
     write_columns(directory / "log.arrow", {"user": user, "item": item, "time": time, "split": split})
     start, stop = _bounds(user, raw.users)
-    write_columns(directory / "users.arrow", {"start": start, "stop": stop, "unit": _units(user, time, raw.users)})
+    write_columns(
+        directory / "users.arrow", {"start": start, "stop": stop, "unit": smallest_gaps(user, time, raw.users)}
+    )
     position = np.arange(len(user)) - start[user]
     rows = {name: _write_split(directory, raw, name, order, split, position) for name in SPLITS}
     _write_tokens(directory / "tokens", {"user": raw.user_tokens, "item": raw.item_tokens})
@@ -74,7 +76,7 @@ def _bounds(user: NDArray[np.int32], users: int) -> tuple[Longs, Longs]:
     return np.searchsorted(user, ids, side="left"), np.searchsorted(user, ids, side="right")
 
 
-def _units(user: NDArray[np.int32], time: Longs, users: int) -> Longs:
+def smallest_gaps(user: NDArray[Any], time: Longs, users: int) -> Longs:
     """Return (U + 1,) smallest positive gaps; in sorted times it lies between neighbours."""
     unit = np.full(users + 1, NO_GAP, dtype=np.int64)
     gap = np.diff(time)
