@@ -96,7 +96,7 @@ def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
     """Refuse a monitored metric of a task that is not trained, and one that is not a validation metric."""
     callbacks = config.get("callbacks", {})
     monitors = {f"callbacks.{name}.monitor": callbacks[name]["monitor"] for name in _monitoring(callbacks)}
-    for key, value in {"objective": config.get("objective"), **monitors}.items():
+    for key, value in {**monitors, "objective": config.get("objective")}.items():
         if not isinstance(value, str):
             continue
         if key != "objective" and not value.startswith("val/"):

@@ -77,6 +77,7 @@ class FirstStage:
         with self._locked():
             if self.is_finished():
                 return
+            self._forget_lost()
             last = self._last()
             # the other processes, which Lightning starts later, must not decide anew
             write_json(self._decision, {"run": self._config["paths"]["output_dir"], "resume": last})
@@ -109,10 +110,14 @@ class FirstStage:
         """Let second stages find a finished run made elsewhere, unless there is one (or a part of one) already."""
         if is_first_process() and directory.resolve() != self.directory.resolve():
             with self._locked():
-                if self.directory.is_symlink() and not self.directory.exists():
-                    self.directory.unlink()
+                self._forget_lost()
                 if not os.path.lexists(self.directory):
                     self.directory.symlink_to(directory, target_is_directory=True)
+
+    def _forget_lost(self) -> None:
+        """Take away a link to a run that was deleted."""
+        if self.directory.is_symlink() and not self.directory.exists():
+            self.directory.unlink()
 
     def note(self, first: Path, second: Path) -> None:
         """Add a second stage to the record of this first one (not to one that was given by path)."""

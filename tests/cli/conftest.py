@@ -15,6 +15,7 @@ import torch
 
 from stemlab.config.compose import compose
 from stemlab.train import train
+from tests.cli.sequences import write_folder
 
 # 1,501 rows: neither batches nor processes divide them; likes are common enough for every metric to be defined.
 WORLD = [
@@ -91,6 +92,13 @@ def trained(workplace: Workplace) -> Path:
     """Directory of a finished run: four epochs of STEM, by the command line, in one process."""
     workplace.run("train", *TINY, *LONG, "hydra.run.dir=trained")
     return workplace.directory / "trained"
+
+
+@pytest.fixture(scope="session")
+def sequences(workplace: Workplace) -> Workplace:
+    """The same place, with a world of sequences in ``folder``."""
+    write_folder(workplace.directory / "folder")
+    return workplace
 
 
 LONG = ["trainer.max_epochs=4", "callbacks.early_stop.enabled=false", "trainer.log_every_n_steps=1"]

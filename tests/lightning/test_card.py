@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stemlab.data.spec import SequenceSpec
 from stemlab.lightning.card import number, print_card, print_metrics, size
 from tests.lightning.world import SPEC
 
@@ -40,6 +41,28 @@ def test_final_metrics_are_a_row_a_task(capsys: pytest.CaptureFixture[str]) -> N
     }
     assert cells == {"finish": ["0.71235", "0.01000"], "like": ["undefined", "undefined"], "mean": ["undefined", ""]}
     assert "best of 3 epochs: best.ckpt" in told
+
+
+def test_final_metrics_of_a_ranking_model_are_a_column_a_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {"test/hr@5": 0.25, "test/ndcg@5": 0.125, "test/hr@10": 0.5, "test/ndcg@10": None, "test/mrr": 0.0625}
+    print_metrics({**metrics, "val/hr@5": 0.75}, "test", (), SequenceSpec("toy", 3, 4, True), 0, Path("best.ckpt"))
+    told = capsys.readouterr().out
+    assert "test metrics of toy  [SAMPLE: synthetic rows, not a result]" in told
+    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
+    assert table == [
+        ["hr", "0.25000", "0.50000", ""],
+        ["ndcg", "0.12500", "undefined", ""],
+        ["mrr", "", "", "0.06250"],
+    ]
+    assert [word for word in told.split() if word.startswith("@")] == ["@5", "@10"]
+    assert told.splitlines()[-1] == "best.ckpt"
+
+
+def test_the_card_names_the_stage_and_what_needs_no_training(capsys: pytest.CaptureFixture[str]) -> None:
+    print_card({**RECORD, "sample": False, "stage": "pretrain"}, steps=0, processes=1, directory=Path("/runs/x"))
+    told = capsys.readouterr().out
+    assert "stem, stage pretrain, on toy" in told
+    assert "nothing to train" in told
 
 
 @pytest.mark.parametrize(("value", "told"), [(None, "undefined"), (float("nan"), "undefined"), (0.1234567, "0.12346")])

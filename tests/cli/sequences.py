@@ -1,0 +1,32 @@
+"""A tiny world of sequences in the ReChorus format, and the words of runs on it."""
+
+from pathlib import Path
+
+import numpy as np
+
+USERS, ITEMS, NEGATIVES = 101, 60, 20  # 101 rows a split: neither batches nor processes divide them
+
+WORLD = ["dataset=rechorus", "dataset.raw_dir=folder", "dataset.history_max=6", "dataset.evaluation.topk=[5,10]"]
+FAST = ["dataset.batch_size=32", "dataset.eval_batch_size=16", "optim.lr=0.003", "logger=csv"]
+NET = ["model.net.embedding_dim=8"]
+NO_STOP = ["callbacks.early_stop.enabled=false", "trainer.log_every_n_steps=1"]
+TIMIREC = ["model=timirec", *WORLD, *FAST, *NET, *NO_STOP, "trainer.max_epochs=2"]
+SASREC = ["model=sasrec", *WORLD, *FAST, *NET, *NO_STOP]
+
+
+def write_folder(directory: Path, seed: int = 0) -> None:
+    """Users keep to a third of the items, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    for user in range(1, USERS + 1):
+        items = rng.permutation(ITEMS // 3)[: rng.integers(4, 15)] + 1 + (ITEMS // 3) * rng.integers(0, 3)
+        for place, item in enumerate(items):
+            name = {len(items) - 2: "dev", len(items) - 1: "test"}.get(place, "train")
+            others = rng.choice(np.setdiff1d(np.arange(1, ITEMS + 1), items), NEGATIVES).tolist()
+            negatives = "" if name == "train" else f"\t{others}"
+            rows[name].append(f"{user}\t{item}\t{1000 * place + user}{negatives}")
+    directory.mkdir()
+    for name, lines in rows.items():
+        lines.sort(key=lambda line: int(line.split("\t")[2]))
+        head = "user_id\titem_id\ttime" + ("" if name == "train" else "\tneg_items")
+        (directory / f"{name}.csv").write_text("\n".join([head, *lines]) + "\n")

@@ -1,0 +1,152 @@
+"""Sequential models by the command line: what a run leaves, and what its checkpoint gives back."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from stemlab.config.compose import compose
+from stemlab.errors import StemlabError
+from stemlab.evaluate import evaluate
+from tests.cli.conftest import Workplace, assert_same_weights, weights
+from tests.cli.sequences import FAST, SASREC, WORLD
+from tests.cli.test_train import rows, walk
+
+METRICS = {f"{split}/{m}" for split in ("val", "test") for m in ("hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")}
+
+
+@pytest.fixture(scope="module")
+def ranked(sequences: Workplace) -> Path:
+    """A finished run of SASRec: four epochs, by the command line, in one process."""
+    told = sequences.run("train", *SASREC, "trainer.max_epochs=4", "hydra.run.dir=ranked").stdout
+    assert "epoch 4/4" in told
+    assert "ndcg@5" in told
+    return sequences.directory / "ranked"
+
+
+def record(run: Path) -> dict:
+    return json.loads((run / "record.json").read_text())
+
+
+def test_the_record_tells_ranking_metrics_of_the_best_epoch(ranked: Path) -> None:
+    told = record(ranked)
+    assert (told["status"], told["model"], told["dataset"], told["stage"], told["stage1"]) == (
+        *("finished", "sasrec", "rechorus"),
+        *(None, None),
+    )
+    assert set(told["metrics"]) == METRICS
+    curve = [float(row["val/ndcg@5"]) for row in rows(ranked) if row["val/ndcg@5"]]
+    assert len(curve) == 4
+    assert told["best"]["value"] == told["metrics"]["val/ndcg@5"] == max(curve)
+    assert told["best"]["monitor"] == "val/ndcg@5"
+    assert curve[-1] > curve[0]  # it learns
+    assert told["epochs_run"] == 4
+    assert told["throughput"]["train_samples_per_s"] > 0
+
+
+def test_while_training_the_first_cut_off_alone_is_measured(ranked: Path) -> None:
+    assert {name for name in rows(ranked)[0] if name.startswith("val/")} == {"val/hr@5", "val/ndcg@5", "val/mrr"}
+    assert [row["test/ndcg@10"] for row in rows(ranked) if row["test/ndcg@10"]]  # the last row
+
+
+def test_a_checkpoint_holds_plain_values_only(ranked: Path) -> None:
+    content = torch.load(ranked / "checkpoints" / "best.ckpt", weights_only=True)
+    assert set(content["hyper_parameters"]) == {"config", "spec", "fingerprint"}
+    kinds = {type(value) for value in walk(content["hyper_parameters"])}
+    assert kinds <= {dict, list, str, int, float, bool, type(None)}
+    assert not [key for key in content["state_dict"] if not key.startswith("net.")]
+
+
+def test_the_checkpoint_alone_gives_back_the_recorded_metrics(ranked: Path, sequences: Workplace) -> None:
+    done = sequences.run("evaluate", "ckpt=ranked/checkpoints/best.ckpt", "output=ranked.json")
+    told = json.loads((sequences.directory / "ranked.json").read_text())["metrics"]
+    assert told == {name: value for name, value in record(ranked)["metrics"].items() if name.startswith("test/")}
+    assert "equal to the run record to the last digit (5 metrics)." in done.stdout
+
+
+@pytest.mark.parametrize("model", ["comirec", "mind", "bprmf", "lightgcn", "gru4rec", "tisasrec", "youtube", "pop"])
+def test_every_model_trains_and_its_checkpoint_gives_back_its_metrics(
+    model: str, sequences: Workplace, here: Callable[..., float]
+) -> None:
+    """What a net looks at once (LightGCN's graph, POP's counts) and draws (MIND's routing) is found again."""
+    words = [f"model={model}", *WORLD, *FAST, "trainer.max_epochs=1", "trainer.limit_train_batches=3"]
+    objective = here(f"one_{model}", *words)
+    told = sequences.record(f"one_{model}")
+    assert objective == told["metrics"]["val/ndcg@5"]
+    best = sequences.directory / f"one_{model}" / "checkpoints" / "best.ckpt"
+    for split, name in (("valid", "val/"), ("test", "test/")):
+        measured = evaluate(compose("evaluate", [f"ckpt={best}", f"split={split}"]))
+        assert measured == {key: value for key, value in told["metrics"].items() if key.startswith(name)}
+
+
+def test_a_model_without_training_is_only_evaluated(sequences: Workplace, here: Callable[..., float]) -> None:
+    here("popular", "model=pop", *WORLD, *FAST)
+    told = sequences.record("popular")
+    assert (told["epochs_run"], told["best"]["epoch"], told["status"]) == (0, 0, "finished")
+    assert told["parameters"] == {"dense": 0, "embedding": 0}
+    assert set(told["metrics"]) == METRICS
+    assert told["throughput"]["train_samples_per_s"] is None
+
+
+def test_two_epochs_and_two_more_are_four(ranked: Path, here: Callable[..., float]) -> None:
+    half, resumed = ranked.parent / "ranked_half", ranked.parent / "ranked_on"
+    here("ranked_half", *SASREC, "trainer.max_epochs=2")
+    here("ranked_on", *SASREC, "trainer.max_epochs=4", f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}")
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_same_weights(ranked, resumed, name)
+    one, other = record(ranked), record(resumed)
+    assert (one["metrics"], one["best"]) == (other["metrics"], other["best"])
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("dataset.history_max=5", "dataset.history_max=6, this one has 5"),
+        ("dataset.num_negatives=2", "dataset.num_negatives=1, this one has 2"),
+        ("model.net.num_heads=2", "model.net.num_heads=4, this one has 2"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(ranked: Path, word: str, sentence: str, here: Callable[..., float]) -> None:
+    with pytest.raises(StemlabError, match=sentence):
+        here("refused", *SASREC, word, f"ckpt_path={ranked / 'checkpoints' / 'last.ckpt'}")
+
+
+def test_the_full_catalogue_ranks_lower_than_sampled_candidates(ranked: Path, here: Callable[..., float]) -> None:
+    words = ["trainer.max_epochs=1", "dataset.evaluation.candidates=full"]
+    here("full", *SASREC, *words)
+    metrics = record(ranked.parent / "full")["metrics"]
+    assert set(metrics) == METRICS
+    here("sampled", *SASREC, words[0])
+    assert metrics["val/mrr"] != record(ranked.parent / "sampled")["metrics"]["val/mrr"]
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one_and_train_what_one_can_measure(ranked: Path, sequences: Workplace) -> None:
+    two = ["trainer=ddp_cpu", "trainer.devices=2"]
+    sequences.run("evaluate", "ckpt=ranked/checkpoints/best.ckpt", "output=two.json", *two)
+    told = json.loads((sequences.directory / "two.json").read_text())["metrics"]
+    metrics = record(ranked)["metrics"]
+    assert told == pytest.approx({name: metrics[name] for name in told}, abs=1e-9, rel=0)
+    assert len(told) == 5
+    words = [*SASREC, *two, "trainer.max_epochs=2", "dataset.batch_size=16", "hydra.run.dir=ranked_in_two"]
+    sequences.run("train", *words)
+    best = sequences.directory / "ranked_in_two" / "checkpoints" / "best.ckpt"
+    one = evaluate(compose("evaluate", [f"ckpt={best}"]))
+    metrics = sequences.record("ranked_in_two")["metrics"]
+    assert one == pytest.approx({name: metrics[name] for name in one}, abs=1e-9, rel=0)
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_processes_at_half_the_batch_train_as_one(sequences: Workplace, here: Callable[..., float]) -> None:
+    """In each step they see the instances and negatives that one process sees; uneven last steps are left out."""
+    words = [*SASREC, "trainer.max_epochs=2", "trainer.limit_train_batches=6"]
+    here("six_in_one", *words)
+    two = ["trainer=ddp_cpu", "trainer.devices=2", "dataset.batch_size=16", "hydra.run.dir=six_in_two"]
+    sequences.run("train", *words, *two)
+    other = weights(sequences.directory / "six_in_two")
+    for name, value in weights(sequences.directory / "six_in_one").items():
+        assert other[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name

@@ -1,0 +1,162 @@
+"""A model's name alone brings optimiser, callbacks and epochs; models and data of two kinds are told apart."""
+
+import pytest
+
+from stemlab.config.compose import CommandLine, compose
+from stemlab.config.rules import effective_stage
+from stemlab.config.sweep import check_command_line
+from stemlab.errors import StemlabError
+from stemlab.lightning.first_stage import first_stage_config, first_stage_hash
+from stemlab.lightning.stages import check_fits
+
+SEQUENCE = ("model=timirec", "dataset=ml1m")
+
+
+def refusal(*words, multirun=False):
+    with pytest.raises(StemlabError) as caught:
+        check_command_line(CommandLine("train", words, multirun))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_sequential_model_and_its_data_are_all_there_is_to_type():
+    config = compose("train", SEQUENCE)
+    assert config["optim"] == {"name": "adam", "lr": 1e-3, "l2": 0.0}
+    stop, best = config["callbacks"]["early_stop"], config["callbacks"]["checkpoint"]
+    assert (stop["monitor"], stop["window"], stop["patience"]) == ("val/ndcg@5", 10, 20)
+    assert (best["monitor"], config["objective"], config["trainer"]["max_epochs"]) == ("val/ndcg@5", "val/ndcg@5", 200)
+
+
+def test_a_multi_task_model_keeps_its_own():
+    config = compose("train", [])
+    assert config["model"]["family"] == "multitask"
+    assert config["optim"]["clip_norm"] == 10.0
+    assert config["callbacks"]["early_stop"]["patience"] == 1
+    assert (config["objective"], config["trainer"]["max_epochs"]) == ("val/auc", 20)
+
+
+def test_what_is_typed_wins_over_what_the_model_brings():
+    words = ["trainer.max_epochs=3", "callbacks.checkpoint.monitor=val/hr@10", "optim.l2=0.5", "trainer=ddp_cpu"]
+    config = compose("train", [*SEQUENCE, *words])
+    assert (config["trainer"]["max_epochs"], config["optim"]["l2"]) == (3, 0.5)
+    assert config["objective"] == "val/hr@10"
+    longer = compose("train", [*SEQUENCE, "model.max_epochs=7"])
+    assert longer["trainer"]["max_epochs"] == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("model=stem", "dataset=ml1m"), "model=stem and dataset=ml1m do not fit: a multitask model learns labels"),
+        (("model=sasrec", "dataset=tiktok"), "model=sasrec and dataset=tiktok do not fit: a sequential model reads"),
+        (("model=sasrec",), "take dataset=ml1m or grocery, or another model."),
+        (("dataset=ml1m",), "take dataset=tiktok, or another model."),
+        ((*SEQUENCE, "optim=adam"), "is not for a sequential model: write optim=ranking."),
+        (("model=stem", "optim=ranking"), "is not for a multitask model: write optim=adam."),
+        (
+            (*SEQUENCE, "callbacks=default"),
+            "callbacks.checkpoint.monitor='val/auc' (set in conf/callbacks/default.yaml)",
+        ),
+        (
+            (*SEQUENCE, "dataset.evaluation.topk=[10,20]"),
+            "must be one of val/hr@10, val/hr@20, val/ndcg@10, val/ndcg@20, val/mrr; dataset.evaluation.topk is [10,",
+        ),
+        (
+            (*SEQUENCE, "callbacks.early_stop.monitor=val/ndcg@10"),
+            "must be one of val/hr@5, val/ndcg@5, val/mrr; dataset.evaluation.topk is [5, 10, 20, 50].",
+        ),
+        ((*SEQUENCE, "callbacks.checkpoint.monitor=test/mrr"), "must be a validation metric, such as 'val/ndcg@5'."),
+        ((*SEQUENCE, "objective=val/ndcg@7"), "objective='val/ndcg@7' (set on the command line) must be one of"),
+        ((*SEQUENCE, "objective=test/mrr", "test=false"), "needs test=true."),
+        ((*SEQUENCE, "model.stage=pretran"), "must be one of both, pretrain, finetune. Did you mean 'pretrain'?"),
+        (("model=sasrec", "dataset=ml1m", "+model.stage=pretrain"), "model.stage (set on the command line) is not"),
+        (("model=sasrec", "dataset=ml1m", "model.stage=pretrain"), "model.stage (set on the command line) is not"),
+        ((*SEQUENCE, "model.stage=pretrain", "model.init_from=x"), "is for the second stage: model.stage=finetune."),
+        ((*SEQUENCE, "model.allow_scratch=true"), "is for model.stage=finetune without model.init_from."),
+        ((*SEQUENCE, "model.net.num_interest=3"), "is not a setting. Did you mean 'num_interests'?"),
+        ((*SEQUENCE, "model.net.num_interests=0"), "must be greater than 0."),
+        ((*SEQUENCE, "model.task=like"), "model.task (set on the command line) is not a setting."),
+        ((*SEQUENCE, "dataset.evaluation.ties=pesimistic"), "Did you mean 'pessimistic'?"),
+        ((*SEQUENCE, "dataset.history_max=0"), "must be greater than 0."),
+        ((*SEQUENCE, "optim.name=adamw"), "must be one of adam, sgd, adagrad, adadelta."),
+        ((*SEQUENCE, "callbacks.early_stop.windw=3"), "Did you mean 'window'?"),
+        (
+            (*SEQUENCE, "model.net._target_=stemlab.models.multitask.stem.STEM"),
+            "model.net.attention_dim (set in conf/model/timirec.yaml) is not a setting.",
+        ),
+    ],
+)
+def test_one_sentence(words, expected):
+    assert expected in refusal(*words)
+
+
+def test_a_net_of_the_other_family_is_refused():
+    said = refusal("model=pop", "dataset=ml1m", "model.net._target_=stemlab.models.api.SequenceOutput")
+    assert "model.net" in said
+
+
+def test_a_sweep_over_models_is_refused_before_the_first_job():
+    assert "model=stem and dataset=ml1m do not fit" in refusal("model=sasrec,stem", "dataset=ml1m", multirun=True)
+
+
+@pytest.mark.parametrize(("stage", "own"), [("both", "finetune"), ("finetune", "finetune"), ("pretrain", "pretrain")])
+def test_the_stage_that_the_run_itself_trains(stage, own):
+    assert effective_stage(compose("train", [*SEQUENCE, f"model.stage={stage}"])) == own
+    assert effective_stage(compose("train", [])) is None
+
+
+SHARED = [
+    *("model.net.temperature=3", "model.net.projection_layers=4", "model.net.share_item_tables=true"),
+    *("model.stage=finetune", "model.name=other", "logger=csv", "paths.runs_dir=elsewhere", "tags=[x]", "test=false"),
+    *("trainer.threads=1", "callbacks.progress=false", "dataset.eval_batch_size=7", "objective=val/mrr"),
+]
+OWN = [
+    *("model.net.num_interests=3", "model.net.transformer=false", "seed=5", "optim.lr=0.5", "optim.l2=0.1"),
+    *("dataset.batch_size=9", "dataset.history_max=9", "dataset.num_negatives=2", "dataset.train_negatives=all"),
+    *("dataset.evaluation.topk=[5]", "trainer.max_epochs=9", "trainer.precision=bf16-mixed"),
+    *("trainer.limit_train_batches=3", "callbacks.early_stop.patience=9", "callbacks.checkpoint.monitor=val/mrr"),
+]
+
+
+def test_a_first_stage_is_named_by_what_determines_it():
+    def name(*words, fingerprint="f"):
+        return first_stage_hash(compose("train", [*SEQUENCE, *words]), fingerprint)
+
+    assert {name(word) for word in SHARED} == {name()}
+    others = [*(name(word) for word in OWN), name("trainer=ddp_cpu"), name(fingerprint="g")]
+    assert len({name(), *others}) == len(others) + 1
+
+
+def test_the_config_of_a_first_stage_depends_on_nothing_of_the_second(tmp_path):
+    one, other = (
+        first_stage_config(compose("train", [*SEQUENCE, *words]), tmp_path, None)
+        for words in ([], [*SHARED[:3], "model.stage=finetune", "model.init_from=x", "test=false", "objective=val/mrr"])
+    )
+    one["paths"], other["paths"] = {}, {}
+    assert one == other
+    assert (one["model"]["stage"], one["model"]["init_from"], one["test"]) == ("pretrain", None, True)
+    assert one["model"]["net"] == compose("train", list(SEQUENCE))["model"]["net"]
+
+
+@pytest.mark.parametrize(
+    ("words", "fingerprint", "expected"),
+    [
+        ([], "f", None),
+        (["seed=9", "optim.lr=0.5", "model.net.temperature=2"], "f", None),  # given by name: these may differ
+        (["model.net.embedding_dim=8"], "f", "it has model.net.embedding_dim=64, this run has 8."),
+        (["dataset.history_max=5"], "f", "it has dataset.history_max=20, this run has 5."),
+        ([], "g", "it was trained on prepared dataset f, and the one of this config is g"),
+    ],
+)
+def test_the_first_difference_of_a_given_stage_is_named(words, fingerprint, expected, tmp_path):
+    from stemlab.lightning.files import SavedRun
+
+    first = first_stage_config(compose("train", list(SEQUENCE)), tmp_path, None)
+    saved = SavedRun(tmp_path / "best.ckpt", first, None, "f", 0, {})
+    config = compose("train", [*SEQUENCE, *words])
+    if expected is None:
+        check_fits(saved, config, fingerprint)
+        return
+    with pytest.raises(StemlabError) as caught:
+        check_fits(saved, config, fingerprint)
+    assert expected in str(caught.value)
