@@ -18,6 +18,7 @@ def read(name: str) -> dict[str, Any]:
 def rows() -> list[tuple[str, str, str]]:
     """What was measured, against what, and the ratio."""
     loader, gauc, prepare, step, large = (read(name) for name in ("loader", "gauc", "prepare", "step", "step_large"))
+    sequences, ranking = read("sequence_loader"), read("ranking_evaluation")
     faster, share = "times_faster_than_twin_float32", "fraction_of_peak"
     small, big = prepare["ours"][0], prepare["ours"][-1]
     peak = {"float32": "oneDNN 4096x512x512", "bf16": "torch.mm 4096x512x512"}
@@ -56,6 +57,20 @@ def rows() -> list[tuple[str, str, str]]:
             f"prepare, peak memory, {big['rows']:,} rows",
             f"{small['rows']:,} rows ({small['peak_bytes'] / 1e6:.0f} MB)",
             f"{big['peak_bytes'] / small['peak_bytes']:.2f} x",
+        ),
+        (
+            f"sequence batches, {sequences['negatives']} negative, history {sequences['history_max']}",
+            "per-row dataset and collate",
+            f"{sequences['ratio_to_per_row_twin']} x",
+        ),
+        *(
+            (
+                f"ranks of {ranking['users']:,} users, {ranking['candidates']:,} candidates, {interests} interest(s), "
+                f"{ranking['threads']} thread(s)",
+                "candidate vectors gathered row by row, argsort",
+                f"{measured['times_faster']:.1f} x",
+            )
+            for interests, measured in ranking["interests"].items()
         ),
     ]
 
