@@ -93,7 +93,8 @@ def _of_swept(override: Override, line: CommandLine) -> bool:
     root = override.key_or_group.split(".")[0]
     if is_group(override.key_or_group) or root in ("hydra", "paths"):
         return False
-    return root in groups or bool(groups & {"experiment", "sweep"})
+    brought = root in ("optim", "callbacks") and "model" in groups  # a model brings its own
+    return root in groups or brought or bool(groups & {"experiment", "sweep"})
 
 
 def adapted(line: CommandLine) -> list[str]:

@@ -17,6 +17,7 @@ from stemlab.evaluate import evaluate
 from tests.cli.conftest import SECONDS, Workplace, assert_same_weights, weights
 from tests.cli.sequences import TIMIREC, write_folder
 from tests.cli.test_train import walk
+from tests.lightning.wandb_file import read_wandb
 
 EXTRACTOR = ("net.items.", "net.extractor.")
 
@@ -30,7 +31,7 @@ def place(sequences: Workplace) -> Workplace:
 @pytest.fixture(scope="module")
 def both(place: Workplace) -> Path:
     """A run of both stages by the command line, its runs directory ``shared``."""
-    place.run("train", *TIMIREC, "paths.runs_dir=shared", "hydra.run.dir=both")
+    place.run("train", *TIMIREC, "paths.runs_dir=shared", "hydra.run.dir=both", "logger=wandb")
     return place.directory / "both"
 
 
@@ -64,6 +65,16 @@ def test_each_stage_has_its_directory_and_record_and_knows_the_other(both: Path,
     for run in (first, both):
         names = {path.name for path in run.rglob("*.c*") if path.is_file()}
         assert {"metrics.csv", "best.ckpt", "last.ckpt"} <= names
+
+
+def test_each_stage_has_a_run_of_its_own_in_wandb_and_they_share_a_group(both: Path, place: Workplace) -> None:
+    first = Path(record(both)["stage1"]["directory"])
+    runs = [read_wandb(next(run.glob("wandb/offline-run-*/*.wandb"))) for run in (first, both)]
+    assert [run.name for run in runs] == [f"rechorus/timirec/{stage}/seed2023" for stage in ("pretrain", "finetune")]
+    assert {run.group for run in runs} == {first.name}
+    assert runs[0].id != runs[1].id
+    for run, directory in zip(runs, (first, both), strict=True):
+        assert run.summary["test/ndcg@5"] == record(directory)["metrics"]["test/ndcg@5"]
 
 
 def test_both_checkpoints_give_back_their_metrics(both: Path, place: Workplace) -> None:

@@ -99,6 +99,14 @@ def test_a_sweep_over_models_is_refused_before_the_first_job():
     assert "model=stem and dataset=ml1m do not fit" in refusal("model=sasrec,stem", "dataset=ml1m", multirun=True)
 
 
+def test_settings_of_what_a_swept_model_brings_need_not_fit_the_default_model():
+    words = ("model=sasrec,timirec", "dataset=ml1m", "optim.l2=0.5", "callbacks.early_stop.window=3")
+    assert check_command_line(CommandLine("train", words, multirun=True)) is True
+    assert "optim.l2=-1 (set on the command line) must be at least 0." in refusal(
+        *words[:2], "optim.l2=1,-1", multirun=True
+    )
+
+
 @pytest.mark.parametrize(("stage", "own"), [("both", "finetune"), ("finetune", "finetune"), ("pretrain", "pretrain")])
 def test_the_stage_that_the_run_itself_trains(stage, own):
     assert effective_stage(compose("train", [*SEQUENCE, f"model.stage={stage}"])) == own

@@ -97,7 +97,7 @@ def test_hydra_state_is_left_as_it_was():
     ("command", "words", "expected"),
     [
         ("evaluate", [], "ckpt has no value (??? in conf/evaluate.yaml): write ckpt=... on the command line."),
-        ("predict", ["ckpt=a"], "input has no value (??? in conf/predict.yaml): "),
+        ("predict", ["ckpt=a"], "output has no value (??? in conf/predict.yaml): "),
         (
             "evaluate",
             ["ckpt=a", "split=tst"],

@@ -60,7 +60,7 @@ def test_a_value_of_a_swept_group_need_not_fit_its_default_option():
         "dataset=toy",
         "model=mmoe,omoe",
         "model.net.num_experts=choice(4)",
-        "optim.lr=0.1",
+        "optim.lr=choice(0.1)",  # a model brings its own optimiser
         "paths.runs_dir=r",
     ]
 
