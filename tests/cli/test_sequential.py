@@ -150,3 +150,14 @@ def test_two_processes_at_half_the_batch_train_as_one(sequences: Workplace, here
     other = weights(sequences.directory / "six_in_two")
     for name, value in weights(sequences.directory / "six_in_one").items():
         assert other[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset"), [("stem", "rechorus"), ("sasrec", "tiktok")], ids=["impressions", "sequences"]
+)
+def test_a_model_on_data_of_the_other_kind_is_refused(model: str, dataset: str, workplace: Workplace) -> None:
+    before = set(workplace.directory.iterdir())
+    told = workplace.run("train", f"model={model}", f"dataset={dataset}", "hydra.run.dir=wrong_pair", status=2)
+    assert told.stderr.startswith(f"error: model={model} and dataset={dataset} do not fit: ")
+    assert told.stderr.count("\n") == 1
+    assert set(workplace.directory.iterdir()) == before
