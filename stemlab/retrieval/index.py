@@ -1,0 +1,159 @@
+"""A nearest-neighbour index of the items by inner product, made with Faiss (extra ``retrieval``).
+
+An index is one file that any Faiss program opens, and a JSON file beside it that says what it is: position ``p`` of the
+index is item ``items[p]``. ``exact`` compares a query with every item; ``hnsw`` walks a graph of neighbours (Malkov &
+Yashunin, "Efficient and robust approximate nearest neighbor search using Hierarchical Navigable Small World graphs",
+TPAMI 2020) and may miss some.
+
+Legend: B users, K vectors a user, D width, I items, N items of a list.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.errors import StemlabError
+
+IndexKind = Literal["exact", "hnsw"]
+
+# Of the graph: links an item, breadth of the search while building and while searching. Faiss searches no narrower than
+# the number of items asked for; the search breadth is kept in the file and may be changed there.
+LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 200, 256
+
+
+def require_faiss() -> Any:
+    """Return the library.
+
+    Raises:
+        StemlabError: it is not installed.
+    """
+    try:
+        import faiss
+    except ModuleNotFoundError:
+        raise StemlabError(
+            "an index needs Faiss, which is not installed: pip install 'stemlab[retrieval]', or set index=none."
+        ) from None
+    return faiss
+
+
+class ItemIndex:
+    """Finds the items with the largest inner products.
+
+    Args:
+        index: a Faiss index; position p is item p + 1.
+        items: original ids of items 1, 2, ...
+        about: what else the file beside the index says.
+    """
+
+    def __init__(self, index: Any, items: Sequence[str], about: dict[str, Any]) -> None:
+        self.index, self.items, self.about = index, list(items), about
+
+    @classmethod
+    def build(cls, kind: IndexKind, item_ID: NDArray[np.float32], items: Sequence[str], **about: Any) -> ItemIndex:
+        """Make an index.
+
+        Args:
+            kind: ``exact`` or ``hnsw``.
+            item_ID: (I+1, D) vectors; row 0 is padding and is not in the index.
+            items: original ids of items 1 to I.
+            about: plain values to tell in the file beside the index.
+        """
+        faiss = require_faiss()
+        width = item_ID.shape[1]
+        if kind == "exact":
+            index = faiss.IndexFlatIP(width)
+        else:
+            index = faiss.IndexHNSWFlat(width, LINKS, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction, index.hnsw.efSearch = BUILD_BREADTH, SEARCH_BREADTH
+        index.add(np.ascontiguousarray(item_ID[1:], dtype=np.float32))
+        return cls(index, items, {"kind": kind, "measure": "inner product", **about})
+
+    def search(self, user_BKD: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the items whose largest inner product with one of a user's vectors is largest, best first.
+
+        Each vector asks for ``count`` items; what they find is brought together. With an exact index this is exact: an
+        item among the best ``count`` of a user is among the best ``count`` of the vector that it is nearest to.
+
+        Args:
+            user_BKD: vectors of the users.
+            count: N.
+
+        Returns:
+            Item ids (B, N), from 1, and scores (B, N); id 0 and minus infinity where nothing more was found.
+        """
+        users, interests, width = user_BKD.shape
+        queries = np.ascontiguousarray(user_BKD.reshape(users * interests, width), dtype=np.float32)
+        score, position = self.index.search(queries, count)
+        item_BX = position.astype(np.int64).reshape(users, interests * count) + 1  # Faiss says -1 for nothing
+        score_BX = np.where(item_BX > 0, score.reshape(users, -1), -np.inf)
+        order_BX = np.lexsort((item_BX, -score_BX), axis=1)
+        item_BX, score_BX = (np.take_along_axis(values, order_BX, axis=1) for values in (item_BX, score_BX))
+        return _without_repeats(item_BX, score_BX, count)
+
+    def save(self, path: Path) -> None:
+        """Write the index and, beside it, what it is."""
+        with self.written(path):
+            pass
+
+    @contextmanager
+    def written(self, path: Path) -> Iterator[None]:
+        """Write both files at once, but let them appear only when the block is left without an error."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = {file.with_name(f"{file.name}.part"): file for file in (_beside(path), path)}
+        try:
+            about, index = parts
+            about.write_text(json.dumps({**self.about, "items": self.items}, ensure_ascii=False), encoding="utf-8")
+            require_faiss().write_index(self.index, str(index))
+            yield
+            for part, file in parts.items():
+                os.replace(part, file)
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> ItemIndex:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            StemlabError: a file is missing or damaged, or the two do not belong together.
+        """
+        faiss = require_faiss()
+        try:
+            about = json.loads(_beside(path).read_text(encoding="utf-8"))
+            index, items = faiss.read_index(str(path)), about.pop("items")
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            told = " ".join(str(error).split())[:200]
+            raise StemlabError(f"{path} cannot be read as an index of stemlab.predict ({told}).") from None
+        if index.ntotal != len(items):
+            raise StemlabError(f"{path} holds {index.ntotal} vectors, and {_beside(path)} names {len(items)} items.")
+        return cls(index, items, about)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _without_repeats(
+    item_BX: NDArray[np.int64], score_BX: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Keep the first, highest, of equal items in each row, and the first ``count`` items of what remains."""
+    rows = np.arange(len(item_BX))[:, None]
+    order_BX = np.argsort(item_BX, axis=1, kind="stable")
+    sorted_BX = np.take_along_axis(item_BX, order_BX, axis=1)
+    repeated_BX = np.zeros(item_BX.shape, dtype=np.bool_)
+    repeated_BX[:, 1:] = sorted_BX[:, 1:] == sorted_BX[:, :-1]
+    drop_BX = np.zeros_like(repeated_BX)
+    drop_BX[rows, order_BX] = repeated_BX
+    kept_BX = np.argsort(drop_BX, axis=1, kind="stable")[:, :count]
+    item_BN, score_BN = item_BX[rows, kept_BX], score_BX[rows, kept_BX]
+    gone_BN = drop_BX[rows, kept_BX]
+    return np.where(gone_BN, 0, item_BN), np.where(gone_BN, -np.inf, score_BN).astype(np.float32)

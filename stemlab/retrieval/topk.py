@@ -1,0 +1,98 @@
+"""The best items of every user, exactly and in bounded memory.
+
+The scores of all items come tile by tile from matrix products (:class:`stemlab.metrics.catalogue.Catalogue`); a few
+more items than wanted are kept. Products round differently from place to place, so those kept are scored again in
+float64, by a rule that knows no place, and put in order: the list depends neither on tiles and batch sizes nor on the
+device, but where more items than the spare ones come within rounding of the last place.
+
+Legend: B users, K vectors a user, D width, I items, T items of a tile, W items kept, N items of a list.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stemlab.metrics import catalogue
+from stemlab.metrics.catalogue import Catalogue, Seen
+
+SPARE = 32
+"""Items kept beyond those wanted."""
+
+_LOW = 0xFFFFFFFF
+
+
+def top_items(items: Catalogue, user_BKD: Tensor, seen: Seen, count: int) -> tuple[Tensor, Tensor]:
+    """Return the best items of each user, best first.
+
+    Of items with the same score the one with the lower id comes first.
+
+    Args:
+        items: vectors of all items.
+        user_BKD: float32 vectors of the users; an item's score is its largest dot product with one of them.
+        seen: items left out (:func:`nothing_seen` for none).
+        count: N, how many are wanted.
+
+    Returns:
+        Item ids (B, N) int64 and scores (B, N) float32. Where a user has fewer items left, the rest is id 0 and minus
+        infinity.
+    """
+    parts = []
+    for start in range(0, len(user_BKD), catalogue.ROWS):
+        stop = min(start + catalogue.ROWS, len(user_BKD))
+        parts.append(_top_of_rows(items, user_BKD[start:stop], seen.of(start, stop), count))
+    if not parts:
+        return seen.item_S.new_zeros(0, count), user_BKD.new_zeros(0, count)
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def nothing_seen(users: int, device: torch.device) -> Seen:
+    """Return what leaves no item out."""
+    empty = torch.zeros(users + 1, dtype=torch.int64, device=device)
+    return Seen(empty[:0], empty)
+
+
+def _top_of_rows(items: Catalogue, user_bKD: Tensor, seen: Seen, count: int) -> tuple[Tensor, Tensor]:
+    best_bW = seen.item_S.new_empty(len(user_bKD), 0)
+    for first, score_bT in items.tiles(user_bKD, seen):
+        both_bX = torch.cat([best_bW, _keys(score_bT, first)], dim=1)
+        best_bW = both_bX.topk(min(count + SPARE, both_bX.shape[1]), dim=1).values
+    item_bW = _LOW - (best_bW & _LOW)
+    left_bW = best_bW >> 32 > _LEFT_OUT
+    score_bW = _scores(items, user_bKD, item_bW).masked_fill(~left_bW, -torch.inf)
+    item_bW, score_bW = _ordered(item_bW.masked_fill(~left_bW, 0), score_bW)
+    missing = max(0, count - item_bW.shape[1])
+    pad = torch.nn.functional.pad
+    return pad(item_bW[:, :count], (0, missing)), pad(score_bW[:, :count], (0, missing), value=-torch.inf)
+
+
+def _keys(score_bT: Tensor, first: int) -> Tensor:
+    """Return one int64 an item, in the order wanted: by score, among equal ones the lower id higher."""
+    rank_bT = _integers(score_bT)
+    item_T = torch.arange(first, first + score_bT.shape[1], device=score_bT.device)
+    return (rank_bT.long() << 32) | (_LOW - item_T)
+
+
+def _integers(score: Tensor) -> Tensor:
+    """Return int32 numbers in the order of float32 numbers: the bits, those of negative numbers turned round."""
+    bits = (score + 0.0).view(torch.int32)  # -0.0 is 0.0
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+_LEFT_OUT = int(_integers(torch.tensor(-torch.inf)))
+
+
+def _scores(items: Catalogue, user_bKD: Tensor, item_bW: Tensor) -> Tensor:
+    """Return the scores of given items, computed in float64, as float32."""
+    step = max(1, catalogue.TILE // (2 * item_bW.shape[1] * user_bKD[0].numel() + 1))
+    pieces = zip(torch.split(user_bKD.double(), step), torch.split(item_bW, step), strict=True)
+    found = [
+        (user_pKD[:, None] * items.item_ID[item_pW].double()[:, :, None]).sum(3).amax(2) for user_pKD, item_pW in pieces
+    ]
+    return torch.cat(found).float()
+
+
+def _ordered(item_bW: Tensor, score_bW: Tensor) -> tuple[Tensor, Tensor]:
+    item_bW, order_bW = item_bW.sort(dim=1)
+    score_bW, by_score_bW = score_bW.gather(1, order_bW).sort(dim=1, descending=True, stable=True)
+    return item_bW.gather(1, by_score_bW), score_bW
