@@ -1,9 +1,10 @@
-"""Raw text files as blocks of whole lines: plain, gzip, or one member of a gzipped tar; never held as a whole."""
+"""Raw text files in blocks of lines: plain, gzip, a member of a gzipped tar or of a zip; never held as a whole."""
 
 from __future__ import annotations
 
 import gzip
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from stemlab.errors import StemlabError
 BLOCK_BYTES = 1 << 22  # measured: larger ones cost more page faults
 _LONGEST_LINE = 1 << 16
 _GZIP = b"\x1f\x8b"
+_ZIP = b"PK"
 _TAR = (".tgz", ".tar.gz")
-_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ def read_blocks(
     """Read a text file in blocks of whole lines.
 
     Args:
-        path: plain text, ``.gz``, or ``.tgz``/``.tar.gz``.
-        member: name of the file inside a tar archive.
+        path: plain text, ``.gz``, ``.tgz``/``.tar.gz`` or ``.zip``.
+        member: name of the file inside an archive, in whichever folder of it.
         advance: told the bytes of ``path`` consumed (of the compressed file where it is compressed).
         block_bytes: bytes of text read at once (``BLOCK_BYTES``).
 
@@ -98,15 +100,36 @@ def _pieces(path: Path, member: str, advance: Callable[[int], None], size: int) 
 def _opened(path: Path, member: str, advance: Callable[[int], None]) -> Iterator[Any]:
     with path.open("rb") as raw:
         counted: Any = _Counted(raw, advance)
-        if raw.read(len(_GZIP)) != _GZIP:
-            if path.name.endswith((".gz", ".tgz")) and path.stat().st_size:
-                raise StemlabError(f"{path} is not gzip data, though its name says so; fetch it again or rename it.")
-            raw.seek(0)
+        magic = raw.read(len(_GZIP))
+        raw.seek(0)
+        if magic == _ZIP and path.name.endswith(".zip"):
+            with zipfile.ZipFile(raw) as archive, _zip_member(archive, member, path) as text:
+                yield text
+            advance(path.stat().st_size)
+            return
+        if magic != _GZIP:
+            _check_name(path)
             yield counted
             return
-        raw.seek(0)
         with gzip.GzipFile(fileobj=counted) as unzipped:
             yield _member(unzipped, member, path) if path.name.endswith(_TAR) else unzipped
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a file that is as it is, though its name tells of compression (an empty one is told later)."""
+    for endings, kind in (((".gz", ".tgz"), "gzip"), ((".zip",), "zip")):
+        if path.name.endswith(endings) and path.stat().st_size:
+            raise StemlabError(f"{path} is not {kind} data, though its name says so; fetch it again or rename it.")
+
+
+def _zip_member(archive: zipfile.ZipFile, name: str, path: Path) -> IO[bytes]:
+    """Open the text member of a zip archive; its checksum is verified where it ends."""
+    for entry in archive.infolist():
+        if not entry.is_dir() and Path(entry.filename).name == name:
+            if entry.flag_bits & 1:
+                raise StemlabError(f"{path}: {entry.filename} is encrypted; unpack it, and give the text file.")
+            return archive.open(entry)
+    raise StemlabError(f"{path} holds no file {name!r}; is it the right archive?")
 
 
 def _member(unzipped: Any, name: str, path: Path) -> Any:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -33,6 +34,10 @@ def pack(folder, text, form):
         path.write_bytes(text)
     elif form == ".txt.gz":
         path.write_bytes(gzip.compress(text))
+    elif form == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("d/readme.md", b"words")
+            archive.writestr("d/rows.txt", text)
     else:
         with tarfile.open(path, "w:gz") as archive:
             for name, data in (("d/readme.md", b"words"), ("d/rows.txt", text)):
@@ -49,7 +54,7 @@ def numbered(rows):
 FORMS = (".txt", ".txt.gz", ".tgz", ".tar.gz")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, ".zip"])
 @pytest.mark.parametrize("block_bytes", [None, 11, 4096])
 def test_every_form_gives_the_same_rows(tmp_path, form, block_bytes):
     columns, lines, skipped = parse(pack(tmp_path, numbered(500), form), block_bytes)
@@ -102,7 +107,33 @@ def test_wrong_archives(tmp_path):
         parse(path)
 
 
-@pytest.mark.parametrize("form", FORMS)
+def test_a_damaged_zip_is_named(tmp_path):
+    path = pack(tmp_path, numbered(1000), ".zip")
+    whole = path.read_bytes()
+    middle = whole.index(b"rows.txt") + len(b"rows.txt") + 400
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 8]) + whole[middle + 1 :])
+    with pytest.raises(StemlabError, match=r"rows\.zip is truncated or damaged"):
+        parse(path)
+    path.write_bytes(whole[:-40])  # its table of contents stands at the end
+    with pytest.raises(StemlabError, match=r"rows\.zip is truncated or damaged at its beginning"):
+        parse(path)
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(StemlabError, match=r"rows\.zip is not zip data, though its name says so"):
+        parse(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("other.txt", "")
+    with pytest.raises(StemlabError, match=r"rows\.zip holds no file 'rows\.txt'"):
+        parse(path)
+    path.write_bytes(
+        whole.replace(b"PK\x03\x04\x14\x00\x00", b"PK\x03\x04\x14\x00\x01").replace(
+            b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"
+        )
+    )
+    with pytest.raises(StemlabError, match=r"rows\.zip: d/rows\.txt is encrypted; unpack it"):
+        parse(path)
+
+
+@pytest.mark.parametrize("form", [*FORMS, ".zip"])
 def test_an_empty_file_is_an_error_even_when_skipping(tmp_path, form):
     with pytest.raises(StemlabError, match="is empty: it has no line of data"):
         parse(pack(tmp_path, b"", form), on_bad_row="skip")
