@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,7 @@ from stemlab.errors import StemlabError
 PARTS = {"train": "train", "valid": "dev", "test": "test"}  # stemlab's split -> name of its file
 INTEGERS = ("user_id", "item_id", "time")
 NEGATIVES = "neg_items"
+_GAPS, _FEW = 10, 1000  # a largest id above ten times the number of distinct ones and a thousand is a mistake
 _LIST = re.compile(r"\[\s*\d{1,18}(\s*,\s*\d{1,18})*\s*\]")
 
 
@@ -43,19 +44,20 @@ class Part:
     Attributes:
         path: the file.
         columns: user_id, item_id, time -> (R,) int64.
-        negatives: (R, N) int32, or ``None`` in a file without neg_items.
+        negatives: (R, N) int64, or ``None`` in a file without neg_items.
     """
 
     path: Path
     columns: Mapping[str, NDArray[np.int64]]
-    negatives: NDArray[np.int32] | None
+    negatives: NDArray[np.int64] | None
 
 
 class RechorusDataModule(SequenceDataModule):
     """A folder in the ReChorus format; ``dataset=grocery`` is one.
 
     Rows are sorted by time and user as the published code does, so the files may be in any order; equal rows are kept.
-    Item ids run to the largest one that was interacted with, as published.
+    Item ids run to the largest one that was interacted with, as published. A row of dev or test whose user did nothing
+    before it is no instance (the manifest's ``interactions`` count it, its ``rows`` do not).
 
     Args:
         name: dataset name.
@@ -140,7 +142,7 @@ def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
     """Read the three files, train rows first (ties in time keep this order, as published)."""
     parts = {split: read_part(path, evaluated=split != "train", advance=advance) for split, path in files.items()}
     columns = {name: np.concatenate([part.columns[name] for part in parts.values()]) for name in INTEGERS}
-    items, users = int(columns["item_id"].max()), int(columns["user_id"].max())
+    users, items = (_count_ids(name, columns[name], parts.values()) for name in ("user_id", "item_id"))
     for part in parts.values():
         _check_negatives(part, items)
     return RawSequences(
@@ -150,7 +152,22 @@ def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
         split=np.repeat(np.arange(len(parts), dtype=np.int8), [len(part.columns["time"]) for part in parts.values()]),
         user_tokens=[str(user) for user in range(1, users + 1)],
         item_tokens=[str(item) for item in range(1, items + 1)],
-        negatives={split: part.negatives for split, part in parts.items() if part.negatives is not None},
+        negatives={
+            split: part.negatives.astype(np.int32) for split, part in parts.items() if part.negatives is not None
+        },
+    )
+
+
+def _count_ids(name: str, ids: NDArray[np.int64], parts: Iterable[Part]) -> int:
+    """Return the largest id, which is how many there are; refuse one that is no number of a numbered list."""
+    largest, distinct = int(ids.max()), len(np.unique(ids))
+    if largest <= _GAPS * distinct + _FEW:
+        return largest
+    part = next(part for part in parts if largest in part.columns[name])
+    line = int(np.flatnonzero(part.columns[name] == largest)[0]) + 2
+    raise StemlabError(
+        f"{part.path}, line {line}: {name} is {largest}, with {distinct} different ones in all; "
+        "number them from 1 without large gaps (each number up to the largest gets a row of the model's tables)."
     )
 
 
@@ -216,7 +233,7 @@ def _bad_line(path: Path, text: bytes, header: Sequence[str], wanted: Sequence[s
     return StemlabError(f"{path} cannot be read ({told}).")
 
 
-def _parse_lists(path: Path, column: pa.ChunkedArray) -> NDArray[np.int32]:
+def _parse_lists(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Return bracketed lists of equal length as one matrix."""
     good = pc.match_substring_regex(column, f"^{_LIST.pattern}$")
     if not pc.all(good).as_py():
@@ -230,7 +247,7 @@ def _parse_lists(path: Path, column: pa.ChunkedArray) -> NDArray[np.int32]:
             "give every row as many."
         )
     joined = ",".join(pc.utf8_trim(column, "[] ").to_pylist())
-    return np.fromstring(joined, dtype=np.int64, sep=",").astype(np.int32).reshape(len(counts), -1)
+    return np.fromstring(joined, dtype=np.int64, sep=",").reshape(len(counts), -1)
 
 
 def _check_negatives(part: Part, items: int) -> None:

@@ -90,6 +90,9 @@ def test_order_of_the_rows_does_not_matter(folder, tmp_path):
         ("train", TRAIN + "1\t0\t14\n", ["train.csv, line 6", "item_id is 0", "from 1"]),
         ("train", "user_id\titem_id\ttime\n", ["train.csv", "no rows"]),
         ("train", "", ["train.csv", "empty"]),
+        ("train", TRAIN + "1\t1149206400\t14\n", ["train.csv, line 6", "item_id is 1149206400", "6 different ones"]),
+        ("test", TEST.replace("2\t5", "99999\t5"), ["test.csv, line 2", "user_id is 99999"]),
+        ("dev", DEV.replace("[2, 5]", f"[2, {2**32 + 1}]"), ["dev.csv, line 3", f"item {2**32 + 1}"]),
         ("dev", DEV.replace("[2, 5]", "[2, 9]"), ["dev.csv, line 3", "item 9", "1 to 5"]),
         ("dev", DEV.replace("[2, 5]", "[0, 5]"), ["dev.csv, line 3", "item 0"]),
         ("test", TEST.replace("[5, 5]", "[5]"), ["test.csv, line 3", "has 1 items", "line 2 has 2"]),
@@ -103,6 +106,35 @@ def test_bad_files_are_named_with_their_line(folder, name, text, words):
         read(folder)
     for word in words:
         assert word in str(error.value)
+
+
+def test_rows_without_a_history_are_no_instances(folder, tmp_path):
+    """User 3 is new in test; user 4 has one row, in train; equal rows are two interactions."""
+    (folder / "train.csv").write_text(TRAIN + "4\t5\t14\n1\t2\t12\n")
+    (folder / "test.csv").write_text(TEST + "3\t1\t40\t[5, 5]\n")
+    module = datamodule(folder, tmp_path / "data")
+    module.prepare()
+    assert module.manifest["interactions"] == {"train": 6, "valid": 2, "test": 3}
+    assert module.manifest["rows"] == {"train": 3, "valid": 2, "test": 2}
+    assert module.manifest["users_with_one_interaction"] == 2
+    test = list(module.test_dataloader())
+    histories = [row[: row.index(0)] if 0 in row else row for batch in test for row in batch.history_BL.tolist()]
+    assert histories == [[1, 2, 2, 3], [3, 4, 1]]
+    assert [row for batch in test for row in batch.candidates_BN.tolist()] == [[4, 5, 5], [5, 2, 2]]
+    pairs = np.stack(module.training_pairs())
+    assert sorted(zip(*pairs.tolist(), strict=True)) == [(1, 1), (1, 2), (1, 2), (2, 3), (2, 4), (4, 5)]
+
+
+def test_full_ranking_needs_no_stored_negatives(folder, tmp_path):
+    for name, text in (("dev", DEV), ("test", TEST)):
+        (folder / f"{name}.csv").write_text(
+            "".join("\t".join(line.split("\t")[:3]) + "\n" for line in text.splitlines())
+        )
+    module = datamodule(folder, tmp_path / "stored")
+    with pytest.raises(StemlabError, match=r"stores no negatives for its valid rows .*candidates=full"):
+        module.val_dataloader()
+    module = datamodule(folder, tmp_path / "full", evaluation=RankingProtocol(candidates="full"))
+    assert [row for batch in module.test_dataloader() for row in batch.candidates_BN.tolist()] == [[4], [5]]
 
 
 def test_missing_and_ambiguous_files(folder):
