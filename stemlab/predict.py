@@ -1,4 +1,8 @@
-"""``python -m stemlab.predict ckpt=… input=rows.csv output=scores.parquet``: score raw rows."""
+"""Score raw rows (multi-task models) or choose the best items of users (sequential models).
+
+``python -m stemlab.predict ckpt=… input=rows.csv output=scores.parquet``,
+``python -m stemlab.predict ckpt=… output=top.parquet topk=50``.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +16,37 @@ from stemlab.config.cli import command
 
 @command("predict")
 def main(config: DictConfig) -> None:
-    """Score the rows of a file and say how many ids were unknown."""
+    """Write scores of rows, or the best items of users, and say what was done."""
     from stemlab.config.resolve import resolve
 
     predict(resolve(config))
 
 
 def predict(config: Mapping[str, Any]) -> str:
-    """Write the input's rows with one column ``pred_<task>`` a task added.
+    """Write the input's rows with one column ``pred_<task>`` a task added; or the best items of users.
 
     Args:
         config: validated and plain (``stemlab.config.compose.compose("predict", ["ckpt=...", ...])``).
 
     Returns:
-        One sentence: rows scored, ids that were out-of-vocabulary.
+        One sentence: what was done, and what was unknown.
     """
+    from stemlab.data.sequence.datamodule import SequenceDataModule
     from stemlab.lightning.environment import hush
+    from stemlab.lightning.recommend import Recommender, refuse_options
+    from stemlab.lightning.saved import RebuiltRun
     from stemlab.lightning.score import Scorer
 
     hush()
-    scorer = Scorer(config)
-    scorer.run()
-    sentence = scorer.summary()
+    run = RebuiltRun(config)
+    job: Scorer | Recommender
+    if isinstance(run.datamodule, SequenceDataModule):
+        job = Recommender(config, run)
+    else:
+        refuse_options(config)
+        job = Scorer(config, run)
+    job.run()
+    sentence = job.summary()
     print(sentence)
     return sentence
 

@@ -219,14 +219,27 @@ class EvaluateConfig(Section):
 
 
 class PredictConfig(Section):
-    """Top level of ``conf/predict.yaml``."""
+    """Top level of ``conf/predict.yaml``.
+
+    Attributes:
+        input: ``None`` are all users of the dataset (sequential models).
+        on_unknown: whether users and items that the dataset does not know are refused or left out.
+    """
 
     ckpt: str
-    input: str
+    input: str | None
     output: str
     raw_dir: str | None
     data_dir: str | None
-    batch_size: PositiveInt
+    batch_size: PositiveInt | None
+    topk: PositiveInt
+    exclude_seen: bool
+    on_unknown: Literal["error", "skip"]
+    vectors: str | None
+    interests: str | None
+    item_vectors: str | None
+    index: Literal["none", "exact", "hnsw"]
+    index_path: str | None
     trainer: dict[str, Any]
     paths: dict[str, Any]
 

@@ -13,60 +13,63 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stemlab.config.build import require_gpu
-from stemlab.config.delegate import process_count
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError
+from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.rowfiles import RowFile, written
 from stemlab.lightning.saved import RebuiltRun
+from stemlab.lightning.scoring import chosen_device, progress_bar
 
 PREFIX = "pred_"
+BATCH_SIZE = 16384
 
 
 class Scorer:
-    """Rebuild a run from its checkpoint and score files with it.
+    """Score the rows of a file with a multi-task model.
 
     Args:
         config: of the command ``predict``.
+        run: what its checkpoint says.
 
     Attributes:
         rows: rows scored so far.
         unknown: field -> values that had no id of their own (rare in training, or unseen).
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
+        if config["input"] is None:
+            raise StemlabError("input is not set: name the rows to score, input=rows.csv (.tsv, .parquet).")
         self.input, self.output = Path(config["input"]), Path(config["output"])
         if self.input.resolve() == self.output.resolve():
             raise StemlabError(f"output={self.output} is the input: name another file.")
-        self._run = RebuiltRun(config)
-        trainer = self._run.config["trainer"]
-        if process_count(trainer) > 1:
-            raise StemlabError("predict runs in one process: use trainer=cpu or trainer=gpu, and trainer.devices=1.")
-        require_gpu(trainer)
-        if trainer["threads"]:
-            torch.set_num_threads(trainer["threads"])
-        self._device = torch.device("cuda" if trainer["accelerator"] == "gpu" else "cpu")
+        trainer = run.config["trainer"]
+        self._device = chosen_device(trainer)
         self._autocast = trainer["precision"] == "bf16-mixed"
-        self._batch_size = config["batch_size"]
-        self.rows, self.unknown = 0, dict.fromkeys(self._run.saved.spec.field_sizes, 0)
+        self._batch_size = config["batch_size"] or BATCH_SIZE
+        assert isinstance(run.datamodule, ImpressionDataModule)
+        assert isinstance(run.saved.spec, DatasetSpec)
+        self._run, self._data, self._spec = run, run.datamodule, run.saved.spec
+        self.rows, self.unknown = 0, dict.fromkeys(self._spec.field_sizes, 0)
 
     def run(self) -> None:
         """Read the input piece by piece and write each with its scores."""
-        rows = RowFile(self.input, self._run.datamodule.raw_columns)
+        rows = RowFile(self.input, self._data.raw_columns)
         self._run.prepare()
-        self._module = self._run.module().to(self._device).eval()
-        with _bar() as bar, written(self.output) as write:
-            task = bar.add_task("scoring", total=rows.total, rows=0)
+        module = self._run.module()
+        assert isinstance(module, MultiTaskModule)
+        self._module = module.to(self._device).eval()
+        with progress_bar("rows") as bar, written(self.output) as write:
+            task = bar.add_task("scoring", total=rows.total, done=0)
             for piece in rows.pieces():
                 write(self.scored(piece))
-                bar.update(task, completed=rows.read, rows=self.rows)
+                bar.update(task, completed=rows.read, done=self.rows)
 
     def scored(self, table: Any) -> Any:
         """Return an Arrow table with one float32 column a task added: ``pred_<task>``, a probability."""
-        batch = self._run.datamodule.encode(table)
+        batch = self._data.encode(table)
         self._count_unknown(batch)
         prob_BT = self._probabilities(batch)
         for column, task in enumerate(self._module.tasks):
@@ -78,7 +81,7 @@ class Scorer:
         return table
 
     def _count_unknown(self, batch: ImpressionBatch) -> None:
-        for column, (field, size) in enumerate(self._run.saved.spec.field_sizes.items()):
+        for column, (field, size) in enumerate(self._spec.field_sizes.items()):
             self.unknown[field] += int((batch.ids_BF[:, column] == size - 1).sum())
 
     @torch.inference_mode()
@@ -96,11 +99,5 @@ class Scorer:
         told = ", ".join(f"{field} {count:,}" for field, count in self.unknown.items() if count)
         fields = len(self.unknown)
         unknown = f"{total:,} of {self.rows * fields:,} ids are out-of-vocabulary (unseen or rare in training)"
-        mark = "[SAMPLE model] " if self._run.saved.spec.sample else ""
+        mark = "[SAMPLE model] " if self._spec.sample else ""
         return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{f': {told}' if told else ''}."
-
-
-def _bar() -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.fields[rows]:,} rows"))
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True)

@@ -11,6 +11,7 @@ Legend: B users, K vectors a user, D width, I items, N items of a list.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ def require_faiss() -> Any:
     Raises:
         StemlabError: it is not installed.
     """
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which processor instructions it looks for
     try:
         import faiss
     except ModuleNotFoundError:

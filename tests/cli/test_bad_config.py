@@ -45,7 +45,7 @@ def test_train_refuses(tmp_path, words, expected):
     ("module", "words", "expected"),
     [
         ("stemlab.evaluate", [], "ckpt has no value (??? in conf/evaluate.yaml): write ckpt=... on the command line."),
-        ("stemlab.predict", ["ckpt=a.ckpt"], "input has no value (??? in conf/predict.yaml)"),
+        ("stemlab.predict", ["ckpt=a.ckpt"], "output has no value (??? in conf/predict.yaml)"),
         ("stemlab.prepare", ["dataset=tiktk"], "there is no conf/dataset/tiktk.yaml. Did you mean 'tiktok'?"),
         ("stemlab.prepare", ["dataset.min_count=0"], "dataset.min_count=0 (set on the command line) must be"),
         ("stemlab.report", ["split=tst"], "split='tst' (set on the command line) must be one of test, val."),
