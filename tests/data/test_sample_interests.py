@@ -1,0 +1,150 @@
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from stemlab.data.sample.interests import COLUMNS, LEAST_LENGTH, NOISE, InterestWorld, generate, write_sample
+from stemlab.errors import StemlabError
+
+SMALL = InterestWorld(users=200, items=120, clusters=12, length=20)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return generate(InterestWorld())
+
+
+def follows(made):
+    """For each row that follows the row of the same user: whether both follow an interest, and the same one."""
+    user, interest = made.columns["user_id"], made.interest
+    both = (user[1:] == user[:-1]) & (interest[1:] != NOISE) & (interest[:-1] != NOISE)
+    return both, interest[1:] == interest[:-1]
+
+
+def test_file_has_the_raw_format(tmp_path):
+    path = write_sample(tmp_path / "deep" / "ratings.dat", SMALL)
+    text = path.read_text()
+    assert text.endswith("\n")
+    rows = np.array([[int(value) for value in line.split("::")] for line in text.splitlines()])
+    made = generate(SMALL)
+    wanted = np.stack([made.columns[name] for name in COLUMNS], axis=1)
+    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, wanted.tolist()))
+    assert (np.diff(rows[:, 0]) >= 0).all()  # users together, as in the real file
+    assert (np.diff(rows[:, 3])[np.diff(rows[:, 0]) == 0] < 0).any()  # but not in the order of time
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_same_world_gives_the_same_bytes(tmp_path):
+    files = [write_sample(tmp_path / name, SMALL).read_bytes() for name in "ab"]
+    other = write_sample(tmp_path / "c", InterestWorld(seed=1)).read_bytes()
+    assert files[0] == files[1] != other
+    # A change here is a change of every number that was measured on the sample.
+    default = write_sample(tmp_path / "d", InterestWorld()).read_bytes()
+    assert hashlib.sha256(default).hexdigest()[:16] == "9f636c410f4ea5e3"
+
+
+def test_size_of_the_default_world(made):
+    columns = made.columns
+    assert len(columns["user_id"]) == pytest.approx(100_000, rel=0.05)
+    assert np.unique(columns["user_id"]).tolist() == list(range(1, 2001))
+    assert (columns["item_id"].min(), columns["item_id"].max()) == (1, 1000)
+    length = np.bincount(columns["user_id"])[1:]
+    assert (length.min(), length.max()) == (LEAST_LENGTH, 200)
+    assert made.followed.shape == (2000, 3)
+    assert np.bincount(made.cluster).tolist() == [40] * 25
+
+
+def test_times_ascend_and_an_interest_lasts_for_minutes(made):
+    user, gap = made.columns["user_id"], np.diff(made.columns["timestamp"])
+    within = user[1:] == user[:-1]
+    assert gap[within].min() >= 1
+    both, same = follows(made)
+    assert np.median(gap[both & same]) < 120 < 3600 < np.median(gap[both & ~same])
+
+
+def test_rows_follow_the_interests_of_their_user(made):
+    row = np.flatnonzero(made.interest != NOISE)
+    cluster = made.cluster[made.columns["item_id"] - 1]
+    assert (made.followed[made.columns["user_id"][row] - 1, made.interest[row]] == cluster[row]).all()
+    assert all(len(set(mine)) == 3 for mine in made.followed.tolist())
+    assert (made.interest == NOISE).mean() == pytest.approx(0.05, abs=0.005)
+    both, same = follows(made)
+    assert same[both].mean() == pytest.approx(0.8, abs=0.01)
+    assert made.columns["rating"][row].min() == 3
+    assert made.columns["rating"][made.interest == NOISE].max() == 3
+
+
+def test_items_of_an_interest_do_not_repeat_until_it_is_used_up():
+    made = generate(InterestWorld(users=300, items=60, clusters=6, interests=2, length=40, noise=0.0))
+    for user in range(1, 301):
+        for interest in range(2):
+            items = made.columns["item_id"][(made.columns["user_id"] == user) & (made.interest == interest)].tolist()
+            rounds = [items[start : start + 10] for start in range(0, len(items), 10)]
+            assert all(len(set(part)) == len(part) for part in rounds)
+
+
+def test_popularity_goes_with_the_dial():
+    def spread(zipf):
+        made = generate(InterestWorld(users=1000, items=100, clusters=2, interests=1, length=10, zipf=zipf))
+        return np.bincount(made.columns["item_id"], minlength=101)[1:].std()
+
+    assert spread(0.0) < 30 < 60 < spread(1.0)
+
+
+def test_what_comes_next_is_known_to_who_knows_the_interests(made):
+    """The cluster of the row before tells the next one's far better than the user's most frequent cluster does."""
+    both, _ = follows(made)
+    user, cluster = made.columns["user_id"], made.cluster[made.columns["item_id"] - 1]
+    last = (cluster[1:] == cluster[:-1])[both].mean()
+    counts = np.zeros((2001, 25), dtype=np.int64)
+    np.add.at(counts, (user, cluster), 1)
+    favourite = (counts.argmax(axis=1)[user[1:]] == cluster[1:])[both].mean()
+    followed = (made.followed[user[1:] - 1] == cluster[1:, None]).any(axis=1)[both].mean()
+    assert (round(last, 1), round(favourite, 1), followed) == (0.8, 0.5, 1.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.builds(
+        InterestWorld,
+        seed=st.integers(0, 2**32),
+        users=st.integers(1, 40),
+        items=st.integers(9, 60),
+        length=st.integers(5, 40),
+        clusters=st.integers(4, 9),
+        interests=st.integers(1, 4),
+        stay=st.floats(0, 1),
+        noise=st.floats(0, 1),
+        zipf=st.floats(0, 3),
+    )
+)
+def test_every_world_can_be_made(world):
+    made = generate(world)
+    assert set(made.columns) == set(COLUMNS)
+    assert len({len(column) for column in made.columns.values()} | {len(made.interest)}) == 1
+    assert set(made.columns["user_id"].tolist()) == set(range(1, world.users + 1))
+    assert 1 <= made.columns["item_id"].min() <= made.columns["item_id"].max() <= world.items
+    both, same = follows(made)
+    if world.stay in (0, 1) and world.interests > 1:
+        assert (same[both] == bool(world.stay)).all()
+
+
+@pytest.mark.parametrize("wrong", [{"users": 0}, {"stay": 1.1}, {"length": 4}, {"zipf": -1.0}, {"people": 3}])
+def test_impossible_dials_are_refused(wrong):
+    with pytest.raises((ValidationError, TypeError)):
+        InterestWorld(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"items": 20}, r"dataset\.sample\.clusters=25 is more than dataset\.sample\.items=20: give fewer clusters"),
+        ({"interests": 26}, r"dataset\.sample\.interests=26 is more than dataset\.sample\.clusters=25"),
+    ],
+)
+def test_dials_that_contradict_each_other_are_told(wrong, told):
+    with pytest.raises(StemlabError, match=told):
+        generate(InterestWorld(**wrong))
