@@ -6,31 +6,23 @@ other, as published. Academic use only, no automatic download: data/README.md sa
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pytorch_lightning.utilities import rank_zero_only
-
-import stemlab
 from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.directory import find_or_build
 from stemlab.data.encoding import TableEncoder, check_columns, check_group
 from stemlab.data.impressions import Ints, Recipe, prepare_impressions
 from stemlab.data.integers import IntegerReader, OnBadRow
 from stemlab.data.progress import Advance
 from stemlab.data.rawfile import read_blocks
+from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tiktok import COLUMNS, TiktokWorld, write_sample
 from stemlab.data.split import SplitRule
 from stemlab.errors import StemlabError
-
-log = logging.getLogger(__name__)
 
 RAW_NAME = "final_track1_train.txt"
 RAW_NAMES = (RAW_NAME, *(f"{stem}{end}" for stem in (RAW_NAME, RAW_NAME[:-4]) for end in (".gz", ".tgz", ".tar.gz")))
@@ -152,26 +144,10 @@ class TiktokDataModule(ImpressionDataModule):
         return found
 
     def _make_sample(self) -> Path:
-        _announce(self._world, self._source, self._raw_dir)
-        folder = self._data_dir / "sample" / f"tiktok-{_world_hash(self._world)}"
-        find_or_build(
-            folder,
-            lambda made: None if (made / RAW_NAME).is_file() else f"{RAW_NAME} is missing",
-            lambda part: _write(part / RAW_NAME, self._world),
+        reason = f"no {RAW_NAME} in {self._raw_dir}"
+        announce_sample(
+            "asked for by dataset.source=sample" if self._source == "sample" else reason,
+            f"{self._world.rows:,} synthetic TikTok rows",
         )
-        return folder / RAW_NAME
-
-
-def _write(path: Path, world: TiktokWorld) -> None:
-    write_sample(path, world)
-
-
-def _world_hash(world: TiktokWorld) -> str:
-    text = json.dumps({"code": stemlab.__version__, **asdict(world)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@rank_zero_only
-def _announce(world: TiktokWorld, source: str, raw_dir: Path) -> None:
-    reason = "asked for by dataset.source=sample" if source == "sample" else f"no {RAW_NAME} in {raw_dir}"
-    log.warning("SAMPLE data (%s): %s synthetic TikTok rows; their numbers are no results.", reason, f"{world.rows:,}")
+        write = partial(write_sample, world=self._world)
+        return sample_file(self._data_dir / "sample", "tiktok", RAW_NAME, self._world, write)

@@ -1,0 +1,222 @@
+"""MovieLens ratings as sequences of films: ml-1m (``ratings.dat``) and ml-100k (``u.data``).
+
+Research use, acknowledge GroupLens, no redistribution. The raw file is taken from the official folder or archive; if
+there is none, it is fetched; without a network ``source=auto`` makes a synthetic sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from stemlab.config.types import NonNegativeInt, PositiveInt
+from stemlab.data.download import PublishedFile, UnreachableError, fetch
+from stemlab.data.impressions import Ints
+from stemlab.data.integers import IntegerReader, OnBadRow
+from stemlab.data.progress import Advance
+from stemlab.data.rawfile import read_blocks
+from stemlab.data.sample.folder import announce_sample, sample_file
+from stemlab.data.sample.interests import InterestWorld, write_sample
+from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.data.sequence.global_time import global_time
+from stemlab.data.sequence.leave_one_out import leave_one_out
+from stemlab.data.sequence.prepare import prepare_sequences
+from stemlab.data.sequence.protocol import RankingProtocol
+from stemlab.data.sequence.raw import RawSequences
+from stemlab.errors import StemlabError
+
+COLUMNS = ("user_id", "item_id", "rating", "timestamp")
+SITE = "https://files.grouplens.org/datasets/movielens"
+NOTICE = (
+    "MovieLens, research use only, no redistribution and no commercial use without permission; acknowledge GroupLens "
+    "(Harper and Konstan, 2015, doi 10.1145/2827872)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """How one MovieLens collection comes.
+
+    Attributes:
+        ratings: name of its file of ratings.
+        separator: between the columns of that file.
+        md5: checksum of its archive, ``<name>.zip``.
+    """
+
+    ratings: str
+    separator: bytes
+    md5: str
+
+
+COLLECTIONS: Mapping[str, Collection] = {
+    "ml-1m": Collection("ratings.dat", b"::", "c4d9eecfca2ab87c1945afe126590906"),
+    "ml-100k": Collection("u.data", b"\t", "0e33842e24a9c977be4e0107933c0723"),
+}
+SAMPLE_COLLECTION = "ml-1m"
+
+
+class MovieLensSequences(SequenceDataModule):
+    """Films that users rated, in the order of time.
+
+    Args:
+        name: dataset name.
+        collection: which files.
+        raw_dir: folder of the ratings or of the archive, or one of the two itself.
+        data_dir: folder under which prepared datasets and samples are written.
+        source: ``raw`` needs the raw file (or its download), ``sample`` makes the synthetic world, ``auto`` falls back
+            to it.
+        download: whether a missing raw file is fetched from its publisher into ``raw_dir``.
+        protocol: ``cikm22`` every rating counts, leave-one-out; ``master`` likes only, split at two days.
+        eval_negatives: negatives stored for each valid and test row; 0 stores none.
+        eval_seed: seed that draws them (published: 0).
+        largest_negative: largest item id among them; ``None`` follows the published rule (``cikm22`` only).
+        on_bad_row: ``error`` names the first bad rating and stops, ``skip`` leaves bad ratings out and counts them.
+        sample: the synthetic world.
+        batch_size: training instances a step on each process.
+        eval_batch_size: most instances of an evaluation batch.
+        seed: seed of the shuffling and of the training negatives.
+        history_max: H, longest history.
+        num_negatives: negatives an instance in training.
+        train_negatives: whose items are rejected as training negatives (see ``SequenceDataModule``).
+        times: whether batches tell times.
+        evaluation: how ranking is evaluated.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        collection: Literal["ml-1m", "ml-100k"],
+        raw_dir: Path,
+        data_dir: Path,
+        source: Literal["auto", "raw", "sample"],
+        download: bool,
+        protocol: Literal["cikm22", "master"],
+        eval_negatives: NonNegativeInt,
+        eval_seed: NonNegativeInt,
+        largest_negative: PositiveInt | None,
+        on_bad_row: OnBadRow,
+        sample: InterestWorld,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        seed: NonNegativeInt,
+        history_max: PositiveInt,
+        num_negatives: PositiveInt,
+        train_negatives: Literal["train", "all"],
+        times: bool,
+        evaluation: RankingProtocol,
+    ) -> None:
+        super().__init__(
+            name=name,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            history_max=history_max,
+            num_negatives=num_negatives,
+            train_negatives=train_negatives,
+            times=times,
+            evaluation=evaluation,
+        )
+        if protocol == "master" and largest_negative is not None:
+            raise StemlabError("dataset.largest_negative is read by dataset.protocol=cikm22 only: set it to null.")
+        self._dataset, self._collection, self._raw_dir, self._data_dir = name, collection, Path(raw_dir), Path(data_dir)
+        self._source, self._download, self._world = source, download, sample
+        self._on_bad_row = on_bad_row
+        self._settings: dict[str, Any] = {
+            "protocol": protocol,
+            "eval_negatives": eval_negatives,
+            "eval_seed": eval_seed,
+            "largest_negative": largest_negative,
+            "on_bad_row": on_bad_row,
+        }
+
+    def build(self) -> Path:
+        """Return the prepared directory of the raw file or of the sample."""
+        path, sample = self._find_or_make()
+        kind = SAMPLE_COLLECTION if sample else self._collection
+        return prepare_sequences(
+            lambda advance: self._read(path, COLLECTIONS[kind], advance),
+            name=self._dataset,
+            reader=f"movielens_sequence/1 {kind}",
+            settings=self._settings,
+            files=[path],
+            root=self._data_dir / "prepared",
+            sample=sample,
+        )
+
+    def _find_or_make(self) -> tuple[Path, bool]:
+        """Return the file to read, and whether it is synthetic."""
+        if self._source == "sample":
+            return self._make_sample("asked for by dataset.source=sample"), True
+        found = find_ratings(self._raw_dir, self._collection)
+        if found:
+            return found, False
+        ratings, url = COLLECTIONS[self._collection].ratings, f"{SITE}/{self._collection}.zip"
+        missing = f"no {ratings} and no {self._collection}.zip in {self._raw_dir}"
+        advice = f"put {url} into {self._raw_dir}, set dataset.raw_dir to where it is, or use dataset.source=sample"
+        if self._download:
+            file = PublishedFile(url=url, md5=COLLECTIONS[self._collection].md5, notice=NOTICE)
+            try:
+                return fetch(file, self._raw_dir, advice), False
+            except UnreachableError:
+                if self._source == "raw":
+                    raise
+                return self._make_sample(f"{missing}, and {url} cannot be reached"), True
+        if self._source == "raw":
+            raise StemlabError(f"there is {missing}, and dataset.download is false: {advice}.")
+        return self._make_sample(missing), True
+
+    def _make_sample(self, reason: str) -> Path:
+        announce_sample(reason, f"{self._world.users:,} synthetic users in the format of MovieLens")
+        name, write = COLLECTIONS[SAMPLE_COLLECTION].ratings, partial(write_sample, world=self._world)
+        return sample_file(self._data_dir / "sample", "movielens", name, self._world, write)
+
+    def _read(self, path: Path, collection: Collection, advance: Advance) -> RawSequences:
+        columns, skipped = read_ratings(path, collection, self._on_bad_row, advance)
+        user, item, time = columns["user_id"], columns["item_id"], columns["timestamp"]
+        told: dict[str, Any] = {
+            "eval_negatives": self._settings["eval_negatives"],
+            "seed": self._settings["eval_seed"],
+            "skipped": skipped,
+        }
+        if self._settings["protocol"] == "master":
+            return global_time(user, item, time, columns["rating"], **told)
+        return leave_one_out(user, item, time, largest_negative=self._settings["largest_negative"], **told)
+
+
+def find_ratings(folder: Path, collection: str) -> Path | None:
+    """Return the file of ratings or the archive that holds it, or ``None``.
+
+    Args:
+        folder: where it is, or one folder above, as unpacking leaves it; or the file itself.
+        collection: ``ml-1m`` or ``ml-100k``.
+    """
+    ratings = COLLECTIONS[collection].ratings
+    places = (folder, folder / ratings, folder / f"{ratings}.gz", folder / collection / ratings)
+    return next((path for path in (*places, folder / f"{collection}.zip") if path.is_file()), None)
+
+
+def read_ratings(
+    path: Path, collection: Collection, on_bad_row: OnBadRow, advance: Advance
+) -> tuple[dict[str, Ints], int]:
+    """Read a file of ratings, plain, gzip, or in its archive.
+
+    Returns:
+        user_id, item_id, rating (1 to 5) and timestamp in file order, and the number of bad rows left out.
+
+    Raises:
+        StemlabError: the file is empty, truncated or damaged, has no usable row, or a bad one (file, line, column).
+    """
+    reader = IntegerReader(
+        path, COLUMNS, separator=collection.separator, ranges={"rating": (1, 5)}, on_bad_row=on_bad_row
+    )
+    blocks = [rows.columns for rows in reader.parse(read_blocks(path, collection.ratings, advance))]
+    columns = {name: np.concatenate([block[name] for block in blocks]) for name in COLUMNS}
+    if not len(columns["user_id"]):
+        raise StemlabError(f"{path} has no usable row: all {reader.skipped} are bad; is it the right file?")
+    return columns, reader.skipped
