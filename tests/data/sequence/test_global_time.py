@@ -1,0 +1,112 @@
+"""The split of ReChorus master: likes, five-core, two days for all users."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemlab.data.sequence.global_time import CORE, DAY, global_time, keep_core
+from stemlab.errors import StemlabError
+
+# Nine users like ten films each; all but the last one of each on the day 10 * (user - 1), so 0 to 80.
+LIKES = [(u, i, 4 + i % 2, DAY * (10 * u - 10 if i < 9 else 0) + i) for u in range(1, 10) for i in range(10)]
+
+
+def split_of(rows, **settings):
+    user, item, rating, time = np.array(rows).T
+    return global_time(user, item, time, rating, **{"eval_negatives": 0, **settings})
+
+
+def evaluated(raw):
+    """(original user, original item, day, split) of the valid and test rows."""
+    return [
+        (int(raw.user_tokens[user - 1]), int(raw.item_tokens[item - 1]), int(time) // DAY, int(split))
+        for user, item, time, split in zip(raw.user, raw.item, raw.time, raw.split, strict=True)
+        if split
+    ]
+
+
+def test_days_by_hand():
+    held_out = [
+        (1, 1, 3, 85 * DAY),  # no like
+        (1, 99, 4, 85 * DAY),  # too few likes of film 99
+        (77, 3, 5, 91 * DAY),  # too few likes of user 77
+        (2, 3, 5, 81 * DAY),
+        (3, 3, 5, 91 * DAY - 1),
+        (4, 3, 5, 91 * DAY),
+        (5, 4, 5, 100 * DAY),
+    ]
+    raw = split_of([*LIKES, *held_out])
+    assert evaluated(raw) == [(2, 3, 81, 1), (3, 3, 90, 1), (4, 3, 91, 2), (5, 4, 100, 2)]
+    assert (raw.split == 0).sum() == len(LIKES)
+    assert raw.facts == {"core_rows": len(LIKES) + 5, "duplicate_rows": 0}
+    raw.check("by hand")
+
+
+def test_evaluated_rows_know_users_and_items_from_train():
+    new_user = [(70, i, 5, DAY * 95 + i) for i in range(5)]
+    new_item = [(u, 200, 5, DAY * 95) for u in range(1, 6)]
+    train_dislike = [(u, 201, 5, DAY * 95) for u in range(1, 6)]  # film 201 has five likes, all held out, but ...
+    rows = [*LIKES, *new_user, *new_item, *train_dislike, (6, 201, 1, 0), (9, 0, 5, DAY * 100)]
+    raw = split_of(rows)
+    assert {row[1] for row in evaluated(raw)} == {201, 0}  # ... somebody rated it in train
+    assert "70" not in raw.user_tokens
+    assert "200" not in raw.item_tokens
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_core_is_the_largest_one(seed):
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, 12, 150), rng.integers(0, 12, 150)
+    liked = rng.random(150) < 0.7
+    kept = keep_core(user, item, liked)
+    for ids in (user, item):
+        for one in np.unique(ids[kept]):
+            assert (kept & liked & (ids == one)).sum() >= CORE
+    left = set(range(150))  # taking any offender at a time ends at the same rows
+    while True:
+        offender = next(
+            (
+                row
+                for row in sorted(left)
+                for ids in (user, item)
+                if sum(liked[other] and ids[other] == ids[row] for other in left) < CORE
+            ),
+            None,
+        )
+        if offender is None:
+            break
+        left.remove(offender)
+    assert np.flatnonzero(kept).tolist() == sorted(left)
+
+
+def test_negatives_are_distinct_and_not_liked():
+    others = [(u, i, 5, u + i) for u in range(11, 17) for i in range(20, 30)]  # ten films of others
+    rows = [*LIKES, *others, (4, 3, 5, 100 * DAY), (5, 4, 5, 85 * DAY)]
+    raw = split_of(rows, eval_negatives=7)
+    for name in ("valid", "test"):
+        (row,) = raw.negatives[name].tolist()
+        assert len(set(row)) == 7
+        assert {int(raw.item_tokens[item - 1]) for item in row} <= set(range(20, 30))
+    np.testing.assert_array_equal(split_of(rows, eval_negatives=7).negatives["test"], raw.negatives["test"])
+    assert (split_of(rows, eval_negatives=7, seed=1).negatives["test"] != raw.negatives["test"]).any()
+    with pytest.raises(StemlabError, match="user 4 has 10 of the 20 items, so 11 others cannot be drawn"):
+        split_of(rows, eval_negatives=11)
+
+
+def test_nothing_left():
+    with pytest.raises(StemlabError, match=r"dataset\.protocol=master leaves no row: give more ratings"):
+        split_of(LIKES[:40])
+
+
+def test_published_sizes_of_movielens(movielens_1m):
+    """994,338 ratings of 6,034 users and 3,125 films are left by the five-core (spec 6.4)."""
+    user, item, rating, time = movielens_1m.T
+    raw = global_time(user, item, time, rating, eval_negatives=99)
+    assert raw.facts["core_rows"] == 994_338
+    core = keep_core(user, item, rating >= 4)
+    assert (len(np.unique(user[core])), len(np.unique(item[core]))) == (6_034, 3_125)
+    assert (raw.users, raw.items) == (6_032, 3_125)  # two users have ratings in held out days alone
+    assert np.bincount(raw.split).tolist() == [568_731, 2_589, 2_877]
+    assert raw.negatives["test"].shape == (2_877, 99)

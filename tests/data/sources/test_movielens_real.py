@@ -1,0 +1,82 @@
+"""dataset=ml1m on the real ratings, beside the stored evaluation files of the publication.
+
+Of the ratings at hand the times of users from 3000 on are partly estimated, and inside a second the order of their
+lines is another one than in the official file; so some of their last rows differ. Everything else must not.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stemlab.config.instantiate import instantiate
+from stemlab.data.sequence.leave_one_out import leave_one_out
+from tests.data.tiktok_rows import settings
+
+PUBLISHED = {"valid": "dev", "test": "test"}
+CODES = {"valid": 1, "test": 2}
+FIRST_ESTIMATED = 3_000
+
+
+@pytest.fixture(scope="module")
+def stored(real_data):
+    """Split -> rows (user, item, time) and negatives as published."""
+    found = {}
+    for split, name in PUBLISHED.items():
+        frame = pd.read_csv(real_data / "ml-1m_rechorus" / f"{name}.csv.gz", sep="\t")
+        negatives = np.array([json.loads(text) for text in frame["neg_items"]])
+        found[split] = frame[["user_id", "item_id", "time"]].to_numpy(), negatives
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(movielens_1m):
+    user, item, _, time = movielens_1m.T
+    return leave_one_out(user, item, time, eval_negatives=1_000, largest_negative=3_702)
+
+
+def test_sizes(real_data, tmp_path):
+    places = {"raw_dir": str(real_data / "ml-1m"), "data_dir": str(tmp_path), "source": "raw", "download": False}
+    module = instantiate(settings("ml1m", **places, eval_negatives=99), key="dataset")
+    module.prepare()
+    assert module.manifest["interactions"] == {"train": 988_129, "valid": 6_040, "test": 6_040}
+    assert module.manifest["rows"] == {"train": 982_089, "valid": 6_040, "test": 6_040}
+    assert (module.spec.users, module.spec.items, module.spec.sample) == (6_040, 3_706, False)
+    assert (module.manifest["duplicate_rows"], module.manifest["users_with_one_interaction"]) == (0, 0)
+    assert len(module.train_dataloader()) == 3_837  # steps of the official log
+
+
+@pytest.mark.parametrize(("split", "equal"), [("valid", 4_920), ("test", 5_270)])
+def test_rows_equal_the_stored_ones_where_the_order_of_a_second_is_known(made, stored, split, equal):
+    rows, _ = stored[split]
+    ours = np.stack([made.user, made.item, made.time], axis=1)[made.split == CODES[split]]
+    np.testing.assert_array_equal(
+        ours[:, [0, 2]], rows[:, [0, 2]]
+    )  # the same users in the same order, at the same time
+    same = ours[:, 1] == rows[:, 1]
+    assert same.sum() == equal
+    assert rows[~same, 0].min() >= FIRST_ESTIMATED
+    # What differs is the order inside a second: the other film was rated in that second, too.
+    rated = set(zip(made.user.tolist(), made.item.tolist(), made.time.tolist(), strict=True))
+    assert {tuple(row) for row in rows[~same].tolist()} <= rated
+
+
+@pytest.mark.parametrize("split", PUBLISHED)
+def test_all_stored_negatives_come_out(made, stored, split):
+    """6,040,000 of 6,040,000 a split, with the largest item that the publication drew."""
+    np.testing.assert_array_equal(made.negatives[split], stored[split][1])
+
+
+def test_the_largest_negative_hangs_on_first_rows(movielens_1m):
+    """Published 3,702: four films are rated in first rows alone; here two, one of a user from 3000 on."""
+    user, item, _, time = movielens_1m.T
+    raw = leave_one_out(user, item, time, eval_negatives=0)
+    order = np.lexsort((raw.time, raw.user))
+    first = np.concatenate([[True], np.diff(raw.user[order]) != 0])
+    missing = np.setdiff1d(raw.item, raw.item[order][~first])
+    assert {int(i): np.unique(raw.user[raw.item == i]).tolist() for i in missing} == {813: [3860], 3054: [1741]}
+    once = np.flatnonzero(np.bincount(raw.item) == 1)
+    begin = raw.time[order][first][raw.user - 1]
+    at_start = np.isin(raw.item, once) & (raw.time == begin) & (raw.user >= FIRST_ESTIMATED)
+    assert at_start.sum() == 10  # films that an unknown order of first seconds could add or take away
