@@ -11,7 +11,7 @@ from stemlab.errors import nearest
 COMMANDS = {
     "train": "train a model on a dataset, test its best epoch, leave a record",
     "evaluate": "compute the metrics of a checkpoint again",
-    "predict": "score raw rows with a checkpoint",
+    "predict": "score raw rows, or choose items for users, with a checkpoint",
     "prepare": "turn raw files into a prepared dataset (train does it when needed)",
     "report": "make tables from the records of runs",
 }
