@@ -20,7 +20,7 @@ from stemlab.callbacks.early_stop import EarlyStop, WindowStop
 from stemlab.callbacks.progress import EpochLines, MetricBar, wants_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.delegate import process_count
-from stemlab.config.instantiate import instantiate
+from stemlab.config.instantiate import import_target, instantiate
 from stemlab.config.rules import effective_stage, effective_tasks
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sequence.datamodule import SequenceDataModule
@@ -40,8 +40,11 @@ Module = MultiTaskModule | SequentialModule
 
 
 def build_datamodule(config: Config) -> DataModule:
-    """Return the dataset of ``config['dataset']``; nothing is read yet."""
-    return cast(DataModule, instantiate(config["dataset"], key="dataset"))
+    """Return the dataset of ``config['dataset']``, with the training rows that its model takes; nothing is read yet."""
+    data = cast(DataModule, instantiate(config["dataset"], key="dataset"))
+    if isinstance(data, SequenceDataModule) and "model" in config:
+        data.first_interactions = not import_target(config["model"]["net"]).reads_history
+    return data
 
 
 def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:

@@ -21,6 +21,7 @@ from stemlab.config.build import (
 )
 from stemlab.config.delegate import process_count
 from stemlab.config.rules import effective_tasks
+from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.lightning.card import print_card, print_metrics
 from stemlab.lightning.environment import hush, is_first_process
 from stemlab.lightning.files import SavedRun
@@ -105,7 +106,7 @@ class TrainingRun:
 
     def _steps(self, datamodule: DataModule) -> int:
         """Training steps an epoch on each process."""
-        rows = int(datamodule.manifest["rows"]["train"]) // process_count(self.config["trainer"])
+        rows = _training_rows(datamodule) // process_count(self.config["trainer"])
         limit = self.config["trainer"]["limit_train_batches"]
         steps = -(-rows // datamodule.batch_size)
         return min(steps, limit) if limit else steps
@@ -146,6 +147,15 @@ class TrainingRun:
 def needs_training(module: Module) -> bool:
     """Return whether there is anything to train; POP only counts."""
     return bool(getattr(module.net, "needs_training", True))
+
+
+def _training_rows(datamodule: DataModule) -> int:
+    rows = int(datamodule.manifest["rows"]["train"])
+    if not isinstance(datamodule, SequenceDataModule) or not datamodule.first_interactions:
+        return rows
+    every = datamodule.rows("train")
+    rank_zero_info(f"the model reads no history: {every - rows:,} first interactions of users are trained on, too")
+    return every
 
 
 def fit(trainer: Trainer, module: LightningModule, datamodule: DataModule, ckpt_path: str | None) -> None:

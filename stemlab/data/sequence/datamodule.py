@@ -48,6 +48,11 @@ class SequenceDataModule(LightningDataModule, ABC):
             their valid and test items may be drawn), or ``all`` of theirs.
         times: whether batches tell times (``time_BL``, ``unit_B``).
         evaluation: how ranking is evaluated.
+
+    Attributes:
+        test_split: what the test loop reads.
+        first_interactions: whether users' first interactions, whose history is empty, are training instances, too; for
+            models that read no history (published so for BPRMF and LightGCN). Set before the loaders are made.
     """
 
     def __init__(
@@ -70,7 +75,8 @@ class SequenceDataModule(LightningDataModule, ABC):
         for key in ("batch_size", "eval_batch_size", "history_max", "num_negatives"):
             if getattr(self, key) < 1:
                 raise StemlabError(f"dataset.{key} is {getattr(self, key)}: give a positive number.")
-        self.test_split: Split = "test"  # what the test loop reads; evaluation may point it at another split
+        self.test_split: Split = "test"  # evaluation may point it at another split
+        self.first_interactions = False
         self._prepared = Prepared(name, self.build)
 
     @abstractmethod
@@ -125,6 +131,8 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     def rows(self, split: Split) -> int:
         """Return the number of instances of a split."""
+        if split == "train" and self.first_interactions:
+            return len(self.training_pairs()[0])
         return int(self.manifest["rows"][split])
 
     def training_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -207,7 +215,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         )
 
     def _instances(self, split: Split) -> Instances:
-        instances = Instances(self.prepare(), split)
+        instances = Instances(self.prepare(), split, self.first_interactions and split == "train")
         if len(instances) == 0:
             raise StemlabError(
                 f"the {split} split of dataset {self.name!r} has no instance ({self.directory}): "

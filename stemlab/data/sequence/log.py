@@ -99,27 +99,30 @@ class Instances:
     Args:
         directory: prepared directory.
         split: ``train``, ``valid`` or ``test``.
+        first_interactions: training only: every row is an instance, also those with nothing before them.
 
     Attributes:
         row: (V,) int64 rows of the log, ascending.
         negatives: (V, N) int32 items that the positive is ranked against, or ``None`` where none are stored.
     """
 
-    def __init__(self, directory: Path, split: str) -> None:
-        self.path = Path(directory) / f"{split}.arrow"
+    def __init__(self, directory: Path, split: str, first_interactions: bool = False) -> None:
+        self.path, self.first_interactions = Path(directory) / f"{split}.arrow", first_interactions
         self._open()
 
     def _open(self) -> None:
         columns = map_columns(self.path)
         self.row: NDArray[np.int64] = columns["row"]
+        if self.first_interactions:
+            self.row = np.flatnonzero(map_columns(self.path.with_name("log.arrow"))["split"] == 0)
         self.negatives: NDArray[np.int32] | None = columns.get("negatives")
 
     def __len__(self) -> int:
         return len(self.row)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "first_interactions": self.first_interactions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path = state["path"]
+        self.path, self.first_interactions = state["path"], state["first_interactions"]
         self._open()

@@ -28,6 +28,8 @@ class SequenceNet(nn.Module, ABC):
 
     reads: ClassVar[str] = "sequences"
     needs_training: ClassVar[bool] = True
+    reads_history: ClassVar[bool] = True
+    """One that reads none is trained on users' first interactions, too, as published."""
 
     def __init__(self, sizes: SequenceSizes) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ Legend: B rows, N candidates, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -26,6 +27,8 @@ class BPRMF(SequenceNet):
         sizes: users and items.
         embedding_dim: D.
     """
+
+    reads_history: ClassVar[bool] = False
 
     def __init__(self, sizes: SequenceSizes, *, embedding_dim: PositiveInt = 64) -> None:
         super().__init__(sizes)

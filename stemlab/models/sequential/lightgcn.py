@@ -9,7 +9,7 @@ Legend: B rows, N candidates, D embedding width, V nodes (users with id 0, then 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class LightGCN(SequenceNet):
         num_layers: propagations; 0 is BPRMF.
     """
 
+    reads_history: ClassVar[bool] = False
     rows: Tensor
     columns: Tensor
     values: Tensor

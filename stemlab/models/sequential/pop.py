@@ -25,6 +25,7 @@ class POP(SequenceNet):
     """
 
     needs_training: ClassVar[bool] = False
+    reads_history: ClassVar[bool] = False
     count: Tensor
 
     def __init__(self, sizes: SequenceSizes) -> None:
