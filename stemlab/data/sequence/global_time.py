@@ -1,8 +1,10 @@
 """Global time: what happened after a day is held out, the same day for all users (ReChorus master, MovieLens-1M).
 
-Likes (rating 4 and 5) count; users and items need five of them. The first 80 % of the days are train, the next 10 %
-validation, the rest test; evaluated rows of users or items that train does not know are dropped; of what is left only
-likes are kept. Its numbers must never stand beside those of leave-one-out.
+Likes (rating 4 and 5) count; users and items need five of them. Of the likes, those of the first 80 % of the days are
+train, of the next 10 % validation, of the rest test; evaluated ones of users or items without a like in train are
+dropped. Its numbers must never stand beside those of leave-one-out.
+
+The published sizes come out with days that begin at midnight in China, where the notebook was run: it takes local time.
 
 Legend: R ratings.
 """
@@ -22,8 +24,8 @@ from stemlab.errors import StemlabError
 
 LIKED = 4
 CORE = 5
-EVALUATED_FROM = (0.8, 0.9)  # shares of the days, after which valid and test begin
-DAY = 86_400
+LAST_DAYS = (0.8, 0.9)  # of train and of valid, as shares of the last day's number
+DAY, MIDNIGHT = 86_400, -8 * 3_600  # seconds: a day, and where days begin
 _SPLITS = {"test": 2, "valid": 1}  # in the order of drawing
 
 
@@ -40,7 +42,7 @@ def global_time(
 ) -> RawSequences:
     """Return the likes split by day, with the negatives of the evaluation.
 
-    Days are counted from the first rating of the file, in UTC.
+    Days are counted from that of the first rating that is left by the five-core, liked or not.
 
     Args:
         user: (R,) original user ids in file order.
@@ -57,17 +59,17 @@ def global_time(
         StemlabError: nothing is left, or a user liked so many items that too few are left to draw.
     """
     core = keep_core(user, item, rating >= LIKED)
-    user, item, time, liked = user[core], item[core], time[core], rating[core] >= LIKED
-    if not liked.any():
+    kept = core & (rating >= LIKED)
+    if not kept.any():
         raise StemlabError(
             f"no user has {CORE} likes of items with {CORE} likes, so dataset.protocol=master leaves no row: "
             "give more ratings, or take dataset.protocol=cikm22."
         )
-    edges = time.min() + DAY * (1 + np.floor(np.array(EVALUATED_FROM) * ((time.max() - time.min()) // DAY)))
-    split = np.searchsorted(edges, time, side="right")  # a day after the share of days is held out, not that day itself
-    kept = liked & ((split == 0) | (_known(user, split) & _known(item, split)))
+    first = _day(time[core].min())
+    edges = np.floor(np.array(LAST_DAYS) * (_day(time[kept].max()) - first))
+    kept[kept] = _known(user[kept], item[kept], _split(time[kept], first, edges))
     rows = number_interactions(user[kept], item[kept], time[kept])
-    split = np.searchsorted(edges, rows.time, side="right")
+    split = _split(rows.time, first, edges)
     order = np.argsort(split, kind="stable")
     return RawSequences(
         user=rows.user[order],
@@ -95,9 +97,21 @@ def keep_core(user: NDArray[Any], item: NDArray[Any], liked: NDArray[np.bool_]) 
         kept = left
 
 
-def _known(ids: NDArray[Any], split: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which rows are of a user (an item) that has a train row, liked or not."""
-    return np.isin(ids, ids[split == 0])
+def _day(time: Any) -> Any:
+    return (time - MIDNIGHT) // DAY
+
+
+def _split(time: NDArray[Any], first: int, edges: NDArray[Any]) -> NDArray[np.int64]:
+    """Return 0, 1 or 2 for each time: how many of the last days of train and of valid have passed."""
+    split: NDArray[np.int64] = np.searchsorted(edges, _day(time) - first, side="left")
+    return split
+
+
+def _known(user: NDArray[Any], item: NDArray[Any], split: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which rows are train rows, or have both their user and their item in one."""
+    train = split == 0
+    known: NDArray[np.bool_] = train | (np.isin(user, user[train]) & np.isin(item, item[train]))
+    return known
 
 
 def _negatives(rows: Interactions, split: NDArray[Any], count: int, seed: int) -> dict[str, NDArray[np.int32]]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.data.sequence.global_time import CORE, DAY, global_time, keep_core
+from stemlab.data.sequence.global_time import CORE, DAY, MIDNIGHT, global_time, keep_core
 from stemlab.errors import StemlabError
 
 # Nine users like ten films each; all but the last one of each on the day 10 * (user - 1), so 0 to 80.
@@ -14,13 +14,13 @@ LIKES = [(u, i, 4 + i % 2, DAY * (10 * u - 10 if i < 9 else 0) + i) for u in ran
 
 def split_of(rows, **settings):
     user, item, rating, time = np.array(rows).T
-    return global_time(user, item, time, rating, **{"eval_negatives": 0, **settings})
+    return global_time(user, item, time + MIDNIGHT, rating, **{"eval_negatives": 0, **settings})
 
 
 def evaluated(raw):
     """(original user, original item, day, split) of the valid and test rows."""
     return [
-        (int(raw.user_tokens[user - 1]), int(raw.item_tokens[item - 1]), int(time) // DAY, int(split))
+        (int(raw.user_tokens[user - 1]), int(raw.item_tokens[item - 1]), int(time - MIDNIGHT) // DAY, int(split))
         for user, item, time, split in zip(raw.user, raw.item, raw.time, raw.split, strict=True)
         if split
     ]
@@ -43,15 +43,23 @@ def test_days_by_hand():
     raw.check("by hand")
 
 
+def test_days_are_counted_from_the_first_rating_liked_or_not():
+    rows = [(u, i, r, t + 2 * DAY) for u, i, r, t in [*LIKES, (2, 3, 5, 80 * DAY), (3, 3, 5, 100 * DAY)]]
+    early = (1, 3, 1, 2 * DAY - 1)  # the day before all others: the last number is 101, train ends with 80 as before
+    assert [row[1:] for row in evaluated(split_of(rows))] == [(3, 102, 2)]
+    valid = [(2, 3, 82, 1), *[(9, item, 82, 1) for item in range(9)]]
+    assert sorted(evaluated(split_of([*rows, early]))) == sorted([*valid, (3, 3, 102, 2)])
+
+
 def test_evaluated_rows_know_users_and_items_from_train():
     new_user = [(70, i, 5, DAY * 95 + i) for i in range(5)]
     new_item = [(u, 200, 5, DAY * 95) for u in range(1, 6)]
-    train_dislike = [(u, 201, 5, DAY * 95) for u in range(1, 6)]  # film 201 has five likes, all held out, but ...
-    rows = [*LIKES, *new_user, *new_item, *train_dislike, (6, 201, 1, 0), (9, 0, 5, DAY * 100)]
+    disliked = [(u, 201, 5, DAY * 95) for u in range(1, 6)]  # five likes, all held out; in train somebody disliked it
+    rows = [*LIKES, *new_user, *new_item, *disliked, (6, 201, 1, 0), (9, 0, 5, DAY * 100)]
     raw = split_of(rows)
-    assert {row[1] for row in evaluated(raw)} == {201, 0}  # ... somebody rated it in train
+    assert {row[1] for row in evaluated(raw)} == {0}
     assert "70" not in raw.user_tokens
-    assert "200" not in raw.item_tokens
+    assert not {"200", "201"} & set(raw.item_tokens)
 
 
 @settings(max_examples=40, deadline=None)
@@ -101,12 +109,13 @@ def test_nothing_left():
 
 
 def test_published_sizes_of_movielens(movielens_1m):
-    """994,338 ratings of 6,034 users and 3,125 films are left by the five-core (spec 6.4)."""
+    """What the notebook of ReChorus master printed (and spec 6.4)."""
     user, item, rating, time = movielens_1m.T
     raw = global_time(user, item, time, rating, eval_negatives=99)
     assert raw.facts["core_rows"] == 994_338
     core = keep_core(user, item, rating >= 4)
     assert (len(np.unique(user[core])), len(np.unique(item[core]))) == (6_034, 3_125)
-    assert (raw.users, raw.items) == (6_032, 3_125)  # two users have ratings in held out days alone
-    assert np.bincount(raw.split).tolist() == [568_731, 2_589, 2_877]
-    assert raw.negatives["test"].shape == (2_877, 99)
+    assert (raw.users, raw.items) == (6_032, 3_125)  # two users like nothing in train
+    assert np.bincount(raw.split).tolist() == [568_761, 2_562, 2_874]
+    assert [len(np.unique(raw.user[raw.split == code])) for code in range(3)] == [6_032, 214, 226]
+    assert raw.negatives["test"].shape == (2_874, 99)
