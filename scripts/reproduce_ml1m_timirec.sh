@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # TiMiRec+ on MovieLens-1M in two stages, then the report with the published log's numbers beside ours.
 #
-#   scripts/reproduce_ml1m_timirec.sh RAW_DIR        RAW_DIR holds ratings.dat (data/README.md)
+#   scripts/reproduce_ml1m_timirec.sh RAW_DIR
 #
+# RAW_DIR holds ratings.dat, or train, dev and test in the ReChorus format: the published evaluation files with their
+# stored negatives (data/README.md).
 # Finished runs are skipped and half ones go on after their last whole epoch; the second stage finds the first one.
 # Environment: RUNS (default runs/studies/ml1m_timirec), SEEDS, MODELS, JOBS (trainings at a time), PYTHON, and WORDS
 # (settings for every run: WORDS="trainer=gpu").
@@ -16,14 +18,19 @@ SEEDS=${SEEDS:-1}
 MODELS=${MODELS:-timirec_pretrain timirec}
 WORDS=${WORDS:-}
 
-if [[ ! -f $RAW_DIR/ratings.dat ]]; then
-  echo "error: there is no $RAW_DIR/ratings.dat; give the folder of MovieLens-1M (data/README.md)." >&2
+if [[ -f $RAW_DIR/ratings.dat ]]; then
+  DATA="dataset=ml1m dataset.raw_dir=$RAW_DIR"
+elif compgen -G "$RAW_DIR/train*.csv*" >/dev/null; then
+  DATA="dataset=rechorus dataset.name=ml1m dataset.raw_dir=$RAW_DIR"
+else
+  echo "error: $RAW_DIR has neither ratings.dat nor train, dev and test; give the folder of MovieLens-1M (data/README.md)." >&2
   exit 2
 fi
-"$PYTHON" -m stemlab.prepare dataset=ml1m "dataset.raw_dir=$RAW_DIR"
+# shellcheck disable=SC2086  # words
+"$PYTHON" -m stemlab.prepare $DATA
 for seed in $SEEDS; do
   for model in $MODELS; do
-    echo "$RUNS/${model}_seed$seed experiment=ml1m/$model seed=$seed dataset.raw_dir=$RAW_DIR logger=csv $WORDS"
+    echo "$RUNS/${model}_seed$seed experiment=ml1m/$model seed=$seed $DATA logger=csv $WORDS"
   done
 done | train_all
 
