@@ -9,6 +9,7 @@ Legend: R rows, G users of the audience.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -132,9 +133,14 @@ class AudienceFile:
         return audience
 
 
+def counted(count: int, what: str) -> str:
+    """Return ``1 unknown user``, ``2 unknown users``; the first word in the plural is the one that ends in ``s``."""
+    return f"{count:,} {what if count != 1 else re.sub('s(?= |$)', '', what, count=1)}"
+
+
 def told(skipped: dict[str, int]) -> str:
-    """Return ``2 unknown users and 1 unknown items skipped``, or nothing."""
-    return f"{' and '.join(f'{count:,} {what}' for what, count in skipped.items())} skipped" if skipped else ""
+    """Return ``2 unknown users and 1 unknown item skipped``, or nothing."""
+    return f"{' and '.join(counted(count, what) for what, count in skipped.items())} skipped" if skipped else ""
 
 
 def _ids(column: Any, tokens: Sequence[str]) -> NDArray[np.int64]:

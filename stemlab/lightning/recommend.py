@@ -20,7 +20,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError
 from stemlab.lightning.audience import Audience, KnownUsers
-from stemlab.lightning.audiencefile import AudienceFile, told
+from stemlab.lightning.audiencefile import AudienceFile, counted, told
 from stemlab.lightning.rowfiles import written
 from stemlab.lightning.saved import RebuiltRun
 from stemlab.lightning.scoring import chosen_device, progress_bar
@@ -194,9 +194,11 @@ class Recommender:
     def summary(self) -> str:
         """Return what was done, what was skipped, and for whom too few items were left."""
         config, left = self._config, "seen items left out" if self._config["exclude_seen"] else "seen items included"
-        parts = [f"{self.items:,} items for {self.users:,} users written to {config['output']}, {left}"]
+        parts = [
+            f"{counted(self.items, 'items')} for {counted(self.users, 'users')} written to {config['output']}, {left}"
+        ]
         if self.short:
-            parts.append(f"{self.short:,} users have fewer than {config['topk']} items left")
+            parts.append(f"{counted(self.short, 'users')} with fewer than {config['topk']} items left")
         parts += [told(self.skipped)] if self.skipped else []
         parts += [f"{key.replace('_', ' ')} in {config[key]}" for key in VECTOR_FILES if config[key] is not None]
         if config["index"] != "none":

@@ -47,7 +47,7 @@ def test_ranks_of_the_lists_are_those_of_the_evaluation(full: Path, sequences: W
     rows(sequences, "dev", "train").to_csv(sequences.directory / "before.csv", index=False)
     words = [f"input={sequences.directory / 'before.csv'}", f"output={sequences.directory / 'all.csv'}"]
     told = predict(compose("predict", [f"ckpt={full / 'checkpoints' / 'best.ckpt'}", *words, f"topk={ITEMS}"]))
-    assert f"{USERS} users have fewer than {ITEMS} items left" in told
+    assert f"{USERS} users with fewer than {ITEMS} items left" in told
     lists = pd.read_csv(sequences.directory / "all.csv", dtype={"user": str, "item": str})
     target = rows(sequences, "test").merge(lists, on=["user", "item"])
     metrics = sequences.record("for_lists")["metrics"]

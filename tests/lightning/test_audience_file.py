@@ -38,7 +38,8 @@ def test_a_model_of_users_knows_no_others(tmp_path: Path) -> None:
         world.recommend(input=source)
     told = world.recommend(input=source, on_unknown="skip", topk=4)
     assert list(world.lists()) == ["u1"]
-    assert told.endswith("; 1 unknown users skipped.")
+    assert "4 items for 1 user written" in told
+    assert told.endswith("; 1 unknown user skipped.")
 
 
 def test_a_history_longer_than_the_maximum_counts_by_its_end(world: World) -> None:

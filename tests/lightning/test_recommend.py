@@ -73,7 +73,7 @@ def test_more_items_wanted_than_left(world: World) -> None:
     lists = world.lists()
     distinct = {f"u{user}": len({row[1] for row in ROWS if row[0] == user}) for user in range(1, USERS)}
     assert {user: len(items) for user, items in lists.items()} == {user: ITEMS - n for user, n in distinct.items()}
-    assert f"{USERS - 1} users have fewer than {ITEMS} items left" in told
+    assert f"{USERS - 1} users with fewer than {ITEMS} items left" in told
 
 
 def test_the_batch_size_changes_nothing(tmp_path: Path) -> None:
