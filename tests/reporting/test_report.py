@@ -106,7 +106,7 @@ def test_the_command_ends_with_2_when_a_page_differs(tmp_path, runs):
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "README.md"}
 
 
-@pytest.mark.parametrize("study", ["ml1m_multitask", "tiktok_conflict"])
+@pytest.mark.parametrize("study", ["ml1m_multitask", "ml1m_multitask_aitm", "tiktok_conflict", "grocery"])
 def test_the_readme_holds_what_the_committed_records_give(root, monkeypatch, study):
     monkeypatch.chdir(root)
     if not list((root / "scripts" / "records" / study).glob("*.json")):
