@@ -1,4 +1,4 @@
-"""The README's table of measured ratios, from scripts/bench/results: ``python scripts/bench/table.py [--check]``."""
+"""The table of measured ratios in scripts/bench/README.md, from scripts/bench/results: ``python scripts/bench/table.py [--check]``."""
 
 import json
 import sys
@@ -84,6 +84,6 @@ def table() -> str:
 if __name__ == "__main__":
     act = check_block if "--check" in sys.argv[1:] else update_block
     try:
-        act(ROOT / "README.md", "speed", table())
+        act(ROOT / "scripts" / "bench" / "README.md", "speed", table())
     except StemlabError as error:
         sys.exit(f"error: {error}")

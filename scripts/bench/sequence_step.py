@@ -1,0 +1,141 @@
+"""TiMiRec's training step at the MovieLens-1M size: stemlab against a plain twin, alternately, in one process.
+
+    python scripts/bench/sequence_step.py
+
+Batch 256, 3,706 items, histories of up to 20, one negative, width 64, float32, both stages (K 2, T 0.5, projection of
+two layers). The twin (``timirec_twin.py``) does it the published way. A round times a few steps of each, one right
+after the other; ratios are medians over the rounds, beside them stands processor time, which a busy neighbour disturbs
+less. Writes ``results/sequence_step.json`` (``--output`` for another).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from timirec_twin import PlainTiMiRec, plain_adam
+from torch import Tensor
+
+from stemlab.data.batch import SequenceBatch
+from stemlab.data.spec import SequenceSizes
+from stemlab.models.sequential.timirec import TiMiRec
+from stemlab.optim import RankingOptimConfig, build_ranking_optimizer
+
+SIZES = SequenceSizes(users=6040, items=3706, history_max=20)
+BATCH, NEGATIVES, SHARE_SHORT = 256, 1, 0.11  # of MovieLens-1M's instances, 11 % have fewer than 20 items behind them
+CONFIG = {"emb_size": 64, "attn_size": 8, "K": 2, "add_pos": 1, "add_trm": 1, "temp": 0.5, "n_layers": 2}
+LR, L2, STEPS = 1e-4, 1e-6, 5
+STAGES = ("pretrain", "finetune")
+Step = Callable[[], float]
+
+
+def make_batch() -> SequenceBatch:
+    """Return a batch with lengths as in MovieLens-1M; popular items are frequent."""
+    length_B = torch.full((BATCH,), SIZES.history_max)
+    short = torch.rand(BATCH) < SHARE_SHORT
+    length_B[short] = torch.randint(1, SIZES.history_max, (int(short.sum()),))
+    draw = torch.rand(BATCH, SIZES.history_max + 1 + NEGATIVES) ** 2
+    item = (1 + draw * SIZES.items).long().clamp_(max=SIZES.items)
+    history_BL = item[:, : SIZES.history_max] * (torch.arange(SIZES.history_max) < length_B.unsqueeze(1))
+    return SequenceBatch(torch.randint(1, 6041, (BATCH,)), history_BL, length_B, item[:, SIZES.history_max :])
+
+
+def our_step(net: TiMiRec, adam: torch.optim.Optimizer, batch: SequenceBatch) -> float:
+    adam.zero_grad()
+    parts = net.losses(net(batch, "train"))
+    loss = torch.stack(list(parts.values())).sum()
+    loss.backward()
+    adam.step()
+    return float(loss.detach())
+
+
+def twin_step(net: PlainTiMiRec, adam: torch.optim.Optimizer, batch: SequenceBatch) -> float:
+    adam.zero_grad()
+    parts = net.loss(net(batch.history_BL, batch.length_B, batch.candidates_BN, training=True))
+    loss: Tensor = sum(parts.values(), torch.zeros(()))
+    loss.backward()
+    adam.step()
+    return float(loss.detach())
+
+
+def make_steps(stage: str) -> dict[str, Step]:
+    batch = make_batch()
+    config = {**CONFIG, "stage": stage}
+    net = TiMiRec(SIZES, stage=stage, temperature=config["temp"], projection_layers=config["n_layers"])
+    twin = PlainTiMiRec(SIZES.items + 1, SIZES.history_max, config)
+    ours = build_ranking_optimizer(net, RankingOptimConfig(lr=LR, l2=L2))
+    return {
+        "stemlab": partial(our_step, net, ours, batch),
+        "twin": partial(twin_step, twin, plain_adam(twin, LR, L2), batch),
+    }
+
+
+Samples = dict[str, list[float]]
+
+
+def measure(steps: dict[str, Step], rounds: int) -> tuple[Samples, Samples]:
+    """Return wall-clock and processor seconds a step, one value a round; variants take turns."""
+    wall: Samples = {name: [] for name in steps}
+    processor: Samples = {name: [] for name in steps}
+    for number in range(rounds + 2):
+        for name, step in steps.items():
+            started = time.perf_counter(), time.process_time()
+            for _ in range(STEPS):
+                step()
+            if number >= 2:
+                wall[name].append((time.perf_counter() - started[0]) / STEPS)
+                processor[name].append((time.process_time() - started[1]) / STEPS)
+    return wall, processor
+
+
+def ratio(samples: Samples) -> float:
+    return statistics.median(twin / ours for twin, ours in zip(samples["twin"], samples["stemlab"], strict=True))
+
+
+def report(stage: str, rounds: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    wall, processor = measure(make_steps(stage), rounds)
+    median = {name: statistics.median(values) for name, values in wall.items()}
+    return {
+        "times_faster_than_twin": ratio(wall),
+        "times_less_processor_time": ratio(processor),
+        "times_faster_by_minimum": min(wall["twin"]) / min(wall["stemlab"]),
+        "median_s": median,
+        "min_s": {name: min(values) for name, values in wall.items()},
+        "processor_s": {name: statistics.median(values) for name, values in processor.items()},
+        "instances_per_s": {name: BATCH / value for name, value in median.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "sequence_step.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    result: dict[str, Any] = {
+        "batch": BATCH,
+        "items": SIZES.items,
+        "history_max": SIZES.history_max,
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "torch": torch.__version__,
+        "load_average": os.getloadavg()[0],
+    }
+    result |= {stage: report(stage, arguments.rounds) for stage in STAGES}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
