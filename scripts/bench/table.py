@@ -1,4 +1,4 @@
-"""The table of measured ratios in scripts/bench/README.md, from scripts/bench/results: ``python scripts/bench/table.py [--check]``."""
+"""The table of scripts/bench/README.md, from the results beside it: ``python scripts/bench/table.py [--check]``."""
 
 import json
 import sys
