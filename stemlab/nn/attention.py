@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stemlab.nn.layer_node import transformer_layer
+from stemlab.nn.one_node import one_node
+
 # Added to a masked score: its weight is exactly zero, and a row with nothing to attend to stays finite.
 MASKED = -1e30
 
@@ -53,6 +56,9 @@ class TransformerLayer(nn.Module):
             x_BLD: input.
             bias: added to the scores, broadcast to (B, L, L): ``padding_bias`` or ``causal_bias``.
         """
+        if self.heads == 1 and not (self.training and self.dropout.p) and one_node(x_BLD):
+            parts = (self.qkv, self.norm1, self.linear1, self.linear2, self.norm2)
+            return transformer_layer(x_BLD, bias, [p for part in parts for p in (part.weight, part.bias)])
         return self.after_attention(self.attend(x_BLD, bias), x_BLD)
 
     def attend(self, x_BLD: Tensor, bias: Tensor) -> Tensor:

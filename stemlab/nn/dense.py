@@ -94,6 +94,13 @@ class _DenseStack(torch.autograd.Function):
         return None, None, grad if needs[0] else None, *grads
 
 
+def product(left_BI: Tensor, right_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """Return left @ right.T + bias (B, O), by oneDNN where that serves; for use inside autograd nodes."""
+    if left_BI.dtype == torch.float32 and left_BI.device.type == "cpu" and _has_product():
+        return _product(left_BI, right_OI, bias_O)
+    return functional.linear(left_BI, right_OI, bias_O)
+
+
 def _product(left_BI: Tensor, right_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """Return left @ right.T + bias."""
     if left_BI.dtype != torch.float32:

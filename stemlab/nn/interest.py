@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.nn.attention import TransformerLayer, padding_bias
+from stemlab.nn.one_node import one_node
+from stemlab.nn.pool_node import pool
+from stemlab.nn.rows import look_up
 
 
 def position_ids(length_B: Tensor, width: int) -> Tensor:
@@ -63,18 +66,22 @@ class SelfAttentiveExtractor(nn.Module):
         """
         bias_B1L = padding_bias(history_BL, item_BLD.dtype) if self.mask_padding else None
         state_BLD = self.states(item_BLD, length_B, bias_B1L)
-        score_BKL = self.scores(state_BLD).transpose(1, 2)
-        weight_BKL = (score_BKL if bias_B1L is None else score_BKL + bias_B1L).softmax(dim=2)
+        pooled_BLD = item_BLD if self.pool_raw else state_BLD
+        bias = state_BLD.new_zeros(1, 1) if bias_B1L is None else bias_B1L
         # Padding needs no zeroing: its weights are exactly zero.
-        return weight_BKL @ (item_BLD if self.pool_raw else state_BLD)
+        if one_node(state_BLD):
+            weights = [p for part in (self.hidden, self.weigh) for p in (part.weight, part.bias)]
+            return pool(state_BLD, pooled_BLD, bias, weights)
+        return (self.scores(state_BLD).transpose(1, 2) + bias).softmax(dim=2) @ pooled_BLD
 
     def states(self, item_BLD: Tensor, length_B: Tensor, bias_B1L: Tensor | None) -> Tensor:
         """Return the states (B, L, D) from which the weights come; those at padding mean nothing."""
         if self.positions is not None:
-            item_BLD = item_BLD + self.positions(position_ids(length_B, item_BLD.shape[1]))
+            (place_BLD,) = look_up(self.positions.weight, position_ids(length_B, item_BLD.shape[1]))
+            item_BLD = item_BLD + place_BLD
         if self.transformer is None:
             return item_BLD
-        state_BLD: Tensor = self.transformer(item_BLD, item_BLD.new_zeros(1) if bias_B1L is None else bias_B1L)
+        state_BLD: Tensor = self.transformer(item_BLD, item_BLD.new_zeros(1, 1) if bias_B1L is None else bias_B1L)
         return state_BLD
 
     def scores(self, state_BLD: Tensor) -> Tensor:

@@ -96,6 +96,17 @@ def first_steps(case: Case) -> dict[str, Differences]:
     return result
 
 
+def without_gradient(name: str, parameter: Tensor) -> Tensor:
+    """Return which entries have no gradient in exact arithmetic, of which the published code has rounding noise.
+
+    Biases of attention keys and of interest scores: both only shift a softmax.
+    """
+    mask = torch.zeros_like(parameter, dtype=torch.bool)
+    if name.endswith("qkv.bias"):
+        mask.chunk(3)[1].fill_(True)
+    return mask.fill_(True) if name.endswith("extractor.weigh.bias") else mask
+
+
 def decay(name: str, l2: float) -> float:
     return 0.0 if "bias" in name else l2
 
@@ -135,7 +146,7 @@ def trajectory(case: Case) -> Trajectory:
         for name, p in net.named_parameters():
             pushed = p.grad + decay(name, l2) * p.detach()
             first[name] = torch.where(first[name] == 0, pushed.abs(), first[name])
-    kept = {name: (size == 0) | (size > NOISE) for name, size in first.items()}
+    kept = {name: ((size == 0) | (size > NOISE)) & ~without_gradient(name, size) for name, size in first.items()}
     with torch.no_grad():
         score_BN = net.eval()(case.batch("eval")).score_BN
     return Trajectory(torch.tensor(curve), net.state_dict(), kept, score_BN)

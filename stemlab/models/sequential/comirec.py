@@ -8,7 +8,6 @@ Legend: B rows, L history width, N candidates, K interests, D embedding width, I
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from stemlab.config.types import PositiveInt
@@ -17,6 +16,7 @@ from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, select_interest
+from stemlab.nn.rows import look_up
 
 
 class ComiRec(SequenceNet):
@@ -57,9 +57,7 @@ class ComiRec(SequenceNet):
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
         """Score the candidates: by the interest nearest to the target in training, by the best one in evaluation."""
-        width = batch.history_BL.shape[1]
-        item_BXD = self.items(torch.cat([batch.history_BL, batch.candidates_BN], dim=1))
-        history_BLD, candidate_BND = item_BXD[:, :width], item_BXD[:, width:]
+        history_BLD, candidate_BND = look_up(self.items.weight, batch.history_BL, batch.candidates_BN)
         interest_BKD = self.extractor(history_BLD, batch.history_BL, batch.length_B)
         if phase == "eval":
             return SequenceOutput(best_scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)

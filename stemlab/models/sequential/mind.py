@@ -18,6 +18,7 @@ from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
 from stemlab.nn.interest import CapsuleRouting, best_scores, dot_scores, select_interest
+from stemlab.nn.rows import look_up
 
 LOGIT_SETS = 509
 
@@ -58,9 +59,7 @@ class MIND(SequenceNet):
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
         """Score the candidates of a batch."""
-        width = batch.history_BL.shape[1]
-        item_BXD = self.items(torch.cat([batch.history_BL, batch.candidates_BN], dim=1))
-        history_BLD, candidate_BND = item_BXD[:, :width], item_BXD[:, width:]
+        history_BLD, candidate_BND = look_up(self.items.weight, batch.history_BL, batch.candidates_BN)
         capsule_BKD = self.routing(history_BLD, batch.history_BL, self.routing_logits(batch, phase))
         if phase == "eval":
             return SequenceOutput(best_scores(capsule_BKD, candidate_BND), interests_BKD=capsule_BKD)

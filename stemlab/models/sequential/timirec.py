@@ -22,6 +22,7 @@ from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, select_interest
 from stemlab.nn.recurrent import LastStateGRU
+from stemlab.nn.rows import look_up
 
 Stage = Literal["pretrain", "finetune"]
 Similarity = Literal["cosine", "dot"]
@@ -123,10 +124,7 @@ class TiMiRec(SequenceNet):
 
     def extract(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the interests (B, K, D) and the item vectors of history (B, L, D) and candidates (B, N, D)."""
-        # One gather: its backward fills one table-sized gradient instead of two.
-        width = batch.history_BL.shape[1]
-        item_BXD = self.items(torch.cat([batch.history_BL, batch.candidates_BN], dim=1))
-        history_BLD, candidate_BND = item_BXD[:, :width], item_BXD[:, width:]
+        history_BLD, candidate_BND = look_up(self.items.weight, batch.history_BL, batch.candidates_BN)
         return self.extractor(history_BLD, batch.history_BL, batch.length_B), history_BLD, candidate_BND
 
     def mix(self, interest_BKD: Tensor, intent_BK: Tensor) -> Tensor:
@@ -222,5 +220,6 @@ class InterestPredictor(nn.Module):
 
     def state(self, history_BL: Tensor, length_B: Tensor, history_BLD: Tensor) -> Tensor:
         """Return the GRU's last state (B, D)."""
-        state_BD: Tensor = self.gru(history_BLD if self.items is None else self.items(history_BL), length_B)
+        item_BLD = history_BLD if self.items is None else look_up(self.items.weight, history_BL)[0]
+        state_BD: Tensor = self.gru(item_BLD, length_B)
         return state_BD

@@ -1,0 +1,60 @@
+"""Self-attentive pooling of a history into interests as one autograd node, for the processor.
+
+``V = softmax(W2 tanh(W1 s + b1) + b2 + bias)^T x``, a softmax over the history for every interest.
+
+Legend: B rows, L history width, D width, K interests, A attention width, T = B * L positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from stemlab.nn.dense import product
+
+softmax_backward = torch.ops.aten._softmax_backward_data
+
+
+def pool(state_BLD: Tensor, pooled_BLD: Tensor, bias: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Return the interests (B, K, D).
+
+    Args:
+        state_BLD: what the weights of the sums come from.
+        pooled_BLD: what is summed, may be the same tensor.
+        bias: added to the scores, broadcast to (B, K, L), not trained.
+        weights: weight (A, D) and bias of the hidden linear, weight (K, A) and bias of the last one.
+    """
+    result: Tensor = _Pool.apply(bias, state_BLD, pooled_BLD, *weights)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Pool(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, bias: Tensor, state_BLD: Tensor, pooled_BLD: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+    ) -> Tensor:
+        B, L, D = state_BLD.shape
+        state_TD = state_BLD.reshape(B * L, D)
+        # tanh x = 2 sigmoid 2x - 1, at a third of the time of torch's tanh
+        hidden_TA = product(state_TD, w1 * 2, b1 * 2).sigmoid_().mul_(2).sub_(1)
+        score_BKL = torch.addmm(b2, hidden_TA, w2.t()).view(B, L, -1).transpose(1, 2)
+        weight_BKL = (score_BKL + bias).contiguous().softmax(dim=2)
+        ctx.save_for_backward(state_TD, pooled_BLD, hidden_TA, weight_BKL, w1, w2)
+        return torch.bmm(weight_BKL, pooled_BLD)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BKD: Tensor) -> tuple[Tensor | None, ...]:
+        state_TD, pooled_BLD, hidden_TA, weight_BKL, w1, w2 = ctx.saved_tensors
+        B, K, L = weight_BKL.shape
+        d_pooled = torch.bmm(weight_BKL.transpose(1, 2), grad_BKD)
+        d_weight = torch.bmm(grad_BKD, pooled_BLD.transpose(1, 2))
+        d_score = softmax_backward(d_weight, weight_BKL, 2, weight_BKL.dtype).transpose(1, 2).reshape(B * L, K)
+        d_hidden = (d_score @ w2).mul_(1 - hidden_TA * hidden_TA)
+        d_state = product(d_hidden, w1.t()).view(pooled_BLD.shape)
+        weights = (d_hidden.t() @ state_TD, d_hidden.sum(0), d_score.t() @ hidden_TA, d_score.sum(0))
+        return (None, d_state, d_pooled, *weights)
