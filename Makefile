@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-train: $(STAMP) ## train STEM on TikTok (on the sample when there is no raw file) and show test metrics
-	$(BIN)/python -m stemlab.train model=stem dataset=tiktok $(ARGS)
+train: $(STAMP) ## train STEM on TikTok (four epochs; on the sample when there is no raw file) and show test metrics
+	$(BIN)/python -m stemlab.train model=stem dataset=tiktok trainer.max_epochs=4 $(ARGS)
 
 test: lint type pytest ## lint, types and all tests
 

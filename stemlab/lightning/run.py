@@ -141,6 +141,10 @@ class TrainingRun:
         if is_first_process():
             split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)
             print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path)
+        if epochs == self.config["trainer"]["max_epochs"] and checkpoint.improvement.epoch == epochs - 1:
+            rank_zero_info(
+                f"the last epoch was the best: trainer.max_epochs={epochs} ended a training still improving."
+            )
         return self.recorder.metrics
 
 

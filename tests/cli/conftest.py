@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -45,6 +46,11 @@ def environment(home: Path) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
 
 
+def heed_interrupts() -> None:
+    """A test run in the background of a shell ignores interrupts, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Workplace:
     """A directory in which commands run; they share the prepared data."""
 
@@ -61,6 +67,7 @@ class Workplace:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
 
     def run(self, command: str, *words: str, status: int = 0, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -178,3 +178,8 @@ def test_every_model_trains(model: str, workplace: Workplace, here: Callable[...
     value = here(f"model_{model}", f"model={model}", *words, "trainer.max_epochs=1", "trainer.limit_train_batches=3")
     assert 0 <= value <= 1
     assert workplace.record(f"model_{model}")["model"] == model
+
+
+def test_a_training_cut_short_says_so(workplace: Workplace) -> None:
+    ended = workplace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=short")
+    assert "trainer.max_epochs=1 ended a training still improving" in ended.stdout + ended.stderr

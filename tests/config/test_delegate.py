@@ -59,6 +59,11 @@ def test_read_objective(tmp_path):
         read_objective(tmp_path, "val/logloss")
 
 
+def heed_interrupts():
+    """A test run in the background of a shell ignores interrupts, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 SLEEPER = "import pathlib, time; pathlib.Path('started').touch(); time.sleep(60); pathlib.Path('survived').touch()"
 
 
@@ -69,7 +74,11 @@ def test_an_interrupted_parent_takes_the_job_with_it(tmp_path, number):
     )
     command = [sys.executable, "-c", parent, SLEEPER]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heed_interrupts,
     )
     for _ in range(300):
         if (tmp_path / "started").exists():
