@@ -38,11 +38,11 @@ Step = Callable[[], float]
 
 
 def make_batch() -> SequenceBatch:
-    """Return a batch with lengths as in MovieLens-1M; popular items are frequent."""
+    """Return a batch with lengths as in MovieLens-1M; some 1,800 items in it, as there."""
     length_B = torch.full((BATCH,), SIZES.history_max)
     short = torch.rand(BATCH) < SHARE_SHORT
     length_B[short] = torch.randint(1, SIZES.history_max, (int(short.sum()),))
-    draw = torch.rand(BATCH, SIZES.history_max + 1 + NEGATIVES) ** 2
+    draw = torch.rand(BATCH, SIZES.history_max + 1 + NEGATIVES) ** 4
     item = (1 + draw * SIZES.items).long().clamp_(max=SIZES.items)
     history_BL = item[:, : SIZES.history_max] * (torch.arange(SIZES.history_max) < length_B.unsqueeze(1))
     return SequenceBatch(torch.randint(1, 6041, (BATCH,)), history_BL, length_B, item[:, SIZES.history_max :])

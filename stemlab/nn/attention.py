@@ -7,12 +7,15 @@ Legend: B rows, L sequence length, D width, A heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.nn.layer_node import transformer_layer
+from stemlab.nn.layer_node import transformer_layer, transformer_layer_of_rows
 from stemlab.nn.one_node import one_node
+from stemlab.nn.rows import Distinct
 
 # Added to a masked score: its weight is exactly zero, and a row with nothing to attend to stays finite.
 MASKED = -1e30
@@ -56,10 +59,23 @@ class TransformerLayer(nn.Module):
             x_BLD: input.
             bias: added to the scores, broadcast to (B, L, L): ``padding_bias`` or ``causal_bias``.
         """
-        if self.heads == 1 and not (self.training and self.dropout.p) and one_node(x_BLD):
-            parts = (self.qkv, self.norm1, self.linear1, self.linear2, self.norm2)
-            return transformer_layer(x_BLD, bias, [p for part in parts for p in (part.weight, part.bias)])
+        if self._is_node(x_BLD):
+            return transformer_layer(x_BLD, bias, self._weights())
         return self.after_attention(self.attend(x_BLD, bias), x_BLD)
+
+    def of_rows(self, terms: Sequence[Distinct], bias: Tensor) -> Tensor:
+        """Return (B, L, D) for an input that is the sum of ``terms``, each (B, L, D)."""
+        if self._is_node(*(term.row_UD for term in terms)):
+            return transformer_layer_of_rows(terms, bias, self._weights())
+        output_BLD: Tensor = self(sum(term.vectors() for term in terms), bias)
+        return output_BLD
+
+    def _is_node(self, *inputs: Tensor) -> bool:
+        return self.heads == 1 and not (self.training and self.dropout.p) and one_node(*inputs)
+
+    def _weights(self) -> list[Tensor]:
+        parts = (self.qkv, self.norm1, self.linear1, self.linear2, self.norm2)
+        return [p for part in parts for p in (part.weight, part.bias)]
 
     def attend(self, x_BLD: Tensor, bias: Tensor) -> Tensor:
         """Return the heads' contexts side by side, (B, L, D)."""

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from stemlab.nn.attention import TransformerLayer, padding_bias
 from stemlab.nn.one_node import one_node
 from stemlab.nn.pool_node import pool
-from stemlab.nn.rows import look_up
+from stemlab.nn.rows import Distinct, look_up
+
+FEW = 8  # candidates up to which a product of matrices takes longer than multiplying and adding up
 
 
 def position_ids(length_B: Tensor, width: int) -> Tensor:
@@ -56,32 +58,43 @@ class SelfAttentiveExtractor(nn.Module):
         self.pool_raw = pool_raw
         self.mask_padding = mask_padding
 
-    def forward(self, item_BLD: Tensor, history_BL: Tensor, length_B: Tensor) -> Tensor:
+    def forward(self, items: Tensor | Distinct, history_BL: Tensor, length_B: Tensor) -> Tensor:
         """Return the interests (B, K, D).
 
         Args:
-            item_BLD: item vectors of the history.
+            items: item vectors of the history (B, L, D), or the same with every different one held once.
             history_BL: item ids, 0 = padding.
             length_B: true lengths.
         """
-        bias_B1L = padding_bias(history_BL, item_BLD.dtype) if self.mask_padding else None
-        state_BLD = self.states(item_BLD, length_B, bias_B1L)
-        pooled_BLD = item_BLD if self.pool_raw else state_BLD
-        bias = state_BLD.new_zeros(1, 1) if bias_B1L is None else bias_B1L
+        if isinstance(items, Distinct) and (self.pool_raw or self.transformer is None):
+            items = items.vectors()
+        dtype = (items.row_UD if isinstance(items, Distinct) else items).dtype
         # Padding needs no zeroing: its weights are exactly zero.
+        zero = torch.zeros(1, 1, dtype=dtype, device=history_BL.device)
+        bias = padding_bias(history_BL, dtype) if self.mask_padding else zero
+        state_BLD = self.states(items, length_B, bias)
+        pooled_BLD = items if self.pool_raw and isinstance(items, Tensor) else state_BLD
         if one_node(state_BLD):
             weights = [p for part in (self.hidden, self.weigh) for p in (part.weight, part.bias)]
             return pool(state_BLD, pooled_BLD, bias, weights)
         return (self.scores(state_BLD).transpose(1, 2) + bias).softmax(dim=2) @ pooled_BLD
 
-    def states(self, item_BLD: Tensor, length_B: Tensor, bias_B1L: Tensor | None) -> Tensor:
-        """Return the states (B, L, D) from which the weights come; those at padding mean nothing."""
+    def states(self, items: Tensor | Distinct, length_B: Tensor, bias: Tensor) -> Tensor:
+        """Return the states (B, L, D) from which the weights come; those at padding mean nothing.
+
+        Args:
+            items: item vectors of the history.
+            length_B: true lengths.
+            bias: added to the scores of attention.
+        """
+        place_BL = position_ids(length_B, (items.place if isinstance(items, Distinct) else items).shape[1])
+        if isinstance(items, Distinct) and self.transformer is not None:
+            positions = [] if self.positions is None else [Distinct(self.positions.weight, place_BL)]
+            return self.transformer.of_rows([items, *positions], bias)
+        item_BLD = items.vectors() if isinstance(items, Distinct) else items
         if self.positions is not None:
-            (place_BLD,) = look_up(self.positions.weight, position_ids(length_B, item_BLD.shape[1]))
-            item_BLD = item_BLD + place_BLD
-        if self.transformer is None:
-            return item_BLD
-        state_BLD: Tensor = self.transformer(item_BLD, item_BLD.new_zeros(1, 1) if bias_B1L is None else bias_B1L)
+            item_BLD = item_BLD + look_up(self.positions.weight, place_BL)[0]
+        state_BLD: Tensor = item_BLD if self.transformer is None else self.transformer(item_BLD, bias)
         return state_BLD
 
     def scores(self, state_BLD: Tensor) -> Tensor:
@@ -92,6 +105,8 @@ class SelfAttentiveExtractor(nn.Module):
 
 def dot_scores(vector_BD: Tensor, item_BND: Tensor) -> Tensor:
     """Return the score (B, N) of every candidate for one vector a row."""
+    if item_BND.shape[1] <= FEW:
+        return (item_BND * vector_BD.unsqueeze(1)).sum(dim=2)
     return torch.bmm(item_BND, vector_BD.unsqueeze(2)).squeeze(2)
 
 

@@ -1,10 +1,11 @@
-"""Rows of a table, with a cheap way back.
+"""Rows of a table, looked up so that the way back is cheap.
 
-Legend: V rows of the table, D width.
+Legend: V rows of the table, D width, U distinct rows of a batch.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,8 +38,56 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        width = gradients[0].shape[-1]
-        grad_VD = gradients[0].new_zeros(ctx.rows, width)
+        grad_VD = gradients[0].new_zeros(ctx.rows, gradients[0].shape[-1])
         for i, gradient in zip(ctx.saved_tensors, gradients, strict=True):
-            grad_VD.index_add_(0, i.flatten(), gradient.reshape(-1, width))
+            add_rows(grad_VD, i, gradient)
         return (grad_VD, *(None for _ in gradients))
+
+
+def add_rows(sum_VD: Tensor, ids: Tensor, term: Tensor) -> Tensor:
+    """Add the rows of ``term`` (..., D) to those that ``ids`` (...) name, in place; return the sum."""
+    return sum_VD.index_add_(0, ids.flatten(), term.reshape(-1, term.shape[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Vectors that repeat, each held once: a linear layer then has as many rows to do as there are different ones.
+
+    Attributes:
+        row_UD: the different vectors.
+        place: which of them stands where, any shape.
+    """
+
+    row_UD: Tensor
+    place: Tensor
+
+    def vectors(self) -> Tensor:
+        """Return every vector in its place (..., D)."""
+        return look_up(self.row_UD, self.place)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Ids that repeat, to be looked up in one or more tables.
+
+    Attributes:
+        ids: the different ones (U,); where ``place`` is ``None``, all of them in any shape.
+        place: which of them stands where.
+    """
+
+    ids: Tensor
+    place: Tensor | None
+
+    @classmethod
+    def of(cls, ids: Tensor, table_VD: Tensor) -> Repeats:
+        """Sort out the repeats on the processor; elsewhere it would cost more than it saves."""
+        if not one_node(table_VD):
+            return cls(ids, None)
+        if len(table_VD) > 8 * ids.numel():
+            return cls(*ids.unique(return_inverse=True))  # type: ignore[no-untyped-call]
+        present_V = torch.zeros(len(table_VD), dtype=torch.bool).index_fill_(0, ids.flatten(), True)
+        return cls(present_V.nonzero().squeeze(1), (present_V.cumsum(0) - 1)[ids])
+
+    def put(self, rows: Tensor) -> Tensor | Distinct:
+        """Return the vectors of all ids, from those of ``self.ids``."""
+        return rows if self.place is None else Distinct(rows, self.place)

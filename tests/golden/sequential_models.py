@@ -29,6 +29,7 @@ from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.models.sequential.tisasrec import TiSASRec
 from stemlab.models.sequential.youtube import YouTube
 from stemlab.nn.interest import SelfAttentiveExtractor, position_ids
+from stemlab.nn.rows import Repeats
 
 PROJECTION = re.compile(r"predictor\.projection\.(\w+)\.(\w+)")
 Seen = dict[str, Tensor]
@@ -98,13 +99,13 @@ def attention_scores(extractor: SelfAttentiveExtractor, item_BLD: Tensor, batch:
 
 def timirec(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
     assert isinstance(net, TiMiRec)
-    history_BLD = net.items(batch.history_BL)
-    inside = attention_scores(net.extractor, history_BLD, batch)
+    inside = attention_scores(net.extractor, net.items(batch.history_BL), batch)
     seen = {f"interest_extractor.{name}": value for name, value in inside.items()}
     output = net(batch, phase)
     seen["interest_extractor"] = output.interests_BKD
     if net.predictor is not None:
-        seen["interest_predictor"] = net.predictor.state(batch.history_BL, batch.length_B, history_BLD)
+        ids = Repeats.of(batch.history_BL, net.items.weight)
+        seen["interest_predictor"] = net.predictor.state(ids, net.items(ids.ids), batch.length_B)
         seen["proj"] = seen["pred_intent"] = output.intent_BK
     if output.target_BK is not None:
         seen["target_intent"] = output.target_BK

@@ -16,7 +16,7 @@ from stemlab.nn import interest
 from stemlab.nn.attention import TransformerLayer, causal_bias, padding_bias
 from stemlab.nn.interest import SelfAttentiveExtractor
 from stemlab.nn.recurrent import LastStateGRU, step_by_step
-from stemlab.nn.rows import look_up
+from stemlab.nn.rows import Distinct, Repeats, look_up
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=9)
 
@@ -49,6 +49,11 @@ def vectors(history_BL: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(*history_BL.shape, width, dtype=dtype, generator=generator).requires_grad_()
 
 
+def distinct(table_VD: Tensor, ids: Tensor) -> Distinct:
+    repeats = Repeats.of(ids, table_VD)
+    return repeats.put(look_up(table_VD, repeats.ids)[0])
+
+
 KINDS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-4)])
 
 
@@ -70,6 +75,33 @@ def test_transformer_layer(dtype: torch.dtype, tolerance: float, lengths: list[i
         [x_BLD, *layer.parameters()],
         tolerance,
     )
+
+
+@KINDS
+@settings(max_examples=30, deadline=None)
+@given(lengths=LENGTHS, data=st.data(), positions=st.booleans())
+def test_transformer_layer_of_rows(
+    dtype: torch.dtype, tolerance: float, lengths: list[int], data: st.DataObject, positions: bool
+) -> None:
+    layer = made_useful(TransformerLayer(6), dtype)
+    history_BL, length_B = history_of(lengths)
+    ids = st.lists(st.integers(1, 6), min_size=history_BL.numel(), max_size=history_BL.numel())
+    drawn_BL = torch.tensor(data.draw(ids)).view(history_BL.shape) * (history_BL > 0)
+    item_VD, place_VD = vectors(torch.zeros(2, 8), 6, dtype).detach()
+    tables = [item_VD.clone().requires_grad_(), place_VD.clone().requires_grad_()][: 1 + positions]
+    places = [drawn_BL, interest.position_ids(length_B, drawn_BL.shape[1])][: 1 + positions]
+    bias = padding_bias(history_BL, dtype)
+
+    def plain() -> Tensor:
+        x_BLD = sum(functional.embedding(place, table) for place, table in zip(places, tables, strict=True))
+        return layer.after_attention(layer.attend(x_BLD, bias), x_BLD)
+
+    def ours() -> Tensor:
+        terms = [distinct(tables[0], drawn_BL), *(Distinct(t, p) for t, p in zip(tables[1:], places[1:], strict=True))]
+        return layer.of_rows(terms, bias)
+
+    assert type(ours().grad_fn).__name__ == "_LayerBackward"
+    same(ours, plain, [*tables, *layer.parameters()], tolerance)
 
 
 def test_the_layer_is_one_node_but_for_heads_and_dropout() -> None:
@@ -120,6 +152,8 @@ def test_pool(
     assert type(plain().grad_fn).__name__ != "_PoolBackward"
     leaves = [item_BLD, *extractor.parameters()]
     same(lambda: extractor(item_BLD, history_BL, length_B), plain, leaves, tolerance)
+    places = torch.arange(history_BL.numel()).view(history_BL.shape)
+    same(lambda: extractor(Distinct(item_BLD.flatten(0, 1), places), history_BL, length_B), plain, leaves, tolerance)
 
 
 # --------------------------------------------------------------------------------------------------------------- GRU
@@ -146,14 +180,37 @@ def test_gru_without_the_node() -> None:
     x_BLD = vectors(history_BL, 5, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         state_BH = gru(x_BLD, length_B)
+        of_distinct = gru(Distinct(x_BLD.flatten(0, 1), torch.arange(18).view(3, 6)), length_B)
     torch.testing.assert_close(state_BH.float(), gru(x_BLD, length_B), rtol=0.05, atol=0.05)
+    assert torch.equal(of_distinct, state_BH)
 
 
 def test_gru_meets_items_step_by_step() -> None:
-    place_T, order_B, counts = step_by_step(torch.tensor([1, 3, 2, 3]), width=4)
-    assert order_B.tolist() == [1, 3, 2, 0]
-    assert counts == [4, 3, 2]
-    assert place_T.tolist() == [4, 12, 8, 0, 5, 13, 9, 6, 14]
+    steps = step_by_step(torch.tensor([1, 3, 2, 3]), width=4)
+    assert steps.order_B.tolist() == [1, 3, 2, 0]
+    assert steps.counts == [4, 3, 2]
+    assert steps.item_T.tolist() == [4, 12, 8, 0, 5, 13, 9, 6, 14]
+    assert steps.before_T.tolist() == [0, 1, 2, 4, 5]
+    assert steps.last_B.tolist() == [3, 7, 6, 8]
+
+
+@KINDS
+@settings(max_examples=30, deadline=None)
+@given(lengths=LENGTHS, data=st.data())
+def test_gru_with_every_different_item_once(
+    dtype: torch.dtype, tolerance: float, lengths: list[int], data: st.DataObject
+) -> None:
+    gru = made_useful(LastStateGRU(5, 4), dtype)
+    history_BL, length_B = history_of(lengths)
+    ids = st.lists(st.integers(0, 6), min_size=history_BL.numel(), max_size=history_BL.numel())
+    history_BL = torch.tensor(data.draw(ids)).view(history_BL.shape)
+    table_VD = vectors(torch.zeros(1, 7), 5, dtype).detach()[0].requires_grad_()
+    same(
+        lambda: gru(distinct(table_VD, history_BL), length_B),
+        lambda: gru(functional.embedding(history_BL, table_VD), length_B),
+        [table_VD, *gru.parameters()],
+        tolerance,
+    )
 
 
 def test_gru_ignores_padding() -> None:

@@ -22,7 +22,7 @@ from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, select_interest
 from stemlab.nn.recurrent import LastStateGRU
-from stemlab.nn.rows import look_up
+from stemlab.nn.rows import Repeats, look_up
 
 Stage = Literal["pretrain", "finetune"]
 Similarity = Literal["cosine", "dot"]
@@ -110,22 +110,19 @@ class TiMiRec(SequenceNet):
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
         """Score the candidates of a batch."""
-        interest_BKD, history_BLD, candidate_BND = self.extract(batch)
+        ids = Repeats.of(batch.history_BL, self.items.weight)
+        row_UD, candidate_BND = look_up(self.items.weight, ids.ids, batch.candidates_BN)
+        interest_BKD = self.extractor(ids.put(row_UD), batch.history_BL, batch.length_B)
         target_BD = candidate_BND[:, 0]
         if self.predictor is None:
             if phase == "eval":
                 return SequenceOutput(best_scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)
             chosen_BD = select_interest(interest_BKD, target_BD)
             return SequenceOutput(dot_scores(chosen_BD, candidate_BND), interests_BKD=interest_BKD)
-        intent_BK = self.predictor(batch.history_BL, batch.length_B, history_BLD)
+        intent_BK = self.predictor(ids, row_UD, batch.length_B)
         score_BN = dot_scores(self.mix(interest_BKD, intent_BK), candidate_BND)
         target_BK = self.similarities(interest_BKD, target_BD) if phase == "train" else None
         return SequenceOutput(score_BN, intent_BK, target_BK, interest_BKD)
-
-    def extract(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the interests (B, K, D) and the item vectors of history (B, L, D) and candidates (B, N, D)."""
-        history_BLD, candidate_BND = look_up(self.items.weight, batch.history_BL, batch.candidates_BN)
-        return self.extractor(history_BLD, batch.history_BL, batch.length_B), history_BLD, candidate_BND
 
     def mix(self, interest_BKD: Tensor, intent_BK: Tensor) -> Tensor:
         """Return the user vectors (B, D): interests weighted by the softmax of the predicted logits."""
@@ -152,11 +149,12 @@ class TiMiRec(SequenceNet):
 
     def represent(self, batch: SequenceBatch) -> Tensor:
         """Return the K interests in stage pretrain, the one mixture in stage finetune: (B, K or 1, D)."""
-        history_BLD = self.items(batch.history_BL)
-        interest_BKD: Tensor = self.extractor(history_BLD, batch.history_BL, batch.length_B)
+        ids = Repeats.of(batch.history_BL, self.items.weight)
+        (row_UD,) = look_up(self.items.weight, ids.ids)
+        interest_BKD: Tensor = self.extractor(ids.put(row_UD), batch.history_BL, batch.length_B)
         if self.predictor is None:
             return interest_BKD
-        return self.mix(interest_BKD, self.predictor(batch.history_BL, batch.length_B, history_BLD)).unsqueeze(1)
+        return self.mix(interest_BKD, self.predictor(ids, row_UD, batch.length_B)).unsqueeze(1)
 
     def item_vectors(self) -> Tensor:
         """Return the extractor's item table (I+1, D)."""
@@ -213,13 +211,19 @@ class InterestPredictor(nn.Module):
         hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.Dropout(dropout), nn.ReLU())]
         self.projection = nn.Sequential(*hidden, nn.Linear(width, interests))
 
-    def forward(self, history_BL: Tensor, length_B: Tensor, history_BLD: Tensor) -> Tensor:
-        """Return the logits (B, K); ``history_BLD`` is read where there is no item table."""
-        logit_BK: Tensor = self.projection(self.state(history_BL, length_B, history_BLD))
+    def forward(self, ids: Repeats, row_UD: Tensor, length_B: Tensor) -> Tensor:
+        """Return the logits (B, K).
+
+        Args:
+            ids: item ids of the history.
+            row_UD: their vectors, for where there is no item table.
+            length_B: true lengths.
+        """
+        logit_BK: Tensor = self.projection(self.state(ids, row_UD, length_B))
         return logit_BK
 
-    def state(self, history_BL: Tensor, length_B: Tensor, history_BLD: Tensor) -> Tensor:
+    def state(self, ids: Repeats, row_UD: Tensor, length_B: Tensor) -> Tensor:
         """Return the GRU's last state (B, D)."""
-        item_BLD = history_BLD if self.items is None else look_up(self.items.weight, history_BL)[0]
-        state_BD: Tensor = self.gru(item_BLD, length_B)
+        own_UD = row_UD if self.items is None else look_up(self.items.weight, ids.ids)[0]
+        state_BD: Tensor = self.gru(ids.put(own_UD), length_B)
         return state_BD
