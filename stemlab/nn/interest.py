@@ -73,11 +73,12 @@ class SelfAttentiveExtractor(nn.Module):
         zero = torch.zeros(1, 1, dtype=dtype, device=history_BL.device)
         bias = padding_bias(history_BL, dtype) if self.mask_padding else zero
         state_BLD = self.states(items, length_B, bias)
-        pooled_BLD = items if self.pool_raw and isinstance(items, Tensor) else state_BLD
+        raw_BLD = items if self.pool_raw and isinstance(items, Tensor) else None
         if one_node(state_BLD):
             weights = [p for part in (self.hidden, self.weigh) for p in (part.weight, part.bias)]
-            return pool(state_BLD, pooled_BLD, bias, weights)
-        return (self.scores(state_BLD).transpose(1, 2) + bias).softmax(dim=2) @ pooled_BLD
+            return pool(state_BLD, raw_BLD, bias, weights)
+        weight_BKL = (self.scores(state_BLD).transpose(1, 2) + bias).softmax(dim=2)
+        return weight_BKL @ (state_BLD if raw_BLD is None else raw_BLD)
 
     def states(self, items: Tensor | Distinct, length_B: Tensor, bias: Tensor) -> Tensor:
         """Return the states (B, L, D) from which the weights come; those at padding mean nothing.

@@ -19,12 +19,12 @@ from stemlab.nn.dense import product
 softmax_backward = torch.ops.aten._softmax_backward_data
 
 
-def pool(state_BLD: Tensor, pooled_BLD: Tensor, bias: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def pool(state_BLD: Tensor, pooled_BLD: Tensor | None, bias: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Return the interests (B, K, D).
 
     Args:
         state_BLD: what the weights of the sums come from.
-        pooled_BLD: what is summed, may be the same tensor.
+        pooled_BLD: what is summed; ``None``: the states.
         bias: added to the scores, broadcast to (B, K, L), not trained.
         weights: weight (A, D) and bias of the hidden linear, weight (K, A) and bias of the last one.
     """
@@ -34,27 +34,29 @@ def pool(state_BLD: Tensor, pooled_BLD: Tensor, bias: Tensor, weights: Sequence[
 
 class _Pool(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, bias: Tensor, state_BLD: Tensor, pooled_BLD: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, bias: Tensor, state_BLD: Tensor, pooled_BLD: Tensor | None, *weights: Tensor) -> Tensor:
+        w1, b1, w2, b2 = weights
         B, L, D = state_BLD.shape
         state_TD = state_BLD.reshape(B * L, D)
         # tanh x = 2 sigmoid 2x - 1, at a third of the time of torch's tanh
         hidden_TA = product(state_TD, w1 * 2, b1 * 2).sigmoid_().mul_(2).sub_(1)
-        score_BKL = torch.addmm(b2, hidden_TA, w2.t()).view(B, L, -1).transpose(1, 2)
-        weight_BKL = (score_BKL + bias).contiguous().softmax(dim=2)
-        ctx.save_for_backward(state_TD, pooled_BLD, hidden_TA, weight_BKL, w1, w2)
-        return torch.bmm(weight_BKL, pooled_BLD)
+        score_BLK = torch.addmm(b2, hidden_TA, w2.t()).view(B, L, -1)
+        weight_BKL = (score_BLK.transpose(1, 2) + bias).contiguous().softmax(dim=2)
+        ctx.own = pooled_BLD is None
+        summed_BLD = state_TD.view(B, L, D) if pooled_BLD is None else pooled_BLD
+        ctx.save_for_backward(state_TD, summed_BLD, hidden_TA, weight_BKL, w1, w2)
+        return torch.bmm(weight_BKL, summed_BLD)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BKD: Tensor) -> tuple[Tensor | None, ...]:
-        state_TD, pooled_BLD, hidden_TA, weight_BKL, w1, w2 = ctx.saved_tensors
+        state_TD, summed_BLD, hidden_TA, weight_BKL, w1, w2 = ctx.saved_tensors
         B, K, L = weight_BKL.shape
-        d_pooled = torch.bmm(weight_BKL.transpose(1, 2), grad_BKD)
-        d_weight = torch.bmm(grad_BKD, pooled_BLD.transpose(1, 2))
+        d_weight = torch.bmm(grad_BKD, summed_BLD.transpose(1, 2))
         d_score = softmax_backward(d_weight, weight_BKL, 2, weight_BKL.dtype).transpose(1, 2).reshape(B * L, K)
         d_hidden = (d_score @ w2).mul_(1 - hidden_TA * hidden_TA)
-        d_state = product(d_hidden, w1.t()).view(pooled_BLD.shape)
+        d_state = product(d_hidden, w1.t()).view(summed_BLD.shape)
         weights = (d_hidden.t() @ state_TD, d_hidden.sum(0), d_score.t() @ hidden_TA, d_score.sum(0))
-        return (None, d_state, d_pooled, *weights)
+        if ctx.own:
+            return (None, d_state.baddbmm_(weight_BKL.transpose(1, 2), grad_BKD), None, *weights)
+        return (None, d_state, torch.bmm(weight_BKL.transpose(1, 2), grad_BKD), *weights)
