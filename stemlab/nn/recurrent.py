@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from stemlab.nn.dense import product
 from stemlab.nn.one_node import one_node
-from stemlab.nn.rows import Distinct
+from stemlab.nn.rows import Distinct, take_back
 
 
 class LastStateGRU(nn.GRU):
@@ -138,7 +138,7 @@ class _LastState(torch.autograd.Function):
         d_hh = grad_T4[first:, H:].t() @ before_TH[first:]
         grad_U4 = grad_T4
         if ctx.place_T is not None:
-            grad_U4 = grad_T4.new_zeros(len(row_UD), 4 * H).index_add_(0, ctx.place_T, grad_T4)
+            (grad_U4,) = take_back([grad_T4], ctx.place_T.unsqueeze(1), len(row_UD))
         into = grad_U4[:, : 3 * H]
         swapped = w_ih.view(3, H, -1).flip(0)  # n, z, r
         d_row = into @ swapped.reshape(3 * H, -1) if ctx.needs_input_grad[2] else None

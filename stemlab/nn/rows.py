@@ -1,13 +1,15 @@
 """Rows of a table, looked up so that the way back is cheap.
 
-Legend: V rows of the table, D width, U distinct rows of a batch.
+Legend: V rows of the table, D width, U distinct rows of a batch, T positions, N rows that make up one position.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -91,3 +93,34 @@ class Repeats:
     def put(self, rows: Tensor) -> Tensor | Distinct:
         """Return the vectors of all ids, from those of ``self.ids``."""
         return rows if self.place is None else Distinct(rows, self.place)
+
+
+def put(row_UD: Tensor, place_TN: Tensor) -> Tensor:
+    """Return the sums of the rows in their places (T, D)."""
+    return _bag(place_TN, row_UD)
+
+
+def take_back(gradients: Sequence[Tensor], place_TN: Tensor, rows: int) -> list[Tensor]:
+    """Return, of gradients of sums of rows (T, D), those of the rows (U, D).
+
+    A row's gradient is itself a sum, over the positions that use it; sorting by row first is twice as fast as adding
+    position by position.
+    """
+    place = place_TN.flatten()
+    user = _order(place, rows).div_(place_TN.shape[1], rounding_mode="floor")
+    count_U = torch.bincount(place, minlength=rows)
+    first_U = count_U.cumsum(0) - count_U
+    return [_bag(user, gradient, first_U) for gradient in gradients]
+
+
+def _bag(index: Tensor, row_UD: Tensor, first: Tensor | None = None) -> Tensor:
+    """Return sums of rows: one a row of ``index``, or one for each place in it where another begins."""
+    total: Tensor = functional.embedding_bag(index, row_UD, first, mode="sum")
+    return total
+
+
+def _order(number: Tensor, limit: int) -> Tensor:
+    """Return the order in which numbers below ``limit`` ascend; NumPy counts where they are short, torch compares."""
+    if limit > 2**16:
+        return number.argsort()
+    return torch.from_numpy(np.argsort(number.numpy().astype(np.uint16), kind="stable"))
