@@ -26,6 +26,7 @@ from stemlab.lightning.card import print_card, print_metrics
 from stemlab.lightning.environment import hush, is_first_process
 from stemlab.lightning.files import SavedRun
 from stemlab.lightning.loggers import build_loggers, finish_loggers, log_final
+from stemlab.lightning.memory import keep_freed_memory
 from stemlab.lightning.recorder import Recorder, Status
 from stemlab.lightning.resume import check_resumable
 from stemlab.models import parameter_counts
@@ -49,6 +50,7 @@ class TrainingRun:
     def go(self) -> float:
         """Run it all and return the objective."""
         hush()
+        keep_freed_memory()
         status: Status = "failed"
         try:
             metrics = self._train()
