@@ -116,11 +116,14 @@ def best_scores(interest_BKD: Tensor, item_BND: Tensor) -> Tensor:
     return torch.bmm(interest_BKD, item_BND.transpose(1, 2)).amax(dim=1)
 
 
-def select_interest(interest_BKD: Tensor, target_BD: Tensor) -> Tensor:
-    """Return the interest (B, D) with the largest dot product with the target; no gradient passes the choice."""
-    with torch.no_grad():
-        best_B = torch.bmm(interest_BKD, target_BD.unsqueeze(2)).squeeze(2).argmax(dim=1)
-    return interest_BKD[torch.arange(len(best_B), device=best_B.device), best_B]
+def target_scores(interest_BKD: Tensor, item_BND: Tensor) -> Tensor:
+    """Return the score (B, N) of every candidate for the interest nearest to the first one, by dot product.
+
+    No gradient passes the choice.
+    """
+    score_BKN = torch.bmm(interest_BKD, item_BND.transpose(1, 2))
+    nearest_B1N = score_BKN[:, :, :1].argmax(dim=1, keepdim=True).expand(-1, -1, item_BND.shape[1])
+    return score_BKN.gather(1, nearest_B1N).squeeze(1)
 
 
 class CapsuleRouting(nn.Module):

@@ -49,7 +49,9 @@ def transformer_layer_of_rows(terms: Sequence[Distinct], bias: Tensor, weights: 
     """Return the layer's output (B, L, D) for an input that is the sum of ``terms``, each (B, L, D)."""
     tables = [term.row_UD for term in terms]
     first = [0, *itertools.accumulate(len(table) for table in tables)]
-    place_TN = torch.stack([term.place.flatten() + start for term, start in zip(terms, first, strict=False)], dim=1)
+    places = [term.place.flatten() for term in terms]
+    places = [place + start if start else place for place, start in zip(places, first, strict=False)]
+    place_TN = torch.stack(places, dim=1)
     shape = terms[0].place.shape
     output: Tensor = _Layer.apply(bias, shape, place_TN, len(tables), *tables, *weights)  # type: ignore[no-untyped-call]
     return output
@@ -65,10 +67,12 @@ class _Layer(torch.autograd.Function):
         w_qkv, b_qkv, g1, e1, w1, b1, w2, b2, g2, e2 = tensors[tables:]
         (B, L), D = shape, w_qkv.shape[1]
         table_UD = torch.cat(tensors[:tables]) if tables > 1 else tensors[0]
-        parts = [table_UD, *_ask_and_value(table_UD, len(tensors[0]), w_qkv, b_qkv)]
-        if place_TN is not None:
-            parts = [put(part, place_TN) for part in parts]
-        x_BLD, ask_BLD, value_BLD = (part.view(B, L, D) for part in parts)
+        weight, at_first = _ask_and_value(w_qkv, b_qkv)
+        asked_UX = product(table_UD, weight)
+        asked_UX[: len(tensors[0])] += at_first  # a sum has a row of the first table once
+        x_TD, asked_TX = (p if place_TN is None else put(p, place_TN) for p in (table_UD, asked_UX))
+        x_BLD, asked_BLX = x_TD.view(B, L, D), asked_TX.view(B, L, 2 * D)
+        ask_BLD, value_BLD = asked_BLX[..., :D], asked_BLX[..., D:]
         score_BLL = torch.baddbmm(bias.expand(B, L, L), ask_BLD, x_BLD.transpose(1, 2))
         weight_BLL = torch.softmax(score_BLL, 2)
         sum1_TD = torch.baddbmm(x_BLD, weight_BLL, value_BLD).view(B * L, D)
@@ -78,7 +82,7 @@ class _Layer(torch.autograd.Function):
         output_TD, mean2, scale2 = layer_norm(sum2_TD, (D,), g2, e2, EPS)
         ctx.place_TN, ctx.rows = place_TN, [len(table) for table in tensors[:tables]]
         ctx.save_for_backward(
-            *(table_UD, w_qkv, b_qkv, g1, e1, w1, w2, g2, e2, mean1, scale1, mean2, scale2),
+            *(table_UD, weight, w_qkv, b_qkv, g1, e1, w1, w2, g2, e2, mean1, scale1, mean2, scale2),
             *(x_BLD, ask_BLD, value_BLD, weight_BLL, sum1_TD, norm1_TD, hidden_TD, sum2_TD),
         )
         return output_TD.view(B, L, D)
@@ -86,7 +90,8 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BLD: Tensor) -> tuple[Tensor | None, ...]:
-        table_UD, w_qkv, b_qkv, g1, e1, w1, w2, g2, e2, mean1, scale1, mean2, scale2, *states = ctx.saved_tensors
+        table_UD, weight, w_qkv, b_qkv, g1, e1, w1, w2, g2, e2, *rest = ctx.saved_tensors
+        mean1, scale1, mean2, scale2, *states = rest
         *attention, sum1_TD, norm1_TD, hidden_TD, sum2_TD = states
         D, all_three = w_qkv.shape[1], [True] * 3
         # Each gradient is used up while it is in the cache.
@@ -101,24 +106,16 @@ class _Layer(torch.autograd.Function):
         parts = [part.flatten(0, 1) for part in _attention_backward(d_sum1.view(grad_BLD.shape), *attention)]
         if ctx.place_TN is not None:
             parts = take_back(parts, ctx.place_TN, len(table_UD))
-        d_table, d_qkv = _projection_backward(table_UD, parts, w_qkv, b_qkv, ctx.rows[0])
+        d_table, d_qkv = _projection_backward(table_UD, parts, weight, w_qkv, b_qkv, ctx.rows[0])
         d_tables = torch.split(d_table, ctx.rows)
         return (None, None, None, None, *d_tables, *d_qkv, d_g1, d_e1, d_w1, d_b1, d_w2, d_b2, d_g2, d_e2)
 
 
-def _ask_weight(w_qkv: Tensor) -> Tensor:
-    """Return the weight (D, D) with which an input asks: ``W_k^T W_q / sqrt(D)``."""
+def _ask_and_value(w_qkv: Tensor, b_qkv: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weight (2D, D) and bias (2D,) of what an input asks, ``W_k^T (W_q x + b_q) / sqrt(D)``, and its value."""
     D = w_qkv.shape[1]
-    return torch.mm(w_qkv[D : 2 * D].t() * D**-0.5, w_qkv[:D])
-
-
-def _ask_and_value(table_UD: Tensor, first: int, w_qkv: Tensor, b_qkv: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the rows ask and their values (U, D); only the first rows have the biases, a sum has them once."""
-    D = w_qkv.shape[1]
-    ask_UD, value_UD = product(table_UD, _ask_weight(w_qkv)), product(table_UD, w_qkv[2 * D :])
-    ask_UD[:first] += b_qkv[:D] @ w_qkv[D : 2 * D] * D**-0.5
-    value_UD[:first] += b_qkv[2 * D :]
-    return ask_UD, value_UD
+    asking = w_qkv[D : 2 * D].t() * D**-0.5
+    return torch.cat([asking @ w_qkv[:D], w_qkv[2 * D :]]), torch.cat([asking @ b_qkv[:D], b_qkv[2 * D :]])
 
 
 def _attention_backward(
@@ -133,16 +130,15 @@ def _attention_backward(
 
 
 def _projection_backward(
-    table_UD: Tensor, parts: Sequence[Tensor], w_qkv: Tensor, b_qkv: Tensor, first: int
+    table_UD: Tensor, parts: Sequence[Tensor], weight: Tensor, w_qkv: Tensor, b_qkv: Tensor, first: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Return the gradients of the table and of the stacked weight and bias."""
     D = w_qkv.shape[1]
-    root = D**-0.5
     d_x, d_ask, d_value = parts
-    w_q, w_k, w_v = torch.split(w_qkv, D)
-    d_table = torch.addmm(d_x, d_ask, _ask_weight(w_qkv)).addmm_(d_value, w_v)
-    # ask = M x + m with M = root W_k^T W_q and m = root W_k^T b_q
-    d_M, d_m = d_ask.t() @ table_UD * root, d_ask[:first].sum(0) * root
+    d_table = torch.addmm(d_x, d_ask, weight[:D]).addmm_(d_value, weight[D:])
+    # ask = M x + m with M = W_k^T W_q / sqrt(D) and m = W_k^T b_q / sqrt(D)
+    w_q, w_k, _ = torch.split(w_qkv, D)
+    d_M, d_m = (d_ask.t() @ table_UD).mul_(D**-0.5), d_ask[:first].sum(0).mul_(D**-0.5)
     d_k = torch.addmm(torch.outer(b_qkv[:D], d_m), w_q, d_M.t())
     d_bias = torch.cat([w_k @ d_m, torch.zeros_like(d_m), d_value[:first].sum(0)])
     return d_table, (torch.cat([w_k @ d_M, d_k, d_value.t() @ table_UD]), d_bias)

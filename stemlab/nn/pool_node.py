@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from stemlab.nn.dense import product
 
 softmax_backward = torch.ops.aten._softmax_backward_data
+tanh_backward = torch.ops.aten.tanh_backward
 
 
 def pool(state_BLD: Tensor, pooled_BLD: Tensor | None, bias: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -38,8 +39,7 @@ class _Pool(torch.autograd.Function):
         w1, b1, w2, b2 = weights
         B, L, D = state_BLD.shape
         state_TD = state_BLD.reshape(B * L, D)
-        # tanh x = 2 sigmoid 2x - 1, at a third of the time of torch's tanh
-        hidden_TA = product(state_TD, w1 * 2, b1 * 2).sigmoid_().mul_(2).sub_(1)
+        hidden_TA = product(state_TD, w1, b1).tanh_()
         score_BLK = torch.addmm(b2, hidden_TA, w2.t()).view(B, L, -1)
         weight_BKL = (score_BLK.transpose(1, 2) + bias).contiguous().softmax(dim=2)
         ctx.own = pooled_BLD is None
@@ -54,7 +54,7 @@ class _Pool(torch.autograd.Function):
         B, K, L = weight_BKL.shape
         d_weight = torch.bmm(grad_BKD, summed_BLD.transpose(1, 2))
         d_score = softmax_backward(d_weight, weight_BKL, 2, weight_BKL.dtype).transpose(1, 2).reshape(B * L, K)
-        d_hidden = (d_score @ w2).mul_(1 - hidden_TA * hidden_TA)
+        d_hidden = tanh_backward(torch.mm(d_score, w2), hidden_TA)
         d_state = product(d_hidden, w1.t()).view(summed_BLD.shape)
         weights = (d_hidden.t() @ state_TD, d_hidden.sum(0), d_score.t() @ hidden_TA, d_score.sum(0))
         if ctx.own:

@@ -97,7 +97,8 @@ class Repeats:
 
 def put(row_UD: Tensor, place_TN: Tensor) -> Tensor:
     """Return the sums of the rows in their places (T, D)."""
-    return _bag(place_TN, row_UD)
+    T, N = place_TN.shape
+    return _bag(row_UD, place_TN.flatten(), torch.arange(0, T * N, N))
 
 
 def take_back(gradients: Sequence[Tensor], place_TN: Tensor, rows: int) -> list[Tensor]:
@@ -107,15 +108,17 @@ def take_back(gradients: Sequence[Tensor], place_TN: Tensor, rows: int) -> list[
     position by position.
     """
     place = place_TN.flatten()
-    user = _order(place, rows).div_(place_TN.shape[1], rounding_mode="floor")
+    user = _order(place, rows)
+    if place_TN.shape[1] > 1:
+        user.div_(place_TN.shape[1], rounding_mode="floor")
     count_U = torch.bincount(place, minlength=rows)
-    first_U = count_U.cumsum(0) - count_U
-    return [_bag(user, gradient, first_U) for gradient in gradients]
+    first_U = count_U.cumsum(0).sub_(count_U)
+    return [_bag(gradient, user, first_U) for gradient in gradients]
 
 
-def _bag(index: Tensor, row_UD: Tensor, first: Tensor | None = None) -> Tensor:
-    """Return sums of rows: one a row of ``index``, or one for each place in it where another begins."""
-    total: Tensor = functional.embedding_bag(index, row_UD, first, mode="sum")
+def _bag(row_UD: Tensor, index: Tensor, first: Tensor) -> Tensor:
+    """Return sums of rows, of those that ``index`` names from each place in ``first`` up to the next."""
+    total: Tensor = torch.embedding_bag(row_UD, index, first)[0]
     return total
 
 

@@ -15,7 +15,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
-from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, select_interest
+from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, target_scores
 from stemlab.nn.rows import look_up
 
 
@@ -59,10 +59,8 @@ class ComiRec(SequenceNet):
         """Score the candidates: by the interest nearest to the target in training, by the best one in evaluation."""
         history_BLD, candidate_BND = look_up(self.items.weight, batch.history_BL, batch.candidates_BN)
         interest_BKD = self.extractor(history_BLD, batch.history_BL, batch.length_B)
-        if phase == "eval":
-            return SequenceOutput(best_scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)
-        chosen_BD = select_interest(interest_BKD, candidate_BND[:, 0])
-        return SequenceOutput(dot_scores(chosen_BD, candidate_BND), interests_BKD=interest_BKD)
+        scores = best_scores if phase == "eval" else target_scores
+        return SequenceOutput(scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)
 
     def represent(self, batch: SequenceBatch) -> Tensor:
         """Return the interests (B, K, D)."""

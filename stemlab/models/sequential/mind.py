@@ -17,7 +17,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
-from stemlab.nn.interest import CapsuleRouting, best_scores, dot_scores, select_interest
+from stemlab.nn.interest import CapsuleRouting, best_scores, dot_scores, target_scores
 from stemlab.nn.rows import look_up
 
 LOGIT_SETS = 509
@@ -62,9 +62,12 @@ class MIND(SequenceNet):
         history_BLD, candidate_BND = look_up(self.items.weight, batch.history_BL, batch.candidates_BN)
         capsule_BKD = self.routing(history_BLD, batch.history_BL, self.routing_logits(batch, phase))
         if phase == "eval":
-            return SequenceOutput(best_scores(capsule_BKD, candidate_BND), interests_BKD=capsule_BKD)
-        chosen_BD = self.attend(capsule_BKD, candidate_BND[:, 0])
-        return SequenceOutput(dot_scores(chosen_BD, candidate_BND), interests_BKD=capsule_BKD)
+            score_BN = best_scores(capsule_BKD, candidate_BND)
+        elif self.power is None:
+            score_BN = target_scores(capsule_BKD, candidate_BND)
+        else:
+            score_BN = dot_scores(self.attend(capsule_BKD, candidate_BND[:, 0], self.power), candidate_BND)
+        return SequenceOutput(score_BN, interests_BKD=capsule_BKD)
 
     def routing_logits(self, batch: SequenceBatch, phase: Phase) -> Tensor:
         """Return the starting logits (B, K, L): fresh in training, the user's own in evaluation."""
@@ -73,11 +76,10 @@ class MIND(SequenceNet):
             return torch.randn(len(batch), self.num_interests, width, device=batch.history_BL.device)
         return self.evaluation_logits_PKH[batch.user_B % LOGIT_SETS, :, :width]
 
-    def attend(self, capsule_BKD: Tensor, target_BD: Tensor) -> Tensor:
+    @staticmethod
+    def attend(capsule_BKD: Tensor, target_BD: Tensor, power: int) -> Tensor:
         """Return the user vectors (B, D) of training: capsules weighted by the target."""
-        if self.power is None:
-            return select_interest(capsule_BKD, target_BD)
-        weight_BK = dot_scores(target_BD, capsule_BKD).pow(self.power).softmax(dim=1)
+        weight_BK = dot_scores(target_BD, capsule_BKD).pow(power).softmax(dim=1)
         return torch.bmm(weight_BK.unsqueeze(1), capsule_BKD).squeeze(1)
 
     def represent(self, batch: SequenceBatch) -> Tensor:

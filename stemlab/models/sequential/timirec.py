@@ -20,7 +20,7 @@ from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
-from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, select_interest
+from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, target_scores
 from stemlab.nn.recurrent import LastStateGRU
 from stemlab.nn.rows import Repeats, look_up
 
@@ -113,15 +113,12 @@ class TiMiRec(SequenceNet):
         ids = Repeats.of(batch.history_BL, self.items.weight)
         row_UD, candidate_BND = look_up(self.items.weight, ids.ids, batch.candidates_BN)
         interest_BKD = self.extractor(ids.put(row_UD), batch.history_BL, batch.length_B)
-        target_BD = candidate_BND[:, 0]
         if self.predictor is None:
-            if phase == "eval":
-                return SequenceOutput(best_scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)
-            chosen_BD = select_interest(interest_BKD, target_BD)
-            return SequenceOutput(dot_scores(chosen_BD, candidate_BND), interests_BKD=interest_BKD)
+            scores = best_scores if phase == "eval" else target_scores
+            return SequenceOutput(scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)
         intent_BK = self.predictor(ids, row_UD, batch.length_B)
         score_BN = dot_scores(self.mix(interest_BKD, intent_BK), candidate_BND)
-        target_BK = self.similarities(interest_BKD, target_BD) if phase == "train" else None
+        target_BK = self.similarities(interest_BKD, candidate_BND[:, 0]) if phase == "train" else None
         return SequenceOutput(score_BN, intent_BK, target_BK, interest_BKD)
 
     def mix(self, interest_BKD: Tensor, intent_BK: Tensor) -> Tensor:

@@ -65,8 +65,18 @@ def test_mind_trains_through_the_last_iteration_only() -> None:
 
 
 def test_mind_power_weights_capsules_before_the_softmax() -> None:
-    net, capsule_BKD, target_BD = build("mind_power"), torch.randn(4, 3, 8), torch.randn(4, 8)
+    capsule_BKD, target_BD = torch.randn(4, 3, 8), torch.randn(4, 8)
     weight_BK = (capsule_BKD * target_BD.unsqueeze(1)).sum(dim=2).square().softmax(dim=1)
-    torch.testing.assert_close(net.attend(capsule_BKD, target_BD), (weight_BK.unsqueeze(2) * capsule_BKD).sum(dim=1))
-    nearest = build("mind").attend(capsule_BKD, target_BD)
-    assert torch.equal(nearest[0], capsule_BKD[0, (capsule_BKD[0] @ target_BD[0]).argmax()])
+    expected = (weight_BK.unsqueeze(2) * capsule_BKD).sum(dim=1)
+    torch.testing.assert_close(MIND.attend(capsule_BKD, target_BD, 2), expected)
+
+
+def test_mind_without_power_trains_the_nearest_capsule() -> None:
+    net, batch = build("mind"), random_batch()
+    drawn = torch.randn(len(batch), 3, batch.history_BL.shape[1])
+    net.routing_logits = lambda batch, phase: drawn
+    output = net(batch, "train")
+    candidates_BND = net.item_vectors()[batch.candidates_BN]
+    nearest_B = (output.interests_BKD @ candidates_BND[:, :1].transpose(1, 2)).argmax(dim=1).squeeze(1)
+    chosen_BD = output.interests_BKD[torch.arange(len(batch)), nearest_B]
+    torch.testing.assert_close(output.score_BN, (candidates_BND @ chosen_BD.unsqueeze(2)).squeeze(2))
