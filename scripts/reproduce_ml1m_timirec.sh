@@ -30,7 +30,8 @@ fi
 "$PYTHON" -m stemlab.prepare $DATA
 for seed in $SEEDS; do
   for model in $MODELS; do
-    echo "$RUNS/${model}_seed$seed experiment=ml1m/$model seed=$seed $DATA logger=csv $WORDS"
+    # No blank at a line's end: xargs -L would join the next line to it.
+    echo "$RUNS/${model}_seed$seed experiment=ml1m/$model seed=$seed $DATA logger=csv${WORDS:+ $WORDS}"
   done
 done | train_all
 
