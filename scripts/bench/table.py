@@ -18,7 +18,7 @@ def read(name: str) -> dict[str, Any]:
 def rows() -> list[tuple[str, str, str]]:
     """What was measured, against what, and the ratio."""
     loader, gauc, prepare, step, large = (read(name) for name in ("loader", "gauc", "prepare", "step", "step_large"))
-    sequences, ranking = read("sequence_loader"), read("ranking_evaluation")
+    sequences, ranking, timirec = read("sequence_loader"), read("ranking_evaluation"), read("sequence_step")
     faster, share = "times_faster_than_twin_float32", "fraction_of_peak"
     small, big = prepare["ours"][0], prepare["ours"][-1]
     peak = {"float32": "oneDNN 4096x512x512", "bf16": "torch.mm 4096x512x512"}
@@ -62,6 +62,18 @@ def rows() -> list[tuple[str, str, str]]:
             f"sequence batches, {sequences['negatives']} negative, history {sequences['history_max']}",
             "per-row dataset and collate",
             f"{sequences['ratio_to_per_row_twin']} x",
+        ),
+        *(
+            (
+                f"TiMiRec step, {stage}, batch {timirec['batch']}, {timirec['threads']} threads",
+                f"per-row items, packed GRU, masks with infinities; {memory}",
+                f"{timirec[stage][key]:.2f} x",
+            )
+            for stage in ("pretrain", "finetune")
+            for memory, key in (
+                ("as it is", "times_faster_than_twin"),
+                ("with the trainer's memory setting", "times_faster_with_same_memory"),
+            )
         ),
         *(
             (
