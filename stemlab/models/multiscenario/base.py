@@ -1,0 +1,65 @@
+"""What multi-scenario networks have in common: a row goes only through its own scenario's parts.
+
+Legend: B rows, R rows of one scenario, S scenarios, H width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from stemlab.data.batch import ImpressionBatch
+
+
+def scenario_ids(batch: ImpressionBatch) -> Tensor:
+    """Return every row's scenario (B,) int64; zeros where the batch has none."""
+    if batch.scenario_B is None:
+        return torch.zeros(len(batch), dtype=torch.int64, device=batch.ids_BF.device)
+    return batch.scenario_B.long()
+
+
+def rows_by_scenario(scenario_B: Tensor, scenarios: int) -> list[Tensor]:
+    """Return, a scenario, the indices (R,) of its rows in ascending order; none where the batch has no such row.
+
+    Raises:
+        ValueError: an id is not in 0..S-1.
+    """
+    if scenarios == 1 and not bool(scenario_B.any()):
+        return [torch.arange(len(scenario_B), device=scenario_B.device)]
+    counts = torch.bincount(scenario_B, minlength=scenarios).tolist()
+    if len(counts) > scenarios:
+        raise ValueError(f"scenario id {len(counts) - 1}, but there are {scenarios} scenarios")
+    return list(torch.split(torch.argsort(scenario_B, stable=True), counts))
+
+
+def take_rows(input_BH: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
+    """Return, a scenario, its rows (R, ...) of the input; differentiable."""
+    if len(rows) == 1:
+        return [input_BH]
+    return list(torch.split(input_BH.index_select(0, torch.cat(list(rows))), [len(index) for index in rows]))
+
+
+def join_rows(parts: Sequence[Tensor], rows: Sequence[Tensor], batch_rows: int) -> Tensor:
+    """Put the scenarios' rows back in the order of the batch; differentiable.
+
+    Args:
+        parts: a scenario, (R, ...).
+        rows: a scenario, the indices of its rows in the batch; together every row once.
+        batch_rows: B.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    joined = torch.cat(list(parts))
+    return joined.new_empty((batch_rows, *joined.shape[1:])).index_copy(0, torch.cat(list(rows)), joined)
+
+
+def run_parts(parts: Sequence[Callable[[Tensor], Tensor]], input_BH: Tensor, rows: Sequence[Tensor]) -> Tensor:
+    """Return every row's output (B, ...) of its own scenario's part.
+
+    A part without rows runs too, on none: its gradient is then zero rather than absent, so that a step does not depend
+    on how rows are shared among processes.
+    """
+    taken = take_rows(input_BH, rows)
+    return join_rows([part(own) for part, own in zip(parts, taken, strict=True)], rows, input_BH.shape[0])
