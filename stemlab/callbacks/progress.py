@@ -20,11 +20,14 @@ def wants_bar(progress: bool | Literal["auto"]) -> bool:
 
 
 def watched(module: LightningModule, split: str = "val") -> dict[str, float]:
-    """Return the module's headline metrics of the newest evaluation, each with its values by task."""
+    """Return the module's headline metrics of the newest evaluation, each with its values by task.
+
+    Those of single scenarios (``val/auc/click/nl``) would fill the screen.
+    """
     values: dict[str, float] = module.metric_values  # type: ignore[assignment]
     headlines: tuple[str, ...] = module.headlines  # type: ignore[assignment]
     heads = [f"{split}/{name}" for name in headlines]
-    told = [k for head in heads for k in values if k == head or k.startswith(f"{head}/")]
+    told = [k for head in heads for k in values if k == head or (k.startswith(f"{head}/") and k.count("/") < 3)]
     return {k.removeprefix(f"{split}/"): values[k] for k in told}
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from stemlab.config.sentences import Origin
 from stemlab.errors import StemlabError, nearest
 
+TASK_METRICS = ("auc", "gauc", "gauc_encoded", "logloss", "calibration", "ece")
+"""What is measured of a multi-task model (``stemlab.metrics.multitask``), without split, task and scenario."""
+
 
 def is_sequential(config: Mapping[str, Any]) -> bool:
     """Return whether the model reads histories (a config of an earlier version names no family: multi-task)."""
@@ -105,12 +108,47 @@ def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
         if is_sequential(config):
             _check_ranking(key, value, config, origin)
             continue
-        parts, tasks = value.split("/"), effective_tasks(config)
-        if len(parts) > 2 and parts[2] not in tasks:
-            hint = nearest(parts[2], tasks)
-            raise StemlabError(f"{key}={value!r} ({origin(key)}): the tasks trained are {', '.join(tasks)}.{hint}")
+        _check_task_metric(key, value, config, origin)
     if config.get("test") is False and str(config.get("objective")).startswith("test/"):
         raise StemlabError(f"objective={config['objective']!r} ({origin('objective')}) needs test=true.")
+
+
+def _check_task_metric(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse ``split/metric[/task[/scenario]]`` where there is no such metric, task or scenario."""
+    told, tasks = f"{key}={value!r} ({origin(key)})", effective_tasks(config)
+    _, metric, *rest = value.split("/", 3)
+    if metric not in TASK_METRICS:
+        raise StemlabError(f"{told}: the metrics are {', '.join(TASK_METRICS)}.{nearest(metric, TASK_METRICS)}")
+    if not rest and metric == "calibration":
+        raise StemlabError(f"{told}: calibration has no mean over tasks; name a task, such as {value}/{tasks[0]}.")
+    if rest and rest[0] not in tasks:
+        raise StemlabError(f"{told}: the tasks trained are {', '.join(tasks)}.{nearest(rest[0], tasks)}")
+    scenarios = configured_scenarios(config["dataset"])
+    if len(rest) == 2 and scenarios is not None:
+        _check_scenario(told, rest[1], scenarios)
+
+
+def configured_scenarios(dataset: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of a dataset's scenarios; ``None`` where only its rows tell them, empty where it has none."""
+    named = dataset.get("scenarios")
+    if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
+        return [str(name) for name in named]
+    return None if "scenarios" in dataset or "scenario" in dataset else []
+
+
+def check_scenarios(config: Mapping[str, Any], scenarios: Sequence[str]) -> None:
+    """Refuse a monitored metric of a scenario that the prepared dataset does not have."""
+    monitored = {f"callbacks.{name}.monitor": config["callbacks"][name] for name in _monitoring(config["callbacks"])}
+    values = {key: node["monitor"] for key, node in monitored.items()} | {"objective": config["objective"]}
+    for key, value in values.items():
+        if isinstance(value, str) and value.count("/") > 2:
+            _check_scenario(f"{key}={value!r}", value.split("/", 3)[3], list(scenarios))
+
+
+def _check_scenario(told: str, name: str, scenarios: list[str]) -> None:
+    if name not in scenarios:
+        known = f"the scenarios are {', '.join(scenarios)}" if scenarios else "the dataset has no scenarios"
+        raise StemlabError(f"{told}: {known}.{nearest(name, scenarios)}")
 
 
 def _check_ranking(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:

@@ -17,7 +17,7 @@ from stemlab.config.types import NonNegativeFloat, PositiveInt
 
 def _metric_name(name: str) -> str:
     if not re.fullmatch(r"(val|test)/\w+(@\d+)?(/.+)?", name):
-        raise ValueError("the name of a metric, split/metric[/task], such as val/auc or val/auc/like")
+        raise ValueError("the name of a metric, split/metric[/task[/scenario]], such as val/auc or val/auc/like")
     return name
 
 
@@ -151,6 +151,8 @@ class MultiTaskConfig(ModelConfig):
         embedding_regularizer: a number (L2) or ``l1(a)``, ``l2(a)``, ``l1_l2(a,b)``.
         embedding_regularizer_mode: whole tables at every step (published), or the rows of the batch.
         loss_form: cross-entropy of logits, or of probabilities with cut logarithms (published).
+        loss_reduction: the tasks' losses are added up, or averaged.
+        scenario_feature: where the dataset has scenarios, they are one more categorical field of the network.
     """
 
     task: str | None
@@ -158,6 +160,8 @@ class MultiTaskConfig(ModelConfig):
     net_regularizer: NonNegativeFloat | str
     embedding_regularizer_mode: Literal["dense", "batch"]
     loss_form: Literal["logits", "probability"]
+    loss_reduction: Literal["sum", "mean"]
+    scenario_feature: bool
 
 
 class SequentialConfig(ModelConfig):

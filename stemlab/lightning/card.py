@@ -13,6 +13,8 @@ from stemlab.data.spec import DatasetSpec, SequenceSpec
 
 COPIES = 4  # a table's weights, gradients and Adam's two moments, float32 each
 SHOWN = ("auc", "gauc", "logloss", "calibration", "ece")
+OF_SCENARIOS = ("auc", "gauc", "logloss")  # the grid of scenarios and tasks shows as many of them as fit
+CELL = 10  # width of one of its columns, "undefined" and a blank
 
 
 def print_card(record: Mapping[str, Any], steps: int, processes: int, directory: Path) -> None:
@@ -56,6 +58,8 @@ def print_metrics(
 ) -> None:
     """Print the final metrics: a row a task, or for ranking models a row a metric and a column a cut-off.
 
+    Where the dataset has scenarios, a second table has a row a scenario and a column a task and metric.
+
     Args:
         metrics: full names -> values.
         split: ``test`` or ``val``.
@@ -72,6 +76,9 @@ def print_metrics(
     else:
         _fill_ranking(table, of_split)
     rich.get_console().print(table)
+    scenarios = spec.scenarios if isinstance(spec, DatasetSpec) else ()
+    if tasks and any(f"auc/{task}/{name}" in of_split for task in tasks for name in scenarios):
+        rich.get_console().print(_grid(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample)))
     told = f"best of {epochs} epochs: {best}" if epochs else str(best)
     rich.get_console().print(told, soft_wrap=True, highlight=False, markup=False)
 
@@ -85,6 +92,22 @@ def _fill_tasks(table: Table, metrics: Mapping[str, float | None], tasks: Sequen
         table.add_row(task, *(number(metrics.get(f"{name}/{task}")) for name in shown))
     if len(tasks) > 1:
         table.add_row("mean", *(number(metrics[name]) if name in metrics else "" for name in shown), style="bold")
+
+
+def _grid(metrics: Mapping[str, float | None], tasks: Sequence[str], scenarios: Sequence[str], title: str) -> Table:
+    """Return a row a scenario and a column a task and metric; the first metric in any case, others while they fit."""
+    room = rich.get_console().width - max(map(len, scenarios)) - 4
+    measured = [name for name in OF_SCENARIOS if f"{name}/{tasks[0]}/{scenarios[0]}" in metrics]
+    shown = measured[: max(1, room // (CELL * len(tasks)))]
+    table = Table(title=title)
+    table.add_column("scenario")
+    for task in tasks:
+        for name in shown:
+            table.add_column(f"{task}\n{name}", justify="right")
+    for scenario in scenarios:
+        names = [f"{name}/{task}/{scenario}" for task in tasks for name in shown]
+        table.add_row(scenario, *(number(metrics.get(name)) for name in names))
+    return table
 
 
 def _fill_ranking(table: Table, metrics: Mapping[str, float | None]) -> None:

@@ -25,8 +25,9 @@ from stemlab.optim import PublishedPlateau, build_optimizer, build_plateau, clip
 class MultiTaskModule(NetModule):
     """Trains a multi-task network by the published rules.
 
-    The loss is the sum over tasks of the mean binary cross-entropy; penalties act in the optimiser. Metrics are exact
-    on any number of processes: raw rows are merged at the end of an epoch, never averaged over processes.
+    The loss is the sum (or the mean) over tasks of the mean binary cross-entropy; penalties act in the optimiser.
+    Metrics are exact on any number of processes: raw rows are merged at the end of an epoch, never averaged over
+    processes. Where the dataset has scenarios, every task is measured in each of them, too.
 
     Args:
         net: the network; scores ``tasks``.
@@ -46,7 +47,7 @@ class MultiTaskModule(NetModule):
         settings: ModuleSettings,
         hyper_parameters: dict[str, Any] | None = None,
     ) -> None:
-        metrics = {split: MultiTaskMetrics(tasks) for split in SPLITS}
+        metrics = {split: MultiTaskMetrics(tasks, spec.scenarios) for split in SPLITS}
         super().__init__(net, settings, metrics, hyper_parameters)
         self._split_metrics = metrics
         self.tasks, self.settings = tuple(tasks), settings
@@ -72,7 +73,7 @@ class MultiTaskModule(NetModule):
     def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         losses_T = task_losses(self.net(batch).logit_BT, self._labels(batch), self.settings.loss_form)
-        loss = losses_T.sum()
+        loss = losses_T.mean() if self.settings.loss_reduction == "mean" else losses_T.sum()
         self._watch_step(loss, dict(zip(self.tasks, losses_T, strict=True)), len(batch), batch_idx)
         return loss
 
@@ -111,8 +112,12 @@ class MultiTaskModule(NetModule):
         self._measure(self.measured_as, batch)
 
     def _measure(self, split: str, batch: ImpressionBatch) -> None:
+        self.measure(self._split_metrics[split], batch)
+
+    def measure(self, metrics: MultiTaskMetrics, batch: ImpressionBatch) -> None:
+        """Score a batch and add its rows to ``metrics``."""
         encoded_B = None if self._group_field is None else batch.ids_BF[:, self._group_field]
-        self._split_metrics[split].update(self(batch), self._labels(batch), encoded_B, batch.group_B)
+        metrics.update(self(batch), self._labels(batch), encoded_B, batch.group_B, batch.scenario_B)
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics; after a training epoch, lower the rate where they did not improve."""

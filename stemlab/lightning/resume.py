@@ -15,6 +15,9 @@ FIXED = (
     *("dataset.history_max", "dataset.num_negatives", "dataset.train_negatives"),
 )
 
+# The same, of keys that a run of an earlier version does not have.
+ADDED = ("model.scenario_feature",)
+
 
 def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
     """Refuse to resume a run of another network, other data or another order of the rows; return what it left.
@@ -33,7 +36,8 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
             f"cannot resume {saved.path}: it is of stage {old}, and ckpt_path is for stage {new} here; "
             "model.stage=pretrain goes on with a first stage, model.init_from begins a second one with it."
         )
-    for key in FIXED:
+    added = [key for key in ADDED if _at(saved.config, key) is not None]
+    for key in (*FIXED, *added):
         for name, old, new in differences(_at(saved.config, key), _at(config, key), key):
             raise StemlabError(f"cannot resume {saved.path}: its run had {name}={old}, this one has {new}.")
     if saved.fingerprint != fingerprint:

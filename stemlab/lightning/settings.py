@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stemlab.callbacks.improvement import Mode
-from stemlab.nn.loss import LossForm
+from stemlab.nn.loss import LossForm, LossReduction
 from stemlab.optim import OptimConfig, Penalty, PenaltyMode, RankingOptimConfig, parse_penalty
 
 
@@ -34,6 +34,7 @@ class ModuleSettings(CommonSettings):
         net_penalty: of all other weights.
         penalty_mode: whole tables at every step (published), or the rows of the batch.
         loss_form: cross-entropy of logits, or of probabilities with cut logarithms (published).
+        loss_reduction: sum or mean of the tasks' losses.
         monitor: validation metric that drives the plateau rule.
         monitor_mode: whether larger or smaller is better.
     """
@@ -43,6 +44,7 @@ class ModuleSettings(CommonSettings):
     net_penalty: Penalty = field(default_factory=Penalty)
     penalty_mode: PenaltyMode = "dense"
     loss_form: LossForm = "logits"
+    loss_reduction: LossReduction = "sum"
     monitor: str = "val/auc"
     monitor_mode: Mode = "max"
 
@@ -56,6 +58,7 @@ class ModuleSettings(CommonSettings):
             net_penalty=parse_penalty(model["net_regularizer"]),
             penalty_mode=model["embedding_regularizer_mode"],
             loss_form=model["loss_form"],
+            loss_reduction=model.get("loss_reduction", "sum"),  # a checkpoint of an earlier version has no such key
             monitor=checkpoint["monitor"],
             monitor_mode=checkpoint["mode"],
             seed=config["seed"],

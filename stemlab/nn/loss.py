@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 LossForm = Literal["logits", "probability"]
+LossReduction = Literal["sum", "mean"]
+"""How the losses of the tasks become one: their sum (STEM's code) or their mean (MTReclib, MMFI)."""
 
 
 def task_losses(logit_BT: Tensor, labels_BT: Tensor, form: LossForm = "logits") -> Tensor:

@@ -1,10 +1,11 @@
 """What is shown: the line of an epoch, and what stands behind the bar."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from stemlab.callbacks.progress import EpochLines, MetricBar
+from stemlab.callbacks.progress import EpochLines, MetricBar, watched
 from stemlab.callbacks.throughput import Throughput
 from tests.lightning.test_multitask import Watch, module, trainer
 from tests.lightning.world import Toy
@@ -35,3 +36,9 @@ def test_the_bar_shows_loss_auc_of_each_task_and_speed(tmp_path: Path, capsys: p
     assert shown["loss"] == f"{float(fit.callback_metrics['train/loss']):.4f}"
     assert shown["auc/like"] == f"{made.metric_values['val/auc/like']:.4f}"
     assert shown["speed"].endswith("rows/s")
+
+
+def test_single_scenarios_are_not_watched() -> None:
+    values = {"val/auc": 0.1, "val/auc/like": 0.2, "val/auc/like/nl": 0.3, "val/gauc": 0.4, "test/auc": 0.5}
+    module = SimpleNamespace(metric_values=values, headlines=("auc",))
+    assert watched(module) == {"auc": 0.1, "auc/like": 0.2}

@@ -1,6 +1,8 @@
 import pytest
 
-from stemlab.config.rules import effective_tasks
+from stemlab.config.rules import check_monitors, check_scenarios, configured_scenarios, effective_tasks
+from stemlab.config.sentences import told_by_file
+from stemlab.errors import StemlabError
 
 
 def config(task=None, name="stem"):
@@ -77,6 +79,9 @@ def test_accepts(sentence, words):
         (("trainer.max_epochs=0",), "trainer.max_epochs=0 (set on the command line) must be greater than 0."),
         (("objective=val/auc/lik",), "the tasks trained are finish, like. Did you mean 'like'?"),
         (("objective=auc",), "the name of a metric"),
+        (("objective=val/acu",), "the metrics are auc, gauc, gauc_encoded, logloss, calibration, ece. Did you mean "),
+        (("objective=val/calibration",), "name a task, such as val/calibration/finish."),
+        (("objective=val/auc/like/nl",), "(set on the command line): the dataset has no scenarios."),
         (("objective=test/auc", "test=false"), "needs test=true."),
         (("callbacks.early_stop.monitor=test/auc",), "must be a validation metric, such as 'val/auc'."),
         (("callbacks.early_stop.patience=0",), "must be greater than 0."),
@@ -89,3 +94,32 @@ def test_refuses_in_one_sentence(sentence, words, expected):
     assert said is not None
     assert expected in said
     assert "\n" not in said
+
+
+def monitored(objective, **dataset):
+    """What is wrong with an objective on a dataset, or None."""
+    callbacks = {name: {"monitor": "val/auc"} for name in ("early_stop", "checkpoint")}
+    composed = config() | {"callbacks": callbacks, "objective": objective, "test": True}
+    composed["dataset"] = composed["dataset"] | dataset
+    try:
+        check_monitors(composed, told_by_file)
+        check_scenarios(composed, ["nl", "es"])
+    except StemlabError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("dataset", [{"scenarios": ["nl", "es"]}, {"scenarios": []}, {"scenario": "tab"}])
+def test_a_metric_of_one_scenario(dataset):
+    assert monitored("val/auc/like/es", **dataset) is None
+    assert monitored("test/calibration/finish/nl", **dataset) is None
+    told = monitored("val/auc/like/ess", **dataset)  # where only the rows tell the names, after they were read
+    assert told.endswith(": the scenarios are nl, es. Did you mean 'es'?")
+    assert "the tasks trained are finish, like." in monitored("val/auc/click/es", **dataset)
+
+
+def test_scenarios_that_the_config_tells():
+    assert configured_scenarios({"scenarios": ["nl", "es"]}) == ["nl", "es"]
+    assert configured_scenarios({"scenarios": None}) is configured_scenarios({"scenario": "tab"}) is None
+    assert configured_scenarios({"tasks": ["like"]}) == []
+    assert "the dataset has no scenarios." in monitored("val/auc/like/es")

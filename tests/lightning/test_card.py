@@ -43,6 +43,28 @@ def test_final_metrics_are_a_row_a_task(capsys: pytest.CaptureFixture[str]) -> N
     assert "best of 3 epochs: best.ckpt" in told
 
 
+def cells_of(told: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
+
+
+def test_scenarios_are_a_second_table(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = replace(SPEC, sample=False, scenarios=("nl", "es"))
+    metrics = {"test/auc": 0.7, "test/auc/finish": 0.7, "test/auc/like": 0.7, "val/auc/like/nl": 0.9}
+    metrics |= {f"test/{m}/{t}/nl": 0.25 for m in ("auc", "gauc", "logloss") for t in SPEC.tasks}
+    metrics |= {f"test/{m}/{t}/es": 0.5 for m in ("auc", "gauc", "logloss") for t in SPEC.tasks}
+    metrics["test/gauc/like/es"] = None
+    print_metrics(metrics, "test", SPEC.tasks, spec, 3, Path("best.ckpt"))
+    told = capsys.readouterr().out
+    assert "test metrics by scenario" in told
+    fits = ["0.50000"] * 4 + ["undefined", "0.50000"]
+    assert cells_of(told)[-2:] == [["nl", *["0.25000"] * 6], ["es", *fits]]
+
+
+def test_without_scenarios_there_is_no_second_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_metrics({"test/auc/like": 0.7}, "test", ("like",), replace(SPEC, sample=False), 3, Path("best.ckpt"))
+    assert "scenario" not in capsys.readouterr().out
+
+
 def test_final_metrics_of_a_ranking_model_are_a_column_a_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = {"test/hr@5": 0.25, "test/ndcg@5": 0.125, "test/hr@10": 0.5, "test/ndcg@10": None, "test/mrr": 0.0625}
     print_metrics({**metrics, "val/hr@5": 0.75}, "test", (), SequenceSpec("toy", 3, 4, True), 0, Path("best.ckpt"))

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from stemlab.config.compose import compose
+from stemlab.lightning.settings import ModuleSettings
+from stemlab.optim import OptimConfig
 from tests.lightning.test_multitask import Watch, module, trainer
 from tests.lightning.world import SPEC, Toy
 
@@ -22,3 +25,23 @@ def test_the_form_of_the_loss_is_an_option(form: str, cost_of_a_row: float, tmp_
     trainer(tmp_path, watch, limit_train_batches=1).fit(made, datamodule=toy)
     assert 0 < labels_B.mean() < 1
     assert watch.losses[0] == pytest.approx(cost_of_a_row * float(1 - labels_B.mean()), rel=1e-5)
+
+
+def test_the_losses_of_the_tasks_are_added_or_averaged(tmp_path: Path) -> None:
+    losses = {}
+    for reduction in ("sum", "mean"):
+        watch = Watch()
+        made = module(loss_reduction=reduction)
+        trainer(tmp_path, watch, limit_train_batches=1).fit(made, datamodule=Toy())
+        losses[reduction] = watch.losses[0]
+    assert losses["sum"] == pytest.approx(2 * losses["mean"], rel=1e-6)
+    assert losses["mean"] == pytest.approx(0.69, abs=0.1)  # about the entropy of a coin, once
+
+
+def test_a_config_of_an_earlier_version_adds_the_losses() -> None:
+    config = compose("train", ["model=mmoe"])
+    optim = OptimConfig()
+    assert ModuleSettings.from_config(config, optim).loss_reduction == "sum"
+    assert ModuleSettings.from_config(compose("train", ["model.loss_reduction=mean"]), optim).loss_reduction == "mean"
+    del config["model"]["loss_reduction"], config["model"]["scenario_feature"]
+    assert ModuleSettings.from_config(config, optim).loss_reduction == "sum"

@@ -134,15 +134,88 @@ def test_groups_come_with_every_batch_or_none():
         metrics.update(prob, labels, None, user)
 
 
+PLACES = ("nl", "es", "fr")
+
+
+def placed(n=257, seed=0, scenarios=PLACES):
+    """Rows with a scenario each, in the order of ``update``."""
+    where = np.random.default_rng(seed + 100).integers(0, len(scenarios), n)
+    return (*rows(n, seed), torch.from_numpy(where.astype(np.int32)))
+
+
+def in_places(parts, scenarios=PLACES, size=50):
+    metrics = MultiTaskMetrics(TASKS, scenarios)
+    for start in range(0, len(parts[0]), size):
+        metrics.update(*(None if p is None else p[start : start + size] for p in parts))
+    return metrics
+
+
+def test_a_scenario_is_measured_on_its_own_rows():
+    parts = placed()
+    values, pooled = in_places(parts).compute(), filled(parts[:4]).compute()
+    assert {key: value for key, value in values.items() if key.count("/") < 2} == pooled
+    for index, place in enumerate(PLACES):
+        inside = parts[4] == index
+        alone = filled(tuple(p[inside] for p in parts[:4])).compute()
+        own = {key.removesuffix(f"/{place}"): value for key, value in values.items() if key.endswith(f"/{place}")}
+        assert own == {key: value for key, value in alone.items() if "/" in key and "encoded" not in key}
+    assert len(values) == len(pooled) + 3 * 2 * 5
+
+
+def test_one_scenario_is_the_pooled_one():
+    parts = (*rows(), torch.zeros(257, dtype=torch.int32))
+    values = in_places(parts, ("nl",)).compute()
+    own = {key: value for key, value in values.items() if key.endswith("/nl")}
+    assert len(own) == 2 * 5
+    assert own == {key: values[key.removesuffix("/nl")] for key in own}
+
+
+def test_a_scenario_of_one_class_is_undefined_not_a_half():
+    parts = placed()
+    parts[1][parts[4] == 1, 1] = 0
+    metrics = in_places(parts)
+    values = metrics.compute()
+    lost = {"auc/like/es", "gauc/like/es", "calibration/like/es"}
+    assert {key for key, value in values.items() if math.isnan(value)} == lost
+    count = int((parts[4] == 1).sum())
+    assert metrics.undefined == [
+        f"auc/like/es is undefined (also calibration, gauc): all {count} labels are 0.",
+    ]
+
+
+def test_a_scenario_without_rows_is_undefined():
+    parts = placed()
+    parts[4][parts[4] == 2] = 0
+    metrics = in_places(parts)
+    values = metrics.compute()
+    assert all(math.isnan(value) for key, value in values.items() if key.endswith("/fr"))
+    assert not any(math.isnan(value) for key, value in values.items() if not key.endswith("/fr"))
+    assert [sentence.rpartition(": ")[2] for sentence in metrics.undefined] == ["there are no rows."] * 2
+
+
+@pytest.mark.parametrize(
+    ("scenario_B", "message"),
+    [
+        (None, "every row needs one of the scenarios"),
+        (torch.zeros(9, dtype=torch.int32), "every row needs one of the scenarios"),
+        (torch.full((10,), 3), "reach from 3 to 3"),
+        (torch.full((10,), -1), "reach from -1 to -1"),
+    ],
+)
+def test_every_row_needs_a_known_scenario(scenario_B, message):
+    with pytest.raises(ValueError, match=message):
+        MultiTaskMetrics(TASKS, PLACES).update(*rows(n=10), scenario_B)
+
+
 SCRIPT = """
 import json, sys
 import torch, torch.distributed as dist
-from tests.metrics.test_multitask_metrics import MultiTaskMetrics, TASKS, rows
+from tests.metrics.test_multitask_metrics import MultiTaskMetrics, PLACES, TASKS, placed
 rank, port, case = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-parts = rows() if case == "uneven" else rows(n=31)
+parts = placed() if case == "uneven" else placed(n=31)
 parts[1][:, 1] *= case == "uneven"
-metrics = MultiTaskMetrics(TASKS)
+metrics = MultiTaskMetrics(TASKS, PLACES)
 for number, start in enumerate(range(0, len(parts[0]), 32)):  # one batch only where n is 31: rank 1 has none
     if number % 2 == rank:
         metrics.update(*(p[start : start + 32] for p in parts))
@@ -162,9 +235,9 @@ def test_two_processes_equal_one(case, shares, free_port, root):
     results = [json.loads(job.communicate(timeout=120)[0].splitlines()[-1]) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0]
     assert [held for _, _, held in results] == shares
-    parts = rows(n=sum(shares))
+    parts = placed(n=sum(shares))
     parts[1][:, 1] *= case == "uneven"  # else nothing was liked, and both ranks say so
-    single = filled(parts)
+    single = in_places(parts)
     expected = single.compute()
     assert bool(single.undefined) == (case == "idle")
     for values, undefined, _ in results:

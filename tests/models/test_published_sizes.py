@@ -64,6 +64,7 @@ def test_configs_name_every_setting(root: Path, name: str) -> None:
     assert values["net_regularizer"] == 0.0
     assert values["embedding_regularizer_mode"] == "dense"
     assert values["loss_form"] == "logits"
+    assert (values["loss_reduction"], values["scenario_feature"]) == ("sum", True)
     assert values["task"] is None
 
 
