@@ -49,7 +49,7 @@ def report(config: Mapping[str, Any]) -> str:
     if asked.check and asked.update is None:
         raise StemlabError("check=true needs update=<document>: the file in which the table is checked.")
     found = collect(asked.runs or [str(asked.paths["runs_dir"])], asked.only)
-    table = build_table(found.runs, asked.by, asked.metrics, asked.split, asked.order)
+    table = build_table(found.runs, asked.by, asked.metrics, asked.split, asked.order, asked.scenarios)
     reference = read_reference(Path(asked.reference)) if asked.reference else None
     beside = compare(table, reference) if reference else []
     text = markdown(table, asked.caption, beside, reference.title if reference else "")

@@ -25,7 +25,7 @@ KEPT = (
     *("memory", "best", "epochs_run", "metrics", "warnings"),
 )
 KEPT_OF_MANIFEST = ("name", "rows", "positives", "split", "fingerprint", "sample", "spec")
-STAGES = ("stage", "stage1")  # of models that are trained in two
+SOMETIMES = ("stage", "stage1", "paper_selection")  # models trained in two stages; the published selection rule
 NEEDED = ("model", "dataset", "seed", "sample", "config", "metrics", "dataset_fingerprint")
 
 
@@ -46,6 +46,12 @@ class Run:
         """Labels it was trained on; none on a sequence dataset, whose metrics have no task."""
         return tuple(effective_tasks(self.record["config"])) if "tasks" in self.record["config"]["dataset"] else ()
 
+    @cached_property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the dataset's scenarios; none where its rows have no scenario."""
+        spec = (self.record.get("dataset_manifest") or {}).get("spec") or {}
+        return tuple(spec.get("scenarios", ()))
+
     @property
     def alone(self) -> bool:
         """Whether it was trained on one label of several: such runs stand together in one row."""
@@ -58,7 +64,10 @@ class Run:
         ends = ("dataset.seed", *(f"dataset.{name}" for name in NOT_HASHED))
         told = {key: value for key, value in flat.items() if not key.startswith(ends)}
         told["model.task"] = "each" if self.alone else None
-        return told
+        told.pop("callbacks.paper_selection", None)  # it adds to the record and changes nothing in it
+        if not self.scenarios:
+            told.pop("model.scenario_feature", None)
+        return {"model.loss_reduction": "sum", **told} if self.tasks else told  # records of earlier versions: sum
 
     def value(self, key: str) -> Any:
         """Return a config value (``dataset.sample.conflict``) or a part of the record (``hardware.cpu``).
@@ -130,7 +139,7 @@ def record_paths(places: Sequence[str]) -> list[Path]:
 
 def compact(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a table needs of a record, without anything about the machine's folders."""
-    kept = {key: record.get(key) for key in KEPT} | {key: record[key] for key in STAGES if key in record}
+    kept = {key: record.get(key) for key in KEPT} | {key: record[key] for key in SOMETIMES if key in record}
     config = {key: value for key, value in record["config"].items() if key not in NOT_HASHED}
     config["dataset"] = {key: value for key, value in config["dataset"].items() if key not in NOT_HASHED}
     manifest = record.get("dataset_manifest") or {}

@@ -54,9 +54,9 @@ def _cells(table: Table) -> list[list[str]]:
 
 
 def _heading(name: str) -> str:
-    """Return ``like AUC`` for ``auc/like``, ``NDCG@5`` for ``ndcg@5``."""
-    metric, _, task = name.partition("/")
-    return f"{task} {_shown(metric)}".lstrip()
+    """Return ``like AUC`` for ``auc/like``, ``click nl AUC`` for ``auc/click/nl``, ``NDCG@5`` for ``ndcg@5``."""
+    metric, *rest = name.split("/", 2)
+    return " ".join([*rest, _shown(metric)])
 
 
 def _shown(metric: str) -> str:
@@ -66,11 +66,16 @@ def _shown(metric: str) -> str:
 def _label(row: Row) -> list[str]:
     marks = " (a network a task)" * row.alone + f" {SAMPLE}" * row.sample
     marked = "model" if "model" in row.labels else next(iter(row.labels))
-    return [f"{value}{marks}" if key == marked else str(value) for key, value in row.labels.items()]
+    return [f"{_word(value)}{marks if key == marked else ''}" for key, value in row.labels.items()]
+
+
+def _word(value: Any) -> str:
+    names = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return " ".join(value) if names else str(value)
 
 
 def _settings(row: Row) -> str:
-    return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in row.differs.items())
+    return ", ".join(f"{key.rpartition('.')[2]}={_word(value)}" for key, value in row.differs.items())
 
 
 def number(stat: Stat) -> str:

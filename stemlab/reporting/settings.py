@@ -26,6 +26,7 @@ class ReportConfig(Section):
     only: dict[str, Any]
     by: Names
     metrics: Names
+    scenarios: Literal["pooled", "each"]
     split: Literal["test", "val"]
     order: list[str]
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]

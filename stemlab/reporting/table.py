@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
@@ -21,6 +21,7 @@ COSTS = {
     "embedding": "parameters.embedding",
 }
 DATA = "data"  # the pseudo-setting that tells prepared datasets apart
+Scenarios = Literal["pooled", "each"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Row:
     Attributes:
         labels: key of ``by`` -> value.
         runs: its runs.
-        stats: column (``auc/like``, ``ndcg@5``) -> statistic.
+        stats: column (``auc/like``, ``auc/click/nl``, ``ndcg@5``) -> statistic.
         costs: column of ``COSTS`` -> statistic.
         differs: what tells it from another row of the same labels (``optim.lr`` -> value).
     """
@@ -85,7 +86,8 @@ class Table:
     Attributes:
         by: keys that make a row.
         metrics: names without split and task (``auc``).
-        columns: a column a metric and task (``auc/like``), or a metric that has no task (``ndcg@5``).
+        columns: a column a metric and task (``auc/like``), or metric, task and scenario (``auc/click/nl``), or a metric
+            that has no task (``ndcg@5``).
         rows: the lines.
         warnings: sentences.
     """
@@ -103,7 +105,12 @@ class Table:
 
 
 def build_table(
-    runs: Sequence[Run], by: Sequence[str], metrics: Sequence[str], split: str = "test", order: Sequence[str] = ()
+    runs: Sequence[Run],
+    by: Sequence[str],
+    metrics: Sequence[str],
+    split: str = "test",
+    order: Sequence[str] = (),
+    scenarios: Scenarios = "pooled",
 ) -> Table:
     """Make a table.
 
@@ -113,12 +120,13 @@ def build_table(
         metrics: names of metrics, whether measured for each task (``auc``, ``logloss``) or not (``ndcg@5``).
         split: ``test`` or ``val``.
         order: labels in the order of the rows; others follow in alphabetical order.
+        scenarios: a column a task (``pooled``: the rows of all scenarios), or a column a task and scenario (``each``).
 
     Raises:
-        StemlabError: a key or a metric that no run has.
+        StemlabError: a key or a metric that no run has, or scenarios where there are none.
     """
     _check_keys(runs, by)
-    columns = _columns(runs, metrics, split)
+    columns = _columns(runs, metrics, split, scenarios)
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(json.dumps([_labels(run, by), _identity(run)], sort_keys=True, default=str), []).append(run)
@@ -128,16 +136,19 @@ def build_table(
     return Table(list(by), list(metrics), columns, rows, [*_tell_apart(rows), *_uneven(rows, columns)])
 
 
-def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str) -> list[str]:
+def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str, scenarios: Scenarios) -> list[str]:
     """Return the columns of each metric: its tasks where runs have any, itself where a run without tasks has it.
 
     Raises:
         StemlabError: no run has the metric.
     """
     tasks = list(dict.fromkeys(task for run in runs for task in run.record["config"]["dataset"].get("tasks", ())))
+    names = list(dict.fromkeys(f"/{name}" for run in runs for name in run.scenarios))
+    if scenarios == "each" and not names:
+        raise StemlabError("scenarios=each: no run is on a dataset with scenarios; write scenarios=pooled.")
     columns = []
     for metric in metrics:
-        for_tasks = [f"{metric}/{task}" for task in tasks]
+        for_tasks = [f"{metric}/{task}{name}" for task in tasks for name in (names if scenarios == "each" else [""])]
         alone = [metric] if any(not run.tasks and f"{split}/{metric}" in run.record["metrics"] for run in runs) else []
         if not any(_stat(runs, name, split).values for name in (*for_tasks, *alone)):
             raise _unmeasured(runs[0], (*for_tasks, metric)[0], split)
@@ -157,10 +168,17 @@ def _row(runs: list[Run], by: Sequence[str], names: Sequence[str], split: str) -
 
 
 def _stat(runs: Sequence[Run], name: str, split: str) -> Stat:
-    task = name.partition("/")[2]
-    having = [run for run in runs if (task in run.tasks if task else not run.tasks)]
+    having = [run for run in runs if _measures(run, name)]
     found = {int(run.record["seed"]): run.metric(f"{split}/{name}") for run in having}
     return Stat({seed: value for seed, value in sorted(found.items()) if value is not None})
+
+
+def _measures(run: Run, name: str) -> bool:
+    """Return whether a run has what a column shows: the task, and the scenario if it names one."""
+    _, *rest = name.split("/", 2)
+    if not rest:
+        return not run.tasks
+    return rest[0] in run.tasks and (len(rest) == 1 or rest[1] in run.scenarios)
 
 
 def _cost(runs: Sequence[Run], key: str) -> Stat:
@@ -205,7 +223,8 @@ def _uneven(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
     for row in rows:
         label = ", ".join(str(value) for value in row.labels.values())
         for name in columns:
-            missing = sorted(set(row.seeds) - set(row.stats[name].values))
+            elsewhere = name.count("/") == 2 and not any(_measures(run, name) for run in row.runs)
+            missing = [] if elsewhere else sorted(set(row.seeds) - set(row.stats[name].values))
             if missing:
                 told.append(f"{label}: {name} has no value for seed {', '.join(map(str, missing))}.")
     return told

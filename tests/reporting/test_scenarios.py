@@ -1,0 +1,119 @@
+"""Tables of runs on datasets with scenarios, and the published numbers beside them."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from stemlab.config.compose import compose
+from stemlab.errors import StemlabError
+from stemlab.report import report
+from stemlab.reporting.collect import Run, compact
+from stemlab.reporting.reference import read_reference
+from stemlab.reporting.render import markdown
+from stemlab.reporting.table import build_table
+from tests.reporting.records import record, write
+
+TASKS, PLACES = ("click", "conversion"), ("nl", "es")
+
+
+def placed(model="mmoe", seed=1, auc=0.7, scenarios=PLACES, **changes):
+    """A record whose click AUC in the first scenario is ``auc``, 0.01 more in the second; conversion 0.1 more."""
+    made = record(model, seed)
+    made["dataset"] = made["config"]["dataset"]["name"] = "aliexpress"
+    made["config"]["dataset"] |= {"tasks": list(TASKS), "scenarios": list(scenarios)}
+    made["config"]["model"] |= {"scenario_feature": True, "loss_reduction": "sum"}
+    made["dataset_manifest"] = {**made["dataset_manifest"], "spec": {"scenarios": list(scenarios)}}
+    made["metrics"] = {f"test/auc/{task}": auc + 0.1 * k for k, task in enumerate(TASKS)}
+    for i, name in enumerate(scenarios):
+        made["metrics"] |= {f"test/auc/{task}/{name}": auc + 0.1 * k + 0.01 * i for k, task in enumerate(TASKS)}
+    return made | changes
+
+
+def table(*records, **options):
+    runs = [Run(Path(f"run{i}"), made) for i, made in enumerate(records)]
+    return build_table(runs, ["model"], ["auc"], **options)
+
+
+def test_a_column_a_task_or_a_column_a_task_and_scenario():
+    records = [placed(seed=1), placed(seed=2, auc=0.72)]
+    assert table(*records).columns == ["auc/click", "auc/conversion"]
+    each = table(*records, scenarios="each")
+    assert each.columns == ["auc/click/nl", "auc/click/es", "auc/conversion/nl", "auc/conversion/es"]
+    assert [round(each.rows[0].stats[name].mean, 4) for name in each.columns] == [0.71, 0.72, 0.81, 0.82]
+    text = markdown(each, "Toy")
+    assert "| model | click nl AUC | click es AUC | conversion nl AUC | conversion es AUC | seeds |" in text
+    assert "| mmoe | 0.7100 ± 0.0141 | 0.7200 ± 0.0141 |" in text
+    assert each.warnings == []
+
+
+def test_runs_on_one_scenario_have_no_value_in_the_others():
+    each = table(placed(), placed("ple", scenarios=["es"], dataset_fingerprint="e" * 64), scenarios="each")
+    assert [row.stats["auc/click/nl"].mean for row in each.rows] == [0.7, None]
+    assert [row.stats["auc/click/es"].mean for row in each.rows] == [0.71, 0.7]
+    assert each.warnings == []
+    lost = placed(seed=2)
+    lost["metrics"]["test/auc/click/es"] = None  # measured and undefined: told
+    assert table(placed(), lost, scenarios="each").warnings == ["mmoe: auc/click/es has no value for seed 2."]
+
+
+def test_scenarios_need_a_dataset_that_has_some():
+    with pytest.raises(StemlabError, match="scenarios=each: no run is on a dataset with scenarios"):
+        table(record("stem"), scenarios="each")
+
+
+def test_what_changes_no_result_makes_no_row():
+    """A record of an earlier version, one without the new keys, stands with the new ones."""
+    old, new, chosen = record("stem", 1), record("stem", 2), record("stem", 3)
+    new["config"]["model"] |= {"loss_reduction": "sum", "scenario_feature": True}
+    chosen["config"]["callbacks"] = {"paper_selection": True}
+    assert [row.seeds for row in table(old, new, chosen).rows] == [[1, 2, 3]]
+    mean = record("stem", 4)
+    mean["config"]["model"]["loss_reduction"] = "mean"
+    assert table(old, mean).warnings == ["stem: 2 rows, because the runs differ in model.loss_reduction."]
+    feature = copy.deepcopy(placed(seed=5))
+    feature["config"]["model"]["scenario_feature"] = False
+    assert table(placed(), feature).warnings == ["mmoe: 2 rows, because the runs differ in model.scenario_feature."]
+
+
+def test_copies_keep_scenarios_and_the_published_selection():
+    made = placed(paper_selection={"selection": "test"})
+    kept = compact(made)
+    assert kept["paper_selection"] == {"selection": "test"}
+    assert Run(Path("x"), kept).scenarios == PLACES
+    assert kept["metrics"] == made["metrics"]
+    assert "paper_selection" not in compact(placed())
+
+
+PUBLISHED = Path("scripts/records/aliexpress")
+COUNTRIES = ("nl", "es", "fr", "us")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "numbers", "model", "metric", "value"),
+    [
+        ("mtreclib", 7, 16, "aitm", "logloss/conversion/es", 0.00451),
+        ("mtreclib", 7, 16, "metaheac", "auc/conversion/us", 0.8743),
+        ("mtreclib", 7, 16, "single_task", "auc/click/nl", 0.7222),
+        ("noah", 9, 12, "esmm", "auc/conversion/us", 0.8712),
+        ("noah", 9, 12, "ple_nashmtl", "auc/cvr/fr", 0.8102),
+        ("noah", 9, 12, "mmoe", "auc/click/es", 0.7269),
+    ],
+)
+def test_published_tables(root, name, rows, numbers, model, metric, value):
+    found = read_reference(root / PUBLISHED / f"{name}.yaml")
+    assert [len(row.metrics) for row in found.rows] == [numbers] * rows
+    assert {key.rpartition("/")[2] for row in found.rows for key in row.metrics} == set(COUNTRIES)
+    assert next(row for row in found.rows if row.match == {"model": model}).metrics[metric] == value
+
+
+def test_published_numbers_stand_beside_ones_own_runs(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    mine = [placed("mmoe", scenarios=["nl"]), placed("mmoe", 2, scenarios=["nl"]), placed("ple", scenarios=["es"])]
+    sample = placed("aitm", sample=True)
+    runs = write(tmp_path / "runs", *mine, sample)
+    text = report(compose("report", ["study=aliexpress_noah", f"runs=[{runs}]"]))
+    assert "| mmoe | nl | 0.7000 ± 0.0000 | – | 0.8000 ± 0.0000 | – | 2 |" in text
+    assert "| mmoe | nl | 0.7195 (-0.0195) | 0.8574 (-0.0574) | – | – |" in text
+    assert "| ple | es | – | – | 0.7268 (-0.0268) | 0.8861 (-0.0861) |" in text
+    assert "aitm" not in text  # a sample's number stands beside no published one
