@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from stemlab.errors import StemlabError, nearest
@@ -16,11 +17,40 @@ class Field:
         name: column name, unique in the dataset.
         size: rows of its embedding table: vocabulary + padding (id 0) + out-of-vocabulary (id ``size - 1``).
         kind: ``categorical`` ids or ``numerical`` values (a numerical field has ``size`` 0).
+        part: of a numerical field, the group that is projected together (``user``, ``item``).
+        table: another categorical field whose vocabulary and embedding table it uses (an item of the history uses
+            ``item_id``), or ``None`` for its own.
     """
 
     name: str
     size: int
     kind: Literal["categorical", "numerical"] = "categorical"
+    part: str = ""
+    table: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImpressionSizes:
+    """What networks of impressions are built from.
+
+    Attributes:
+        fields: categorical field -> rows of its embedding table, in the order of ``ImpressionBatch.ids_BF``.
+        numericals: numerical field -> its part, in the order of ``ImpressionBatch.dense_BN``.
+        scenarios: scenario names in id order; empty for a single scenario (``scenario_B`` is ``None``).
+        tables: field -> field whose table it uses; only fields that share one.
+        scenario_feature: whether the scenario is one more categorical field.
+    """
+
+    fields: Mapping[str, int]
+    numericals: Mapping[str, str] = field(default_factory=dict)
+    scenarios: tuple[str, ...] = ()
+    tables: Mapping[str, str] = field(default_factory=dict)
+    scenario_feature: bool = False
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int] | ImpressionSizes) -> ImpressionSizes:
+        """Return ``sizes``; a plain mapping is that of categorical fields, without anything else."""
+        return sizes if isinstance(sizes, ImpressionSizes) else cls(dict(sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +77,21 @@ class DatasetSpec:
     def field_sizes(self) -> dict[str, int]:
         """Categorical field name -> embedding rows, in column order."""
         return {f.name: f.size for f in self.fields if f.kind == "categorical"}
+
+    @property
+    def numericals(self) -> tuple[Field, ...]:
+        """Numerical fields, in the order of ``ImpressionBatch.dense_BN``."""
+        return tuple(f for f in self.fields if f.kind == "numerical")
+
+    @property
+    def sizes(self) -> ImpressionSizes:
+        """What networks are built from."""
+        return ImpressionSizes(
+            fields=self.field_sizes,
+            numericals={f.name: f.part for f in self.numericals},
+            scenarios=self.scenarios,
+            tables={f.name: f.table for f in self.fields if f.table is not None},
+        )
 
     def task_index(self, name: str) -> int:
         """Return the column of task ``name``; raise StemlabError with the nearest name if there is none."""
