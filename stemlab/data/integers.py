@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ OnBadRow = Literal["error", "skip"]
 _INTEGER = re.compile(rb"-?[0-9]{1,40}")
 _PARSE_BYTES = 1 << 21
 _SHOWN = 40
+_LARGEST = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class IntegerReader:
         separator: between the columns.
         ranges: column -> allowed (least, greatest) value.
         on_bad_row: ``error`` raises, ``skip`` leaves bad rows out and counts them.
+        kept: the columns that are parsed and returned, whatever the others hold; empty: all of them.
+        missing: spellings of a missing value, which is returned as -1.
+        whole_floats: whether ``1.0`` is the integer 1.
         skipped: bad rows left out so far.
     """
 
@@ -62,6 +67,9 @@ class IntegerReader:
     separator: bytes = b"\t"
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     on_bad_row: OnBadRow = "error"
+    kept: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    whole_floats: bool = False
     skipped: int = 0
 
     @property
@@ -81,7 +89,7 @@ class IntegerReader:
             if columns is None:
                 yield self._parse_lines(data, block.first_line)
             else:
-                rows = len(columns[self.columns[0]])
+                rows = len(next(iter(columns.values())))
                 yield Rows(columns, np.arange(block.first_line, block.first_line + rows))
 
     def refuse(self, line: int, problem: str) -> None:
@@ -90,24 +98,31 @@ class IntegerReader:
             raise StemlabError(f"{self.path}, line {line}: {problem}; mend the line or set dataset.on_bad_row=skip.")
         self.skipped += 1
 
+    @property
+    def _chosen(self) -> Sequence[str]:
+        return self.kept or self.columns
+
     def _parse_fast(self, data: bytes) -> dict[str, Ints] | None:
         """Return the columns, or ``None`` where any line needs a closer look."""
         if any(mark in data for mark in self._doubtful):
             return None
-        text = data if len(self.separator) == 1 else data.replace(self.separator, b"\t")
-        separator = self.separator.decode() if len(self.separator) == 1 else "\t"
+        separator = self.separator if len(self.separator) == 1 else b"\t"
+        text = data if len(self.separator) == 1 else data.replace(self.separator, separator)
+        if self.whole_floats:
+            text = text.replace(b".0" + separator, separator).replace(b".0\n", b"\n")
         try:
-            table = pyarrow.csv.read_csv(pa.BufferReader(text), **_options(self.columns, separator))
+            table = pyarrow.csv.read_csv(pa.BufferReader(text), **self._options(separator.decode()))
         except pa.ArrowInvalid:
             return None
-        columns = {name: as_numpy(table.column(name)) for name in self.columns}
+        columns = {name: as_numpy(_filled(table.column(name))) for name in self._chosen}
         for name, (low, high) in self.ranges.items():
             if len(columns[name]) and (columns[name].min() < low or columns[name].max() > high):
                 return None
         return columns
 
     def _parse_lines(self, data: bytes, first_line: int) -> Rows:
-        values: list[list[int]] = []
+        chosen = [self.columns.index(name) for name in self._chosen]
+        values: list[list[int | None]] = []
         lines: list[int] = []
         for number, text in enumerate(data.removesuffix(b"\n").split(b"\n"), start=first_line):
             cells = text.split(self.separator)
@@ -115,31 +130,53 @@ class IntegerReader:
             if problem:
                 self.refuse(number, problem)
             else:
-                values.append([int(cell) for cell in cells])
+                values.append([self._value(cells[place]) for place in chosen])
                 lines.append(number)
-        table = np.array(values, dtype=np.int64).reshape(len(lines), len(self.columns))
-        columns = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(self.columns)}
+        table = np.array(values, dtype=np.int64).reshape(len(lines), len(chosen))
+        columns = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(self._chosen)}
         return Rows(columns, np.array(lines, dtype=np.int64))
 
     def _problem(self, cells: Sequence[bytes]) -> str | None:
         """Return what is wrong with a line, or ``None``."""
         if len(cells) != len(self.columns):
             return f"{len(cells)} columns instead of {len(self.columns)}"
-        for name, cell in zip(self.columns, cells, strict=True):
+        for name in self._chosen:
+            cell = cells[self.columns.index(name)]
             shown = repr(cell[:_SHOWN].decode("utf-8", errors="replace"))
-            if not _INTEGER.fullmatch(cell) or not -(1 << 63) <= int(cell) < 1 << 63:
+            value = self._value(cell)
+            if value is None:
                 return f"column {name!r} is {shown}, not an integer"
-            low, high = self.ranges.get(name, (None, None))
-            if low is not None and high is not None and not low <= int(cell) <= high:
-                return f"column {name!r} is {shown}, not {low} {'or' if high == low + 1 else 'to'} {high}"
+            low, high = self.ranges.get(name, (value, value))
+            if not low <= value <= high:
+                return f"column {name!r} is {shown}, not {_range(low, high)}"
         return None
 
+    def _value(self, cell: bytes) -> int | None:
+        text = cell.removesuffix(b".0") if self.whole_floats else cell
+        if any(text == spelling.encode() for spelling in self.missing):
+            return -1
+        if not _INTEGER.fullmatch(text) or not -(1 << 63) <= int(text) < 1 << 63:
+            return None
+        return int(text)
 
-def _options(columns: Sequence[str], separator: str) -> dict[str, Any]:
-    return {
-        "read_options": pyarrow.csv.ReadOptions(column_names=list(columns), block_size=_PARSE_BYTES),
-        "parse_options": pyarrow.csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
-        "convert_options": pyarrow.csv.ConvertOptions(
-            column_types={name: pa.int64() for name in columns}, null_values=[], strings_can_be_null=False
-        ),
-    }
+    def _options(self, separator: str) -> dict[str, Any]:
+        return {
+            "read_options": pyarrow.csv.ReadOptions(column_names=list(self.columns), block_size=_PARSE_BYTES),
+            "parse_options": pyarrow.csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
+            "convert_options": pyarrow.csv.ConvertOptions(
+                include_columns=list(self._chosen),
+                column_types=dict.fromkeys(self._chosen, pa.int64()),
+                null_values=list(self.missing),
+                strings_can_be_null=False,
+            ),
+        }
+
+
+def _filled(column: Any) -> Any:
+    return pc.fill_null(column, -1) if column.null_count else column
+
+
+def _range(low: int, high: int) -> str:
+    if high == _LARGEST:
+        return f"{low} or more"
+    return f"{low} {'or' if high == low + 1 else 'to'} {high}"
