@@ -18,14 +18,12 @@ from typing import Annotated
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from stemlab.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from stemlab.data.sample.preferences import Floats, Ints, Tastes, probability, zipf_ids
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 # The raw columns in file order; -1 stands for a missing city or music.
@@ -108,15 +106,14 @@ def generate(world: TiktokWorld) -> Sample:
     traffic, finish, like, people, things = (
         np.random.default_rng(s) for s in np.random.SeedSequence(world.seed).spawn(5)
     )
-    user_R = _zipf(traffic, world.users, world.rows, world.zipf)
-    item_R = _zipf(traffic, world.items, world.rows, world.zipf)
+    user_R = zipf_ids(traffic, world.users, world.rows, world.zipf)
+    item_R = zipf_ids(traffic, world.items, world.rows, world.zipf)
     author_I = things.integers(world.authors, size=world.items)
     finish_tastes = _tastes(finish, world, author_I)
-    like_tastes = tuple(
-        _turn(old, new, world.conflict) for old, new in zip(finish_tastes, _tastes(like, world, author_I), strict=True)
-    )
-    finish_R = _probability(_match(finish_tastes, user_R, item_R, world) * world.finish_strength, world.finish_rate)
-    like_R = _probability(_match(like_tastes, user_R, item_R, world) * world.like_strength, world.like_rate)
+    like_tastes = finish_tastes.turned(_tastes(like, world, author_I), world.conflict)
+    shown = (user_R, item_R, world.main_effect)
+    finish_R = probability(finish_tastes.logits(*shown) * world.finish_strength, world.finish_rate)
+    like_R = probability(like_tastes.logits(*shown) * world.like_strength, world.like_rate)
     columns = {
         "finish": (finish.random(world.rows) < finish_R).astype(np.int64),
         "like": (like.random(world.rows) < like_R).astype(np.int64),
@@ -128,46 +125,13 @@ def generate(world: TiktokWorld) -> Sample:
     return Sample(columns=columns, finish_probability=finish_R, like_probability=like_R)
 
 
-def _zipf(rng: np.random.Generator, count: int, rows: int, exponent: float) -> Ints:
-    """Draw ``rows`` of ``count`` ids, id k with weight (k + 1) ** -exponent."""
-    weight = np.arange(1, count + 1, dtype=np.float64) ** -exponent
-    return np.searchsorted(np.cumsum(weight) / weight.sum(), rng.random(rows), side="right").clip(max=count - 1)
-
-
-def _tastes(rng: np.random.Generator, world: TiktokWorld, author_I: Ints) -> tuple[Floats, Floats]:
-    """Return unit normal user (U, 1 + L) and item (I, 1 + L) preferences; column 0 is the main effect."""
+def _tastes(rng: np.random.Generator, world: TiktokWorld, author_I: Ints) -> Tastes:
+    """Return unit normal preferences; an item's are half its author's."""
     width = 1 + world.latent_dim
     user = rng.standard_normal((world.users, width))
     author = rng.standard_normal((world.authors, width))
     item = (author[author_I] + rng.standard_normal((world.items, width))) / np.sqrt(2)
-    return user, item
-
-
-def _turn(old: Floats, new: Floats, conflict: float) -> Floats:
-    """Turn ``old`` towards ``new`` by ``conflict`` of a right angle; the length is kept in expectation."""
-    angle = conflict * np.pi / 2
-    turned: Floats = np.cos(angle) * old + np.sin(angle) * new
-    return turned
-
-
-def _match(tastes: tuple[Floats, ...], user_R: Ints, item_R: Ints, world: TiktokWorld) -> Floats:
-    """Return each impression's match, of unit variance over random pairs."""
-    user, item = tastes
-    own = (user[user_R, 0] + item[item_R, 0]) / np.sqrt(2)
-    pair = np.einsum("rl,rl->r", user[user_R, 1:], item[item_R, 1:]) / np.sqrt(world.latent_dim)
-    logit_R: Floats = np.sqrt(world.main_effect) * own + np.sqrt(1 - world.main_effect) * pair
-    return logit_R
-
-
-def _probability(logit_R: Floats, rate: float) -> Floats:
-    """Shift the logits so that their mean probability is ``rate`` (bisection), and return the probabilities."""
-    low, high = -50.0, 50.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        mean = float(np.mean(1 / (1 + np.exp(-(logit_R + middle)))))
-        low, high = (middle, high) if mean < rate else (low, middle)
-    probability_R: Floats = 1 / (1 + np.exp(-(logit_R + low)))
-    return probability_R
+    return Tastes(user, item)
 
 
 def _describe_users(rng: np.random.Generator, world: TiktokWorld, user_R: Ints) -> dict[str, Ints]:

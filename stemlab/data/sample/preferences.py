@@ -1,0 +1,75 @@
+"""What the synthetic worlds have in common: popularity, preference vectors, and labels drawn from their match.
+
+Legend: U users, I items, R rows, L latent dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tastes:
+    """Preference vectors of unit variance; column 0 is the main effect, the others are matched.
+
+    Attributes:
+        user: (U, 1 + L).
+        item: (I, 1 + L).
+    """
+
+    user: Floats
+    item: Floats
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, users: int, items: int, latent_dim: int) -> Tastes:
+        """Draw independent standard normal vectors."""
+        width = 1 + latent_dim
+        return cls(rng.standard_normal((users, width)), rng.standard_normal((items, width)))
+
+    def turned(self, other: Tastes, share: float) -> Tastes:
+        """Return these tastes turned towards ``other`` by ``share`` of a right angle; lengths are kept."""
+        return Tastes(turn(self.user, other.user, share), turn(self.item, other.item, share))
+
+    def logits(self, user_R: Ints, item_R: Ints, main_effect: float) -> Floats:
+        """Return each row's match, of unit variance over random pairs.
+
+        Args:
+            user_R: rows of ``user``.
+            item_R: rows of ``item``.
+            main_effect: share of the variance that users and items have on their own.
+        """
+        own = (self.user[user_R, 0] + self.item[item_R, 0]) / np.sqrt(2)
+        latent_dim = self.user.shape[1] - 1
+        pair = np.einsum("rl,rl->r", self.user[user_R, 1:], self.item[item_R, 1:]) / np.sqrt(latent_dim)
+        logit_R: Floats = np.sqrt(main_effect) * own + np.sqrt(1 - main_effect) * pair
+        return logit_R
+
+
+def zipf_ids(rng: np.random.Generator, count: int, rows: int, exponent: float) -> Ints:
+    """Draw ``rows`` of ``count`` ids, id k with weight (k + 1) ** -exponent."""
+    weight = np.arange(1, count + 1, dtype=np.float64) ** -exponent
+    return np.searchsorted(np.cumsum(weight) / weight.sum(), rng.random(rows), side="right").clip(max=count - 1)
+
+
+def turn(old: Floats, new: Floats, share: float) -> Floats:
+    """Turn ``old`` towards ``new`` by ``share`` of a right angle; the length is kept in expectation."""
+    angle = share * np.pi / 2
+    turned: Floats = np.cos(angle) * old + np.sin(angle) * new
+    return turned
+
+
+def probability(logit_R: Floats, rate: float) -> Floats:
+    """Shift the logits so that their mean probability is ``rate`` (bisection), and return the probabilities."""
+    low, high = -50.0, 50.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = float(np.mean(1 / (1 + np.exp(-(logit_R + middle)))))
+        low, high = (middle, high) if mean < rate else (low, middle)
+    probability_R: Floats = 1 / (1 + np.exp(-(logit_R + low)))
+    return probability_R
