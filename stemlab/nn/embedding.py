@@ -1,6 +1,7 @@
-"""Embedding tables: one physical table a field, cut along its width into blocks.
+"""Embedding tables: one physical table a field, cut along its width into blocks; numerical fields through one linear.
 
-Legend: B rows, F fields, V rows of a table, D width of a block, S blocks.
+Legend: B rows, F categorical fields, F' inputs side by side, N numerical fields, V rows of a table, D width of a block,
+S blocks.
 """
 
 from __future__ import annotations
@@ -11,51 +12,91 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from stemlab.data.spec import ImpressionSizes
+from stemlab.errors import StemlabError
+
+SCENARIO, NUMERICAL = "scenario", "numerical"
+"""Names of the inputs that are no categorical fields of the dataset."""
+
 
 class FieldEmbedding(nn.Module):
-    """Ids (B, F) -> one input (B, F*D) a block.
+    """Ids (B, F) -> one input (B, F'*D) a block.
 
     A table is (V, S*D): block s of every field, field by field, makes input s. One gather a field serves all blocks
-    (layout: spec/stem.md section 2).
+    (layout: spec/stem.md section 2). Fields that share a table are looked up in one. Behind the fields stand the
+    scenario, where it is a feature (a table with a row a scenario, padding and out-of-vocabulary), and then all
+    numerical fields together, projected by one linear to the width of a field (golden/README.md section 6).
 
     Args:
-        fields: field -> table rows, in the order of the id columns.
+        sizes: field -> table rows, in the order of the id columns; or these with numerical fields and scenarios.
         blocks: roles in the order of the blocks, such as ``task:like``, ``shared`` or ``expert:3``.
         embedding_dim: D.
         padding: id 0 is padding: its row starts at zero and is never trained.
     """
 
-    def __init__(self, fields: Mapping[str, int], blocks: Sequence[str], embedding_dim: int, padding: bool) -> None:
+    def __init__(
+        self, sizes: Mapping[str, int] | ImpressionSizes, blocks: Sequence[str], embedding_dim: int, padding: bool
+    ) -> None:
         super().__init__()
+        sizes = ImpressionSizes.of(sizes)
         self.blocks = tuple(blocks)
         self.embedding_dim = embedding_dim
         width = embedding_dim * len(self.blocks)
-        self.fields = tuple(fields)
+        self.columns = tuple(sizes.fields)
+        with_scenario = sizes.scenario_feature and bool(sizes.scenarios)
+        rows = {name: size for name, size in sizes.fields.items() if name not in sizes.tables}
+        if with_scenario:
+            rows[SCENARIO if SCENARIO not in rows else f"{SCENARIO}_"] = len(sizes.scenarios) + 2
+        self.fields = tuple(rows)
+        self.scenario_table = len(rows) - 1 if with_scenario else None
+        self.table_of = tuple(self.fields.index(sizes.tables.get(name, name)) for name in self.columns)
         # A list, not a dictionary: a field may be called "type" or "keys", which a ModuleDict refuses.
         self.tables = nn.ModuleList(
-            nn.Embedding(rows, width, padding_idx=0 if padding else None) for rows in fields.values()
+            nn.Embedding(size, width, padding_idx=0 if padding else None) for size in rows.values()
         )
+        self.numerical = nn.Linear(len(sizes.numericals), width) if sizes.numericals else None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what stands side by side in an input: fields, ``scenario``, ``numerical``."""
+        scenario = () if self.scenario_table is None else (self.fields[self.scenario_table],)
+        return (*self.columns, *scenario, *(() if self.numerical is None else (NUMERICAL,)))
 
     @property
     def output_width(self) -> int:
-        """Width of one input: F*D."""
-        return len(self.tables) * self.embedding_dim
+        """Width of one input: F'*D."""
+        return len(self.inputs) * self.embedding_dim
 
-    def forward(self, ids_BF: Tensor) -> list[Tensor]:
-        """Return one (B, F*D) input a block."""
-        rows: list[Tensor] = [table(ids_BF[:, column]) for column, table in enumerate(self.tables)]
+    def forward(self, ids_BF: Tensor, dense_BN: Tensor | None = None, scenario_B: Tensor | None = None) -> list[Tensor]:
+        """Return one (B, F'*D) input a block.
+
+        Raises:
+            StemlabError: numerical values or scenarios are needed and not there.
+        """
+        rows: list[Tensor] = [self.tables[table](ids_BF[:, column]) for column, table in enumerate(self.table_of)]
+        if self.scenario_table is not None:
+            # ids 1 to S, behind padding, as in every other table
+            rows.append(self.tables[self.scenario_table](_given(scenario_B, "scenario_B") + 1))
+        if self.numerical is not None:
+            rows.append(self.numerical(_given(dense_BN, "dense_BN")))
         if len(self.blocks) == 1:
             return [torch.cat(rows, dim=1)]
         by_field = [torch.split(row, self.embedding_dim, dim=1) for row in rows]
         return [torch.cat(block, dim=1) for block in zip(*by_field, strict=True)]
 
     def weights(self) -> list[nn.Parameter]:
-        """Return the whole tables (V, S*D), in the order of the fields."""
+        """Return the whole tables (V, S*D): one a field that has its own, then the scenario's."""
         return [cast(nn.Parameter, table.weight) for table in self.tables]
 
     def views(self) -> dict[str, dict[str, Tensor]]:
-        """Return field -> role -> (V, D) view into the weights."""
+        """Return field -> role -> (V, D) view into the weights; a shared table is told under its owner's name."""
         return {
             field: dict(zip(self.blocks, torch.split(weight, self.embedding_dim, dim=1), strict=True))
             for field, weight in zip(self.fields, self.weights(), strict=True)
         }
+
+
+def _given(values: Tensor | None, name: str) -> Tensor:
+    if values is None:
+        raise StemlabError(f"the network reads {name}, but the batch has none: its dataset is another one.")
+    return values

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stemlab.data.spec import ImpressionSizes
+from stemlab.errors import StemlabError
 from stemlab.nn.embedding import FieldEmbedding
 
 FIELDS = {"uid": 5, "type": 3, "keys": 4}
@@ -54,3 +56,51 @@ def test_one_block() -> None:
     first, second = embedding.weights()
     assert torch.equal(only[0], torch.cat([first[1], second[2]]))
     assert embedding.output_width == 8
+
+
+def with_everything() -> FieldEmbedding:
+    sizes = ImpressionSizes(
+        fields={"item": 4, "hist_1": 4, "city": 3},
+        numericals={"age": "user", "price": "item"},
+        scenarios=("nl", "es"),
+        tables={"hist_1": "item"},
+        scenario_feature=True,
+    )
+    embedding = FieldEmbedding(sizes, ["task:a", "shared"], 1, True)
+    with torch.no_grad():
+        for table, weight in enumerate(embedding.weights()):
+            weight.copy_(torch.arange(weight.numel()).view_as(weight) + 100 * table)
+        embedding.numerical.weight.copy_(torch.tensor([[1.0, 10.0], [2.0, 20.0]]))
+        embedding.numerical.bias.copy_(torch.tensor([0.5, 0.25]))
+    return embedding
+
+
+def test_scenario_and_numericals_stand_behind_the_fields() -> None:
+    embedding = with_everything()
+    ids_BF, dense_BN = torch.tensor([[1, 3, 2]]), torch.tensor([[4.0, 5.0]])
+    first, second = embedding(ids_BF, dense_BN, torch.tensor([1], dtype=torch.int32))
+    assert embedding.inputs == ("item", "hist_1", "city", "scenario", "numerical")
+    assert first.tolist() == [[2, 6, 104, 204, 54.5]]  # scenario 1 is row 2 of its table
+    assert second.tolist() == [[3, 7, 105, 205, 108.25]]
+    assert embedding.output_width == 5
+
+
+def test_fields_that_share_a_table_train_one() -> None:
+    embedding = with_everything()
+    assert [tuple(weight.shape) for weight in embedding.weights()] == [(4, 2), (3, 2), (4, 2)]
+    assert list(embedding.views()) == ["item", "city", "scenario"]
+    sum(x.sum() for x in embedding(torch.tensor([[2, 2, 1]]), torch.zeros(1, 2), torch.tensor([0]))).backward()
+    assert embedding.weights()[0].grad.tolist() == [[0, 0], [0, 0], [2, 2], [0, 0]]
+
+
+def test_without_the_feature_the_scenario_is_no_input() -> None:
+    sizes = ImpressionSizes(fields={"item": 4}, scenarios=("nl", "es"))
+    assert FieldEmbedding(sizes, ["shared"], 2, True).inputs == ("item",)
+
+
+def test_missing_inputs_are_told() -> None:
+    embedding = with_everything()
+    with pytest.raises(StemlabError, match="reads scenario_B, but the batch has none"):
+        embedding(torch.tensor([[1, 1, 1]]), torch.zeros(1, 2))
+    with pytest.raises(StemlabError, match="reads dense_BN, but the batch has none"):
+        embedding(torch.tensor([[1, 1, 1]]), None, torch.tensor([0]))

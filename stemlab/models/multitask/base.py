@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
 from stemlab.models.api import MultiTaskOutput
 from stemlab.nn.embedding import FieldEmbedding
@@ -25,7 +26,8 @@ class TabularNet(nn.Module, ABC):
     """Embedding tables, then whatever a paper does with them.
 
     Args:
-        fields: field -> embedding rows, in the order of ``ImpressionBatch.ids_BF``.
+        fields: field -> embedding rows, in the order of ``ImpressionBatch.ids_BF``; or these with numerical fields and
+            scenarios.
         tasks: label names in the order of ``ImpressionBatch.labels_BT``.
         blocks: roles of the table blocks (see ``FieldEmbedding``).
         embedding_dim: D, the width of one block.
@@ -36,7 +38,12 @@ class TabularNet(nn.Module, ABC):
     """What its batches are; sequential networks read ``sequences``."""
 
     def __init__(
-        self, fields: Mapping[str, int], tasks: Sequence[str], blocks: Sequence[str], embedding_dim: int, padding: bool
+        self,
+        fields: Mapping[str, int] | ImpressionSizes,
+        tasks: Sequence[str],
+        blocks: Sequence[str],
+        embedding_dim: int,
+        padding: bool,
     ) -> None:
         super().__init__()
         self.check_tasks(tasks)
@@ -55,7 +62,7 @@ class TabularNet(nn.Module, ABC):
 
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
         """Score a batch."""
-        logits, gates = self.score(self.embedding(batch.ids_BF))
+        logits, gates = self.score(self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B))
         return MultiTaskOutput(torch.cat(logits, dim=1), gates)
 
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
