@@ -64,12 +64,18 @@ def turn(old: Floats, new: Floats, share: float) -> Floats:
     return turned
 
 
-def probability(logit_R: Floats, rate: float) -> Floats:
-    """Shift the logits so that their mean probability is ``rate`` (bisection), and return the probabilities."""
+def probability(logit_R: Floats, rate: float, weight_R: Floats | None = None) -> Floats:
+    """Shift the logits so that their mean probability is ``rate`` (bisection), and return the probabilities.
+
+    Args:
+        logit_R: (R,) logits.
+        rate: the mean.
+        weight_R: weights of that mean, such as the probability of the click that must come first.
+    """
     low, high = -50.0, 50.0
     for _ in range(60):
         middle = (low + high) / 2
-        mean = float(np.mean(1 / (1 + np.exp(-(logit_R + middle)))))
+        mean = float(np.average(1 / (1 + np.exp(-(logit_R + middle))), weights=weight_R))
         low, high = (middle, high) if mean < rate else (low, middle)
     probability_R: Floats = 1 / (1 + np.exp(-(logit_R + low)))
     return probability_R

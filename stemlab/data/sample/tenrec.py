@@ -1,0 +1,236 @@
+"""A synthetic Tenrec with a known truth: QK-video, QB-video, ctr_data_1M and QK-article in their raw formats.
+
+Users and items have preference vectors. ``scenario_gap`` turns those of QB-video away from those of QK-video: at 0 the
+two want the same, at 1 what is learnt in one says nothing about the other. ``conflict`` does the same between like and
+click inside a file. A third of the users and two fifths of the items are in both files, under the same ids. Follows,
+likes and shares happen after a click only; users come one after the other, as in the real files.
+
+``ctr_data_1M`` is made from its own draw of QK-video as the published script makes it: a user's first ten clicks (with
+ten or fewer, all but the last) are ``hist_1`` to ``hist_10``, padded with 0 on the right, and every row of the user
+with one of these items is left out, as are users without clicks.
+
+Legend: U users, I items, R rows, L latent dimensions, H history columns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from stemlab.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from stemlab.data.sample.preferences import Floats, Ints, Tastes, probability, zipf_ids
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Column = NDArray[Any]
+
+HISTORY = tuple(f"hist_{place}" for place in range(1, 11))
+VIDEO = (
+    *("user_id", "item_id", "click", "follow", "like", "share"),
+    *("video_category", "watching_times", "gender", "age"),
+)
+ARTICLE = (
+    *("user_id", "item_id", "click", "gender", "age", "exposure_count", "click_count", "like_count", "comment_count"),
+    *("read_percentage", "item_score1", "item_score2", "category_second", "category_first", "item_score3"),
+    *("read", "read_time", "share", "like", "follow", "favorite"),
+)
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "ctr_data_1M": (*VIDEO, *HISTORY),
+    "QK-video": VIDEO,
+    "QB-video": VIDEO,
+    "QK-article": ARTICLE,
+}
+# Where in the people and things of the world a file's users and items lie, and its share of ``rows``.
+_USERS = {"ctr_data_1M": (0.0, 0.8), "QK-video": (0.0, 0.8), "QB-video": (0.45, 1.0), "QK-article": (0.3, 0.9)}
+_ITEMS = {"ctr_data_1M": (0.0, 0.7), "QK-video": (0.0, 0.7), "QB-video": (0.3, 1.0), "QK-article": (0.0, 1.0)}
+_ROWS = {"ctr_data_1M": 1.0, "QK-video": 1.0, "QB-video": 0.4, "QK-article": 0.4}
+_GENDERS, _AGES = (0.19, 0.58, 0.23), (0.186, 0.02, 0.492, 0.212, 0.066, 0.018, 0.0055, 0.0005)  # as in ctr_data_1M
+_RARE = {"share": 0.02, "follow": 0.015, "favorite": 0.03, "read": 0.9}  # shares of clicks
+_NO_CATEGORY = 0.0132  # share of \N
+
+
+@dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+class TenrecWorld:
+    """The dials of the world.
+
+    Attributes:
+        rows: impressions of QK-video (ctr_data_1M loses those of its histories); the other files have 0.4 of them.
+        seed: fixes every byte of the files.
+        scenario_gap: 0, QB-video wants what QK-video wants, to 1, the two are unrelated.
+        conflict: 0, like wants what click wants, to 1, the two are unrelated.
+        users: people of all files.
+        items: videos of both video files; as many articles.
+        latent_dim: length of the preference vectors.
+        zipf: exponent of the popularity law.
+        click_rate: expected share of clicked impressions.
+        like_rate: expected share of liked ones; less than ``click_rate``.
+        click_strength: standard deviation of the click logit over impressions.
+        like_strength: the same for like, given a click.
+        main_effect: share of the logit's variance that users and items have on their own.
+    """
+
+    rows: PositiveInt = 60_000
+    seed: NonNegativeInt = 0
+    scenario_gap: Share = 0.5
+    conflict: Share = 0.5
+    users: Annotated[int, Field(ge=10)] = 200
+    items: Annotated[int, Field(ge=10)] = 200
+    latent_dim: PositiveInt = 4
+    zipf: NonNegativeFloat = 0.5
+    click_rate: Fraction = 0.3
+    like_rate: Fraction = 0.06
+    click_strength: PositiveFloat = 3.0
+    like_strength: PositiveFloat = 2.0
+    main_effect: Share = 0.4
+
+
+@dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
+class TenrecSample:
+    """Rows of one file and the probabilities that their labels were drawn from.
+
+    Attributes:
+        columns: raw column name -> (R,) values as they are written.
+        click_probability: (R,) true probability of a click.
+        like_probability: (R,) true probability of a like, given a click.
+    """
+
+    columns: dict[str, Column]
+    click_probability: Floats
+    like_probability: Floats
+
+
+def write_sample(path: Path, world: TenrecWorld, file: str) -> Path:
+    """Write one file of the world with its header; it appears only when it is complete."""
+    columns = generate(world, file).columns
+    table = pa.table({name: columns[name].tolist() for name in COLUMNS[file]})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as out:
+        out.write((",".join(COLUMNS[file]) + "\n").encode())
+        options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
+        pyarrow.csv.write_csv(table, out, options)
+    os.replace(part, path)
+    return path
+
+
+def generate(world: TenrecWorld, file: str) -> TenrecSample:
+    """Draw one file of the world; the same world gives the same rows."""
+    seeds = np.random.SeedSequence([world.seed, list(COLUMNS).index(file)])
+    # One stream a purpose: a dial moves only the columns that depend on it.
+    traffic, click, like, rest = (np.random.default_rng(stream) for stream in seeds.spawn(4))
+    user_R, item_R = _shown(world, file, traffic)
+    click_tastes, like_tastes = _tastes(world, file)
+    shown = (user_R, item_R, world.main_effect)
+    click_R = probability(click_tastes.logits(*shown) * world.click_strength, world.click_rate)
+    like_R = probability(
+        like_tastes.logits(*shown) * world.like_strength, min(world.like_rate / world.click_rate, 0.99)
+    )
+    article = file == "QK-article"
+    clicked_R = np.ones(len(user_R), np.int64) if article else _toss(click, click_R)
+    labels = {"click": clicked_R, "like": clicked_R * _toss(like, like_R)}
+    labels |= {name: clicked_R * _toss(rest, np.full(len(user_R), rate)) for name, rate in _RARE.items()}
+    columns = {
+        "user_id": user_R + 1,
+        "item_id": item_R + 1 + (10 * world.items if article else 0),
+        **({name: np.where(flag == 1, "1.0", "0.0") for name, flag in labels.items()} if article else labels),
+        **_describe_users(world, user_R),
+        **(_describe_articles(rest, labels["read"], item_R) if article else _describe_videos(world, item_R)),
+        "watching_times": np.where(clicked_R == 1, 1 + rest.poisson(0.2, len(user_R)), rest.random(len(user_R)) < 0.55),
+    }
+    sample = TenrecSample(columns=columns, click_probability=click_R, like_probability=like_R)
+    return _with_history(sample) if file == "ctr_data_1M" else sample
+
+
+def _shown(world: TenrecWorld, file: str, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Draw who was shown what, users one after the other; what is popular differs from file to file."""
+    rows = max(1, round(world.rows * _ROWS[file]))
+    people, things = _part(world.users, _USERS[file]), rng.permutation(_part(world.items, _ITEMS[file]))
+    user_R = people[np.sort(zipf_ids(rng, len(people), rows, world.zipf))]
+    return user_R, things[zipf_ids(rng, len(things), rows, world.zipf)]
+
+
+def _part(count: int, where: tuple[float, float]) -> Ints:
+    return np.arange(round(count * where[0]), round(count * where[1]))
+
+
+def _tastes(world: TenrecWorld, file: str) -> tuple[Tastes, Tastes]:
+    """Return what is clicked and what is liked in a file."""
+    click, like, other_click, other_like = (
+        Tastes.draw(np.random.default_rng(stream), world.users, world.items, world.latent_dim)
+        for stream in np.random.SeedSequence([world.seed, len(COLUMNS)]).spawn(4)
+    )
+    if file == "QK-article":  # the same people, other things
+        click, like = Tastes(click.user, other_click.item), Tastes(like.user, other_like.item)
+    if file == "QB-video":
+        click, like = click.turned(other_click, world.scenario_gap), like.turned(other_like, world.scenario_gap)
+    return click, click.turned(like, world.conflict)
+
+
+def _toss(rng: np.random.Generator, probability_R: Floats) -> Ints:
+    return (rng.random(len(probability_R)) < probability_R).astype(np.int64)
+
+
+def _describe_users(world: TenrecWorld, user_R: Ints) -> dict[str, Column]:
+    """Give every person a gender and an age, the same in every file."""
+    rng = np.random.default_rng([world.seed, 101])
+    gender_U = rng.choice(len(_GENDERS), world.users, p=_GENDERS)
+    age_U = rng.choice(len(_AGES), world.users, p=_AGES)
+    return {"gender": gender_U[user_R], "age": age_U[user_R]}
+
+
+def _describe_videos(world: TenrecWorld, item_R: Ints) -> dict[str, Column]:
+    """Give every video a category, the same in every file; some have none."""
+    rng = np.random.default_rng([world.seed, 102])
+    shares = ((1 - _NO_CATEGORY) * 0.54, (1 - _NO_CATEGORY) * 0.46, _NO_CATEGORY)
+    category_I = np.array(["0", "1", "\\N"])[rng.choice(3, world.items, p=shares)]
+    category_I[0] = "\\N"  # so that even a small world has one
+    return {"video_category": category_I[item_R]}
+
+
+def _describe_articles(rng: np.random.Generator, read_R: Ints, item_R: Ints) -> dict[str, Column]:
+    """Give every article its totals, scores and categories, and every row how far it was read."""
+    items = int(item_R.max()) + 1
+    exposure_I = rng.integers(100, 100_000, items)
+    second_I = rng.integers(0, 30, items)
+    item = {
+        "exposure_count": exposure_I,
+        "click_count": exposure_I // 4,
+        "like_count": exposure_I // 40,
+        "comment_count": exposure_I // 200,
+        "category_second": second_I,
+        "category_first": second_I // 5,
+        **{f"item_score{place}": np.round(rng.random(items), 3) for place in (1, 2, 3)},
+    }
+    percent_R = np.where(read_R == 1, rng.integers(20, 101, len(item_R)), rng.integers(0, 20, len(item_R)))
+    row = {"read_percentage": percent_R, "read_time": percent_R * rng.integers(1, 4, len(item_R))}
+    return {**{name: values[item_R] for name, values in item.items()}, **row}
+
+
+def _with_history(sample: TenrecSample) -> TenrecSample:
+    """Attach every user's oldest clicks and leave out the rows of these items, as the published script does."""
+    user_R, item_R, click_R = (np.asarray(sample.columns[name]) for name in ("user_id", "item_id", "click"))
+    users, items = int(user_R.max()) + 1, int(item_R.max()) + 1
+    clicks = np.flatnonzero(click_R == 1)
+    count_U = np.bincount(user_R[clicks], minlength=users)
+    kept_U = np.where(count_U > len(HISTORY), len(HISTORY), np.maximum(count_U - 1, 0))
+    rank = np.arange(len(clicks)) - (np.cumsum(count_U) - count_U)[user_R[clicks]]  # rows come user by user
+    old = clicks[rank < kept_U[user_R[clicks]]]
+    history_UH = np.zeros((users, len(HISTORY)), np.int64)
+    history_UH[user_R[old], rank[rank < kept_U[user_R[clicks]]]] = item_R[old]
+    known = np.isin(user_R * items + item_R, user_R[old] * items + item_R[old])
+    left = np.flatnonzero(~known & (count_U[user_R] > 0))
+    columns = {name: np.asarray(values)[left] for name, values in sample.columns.items()}
+    columns |= {name: history_UH[user_R[left], place] for place, name in enumerate(HISTORY)}
+    return TenrecSample(
+        columns=columns,
+        click_probability=sample.click_probability[left],
+        like_probability=sample.like_probability[left],
+    )
