@@ -1,0 +1,281 @@
+"""A synthetic KuaiRand with a known truth: logs, user table and video table in their raw formats.
+
+Users and videos have preference vectors, one set a tab (scenario) and task. ``scenario_gap`` turns those of every other
+tab away from those of tab 1: at 0 all tabs want the same, at 1 they are unrelated. ``conflict`` does the same between
+like and click; a long view wants what a click wants. Likes and long views happen after a click only, and the play time
+agrees with both. What a user clicks of its own shows in its number of followed people, so the numerical columns teach
+something too. The standard logs show popular videos more often, the random log every one equally.
+
+Legend: U users, V videos, R rows, L latent dimensions.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from stemlab.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from stemlab.data.sample.preferences import Floats, Ints, Tastes, probability, zipf_ids
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Column = NDArray[Any]
+
+LOG = (
+    *("user_id", "video_id", "date", "hourmin", "time_ms", "is_click", "is_like", "is_follow", "is_comment"),
+    *("is_forward", "is_hate", "long_view", "play_time_ms", "duration_ms", "profile_stay_time", "comment_stay_time"),
+    *("is_profile_enter", "is_rand", "tab"),
+)
+USER = (
+    *("user_id", "user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author"),
+    *("follow_user_num", "follow_user_num_range", "fans_user_num", "fans_user_num_range"),
+    *("friend_user_num", "friend_user_num_range", "register_days", "register_days_range"),
+    *(f"onehot_feat{place}" for place in range(18)),
+)
+VIDEO = (
+    *("video_id", "author_id", "video_type", "upload_dt", "upload_type", "visible_status", "video_duration"),
+    *("server_width", "server_height", "music_id", "music_type", "tag"),
+)
+TABS, TAB_SHARES = (0, 1, 2, 4, 6, 8, 13), (0.24, 0.42, 0.14, 0.11, 0.08, 0.006, 0.004)
+MAIN_TAB = 1
+FIRST_DAY, DAYS, LATER_FROM = "2022-04-08T00:00", 31, 14  # local days; the later log begins at the fifteenth
+_LOCAL = 8 * 3_600_000  # the real clock is China's
+_RARE = {"is_follow": 0.02, "is_comment": 0.02, "is_forward": 0.01, "is_profile_enter": 0.03}  # shares of clicks
+_HOT_SIZES = (2, 7, 50, 1471, 15, 34, 3, 118, 454, 7, 5, 5, 2, 2, 2, 2, 2, 2)
+_RANGES: Mapping[str, Sequence[tuple[int, str]]] = {
+    "follow_user_num": ((0, "0"), (1, "(0,10]"), (11, "(10,50]"), (51, "(50,100]"), (101, "(100,150]"), (501, "500+")),
+    "fans_user_num": ((0, "0"), (1, "[1,10)"), (10, "[10,100)"), (100, "[100,1k)"), (1000, "[1k,5k)")),
+    "friend_user_num": ((0, "0"), (1, "[1,5)"), (5, "[5,30)"), (30, "[30,60)"), (250, "250+")),
+    "register_days": ((0, "15-30"), (31, "31-60"), (61, "61-90"), (181, "181-365"), (366, "366-730"), (731, "730+")),
+}
+
+
+@dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+class KuairandWorld:
+    """The dials of the world.
+
+    Attributes:
+        rows: impressions of the two standard logs.
+        random_rows: impressions of the random log.
+        seed: fixes every byte of the files.
+        scenario_gap: 0, every tab wants the same, to 1, tab 1 says nothing about another tab.
+        conflict: 0, like wants what click wants, to 1, the two are unrelated.
+        users: distinct users.
+        videos: distinct videos.
+        latent_dim: length of the preference vectors.
+        zipf: exponent of the popularity law.
+        click_rate: expected share of clicked impressions.
+        long_view_rate: expected share of long views; less than ``click_rate``.
+        like_rate: expected share of likes; less than ``click_rate``.
+        strength: standard deviation of the click logit over impressions; the others have two thirds of it.
+        main_effect: share of the logit's variance that users and videos have on their own.
+    """
+
+    rows: PositiveInt = 80_000
+    random_rows: PositiveInt = 6_000
+    seed: NonNegativeInt = 0
+    scenario_gap: Share = 0.5
+    conflict: Share = 0.5
+    users: PositiveInt = 200
+    videos: PositiveInt = 200
+    latent_dim: PositiveInt = 4
+    zipf: NonNegativeFloat = 0.5
+    click_rate: Fraction = 0.38
+    long_view_rate: Fraction = 0.26
+    like_rate: Fraction = 0.04
+    strength: PositiveFloat = 3.0
+    main_effect: Share = 0.4
+
+
+@dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
+class KuairandSample:
+    """Rows of the standard logs or of the random log, and the probabilities that their labels were drawn from.
+
+    Attributes:
+        columns: raw column name -> (R,) values.
+        truth: ``is_click``, and ``is_like`` and ``long_view`` given a click -> (R,) true probability.
+    """
+
+    columns: dict[str, Column]
+    truth: dict[str, Floats]
+
+
+def log_names(version: str) -> tuple[str, str, str]:
+    """Return the file names of the earlier and the later standard log and of the random log."""
+    return (
+        f"log_standard_4_08_to_4_21_{version}.csv",
+        f"log_standard_4_22_to_5_08_{version}.csv",
+        f"log_random_4_22_to_5_08_{version}.csv",
+    )
+
+
+def side_names(version: str) -> tuple[str, str]:
+    """Return the file names of the user table and the video table."""
+    return f"user_features_{version}.csv", f"video_features_basic_{version}.csv"
+
+
+def write_sample(folder: Path, world: KuairandWorld, version: str) -> Path:
+    """Write the five files of the world into an existing folder and return it."""
+    standard, random = generate(world, random=False).columns, generate(world, random=True).columns
+    later = standard["date"] >= 20220422
+    parts = ({name: values[rows] for name, values in standard.items()} for rows in (~later, later))
+    for name, columns in zip(log_names(version), (*parts, random), strict=True):
+        _write_log(folder / name, columns)
+    for name, header, columns in zip(side_names(version), (USER, VIDEO), (users(world), videos(world)), strict=True):
+        with (folder / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")  # quotes what has a comma, as the real files do
+            writer.writerow(header)
+            writer.writerows(zip(*(columns[column].tolist() for column in header), strict=True))
+    return folder
+
+
+def _write_log(path: Path, columns: Mapping[str, Column]) -> None:
+    table = pa.table({name: columns[name].tolist() for name in LOG})
+    with path.open("wb") as out:
+        out.write((",".join(LOG) + "\n").encode())
+        pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))
+
+
+def generate(world: KuairandWorld, *, random: bool) -> KuairandSample:
+    """Draw the standard logs or the random log; the same world gives the same rows."""
+    # One stream a purpose: a dial moves only the columns that depend on it.
+    seeds = np.random.SeedSequence([world.seed, int(random)])
+    traffic, labels, rest = (np.random.default_rng(stream) for stream in seeds.spawn(3))
+    rows = world.random_rows if random else world.rows
+    user_R = np.sort(zipf_ids(traffic, world.users, rows, world.zipf))
+    video_R = zipf_ids(traffic, world.videos, rows, 0.0 if random else world.zipf)
+    tab_R = np.array(TABS)[traffic.choice(len(TABS), rows, p=TAB_SHARES)]
+    truth = _truth(world, user_R, video_R, tab_R)
+    click_R = _toss(labels, truth["is_click"])
+    columns = {
+        "user_id": user_R,
+        "video_id": video_R,
+        **_clock(traffic, user_R, DAYS - LATER_FROM if random else DAYS),
+        "is_click": click_R,
+        **{name: click_R * _toss(labels, truth[name]) for name in ("is_like", "long_view")},
+        **{name: click_R * _toss(rest, np.full(rows, rate)) for name, rate in _RARE.items()},
+        "is_hate": (1 - click_R) * _toss(rest, np.full(rows, 0.002)),
+        "is_rand": np.full(rows, int(random)),
+        "tab": tab_R,
+    }
+    duration_R = np.rint(videos(world)["length"][video_R]).astype(np.int64)
+    columns |= _plays(rest, columns, duration_R)
+    return KuairandSample(columns=columns, truth=truth)
+
+
+def _truth(world: KuairandWorld, user_R: Ints, video_R: Ints, tab_R: Ints) -> dict[str, Floats]:
+    logits = {name: np.empty(len(user_R)) for name in ("is_click", "is_like", "long_view")}
+    for tab in TABS:
+        rows = np.flatnonzero(tab_R == tab)
+        for name, tastes in _tastes(world, tab).items():
+            logits[name][rows] = tastes.logits(user_R[rows], video_R[rows], world.main_effect) * world.strength
+    click_R = probability(logits["is_click"], world.click_rate)
+    rates = {"is_like": world.like_rate, "long_view": world.long_view_rate}
+    after = {
+        name: probability(logits[name] / 1.5, min(rate / world.click_rate, 0.99), click_R)
+        for name, rate in rates.items()
+    }
+    return {"is_click": click_R, **after}
+
+
+def _tastes(world: KuairandWorld, tab: int) -> dict[str, Tastes]:
+    """Return what is clicked, liked and viewed long in a tab."""
+    size = (world.users, world.videos, world.latent_dim)
+    click, like = (Tastes.draw(np.random.default_rng([world.seed, MAIN_TAB, task]), *size) for task in range(2))
+    if tab != MAIN_TAB:
+        own = [Tastes.draw(np.random.default_rng([world.seed, tab, task]), *size) for task in range(2)]
+        click, like = click.turned(own[0], world.scenario_gap), like.turned(own[1], world.scenario_gap)
+    return {"is_click": click, "is_like": click.turned(like, world.conflict), "long_view": click}
+
+
+def _toss(rng: np.random.Generator, probability_R: Floats) -> Ints:
+    return (rng.random(len(probability_R)) < probability_R).astype(np.int64)
+
+
+def _clock(rng: np.random.Generator, user_R: Ints, days: int) -> dict[str, Ints]:
+    """Draw moments of the last ``days`` days, in ascending order inside a user."""
+    start = np.datetime64(FIRST_DAY, "ms").astype(np.int64) + (DAYS - days) * 86_400_000
+    local_R = start + rng.integers(0, days * 86_400_000, len(user_R))
+    local_R = local_R[np.lexsort((local_R, user_R))]
+    day_R = local_R.astype("datetime64[ms]").astype("datetime64[D]")
+    month_R = day_R.astype("datetime64[M]")
+    year_R = day_R.astype("datetime64[Y]").astype(np.int64) + 1970
+    date_R = year_R * 10_000 + (month_R.astype(np.int64) % 12 + 1) * 100 + (day_R - month_R).astype(np.int64) + 1
+    return {"date": date_R, "hourmin": local_R // 3_600_000 % 24 * 100, "time_ms": local_R - _LOCAL}
+
+
+def _plays(rng: np.random.Generator, columns: Mapping[str, Column], duration_R: Ints) -> dict[str, Ints]:
+    """Return times that agree with the labels: a click plays seven seconds, a long view eighteen or all of it."""
+    long_from = np.minimum(18_000, duration_R)
+    low = np.where(columns["long_view"] == 1, long_from, np.where(columns["is_click"] == 1, 7_001, 0))
+    high = np.where(columns["long_view"] == 1, duration_R + 1, np.where(columns["is_click"] == 1, long_from, 7_001))
+    return {
+        "play_time_ms": rng.integers(low, high),
+        "duration_ms": duration_R,
+        "profile_stay_time": columns["is_profile_enter"] * rng.integers(500, 20_000, len(duration_R)),
+        "comment_stay_time": columns["is_comment"] * rng.integers(500, 20_000, len(duration_R)),
+    }
+
+
+def users(world: KuairandWorld) -> dict[str, Column]:
+    """Return the columns of the user table, (U,); some cells are empty."""
+    rng, count = np.random.default_rng([world.seed, 201]), world.users
+    own_U = _tastes(world, MAIN_TAB)["is_click"].user[:, 0]
+    numbers = {
+        "follow_user_num": np.rint(np.exp(4 + own_U)).astype(np.int64),
+        "fans_user_num": np.rint(np.exp(rng.normal(3, 2, count))).astype(np.int64),
+        "friend_user_num": rng.poisson(20, count),
+        "register_days": rng.integers(8, 2000, count),
+    }
+    hot = {f"onehot_feat{place}": rng.integers(0, size, count) for place, size in enumerate(_HOT_SIZES)}
+    floats = {name: hot[name].astype(np.float64).astype("U8") for name in ("onehot_feat4", *list(hot)[12:])}
+    for values in floats.values():
+        values[rng.random(count) < 0.03] = ""
+    return {
+        "user_id": np.arange(count),
+        "user_active_degree": rng.choice(["full_active", "high_active", "middle_active"], count, p=[0.66, 0.26, 0.08]),
+        "is_lowactive_period": np.zeros(count, np.int64),
+        "is_live_streamer": np.where(rng.random(count) < 0.22, 1, -124),
+        "is_video_author": (rng.random(count) < 0.8).astype(np.int64),
+        **numbers,
+        **{f"{name}_range": _ranges(values, _RANGES[name]) for name, values in numbers.items()},
+        **hot,
+        **floats,
+    }
+
+
+def videos(world: KuairandWorld) -> dict[str, Column]:
+    """Return the columns of the video table, (V,), and ``length`` in milliseconds, which no cell hides."""
+    rng, count = np.random.default_rng([world.seed, 202]), world.videos
+    length_V = np.rint(rng.gamma(3.0, 12_000.0, count)).clip(8_000, 180_000)
+    shown_V = length_V.astype("U12")
+    shown_V[rng.random(count) < 0.03] = ""
+    type_V = rng.choice(["9.0", "4.0", "8.0", ""], count, p=[0.88, 0.08, 0.01, 0.03])
+    return {
+        "length": length_V,
+        "video_id": np.arange(count),
+        "author_id": rng.integers(1, 8_000_000, max(1, count // 2))[rng.integers(0, max(1, count // 2), count)],
+        "video_type": rng.choice(["NORMAL", "AD"], count, p=[0.97, 0.03]),
+        "upload_dt": rng.choice(["2022-04-09", "2022-04-10", "2022-04-11"], count),
+        "upload_type": rng.choice(["LongImport", "Web", "ShortImport", "Kmovie"], count, p=[0.4, 0.35, 0.13, 0.12]),
+        "visible_status": np.full(count, "0.0"),
+        "video_duration": shown_V,
+        "server_width": rng.choice(["720.0", "1280.0"], count, p=[0.8, 0.2]),
+        "server_height": rng.choice(["1280.0", "720.0"], count, p=[0.75, 0.25]),
+        "music_id": rng.integers(1_000_000, 9_200_000_000, count),
+        "music_type": type_V,
+        "tag": rng.choice(["39", "3", "9", "20,43", "62,7", ""], count, p=[0.4, 0.2, 0.15, 0.14, 0.1, 0.01]),
+    }
+
+
+def _ranges(values: Ints, ranges: Sequence[tuple[int, str]]) -> Column:
+    starts, names = zip(*ranges, strict=True)
+    return np.array(names)[np.searchsorted(starts, values, side="right") - 1]
