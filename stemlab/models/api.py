@@ -24,10 +24,12 @@ class MultiTaskOutput:
         logit_BT: one logit a task; ``sigmoid(logit)`` is the predicted probability (ESMM's second column is the logit
             of the product of its two towers).
         gates: layer -> gate weights, one (B, E) tensor a gate, softmax over the experts that the gate sees.
+        penalty: what the network adds to the training loss (AITM's calibrator, AdaSparse's range), or ``None``.
     """
 
     logit_BT: Tensor
     gates: Sequence[Sequence[Tensor]] = field(default_factory=tuple)
+    penalty: Tensor | None = None
 
 
 @runtime_checkable

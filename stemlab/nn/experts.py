@@ -96,6 +96,16 @@ class MixtureStack(nn.Module):
     """Layers whose mixtures feed the next: inputs (B, D) -> the first ``used`` mixtures of the last layer.
 
     A shared gate comes after the tasks' gates; in the last layer it mixes for nobody and is not computed.
+
+    Args:
+        input_width: D of the first layer.
+        wirings: tables of every layer.
+        used: gates of the last layer whose mixtures are wanted.
+        expert_hidden_units: widths of an expert in every layer; with ``one_width_a_layer``, a layer's experts have one
+            hidden layer, of that layer's width (MTReclib's PLE).
+        gate_hidden_units: hidden widths of a gate.
+        style: of hidden layers.
+        one_width_a_layer: how the experts' widths are read.
     """
 
     def __init__(
@@ -106,12 +116,15 @@ class MixtureStack(nn.Module):
         expert_hidden_units: Sequence[int],
         gate_hidden_units: Sequence[int],
         style: MLPStyle,
+        one_width_a_layer: bool = False,
     ) -> None:
         super().__init__()
-        widths = [input_width] + [expert_hidden_units[-1]] * (len(wirings) - 1)
+        every = list(expert_hidden_units)
+        units = [[width] for width in every] if one_width_a_layer else [every] * len(wirings)
+        widths = [input_width, *(layer[-1] for layer in units[:-1])]
         self.layers = nn.ModuleList(
-            MixtureLayer(width, wiring, expert_hidden_units, gate_hidden_units, style)
-            for width, wiring in zip(widths, wirings, strict=True)
+            MixtureLayer(width, wiring, layer, gate_hidden_units, style)
+            for width, wiring, layer in zip(widths, wirings, units, strict=True)
         )
         self.used = used
 

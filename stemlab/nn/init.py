@@ -1,21 +1,42 @@
-"""The published initial distributions (spec/stem.md section 3)."""
+"""The published initial distributions (spec/stem.md section 3; MTReclib's: measured on its networks)."""
 
 from __future__ import annotations
+
+import math
+from typing import Literal
 
 import torch
 from torch import nn
 
+Init = Literal["stem", "mtreclib"]
 EMBEDDING_STD = 1e-4
 
 
 @torch.no_grad()
-def initialise(net: nn.Module) -> None:
-    """Draw embeddings from N(0, 1e-4) with a zero padding row, linear weights Xavier-normal, biases zero; in place."""
+def initialise(net: nn.Module, init: Init = "stem") -> None:
+    """Draw the initial weights, in place; padding rows are zero.
+
+    Args:
+        net: freshly built, linears as torch made them.
+        init: ``stem``: embeddings N(0, 1e-4), linear weights Xavier-normal, biases zero; ``mtreclib`` (MMFI's too):
+            embeddings Xavier-uniform as if all tables were one, on top of each other; linears stay torch's.
+    """
+    tables = [module for module in net.modules() if isinstance(module, nn.Embedding)]
+    bound = _xavier_bound(tables)
     for module in net.modules():
         if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=EMBEDDING_STD)
+            if init == "stem":
+                nn.init.normal_(module.weight, std=EMBEDDING_STD)
+            else:
+                nn.init.uniform_(module.weight, -bound, bound)
             if module.padding_idx is not None:
                 module.weight[module.padding_idx].zero_()
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear) and init == "stem":
             nn.init.xavier_normal_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def _xavier_bound(tables: list[nn.Embedding]) -> float:
+    """Return the bound of Xavier-uniform for one matrix of all rows."""
+    rows = sum(table.num_embeddings for table in tables)
+    return math.sqrt(6 / (rows + tables[0].embedding_dim)) if tables else 0.0

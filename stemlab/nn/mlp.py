@@ -6,12 +6,13 @@ Legend: B rows, I input width, O output width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from stemlab.nn.dense import dense_stack, stack_dtype
+from stemlab.nn.norm import RowsNorm
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"]
 
@@ -25,6 +26,11 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def activation(name: Activation) -> nn.Module:
+    """Return the activation; it may work in place."""
+    return _ACTIVATIONS[name]()
+
+
 @dataclass(frozen=True, slots=True)
 class MLPStyle:
     """What every hidden layer of a network is made of.
@@ -33,11 +39,22 @@ class MLPStyle:
         activation: after every hidden layer.
         dropout: after every activation.
         batch_norm: before every activation.
+        some_rows: it sees only some rows of a batch (a scenario's), maybe one or none, which plain batch norm refuses.
     """
 
     activation: Activation = "relu"
     dropout: float = 0.0
     batch_norm: bool = False
+    some_rows: bool = False
+
+    def of_some_rows(self) -> MLPStyle:
+        """Return the style of a part that sees only some rows of a batch."""
+        return replace(self, some_rows=True)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a hidden layer is a linear and a ReLU, no more."""
+        return self.activation == "relu" and self.dropout == 0 and not self.batch_norm
 
 
 class MLP(nn.Sequential):
@@ -55,8 +72,8 @@ class MLP(nn.Sequential):
         for hidden in hidden_units:
             layers.append(nn.Linear(width, hidden))
             if style.batch_norm:
-                layers.append(nn.BatchNorm1d(hidden))
-            layers.append(_ACTIVATIONS[style.activation]())
+                layers.append((RowsNorm if style.some_rows else nn.BatchNorm1d)(hidden))
+            layers.append(activation(style.activation))
             if style.dropout > 0:
                 layers.append(nn.Dropout(style.dropout))
             width = hidden
@@ -64,7 +81,7 @@ class MLP(nn.Sequential):
             layers.append(nn.Linear(width, output_width))
         super().__init__(*layers)
         # What dense_stack can do in one go; anything else runs module by module.
-        self._first_width = hidden_units[0] if hidden_units and style == MLPStyle() else None
+        self._first_width = hidden_units[0] if hidden_units and style.is_plain else None
         self._ends_in_activation = output_width is None
 
     def forward(self, input: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Xi et al., "Modeling the Sequential Dependence among Audience Multi-step Conversions with Multi-task Learning in
 Targeted Display Advertising", KDD 2021.
 
-Legend: B rows, F fields, D embedding width, H bottom output width.
+Legend: B rows, F fields, D embedding width, H bottom output width, T tasks, P pairs of a task and the next.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
+from stemlab.config.types import Dropout, NonNegativeFloat, PositiveInt, Widths
+from stemlab.data.batch import ImpressionBatch
+from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.nn.init import initialise
+from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 
 
 class AITM(TabularNet):
     """Embeddings -> a bottom a task -> attention with the state handed on -> towers (spec/stem.md section 4).
 
-    The paper's behavioural-expectation calibrator loss is not in the published code and not here.
+    The paper's behavioural-expectation calibrator (its equation 9; not in the published code, nor in MTReclib) is an
+    option.
 
     Args:
         fields: field -> embedding rows.
@@ -31,10 +34,13 @@ class AITM(TabularNet):
         embedding_dim: embedding width of a field.
         bottom_hidden_units: widths of a bottom; each is followed by the activation.
         tower_hidden_units: hidden widths of a tower.
+        calibrator_weight: of the calibrator, sum over tasks of the mean of max(p_t - p_{t-1}, 0); 0 is off, and 0.6 is
+            commonly used.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
         padding: id 0 is padding: a zero row that is never trained.
+        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
     """
 
     def __init__(
@@ -45,10 +51,12 @@ class AITM(TabularNet):
         embedding_dim: PositiveInt,
         bottom_hidden_units: Widths,
         tower_hidden_units: list[PositiveInt],
+        calibrator_weight: NonNegativeFloat = 0.0,
         hidden_activations: Activation = "relu",
         net_dropout: Dropout = 0.0,
         batch_norm: bool = False,
         padding: bool = True,
+        init: Init = "stem",
     ) -> None:
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
@@ -57,7 +65,17 @@ class AITM(TabularNet):
         self.transfers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in tasks[1:])
         self.value, self.key, self.query = (nn.Linear(hidden, hidden) for _ in range(3))
         self.towers = build_towers(len(tasks), hidden, tower_hidden_units, style)
-        initialise(self)
+        self.calibrator_weight = calibrator_weight
+        initialise(self, init)
+
+    def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
+        """Score a batch; in training, with the calibrator's penalty where it has a weight."""
+        output = super().forward(batch)
+        if self.training and self.calibrator_weight:
+            prob_BT = output.logit_BT.float().sigmoid()
+            excess_BP = (prob_BT[:, 1:] - prob_BT[:, :-1]).relu()
+            output.penalty = self.calibrator_weight * excess_BP.mean(dim=0).sum()
+        return output
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
         """Return one logit (B, 1) a task and no gates, from the shared input (B, F*D)."""

@@ -13,7 +13,7 @@ from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
 from stemlab.models.multitask.wiring import one_pool
 from stemlab.nn.experts import MixtureStack
-from stemlab.nn.init import initialise
+from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import Activation, MLPStyle
 
 
@@ -32,6 +32,7 @@ class MMoE(TabularNet):
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
         padding: id 0 is padding: a zero row that is never trained.
+        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class MMoE(TabularNet):
         net_dropout: Dropout = 0.0,
         batch_norm: bool = False,
         padding: bool = True,
+        init: Init = "stem",
     ) -> None:
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
@@ -56,7 +58,7 @@ class MMoE(TabularNet):
             self.embedding.output_width, [wiring], len(tasks), expert_hidden_units, gate_hidden_units, style
         )
         self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
-        initialise(self)
+        initialise(self, init)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
         """Return one logit (B, 1) a task and the gates, from the shared input (B, F*D)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.nn.init import initialise
+from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 
 
@@ -28,6 +28,7 @@ class SharedBottom(TabularNet):
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
         padding: id 0 is padding: a zero row that is never trained.
+        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class SharedBottom(TabularNet):
         net_dropout: Dropout = 0.0,
         batch_norm: bool = False,
         padding: bool = True,
+        init: Init = "stem",
     ) -> None:
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
         self.bottom = MLP(self.embedding.output_width, bottom_hidden_units, style=style)
         self.towers = build_towers(len(tasks), bottom_hidden_units[-1], tower_hidden_units, style)
-        initialise(self)
+        initialise(self, init)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
         """Return one logit (B, 1) a task and no gates, from the shared input (B, F*D)."""

@@ -1,0 +1,36 @@
+import math
+
+import torch
+from torch import nn
+
+from stemlab.nn.init import initialise
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(rows, 8, padding_idx=0) for rows in (2000, 500))
+        self.linear = nn.Linear(8, 4)
+
+
+def test_as_the_stem_code() -> None:
+    net = Net()
+    initialise(net)
+    for table in net.tables:
+        assert not table.weight[0].any()
+        assert math.isclose(float(table.weight[1:].std()), 1e-4, rel_tol=0.1)
+    assert not net.linear.bias.any()
+
+
+def test_as_mtreclib() -> None:
+    net = Net()
+    before = net.linear.weight.clone(), net.linear.bias.clone()
+    initialise(net, "mtreclib")
+    bound = math.sqrt(6 / (2500 + 8))  # one table of all rows
+    for table in net.tables:
+        assert not table.weight[0].any()
+        largest = float(table.weight.abs().max())
+        assert 0.98 * bound < largest <= bound
+        assert math.isclose(float(table.weight[1:].std()), bound / math.sqrt(3), rel_tol=0.05)
+    assert torch.equal(net.linear.weight, before[0])
+    assert torch.equal(net.linear.bias, before[1])
