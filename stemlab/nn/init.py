@@ -33,7 +33,8 @@ def initialise(net: nn.Module, init: Init = "stem") -> None:
                 module.weight[module.padding_idx].zero_()
         elif isinstance(module, nn.Linear) and init == "stem":
             nn.init.xavier_normal_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _xavier_bound(tables: list[nn.Embedding]) -> float:

@@ -1,16 +1,67 @@
 """What multi-scenario networks have in common: a row goes only through its own scenario's parts.
 
-Legend: B rows, R rows of one scenario, S scenarios, H width.
+Legend: B rows, R rows of one scenario, S scenarios, C width of a scenario's vector, H width, F fields,
+D embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.spec import ImpressionSizes
+from stemlab.models.api import MultiTaskOutput
+from stemlab.models.multitask.base import TabularNet
+
+Fields = Mapping[str, int] | ImpressionSizes
+
+
+class ScenarioNet(TabularNet):
+    """Embedding tables shared by all scenarios, then whatever a paper does with a row and its scenario.
+
+    Args:
+        fields: field -> embedding rows, or the dataset's sizes.
+        tasks: label names.
+        embedding_dim: D.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(self, fields: Fields, tasks: Sequence[str], embedding_dim: int, padding: bool) -> None:
+        super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
+        self.scenarios = one_scenario(ImpressionSizes.of(fields))
+
+    def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
+        """Score a batch; a row's logits are those of its own scenario."""
+        logits, gates = self.score(self.inputs(batch))
+        return MultiTaskOutput(torch.cat(logits, dim=1), gates)
+
+    def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
+        """Return what ``score`` takes: the embeddings (B, F*D) and the rows' scenarios (B,) int64."""
+        return [*self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B), scenario_ids(batch)]
+
+    def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
+        """Field -> role -> (rows, D) view; the scenarios' vectors (S, C) come as a field ``scenario_vectors``."""
+        tables = super().embedding_tables()
+        vector_SC = dict(self.named_parameters(recurse=False)).get("vector_SC")
+        if vector_SC is not None:
+            tables["scenario_vectors"] = {"shared": vector_SC}
+        return tables
+
+
+def new_vectors(count: int, width: int) -> nn.Parameter:
+    """Return a learned vector (width,) of every scenario or task, Xavier-uniform.
+
+    Not an ``Embedding``: the tiny initial values of tables would make all scenarios alike.
+    """
+    return nn.Parameter(nn.init.xavier_uniform_(torch.empty(count, width)))
+
+
+def one_scenario(sizes: ImpressionSizes) -> tuple[str, ...]:
+    """Return the scenarios' names; a dataset without scenarios has one, ``all``."""
+    return sizes.scenarios or ("all",)
 
 
 def scenario_ids(batch: ImpressionBatch) -> Tensor:

@@ -3,6 +3,7 @@
 from stemlab.models.multitask.aitm import AITM
 from stemlab.models.multitask.esmm import ESMM
 from stemlab.models.multitask.gates import gate_shares
+from stemlab.models.multitask.metaheac import MetaHeac
 from stemlab.models.multitask.mmoe import MMoE
 from stemlab.models.multitask.mmoe_me import MMoE_ME
 from stemlab.models.multitask.omoe import OMoE
@@ -20,6 +21,7 @@ __all__ = [
     "STEM",
     "MMoE",
     "MMoE_ME",
+    "MetaHeac",
     "OMoE",
     "SharedBottom",
     "SingleTask",

@@ -1,0 +1,131 @@
+"""AdaSparse: a scenario prunes neurons.
+
+Yang et al., "AdaSparse: Learning Adaptively Sparse Structures for Multi-Domain Click-Through Rate Prediction",
+CIKM 2022.
+
+Legend: B rows, H width of a layer's input, C width of a scenario's vector, F fields, D embedding width, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stemlab.config.types import Dropout, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Widths
+from stemlab.data.batch import ImpressionBatch
+from stemlab.errors import StemlabError
+from stemlab.models.api import MultiTaskOutput
+from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
+from stemlab.models.multitask.base import Gates, build_towers, run_towers
+from stemlab.nn.init import initialise
+from stemlab.nn.mlp import MLP, Activation, MLPStyle
+
+
+class AdaSparse(ScenarioNet):
+    """Embeddings -> layers whose inputs a scenario-aware pruner weights and cuts -> a tower a task.
+
+    Before every layer, v = beta * sigmoid(alpha * W [scenario vector; h]) and h <- v * [v >= eps] * h (the paper's
+    fusion form; the indicator, where Scenario-Wise-Rec's sign() gives -v below eps). alpha starts at 1 and grows with
+    every training step. The paper has one task: here all tasks share the pruned layers and have a tower each.
+
+    Args:
+        fields: field -> embedding rows, or the dataset's sizes.
+        tasks: label names.
+        embedding_dim: embedding width of a field.
+        hidden_units: widths of the pruned layers; each is followed by the activation.
+        tower_hidden_units: hidden widths of a tower; empty for a linear.
+        scenario_dim: width of a scenario's vector.
+        beta: largest weight.
+        eps: weights below it are cut to zero.
+        alpha_growth: what a training step adds to alpha.
+        sparsity_weight: of the penalty: mean over layers of (r - (sparsity_min + sparsity_max) / 2)^2 where the share r
+            of cut neurons is outside the range; 0 is off. A count has no gradient: v / beta lends its own.
+        sparsity_min: lower end of the range.
+        sparsity_max: upper end.
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        batch_norm: batch normalisation before every activation.
+        padding: id 0 is padding: a zero row that is never trained.
+
+    Raises:
+        StemlabError: the range is empty.
+    """
+
+    alpha: Tensor
+
+    def __init__(
+        self,
+        fields: Fields,
+        tasks: Sequence[str],
+        *,
+        embedding_dim: PositiveInt,
+        hidden_units: Widths,
+        tower_hidden_units: list[PositiveInt],
+        scenario_dim: PositiveInt,
+        beta: PositiveFloat = 2.0,
+        eps: PositiveFloat = 0.01,
+        alpha_growth: NonNegativeFloat = 1e-4,
+        sparsity_weight: NonNegativeFloat = 0.0,
+        sparsity_min: Fraction = 0.15,
+        sparsity_max: Fraction = 0.25,
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        batch_norm: bool = False,
+        padding: bool = True,
+    ) -> None:
+        self.check_settings({"sparsity_min": sparsity_min, "sparsity_max": sparsity_max})
+        super().__init__(fields, tasks, embedding_dim, padding)
+        self.vector_SC = new_vectors(len(self.scenarios), scenario_dim)
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm)
+        widths = [self.embedding.output_width, *hidden_units[:-1]]
+        self.pruners = nn.ModuleList(nn.Linear(scenario_dim + width, width) for width in widths)
+        self.layers = nn.ModuleList(
+            MLP(width, [hidden], style=style) for width, hidden in zip(widths, hidden_units, strict=True)
+        )
+        self.towers = build_towers(len(tasks), hidden_units[-1], tower_hidden_units, style)
+        self.beta, self.eps, self.alpha_growth = beta, eps, alpha_growth
+        self.sparsity_weight, self.sparsity_range = sparsity_weight, (sparsity_min, sparsity_max)
+        self.register_buffer("alpha", torch.ones(()))
+        initialise(self)
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, object]) -> None:
+        """Raise StemlabError unless the range of sparsity is one; needs no data, so a config can be checked."""
+        low, high = settings["sparsity_min"], settings["sparsity_max"]
+        if not low <= high:  # type: ignore[operator]
+            raise StemlabError(
+                f"model.net.sparsity_min={low} is above model.net.sparsity_max={high}; swap them or widen the range."
+            )
+
+    def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
+        """Score a batch; in training, with the penalty where it has a weight."""
+        state_BH, cuts = self.prune(*self.inputs(batch))
+        logit_BT = torch.cat(run_towers(self.towers, [state_BH] * len(self.tasks)), dim=1)
+        return MultiTaskOutput(logit_BT, penalty=self.penalty(cuts) if self.training and self.sparsity_weight else None)
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and no gates, from embeddings (B, F*D) and scenario ids (B,)."""
+        state_BH, _ = self.prune(*inputs)
+        return run_towers(self.towers, [state_BH] * len(self.tasks)), ()
+
+    def prune(self, state_BH: Tensor, scenario_B: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the last layer's state (B, H) and, a layer, the share () of weights that were cut."""
+        alpha, cuts = self.alpha.clone(), []  # the step's own alpha: the backward pass needs it
+        if self.training:
+            self.alpha += self.alpha_growth
+        vector_BC = self.vector_SC[scenario_B]
+        for pruner, layer in zip(self.pruners, self.layers, strict=True):
+            soft_BH = (alpha * pruner(torch.cat([vector_BC, state_BH], dim=1))).sigmoid()
+            kept_BH = (self.beta * soft_BH >= self.eps).to(soft_BH.dtype)
+            cuts.append(1 - (kept_BH + soft_BH - soft_BH.detach()).mean())
+            state_BH = layer(self.beta * soft_BH * kept_BH * state_BH)
+        return state_BH, cuts
+
+    def penalty(self, cuts: Sequence[Tensor]) -> Tensor:
+        """Return the weighted penalty () of the layers whose share of cut weights is outside the range."""
+        low, high = self.sparsity_range
+        cut_L = torch.stack(list(cuts))
+        distance_L = torch.where((cut_L < low) | (cut_L > high), cut_L - (low + high) / 2, torch.zeros_like(cut_L))
+        return self.sparsity_weight * distance_L.square().mean()

@@ -1,0 +1,120 @@
+"""HiNet: scenario layers, then task layers.
+
+Zhou et al., "HiNet: Novel Multi-Scenario & Multi-Task Learning with Hierarchical Information Extraction", ICDE 2023;
+structure as in spec/mmfi.md section 10.3.
+
+Legend: B rows, S scenarios, I input width, H width of an extracted vector, C width of a scenario's vector, F fields,
+D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stemlab.config.types import Dropout, PositiveInt, Widths
+from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
+from stemlab.models.multitask.base import Gates, build_towers, run_towers
+from stemlab.models.multitask.wiring import specific_and_shared
+from stemlab.nn.experts import MixtureStack
+from stemlab.nn.init import initialise
+from stemlab.nn.mixing import mix
+from stemlab.nn.mlp import MLP, Activation, MLPStyle
+
+
+class SubExperts(nn.Module):
+    """SEI(x) = sum_k softmax(W x)_k Q_k(x): an expert that is a small mixture itself, (B, I) -> (B, H)."""
+
+    def __init__(self, input_width: int, count: int, hidden_units: Sequence[int], style: MLPStyle) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(MLP(input_width, hidden_units, style=style) for _ in range(count))
+        self.gate = nn.Linear(input_width, count)
+
+    def forward(self, input_BI: Tensor) -> Tensor:
+        """Return the mixture."""
+        outputs = [expert(input_BI) for expert in self.experts]
+        return mix(outputs, [self.gate(input_BI).softmax(dim=1)], [range(len(outputs))], [[True] * len(outputs)])[0]
+
+
+class HiNet(ScenarioNet):
+    """Embeddings -> C_s = [G; S_s; A_s] -> task and shared experts under gates (as PLE's) -> a tower a task.
+
+    G = SEI_shared(e), S_s = SEI_s(e), and A_s = sum over j != s of softmax_j(W c_s) S_j, what a row's scenario s takes
+    from the others: every row goes through every scenario's extractor. With one scenario A is zero.
+
+    Args:
+        fields: field -> embedding rows, or the dataset's sizes.
+        tasks: label names.
+        embedding_dim: embedding width of a field.
+        num_sub_experts: experts inside an extractor.
+        sub_expert_hidden_units: widths of such an expert; each is followed by the activation.
+        scenario_dim: width of a scenario's vector c_s.
+        num_shared_experts: experts of the task layer that all tasks share.
+        num_specific_experts: experts of each task.
+        expert_hidden_units: widths of an expert of the task layer.
+        gate_hidden_units: hidden widths of a gate of the task layer.
+        tower_hidden_units: hidden widths of a tower.
+        stop_foreign: rows do not train other scenarios' extractors (they do in the paper's equations).
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(
+        self,
+        fields: Fields,
+        tasks: Sequence[str],
+        *,
+        embedding_dim: PositiveInt,
+        num_sub_experts: PositiveInt,
+        sub_expert_hidden_units: Widths,
+        scenario_dim: PositiveInt,
+        num_shared_experts: PositiveInt,
+        num_specific_experts: PositiveInt,
+        expert_hidden_units: Widths,
+        gate_hidden_units: list[PositiveInt],
+        tower_hidden_units: list[PositiveInt],
+        stop_foreign: bool = False,
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        padding: bool = True,
+    ) -> None:
+        super().__init__(fields, tasks, embedding_dim, padding)
+        style, scenarios, width = (
+            MLPStyle(hidden_activations, net_dropout),
+            len(self.scenarios),
+            sub_expert_hidden_units,
+        )
+        self.shared, *specific = (
+            SubExperts(self.embedding.output_width, num_sub_experts, width, style) for _ in range(1 + scenarios)
+        )
+        self.specific = nn.ModuleList(specific)
+        self.vector_SC = new_vectors(scenarios, scenario_dim)
+        self.relation = nn.Linear(scenario_dim, scenarios)
+        wiring = specific_and_shared(tasks, num_specific_experts, num_shared_experts, "cgc", "task", "shared")
+        self.mixture = MixtureStack(3 * width[-1], [wiring], len(tasks), expert_hidden_units, gate_hidden_units, style)
+        self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
+        self.stop_foreign = stop_foreign
+        initialise(self)
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and the task layer's gates, from embeddings (B, F*D) and scenarios (B,)."""
+        input_BI, scenario_B = inputs
+        own_BS = functional.one_hot(scenario_B, len(self.scenarios)).to(input_BI.dtype)
+        each_BSH = torch.stack([extractor(input_BI) for extractor in self.specific], dim=1)
+        own_BH = (own_BS.unsqueeze(2) * each_BSH).sum(dim=1)
+        others_BSH = each_BSH.detach() if self.stop_foreign else each_BSH
+        others_BH = (self.foreign_weights()[scenario_B].unsqueeze(2) * others_BSH).sum(dim=1)
+        state_BH = torch.cat([self.shared(input_BI), own_BH, others_BH], dim=1)
+        states, gates = self.mixture([state_BH] * (len(self.tasks) + 1))
+        return run_towers(self.towers, states), gates
+
+    def foreign_weights(self) -> Tensor:
+        """Return what a scenario (row) takes from every other (column): (S, S), each row a softmax, 0 for itself."""
+        scenarios = len(self.scenarios)
+        itself_SS = torch.eye(scenarios, dtype=torch.bool, device=self.vector_SC.device)
+        score_SS = self.relation(self.vector_SC).masked_fill(itself_SS, float("-inf"))
+        return score_SS.softmax(dim=1) if scenarios > 1 else torch.zeros_like(score_SS)
