@@ -54,6 +54,10 @@ class Columns(Protocol):
     def dense(self) -> NDArray[Any] | None:
         """(rows, N) float32, or ``None``."""
 
+    @property
+    def scenario(self) -> NDArray[Any] | None:
+        """(rows,) int32, or ``None``."""
+
     def __len__(self) -> int: ...
 
 
@@ -230,13 +234,16 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
     def take(self, rows: Rows) -> ImpressionBatch:
         """Return a batch of the given rows in fresh, writable tensors."""
         ids_BF, labels_BT = self._copy(self.columns.ids, rows), self._copy(self.columns.labels, rows)
-        dense, group = self.columns.dense, self.columns.group
         return ImpressionBatch(
             ids_BF=ids_BF,
             labels_BT=labels_BT,
-            dense_BN=None if dense is None else self._copy(dense, rows),
-            group_B=None if group is None else self._copy(group, rows),
+            dense_BN=self._copy_of(self.columns.dense, rows),
+            scenario_B=self._copy_of(self.columns.scenario, rows),
+            group_B=self._copy_of(self.columns.group, rows),
         )
+
+    def _copy_of(self, column: NDArray[Any] | None, rows: Rows) -> Tensor | None:
+        return None if column is None else self._copy(column, rows)
 
     def _copy(self, column: NDArray[Any], rows: Rows) -> Tensor:
         if isinstance(rows, slice):

@@ -1,9 +1,10 @@
 """The prepared dataset on disk: one uncompressed Arrow IPC file a split, memory-mapped as plain columns.
 
 A file holds a single record batch: ``ids`` fixed_size_list<int32>[F] (row-major: a row is one or two cache lines),
-``labels`` fixed_size_list<int8>[T] and, where the dataset has a group, ``group`` int64.
+``labels`` fixed_size_list<int8>[T] and, where the dataset has them, ``group`` int64, ``dense``
+fixed_size_list<float32>[N] and ``scenario`` int32.
 
-Legend: N rows, F fields, T tasks.
+Legend: R rows, F fields, T tasks, N numerical columns.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ class ColumnStore:
         path: that file.
         fields: names of the columns of ``ids``.
         tasks: names of the columns of ``labels``.
-        ids: (N, F) int32; 0 is padding, the last id of a field out-of-vocabulary.
-        labels: (N, T) int8 in {0, 1}.
-        group: (N,) int64 true (unencoded) group keys, or ``None`` where the dataset has no group.
-        dense: (N, D) numerical columns; ``None``, no dataset has them yet.
+        numericals: names of the columns of ``dense``.
+        ids: (R, F) int32; 0 is padding, the last id of a field out-of-vocabulary.
+        labels: (R, T) int8 in {0, 1}.
+        group: (R,) int64 true (unencoded) group keys, or ``None`` where the dataset has no group.
+        dense: (R, N) float32 scaled numerical columns, or ``None`` where the dataset has none.
+        scenario: (R,) int32 scenario ids, or ``None`` for a single scenario.
 
     Raises:
         StemlabError: the file is missing or not a prepared split.
     """
-
-    dense: NDArray[np.float32] | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -60,8 +61,12 @@ class ColumnStore:
         self.tasks: tuple[str, ...] = tuple(json.loads(names[b"tasks"]))
         self.ids: NDArray[np.int32] = _matrix(batch.column("ids"), len(self.fields))
         self.labels: NDArray[np.int8] = _matrix(batch.column("labels"), len(self.tasks))
-        grouped = "group" in batch.schema.names
-        self.group: NDArray[np.int64] | None = as_numpy(batch.column("group")) if grouped else None
+        self.numericals: tuple[str, ...] = tuple(json.loads(names.get(b"numericals", b"[]")))
+        there = set(batch.schema.names)
+        self.group: NDArray[np.int64] | None = as_numpy(batch.column("group")) if "group" in there else None
+        self.scenario: NDArray[np.int32] | None = as_numpy(batch.column("scenario")) if "scenario" in there else None
+        wide = _matrix(batch.column("dense"), len(self.numericals)) if "dense" in there else None
+        self.dense: NDArray[np.float32] | None = wide
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -86,26 +91,47 @@ class StoreWriter:
         fields: names of the id columns.
         tasks: names of the label columns.
         grouped: whether a group column is stored.
+        numericals: names of the numerical columns.
+        scenario: whether a scenario column is stored.
 
     Raises:
         StemlabError: on leaving the context, other than ``rows`` rows were appended.
     """
 
     def __init__(
-        self, path: Path, rows: int, fields: Sequence[str], tasks: Sequence[str], *, grouped: bool = True
+        self,
+        path: Path,
+        rows: int,
+        fields: Sequence[str],
+        tasks: Sequence[str],
+        *,
+        grouped: bool = True,
+        numericals: Sequence[str] = (),
+        scenario: bool = False,
     ) -> None:
         self.path, self.rows, self._done = Path(path), rows, 0
-        _reserve(self.path, _empty_batch(rows, fields, tasks, grouped))
+        _reserve(self.path, _empty_batch(rows, fields, tasks, grouped, numericals, scenario))
         self._columns = _offsets(self.path)
         self._file = os.open(self.path, os.O_RDWR)
 
     def append(
-        self, ids_BF: NDArray[np.int32], labels_BT: NDArray[np.int8], group_B: NDArray[np.int64] | None = None
+        self,
+        ids_BF: NDArray[np.int32],
+        labels_BT: NDArray[np.int8],
+        group_B: NDArray[np.int64] | None = None,
+        dense_BN: NDArray[np.float32] | None = None,
+        scenario_B: NDArray[np.int32] | None = None,
     ) -> None:
-        """Write the next rows: ids (B, F), labels (B, T) and group keys (B,)."""
+        """Write the next rows: ids (B, F), labels (B, T), group keys (B,), values (B, N) and scenarios (B,)."""
         if self._done + len(ids_BF) > self.rows:
             raise ValueError(f"{self.path} was reserved for {self.rows} rows")
-        parts: dict[str, NDArray[Any] | None] = {"ids": ids_BF, "labels": labels_BT, "group": group_B}
+        parts: dict[str, NDArray[Any] | None] = {
+            "ids": ids_BF,
+            "labels": labels_BT,
+            "group": group_B,
+            "dense": dense_BN,
+            "scenario": scenario_B,
+        }
         for name, (offset, dtype) in self._columns.items():
             part = parts[name]
             if part is None or len(part) != len(ids_BF):
@@ -156,7 +182,14 @@ def _matrix(column: Any, width: int) -> NDArray[Any]:
     return as_numpy(column.values).reshape(-1, width)
 
 
-def _empty_batch(rows: int, fields: Sequence[str], tasks: Sequence[str], grouped: bool) -> Any:
+def _empty_batch(
+    rows: int,
+    fields: Sequence[str],
+    tasks: Sequence[str],
+    grouped: bool,
+    numericals: Sequence[str],
+    scenario: bool,
+) -> Any:
     """Return a batch of ``rows`` rows over memory that is never touched."""
     columns = {
         "ids": _blank_lists(pa.int32(), rows, len(fields)),
@@ -164,8 +197,13 @@ def _empty_batch(rows: int, fields: Sequence[str], tasks: Sequence[str], grouped
     }
     if grouped:
         columns["group"] = _blank(pa.int64(), rows)
+    if numericals:
+        columns["dense"] = _blank_lists(pa.float32(), rows, len(numericals))
+    if scenario:
+        columns["scenario"] = _blank(pa.int32(), rows)
     batch = pa.record_batch(list(columns.values()), names=list(columns))
-    return batch.replace_schema_metadata({"fields": json.dumps(list(fields)), "tasks": json.dumps(list(tasks))})
+    names = {"fields": fields, "tasks": tasks, "numericals": numericals}
+    return batch.replace_schema_metadata({key: json.dumps(list(value)) for key, value in names.items()})
 
 
 def _blank(kind: Any, length: int) -> Any:

@@ -105,9 +105,11 @@ class IntegerEncoder:
     Args:
         vocabulary: the field's vocabulary.
         values: (V,) the raw integers of its tokens, in id order.
+        padding: raw integer that stands for nothing and becomes id 0, if there is one.
     """
 
-    def __init__(self, vocabulary: Vocabulary, values: Ints) -> None:
+    def __init__(self, vocabulary: Vocabulary, values: Ints, padding: int | None = None) -> None:
+        self._padding = padding
         self._oov = np.int32(vocabulary.oov)
         ids = np.arange(1, len(values) + 1, dtype=np.int32)
         self._low = int(values.min()) if len(values) else 0
@@ -122,6 +124,10 @@ class IntegerEncoder:
 
     def __call__(self, values: NDArray[Any]) -> NDArray[np.int32]:
         """Return the (B,) int32 ids of (B,) integers."""
+        ids = self._look_up(values)
+        return ids if self._padding is None else np.where(values == self._padding, np.int32(0), ids)
+
+    def _look_up(self, values: NDArray[Any]) -> NDArray[np.int32]:
         if self._table is not None:
             # Values outside (also those whose difference wraps around) are clipped to the entries at either end.
             place = np.subtract(values, self._low - 1, dtype=np.int64)

@@ -21,6 +21,7 @@ class Arrays:
     labels: np.ndarray
     group: np.ndarray | None
     dense: np.ndarray | None = None
+    scenario: np.ndarray | None = None
 
     def __len__(self):
         return len(self.ids)

@@ -17,6 +17,7 @@ class Rows:
     """``n`` rows with labels that depend on the user."""
 
     dense = None
+    scenario = None
 
     def __init__(self, n: int, seed: int, positive: float = 0.5) -> None:
         rng = np.random.default_rng(seed)
