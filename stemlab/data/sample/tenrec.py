@@ -130,9 +130,8 @@ def generate(world: TenrecWorld, file: str) -> TenrecSample:
     click_tastes, like_tastes = _tastes(world, file)
     shown = (user_R, item_R, world.main_effect)
     click_R = probability(click_tastes.logits(*shown) * world.click_strength, world.click_rate)
-    like_R = probability(
-        like_tastes.logits(*shown) * world.like_strength, min(world.like_rate / world.click_rate, 0.99)
-    )
+    like_rate = min(world.like_rate / world.click_rate, 0.99)
+    like_R = probability(like_tastes.logits(*shown) * world.like_strength, like_rate, click_R)
     article = file == "QK-article"
     clicked_R = np.ones(len(user_R), np.int64) if article else _toss(click, click_R)
     labels = {"click": clicked_R, "like": clicked_R * _toss(like, like_R)}
