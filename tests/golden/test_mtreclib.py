@@ -1,0 +1,100 @@
+"""Parity with MTReclib's code, for every file found (``STEMLAB_GOLDEN`` as in test_multitask_family.py).
+
+What is MTReclib's in our networks: batch norm, linear gates, a PLE layer a width with a shared gate over all experts,
+numerical fields through one linear placed last, and the mean of the tasks' losses.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import GOLDEN
+from torch import Tensor, nn
+
+from golden import checks
+from golden.mtreclib import MTReclibCase, find, logits, observe
+from stemlab.nn.loss import LossForm, task_losses
+from stemlab.optim import OptimConfig, build_optimizer, parse_penalty
+
+CASES = find(GOLDEN)
+each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.stem)
+forms = pytest.mark.parametrize("form", ["logits", "probability"])
+modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+
+
+def test_files_are_there() -> None:
+    if not CASES:
+        pytest.skip(f"no MTReclib files in {GOLDEN} (set STEMLAB_GOLDEN to where they are)")
+
+
+@each
+@modes
+def test_outputs(case: MTReclibCase, training: bool) -> None:
+    mode = "train_" if training else "eval_"
+    theirs = {k.removeprefix(mode): v for k, v in case.group("output").items() if k.startswith(mode)}
+    ours = observe(case.fresh().train(training), case, case.batch())
+    assert {f"pred_task{task}" for task in range(case.count)} <= theirs.keys()
+    unknown = sorted(theirs.keys() - ours.keys())
+    assert not checks.differing(ours, {k: v for k, v in theirs.items() if k in ours}, checks.FORWARD)
+    if unknown:
+        pytest.skip(f"all else agrees; nothing of ours answers to {', '.join(unknown)}")
+
+
+@each
+def test_one_row(case: MTReclibCase) -> None:
+    theirs = {k.removeprefix("batch1_eval_"): v for k, v in case.group("output").items() if k.startswith("batch1_eval")}
+    assert len(theirs) == case.count
+    assert not checks.differing(observe(case.fresh(), case, case.batch(slice(1))), theirs, checks.FORWARD)
+
+
+def losses(net: nn.Module, case: MTReclibCase, form: LossForm) -> Tensor:
+    return task_losses(logits(net, case.batch()), case.tensor("input/labels"), form)
+
+
+@each
+@forms
+def test_losses_are_averaged_over_tasks(case: MTReclibCase, form: LossForm) -> None:
+    trained_T, scored_T = (losses(case.fresh().train(training), case, form) for training in (True, False))
+    ours = {f"train_bce_task{task}": loss for task, loss in enumerate(trained_T)}
+    ours |= {"total": trained_T.mean(), "eval_total": scored_T.mean()}
+    assert not checks.differing(ours, case.group("loss"), checks.FORWARD)
+
+
+@each
+@forms
+@modes
+def test_gradients(case: MTReclibCase, form: LossForm, training: bool) -> None:
+    net = case.fresh().train(training)
+    found = checks.gradients(net, losses(net, case, form).mean())
+    theirs = case.ours("grad" if training else "grad_evalmode")
+    assert theirs.keys() == found.keys()
+    assert not checks.differing(checks.filled(net, found), theirs, checks.GRADIENT)
+    absent = {case.our_name(name) for name in case.arrays["gradnone"].tolist() if name}
+    assert {name for name, gradient in found.items() if gradient is None} == absent
+
+
+@each
+def test_running_statistics(case: MTReclibCase) -> None:
+    net = case.fresh().train()
+    logits(net, case.batch())
+    theirs = case.ours("aftertrainforward")
+    assert theirs
+    assert not checks.differing(net.state_dict(), theirs, checks.FORWARD)
+
+
+@each
+@pytest.mark.parametrize("kind", ["torch", "stemlab"])
+def test_one_adam_step(case: MTReclibCase, kind: str) -> None:
+    net = case.fresh().train()
+    if kind == "torch":
+        adam: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    elif case.model == "SingleTask":
+        pytest.skip("stemlab trains one task a network")
+    else:
+        adam = build_optimizer(net, OptimConfig(lr=1e-3), parse_penalty(0.0), parse_penalty(0.0))
+    losses(net, case, "logits").mean().backward()
+    adam.step()
+    gradients = case.ours("grad")
+    still = {name: bool((gradient == 0).all()) for name, gradient in gradients.items()}
+    kept = {name: (gradient.abs() > checks.NOISE) | still[name] for name, gradient in gradients.items()}
+    assert not checks.same_state(net.state_dict(), case.ours("step1"), kept, checks.STEP)
