@@ -20,6 +20,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from stemlab.config.described import KEY, RESOLVER, describes
 from stemlab.config.locate import conf_dir
 from stemlab.config.resolve import resolve
 from stemlab.config.validate import validate
@@ -159,7 +160,16 @@ class Origins:
             loaded = loader.repository.load_config(default.config_path)
             inner = key[len(package) :].lstrip(".")
             if loaded is not None and inner and _has(loaded.config, inner):
-                return _shown(default.config_path, loaded.path, loaded.provider)
+                asks = f"${{{RESOLVER}:" in str(loaded.config)
+                described = self._description(inner) if asks else None
+                return described or _shown(default.config_path, loaded.path, loaded.provider)
+        return None
+
+    def _description(self, key: str) -> str | None:
+        """The user's own file (``dataset.config``), where it says what the dataset's key is."""
+        for word in parsed(self.overrides):
+            if word.key_or_group == KEY and isinstance(word.value(), str) and describes(Path(str(word.value())), key):
+                return str(word.value())
         return None
 
 

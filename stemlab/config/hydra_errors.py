@@ -16,6 +16,7 @@ from stemlab.config.compose import CommandLine, Origins, composed, conf_folders,
 from stemlab.errors import StemlabError, nearest
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+BY_RESOLVER = f"{StemlabError.__name__} raised while resolving interpolation: "
 NO_KEY = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
 
 
@@ -111,6 +112,9 @@ def _group_word(override: Any, line: CommandLine) -> bool:
 
 
 def _no_value(error: BaseException, line: CommandLine, overrides: Sequence[str]) -> str:
+    told = str(error).partition(BY_RESOLVER)[2].split("\n")[0]
+    if told:  # what stemlab.config.described says of the user's own file
+        return told
     key = getattr(error, "full_key", None) or ""
     if isinstance(error, MissingMandatoryValue):
         where = Origins(line.command, overrides)(key).replace("set ", "??? ", 1)

@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from stemlab.config.compose import CommandLine, Origins, composed, is_group, parsed, plain_job, session
+from stemlab.config.described import KEY as DESCRIPTION
 from stemlab.config.hydra_errors import COMPOSITION_ERRORS, ambiguous, sentence
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
@@ -55,7 +56,7 @@ def _plain_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[list
 
 def _is_plain_value(word: Override) -> bool:
     whole = not (word.is_add() or word.is_force_add() or word.is_delete() or is_group(word.key_or_group))
-    return whole and "${" not in _word(word) and not word.is_hydra_override()
+    return whole and "${" not in _word(word) and not word.is_hydra_override() and word.key_or_group != DESCRIPTION
 
 
 def _set(plain: dict[str, Any], key: str, value: Any) -> None:

@@ -1,0 +1,212 @@
+"""A user's own table, csv or parquet, whose columns are described in a short config and need no code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from stemlab.config.types import NonNegativeInt, PositiveInt
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.encoding import TableEncoder
+from stemlab.data.impressions import prepare_impressions
+from stemlab.data.integers import OnBadRow
+from stemlab.data.recipe import Numerical, Recipe
+from stemlab.data.split import SplitRule
+from stemlab.data.table import cells
+from stemlab.data.table.columns import MOST_SCENARIOS, Columns, check_names, check_roles
+from stemlab.data.table.draft import write_draft
+from stemlab.data.table.file import TableFile, open_table
+from stemlab.data.table.raw import SHOWN, RawTable, scenario_of, split_of, time_of
+from stemlab.errors import StemlabError, nearest
+
+
+class TableDataModule(ImpressionDataModule):
+    """Impressions of a user's own table.
+
+    Args:
+        name: dataset name.
+        path: the csv or parquet file.
+        config: the file that describes its columns (already read: ``stemlab.config.described``), for messages.
+        raw_dir: folder in which the file is, whatever folder ``path`` names; ``None`` takes ``path`` as it is.
+        data_dir: folder under which prepared datasets are written.
+        separator: between the cells of a text file: one character or ``tab``; ``None`` finds out.
+        columns: names of the columns of a text file without a header.
+        missing: cells of a text file that stand for a missing value.
+        fields: categorical input columns; ``None`` where nothing is known yet.
+        numericals: numerical input columns.
+        scaling: of the numerical columns, fitted on training rows.
+        tasks: columns of 0 and 1 to predict; ``None`` where nothing is known yet.
+        scenario: column that says on which surface a row was shown.
+        scenarios: its values, in the order of their ids.
+        group: column whose values group rows for gAUC.
+        time: column of integers or ISO dates, which are read as yyyymmddhhmmss.
+        split_column: column of train, valid and test.
+        split: which rows are held out.
+        min_count: training rows that a category needs to get its own id.
+        shared: field -> field whose vocabulary and embeddings it shares.
+        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
+        batch_size: training rows a step on each process.
+        eval_batch_size: most rows of an evaluation batch.
+        seed: seed of the shuffling.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        path: str | None,
+        config: str | None,
+        raw_dir: Path | None,
+        data_dir: Path,
+        separator: str | None,
+        columns: list[str] | None,
+        missing: list[str],
+        fields: list[str] | None,
+        numericals: list[str],
+        scaling: Literal["none", "standard", "minmax"],
+        tasks: list[str] | None,
+        scenario: str | None,
+        scenarios: list[str | int],
+        group: str | None,
+        time: str | None,
+        split_column: str | None,
+        split: SplitRule,
+        min_count: PositiveInt,
+        shared: dict[str, str],
+        on_bad_row: OnBadRow,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        seed: NonNegativeInt,
+    ) -> None:
+        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        separator = "\t" if separator == "tab" else separator
+        if separator is not None and len(separator.encode()) != 1:
+            raise StemlabError(f"dataset.separator={separator!r} must be one character, such as ';', or the word tab.")
+        self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
+        self._raw_dir = None if raw_dir is None else Path(raw_dir)
+        self._separator, self._names, self._on_bad_row = separator, columns, on_bad_row
+        self.raw_columns = tuple(columns or ())  # type: ignore[misc]  # what prediction reads without a header
+        self.described = fields is not None or tasks is not None or config is not None
+        if not self.described:
+            return
+        for setting, value in (("tasks", tasks), ("fields", fields)):
+            if not value:
+                told = f" ({config})" if config else ""
+                raise StemlabError(f"dataset.{setting} is not set{told}: name at least one column of the table.")
+        self._columns = Columns(
+            fields=tuple(fields or ()),
+            numericals=tuple(numericals),
+            tasks=tuple(tasks or ()),
+            scenario=scenario,
+            scenarios=tuple(str(name) for name in scenarios),
+            group=group,
+            time=time if split.rule in ("time", "dates") else None,
+            split=split_column if split.rule == "given" else None,
+            shared=shared,
+            missing=tuple(missing),
+        )
+        check_roles(self._columns)
+        self._rule, self._scaling, self._min_count = split, scaling, min_count
+        if split.rule in ("time", "dates") and time is None:
+            raise StemlabError(f"dataset.split.rule={split.rule} needs dataset.time: name the column of times.")
+        if split.rule == "given" and split_column is None:
+            raise StemlabError("dataset.split.rule=given needs dataset.split_column: the column of train, valid, test.")
+        self._encoder: TableEncoder | None = None
+
+    def _recipe(self) -> Recipe:
+        columns = self._columns
+        return Recipe(
+            name=self._dataset,
+            fields=columns.fields,
+            numericals=tuple(Numerical(name=name, scaling=self._scaling) for name in columns.numericals),
+            tasks=columns.tasks,
+            scenario=None if columns.scenario is None else scenario_of(columns.scenario),
+            scenarios=columns.scenarios,
+            group=columns.group,
+            shared=columns.shared,
+            min_count=self._min_count,
+            split=self._rule,
+            time="" if columns.time is None else time_of(columns.time),
+            split_column="" if columns.split is None else split_of(columns.split),
+        )
+
+    def build(self) -> Path:
+        """Return the prepared directory of the table."""
+        if not self.described:
+            raise StemlabError(
+                "dataset=table does not know what the columns are: python -m stemlab.prepare dataset=table "
+                f"dataset.path={self._path or 'rows.csv'} drafts a config, to be named by dataset.config=..."
+            )
+        table = self._open()
+        check_names(self._columns, table.names, table.path)
+        self._check_scenarios(table)
+        raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row)
+        return prepare_impressions(raw, self._recipe(), self._data_dir / "prepared", self._on_bad_row)
+
+    def draft(self) -> tuple[Path, list[str]]:
+        """Inspect the table and write a proposed config beside it; return its path and what to tell the user."""
+        return write_draft(self._open())
+
+    def encode(self, table: Any) -> ImpressionBatch:
+        """Return rows of the same columns as a batch; labels are not needed."""
+        if self._encoder is None:
+            self._encoder = TableEncoder(self.prepare(), self.spec)
+        return self._encoder(self._plain(table))
+
+    def _plain(self, table: Any) -> Any:
+        """Read the cells of the inputs as in training."""
+        columns = self._columns
+        for name in (*columns.fields, *columns.numericals):
+            if name in table.column_names:
+                column = cells.without_missing(table[name], columns.missing)
+                plain = self._numbers(name, column) if name in columns.numericals else _words(column)
+                table = table.set_column(table.column_names.index(name), name, plain)
+        if columns.scenario is None:
+            return table
+        if columns.scenario not in table.column_names:
+            raise StemlabError(
+                f"the input has no column {columns.scenario!r}, the scenario (it has: {', '.join(table.column_names)})."
+                + nearest(columns.scenario, tuple(table.column_names))
+            )
+        surfaces = cells.without_missing(table[columns.scenario], columns.missing)
+        return table.append_column(scenario_of(columns.scenario), _words(surfaces))
+
+    def _numbers(self, name: str, column: Any) -> Any:
+        values, bad = cells.read_numbers(column)
+        if bad.any():
+            cell = column[int(np.argmax(bad))].as_py()
+            raise StemlabError(f"column {name!r} of the input has {str(cell)[:SHOWN]!r}, no number; mend the cell.")
+        return pa.array(values)
+
+    def _open(self) -> TableFile:
+        if self._path is None:
+            raise StemlabError("dataset.path is not set: name the table, dataset.path=rows.csv.")
+        path = Path(self._path)
+        if self._raw_dir is not None:
+            path = self._raw_dir / path.name
+        return open_table(path, separator=self._separator, names=self._names)
+
+    def _check_scenarios(self, table: TableFile) -> None:
+        """Refuse a scenario column whose values are not listed; say what they are."""
+        if self._columns.scenario is None or self._columns.scenarios:
+            return
+        found: set[str] = set()
+        for piece in table.pieces([self._columns.scenario], lambda size: None):
+            column = cells.without_missing(piece.columns[self._columns.scenario], self._columns.missing)
+            found |= {word for word in cells.words_of(column.unique()).to_pylist() if word is not None}
+            if len(found) > MOST_SCENARIOS:
+                raise StemlabError(
+                    f"dataset.scenario={self._columns.scenario} of {table.path} has more than {MOST_SCENARIOS} values: "
+                    "scenarios are a few surfaces; put the column into dataset.fields."
+                )
+        listed = f"[{', '.join(sorted(found))}]"
+        raise StemlabError(f"dataset.scenario={self._columns.scenario} needs dataset.scenarios in id order: {listed}.")
+
+
+def _words(column: Any) -> Any:
+    coded = column.dictionary_encode()
+    return cells.words_of(coded.dictionary).take(coded.indices)

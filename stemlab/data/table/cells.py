@@ -1,0 +1,148 @@
+"""Cells of a table as what they stand for: tokens, labels, numbers, times, splits; bad ones are marked, not raised.
+
+Each reader takes an Arrow column of any type and returns (values, bad), both (R,).
+Legend: R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from stemlab.data.arrow import as_numpy
+from stemlab.data.table.tokens import MISSING, TokenCodes
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Cells = tuple[NDArray[Any], Flags]
+_BAD = np.iinfo(np.int64).min
+_MOMENTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
+LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
+SPLITS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2, "val": 1, "validation": 1, "dev": 1}
+
+
+def without_missing(column: Any, missing: Sequence[str]) -> Any:
+    """Return the column, decoded and in one piece, with nulls where a text cell is one of ``missing``."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not _is_text(column):
+        return column
+    gone = pc.is_in(column, value_set=pa.array(list(missing), column.type))
+    return pc.if_else(gone, pa.scalar(None, column.type), column)
+
+
+def read_tokens(column: Any, codes: TokenCodes) -> Cells:
+    """Return the codes of categories; missing ones have the code 0."""
+    return _by_word(column, lambda words: _token_codes(words, codes), missing=MISSING)
+
+
+def read_labels(column: Any) -> Cells:
+    """Return labels: 0 and 1, or false and true."""
+    return _by_word(column, lambda words: _looked_up(words, LABELS), missing=_BAD)
+
+
+def read_splits(column: Any) -> Cells:
+    """Return 0 for train, 1 for valid, 2 for test."""
+    return _by_word(column, lambda words: _looked_up(words, SPLITS), missing=_BAD)
+
+
+def read_names(column: Any, names: Sequence[str]) -> Cells:
+    """Return the place of each cell in ``names``."""
+    places = {name: place for place, name in enumerate(names)}
+    return _by_word(column, lambda words: np.array([places.get(word, _BAD) for word in words.to_pylist()]), _BAD)
+
+
+def read_numbers(column: Any) -> Cells:
+    """Return float32 numbers, NaN where missing; texts, booleans and numbers without end are bad."""
+    if pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
+        column = pc.cast(column, pa.string())
+    absent = pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
+    given = as_numpy(pc.cast(absent, pa.int8())) == 0
+    with np.errstate(over="ignore"):
+        values = as_numpy(pc.fill_null(_cast(column, pa.float64()), np.nan)).astype(np.float32)
+    values = np.where(given, values, np.float32(np.nan))
+    return values, given & ~np.isfinite(values)
+
+
+def read_times(column: Any) -> Cells:
+    """Return integers as they are; ISO dates and moments (as UTC) as yyyymmddhhmmss, which keeps their order."""
+    if not pa.types.is_temporal(column.type):
+        column = _first_fitting(column, [pa.int64(), *_MOMENTS] if _is_text(column) else [pa.int64()])
+    if pa.types.is_temporal(column.type):
+        column = _digits(column)
+    values = as_numpy(pc.fill_null(column, _BAD))
+    return values, values == _BAD
+
+
+def _digits(moments: Any) -> Any:
+    """2024-05-06 07:08:09 -> 20240506070809."""
+    clock = (pc.hour, pc.minute, pc.second) if pa.types.is_timestamp(moments.type) else ()
+    total = pc.cast(pc.year(moments), pa.int64())
+    for part in (pc.month, pc.day, *clock):
+        total = pc.add(pc.multiply(total, 100), part(moments))
+    return total if clock else pc.multiply(total, 1_000_000)
+
+
+def _by_word(column: Any, read: Callable[[Any], Ints], missing: int) -> Cells:
+    """Read each distinct cell once."""
+    coded = column.dictionary_encode()
+    values = np.append(read(words_of(coded.dictionary)), missing)
+    codes: Ints = values[as_numpy(pc.fill_null(pc.cast(coded.indices, pa.int64()), len(values) - 1))]
+    return codes, codes == _BAD
+
+
+def words_of(values: Any) -> Any:
+    """Return distinct values as strings: 5.0 is "5", NaN is null."""
+    if pa.types.is_floating(values.type):
+        texts = [None if v != v else str(int(v)) if v.is_integer() else repr(v) for v in values.to_pylist()]
+        return pa.array(texts, pa.string())
+    return pc.cast(values, pa.string())
+
+
+def _token_codes(words: Any, codes: TokenCodes) -> Ints:
+    filled = pc.fill_null(words, "")
+    distinct = pc.unique(filled)
+    found: Ints = codes.encode(distinct)[as_numpy(pc.index_in(filled, value_set=distinct))]
+    return found
+
+
+def _looked_up(words: Any, known: dict[str, int]) -> Ints:
+    texts = (word and word.strip().lower() for word in words.to_pylist())
+    return np.array([known.get(text, _BAD) for text in texts], dtype=np.int64)
+
+
+def _is_text(column: Any) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _cast(column: Any, kind: Any) -> Any:
+    """Cast a column; cells that cannot be cast become null."""
+    try:
+        return pc.cast(column, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        cells = column if _is_text(column) else pc.cast(column, pa.string())
+    return pa.array([_cast_cell(cell, kind) for cell in cells.to_pylist()], kind)
+
+
+def _first_fitting(column: Any, kinds: Sequence[Any]) -> Any:
+    """Cast to the first kind that all cells fit, or else to the one that most of them fit."""
+    casts = []
+    for kind in kinds:
+        casts.append(_cast(column, kind))
+        if casts[-1].null_count == column.null_count:
+            return casts[-1]
+    return min(casts, key=lambda cast: cast.null_count)
+
+
+def _cast_cell(cell: str | None, kind: Any) -> Any:
+    try:
+        return None if cell is None else pa.scalar(cell.strip()).cast(kind).as_py()
+    except pa.ArrowInvalid:
+        return None

@@ -1,0 +1,138 @@
+"""Which column of a user's table is what, and whether that can be: no task is an input, every name is a column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stemlab.errors import StemlabError, nearest
+
+MOST_SCENARIOS = 100
+_SHOWN = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The roles of a table's columns.
+
+    Attributes:
+        fields: categorical inputs.
+        numericals: numerical inputs.
+        tasks: labels.
+        scenario: the surface on which a row was shown.
+        scenarios: the values of that column, in the order of their ids.
+        group: what rows are grouped by for gAUC.
+        time: what rows are ordered by.
+        split: train, valid or test.
+        shared: field -> field whose vocabulary it shares.
+        missing: cells of a text file that stand for a missing value.
+    """
+
+    fields: tuple[str, ...]
+    numericals: tuple[str, ...]
+    tasks: tuple[str, ...]
+    scenario: str | None
+    scenarios: tuple[str, ...]
+    group: str | None
+    time: str | None
+    split: str | None
+    shared: Mapping[str, str]
+    missing: tuple[str, ...]
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns that are read, each once."""
+        return list(dict.fromkeys(name for _, name in self.named()))
+
+    @property
+    def tokens(self) -> list[str]:
+        """Columns that are read as categories."""
+        grouped = [] if self.group is None else [self.group]
+        return list(dict.fromkeys([*self.fields, *grouped]))
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Yield (setting, column) of everything that is named."""
+        for setting in ("fields", "numericals", "tasks"):
+            yield from ((f"dataset.{setting}", name) for name in getattr(self, setting))
+        for setting in ("scenario", "group", "time", "split"):
+            name = getattr(self, setting)
+            if name is not None:
+                yield f"dataset.{'split_column' if setting == 'split' else setting}", name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for the fingerprint."""
+        return asdict(self)
+
+
+def check_roles(columns: Columns) -> None:
+    """Refuse a task that is also an input (a leak), inputs of two kinds, and names that cannot be files.
+
+    Raises:
+        StemlabError: one sentence about the first such column.
+    """
+    inputs = dict.fromkeys(columns.fields, "dataset.fields") | dict.fromkeys(columns.numericals, "dataset.numericals")
+    for name in columns.tasks:
+        role = inputs.get(name) or ("dataset.scenario" if name == columns.scenario else None)
+        if role:
+            raise StemlabError(
+                f"{name!r} is in dataset.tasks and in {role}: a label that is also an input leaks; keep one of them."
+            )
+    for name in columns.numericals:
+        if name in columns.fields:
+            raise StemlabError(f"{name!r} is in dataset.fields and in dataset.numericals: keep one of them.")
+    if columns.split in inputs:
+        raise StemlabError(f"{columns.split!r} is dataset.split_column and in {inputs[columns.split]}: keep one.")
+    for setting, name in columns.named():
+        if not name or "/" in name or name.startswith("."):
+            raise StemlabError(
+                f"{setting} has {name!r}: rename the column, it must not be empty, have / or begin by a dot."
+            )
+    for setting, names in (("fields", columns.fields), ("numericals", columns.numericals), ("tasks", columns.tasks)):
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise StemlabError(f"dataset.{setting} names {repeated[0]!r} twice: name every column once.")
+    _check_shared(columns)
+    _check_scenarios(columns)
+
+
+def _check_shared(columns: Columns) -> None:
+    for name, owner in columns.shared.items():
+        for one in (name, owner):
+            if one not in columns.fields:
+                raise StemlabError(
+                    f"dataset.shared has {one!r}, which is none of dataset.fields.{nearest(one, columns.fields)}"
+                )
+        if owner in columns.shared:
+            raise StemlabError(
+                f"dataset.shared: {name} shares with {owner}, which shares itself; name {columns.shared[owner]!r}."
+            )
+
+
+def _check_scenarios(columns: Columns) -> None:
+    if len(columns.scenarios) > MOST_SCENARIOS:
+        raise StemlabError(
+            f"dataset.scenarios has {len(columns.scenarios):,} names, more than {MOST_SCENARIOS}: scenarios are a few "
+            f"surfaces, and each has parts of the network of its own; put {columns.scenario!r} into dataset.fields."
+        )
+    repeated = [name for name in columns.scenarios if columns.scenarios.count(name) > 1]
+    if repeated:
+        raise StemlabError(f"dataset.scenarios names {repeated[0]!r} twice.")
+    if columns.scenarios and columns.scenario is None:
+        raise StemlabError("dataset.scenarios is set and dataset.scenario is not: name the column that holds them.")
+
+
+def check_names(columns: Columns, known: Sequence[str], path: Path) -> None:
+    """Refuse a name that is no column of the file.
+
+    Raises:
+        StemlabError: the setting, the name, the columns that there are, and the nearest one.
+    """
+    for setting, name in columns.named():
+        if name not in known:
+            more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+            raise StemlabError(
+                f"{setting} has {name!r}, which is no column of {path} (it has: {', '.join(known[:_SHOWN])}{more})."
+                + nearest(name, tuple(known))
+            )

@@ -1,0 +1,175 @@
+"""What each column of a table seems to be: names and values decide, and what is doubtful is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from stemlab.data.table.cells import SPLITS
+from stemlab.data.table.survey import ColumnSurvey, Survey, tells
+
+_FEW, _MOST_SURFACES, _LONG_TEXT = 10, 30, 60
+_TELLING = 0.98
+
+
+def _word(*names: str) -> re.Pattern[str]:
+    """Match any of the words between underscores, dots or ends of a name."""
+    return re.compile(rf"(^|[_.\- ])({'|'.join(names)})($|[_.\- ])", re.IGNORECASE)
+
+
+LABEL = _word(
+    *("labels?", "target", "y", "clk", "click(ed|s)?", "likes?", "liked", "shared?", "follow(ed|s)?", "buy", "bought"),
+    *("purchased?", "conver(t|ted|sion)", "cvr", "ctr", "order(ed)?", "finish(ed)?", "cart", "favou?rited?", "comment"),
+    *("forward", "installed?", "subscribed?", "churn(ed)?", "long_view", "hate", "response", "outcome"),
+)
+LATE = _word("(play|watch|dwell|stay|view|read)(ing)?_?(time|duration|secs?|seconds|ms)", "rating", "revenue", "gmv")
+TIME = _word("time", "timestamp", "ts", "date", "datetime", "day", "dt", "time_ms", "created(_at)?", "event_time")
+GROUP = (_word("user", "uid", "userid", "u"), _word("member", "customer", "visitor", "account", "session", "buyer"))
+SCENARIO = _word("scenario", "scene", "domain", "country", "tab", "channel", "surface", "market", "region", "platform")
+SPLIT = _word("split", "fold", "subset", "partition", "set")
+CATEGORY = _word(
+    *("id", "uid", "iid", "pid", "code", "type", "cat", "category", "class", "zip", "zipcode", "postal", "brand"),
+    *("gender", "sex", "city", "device", "os", "browser", "page", "hour", "weekday", "dow", "month", "occupation"),
+    *("genre", "tag", "music", "author", "shop", "store", "seller", "user", "item", "video", "hash", "is", "has"),
+)
+AMOUNT = _word(
+    *("age", "price", "cost", "count", "cnt", "num", "n", "amount", "duration", "length", "size", "score", "rate"),
+    *("ratio", "avg", "mean", "sum", "days", "width", "height", "weight", "distance", "bid", "percent", "pct"),
+)
+
+
+@dataclass(slots=True)
+class Proposal:
+    """What each column is proposed to be.
+
+    Attributes:
+        tasks: labels.
+        fields: categories.
+        numericals: amounts.
+        left: column -> why it is left out.
+        time: time column.
+        group: group column.
+        split: column of train, valid, test.
+        scenarios: columns that may say the surface.
+        missing: spellings of missing values, besides the empty cell.
+        checks: sentences about what is doubtful.
+    """
+
+    tasks: list[ColumnSurvey] = field(default_factory=list)
+    fields: list[ColumnSurvey] = field(default_factory=list)
+    numericals: list[ColumnSurvey] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    time: ColumnSurvey | None = None
+    group: ColumnSurvey | None = None
+    split: ColumnSurvey | None = None
+    scenarios: list[ColumnSurvey] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
+
+
+def propose(looked: Survey) -> Proposal:
+    """Return what each column seems to be."""
+    made = Proposal()
+    rest = [column for column in looked.columns if not _left_out(column, looked, made)]
+    made.split = _first(c for c in rest if _is_split(c))
+    made.time = _first(c for c in rest if _is_time(c))
+    made.tasks = _labels([c for c in rest if c.binary and c is not made.split], made)
+    for column in rest:
+        if column not in (*made.tasks, made.split):
+            _place(column, looked, made)
+    made.group = _first(c for names in GROUP for c in made.fields if names.search(c.name) and c.distinct > 1)
+    surfaces = [c for c in made.fields if SCENARIO.search(c.name) and c.distinct <= _MOST_SURFACES]
+    made.scenarios = [c for c in surfaces if not c.missing]
+    made.missing = sorted({word for c in made.numericals for word in c.spellings} | _everywhere(made.fields))
+    _check(looked, made)
+    return made
+
+
+def _everywhere(columns: Iterable[ColumnSurvey]) -> set[str]:
+    """Spellings that are no text in any language."""
+    return {word for column in columns for word in column.spellings if word == "\\N"}
+
+
+def _left_out(column: ColumnSurvey, looked: Survey, made: Proposal) -> bool:
+    reason = ""
+    if not column.name or "/" in column.name or column.name.startswith("."):
+        reason = "its name is empty, has / or begins by a dot"
+    elif column.distinct < 2:
+        reason = "one value only" if column.distinct else "empty"
+    elif LATE.search(column.name):
+        reason = "known only after the row was shown?"
+    elif column.distinct == looked.rows > _FEW and column.kind in ("text", "integer") and not _is_time(column):
+        reason = "another value in every row" if not AMOUNT.search(column.name) else ""
+    elif column.kind == "text" and column.longest > _LONG_TEXT:
+        reason = f"texts of up to {column.longest} characters"
+    if reason:
+        made.left[column.name] = reason
+    return bool(reason)
+
+
+def _is_split(column: ColumnSurvey) -> bool:
+    words = {word.lower() for word in column.listed or ("?",)}
+    return bool(SPLIT.search(column.name)) and words <= set(SPLITS) and not column.missing
+
+
+def _is_time(column: ColumnSurvey) -> bool:
+    if column.kind == "moment":
+        return True
+    named = bool(TIME.search(column.name)) and not LATE.search(column.name)
+    return named and column.kind == "integer" and column.low >= 1e7 and column.distinct > 1
+
+
+def _labels(binary: list[ColumnSurvey], made: Proposal) -> list[ColumnSurvey]:
+    named = [column for column in binary if LABEL.search(column.name)]
+    if named or not binary:
+        if not binary:
+            made.checks.append("No column holds 0 and 1 only: make the labels, or name them in tasks.")
+        return named
+    made.checks.append(f"No column of 0 and 1 is named like a label: {binary[-1].name!r}, the last one, is a guess.")
+    return binary[-1:]
+
+
+def _place(column: ColumnSurvey, looked: Survey, made: Proposal) -> None:
+    if column is made.time:
+        return
+    if column.kind == "moment" or _is_time(column):
+        made.left[column.name] = "a second time"
+    elif _is_amount(column):
+        made.numericals.append(column)
+    else:
+        made.fields.append(column)
+
+
+def _is_amount(column: ColumnSurvey) -> bool:
+    if column.kind == "number":
+        return True
+    if column.kind != "integer" or CATEGORY.search(column.name):
+        return False
+    if AMOUNT.search(column.name):
+        return column.distinct > _FEW
+    return column.listed is None and (column.low < 0 or column.distinct < (column.high - column.low + 1) / 2)
+
+
+def _check(looked: Survey, made: Proposal) -> None:
+    if not looked.whole:
+        made.checks.append(f"Only the first {looked.rows:,} rows were read: counts and shares are theirs.")
+    if made.left:
+        made.checks.append(f"Left out, add what should be read: {', '.join(made.left)}.")
+    for column in (*made.fields, *made.numericals):
+        for task in made.tasks:
+            area = tells(looked, column, task.name)
+            if area >= _TELLING:
+                made.checks.append(
+                    f"{column.name!r} alone tells {task.name!r} (AUC {area:.3f}): is it known before? If not, it leaks."
+                )
+        if column.binary:
+            made.checks.append(f"{column.name!r} holds 0 and 1 and is proposed as a field: is it a label?")
+    if made.group is None:
+        made.checks.append("No column is named like a user: set group for AUC by user (gAUC).")
+    if made.time is None and made.split is None:
+        made.checks.append("No time and no split were found: rows are split at random.")
+
+
+def _first(columns: Iterable[ColumnSurvey]) -> ColumnSurvey | None:
+    return next(iter(columns), None)
