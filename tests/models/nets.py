@@ -22,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "OMoE": GATED | {"num_experts": 3},
     "MMoE": GATED | {"num_experts": 3},
     "MMoE_ME": GATED | {"num_experts": 3},
+    "MetaHeac": {"num_experts": 3, "expert_hidden_units": [12, 8], "num_critics": 2, "critic_hidden_units": [8]},
     "PLE": POOL,
     "PLE_ME": POOL,
     "STEM": POOL,

@@ -59,7 +59,7 @@ def test_padding_row(name: str, batch: ImpressionBatch) -> None:
 @pytest.mark.parametrize(
     ("name", "roles"),
     [
-        *((name, ["shared"]) for name in ("SharedBottom", "AITM", "ESMM", "OMoE", "MMoE", "PLE")),
+        *((name, ["shared"]) for name in ("SharedBottom", "AITM", "ESMM", "OMoE", "MMoE", "MetaHeac", "PLE")),
         ("MMoE_ME", ["expert:0", "expert:1", "expert:2"]),
         ("PLE_ME", ["task:finish", "task:like", "shared"]),
         ("STEM", ["task:finish", "task:like", "shared"]),
