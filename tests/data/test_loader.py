@@ -80,11 +80,15 @@ def test_batches_are_fresh_writable_memory():
     assert arrays.ids.min() == arrays.labels.min() == 0
 
 
-def test_numerical_columns_come_along_and_groups_may_be_missing():
-    arrays = Arrays(columns().ids, columns().labels, None, np.arange(206, dtype=np.float32).reshape(103, 2))
-    batch = next(iter(BatchLoader(arrays, ShuffledOrder(103, 20, seed=1))))
-    assert batch.group_B is None
-    assert torch.equal(batch.dense_BN[:, 0], 2.0 * batch.ids_BF[:, 0])
+@pytest.mark.parametrize("order", [ShuffledOrder(103, 20, seed=1), DealtOrder(103, 20)])
+def test_numerical_columns_and_scenarios_come_along_and_groups_may_be_missing(order):
+    dense = np.arange(206, dtype=np.float32).reshape(103, 2)
+    arrays = Arrays(columns().ids, columns().labels, None, dense, np.arange(103, dtype=np.int32) % 4)
+    for batch in BatchLoader(arrays, order):
+        assert batch.group_B is None
+        assert torch.equal(batch.dense_BN[:, 0], 2.0 * batch.ids_BF[:, 0])
+        assert torch.equal(batch.scenario_B, batch.ids_BF[:, 0] % 4)
+        assert (batch.dense_BN.dtype, batch.scenario_B.dtype) == (torch.float32, torch.int32)
 
 
 @settings(max_examples=150, deadline=None)

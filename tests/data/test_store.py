@@ -32,6 +32,39 @@ def test_round_trip_in_any_pieces(tmp_path_factory, rows, fields, tasks, grouped
         np.testing.assert_array_equal(store.group, group)
 
 
+@settings(deadline=None)
+@given(st.integers(0, 50), st.integers(0, 4), st.booleans(), st.booleans(), st.integers(1, 20))
+def test_optional_columns_round_trip(tmp_path_factory, rows, width, grouped, scenario, step):
+    path = tmp_path_factory.mktemp("store") / "train.arrow"
+    rng = np.random.default_rng(rows)
+    ids, labels = np.zeros((rows, 2), np.int32), np.ones((rows, 1), np.int8)
+    dense = rng.normal(size=(rows, width)).astype(np.float32)
+    group, scenarios = rng.integers(-9, 9, rows), rng.integers(0, 4, rows).astype(np.int32)
+    names = ["p", "q", "r", "s"][:width]
+    with StoreWriter(path, rows, "ab", "t", grouped=grouped, numericals=names, scenario=scenario) as writer:
+        for start in range(0, rows, step):
+            part = slice(start, start + step)
+            writer.append(ids[part], labels[part], group[part], dense[part], scenarios[part])
+    store = pickle.loads(pickle.dumps(ColumnStore(path)))
+    assert store.numericals == tuple(names)
+    for found, expected, there in (
+        (store.dense, dense, width > 0),
+        (store.scenario, scenarios, scenario),
+        (store.group, group, grouped),
+    ):
+        assert (found is not None) == there
+        if there:
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_columns_that_are_stored_must_be_given(tmp_path):
+    ids, labels = np.zeros((2, 1), np.int32), np.ones((2, 1), np.int8)
+    writer = StoreWriter(tmp_path / "a.arrow", 2, ["f"], ["t"], grouped=False, numericals=["p"])
+    with pytest.raises(ValueError, match="column 'dense' needs 2 rows"), writer:
+        writer.append(ids, labels)
+
+
 def test_file_is_one_plain_record_batch(tmp_path):
     write_store(
         tmp_path / "a.arrow", ["f", "g"], ["t"], np.ones((3, 2), np.int32), np.ones((3, 1), np.int8), np.arange(3)

@@ -104,3 +104,18 @@ def test_missing_inputs_are_told() -> None:
         embedding(torch.tensor([[1, 1, 1]]), torch.zeros(1, 2))
     with pytest.raises(StemlabError, match="reads dense_BN, but the batch has none"):
         embedding(torch.tensor([[1, 1, 1]]), None, torch.tensor([0]))
+
+
+def test_an_owner_may_stand_behind_those_who_share() -> None:
+    sizes = ImpressionSizes(fields={"hist_1": 5, "city": 3, "item": 5}, tables={"hist_1": "item"})
+    embedding = FieldEmbedding(sizes, ["shared"], 2, True)
+    city, item = embedding.weights()
+    (only,) = embedding(torch.tensor([[3, 1, 4]]))
+    assert torch.equal(only[0], torch.cat([item[3], city[1], item[4]]))
+
+
+def test_names_of_parameters() -> None:
+    """Checkpoints of earlier versions have the tables alone."""
+    tables = [f"tables.{place}.weight" for place in range(3)]
+    assert list(numbered().state_dict()) == tables
+    assert list(with_everything().state_dict()) == [*tables, "numerical.weight", "numerical.bias"]
