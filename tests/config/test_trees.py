@@ -40,8 +40,8 @@ def keyword_only(target):
 def built_nodes():
     for path in files("model"):
         yield pytest.param(read(path)["net"], id=name(path))
-    for path in files("dataset"):
-        yield pytest.param(read(path), id=name(path))
+    for path in (*files("dataset"), *files("analysis")):
+        yield pytest.param({key: value for key, value in read(path).items() if key != "defaults"}, id=name(path))
 
 
 @pytest.mark.parametrize("node", list(built_nodes()))
@@ -89,8 +89,13 @@ def test_every_option_composes_and_is_called_by_its_file(path):
 def partners(path):
     """What a choice for sequential models needs beside it: the defaults are multi-task."""
     values = read(path)
-    if path.stem == "ranking":
-        return ["model=sasrec", "dataset=ml1m"]
+    own = {
+        "ranking": ["model=sasrec", "dataset=ml1m"],
+        "table": ["dataset.tasks=[click,buy]", "dataset.fields=[user]"],  # the user's columns are not known yet
+        "criteo": ["model=single_task"],  # its only task
+    }
+    if path.stem in own:
+        return own[path.stem]
     if path.parent.name == "model" and values["family"] == "sequential":
         return ["dataset=ml1m"]
     return ["model=sasrec"] if path.parent.name == "dataset" and "tasks" not in values else []
