@@ -1,0 +1,278 @@
+"""Tenrec (Tencent, NeurIPS 2022): videos and articles with clicks, likes, shares and follows, by several protocols.
+
+Rows of a user are in the order of time, but no row has a time. Videos of QK and QB share users and items by id, so the
+two files can be scenarios of one dataset. CC BY-NC 4.0, no automatic download: data/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stemlab.config.types import NonNegativeInt, PositiveInt
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.encoding import TableEncoder, check_columns
+from stemlab.data.headed import HeadedReader
+from stemlab.data.impressions import Ints, Recipe, prepare_impressions
+from stemlab.data.integers import OnBadRow
+from stemlab.data.leaks import LABEL, refuse_leaks
+from stemlab.data.leaks import reasons as leak_reasons
+from stemlab.data.progress import Advance
+from stemlab.data.sample.folder import announce_sample, sample_file
+from stemlab.data.sample.tenrec import HISTORY, TenrecWorld, write_sample
+from stemlab.data.sampling import Sampling
+from stemlab.data.sidetable import plain_tokens
+from stemlab.data.split import SplitRule
+from stemlab.errors import StemlabError
+
+File = Literal["ctr_data_1M", "QK-video", "QB-video", "QK-article"]
+VIDEOS = ("QK-video", "QB-video", "ctr_data_1M")
+PEOPLE = ("user_id", "item_id", "gender", "age")
+INPUTS = {
+    **dict.fromkeys(VIDEOS, (*PEOPLE, "video_category")),
+    "ctr_data_1M": (*PEOPLE, "video_category", *HISTORY),
+    "QK-article": (*PEOPLE, "category_first", "category_second"),
+}
+LABELS = {
+    **dict.fromkeys(VIDEOS, ("click", "like", "share", "follow")),
+    "QK-article": ("read", "like", "share", "follow", "favorite"),
+}
+TOTALS = ("exposure_count", "click_count", "like_count", "comment_count")
+LEAKS = {
+    **leak_reasons(
+        ("watching_times", "read_time", "read_percentage"),
+        ("click", "like", "share", "follow", "read", "favorite"),
+    ),
+    **dict.fromkeys(TOTALS, "a total over the whole time of the log, later rows included"),
+}
+MISSING = ("\\N", "")  # the files write \N; both become the token -1
+NEGATIVES = 2  # non-clicks a click in the paper's protocol
+MIN_COUNT = {"paper": 1, "stem": 10}
+SCENARIO = "scenario"
+_RANGES = {
+    **dict.fromkeys(("user_id", "item_id"), (0, (1 << 63) - 1)),
+    **{name: (0, 1) for name, reason in LEAKS.items() if reason == LABEL},
+}
+
+
+class RawTenrec:
+    """One or several raw files as integer columns.
+
+    Args:
+        files: the raw files; the place of a row's file is in the column ``scenario``.
+        columns: names of the columns that are read.
+        sample: whether they are synthetic.
+        on_bad_row: raise at a bad row, or leave it out and count it.
+    """
+
+    kind = "tenrec/1"
+    tokens: Mapping[str, Sequence[str]] = {}
+
+    def __init__(self, files: Sequence[Path], columns: Sequence[str], *, sample: bool, on_bad_row: OnBadRow) -> None:
+        self.files, self.sample = tuple(files), sample
+        self._reader = HeadedReader(columns, _RANGES, MISSING, on_bad_row)
+
+    @property
+    def skipped(self) -> int:
+        """Bad rows left out so far."""
+        return self._reader.skipped
+
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Ints]]:
+        """Yield the columns block by block, file after file."""
+        for place, path in enumerate(self.files):
+            for rows, _ in self._reader.read(path, path.name.removesuffix(".gz"), advance):
+                yield {**rows.columns, SCENARIO: np.full(len(rows), place, dtype=np.int64)}
+
+
+class TenrecDataModule(ImpressionDataModule):
+    """Tenrec impressions.
+
+    Args:
+        name: dataset name.
+        raw_dir: folder of the raw files (or of their folder ``Tenrec``).
+        data_dir: folder under which prepared datasets and samples are written.
+        source: ``raw`` needs the raw files, ``sample`` makes the synthetic world, ``auto`` falls back to it.
+        file: the file that is read, without ``.csv``.
+        scenarios: files that are read together, each a scenario, instead of ``file``; users and items keep their ids.
+        protocol: ``paper`` keeps all clicks and twice as many other rows, drawn at random in each scenario with the
+            seed of the split (Tenrec paper 3.3); ``stem`` keeps all rows.
+        fields: input columns, all categorical; ``None``: those of the protocol (paper: with the history, where the file
+            has one).
+        tasks: labels to predict.
+        group: input column whose values group rows for gAUC, or ``None``.
+        min_count: training rows that a token needs to get its own id; ``None``: 1 (paper), 10 (stem).
+        shared_history: whether the items of the history use the table of ``item_id``; the paper gives each column one.
+        split: which rows are held out; 8:1:1 at random in both protocols.
+        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
+        sample: the synthetic world.
+        batch_size: training rows a step on each process.
+        eval_batch_size: most rows of an evaluation batch.
+        seed: seed of the shuffling.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        raw_dir: Path,
+        data_dir: Path,
+        source: Literal["auto", "raw", "sample"],
+        file: File,
+        scenarios: list[str],
+        protocol: Literal["paper", "stem"],
+        fields: list[str] | None,
+        tasks: list[str],
+        group: str | None,
+        min_count: PositiveInt | None,
+        shared_history: bool,
+        split: SplitRule,
+        on_bad_row: OnBadRow,
+        sample: TenrecWorld,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        seed: NonNegativeInt,
+    ) -> None:
+        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
+        self._source, self._on_bad_row, self._world = source, on_bad_row, sample
+        self._names = _check_scenarios(scenarios) or (file,)
+        if split.rule != "random":
+            raise StemlabError(f"dataset.split.rule={split.rule}: Tenrec's rows have no times or splits; use random.")
+        inputs = _check_fields(fields, self._names, protocol)
+        self._recipe = Recipe(
+            name=name,
+            fields=inputs,
+            tasks=_check_tasks(tasks, self._names[0]),
+            group=None if group is None else check_columns("dataset.group", [group], INPUTS[self._names[0]])[0],
+            min_count=MIN_COUNT[protocol] if min_count is None else min_count,
+            split=split,
+            time="",
+            scenario=SCENARIO if scenarios else None,
+            scenarios=tuple(scenarios),
+            shared=_shared(inputs) if shared_history else {},
+            sampling=_sampling(protocol, self._names[0], split.seed),
+            padding={name: 0 for name in inputs if name in HISTORY},
+        )
+        self._encoder: TableEncoder | None = None
+
+    def build(self) -> Path:
+        """Return the prepared directory of the raw files or of the sample."""
+        files = None if self._source == "sample" else self._find_raw()
+        columns = [name for name in self._recipe.columns if name != SCENARIO]
+        raw = RawTenrec(files or self._make_sample(), columns, sample=files is None, on_bad_row=self._on_bad_row)
+        return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
+
+    def encode(self, table: Any) -> ImpressionBatch:
+        r"""Return raw rows as a batch; ``\N`` is missing. Of several files, a column ``scenario`` names the row's."""
+        if self._encoder is None:
+            self._encoder = TableEncoder(self.prepare(), self.spec)
+        for place, name in enumerate(table.column_names):
+            if name in self._recipe.fields:
+                table = table.set_column(place, name, _missing_as_token(table[name].combine_chunks()))
+        return self._encoder(table)
+
+    def _find_raw(self) -> list[Path] | None:
+        """Return the raw files, or ``None`` where there are none and a sample will do."""
+        places = [(folder, end) for folder in (self._raw_dir, self._raw_dir / "Tenrec") for end in (".csv", ".csv.gz")]
+        found: dict[str, Path] = {}
+        for name in self._names:
+            paths = [folder / f"{name}{end}" for folder, end in places if (folder / f"{name}{end}").is_file()]
+            found |= {name: paths[0]} if paths else {}
+        missing = [name for name in self._names if name not in found]
+        if missing and (found or self._source == "raw"):
+            raise StemlabError(
+                f"{self._raw_dir} has no file {missing[0]}.csv (nor .csv.gz): set dataset.raw_dir to its folder "
+                "(data/README.md says where it comes from) or use dataset.source=sample."
+            )
+        return [found[name] for name in self._names] if found else None
+
+    def _make_sample(self) -> list[Path]:
+        reason = f"no {self._names[0]}.csv in {self._raw_dir}"
+        announce_sample(
+            "asked for by dataset.source=sample" if self._source == "sample" else reason,
+            f"synthetic Tenrec rows ({', '.join(self._names)})",
+        )
+        return [
+            sample_file(
+                self._data_dir / "sample",
+                f"tenrec-{name}",
+                f"{name}.csv",
+                self._world,
+                partial(write_sample, world=self._world, file=name),
+            )
+            for name in self._names
+        ]
+
+
+def _check_scenarios(scenarios: list[str]) -> tuple[str, ...]:
+    if "QK-article" in scenarios:
+        raise StemlabError(
+            "dataset.scenarios has 'QK-article', whose rows are all clicks of other items: it is no scenario beside "
+            f"videos; choose from {', '.join(VIDEOS)}, or use dataset.file=QK-article."
+        )
+    if {"QK-video", "ctr_data_1M"} <= set(scenarios):
+        raise StemlabError("dataset.scenarios has QK-video and ctr_data_1M, which is a part of it: keep one of them.")
+    return check_columns("dataset.scenarios", scenarios, VIDEOS) if scenarios else ()
+
+
+def _check_tasks(tasks: list[str], file: str) -> tuple[str, ...]:
+    if file == "QK-article" and "click" in tasks:
+        raise StemlabError(
+            "dataset.tasks has 'click', but every row of QK-article is a click, so there is nothing to tell apart: "
+            f"choose from {', '.join(LABELS[file])}."
+        )
+    return check_columns("dataset.tasks", tasks, LABELS[file])
+
+
+def _check_fields(fields: list[str] | None, files: Sequence[str], protocol: str) -> tuple[str, ...]:
+    """Return the input columns, by default those of the protocol."""
+    known = tuple(name for name in INPUTS[files[0]] if all(name in INPUTS[file] for file in files))
+    if fields is None:
+        return tuple(name for name in known if protocol == "paper" or name not in HISTORY)
+    refuse_leaks("dataset.fields", fields, LEAKS)
+    for name in fields:
+        if name in HISTORY and name not in known:
+            without = next(file for file in files if file != "ctr_data_1M")
+            raise StemlabError(
+                f"dataset.fields has {name!r}, but {without}.csv has no history; ctr_data_1M.csv has one."
+            )
+    return check_columns("dataset.fields", fields, known)
+
+
+def _shared(fields: Sequence[str]) -> dict[str, str]:
+    shared = {name: "item_id" for name in fields if name in HISTORY}
+    if not shared or "item_id" not in fields:
+        raise StemlabError(
+            "dataset.shared_history=true needs item_id and hist_1 to hist_10 (or some of them) in dataset.fields "
+            f"(they are: {', '.join(fields)})."
+        )
+    return shared
+
+
+def _sampling(protocol: str, file: str, seed: int) -> Sampling | None:
+    if protocol == "stem":
+        return None
+    if file == "QK-article":
+        raise StemlabError(
+            "dataset.protocol=paper draws rows without a click, and every row of QK-article is a click: use "
+            "dataset.protocol=stem, which keeps all rows."
+        )
+    return Sampling(label="click", negatives=NEGATIVES, seed=seed)
+
+
+def _missing_as_token(column: Any) -> Any:
+    """Return a column of a user's table with -1 where a value is missing, as in training."""
+    if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
+        words = plain_tokens(column).dictionary_decode()
+        known = pc.is_in(words, value_set=pa.array(MISSING, words.type))
+        return pc.fill_null(pc.if_else(known, "-1", words), "-1")
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    return pc.fill_null(column, pa.scalar(-1, column.type))

@@ -1,0 +1,50 @@
+"""Prepared rows back as what they stand for, for the tests of raw sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stemlab.config.instantiate import instantiate
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.split import SPLITS
+from stemlab.data.store import ColumnStore
+from stemlab.data.vocabulary import Vocabulary
+from tests.data.tiktok_rows import settings
+
+
+def datamodule(name: str, folder: Any, **changed: Any) -> Any:
+    """Return the datamodule of ``conf/dataset/<name>.yaml`` that reads ``folder/raw`` and prepares in ``folder``."""
+    places = {"raw_dir": str(folder / "raw"), "data_dir": str(folder), "source": "raw"}
+    return instantiate(settings(name, **{**places, **changed}), key="dataset")
+
+
+def decoded(module: ImpressionDataModule, split: str) -> list[dict[str, Any]]:
+    """Return a split's rows: field -> token (``None`` padding, ``?`` out-of-vocabulary), task -> label, scenario name,
+    numerical -> value."""
+    directory, spec = module.prepare(), module.spec
+    store = ColumnStore(directory / f"{split}.arrow")
+    names: dict[str, list[str | None]] = {}
+    for field in spec.fields:
+        if field.kind == "categorical":
+            known = Vocabulary.load(directory / "vocabulary", field.table or field.name).tokens.to_pylist()
+            names[field.name] = [None, *known, "?"]
+    rows = []
+    for row in range(len(store)):
+        told: dict[str, Any] = {name: known[store.ids[row, place]] for place, (name, known) in enumerate(names.items())}
+        told |= dict(zip(spec.tasks, store.labels[row].tolist(), strict=True))
+        if store.dense is not None:
+            told |= dict(zip((f.name for f in spec.numericals), store.dense[row].tolist(), strict=True))
+        if store.scenario is not None:
+            told["scenario"] = spec.scenarios[store.scenario[row]]
+        rows.append(told)
+    return rows
+
+
+def everything(module: ImpressionDataModule) -> list[dict[str, Any]]:
+    """Return the rows of all splits."""
+    return [row for split in SPLITS for row in decoded(module, split)]
+
+
+def as_set(rows: list[dict[str, Any]], *names: str) -> list[tuple[str, ...]]:
+    """Return some columns of rows as texts, sorted."""
+    return sorted(tuple(str(row[name]) for name in names) for row in rows)
