@@ -47,6 +47,7 @@ VIDEO = (
 TABS, TAB_SHARES = (0, 1, 2, 4, 6, 8, 13), (0.24, 0.42, 0.14, 0.11, 0.08, 0.006, 0.004)
 MAIN_TAB = 1
 FIRST_DAY, DAYS, LATER_FROM = "2022-04-08T00:00", 31, 14  # local days; the later log begins at the fifteenth
+BUSY_SHARE = 0.2  # of the rows, in the last two days: a small file needs enough to validate and test on
 _LOCAL = 8 * 3_600_000  # the real clock is China's
 _RARE = {"is_follow": 0.02, "is_comment": 0.02, "is_forward": 0.01, "is_profile_enter": 0.03}  # shares of clicks
 _HOT_SIZES = (2, 7, 50, 1471, 15, 34, 3, 118, 454, 7, 5, 5, 2, 2, 2, 2, 2, 2)
@@ -202,13 +203,18 @@ def _toss(rng: np.random.Generator, probability_R: Floats) -> Ints:
 
 def _clock(rng: np.random.Generator, user_R: Ints, days: int) -> dict[str, Ints]:
     """Draw moments of the last ``days`` days, in ascending order inside a user."""
-    start = np.datetime64(FIRST_DAY, "ms").astype(np.int64) + (DAYS - days) * 86_400_000
-    local_R = start + rng.integers(0, days * 86_400_000, len(user_R))
+    day_R = np.where(
+        rng.random(len(user_R)) < BUSY_SHARE,
+        rng.integers(DAYS - 2, DAYS, len(user_R)),
+        rng.integers(DAYS - days, DAYS - 2, len(user_R)),
+    )
+    start = np.datetime64(FIRST_DAY, "ms").astype(np.int64)
+    local_R = start + day_R * 86_400_000 + rng.integers(0, 86_400_000, len(user_R))
     local_R = local_R[np.lexsort((local_R, user_R))]
-    day_R = local_R.astype("datetime64[ms]").astype("datetime64[D]")
-    month_R = day_R.astype("datetime64[M]")
-    year_R = day_R.astype("datetime64[Y]").astype(np.int64) + 1970
-    date_R = year_R * 10_000 + (month_R.astype(np.int64) % 12 + 1) * 100 + (day_R - month_R).astype(np.int64) + 1
+    date_R = local_R.astype("datetime64[ms]").astype("datetime64[D]")
+    month_R = date_R.astype("datetime64[M]")
+    year_R = date_R.astype("datetime64[Y]").astype(np.int64) + 1970
+    date_R = year_R * 10_000 + (month_R.astype(np.int64) % 12 + 1) * 100 + (date_R - month_R).astype(np.int64) + 1
     return {"date": date_R, "hourmin": local_R // 3_600_000 % 24 * 100, "time_ms": local_R - _LOCAL}
 
 
