@@ -160,6 +160,7 @@ class TenrecDataModule(ImpressionDataModule):
             sampling=_sampling(protocol, self._names[0], split.seed),
             padding={name: 0 for name in inputs if name in HISTORY},
         )
+        self._recipe.check()
         self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:

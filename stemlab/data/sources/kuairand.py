@@ -1,0 +1,199 @@
+"""KuaiRand (Kuaishou, CIKM 2022), versions 1K, Pure and 27K: logs joined with what is known of users and videos.
+
+Scenario = ``tab``, the page of the app. CC BY-SA 4.0, no automatic download: data/README.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stemlab.config.types import NonNegativeInt, PositiveInt
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.encoding import TableEncoder, check_columns
+from stemlab.data.impressions import Recipe, prepare_impressions
+from stemlab.data.integers import OnBadRow
+from stemlab.data.leaks import reasons as leak_reasons
+from stemlab.data.leaks import refuse_leaks
+from stemlab.data.recipe import Numerical
+from stemlab.data.sample.folder import announce_sample, sample_file
+from stemlab.data.sample.kuairand import USER, VIDEO, KuairandWorld, log_names, side_names, write_sample
+from stemlab.data.scaling import Rule
+from stemlab.data.sidetable import plain_tokens
+from stemlab.data.sources.kuairand_files import (
+    KEYS,
+    LABELS,
+    SCENARIO,
+    SPLIT,
+    KuairandFiles,
+    RawKuairand,
+    find_files,
+    missing_file,
+)
+from stemlab.data.split import SplitRule
+from stemlab.errors import StemlabError
+
+_USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
+_VIDEO_NUMBERS = ("video_duration", "server_width", "server_height")
+NUMBERS = {**dict.fromkeys(_USER_NUMBERS, "user"), **dict.fromkeys(_VIDEO_NUMBERS, "item"), "duration_ms": "item"}
+INPUTS = (
+    *(*KEYS, "tab", "hourmin"),
+    *(name for name in (*USER[1:], *VIDEO[1:]) if name not in (*_USER_NUMBERS, "video_duration")),
+)
+LEAKS = leak_reasons(("play_time_ms", "profile_stay_time", "comment_stay_time"), LABELS)
+
+
+class KuairandDataModule(ImpressionDataModule):
+    """KuaiRand impressions.
+
+    Args:
+        name: dataset name.
+        version: ``1k``, ``pure`` or ``27k``.
+        raw_dir: folder of the raw files (or above it: ``KuaiRand-1K/data``).
+        data_dir: folder under which prepared datasets and samples are written.
+        source: ``raw`` needs the raw files, ``sample`` makes the synthetic world, ``auto`` falls back to it.
+        logs: names of other log files; ``None``: both standard logs of the version, in all their parts.
+        test_log: ``standard``: the split rule's; ``random``: all rows of the random log, an unbiased test of a model
+            that is trained and selected on the standard logs before ``split.test_from``.
+        scenarios: tabs in id order, each as ``tab`` and its number; rows of other tabs are left out. Empty: all rows,
+            as one scenario.
+        fields: categorical input columns of logs, user table and video table.
+        numericals: numerical input columns.
+        scaling: of the numerical columns: ``none``, ``standard`` or ``minmax``.
+        tasks: labels to predict.
+        group: input column whose values group rows for gAUC, or ``None``.
+        min_count: training rows that a token needs to get its own id.
+        split: which rows are held out; ``dates`` goes by ``date`` (20220508), ``time`` by ``time_ms``.
+        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
+        sample: the synthetic world.
+        batch_size: training rows a step on each process.
+        eval_batch_size: most rows of an evaluation batch.
+        seed: seed of the shuffling.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: Literal["1k", "pure", "27k"],
+        raw_dir: Path,
+        data_dir: Path,
+        source: Literal["auto", "raw", "sample"],
+        logs: list[str] | None,
+        test_log: Literal["standard", "random"],
+        scenarios: list[str],
+        fields: list[str],
+        numericals: list[str],
+        scaling: Rule,
+        tasks: list[str],
+        group: str | None,
+        min_count: PositiveInt,
+        split: SplitRule,
+        on_bad_row: OnBadRow,
+        sample: KuairandWorld,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        seed: NonNegativeInt,
+    ) -> None:
+        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        self._version, self._raw_dir, self._data_dir = version, Path(raw_dir), Path(data_dir)
+        self._source, self._logs, self._on_bad_row, self._world = source, logs, on_bad_row, sample
+        self._tabs = _check_tabs(scenarios)
+        self._dates = _check_split(split, test_log)
+        refuse_leaks("dataset.fields", fields, LEAKS)
+        refuse_leaks("dataset.numericals", numericals, LEAKS)
+        numbers = check_columns("dataset.numericals", numericals, tuple(NUMBERS)) if numericals else ()
+        self._recipe = Recipe(
+            name=name,
+            fields=check_columns("dataset.fields", fields, INPUTS),
+            tasks=check_columns("dataset.tasks", tasks, LABELS),
+            group=None if group is None else check_columns("dataset.group", [group], INPUTS)[0],
+            min_count=min_count,
+            split=replace(split, rule="given") if self._dates else split,
+            time="time_ms" if split.rule == "time" else "date",
+            numericals=tuple(Numerical(name=one, part=NUMBERS[one], scaling=scaling) for one in numbers),
+            scenario=SCENARIO if scenarios else None,
+            scenarios=tuple(scenarios),
+            split_column=SPLIT,
+        )
+        self._recipe.check()
+        self._encoder: TableEncoder | None = None
+
+    def build(self) -> Path:
+        """Return the prepared directory of the raw files or of the sample."""
+        files = None if self._source == "sample" else self._find_raw()
+        raw = RawKuairand(
+            files or self._make_sample(),
+            self._recipe,
+            self._tabs,
+            dates=self._dates,
+            sample=files is None,
+            on_bad_row=self._on_bad_row,
+        )
+        return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
+
+    def encode(self, table: Any) -> ImpressionBatch:
+        """Return joined rows (every field and numerical column, and ``tab`` where there are scenarios) as a batch."""
+        if self._encoder is None:
+            self._encoder = TableEncoder(self.prepare(), self.spec)
+        if self._tabs and SCENARIO not in table.column_names and "tab" in table.column_names:
+            names = pc.binary_join_element_wise(
+                "tab", plain_tokens(pc.cast(table["tab"], pa.string())).dictionary_decode(), ""
+            )
+            table = table.append_column(SCENARIO, names)
+        for place, name in enumerate(table.column_names):
+            if name in self._recipe.fields and pa.types.is_string(table[name].type):
+                table = table.set_column(place, name, plain_tokens(table[name]).dictionary_decode())
+        return self._encoder(table)
+
+    def _find_raw(self) -> KuairandFiles | None:
+        """Return the raw files, or ``None`` where there are none and a sample will do."""
+        found = find_files(self._raw_dir, self._version, self._logs, random=self._dates is not None)
+        if found is None and (self._source == "raw" or self._logs is not None):
+            raise missing_file(self._raw_dir, side_names(self._version)[0], self._version)
+        return found
+
+    def _make_sample(self) -> KuairandFiles:
+        names = log_names(self._version)
+        reason = f"no {side_names(self._version)[0]} in {self._raw_dir}"
+        announce_sample(
+            "asked for by dataset.source=sample" if self._source == "sample" else reason,
+            f"{self._world.rows:,} synthetic KuaiRand rows",
+        )
+        first = sample_file(
+            self._data_dir / "sample",
+            f"kuairand-{self._version}",
+            names[0],
+            self._world,
+            partial(_write_beside, world=self._world, version=self._version),
+        )
+        users, videos = (first.parent / name for name in side_names(self._version))
+        logs = (first, first.parent / names[1])
+        return KuairandFiles(logs, first.parent / names[2] if self._dates else None, users, videos)
+
+
+def _write_beside(path: Path, world: KuairandWorld, version: str) -> Path:
+    return write_sample(path.parent, world, version)
+
+
+def _check_tabs(scenarios: list[str]) -> tuple[int, ...]:
+    """Return the numbers of tabs named tab0, tab1, ..."""
+    known = tuple(f"tab{number}" for number in range(15))
+    return tuple(known.index(one) for one in check_columns("dataset.scenarios", scenarios, known)) if scenarios else ()
+
+
+def _check_split(split: SplitRule, test_log: str) -> tuple[int, int] | None:
+    """Return the days between which rows of the standard logs are for validation, where the random log is the test."""
+    if split.rule == "given":
+        raise StemlabError("dataset.split.rule=given: KuaiRand gives no split; use dates, time or random.")
+    if test_log == "standard":
+        return None
+    if split.rule != "dates" or split.valid_from is None or split.test_from is None:
+        raise StemlabError("dataset.test_log=random needs dataset.split.rule=dates, to split the standard logs by.")
+    return split.valid_from, split.test_from

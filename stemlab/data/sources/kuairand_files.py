@@ -1,0 +1,187 @@
+"""KuaiRand's raw files: where they are, and their rows joined with what is known of users and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.data.headed import HeadedReader
+from stemlab.data.impressions import Ints, Recipe
+from stemlab.data.integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.progress import Advance
+from stemlab.data.sample.kuairand import LOG, USER, VIDEO, log_names, side_names
+from stemlab.data.sidetable import SideTable, read_side_table
+from stemlab.errors import StemlabError
+
+FOLDERS = {"1k": "KuaiRand-1K", "pure": "KuaiRand-Pure", "27k": "KuaiRand-27K"}
+LABELS = (
+    *("is_click", "is_like", "long_view", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter"),
+)
+KEYS = ("user_id", "video_id")
+SCENARIO, SPLIT = "scenario", "split"
+_RANGES = {**dict.fromkeys(LABELS, (0, 1)), **dict.fromkeys((*KEYS, "tab"), (0, (1 << 63) - 1))}
+
+
+@dataclass(frozen=True, slots=True)
+class KuairandFiles:
+    """The raw files of one version.
+
+    Attributes:
+        logs: logs whose rows are split by the split rule.
+        random: the random log, whose rows are the test split, or ``None``.
+        users: user table.
+        videos: video table.
+    """
+
+    logs: tuple[Path, ...]
+    random: Path | None
+    users: Path
+    videos: Path
+
+
+class RawKuairand:
+    """Logs joined with the side tables, as columns.
+
+    Args:
+        files: the raw files.
+        recipe: says which columns are needed.
+        tabs: tab of each scenario; rows of other tabs are left out. Empty: all rows, no scenario.
+        dates: where the random log is the test split, the (first day of valid, first day after it) of the other logs.
+        sample: whether the files are synthetic.
+        on_bad_row: raise at a bad row, or leave it out and count it. The side tables must be without mistakes.
+    """
+
+    def __init__(
+        self,
+        files: KuairandFiles,
+        recipe: Recipe,
+        tabs: Sequence[int],
+        *,
+        dates: tuple[int, int] | None,
+        sample: bool,
+        on_bad_row: OnBadRow,
+    ) -> None:
+        self._numbers = [column.name for column in recipe.numericals]
+        needed = [*recipe.columns, *self._numbers]
+        self._sides = [(files.users, USER, KEYS[0]), (files.videos, VIDEO, KEYS[1])]
+        self._asked = [[name for name in header[1:] if name in needed] for _, header, _ in self._sides]
+        read = [path for (path, _, _), asked in zip(self._sides, self._asked, strict=True) if asked]
+        self._logs = [*files.logs, *([files.random] if files.random else [])]
+        self.files: Sequence[Path] = (*self._logs, *read)
+        self.sample, self.tokens = sample, dict[str, Sequence[str]]()
+        self._random, self._tabs, self._dates = files.random, tuple(tabs), dates
+        self.kind = "kuairand/1" if dates is None else f"kuairand/1, random log as test, valid {dates[0]} to {dates[1]}"
+        own = [*KEYS, *(name for name in LOG if name in needed and name not in KEYS)]
+        extra = (["tab"] if tabs else []) + (["date"] if dates else [])
+        self._reader = HeadedReader(tuple(dict.fromkeys([*own, *extra])), _RANGES, (), on_bad_row)
+        self._other_tabs = 0
+
+    @property
+    def skipped(self) -> int:
+        """Bad rows left out so far."""
+        return self._reader.skipped
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What else was left out; known when ``chunks`` is exhausted."""
+        return {"rows_of_other_tabs": self._other_tabs}
+
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Yield the joined columns block by block, log after log."""
+        sides = [
+            read_side_table(
+                path,
+                key,
+                [name for name in asked if name not in self._numbers],
+                [name for name in asked if name in self._numbers],
+                advance,
+            )
+            for (path, _, key), asked in zip(self._sides, self._asked, strict=True)
+            if asked
+        ]
+        self.tokens = {name: codes for side in sides for name, codes in side.tokens.items()}
+        for path in self._logs:
+            for rows, reader in self._reader.read(path, path.name.removesuffix(".gz"), advance):
+                yield self._joined(rows, reader, sides, random=path == self._random)
+
+    def _joined(
+        self, rows: Rows, reader: IntegerReader, sides: Sequence[SideTable], *, random: bool
+    ) -> Mapping[str, NDArray[Any]]:
+        columns: dict[str, NDArray[Any]] = dict(rows.columns)
+        kept = np.ones(len(rows), dtype=np.bool_)
+        if self._tabs:
+            columns[SCENARIO] = _places(columns["tab"], self._tabs)
+            kept &= columns[SCENARIO] >= 0
+            self._other_tabs += int(np.count_nonzero(~kept))
+        if self._dates is not None:
+            columns[SPLIT] = np.full(len(rows), 2) if random else (columns["date"] >= self._dates[0]).astype(np.int64)
+            kept &= random | (columns["date"] < self._dates[1])
+        for side in sides:
+            place, known = side.find(columns[side.key])
+            strangers = np.flatnonzero(kept & ~known)
+            if len(strangers):
+                row = strangers[0]
+                reader.refuse(int(rows.lines[row]), f"{side.key} {columns[side.key][row]} is not in {side.path.name}")
+                reader.skipped += len(strangers) - 1
+            columns |= side.take(place)
+            kept &= known
+        for name in self._numbers:
+            columns[name] = columns[name].astype(np.float32)
+        return columns if kept.all() else {name: values[kept] for name, values in columns.items()}
+
+
+def _places(values: Ints, known: Sequence[int]) -> Ints:
+    """Return the place of each value in ``known``, -1 where it is not there."""
+    order = np.argsort(known)
+    place = np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)
+    return np.where(np.asarray(known)[order[place]] == values, order[place], -1)
+
+
+def find_files(raw_dir: Path, version: str, logs: Sequence[str] | None, *, random: bool) -> KuairandFiles | None:
+    """Return the raw files of a version, or ``None`` where neither side table is there.
+
+    Args:
+        raw_dir: their folder, or the one above ``KuaiRand-1K/data``.
+        version: ``1k``, ``pure`` or ``27k``.
+        logs: names of log files; ``None``: both standard logs.
+        random: whether the random log is needed.
+
+    Raises:
+        StemlabError: some files are there and one is missing.
+    """
+    above = (raw_dir, raw_dir / FOLDERS[version])
+    sides = side_names(version)
+    folders = [folder for root in above for folder in (root, root / "data")]
+    folder = next((one for one in folders if any((one / name).is_file() for name in sides)), None)
+    if folder is None:
+        return None
+    earlier, later, extra = log_names(version)
+    names = [earlier, later] if logs is None else logs
+    return KuairandFiles(
+        tuple(path for name in names for path in _find(folder, name, version)),
+        _find(folder, extra, version)[0] if random else None,
+        *(_find(folder, name, version)[0] for name in sides),
+    )
+
+
+def missing_file(folder: Path, name: str, version: str) -> StemlabError:
+    """Return what to say of a raw file that is not there."""
+    return StemlabError(
+        f"{folder} has no file {name} (nor in {FOLDERS[version]}/data): set dataset.raw_dir to its folder "
+        "(data/README.md says where it comes from) or use dataset.source=sample."
+    )
+
+
+def _find(folder: Path, name: str, version: str) -> list[Path]:
+    """Return a file, or its parts (27K has each standard log in two)."""
+    if (folder / name).is_file():
+        return [folder / name]
+    parts = sorted(folder.glob(f"{name.removesuffix('.csv')}_part*.csv"))
+    if not parts:
+        raise missing_file(folder, name, version)
+    return parts

@@ -1,0 +1,304 @@
+import csv
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stemlab.data.sample.kuairand import KuairandWorld, log_names, side_names, write_sample
+from stemlab.data.split import SPLITS
+from stemlab.data.store import ColumnStore
+from stemlab.errors import StemlabError
+from tests.conftest import REAL_DATA, require
+from tests.data.prepared_rows import as_set, datamodule, decoded, everything
+from tests.data.tiktok_rows import settings
+
+WORLD = KuairandWorld(rows=2_500, random_rows=300, users=30, videos=40)
+FIELDS = ["user_id", "video_id", "user_active_degree", "onehot_feat4", "is_live_streamer", "author_id", "tag"]
+NUMBERS = ["follow_user_num", "video_duration"]
+TABS = {"tab0": "0", "tab1": "1", "tab2": "2", "tab4": "4", "tab6": "6"}
+
+
+def kuairand(folder, **changed):
+    small = {"fields": FIELDS, "numericals": NUMBERS, "scaling": "none", "min_count": 1}
+    return datamodule("kuairand", folder, **{**small, **changed})
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kuairand") / "raw"
+    folder.mkdir()
+    return write_sample(folder, WORLD, "1k")
+
+
+@pytest.fixture
+def place(raw, tmp_path):
+    """A folder with the five files of a small world in ``raw``."""
+    shutil.copytree(raw, tmp_path / "raw")
+    return tmp_path
+
+
+def texts(path):
+    with path.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def joined(folder, logs):
+    """Join rows and side tables one by one."""
+    users, videos = (
+        {row[key]: row for row in texts(folder / "raw" / name)}
+        for name, key in zip(side_names("1k"), ("user_id", "video_id"), strict=True)
+    )
+    rows = [row for name in logs for row in texts(folder / "raw" / name)]
+    return [{**row, **users[row["user_id"]], **videos[row["video_id"]]} for row in rows]
+
+
+def plain(row):
+    """A raw row's fields as tokens and its numbers: 1.0 is 1, empty is out-of-vocabulary, or NaN."""
+    told = {name: row[name].removesuffix(".0") or "?" for name in FIELDS}
+    told |= {name: float(row[name] or "nan") for name in NUMBERS}
+    return {
+        **told,
+        **{name: int(row[name]) for name in ("is_click", "is_like", "long_view")},
+        "scenario": f"tab{row['tab']}",
+    }
+
+
+def test_logs_are_joined_with_users_and_videos_and_split_at_dates(place):
+    module = kuairand(place)
+    raw = [row for row in joined(place, log_names("1k")[:2]) if row["tab"] in TABS.values()]
+    parts = {
+        "train": [row for row in raw if row["date"] < "20220507"],
+        "valid": [row for row in raw if row["date"] == "20220507"],
+        "test": [row for row in raw if row["date"] == "20220508"],
+    }
+    assert module.prepare()
+    tokens = {name: {plain(row)[name] for row in parts["train"]} for name in FIELDS}
+    mean = np.nanmean(np.array([plain(row)["video_duration"] for row in parts["train"]], np.float32))
+    for split, rows in parts.items():
+        wanted = [plain(row) for row in rows]
+        for row in wanted:
+            row |= {name: row[name] if row[name] in tokens[name] else "?" for name in FIELDS}
+            row["video_duration"] = mean if np.isnan(row["video_duration"]) else row["video_duration"]
+        ours = decoded(module, split)
+        for row in (*wanted, *ours):
+            row["video_duration"] = round(float(row["video_duration"]), 1)
+        names = [*FIELDS, *NUMBERS, "is_click", "is_like", "long_view", "scenario"]
+        assert as_set(ours, *names) == as_set(wanted, *names), split
+        assert module.manifest["rows"][split] == len(rows)
+    other = [row for row in joined(place, log_names("1k")[:2]) if row["tab"] not in TABS.values()]
+    assert module.manifest["source"] == {"rows_of_other_tabs": len(other)}
+    assert len(other) > 0
+
+
+def test_scenarios_are_the_tabs_in_the_order_named(place):
+    module = kuairand(place, scenarios=["tab4", "tab1"])
+    rows = everything(module)
+    raw = joined(place, log_names("1k")[:2])
+    assert module.spec.scenarios == ("tab4", "tab1")
+    store = ColumnStore(module.directory / "train.arrow")
+    early = [row for row in raw if row["date"] < "20220507"]
+    for place_, tab in enumerate(("4", "1")):
+        mine = [row for row in early if row["tab"] == tab]
+        assert (store.scenario == place_).sum() == len(mine)
+        counted = module.manifest["scenarios"]["train"][f"tab{tab}"]
+        assert counted["rows"] == len(mine)
+        assert counted["positives"]["is_click"] == sum(row["is_click"] == "1" for row in mine)
+    assert len(rows) == sum(row["tab"] in ("1", "4") for row in raw)
+
+
+def test_without_scenarios_every_tab_stays_and_may_be_a_field(place):
+    module = kuairand(place, scenarios=[], fields=["user_id", "tab"])
+    rows = everything(module)
+    raw = joined(place, log_names("1k")[:2])
+    assert len(rows) == len(raw) == 2_500
+    assert as_set(rows, "user_id", "tab", "is_like") == as_set(raw, "user_id", "tab", "is_like")
+    assert module.spec.scenarios == ()
+
+
+def test_numbers_are_scaled_by_training_rows(place):
+    module = kuairand(place, scaling="standard")
+    directory = module.prepare()
+    raw = [
+        row for row in joined(place, log_names("1k")[:2]) if row["tab"] in TABS.values() and row["date"] < "20220507"
+    ]
+    for name, part in {"follow_user_num": "user", "video_duration": "item"}.items():
+        values = np.array([float(row[name] or "nan") for row in raw])
+        told = module.manifest["numericals"][name]
+        assert told["mean"] == pytest.approx(np.nanmean(values), rel=1e-6)
+        assert told["std"] == pytest.approx(np.nanstd(values), rel=1e-6)
+        assert told["missing"] == np.isnan(values).sum()
+        assert (told["part"], told["scaling"]) == (part, "standard")
+    assert module.manifest["numericals"]["video_duration"]["missing"] > 0
+    dense = ColumnStore(directory / "train.arrow").dense
+    np.testing.assert_allclose(dense.mean(axis=0), 0, atol=1e-5)
+    assert module.spec.sizes.numericals == {"follow_user_num": "user", "video_duration": "item"}
+
+
+def test_the_random_log_is_an_unbiased_test_by_option(place):
+    biased, unbiased = kuairand(place), kuairand(place, test_log="random")
+    names = [*FIELDS, "is_click", "scenario"]
+    for split in ("train", "valid"):
+        assert as_set(decoded(biased, split), *names) == as_set(decoded(unbiased, split), *names)
+    random = [row for row in joined(place, log_names("1k")[2:]) if row["tab"] in TABS.values()]
+    assert as_set(decoded(unbiased, "test"), "user_id", "video_id", "is_click", "long_view") == as_set(
+        random, "user_id", "video_id", "is_click", "long_view"
+    )
+    split = {**settings("kuairand")["split"], "valid_from": 20220506}
+    assert kuairand(place, test_log="random", split=split).prepare() != unbiased.prepare()
+
+
+def test_other_rules_go_by_the_moment_or_by_chance(place):
+    split = {**settings("kuairand")["split"], "rule": "time"}
+    late = kuairand(place, split=split, scenarios=[], fields=["user_id", "video_id"])
+    raw = sorted(joined(place, log_names("1k")[:2]), key=lambda row: int(row["time_ms"]))
+    assert as_set(decoded(late, "test"), "user_id", "is_click") == as_set(raw[-250:], "user_id", "is_click")
+    chance = kuairand(place, split={**split, "rule": "random"}, scenarios=[])
+    chance.prepare()
+    assert chance.manifest["rows"] == {"train": 2_025, "valid": 225, "test": 250}
+
+
+def test_versions_have_their_own_names_and_27k_its_parts(place):
+    whole = kuairand(place)
+    folder = place / "raw" / "KuaiRand-27K" / "data"
+    folder.mkdir(parents=True)
+    for name in (*log_names("1k"), *side_names("1k")):
+        path = place / "raw" / name
+        lines = path.read_text().splitlines(keepends=True)
+        new = folder / name.replace("_1k", "_27k")
+        if name.startswith("log_standard"):
+            for part, some in enumerate((lines[1:400], lines[400:]), start=1):
+                new.with_name(f"{new.stem}_part{part}.csv").write_text("".join([lines[0], *some]))
+        else:
+            new.write_text("".join(lines))
+    parts = kuairand(place, version="27k")
+    names = [*FIELDS, *NUMBERS, "is_click", "scenario"]
+    for split in SPLITS:
+        assert as_set(decoded(parts, split), *names) == as_set(decoded(whole, split), *names)
+    assert len(parts.manifest["raw"]) == 6
+    with pytest.raises(StemlabError, match=r"has no file user_features_pure\.csv \(nor in KuaiRand-Pure/data\)"):
+        kuairand(place, version="pure").prepare()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"fields": ["user_id", "play_time_ms"]}, "'play_time_ms', which is known only after the impression"),
+        ({"fields": ["user_id", "long_view"]}, "dataset.fields has 'long_view', which is a label"),
+        (
+            {"numericals": ["profile_stay_time"]},
+            "dataset.numericals has 'profile_stay_time', which is known only after",
+        ),
+        ({"numericals": ["is_like"]}, "dataset.numericals has 'is_like', which is a label"),
+        ({"numericals": ["register_day"]}, "'register_day', .*Did you mean 'register_days'"),
+        ({"fields": ["user_id", "server_width"], "numericals": ["server_width"]}, "'server_width' is named twice"),
+        ({"tasks": ["click"]}, "dataset.tasks has 'click', .*Did you mean 'is_click'"),
+        ({"scenarios": ["tab1", "tab15"]}, "dataset.scenarios has 'tab15', which is none of: tab0, "),
+        ({"scenarios": ["tab1", "tab1"]}, "dataset.scenarios names 'tab1' twice"),
+        ({"version": "1K"}, "dataset.version='1K'.*Did you mean '1k'"),
+        ({"test_log": "random", "split": {"rule": "random"}}, "test_log=random needs dataset.split.rule=dates"),
+        ({"split": {"rule": "given"}}, "rule=given: KuaiRand gives no split"),
+        ({"scaling": "minmx"}, "dataset.scaling='minmx'.*Did you mean 'minmax'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_read(tmp_path, changed, told):
+    with pytest.raises(StemlabError, match=told):
+        kuairand(tmp_path, **changed)
+
+
+def test_bad_rows_and_strangers_are_named_with_file_and_line(place):
+    path = place / "raw" / log_names("1k")[1]
+    lines = path.read_text().splitlines()
+    rows = len(texts(path))
+    cells = lines[7].split(",")
+    for column, cell, told in (
+        (1, "777777", r"line 8: video_id 777777 is not in video_features_basic_1k\.csv"),
+        (0, "888888", r"line 8: user_id 888888 is not in user_features_1k\.csv"),
+        (5, "3", "line 8: column 'is_click' is '3', not 0 or 1"),
+    ):
+        wrong = [*cells[:column], cell, *cells[column + 1 :]]
+        wrong[18] = "1"  # a tab that is kept
+        path.write_text("\n".join([*lines[:7], ",".join(wrong), *lines[8:]]) + "\n")
+        with pytest.raises(StemlabError, match=rf"{path.name}, {told}; mend the line or set dataset\.on_bad_row=skip"):
+            kuairand(place).prepare()
+        module = kuairand(place, on_bad_row="skip", scenarios=[])
+        module.prepare()
+        assert module.manifest["skipped_rows"] == 1
+    assert rows == len(lines) - 1
+    path.write_text("\n".join([lines[0].replace("is_like", "liked"), *lines[1:]]) + "\n")
+    with pytest.raises(StemlabError, match="line 1: no column 'is_like'"):
+        kuairand(place).prepare()
+
+
+def test_a_missing_log_is_named(place):
+    (place / "raw" / log_names("1k")[0]).unlink()
+    with pytest.raises(StemlabError, match=rf"has no file {log_names('1k')[0]} .*dataset\.source=sample"):
+        kuairand(place, source="auto").prepare()
+    later = kuairand(place, logs=[log_names("1k")[1]])
+    later.prepare()
+    assert sum(later.manifest["rows"].values()) < 2_500
+
+
+def test_without_raw_files_the_sample_is_made_and_says_so(tmp_path, caplog):
+    small = {**settings("kuairand")["sample"], "rows": 1_500, "users": 20, "videos": 30}
+    module = kuairand(tmp_path, source="auto", sample=small)
+    directory = module.prepare()
+    assert "SAMPLE" in caplog.text
+    assert "no user_features_1k.csv in" in caplog.text
+    assert module.spec.sample is True
+    assert kuairand(tmp_path, source="sample", sample=small).prepare() == directory
+
+
+def test_joined_rows_are_encoded_as_in_training(place):
+    module = kuairand(place, scaling="standard")
+    module.prepare()
+    raw = [row for row in joined(place, log_names("1k")[:2]) if row["tab"] in TABS.values()]
+    table = pa.table({name: [row[name] for row in raw] for name in raw[0]})
+    batch = module.encode(table)
+    stores = [ColumnStore(module.directory / f"{split}.arrow") for split in SPLITS]
+    stored = sorted(
+        (*ids, scenario, *np.round(dense, 4).tolist())
+        for store in stores
+        for ids, scenario, dense in zip(store.ids.tolist(), store.scenario.tolist(), store.dense, strict=True)
+    )
+    ours = sorted(
+        (*ids, scenario, *np.round(dense, 4).tolist())
+        for ids, scenario, dense in zip(
+            batch.ids_BF.tolist(), batch.scenario_B.tolist(), batch.dense_BN.numpy(), strict=True
+        )
+    )
+    assert ours == stored
+    floats = table.set_column(table.column_names.index("tab"), "tab", pa.array([float(row["tab"]) for row in raw]))
+    assert module.encode(floats).scenario_B.tolist() == batch.scenario_B.tolist()
+    with pytest.raises(StemlabError, match="'tab13', which is no scenario of the dataset"):
+        module.encode(table.set_column(table.column_names.index("tab"), "tab", pa.array(["13"] * len(raw))))
+
+
+def test_the_real_rows_and_the_real_side_tables_are_joined(tmp_path):
+    folder = require(REAL_DATA / "kuairand" / "kuairand_sample.csv").parent
+    module = kuairand(
+        tmp_path,
+        raw_dir=str(folder),
+        version="pure",
+        logs=["kuairand_sample.csv"],
+        tasks=["is_click"],
+        scenarios=["tab1"],
+        fields=["user_id", "video_id", "is_live_streamer", "onehot_feat3", "onehot_feat8"],
+        numericals=["follow_user_num", "fans_user_num", "register_days", "server_width"],
+        split={"rule": "random"},
+    )
+    real = texts(folder / "kuairand_sample.csv")
+    assert module.prepare()
+    assert module.manifest["rows"] == {"train": 162, "valid": 18, "test": 20}
+    rows = [row for split in SPLITS for row in decoded(module, split)]
+    train = decoded(module, "train")
+    assert len(rows) == len(real) == 200
+    by_pair = {(row["user_id"], row["video_id"]): row for row in real}
+    # The slice's publisher joined the same tables on its own: what it says of users and videos is what our join says.
+    for row in train:
+        theirs = by_pair[row["user_id"], row["video_id"]]
+        for name in ("is_live_streamer", "onehot_feat3", "onehot_feat8"):
+            assert row[name] == theirs[name], name
+        for name in ("follow_user_num", "fans_user_num", "register_days", "server_width"):
+            assert row[name] == float(theirs[name]), name
+    assert sum(row["is_click"] for row in rows) == sum(row["is_click"] == "1" for row in real) == 32
