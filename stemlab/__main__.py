@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "score raw rows, or choose items for users, with a checkpoint",
     "prepare": "turn raw files into a prepared dataset (train does it when needed)",
     "report": "make tables from the records of runs",
+    "analyze": "see what the embeddings of runs learnt: numbers, figures, one page",
 }
 EXAMPLES = """\
 examples:

@@ -28,7 +28,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_f
         typed(top, config, origin=origin)
     for name in SECTIONS:
         if isinstance(config.get(name), Mapping):
-            saved = name == "trainer" and command in REBUILDING
+            saved = name == "trainer" and command in (*REBUILDING, "analyze")
             model = SavedTrainerConfig if saved else section_model(name, config[name])
             typed(model, config[name], key=name, origin=origin)
     if isinstance(config.get("trainer"), Mapping):
@@ -42,7 +42,16 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_f
         rules.check_task(config, origin)
         rules.check_stage(config, origin)
         rules.check_monitors(config, origin)
+    if isinstance(config.get("analysis"), Mapping):
+        _check_analysis(config["analysis"], "analysis", origin)
     _validate_built(config, origin)
+
+
+def _check_analysis(node: Mapping[str, Any], key: str, origin: Origin) -> None:
+    """Check an analysis' settings, and those of the analyses that a report consists of."""
+    check_settings(node, key=key, origin=origin)
+    for name, part in (node.get("parts") or {}).items():
+        _check_analysis(part, f"{key}.parts.{name}", origin)
 
 
 def _top_level(command: str) -> type[Any] | None:
@@ -51,6 +60,10 @@ def _top_level(command: str) -> type[Any] | None:
         from stemlab.reporting.settings import ReportConfig
 
         return ReportConfig
+    if command == "analyze":
+        from stemlab.analysis.settings import AnalyzeConfig
+
+        return AnalyzeConfig
     return COMMANDS.get(command)
 
 

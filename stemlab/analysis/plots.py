@@ -1,0 +1,120 @@
+"""Figures that analyses share: heat maps, lines, bars; the same picture from the same numbers, without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stemlab.reporting.figure import FIRST_COLOURS
+
+STYLE: Any = {"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}
+_MOST_NAMES = 60
+"""More rows than these are drawn without their names."""
+
+
+def save(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Write ``path`` with the endings .png and .svg and return both."""
+    png, svg = (path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg"))
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(png)
+        figure.savefig(svg, metadata={"Date": None})
+    return png, svg
+
+
+def blank(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches, in the style of all others."""
+    with matplotlib.rc_context(STYLE):
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def colour(number: int) -> str:
+    """Return the colour of the n-th curve; there are six that everybody can tell apart."""
+    return FIRST_COLOURS[number % len(FIRST_COLOURS)]
+
+
+def heat_map(
+    values: NDArray[Any],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    labels: tuple[str, str],
+    title: str,
+    limits: tuple[float, float] | None = None,
+    colours: str = "Reds",
+    annotated: bool = False,
+) -> Figure:
+    """Return a matrix as colours.
+
+    Args:
+        values: (R, C); nan stays white.
+        rows: R names.
+        columns: C names.
+        labels: of the horizontal and the vertical axis.
+        title: above it.
+        limits: values of the lightest and the darkest colour; ``None``: of the matrix.
+        colours: name of a matplotlib colour map.
+        annotated: whether the numbers are written into the cells.
+    """
+    height = min(max(0.16 * len(rows), 1.2), 11.0) + 1.1
+    width = min(max(0.16 * len(columns) * (2.2 if annotated else 1), 2.5), 10.0) + 2.2
+    with matplotlib.rc_context(STYLE):
+        figure = blank(width, height)
+        axes = figure.add_subplot()
+        low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+        image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+        _names(axes.set_xticks, columns, rotation=90 if max(map(len, columns), default=0) > 3 else 0)
+        _names(axes.set_yticks, rows)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.set_title(title, fontsize=9)
+        figure.colorbar(image, ax=axes, shrink=0.8)
+        if annotated:
+            _annotate(axes, values, (low + high) / 2)
+    return figure
+
+
+def _names(setter: Any, names: Sequence[str], **style: Any) -> None:
+    setter(range(len(names)) if len(names) <= _MOST_NAMES else [], names if len(names) <= _MOST_NAMES else [], **style)
+    return None
+
+
+def _annotate(axes: Any, values: NDArray[Any], middle: float) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            shade = "white" if value > middle else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=shade)
+
+
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    labels: tuple[str, str],
+    title: str,
+    ticks: Sequence[str] | None = None,
+    marker: str = "",
+) -> Figure:
+    """Return lines in one picture.
+
+    Args:
+        lines: name -> horizontal and vertical values.
+        labels: of the horizontal and the vertical axis.
+        title: above it.
+        ticks: names of the horizontal values 0, 1, ... (fields).
+        marker: matplotlib's, of the points.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = blank(min(max(5.0, 0.22 * len(ticks or ())), 11.0), 3.4 + (0.8 if ticks else 0))
+        axes = figure.add_subplot()
+        for number, (name, (x, y)) in enumerate(lines.items()):
+            axes.plot(x, y, label=name, color=colour(number), marker=marker, markersize=3, linewidth=1.2)
+        if ticks:
+            _names(axes.set_xticks, ticks, rotation=90)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.set_title(title, fontsize=9)
+        axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,48 @@
+"""Several analyses on one page; one that refuses the runs leaves the others alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from stemlab.analysis.base import Analysis, Findings, Sections
+from stemlab.analysis.subject import AnalysedRun
+from stemlab.config.instantiate import instantiate
+from stemlab.errors import StemlabError
+
+
+class Report(Analysis):
+    """All analyses that apply to the runs.
+
+    Args:
+        name: as typed on the command line.
+        parts: the analyses with their settings, in the order of the page.
+    """
+
+    def __init__(self, *, name: str, parts: dict[str, Any]) -> None:
+        super().__init__(name=name)
+        self.parts: list[Analysis] = [
+            cast(Analysis, instantiate(node, key=f"analysis.parts.{key}")) for key, node in parts.items()
+        ]
+
+    def find(self, runs: Sequence[AnalysedRun]) -> Findings:
+        """Return the findings of the first analysis that applies."""
+        return next(iter(self.sections(runs).found.values()))
+
+    def sections(self, runs: Sequence[AnalysedRun]) -> Sections:
+        """Return what each analysis found, and why others refused.
+
+        Raises:
+            StemlabError: all of them refuse.
+        """
+        found: dict[str, Findings] = {}
+        refused: dict[str, str] = {}
+        for part in self.parts:
+            try:
+                found.update(part.sections(runs).found)
+            except StemlabError as error:
+                refused[part.name] = str(error)
+        if not found:
+            told = " ".join(f"{name}: {why}" for name, why in refused.items())
+            raise StemlabError(f"no analysis applies to these runs. {told}")
+        return Sections(found, refused)

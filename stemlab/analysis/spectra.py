@@ -1,0 +1,146 @@
+"""Singular values of embedding tables and what is said of them (spec/recscope.md section 2).
+
+Tall tables go through their Gram matrix in double precision, a block of rows at a time: K x K numbers instead of V x K.
+A second pass over the directions that it found makes small singular values as exact as those of an SVD.
+
+Legend: V rows, K width, r number of singular values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Doubles = NDArray[np.float64]
+
+_BLOCK = 1 << 16
+_TALL = 1 << 12
+"""Tables with at most this many rows are decomposed as they are."""
+_INEXACT = 1e-5
+"""Below this ratio to the largest, a singular value from a Gram matrix alone is not exact to six digits."""
+_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table, perhaps normalised or weighted, that are read in blocks.
+
+    Attributes:
+        weight_VK: (V, K) table.
+        normalised: every row is divided by its length + 1e-8 (published notebook).
+        scale_V: (V,) factor of each row (the square root of its count), or ``None``.
+        map_KK: (K, K); every row v becomes ``map_KK @ v`` before it is normalised, or ``None``.
+    """
+
+    weight_VK: Array
+    normalised: bool = False
+    scale_V: Doubles | None = None
+    map_KK: Array | None = None
+
+    def blocks(self) -> Iterator[Doubles]:
+        """Yield (at most 65,536, K) rows in double precision."""
+        for start in range(0, len(self.weight_VK), _BLOCK):
+            rows_BK = self.weight_VK[start : start + _BLOCK].astype(np.float64)
+            if self.map_KK is not None:
+                rows_BK = rows_BK @ np.asarray(self.map_KK, dtype=np.float64).T
+            if self.normalised:
+                rows_BK /= np.linalg.norm(rows_BK, axis=1, keepdims=True) + _EPSILON
+            if self.scale_V is not None:
+                rows_BK *= self.scale_V[start : start + _BLOCK, None]
+            yield rows_BK
+
+    @property
+    def width(self) -> int:
+        """Columns after the map."""
+        return int(self.weight_VK.shape[1] if self.map_KK is None else self.map_KK.shape[0])
+
+
+def singular_values(rows: Rows, *, tall: int = _TALL, advance: Callable[[int], None] = lambda rows: None) -> Doubles:
+    """Return the singular values in descending order, min(V, K) of them.
+
+    Args:
+        rows: the table.
+        tall: tables with more rows go through the Gram matrix.
+        advance: told the rows of every block read.
+    """
+    count = min(len(rows.weight_VK), rows.width)
+    if len(rows.weight_VK) <= tall:
+        table = np.concatenate([*rows.blocks(), np.zeros((0, rows.width))])
+        advance(len(table))
+        return np.asarray(np.linalg.svd(table, compute_uv=False), dtype=np.float64)[:count]
+    return _from_gram(rows, advance)[:count]
+
+
+def _from_gram(rows: Rows, advance: Callable[[int], None]) -> Doubles:
+    gram_KK = np.zeros((rows.width, rows.width))
+    for block_BK in rows.blocks():
+        gram_KK += block_BK.T @ block_BK
+        advance(len(block_BK))
+    squares_K, directions_KK = np.linalg.eigh(gram_KK)
+    values_K: Doubles = np.sqrt(np.clip(squares_K, 0, None))[::-1]
+    if values_K[0] == 0 or values_K[-1] > _INEXACT * values_K[0]:
+        return values_K
+    return _refined(rows, directions_KK[:, ::-1])
+
+
+def _refined(rows: Rows, directions_KK: Doubles) -> Doubles:
+    """Singular values from columns that are almost orthogonal: errors relative to each column, not to the longest."""
+    gram_KK = np.zeros_like(directions_KK)
+    for block_BK in rows.blocks():
+        turned_BK = block_BK @ directions_KK
+        gram_KK += turned_BK.T @ turned_BK
+    length_K = np.sqrt(np.diag(gram_KK))
+    kept_k = np.flatnonzero(length_K > 1e-14 * length_K[0])
+    length_k = length_K[kept_k]
+    cosines_kk = gram_KK[np.ix_(kept_k, kept_k)] / np.outer(length_k, length_k)
+    try:
+        factor_kk = np.linalg.cholesky(cosines_kk)
+    except np.linalg.LinAlgError:  # columns of rounding noise alone
+        return np.sort(length_K)[::-1]
+    found_k = np.linalg.svd(length_k[:, None] * factor_kk, compute_uv=False)
+    return np.concatenate([found_k, np.zeros(len(length_K) - len(found_k))])
+
+
+def normalised_spectrum(values_r: Doubles, width: int) -> Doubles:
+    """Return s_j / s_1, filled with zeros to length K; all zeros for a table of zeros."""
+    spectrum_K = np.zeros(width)
+    if len(values_r) and values_r[0] > 0:
+        spectrum_K[: len(values_r)] = values_r / values_r[0]
+    return spectrum_K
+
+
+def information_abundance(values_r: Doubles) -> float:
+    """Return the sum of the singular values over the largest (arXiv 2310.04400): 1 is one direction, K all alike.
+
+    nan for a table of zeros.
+    """
+    return float(values_r.sum() / values_r[0]) if len(values_r) and values_r[0] > 0 else float("nan")
+
+
+def effective_rank(values_r: Doubles) -> float:
+    """Return exp of the entropy of s / sum(s)."""
+    if not len(values_r) or values_r[0] <= 0:
+        return float("nan")
+    share_r = values_r[values_r > 0] / values_r.sum()
+    return float(np.exp(-(share_r * np.log(share_r)).sum()))
+
+
+def stable_rank(values_r: Doubles) -> float:
+    """Return sum(s^2) / s_1^2."""
+    return float((values_r**2).sum() / values_r[0] ** 2) if len(values_r) and values_r[0] > 0 else float("nan")
+
+
+def numeric_rank(values_r: Doubles, share: float = 0.01) -> int:
+    """Return how many singular values are larger than a share of the largest."""
+    return int((values_r > share * values_r[0]).sum()) if len(values_r) else 0
+
+
+def energy_share(values_r: Doubles, top: int) -> float:
+    """Return the share of sum(s^2) in the ``top`` largest."""
+    total = float((values_r**2).sum())
+    return float((values_r[:top] ** 2).sum() / total) if total > 0 else float("nan")

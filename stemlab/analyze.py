@@ -1,0 +1,62 @@
+"""``python -m stemlab.analyze analysis=collapse run=…``: what a run's embeddings learnt, as numbers and one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig
+
+from stemlab.config.cli import command
+
+
+@command("analyze")
+def main(config: DictConfig) -> None:
+    """Analyse runs, write the results, print the verdicts."""
+    from stemlab.config.resolve import resolve
+
+    analyze(resolve(config))
+
+
+def analyze(config: Mapping[str, Any]) -> Path:
+    """Analyse runs.
+
+    Args:
+        config: validated and plain (``stemlab.config.compose.compose("analyze", ["run=...", ...])``).
+
+    Returns:
+        The folder of the results: ``index.html``, ``results.json``, CSV, PNG and SVG files.
+
+    Raises:
+        StemlabError: there is no run to analyse, or the analysis (of several: every one) refuses it.
+    """
+    import torch
+
+    from stemlab.analysis.base import Analysis
+    from stemlab.analysis.output import output_folder, write_results
+    from stemlab.analysis.subject import open_runs
+    from stemlab.config.instantiate import instantiate
+    from stemlab.errors import StemlabError
+    from stemlab.lightning.environment import hush
+
+    hush()
+    if config["trainer"]["threads"]:
+        torch.set_num_threads(config["trainer"]["threads"])
+    analysis = cast(Analysis, instantiate(config["analysis"], key="analysis"))
+    runs = open_runs(config)
+    if not runs and analysis.needs_runs:
+        raise StemlabError(f"analysis={analysis.name} needs a run: write run=<run directory>.")
+    folder = output_folder(config, analysis.name, runs)
+    sections = analysis.sections(runs)
+    write_results(folder, config, analysis.name, runs, sections)
+    for name, findings in sections.found.items():
+        print(f"{name}: {findings.verdict}")
+    for name, why in sections.refused.items():
+        print(f"{name} left out: {why}")
+    print(f"wrote {folder / 'index.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    main()
