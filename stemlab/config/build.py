@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +17,12 @@ from torch import nn
 
 from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.early_stop import EarlyStop, WindowStop
+from stemlab.callbacks.paper_selection import PaperSelection
 from stemlab.callbacks.progress import EpochLines, MetricBar, wants_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.delegate import process_count
 from stemlab.config.instantiate import import_target, instantiate
-from stemlab.config.rules import effective_stage, effective_tasks
+from stemlab.config.rules import check_scenarios, effective_stage, effective_tasks
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.spec import DatasetSpec, SequenceSizes
@@ -56,7 +57,9 @@ def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:
     """
     node = config["model"]["net"]
     if isinstance(sizes, DatasetSpec):
-        return cast(nn.Module, instantiate(node, sizes.field_sizes, effective_tasks(config), key="model.net"))
+        feature = bool(config["model"].get("scenario_feature", False))  # not in a checkpoint of an earlier version
+        known = replace(sizes.sizes, scenario_feature=feature)
+        return cast(nn.Module, instantiate(node, known, effective_tasks(config), key="model.net"))
     stage = effective_stage(config)
     return cast(nn.Module, instantiate(node, sizes, *([stage] if stage else []), key="model.net"))
 
@@ -77,6 +80,7 @@ def build_module(config: Config, data: DataModule, stage1: Mapping[str, Any] | N
     }
     if isinstance(data, SequenceDataModule):
         return _sequential_module(config, data, carried)
+    check_scenarios(config, data.spec.scenarios)
     optim = TypeAdapter(OptimConfig).validate_python(config["optim"])
     settings = ModuleSettings.from_config(config, optim)
     return MultiTaskModule(build_net(config, data.spec), data.spec, effective_tasks(config), settings, carried)
@@ -105,10 +109,12 @@ class RunCallbacks:
     checkpoint: BestCheckpoint
     throughput: Throughput
     others: tuple[Callback, ...]
+    paper_selection: PaperSelection | None = None
 
     def all(self) -> list[Callback]:
         """Return them in the order in which they must act: the checkpoint keeps what the others left."""
-        return [self.throughput, *self.others, self.checkpoint]
+        chosen = [self.paper_selection] if self.paper_selection is not None else []
+        return [self.throughput, *self.others, *chosen, self.checkpoint]
 
 
 def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
@@ -123,7 +129,8 @@ def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
     # without a threshold (ranking models) an epoch that equals the best one takes its place, as published
     gain = stop.get("min_delta", 0.0)
     checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], gain, best["save_last"])
-    return RunCallbacks(checkpoint, throughput, tuple(others))
+    paper = PaperSelection(stop["patience"]) if chosen.get("paper_selection") else None
+    return RunCallbacks(checkpoint, throughput, tuple(others), paper)
 
 
 def _early_stop(stop: Config) -> Callback:
@@ -133,7 +140,7 @@ def _early_stop(stop: Config) -> Callback:
 
 
 def build_trainer(
-    config: Config, run_dir: Path, callbacks: list[Callback], loggers: list[Logger], net: nn.Module, steps: int
+    config: Config, run_dir: Path, callbacks: list[Callback], loggers: list[Logger], module: Module, steps: int
 ) -> Trainer:
     """Return the Trainer.
 
@@ -142,8 +149,8 @@ def build_trainer(
         run_dir: Lightning's root directory.
         callbacks: all callbacks, the progress bar included.
         loggers: may be empty.
-        net: looked at when there are several processes: parameters outside the loss need another way of joining
-            gradients.
+        module: its network is looked at when there are several processes: parameters outside the loss need another
+            way of joining gradients.
         steps: training steps an epoch; short epochs log at least once. 0 when nothing is trained.
 
     Raises:
@@ -157,7 +164,7 @@ def build_trainer(
     return Trainer(
         accelerator=chosen["accelerator"],
         devices=chosen["devices"],
-        strategy=_ddp(chosen, net) if processes > 1 else "auto",
+        strategy=_ddp(chosen, module) if processes > 1 else "auto",
         precision=chosen["precision"],
         max_epochs=chosen["max_epochs"],
         log_every_n_steps=max(1, min(chosen["log_every_n_steps"], steps)),
@@ -184,9 +191,10 @@ def require_gpu(chosen: Config) -> None:
         raise StemlabError(f"trainer={chosen['name']} needs a GPU, and PyTorch sees none here: use trainer=cpu.")
 
 
-def _ddp(chosen: Config, net: nn.Module) -> Strategy:
+def _ddp(chosen: Config, module: Module) -> Strategy:
+    sizes = module.sizes if isinstance(module, MultiTaskModule) else None
     return DDPStrategy(
         process_group_backend=chosen["process_group_backend"],
-        find_unused_parameters=has_idle_parameters(net),
+        find_unused_parameters=has_idle_parameters(module.net, sizes),
         gradient_as_bucket_view=True,  # no second copy of the tables' dense gradients
     )

@@ -26,6 +26,11 @@ def effective_stage(config: Mapping[str, Any]) -> str | None:
 def check_family(config: Mapping[str, Any]) -> None:
     """Refuse a model on data of another kind; only datasets of impressions have tasks."""
     model, dataset = config["model"], config["dataset"]
+    if "tasks" in dataset and not dataset["tasks"]:
+        raise StemlabError(
+            f"dataset={dataset.get('name')} does not say what to predict: set dataset.tasks, or let stemlab.prepare "
+            "draft a config of your table (dataset.path=rows.csv) and name it, dataset.config=rows.stemlab.yaml."
+        )
     if is_sequential(config) == ("tasks" not in dataset):
         return
     if is_sequential(config):
@@ -109,6 +114,9 @@ def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
             _check_ranking(key, value, config, origin)
             continue
         _check_task_metric(key, value, config, origin)
+    if config.get("test") is False and callbacks.get("paper_selection"):
+        key = "callbacks.paper_selection"
+        raise StemlabError(f"{key}=true ({origin(key)}) looks at the test split and needs test=true.")
     if config.get("test") is False and str(config.get("objective")).startswith("test/"):
         raise StemlabError(f"objective={config['objective']!r} ({origin('objective')}) needs test=true.")
 

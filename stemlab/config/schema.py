@@ -6,30 +6,16 @@ against their constructors (``stemlab.config.instantiate``).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
+from stemlab.config.section import Monitor, Section
 from stemlab.config.types import NonNegativeFloat, PositiveInt
 
-
-def _metric_name(name: str) -> str:
-    if not re.fullmatch(r"(val|test)/\w+(@\d+)?(/.+)?", name):
-        raise ValueError("the name of a metric, split/metric[/task[/scenario]], such as val/auc or val/auc/like")
-    return name
-
-
-Monitor = Annotated[str, AfterValidator(_metric_name)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Mode = Literal["max", "min"]
-
-
-class Section(BaseModel):
-    """A part of the config: unknown keys are refused, nothing is converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class PathsConfig(Section):
@@ -71,53 +57,6 @@ class SavedTrainerConfig(TrainerConfig):
 
     accelerator: Literal["cpu", "gpu"] | None  # type: ignore[assignment]
     precision: Literal["32-true", "bf16-mixed"] | None  # type: ignore[assignment]
-
-
-class EarlyStopConfig(Section):
-    """Stop when the monitored metric has not improved for ``patience`` epochs."""
-
-    enabled: bool
-    monitor: Monitor
-    mode: Mode
-    patience: PositiveInt
-    min_delta: NonNegativeFloat
-
-
-class WindowStopConfig(Section):
-    """The stopping rule of ranking models (spec/timirec.md section 7): it speaks only after 20 epochs.
-
-    Attributes:
-        window: stop when the last so many values only fell or stayed.
-        patience: stop when the first best value is more than so many epochs old.
-    """
-
-    enabled: bool
-    monitor: Monitor
-    mode: Mode
-    window: PositiveInt
-    patience: PositiveInt
-
-
-class CheckpointConfig(Section):
-    """Which epoch is the best one, and whether the last one is kept too."""
-
-    monitor: Monitor
-    mode: Mode
-    save_last: bool
-
-
-class CallbacksConfig(Section):
-    """``conf/callbacks``."""
-
-    early_stop: EarlyStopConfig
-    checkpoint: CheckpointConfig
-    progress: bool | Literal["auto"]
-
-
-class RankingCallbacksConfig(CallbacksConfig):
-    """``conf/callbacks/ranking.yaml``."""
-
-    early_stop: WindowStopConfig  # type: ignore[assignment]
 
 
 class LoggerConfig(Section):

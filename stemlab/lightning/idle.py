@@ -14,30 +14,42 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch, SequenceBatch
+from stemlab.data.spec import ImpressionSizes
 from stemlab.models.sequential.base import SequenceNet
 
 
-def has_idle_parameters(net: nn.Module) -> bool:
+def has_idle_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) -> bool:
     """Return whether some trainable parameter gets no gradient from the loss.
 
-    Asked on two rows, in evaluation mode: neither random numbers nor running statistics move.
+    Asked on two rows, in evaluation mode: neither random numbers nor running statistics move. Both rows are of the
+    first scenario, because a process may well get a batch without rows of the others.
+
+    Args:
+        net: the network.
+        sizes: of the dataset that it was built for; ``None`` where it reads categorical fields only.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
     training = net.training
     net.eval()
     try:
         with torch.random.fork_rng(devices=[]):
-            outcome = _sequential_loss(net) if isinstance(net, SequenceNet) else _sum_of_logits(net)
+            outcome = _sequential_loss(net) if isinstance(net, SequenceNet) else _sum_of_logits(net, sizes)
         gradients = torch.autograd.grad(outcome, parameters, allow_unused=True)
     finally:
         net.train(training)
     return any(gradient is None for gradient in gradients)
 
 
-def _sum_of_logits(net: nn.Module) -> Tensor:
+def _sum_of_logits(net: nn.Module, sizes: ImpressionSizes | None) -> Tensor:
     """Of rows of padding."""
-    fields = len(cast(Mapping[str, Any], net.embedding_tables()))  # type: ignore[operator]
-    logit_BT: Tensor = net(ImpressionBatch(torch.zeros((2, fields), dtype=torch.int64))).logit_BT
+    tables = cast(Mapping[str, Any], net.embedding_tables())  # type: ignore[operator]
+    known = sizes or ImpressionSizes(dict.fromkeys(tables, 1))
+    batch = ImpressionBatch(torch.zeros((2, len(known.fields)), dtype=torch.int64))
+    if known.numericals:
+        batch.dense_BN = torch.zeros((2, len(known.numericals)))
+    if known.scenarios:
+        batch.scenario_B = torch.zeros(2, dtype=torch.int32)
+    logit_BT: Tensor = net(batch).logit_BT
     return logit_BT.sum()
 
 

@@ -38,7 +38,7 @@ class Measurement:
         self.rebuilt.prepare()
         module, datamodule = self.rebuilt.module(), self.rebuilt.datamodule
         callbacks = [MetricBar(Throughput())] if wants_bar("auto") else []
-        trainer = build_trainer(self.rebuilt.config, Path.cwd(), [*callbacks], [], module.net, steps=0)
+        trainer = build_trainer(self.rebuilt.config, Path.cwd(), [*callbacks], [], module, steps=0)
         if self.prefix == "val":
             trainer.validate(module, datamodule=datamodule, verbose=False)
         else:

@@ -50,12 +50,17 @@ class MultiTaskModule(NetModule):
         metrics = {split: MultiTaskMetrics(tasks, spec.scenarios) for split in SPLITS}
         super().__init__(net, settings, metrics, hyper_parameters)
         self._split_metrics = metrics
-        self.tasks, self.settings = tuple(tasks), settings
+        self.tasks, self.sizes, self.settings = tuple(tasks), spec.sizes, settings
         self._columns = [spec.task_index(task) for task in tasks]
         names = list(spec.field_sizes)
         self._group_field = names.index(spec.group) if spec.group in names else None
         self.plateau: PublishedPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the dataset's scenarios; empty where rows have none."""
+        return self.sizes.scenarios
 
     def forward(self, batch: ImpressionBatch) -> Tensor:
         """Return the probability of every task, (B, T) float32 whatever the precision of the network."""
@@ -72,9 +77,13 @@ class MultiTaskModule(NetModule):
 
     def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        losses_T = task_losses(self.net(batch).logit_BT, self._labels(batch), self.settings.loss_form)
+        output = self.net(batch)
+        losses_T = task_losses(output.logit_BT, self._labels(batch), self.settings.loss_form)
         loss = losses_T.mean() if self.settings.loss_reduction == "mean" else losses_T.sum()
-        self._watch_step(loss, dict(zip(self.tasks, losses_T, strict=True)), len(batch), batch_idx)
+        parts = dict(zip(self.tasks, losses_T, strict=True))
+        if output.penalty is not None:
+            loss, parts["penalty"] = loss + output.penalty, output.penalty
+        self._watch_step(loss, parts, len(batch), batch_idx)
         return loss
 
     def _cure(self) -> str:

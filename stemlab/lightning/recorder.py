@@ -95,6 +95,10 @@ class Recorder:
         }
         self.record["throughput"]["train_samples_per_s"] = throughput.train.rate()
 
+    def also_selected(self, summary: Mapping[str, Any]) -> None:
+        """Note what the published selection on the test split found; the key exists only where it was asked for."""
+        self.record["paper_selection"] = dict(summary)
+
     def measured(self, metrics: Mapping[str, float], warnings: Sequence[str], throughput: Throughput) -> None:
         """Note the metrics of the best epoch."""
         self.record["metrics"] = defined(metrics)

@@ -79,7 +79,7 @@ class TrainingRun:
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
         callbacks = build_callbacks(self.config, self.directory)
         steps = self._steps(datamodule) if needs_training(module) else 0
-        trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module.net, steps)
+        trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module, steps)
         if is_first_process():
             print_card(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
         if needs_training(module):
@@ -119,6 +119,8 @@ class TrainingRun:
         finally:  # a run that was interrupted has a best epoch too
             if callbacks.checkpoint.improvement.epoch >= 0:
                 self.recorder.fitted(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
+            if callbacks.paper_selection is not None:
+                self.recorder.also_selected(callbacks.paper_selection.summary())
 
     def _keep(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
         """Leave the checkpoint of a model that has nothing to train."""

@@ -90,7 +90,7 @@ class Scorer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             for start in range(0, len(batch), self._batch_size):
                 rows = slice(start, start + self._batch_size)
-                out_BT[rows] = self._module(ImpressionBatch(batch.ids_BF[rows].to(self._device))).cpu().numpy()
+                out_BT[rows] = self._module(_part(batch, rows).to(self._device)).cpu().numpy()
         return out_BT
 
     def summary(self) -> str:
@@ -101,3 +101,13 @@ class Scorer:
         unknown = f"{total:,} of {self.rows * fields:,} ids are out-of-vocabulary (unseen or rare in training)"
         mark = "[SAMPLE model] " if self._spec.sample else ""
         return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{f': {told}' if told else ''}."
+
+
+def _part(batch: ImpressionBatch, rows: slice) -> ImpressionBatch:
+    """Return a slice of what a network reads: ids, numericals, scenarios."""
+    dense, scenario = batch.dense_BN, batch.scenario_B
+    return ImpressionBatch(
+        batch.ids_BF[rows],
+        dense_BN=None if dense is None else dense[rows],
+        scenario_B=None if scenario is None else scenario[rows],
+    )

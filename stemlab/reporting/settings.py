@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from stemlab.config.schema import Section
+from stemlab.config.section import Section
 
 Names = Annotated[list[str], Field(min_length=1)]
 

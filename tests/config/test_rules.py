@@ -83,6 +83,10 @@ def test_accepts(sentence, words):
         (("objective=val/calibration",), "name a task, such as val/calibration/finish."),
         (("objective=val/auc/like/nl",), "(set on the command line): the dataset has no scenarios."),
         (("objective=test/auc", "test=false"), "needs test=true."),
+        (
+            ("callbacks.paper_selection=true", "test=false"),
+            "callbacks.paper_selection=true (set on the command line) looks at the test split and needs test=true.",
+        ),
         (("callbacks.early_stop.monitor=test/auc",), "must be a validation metric, such as 'val/auc'."),
         (("callbacks.early_stop.patience=0",), "must be greater than 0."),
         (("logger.wandb=maybe",), "logger.wandb='maybe' (set on the command line) must be one of "),

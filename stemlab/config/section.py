@@ -1,0 +1,24 @@
+"""The base of all typed models of the config, and types that several of them share."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def _metric_name(name: str) -> str:
+    if not re.fullmatch(r"(val|test)/\w+(@\d+)?(/.+)?", name):
+        raise ValueError("the name of a metric, split/metric[/task[/scenario]], such as val/auc or val/auc/like")
+    return name
+
+
+Monitor = Annotated[str, AfterValidator(_metric_name)]
+Mode = Literal["max", "min"]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are refused, nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

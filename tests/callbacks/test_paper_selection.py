@@ -1,0 +1,104 @@
+"""The published selection on the test split, beside the honest one."""
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+
+from stemlab.callbacks.checkpoint import BestCheckpoint
+from stemlab.callbacks.paper_selection import POOLED, PaperSelection, measure
+from tests.lightning.test_multitask import Watch, module, trainer
+from tests.lightning.world import Toy
+
+TASKS, NAMES = ("click", "like"), [POOLED, "nl", "es"]
+
+
+def epoch(pooled: float, nl: float, es: float) -> dict[str, float]:
+    """Metrics of an epoch; the two tasks are 0.1 above and below the mean."""
+    values = {"auc": pooled}
+    for name, mean in (("", pooled), ("/nl", nl), ("/es", es)):
+        values |= {f"auc/click{name}": mean + 0.1, f"auc/like{name}": mean - 0.1, f"logloss/click{name}": 1 - mean}
+    return values
+
+
+def chosen(rule: PaperSelection, *epochs: dict[str, float]) -> dict:
+    for number, values in enumerate(epochs):
+        rule.take(NAMES, TASKS, values, number)
+    return rule.summary()
+
+
+def test_every_scenario_has_its_own_best_epoch() -> None:
+    told = chosen(PaperSelection(5), epoch(0.60, 0.7, 0.50), epoch(0.62, 0.6, 0.55), epoch(0.61, 0.6, 0.56))
+    assert told["epoch"] == {"pooled": 1, "nl": 0, "es": 2}
+    assert told["mean_auc"] == pytest.approx({"pooled": 0.62, "nl": 0.7, "es": 0.56})
+    assert told["metrics"]["test/auc/click"] == pytest.approx(0.72)
+    assert told["metrics"]["test/auc/like/nl"] == pytest.approx(0.6)
+    assert told["metrics"]["test/logloss/click/es"] == pytest.approx(0.44)
+    assert len(told["metrics"]) == 4 + 3 + 3
+    assert (told["epochs_evaluated"], told["patience"]) == (3, 5)
+    assert told["note"].startswith("optimistic: ")
+
+
+def test_patience_ends_a_scenario_and_only_that() -> None:
+    """The second epoch in a row that does not improve is one too many for nl: its later best is not seen."""
+    told = chosen(
+        PaperSelection(2), epoch(0.6, 0.6, 0.6), epoch(0.6, 0.6, 0.5), epoch(0.7, 0.5, 0.7), epoch(0.8, 0.9, 0.8)
+    )
+    assert told["epoch"] == {"pooled": 3, "nl": 0, "es": 3}
+    assert told["mean_auc"]["nl"] == pytest.approx(0.6)
+
+
+def test_equal_is_not_better_and_undefined_does_not_count() -> None:
+    nothing = float("nan")
+    rule = PaperSelection(2)
+    told = chosen(rule, epoch(0.6, nothing, 0.6), epoch(0.6, nothing, nothing), epoch(0.5, nothing, 0.6))
+    assert told["epoch"] == {"pooled": 0, "es": 0}
+    assert rule.waited == {"pooled": 2, "nl": 0, "es": 1}
+
+
+def test_the_state_is_plain_and_goes_on() -> None:
+    series = [epoch(0.6, 0.6, 0.5), epoch(0.7, 0.5, 0.6), epoch(0.6, 0.5, 0.5), epoch(0.8, 0.9, 0.4)]
+    whole, first, second = PaperSelection(2), PaperSelection(2), PaperSelection(2)
+    expected = chosen(whole, *series)
+    chosen(first, *series[:2])
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for number in (2, 3):
+        second.take(NAMES, TASKS, series[number], number)
+    assert second.summary() == expected
+    assert second.state_dict() == whole.state_dict()
+
+
+class Spy(Callback):
+    """What a test after each epoch finds."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        self.found.append(measure(trainer, pl_module))
+
+
+def test_it_measures_what_the_test_loop_measures(tmp_path: Path) -> None:
+    made, spy, toy = module(dropout=0.5), Spy(), Toy()
+    trainer(tmp_path, spy, epochs=2).fit(made, datamodule=toy)
+    assert made.training
+    trainer(tmp_path).test(made, datamodule=toy, verbose=False)
+    assert spy.found[-1] == {key.removeprefix("test/"): x for key, x in made.metric_values.items() if "test/" in key}
+    assert spy.found[0] != spy.found[1]
+
+
+def test_the_training_does_not_notice(tmp_path: Path) -> None:
+    """Losses, weights and the honest choice are the same with and without it."""
+    outcomes = []
+    for name, rules in (("without", []), ("with", [PaperSelection(1)])):
+        watch, made = Watch(), module(dropout=0.5)
+        keep = BestCheckpoint(tmp_path / name, "val/auc", "max", 1e-6, save_last=False)
+        trainer(tmp_path, watch, *rules, keep, epochs=3).fit(made, datamodule=Toy())
+        outcomes.append((watch.losses, keep.improvement.state_dict(), [p.detach() for p in made.net.parameters()]))
+    assert outcomes[0][:2] == outcomes[1][:2]
+    assert all(torch.equal(one, other) for one, other in zip(outcomes[0][2], outcomes[1][2], strict=True))
+    assert rules[0].summary()["epoch"][POOLED] in (0, 1, 2)
+    assert not math.isnan(rules[0].summary()["metrics"]["test/auc/like"])
