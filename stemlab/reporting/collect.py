@@ -148,7 +148,9 @@ def compact(record: Mapping[str, Any]) -> dict[str, Any]:
     kept["hardware"] = {k: v for k, v in (record.get("hardware") or {}).items() if k != "platform"}
     kept["warnings"] = []
     if isinstance(first := kept.get("stage1"), Mapping):
-        kept["stage1"] = {key: value for key, value in first.items() if key != "directory"}
+        kept["stage1"] = {key: value for key, value in first.items() if key not in ("directory", "checkpoint")}
+    if config["model"].get("init_from"):
+        config["model"] = {**config["model"], "init_from": Path(config["model"]["init_from"]).name}
     return kept
 
 

@@ -85,7 +85,10 @@ def test_the_command_takes_such_names(tmp_path):
 
 
 def test_copies_name_the_stages_but_no_folder():
-    made = sequence_record(stage="finetune", stage1={"directory": "/home/me/runs/stages/x", "config_hash": "ab"})
+    made = sequence_record(
+        stage="finetune",
+        stage1={"directory": "/home/me/runs/stages/x", "checkpoint": "/home/me/x/best.ckpt", "config_hash": "ab"},
+    )
     assert compact(made)["stage"] == "finetune"
     assert compact(made)["stage1"] == {"config_hash": "ab"}
     assert "stage1" not in compact(record())
