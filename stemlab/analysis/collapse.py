@@ -15,6 +15,7 @@ import numpy as np
 from stemlab.analysis import collapse_view as view
 from stemlab.analysis.base import Analysis, Findings
 from stemlab.analysis.collapse_view import NORMS, RunSpectra, TableSpectrum
+from stemlab.analysis.interaction import Interaction, interact, projections
 from stemlab.analysis.spectra import Rows, singular_values
 from stemlab.analysis.subject import AnalysedRun
 from stemlab.analysis.tables import FieldTable, chosen, training_counts
@@ -37,6 +38,7 @@ class Collapse(Analysis):
         weighting: ``count`` weights every row by the square root of its training rows, because rare rows, still near
             their initial values, are most of a large table.
         initial: whether the network before training, made again from its seed, stands beside each run.
+        interaction: whether networks with a projection for every pair of fields get the map of abundances after it.
     """
 
     def __init__(
@@ -48,20 +50,27 @@ class Collapse(Analysis):
         keep_padding_oov: bool,
         weighting: Weighting,
         initial: bool,
+        interaction: bool,
     ) -> None:
         super().__init__(name=name)
         self.fields, self.row_norm, self.initial = fields, row_norm, initial
-        self.keep_padding_oov, self.weighting = keep_padding_oov, weighting
+        self.keep_padding_oov, self.weighting, self.interaction = keep_padding_oov, weighting, interaction
 
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
         """Return spectra, abundances and ranks of the runs, side by side."""
-        spectra = []
+        spectra: list[RunSpectra] = []
+        maps: list[Interaction] = []
+        notes: list[str] = []
         for run in runs:
             weights = self._weights(run)
             spectra.append(self.measure(run.label, run.tables, weights))
             if self.initial:
                 spectra.append(self.measure(f"{run.label} before training", run.initial_tables(), weights))
-        return view.findings(spectra, self.row_norm)
+            if self.interaction:
+                found = self.interactions(run)
+                maps += found
+                notes += [] if found else [_no_projection(run)]
+        return view.findings(spectra, maps, notes, self.row_norm)
 
     def measure(self, label: str, tables: Sequence[FieldTable], weights: Mapping[str, Any]) -> RunSpectra:
         """Return the spectra of a network's tables.
@@ -77,7 +86,7 @@ class Collapse(Analysis):
         found, left_out = [], []
         with Steps() as steps:
             for table in chosen(tables, self.fields, "analysis.fields"):
-                kept = slice(0, None) if self.keep_padding_oov else slice(table.first, table.last)
+                kept = self._kept(table)
                 if not len(table.weight_VD[kept]):
                     left_out.append(table.field)
                     continue
@@ -86,6 +95,25 @@ class Collapse(Analysis):
         if not found:
             raise StemlabError(f"{label}: no table has a row besides padding and out-of-vocabulary.")
         return RunSpectra(label, tuple(found), tuple(dict.fromkeys(left_out)))
+
+    def interactions(self, run: AnalysedRun) -> list[Interaction]:
+        """Return the map of each role whose tables the network projects for every pair of fields."""
+        tables: dict[str, dict[str, Any]] = {}
+        for table in chosen(run.tables, self.fields, "analysis.fields"):
+            rows_VK = table.weight_VD[self._kept(table)]
+            if len(rows_VK):
+                tables.setdefault(table.role, {})[table.field] = rows_VK
+        found = []
+        with Steps() as steps:
+            for role, by_field in tables.items():
+                projection = projections(run.net, list(by_field), role)
+                label = run.label if len(tables) == 1 else f"{run.label} {role}"
+                if projection is not None:
+                    found.append(interact(label, by_field, projection, self.row_norm, steps))
+        return found
+
+    def _kept(self, table: FieldTable) -> slice:
+        return slice(0, None) if self.keep_padding_oov else slice(table.first, table.last)
 
     def _weights(self, run: AnalysedRun) -> dict[str, Any]:
         if self.weighting == "none":
@@ -101,6 +129,11 @@ class Collapse(Analysis):
             field: np.sqrt(training_counts(ids_RF[:, column], size))
             for column, (field, size) in enumerate(sizes.items())
         }
+
+
+def _no_projection(run: AnalysedRun) -> str:
+    net = type(run.net).__name__
+    return f"{run.label}: no interaction map, because {net} has no projection of its own for every pair of fields."
 
 
 def _spectrum(table: FieldTable, kept: slice, scale_V: Any, advance: Advance) -> TableSpectrum:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from stemlab.analysis import interaction as interactions
 from stemlab.analysis import plots, spectra
 from stemlab.analysis.base import Drawing, Findings, Matrix
+from stemlab.analysis.interaction import Interaction
 from stemlab.analysis.spectra import Doubles, information_abundance, normalised_spectrum
 
 NORMS = ("none", "l2")
@@ -97,11 +99,13 @@ class RunSpectra:
         return fmean(known) if known else float("nan")
 
 
-def findings(runs: Sequence[RunSpectra], norm: str) -> Findings:
+def findings(runs: Sequence[RunSpectra], maps: Sequence[Interaction], notes: Sequence[str], norm: str) -> Findings:
     """Return what the runs' spectra say.
 
     Args:
         runs: at least one.
+        maps: abundances after interaction.
+        notes: what was left out and why.
         norm: which of the two kinds is drawn and judged.
     """
     names = [f"{run.label}/{table.field}/{table.role}" for run in runs for table in run.tables]
@@ -113,24 +117,30 @@ def findings(runs: Sequence[RunSpectra], norm: str) -> Findings:
         "abundance": Matrix(
             names, STATISTICS, np.array([list(told.values()) for told in statistics]), "run/field/role"
         ),
+        **{f"interaction_{n}": found.matrix() for n, found in enumerate(maps, 1)},
         "spectra": Matrix(names, [str(k + 1) for k in range(width)], spectra_TK, "run/field/role"),
     }
     return Findings(
         title="Dimensional collapse",
         verdict=" ".join(_verdict(run, norm) for run in runs),
-        reading=[*READING, _told_norm(norm)],
+        reading=[*READING, _told_norm(norm), *([interactions.READING] if maps else [])],
         numbers={
             "row_norm": norm,
             "runs": {run.label: _numbers(run) for run in runs},
+            "interaction": {found.label: found.numbers() for found in maps},
         },
         matrices=matrices,
-        drawings={**{f"spectra_{n}": _heat_map(run, norm) for n, run in enumerate(runs, 1)}, **_overlay(runs, norm)},
-        notes=[
-            f"{run.label}: {', '.join(run.left_out)} left out: no token besides padding and out-of-vocabulary."
-            for run in runs
-            if run.left_out
-        ],
+        drawings={
+            **{f"spectra_{n}": _heat_map(run, norm) for n, run in enumerate(runs, 1)},
+            **_overlay(runs, norm),
+            **{f"interaction_{n}": found.drawing() for n, found in enumerate(maps, 1)},
+        },
+        notes=[*notes, *(_left_out(run) for run in runs if run.left_out)],
     )
+
+
+def _left_out(run: RunSpectra) -> str:
+    return f"{run.label}: {', '.join(run.left_out)} left out: no token besides padding and out-of-vocabulary."
 
 
 def _told_norm(norm: str) -> str:
