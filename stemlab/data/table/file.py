@@ -50,11 +50,13 @@ class TableFile(Protocol):
     Attributes:
         path: the file.
         names: its columns in file order.
+        readable: those of them that hold cells (parquet may have lists and the like).
         counted: what ``Piece.lines`` are: ``line`` or ``row``.
     """
 
     path: Path
     names: tuple[str, ...]
+    readable: tuple[str, ...]
     counted: str
 
     def pieces(self, columns: Sequence[str], advance: Advance) -> Iterator[Piece]:
@@ -81,7 +83,8 @@ def open_table(path: Path, *, separator: str | None = None, names: Sequence[str]
     table = ParquetTable(path) if parquet else TextTable(path, separator, names)
     repeated = [name for name in table.names if table.names.count(name) > 1]
     if repeated:
-        raise StemlabError(f"{path} has two columns {repeated[0]!r}: rename one.")
+        bare = "" if parquet or names else ", or, where line 1 is no header, give the names, dataset.columns=[...]"
+        raise StemlabError(f"{path} has two columns {repeated[0]!r}: rename one{bare}.")
     return table
 
 
@@ -97,11 +100,15 @@ class ParquetTable:
         except (OSError, pa.ArrowException) as error:
             raise StemlabError(f"{path} is no whole parquet file ({_told(error)}); write it again.") from error
         self.names = tuple(self._file.schema_arrow.names)
+        self.readable = tuple(field.name for field in self._file.schema_arrow if _holds_cells(field.type))
         if not self._file.metadata.num_rows:
             raise StemlabError(f"{path} is empty: it has columns and no rows.")
 
     def pieces(self, columns: Sequence[str], advance: Advance) -> Iterator[Piece]:
         """Yield some columns in pieces of at most ``PARQUET_ROWS`` rows."""
+        for name in set(columns) - set(self.readable):
+            kind = self._file.schema_arrow.field(name).type
+            raise StemlabError(f"{self.path}: column {name!r} holds {kind}, which are no cells; leave it out.")
         rows, size, total = 0, self.path.stat().st_size, self._file.metadata.num_rows
         try:
             for batch in self._file.iter_batches(PARQUET_ROWS, columns=list(columns)):
@@ -129,6 +136,7 @@ class TextTable:
         self.separator = separator or max(SEPARATORS, key=line.count)
         self.headed = names is None
         self.names = tuple(next(csv.reader([line], delimiter=self.separator), []) if names is None else names)
+        self.readable = self.names
         if not self.names:
             raise StemlabError(f"{path}, line 1 is empty: it must name the columns.")
 
@@ -196,9 +204,7 @@ class TextTable:
             except UnicodeDecodeError:
                 return f"{self.path}, line {line} is no text in UTF-8; convert the file (iconv -t UTF-8)."
             if data.count(b'"') % 2:
-                return (
-                    f"{self.path}, line {line}: a quote has no end on its line; cells must not go over several lines."
-                )
+                return f"{self.path}, line {line}: a quote is not closed; cells must not go over several lines."
         return f"{self.path}, after line {block.first_line - 1}: {told}."
 
 
@@ -210,6 +216,14 @@ def _blank_lines(data: bytes) -> NDArray[np.bool_]:
     starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
     blank: NDArray[np.bool_] = starts == ends
     return blank
+
+
+def _holds_cells(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    simple = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string, pa.types.is_null)
+    others = (pa.types.is_large_string, pa.types.is_decimal, pa.types.is_date, pa.types.is_timestamp)
+    return any(test(kind) for test in (*simple, *others))
 
 
 def _told(error: BaseException) -> str:

@@ -133,7 +133,7 @@ def survey(table: TableFile) -> Survey:
     Raises:
         StemlabError: it is empty, or no text.
     """
-    columns = [ColumnSurvey(name) for name in table.names]
+    columns = [ColumnSurvey(name) for name in table.readable]
     looked = Survey(0, True, columns, {})
     size, consumed = table.path.stat().st_size, 0
     with Steps() as steps:
@@ -144,11 +144,11 @@ def survey(table: TableFile) -> Survey:
             consumed += amount
             show(amount)
 
-        for piece in table.pieces(table.names, advance):
+        for piece in table.pieces(table.readable, advance):
             if looked.rows and consumed > MOST_BYTES:
                 looked.whole = False
                 break
-            looked.first = looked.first or {name: piece.columns[name].slice(0, PAIRED_ROWS) for name in table.names}
+            looked.first = looked.first or {name: piece.columns[name].slice(0, PAIRED_ROWS) for name in table.readable}
             looked.rows += len(piece.lines)
             for column in columns:
                 column.add(piece.columns[column.name])

@@ -1,0 +1,287 @@
+"""A user's own table: the same rows give the same prepared arrays, whatever the file; mistakes are one sentence."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemlab.data.sources.table import TableDataModule
+from stemlab.data.split import SplitRule, random_codes
+from stemlab.data.table import file
+from stemlab.errors import StemlabError
+from tests.data.table.rows import DESCRIBED, frame, table
+
+
+def arrays(module: TableDataModule):
+    """Return split -> (ids, dense, labels, scenario, group)."""
+    module.prepare()
+    stores = {split: module.store(split) for split in ("train", "valid", "test")}
+    return {
+        split: (store.ids, store.dense, store.labels, store.scenario, store.group) for split, store in stores.items()
+    }
+
+
+def assert_same(one, other):
+    for split in one:
+        for left, right in zip(one[split], other[split], strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def save(rows: pd.DataFrame, path, **options):
+    if path.suffix == ".parquet":
+        rows.to_parquet(path, index=False, **options)
+    else:
+        rows.to_csv(path, index=False, **options)
+    return path
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save(frame(), tmp_path / "rows.csv")
+
+
+def test_equal_to_a_plain_twin(tmp_path, saved):
+    """Vocabularies by counters, scaling by numpy, splits by their rule."""
+    rows = pd.read_csv(saved, dtype=str, keep_default_na=False)
+    codes = random_codes(len(rows), SplitRule())
+    train = rows[codes == 0]
+    expected = np.empty((len(rows), 3), dtype=np.int64)
+    for place, name in enumerate(DESCRIBED["fields"]):
+        counts = train[name][train[name] != ""].value_counts()
+        kept = sorted(counts[counts >= 2].index, key=lambda token: (-counts[token], token))
+        ids = {token: number for number, token in enumerate(kept, start=1)}
+        expected[:, place] = [ids.get(token, len(ids) + 1) for token in rows[name]]
+    found = arrays(table(tmp_path, saved))
+    for code, split in enumerate(("train", "valid", "test")):
+        ids, dense, labels, scenario, group = found[split]
+        np.testing.assert_array_equal(ids, expected[codes == code])
+        np.testing.assert_array_equal(labels, rows.loc[codes == code, ["click", "buy"]].astype(int))
+        same_user = rows.loc[codes == code, "user_id"].to_numpy()
+        assert (pd.factorize(group)[0] == pd.factorize(same_user)[0]).all()
+        assert scenario is None
+        for place, name in enumerate(("price", "age")):
+            numbers = pd.to_numeric(train[name]).to_numpy()
+            scaled = (pd.to_numeric(rows.loc[codes == code, name]) - np.nanmean(numbers)) / np.nanstd(numbers)
+            np.testing.assert_allclose(dense[:, place], scaled.fillna(0), rtol=0, atol=2e-6)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10**6), st.booleans())
+def test_csv_and_parquet_of_the_same_rows_are_the_same(tmp_path_factory, seed, categories):
+    folder = tmp_path_factory.mktemp("same")
+    rows = frame(120, seed)
+    described = {"scenario": "country", "scenarios": ["nl", "es", "fr"], "fields": ["user_id", "item_id", "is_new"]}
+    csv = arrays(table(folder, save(rows, folder / "rows.csv"), **described))
+    if categories:
+        rows = rows.astype({"user_id": "category", "country": "category"})
+    assert_same(csv, arrays(table(folder, save(rows, folder / "rows.parquet"), **described)))
+    assert_same(csv, arrays(table(folder, save(rows, folder / "rows.csv.gz", sep=";"), **described)))
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.permutations(list(frame(1).columns)), st.integers(40, 4000))
+def test_column_order_and_the_cut_into_blocks_do_not_matter(tmp_path_factory, order, block):
+    folder = tmp_path_factory.mktemp("order")
+    rows = frame(120)
+    first = arrays(table(folder, save(rows, folder / "rows.csv")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file, "BLOCK_BYTES", block)
+        other = table(folder, save(rows[order], folder / "other.csv"))
+        assert_same(first, arrays(other))
+
+
+def test_scenarios_time_and_shared_vocabularies(tmp_path):
+    rows = frame()
+    rows["day"] = pd.to_datetime(1_700_000_000 + (rows["ts"] - 1_700_000_000) * 1000, unit="s").dt.strftime("%Y-%m-%d")
+    rows["last_item"] = rows["item_id"].shift(fill_value=999)
+    module = table(
+        tmp_path,
+        save(rows, tmp_path / "rows.csv"),
+        fields=["item_id", "last_item", "country"],
+        shared={"last_item": "item_id"},
+        scenario="country",
+        scenarios=["nl", "es", "fr"],
+        time="day",
+        split={"rule": "time"},
+    )
+    found = arrays(module)
+    order = rows["day"].to_numpy().argsort(kind="stable")
+    for split, part in (("test", order[-40:]), ("train", order[: 400 - 40 - 36])):
+        part = np.sort(part)
+        expected = rows["country"].map({"nl": 0, "es": 1, "fr": 2}).to_numpy()[part]
+        np.testing.assert_array_equal(found[split][3], expected)
+        assert module.manifest["scenarios"][split]["es"]["rows"] == (expected == 1).sum()
+    sizes = module.spec.sizes
+    assert sizes.tables == {"last_item": "item_id"}
+    assert sizes.scenarios == ("nl", "es", "fr")
+    ids = found["train"][0]
+    where = np.flatnonzero(rows["last_item"].to_numpy()[np.sort(order[:324])] == 104)
+    items = ids[rows["item_id"].to_numpy()[np.sort(order[:324])] == 104, 0]
+    assert set(ids[where, 1]) == set(items)
+
+
+def test_a_given_split(tmp_path):
+    rows = frame()
+    rows["part"] = np.random.default_rng(1).choice(["train", "val", "Test"], len(rows), p=[0.8, 0.1, 0.1])
+    module = table(tmp_path, save(rows, tmp_path / "r.parquet"), split_column="part", split={"rule": "given"})
+    found = arrays(module)
+    for split, word in (("train", "train"), ("valid", "val"), ("test", "Test")):
+        np.testing.assert_array_equal(found[split][2], rows.loc[rows["part"] == word, ["click", "buy"]])
+
+
+def test_labels_may_be_booleans_and_the_group_no_field(tmp_path):
+    rows = frame().astype({"click": bool})
+    module = table(tmp_path, save(rows, tmp_path / "rows.csv"), fields=["item_id"])
+    assert module.spec.group == "user_id" if module.prepare() else False
+    same = table(tmp_path, save(frame(), tmp_path / "ints.parquet"), fields=["item_id"])
+    assert_same(arrays(module), arrays(same))
+
+
+def test_encoded_rows_are_the_prepared_ones(tmp_path):
+    rows = frame()
+    described = {"scenario": "country", "scenarios": ["es", "fr", "nl"]}
+    module = table(tmp_path, save(rows, tmp_path / "rows.csv"), missing=["", "NA"], **described)
+    found = arrays(module)
+    test = rows[random_codes(len(rows), SplitRule()) == 2].reset_index(drop=True)
+    texts = pd.read_csv(save(test, tmp_path / "test.csv"), dtype=str, keep_default_na=False)
+    texts["page"] = texts["page"].replace("", "NA")
+    for given_rows in (pa.Table.from_pandas(test), pa.Table.from_pandas(texts)):
+        batch = module.encode(given_rows)
+        np.testing.assert_array_equal(batch.ids_BF, found["test"][0])
+        np.testing.assert_array_equal(batch.dense_BN, found["test"][1])
+        np.testing.assert_array_equal(batch.scenario_B, found["test"][3])
+    with pytest.raises(StemlabError, match="no column 'country', the scenario"):
+        module.encode(pa.Table.from_pandas(test.drop(columns="country")))
+    with pytest.raises(StemlabError, match="column 'age' of the input has 'old', no number"):
+        module.encode(pa.Table.from_pandas(texts.assign(age="old")))
+
+
+def spoil(tmp_path, line, name, cell):
+    """Write rows of which one has another cell; lines count from 1, the header's."""
+    rows = frame().astype(object)
+    rows.loc[line - 2, name] = cell
+    return save(rows, tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "changed", "told"),
+    [
+        ("click", "2", {}, "column 'click' is '2', neither 0 nor 1; mend the line or set dataset.on_bad_row=skip"),
+        ("buy", "", {}, "column 'buy' is empty, neither 0 nor 1"),
+        ("price", "12,5", {}, "column 'price' is '12,5', no number"),
+        ("age", "n/a", {}, "column 'age' is 'n/a', no number"),
+        (
+            "ts",
+            "soon",
+            {"time": "ts", "split": {"rule": "time"}},
+            "column 'ts' is 'soon', neither an integer nor an ISO",
+        ),
+        (
+            *("country", "us", {"scenario": "country", "scenarios": ["es", "fr", "nl"]}),
+            r"column 'country' is 'us', none of dataset.scenarios \(es, fr, nl\)",
+        ),
+    ],
+)
+def test_a_bad_cell_is_told_with_its_line(tmp_path, column, cell, changed, told):
+    path = spoil(tmp_path, 57, column, cell)
+    with pytest.raises(StemlabError, match=rf"rows\.csv, line 57: {told}"):
+        table(tmp_path, path, **changed).prepare()
+    assert not [p for p in (tmp_path / "prepared").iterdir() if p.is_dir()]
+    module = table(tmp_path, path, on_bad_row="skip", **changed)
+    module.prepare()
+    assert module.manifest["skipped_rows"] == 1
+    assert sum(module.manifest["rows"].values()) == 399
+
+
+def test_a_bad_row_of_a_parquet_file(tmp_path):
+    rows = frame()
+    rows.loc[33, "click"] = 7
+    with pytest.raises(StemlabError, match=r"rows\.parquet, row 34: column 'click' is '7', neither 0 nor 1"):
+        table(tmp_path, save(rows, tmp_path / "rows.parquet")).prepare()
+
+
+def test_a_line_with_another_number_of_cells(tmp_path, saved):
+    lines = saved.read_text().splitlines()
+    saved.write_text("\n".join([*lines[:9], "1,2,3", *lines[9:]]))
+    with pytest.raises(StemlabError, match=r"rows\.csv, line 10: 3 columns instead of 11"):
+        table(tmp_path, saved).prepare()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"fields": ["usr_id"]},
+            r"dataset.fields has 'usr_id', which is no column of .*rows\.csv .*Did you mean 'user_id'",
+        ),
+        ({"group": "uid"}, "dataset.group has 'uid', which is no column"),
+        ({"fields": ["user_id", "click"]}, "'click' is in dataset.tasks and in dataset.fields: a label .* leaks"),
+        ({"numericals": ["buy"]}, "'buy' is in dataset.tasks and in dataset.numericals: a label .* leaks"),
+        ({"scenario": "click", "scenarios": ["0", "1"]}, "'click' is in dataset.tasks and in dataset.scenario"),
+        ({"numericals": ["age", "user_id"]}, "'user_id' is in dataset.fields and in dataset.numericals"),
+        ({"tasks": ["click", "click"]}, "dataset.tasks names 'click' twice"),
+        ({"tasks": None, "config": "my.yaml"}, r"dataset.tasks is not set \(my.yaml\)"),
+        ({"fields": ["a/b"]}, "dataset.fields has 'a/b': rename the column"),
+        ({"shared": {"page": "itemid"}}, "dataset.shared has 'itemid', .* Did you mean 'item_id'"),
+        ({"split": {"rule": "time"}}, "dataset.split.rule=time needs dataset.time"),
+        ({"split": {"rule": "given"}}, "dataset.split.rule=given needs dataset.split_column"),
+        ({"scenario": "country"}, r"dataset.scenario=country needs dataset.scenarios in id order: \[es, fr, nl\]"),
+        ({"scenario": "row"}, "dataset.scenario=row of .* has more than 100 values: .* dataset.fields"),
+        ({"scenarios": ["a"]}, "dataset.scenarios is set and dataset.scenario is not"),
+        ({"scenario": "country", "scenarios": [*range(101)]}, "dataset.scenarios has 101 names, more than 100"),
+        (
+            {"scenario": "country", "scenarios": ["es", "fr", "nl", "us"]},
+            r"rows\.csv: no row has 'us' in column 'country'; take it out of dataset.scenarios",
+        ),
+        ({"path": None}, "dataset.path is not set"),
+        ({"separator": "::"}, "dataset.separator='::' must be one character"),
+    ],
+)
+def test_a_wrong_description_is_told(tmp_path, saved, changed, told):
+    with pytest.raises(StemlabError, match=told):
+        table(tmp_path, saved, **changed).prepare()
+
+
+def test_a_constant_label(tmp_path):
+    path = save(frame().assign(buy=0), tmp_path / "rows.csv")
+    with pytest.raises(StemlabError, match=r"rows\.csv: label 'buy' is 0 in all 400 rows, and a constant cannot be"):
+        table(tmp_path, path).prepare()
+
+
+def test_the_fingerprint_knows_how_the_file_is_read(tmp_path, saved):
+    first = table(tmp_path, saved).prepare()
+    assert table(tmp_path, saved, batch_size=7).prepare() == first
+    assert table(tmp_path, saved, separator=",").prepare() == first
+    others = [{"missing": ["", "home"]}, {"scaling": "minmax"}, {"min_count": 3}, {"on_bad_row": "skip"}]
+    assert len({table(tmp_path, saved, **changed).prepare() for changed in others} | {first}) == 5
+
+
+def test_criteo(tmp_path):
+    """The label, 13 integers, 26 hashes, no header, empty cells."""
+    rng = np.random.default_rng(0)
+    label, counts = rng.integers(0, 2, 200), rng.geometric(0.01, (200, 13))
+    hashes = [[f"{number:08x}" for number in row] for row in rng.integers(0, 2**32, (30, 26))[rng.integers(0, 30, 200)]]
+    holes = rng.random((200, 39)) < 0.2
+    lines = []
+    for row in range(200):
+        cells = [*map(str, counts[row]), *hashes[row]]
+        lines.append(
+            "\t".join([str(label[row]), *("" if gone else c for c, gone in zip(cells, holes[row], strict=True))])
+        )
+    path = tmp_path / "train.txt"
+    path.write_text("\n".join(lines) + "\n")
+    module = table(tmp_path, path, option="criteo", min_count=1)
+    module.prepare()
+    codes = random_codes(200, SplitRule())
+    store = module.store("train")
+    assert [field.name for field in module.spec.numericals] == [f"I{n}" for n in range(1, 14)]
+    np.testing.assert_array_equal(store.labels[:, 0], label[codes == 0])
+    assert module.spec.field_sizes["C7"] == 2 + len(
+        {hashes[r][6] for r in range(200) if codes[r] == 0 and not holes[r, 19]}
+    )
+    first = np.where(holes[:, 0], np.nan, counts[:, 0])
+    scaled = (first - np.nanmean(first[codes == 0])) / np.nanstd(first[codes == 0])
+    np.testing.assert_allclose(store.dense[:, 0], np.nan_to_num(scaled[codes == 0]), rtol=0, atol=1e-5)
+    assert module.raw_columns[:2] == ("click", "I1")
