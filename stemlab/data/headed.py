@@ -1,8 +1,8 @@
-"""Comma-separated files with a header line, of which some integer columns are read."""
+"""Comma-separated files with a header line, of which some columns of integers (and of numbers) are read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -17,13 +17,14 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(slots=True)
 class HeadedReader:
-    """Reads chosen integer columns, in whichever order the header names them.
+    """Reads chosen columns of integers and numbers, in whichever order the header names them.
 
     Attributes:
         columns: names of the columns to read.
         ranges: column -> allowed (least, greatest) value; those of columns that are not read are not looked at.
         missing: spellings of a missing value, which is returned as -1.
         on_bad_row: ``error`` raises, ``skip`` leaves bad rows out and counts them.
+        numbers: those of the columns that are read as float32 numbers; an empty cell is missing (NaN).
         skipped: bad rows left out so far, of every file read.
     """
 
@@ -31,6 +32,7 @@ class HeadedReader:
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     missing: Sequence[str] = ()
     on_bad_row: OnBadRow = "error"
+    numbers: Collection[str] = ()
     skipped: int = 0
 
     def read(self, path: Path, member: str, advance: Advance) -> Iterator[tuple[Rows, IntegerReader]]:
@@ -54,6 +56,7 @@ class HeadedReader:
             kept=check_header(path, header, self.columns),
             missing=self.missing,
             whole_floats=True,
+            numbers=self.numbers,
         )
         before = self.skipped
         for rows in reader.parse(blocks):

@@ -1,4 +1,4 @@
-"""Blocks of text -> integer columns, with bad rows named by file and line.
+"""Blocks of text -> integer columns (and columns of numbers), with bad rows named by file and line.
 
 Blocks go through Arrow's reader at full speed. Whatever that reader refuses, or takes too lightly, is read again line
 by line, which alone decides what a bad row is; so the result does not depend on how the file was cut.
@@ -7,7 +7,7 @@ by line, which alone decides what a bad row is; so the result does not depend on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +25,11 @@ from stemlab.errors import StemlabError
 Ints = NDArray[np.int64]
 OnBadRow = Literal["error", "skip"]
 _INTEGER = re.compile(rb"-?[0-9]{1,40}")
+_NUMBER = re.compile(rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _PARSE_BYTES = 1 << 21
 _SHOWN = 40
 _LARGEST = (1 << 63) - 1
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,11 @@ class Rows:
     """Parsed rows.
 
     Attributes:
-        columns: column name -> (R,) int64.
+        columns: column name -> (R,) int64; float32 for columns of numbers, NaN where a cell is empty.
         lines: (R,) int64 line numbers in the file, from 1.
     """
 
-    columns: dict[str, Ints]
+    columns: dict[str, NDArray[Any]]
     lines: Ints
 
     def __len__(self) -> int:
@@ -48,7 +50,7 @@ class Rows:
 
 @dataclass(slots=True)
 class IntegerReader:
-    """Parses lines of integers.
+    """Parses lines of integers, with numbers among them where some columns are said to be such.
 
     Attributes:
         path: the file, for messages.
@@ -59,6 +61,7 @@ class IntegerReader:
         kept: the columns that are parsed and returned, whatever the others hold; empty: all of them.
         missing: spellings of a missing value, which is returned as -1.
         whole_floats: whether ``1.0`` is the integer 1.
+        numbers: the columns that are read as float32 numbers; an empty cell is missing (NaN).
         skipped: bad rows left out so far.
     """
 
@@ -70,12 +73,16 @@ class IntegerReader:
     kept: Sequence[str] = ()
     missing: Sequence[str] = ()
     whole_floats: bool = False
+    numbers: Collection[str] = ()
     skipped: int = 0
 
     @property
     def _doubtful(self) -> list[bytes]:
         """What Arrow takes for (a part of) an integer, or for a separator, and the line parser does not."""
-        return [b" ", b"x", b"X", *([b"\t"] if self.separator != b"\t" else [])]
+        marks = [b" ", b"x", b"X", *([b"\t"] if self.separator != b"\t" else [])]
+        if self.numbers and self.whole_floats:  # the number .0 is not to lose all it has
+            marks += [self.separator + b".0", b"\n.0"]
+        return marks
 
     def parse(self, blocks: Iterable[TextBlock]) -> Iterator[Rows]:
         """Yield the rows of each block.
@@ -102,9 +109,9 @@ class IntegerReader:
     def _chosen(self) -> Sequence[str]:
         return self.kept or self.columns
 
-    def _parse_fast(self, data: bytes) -> dict[str, Ints] | None:
+    def _parse_fast(self, data: bytes) -> dict[str, NDArray[Any]] | None:
         """Return the columns, or ``None`` where any line needs a closer look."""
-        if any(mark in data for mark in self._doubtful):
+        if any(mark in data for mark in self._doubtful) or data.startswith(b".0"):
             return None
         separator = self.separator if len(self.separator) == 1 else b"\t"
         text = data if len(self.separator) == 1 else data.replace(self.separator, separator)
@@ -114,15 +121,22 @@ class IntegerReader:
             table = pyarrow.csv.read_csv(pa.BufferReader(text), **self._options(separator.decode()))
         except pa.ArrowInvalid:
             return None
-        columns = {name: as_numpy(_filled(table.column(name))) for name in self._chosen}
+        columns: dict[str, NDArray[Any]] = {}
+        for name in self._chosen:
+            column, number = table.column(name), name in self.numbers
+            if number and not np.isfinite(as_numpy(_filled(column, 0.0))).all():
+                return None
+            if column.null_count and not number and self.numbers and "" not in self.missing:
+                return None
+            columns[name] = as_numpy(_filled(column, np.nan if number else -1))
         for name, (low, high) in self.ranges.items():
             if len(columns[name]) and (columns[name].min() < low or columns[name].max() > high):
                 return None
         return columns
 
     def _parse_lines(self, data: bytes, first_line: int) -> Rows:
-        chosen = [self.columns.index(name) for name in self._chosen]
-        values: list[list[int | None]] = []
+        places = {name: self.columns.index(name) for name in self._chosen}
+        good: list[list[bytes]] = []
         lines: list[int] = []
         for number, text in enumerate(data.removesuffix(b"\n").split(b"\n"), start=first_line):
             cells = text.split(self.separator)
@@ -130,11 +144,15 @@ class IntegerReader:
             if problem:
                 self.refuse(number, problem)
             else:
-                values.append([self._value(cells[place]) for place in chosen])
+                good.append(cells)
                 lines.append(number)
-        table = np.array(values, dtype=np.int64).reshape(len(lines), len(chosen))
-        columns = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(self._chosen)}
+        columns = {name: self._column(name, [cells[place] for cells in good]) for name, place in places.items()}
         return Rows(columns, np.array(lines, dtype=np.int64))
+
+    def _column(self, name: str, cells: Sequence[bytes]) -> NDArray[Any]:
+        if name in self.numbers:
+            return _floats([None if self._missing(cell) else cell for cell in cells])
+        return np.array([self._value(cell) for cell in cells], dtype=np.int64)
 
     def _problem(self, cells: Sequence[bytes]) -> str | None:
         """Return what is wrong with a line, or ``None``."""
@@ -143,6 +161,10 @@ class IntegerReader:
         for name in self._chosen:
             cell = cells[self.columns.index(name)]
             shown = repr(cell[:_SHOWN].decode("utf-8", errors="replace"))
+            if name in self.numbers:
+                if not self._missing(cell) and not (_NUMBER.fullmatch(cell) and abs(float(cell)) <= _LARGEST_NUMBER):
+                    return f"column {name!r} is {shown}, not a number"
+                continue
             value = self._value(cell)
             if value is None:
                 return f"column {name!r} is {shown}, not an integer"
@@ -150,6 +172,10 @@ class IntegerReader:
             if not low <= value <= high:
                 return f"column {name!r} is {shown}, not {_range(low, high)}"
         return None
+
+    def _missing(self, cell: bytes) -> bool:
+        """Whether the cell of a column of numbers is empty."""
+        return not cell or any(cell == spelling.encode() for spelling in self.missing)
 
     def _value(self, cell: bytes) -> int | None:
         text = cell.removesuffix(b".0") if self.whole_floats else cell
@@ -165,15 +191,22 @@ class IntegerReader:
             "parse_options": pyarrow.csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
             "convert_options": pyarrow.csv.ConvertOptions(
                 include_columns=list(self._chosen),
-                column_types=dict.fromkeys(self._chosen, pa.int64()),
-                null_values=list(self.missing),
+                column_types={n: pa.float32() if n in self.numbers else pa.int64() for n in self._chosen},
+                null_values=[*self.missing, *([""] if self.numbers else [])],
                 strings_can_be_null=False,
             ),
         }
 
 
-def _filled(column: Any) -> Any:
-    return pc.fill_null(column, -1) if column.null_count else column
+def _filled(column: Any, value: float) -> Any:
+    return pc.fill_null(column, value) if column.null_count else column
+
+
+def _floats(cells: Sequence[bytes | None]) -> NDArray[np.float32]:
+    """Return numbers as Arrow reads them, the nearest float32; NaN for ``None``."""
+    texts = pa.array([None if cell is None else cell.decode() for cell in cells], pa.string())
+    numbers: NDArray[np.float32] = as_numpy(_filled(pc.cast(texts, pa.float32()), np.nan))
+    return numbers
 
 
 def _range(low: int, high: int) -> str:

@@ -1,4 +1,7 @@
-"""Raw text files in blocks of lines: plain, gzip, a member of a gzipped tar or of a zip; never held as a whole."""
+"""Raw text files in blocks of lines: plain, gzip, a member of a gzipped tar or of a zip (or of a zip in it).
+
+No file is ever held as a whole.
+"""
 
 from __future__ import annotations
 
@@ -123,12 +126,14 @@ def _check_name(path: Path) -> None:
 
 
 def _zip_member(archive: zipfile.ZipFile, name: str, path: Path) -> IO[bytes]:
-    """Open the text member of a zip archive; its checksum is verified where it ends."""
-    for entry in archive.infolist():
-        if not entry.is_dir() and Path(entry.filename).name == name:
-            if entry.flag_bits & 1:
-                raise StemlabError(f"{path}: {entry.filename} is encrypted; unpack it, and give the text file.")
-            return archive.open(entry)
+    """Open the text member of a zip archive, or of a zip of its name in there; checksums are verified at its end."""
+    for wanted in (name, f"{Path(name).stem}.zip"):
+        for entry in archive.infolist():
+            if not entry.is_dir() and Path(entry.filename).name == wanted:
+                if entry.flag_bits & 1:
+                    raise StemlabError(f"{path}: {entry.filename} is encrypted; unpack it, and give the text file.")
+                text = archive.open(entry)
+                return text if wanted == name else _zip_member(zipfile.ZipFile(text), name, path / entry.filename)
     raise StemlabError(f"{path} holds no file {name!r}; is it the right archive?")
 
 
