@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemlab.analysis import plots
+from stemlab.analysis.agreement import pearson
 from stemlab.analysis.base import Drawing, Matrix
 from stemlab.analysis.spectra import Rows, information_abundance, singular_values
 
@@ -58,8 +59,8 @@ class Interaction:
             "own_abundance": self.own_N.tolist(),
             "smallest": float(self.abundance_NN.min()),
             "largest": float(self.abundance_NN.max()),
-            "pearson_with_row_means": _pearson(self.own_N, self.abundance_NN.mean(axis=1)),
-            "pearson_with_column_means": _pearson(self.own_N, self.abundance_NN.mean(axis=0)),
+            "pearson_with_row_means": pearson(self.own_N, self.abundance_NN.mean(axis=1)),
+            "pearson_with_column_means": pearson(self.own_N, self.abundance_NN.mean(axis=0)),
         }
 
     def matrix(self) -> Matrix:
@@ -102,12 +103,6 @@ def _abundance(weight_VK: Array, map_KK: Array | None, norm: str, advance: Calla
     return information_abundance(
         singular_values(Rows(weight_VK, normalised=norm == "l2", map_KK=map_KK), advance=advance)
     )
-
-
-def _pearson(one: Array, other: Array) -> float:
-    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(np.corrcoef(one, other)[0, 1])
 
 
 def projections(net: Any, fields: Sequence[str], role: str) -> Projection | None:

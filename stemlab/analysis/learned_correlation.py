@@ -1,0 +1,74 @@
+"""The correlation that a model with target attention has learnt (spec/recscope.md section 3.2).
+
+Published formula: exp(z) * |r| with the logit z = <e, v>/sqrt(D) of a behaviour e and a target v, and the value r that
+the attention sums up. The released script computes something else: the logits of all cells are standardised and put
+through one softmax, without the square root.
+
+Legend: C behaviour categories, P positions, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Doubles = NDArray[np.float64]
+Kind = Literal["tin", "din", "din_plus"]
+Formula = Literal["paper", "script"]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What target attention does with one behaviour in a cell.
+
+    Attributes:
+        logit_CP: dot product of behaviour and target, not divided.
+        value_CP: length of the value that the attention weighs.
+        width: D.
+    """
+
+    logit_CP: Doubles
+    value_CP: Doubles
+    width: int
+
+    def correlation(self, formula: Formula) -> Doubles:
+        """Return the learnt correlation (C, P); only its pattern means something, not its size."""
+        if formula == "paper":
+            return np.asarray(np.exp(self.logit_CP / np.sqrt(self.width)) * self.value_CP, dtype=np.float64)
+        return self.softmax() * self.value_CP
+
+    def softmax(self) -> Doubles:
+        """The released script's weights: one softmax over the standardised logits of all cells."""
+        spread = self.logit_CP.std()
+        standard_CP = (self.logit_CP - self.logit_CP.mean()) / (spread if spread > 0 else 1.0)
+        weight_CP = np.exp(standard_CP - standard_CP.max())
+        return np.asarray(weight_CP / weight_CP.sum(), dtype=np.float64)
+
+
+def target_attention(kind: Kind, category_CD: Array, target_D: Array, position_PD: Array | None) -> Attention:
+    """Return the attention of a target to behaviours of each category at each position.
+
+    Args:
+        kind: ``tin`` adds a position's encoding to behaviour and target and weighs their product; ``din`` knows no
+            position and weighs the behaviour, ``din_plus`` (DIN with target-aware representation) the product.
+        category_CD: embeddings of the behaviour categories.
+        target_D: embedding of the target's category.
+        position_PD: (P + 1, D) encodings of positions 0 (the target) to P; only P matters without positions.
+    """
+    category_CD, target_D = category_CD.astype(np.float64), target_D.astype(np.float64)
+    if kind == "tin":
+        if position_PD is None:
+            raise ValueError("tin has encodings of positions")
+        position_PD = position_PD.astype(np.float64)
+        behaviour_CPD = category_CD[:, None] + position_PD[None, 1:]
+        product_CPD = behaviour_CPD * (target_D + position_PD[0])
+        return Attention(product_CPD.sum(-1), np.linalg.norm(product_CPD, axis=-1), category_CD.shape[1])
+    product_CD = category_CD * target_D
+    value_C = np.linalg.norm(product_CD if kind == "din_plus" else category_CD, axis=1)
+    positions = 1 if position_PD is None else len(position_PD) - 1
+    spread_CP = np.ones((1, positions))
+    return Attention(product_CD.sum(1)[:, None] * spread_CP, value_C[:, None] * spread_CP, category_CD.shape[1])
