@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import torch
@@ -35,8 +35,10 @@ class ImpressionDataModule(LightningDataModule, ABC):
         seed: seed of the shuffling (with the epoch number); not part of the prepared dataset.
     """
 
-    raw_columns: ClassVar[tuple[str, ...]] = ()
+    raw_columns: tuple[str, ...] = ()
     """Names of the columns of a raw file without a header; empty where raw rows are no such file."""
+    separator: str | None = None
+    """Between the cells of raw text files, where it is not the one that the file's ending tells."""
 
     def __init__(
         self,

@@ -29,12 +29,13 @@ class RowFile:
     Args:
         path: ``.csv`` or ``.tsv`` with a header, ``.txt`` in the raw format without one, or ``.parquet``.
         raw_columns: names of the columns of the raw format; empty where the dataset has none.
+        separator: between the cells of ``.csv`` and ``.txt``, where the dataset has its own.
 
     Raises:
         StemlabError: the file is missing or of another kind.
     """
 
-    def __init__(self, path: Path, raw_columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, raw_columns: Sequence[str], separator: str | None = None) -> None:
         if not path.is_file():
             raise StemlabError(f"input={path}: there is no such file.")
         if path.suffix not in (*TEXT, ".parquet"):
@@ -45,6 +46,8 @@ class RowFile:
             )
         self.path = path
         self.total = path.stat().st_size
+        usual = TEXT.get(path.suffix, "")
+        self._separator = usual if separator is None or path.suffix == ".tsv" else separator
         self._names = list(raw_columns) if path.suffix == ".txt" else []
         self.read = 0
 
@@ -72,7 +75,7 @@ class RowFile:
         _unique(self.path, names)
         as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
         reading = pa_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=self._names or None, use_threads=False)
-        parsing = pa_csv.ParseOptions(delimiter=TEXT[self.path.suffix], newlines_in_values=False)
+        parsing = pa_csv.ParseOptions(delimiter=self._separator, newlines_in_values=False)
         with self.path.open("rb") as file:
             # opened with the header read: a file without rows is one that has nothing behind it
             if self._only(names, file):
@@ -84,7 +87,7 @@ class RowFile:
 
     def _header(self) -> list[str]:
         with self.path.open(encoding="utf-8-sig", newline="") as file:
-            names = next(csv.reader(file, delimiter=TEXT[self.path.suffix]), None)
+            names = next(csv.reader(file, delimiter=self._separator), None)
         if not names:
             raise StemlabError(f"{self.path} is empty: it has not even a header.")
         return names

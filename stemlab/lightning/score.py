@@ -56,7 +56,7 @@ class Scorer:
 
     def run(self) -> None:
         """Read the input piece by piece and write each with its scores."""
-        rows = RowFile(self.input, self._data.raw_columns)
+        rows = RowFile(self.input, self._data.raw_columns, self._data.separator)
         self._run.prepare()
         module = self._run.module()
         assert isinstance(module, MultiTaskModule)

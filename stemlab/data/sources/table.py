@@ -88,8 +88,8 @@ class TableDataModule(ImpressionDataModule):
             raise StemlabError(f"dataset.separator={separator!r} must be one character, such as ';', or the word tab.")
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
         self._raw_dir = None if raw_dir is None else Path(raw_dir)
-        self._separator, self._names, self._on_bad_row = separator, columns, on_bad_row
-        self.raw_columns = tuple(columns or ())  # type: ignore[misc]  # what prediction reads without a header
+        self.separator, self._names, self._on_bad_row = separator, columns, on_bad_row
+        self.raw_columns = tuple(columns or ())  # what prediction reads without a header
         self.described = fields is not None or tasks is not None or config is not None
         if not self.described:
             return
@@ -188,7 +188,7 @@ class TableDataModule(ImpressionDataModule):
         path = Path(self._path)
         if self._raw_dir is not None:
             path = self._raw_dir / path.name
-        return open_table(path, separator=self._separator, names=self._names)
+        return open_table(path, separator=self.separator, names=self._names)
 
     def _check_scenarios(self, table: TableFile) -> None:
         """Refuse a scenario column whose values are not listed; say what they are."""
