@@ -1,0 +1,101 @@
+"""A dataset with scenarios by the command line: metrics of each, the published selection, two processes as one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stemlab.errors import StemlabError
+from tests.cli.conftest import Workplace, weights
+
+pytestmark = [pytest.mark.slow]
+
+PLACES = ("QK-video", "QB-video")
+# 1,501 rows of the first file, 600 of the second: neither batches nor processes divide what is left of them.
+WORLD = [
+    *("dataset=tenrec", "dataset.scenarios=[QK-video,QB-video]", "dataset.protocol=stem", "dataset.min_count=2"),
+    *("dataset.sample.rows=1501", "dataset.sample.users=60", "dataset.sample.items=50", "dataset.sample.like_rate=0.2"),
+]
+FAST = ["dataset.eval_batch_size=64", "optim.lr=0.01", "callbacks.early_stop.enabled=false", "trainer.max_epochs=2"]
+NET = ["model.net.embedding_dim=4", "model.net.hidden_units=[8]", "model.net.gate_width=4", "model.net.scenario_dim=4"]
+RUN = ["model=pepnet", *WORLD, *FAST, *NET, "trainer.limit_train_batches=4"]
+
+
+@pytest.fixture(scope="module")
+def run(here: Callable[..., float], workplace: Workplace) -> dict[str, Any]:
+    """The record of a run in one process, with the published selection."""
+    here("scenarios", *RUN, "dataset.batch_size=128", "callbacks.paper_selection=true")
+    return workplace.record("scenarios")
+
+
+def test_every_scenario_and_task_is_measured(run: dict[str, Any]) -> None:
+    found = {name for name in run["metrics"] if name.count("/") == 3}
+    kinds = ("auc", "gauc", "logloss", "calibration", "ece")
+    assert found == {
+        f"{split}/{kind}/{task}/{place}"
+        for split in ("val", "test")
+        for kind in kinds
+        for task in ("click", "like")
+        for place in PLACES
+    }
+    assert run["metrics"]["test/auc/click/QB-video"] != run["metrics"]["test/auc/click"]
+
+
+def test_the_published_selection_stands_beside_the_honest_numbers(
+    run: dict[str, Any], here: Callable[..., float], workplace: Workplace
+) -> None:
+    told = run["paper_selection"]
+    assert told["note"].startswith("optimistic: ")
+    assert set(told["epoch"]) == {"pooled", *PLACES}
+    assert (told["epochs_evaluated"], told["patience"]) == (2, 1)
+    assert set(told["metrics"]) == {name for name in run["metrics"] if name.startswith("test/")}
+    for name, epoch in told["epoch"].items():  # where both rules chose an epoch, they have the same numbers
+        ending = "" if name == "pooled" else f"/{name}"
+        if epoch == run["best"]["epoch"]:
+            assert told["metrics"][f"test/auc/like{ending}"] == run["metrics"][f"test/auc/like{ending}"]
+        else:
+            mean = sum(run["metrics"][f"test/auc/{task}{ending}"] for task in ("click", "like")) / 2
+            assert told["mean_auc"][name] > mean
+    here("honest", *RUN, "dataset.batch_size=128")
+    honest = workplace.record("honest")
+    assert "paper_selection" not in honest
+    assert honest["metrics"] == run["metrics"]
+    assert honest["best"] == run["best"]
+
+
+def metrics(path: Path) -> dict[str, float]:
+    return json.loads(path.read_text())["metrics"]
+
+
+@pytest.mark.ddp
+def test_two_processes_evaluate_as_one(run: dict[str, Any], workplace: Workplace) -> None:
+    best = workplace.directory / "scenarios" / "checkpoints" / "best.ckpt"
+    workplace.run("evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two_scenarios.json")
+    two = metrics(workplace.directory / "two_scenarios.json")
+    assert set(two) == {name for name in run["metrics"] if name.startswith("test/")}
+    assert two == pytest.approx({name: run["metrics"][name] for name in two}, abs=1e-9, rel=0)
+
+
+@pytest.mark.ddp
+def test_two_processes_at_half_the_batch_train_as_one(run: dict[str, Any], workplace: Workplace) -> None:
+    words = [*RUN, "dataset.batch_size=64", "callbacks.paper_selection=true"]
+    workplace.run("train", *words, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=scenarios_in_two")
+    two = weights(workplace.directory / "scenarios_in_two")
+    for name, value in weights(workplace.directory / "scenarios").items():
+        assert two[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
+    record = workplace.record("scenarios_in_two")
+    assert record["hardware"]["processes"] == 2
+    assert record["paper_selection"]["epoch"] == run["paper_selection"]["epoch"]
+    assert record["paper_selection"]["metrics"] == pytest.approx(run["paper_selection"]["metrics"], abs=1e-3)
+
+
+def test_one_scenario_can_be_watched(here: Callable[..., float], workplace: Workplace) -> None:
+    words = [*RUN, "dataset.batch_size=128", "callbacks.checkpoint.monitor=val/auc/like/QB-video"]
+    value = here("watched", *words)
+    record = workplace.record("watched")
+    assert value == record["best"]["value"] == record["metrics"]["val/auc/like/QB-video"]
+    with pytest.raises(StemlabError, match=r"the scenarios are QK-video, QB-video. Did you mean 'QB-video'\?"):
+        here("misspelt", *words[:-1], "objective=val/auc/like/QBvideo")
+    assert not (workplace.directory / "misspelt").exists()
