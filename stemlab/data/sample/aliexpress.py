@@ -1,0 +1,204 @@
+"""A synthetic AliExpress with a known truth: pairs of fields that matter, other ones in every country and task.
+
+Every value of a categorical field has a latent vector, the same in every country, and the match of two fields in a row
+is the product of their values' vectors. A logit is a weighted sum of the matches of a few pairs of one field of the
+page and one of the item, and of main effects. ``difference`` turns a country's weights from the pairs that all
+countries have towards pairs of its own: at 0 the countries are alike, at 1 a pair that matters in one matters in no
+other, and main effects are unrelated too. Click and purchase never share a pair. ``pair_weights`` tells the truth.
+
+Files are the publisher's: users' and items' files for train and test, without header, numbers in [0, 1]. A purchase
+follows a click; the test files hold the later pages.
+
+Legend: P pages, R rows, V values of a field, L latent dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from stemlab.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from stemlab.data.sample.preferences import Floats, Ints, probability, turn, zipf_ids
+from stemlab.data.sources.aliexpress_columns import (
+    CATEGORICALS,
+    COUNTRIES,
+    ITEM_CATEGORICALS,
+    ITEM_FILE,
+    ITEM_NUMERICALS,
+    LABEL,
+    SEARCH,
+    TASKS,
+    USER_CATEGORICALS,
+    USER_FILE,
+    USER_NUMERICALS,
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Pair = tuple[str, str]
+_TRUTH, _ROWS = 100, 200  # streams of random numbers: what matters, and what a country's files hold
+_ZEROS = 0.3  # share of numbers that are 0, as in the real files
+_TOLD = 3  # numbers of the page and of the item that have a main effect
+
+
+@dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+class AliexpressWorld:
+    """The dials of the world.
+
+    Attributes:
+        rows: expected impressions of each country, train and test.
+        seed: fixes every byte of the files.
+        difference: 0, the countries are alike, to 1, their tastes are unrelated.
+        test_share: share of the pages, the last ones, in the test files.
+        page_size: expected items of a page, at least one.
+        pairs: pairs of fields that matter to a task in every country, and as many of each country's own.
+        values: distinct values of each categorical field.
+        latent_dim: length of the values' vectors.
+        zipf: exponent of the popularity law of values.
+        click_rate: expected share of clicked impressions.
+        conversion_rate: expected share of bought ones; less than ``click_rate``.
+        click_strength: standard deviation of the click logit over impressions.
+        conversion_strength: the same for purchases, given a click.
+        main_effect: share of the logit's variance that fields and numbers have on their own.
+    """
+
+    rows: PositiveInt = 15_000
+    seed: NonNegativeInt = 0
+    difference: Share = 0.5
+    test_share: Fraction = 0.2
+    page_size: Annotated[float, Field(ge=1)] = 8.0
+    pairs: Annotated[int, Field(ge=1, le=5)] = 2
+    values: Annotated[int, Field(ge=2)] = 10
+    latent_dim: PositiveInt = 2
+    zipf: NonNegativeFloat = 0.3
+    click_rate: Fraction = 0.25
+    conversion_rate: Fraction = 0.08
+    click_strength: PositiveFloat = 2.5
+    conversion_strength: PositiveFloat = 2.5
+    main_effect: Share = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
+class AliexpressSample:
+    """Rows of one country and the probabilities that their labels were drawn from.
+
+    Attributes:
+        page: column name -> (P,) values of the users' files.
+        item: column name -> (R,) values of the items' files, page after page.
+        page_R: (R,) place of each row's page.
+        click_probability: (R,) true probability of a click.
+        conversion_probability: (R,) true probability of a purchase, given a click.
+    """
+
+    page: dict[str, NDArray[Any]]
+    item: dict[str, NDArray[Any]]
+    page_R: Ints
+    click_probability: Floats
+    conversion_probability: Floats
+
+
+def pair_weights(world: AliexpressWorld, country: str) -> dict[str, dict[Pair, float]]:
+    """Return task -> the pairs that matter, (field of the page, field of the item) -> weight; squares add up to 1.
+
+    Those of ``conversion`` matter to a purchase given a click; among all impressions those of ``click`` do as well.
+    """
+    every = [(user, item) for user in USER_CATEGORICALS for item in ITEM_CATEGORICALS]
+    order = np.random.default_rng([world.seed, _TRUTH]).permutation(len(every))
+    # a block of pairs a task for all countries, then one a country and task: 5 * 2 * 6 of 63 pairs at the most
+    angle = world.difference * np.pi / 2
+    shares = {len(COUNTRIES): float(np.cos(angle)), COUNTRIES.index(country): float(np.sin(angle))}
+    weights: dict[str, dict[Pair, float]] = {}
+    for task, name in enumerate(TASKS):
+        weights[name] = {}
+        for block, share in shares.items():
+            start = (block * len(TASKS) + task) * world.pairs
+            chosen = [every[place] for place in order[start : start + world.pairs]]
+            weights[name] |= {pair: share / world.pairs**0.5 for pair in chosen if share > 1e-12}
+    return weights
+
+
+def write_sample(folder: Path, world: AliexpressWorld, country: str) -> Path:
+    """Write the four files of a country into an existing folder and return it."""
+    made = generate(world, country)
+    pages = len(made.page[SEARCH])
+    first = pages - max(1, round(pages * world.test_share))
+    for split, kept in (("train", np.arange(pages) < first), ("test", np.arange(pages) >= first)):
+        _write(folder / f"{country}_user_{split}.csv", USER_FILE, made.page, kept)
+        _write(folder / f"{country}_item_{split}.csv", ITEM_FILE, made.item, kept[made.page_R])
+    return folder
+
+
+def generate(world: AliexpressWorld, country: str) -> AliexpressSample:
+    """Draw a country's rows; the same world gives the same rows, and ``difference`` moves only labels."""
+    seeds = np.random.SeedSequence([world.seed, _ROWS + COUNTRIES.index(country)])
+    traffic, numbers, labels = (np.random.default_rng(stream) for stream in seeds.spawn(3))
+    pages = max(2, round(world.rows / world.page_size))
+    page_R = np.repeat(np.arange(pages), 1 + traffic.poisson(world.page_size - 1, pages))
+    page = {SEARCH: np.arange(1, pages + 1), **_values(world, traffic, USER_CATEGORICALS, pages)}
+    item = {SEARCH: page[SEARCH][page_R], **_values(world, traffic, ITEM_CATEGORICALS, len(page_R))}
+    page |= _numbers(numbers, USER_NUMERICALS, pages)
+    item |= _numbers(numbers, ITEM_NUMERICALS, len(page_R))
+    columns = item | {name: page[name][page_R] for name in (*USER_CATEGORICALS, *USER_NUMERICALS)}
+    logits = {task: _logits(world, country, task, columns) for task in TASKS}
+    click_R = probability(logits["click"] * world.click_strength, world.click_rate)
+    bought = min(world.conversion_rate / world.click_rate, 0.99)
+    conversion_R = probability(logits["conversion"] * world.conversion_strength, bought, click_R)
+    clicked_R = labels.random(len(page_R)) < click_R
+    item[LABEL] = clicked_R.astype(np.int64) + (clicked_R & (labels.random(len(page_R)) < conversion_R))
+    return AliexpressSample(
+        page=page, item=item, page_R=page_R, click_probability=click_R, conversion_probability=conversion_R
+    )
+
+
+def _values(
+    world: AliexpressWorld, rng: np.random.Generator, names: tuple[str, ...], rows: int
+) -> dict[str, NDArray[Any]]:
+    return {name: zipf_ids(rng, world.values, rows, world.zipf) for name in names}
+
+
+def _numbers(rng: np.random.Generator, names: tuple[str, ...], rows: int) -> dict[str, NDArray[Any]]:
+    """Draw numbers in [0, 1] with six digits, some of them 0."""
+    return {name: np.where(rng.random(rows) < _ZEROS, 0.0, np.round(rng.random(rows), 6)) for name in names}
+
+
+def _logits(world: AliexpressWorld, country: str, task: str, columns: Mapping[str, NDArray[Any]]) -> Floats:
+    """Return each row's logit, (R,), of about unit variance."""
+    rng = np.random.default_rng([world.seed, _TRUTH + 1])
+    vectors_VL = {name: rng.standard_normal((world.values, world.latent_dim)) for name in CATEGORICALS}
+    pairs_R = np.zeros(len(columns[SEARCH]))
+    for (user, item), weight in pair_weights(world, country)[task].items():
+        match_R = np.einsum("rl,rl->r", vectors_VL[user][columns[user]], vectors_VL[item][columns[item]])
+        pairs_R += weight * match_R / np.sqrt(world.latent_dim)
+    main_R = _main_effects(world, country, task, columns)
+    logit_R: Floats = np.sqrt(world.main_effect) * main_R + np.sqrt(1 - world.main_effect) * pairs_R
+    return logit_R
+
+
+def _main_effects(world: AliexpressWorld, country: str, task: str, columns: Mapping[str, NDArray[Any]]) -> Floats:
+    """Return what categories and a few numbers do on their own, (R,), of about unit variance."""
+    of_task = TASKS.index(task)
+    streams = (len(COUNTRIES), COUNTRIES.index(country))  # of all countries, and the country's own
+    common, own = (np.random.default_rng([world.seed, _TRUTH + 2, of_task, stream]) for stream in streams)
+    told = (*USER_NUMERICALS[:_TOLD], *ITEM_NUMERICALS[:_TOLD])
+    total_R = np.zeros(len(columns[SEARCH]))
+    for name in CATEGORICALS:
+        effect_V = turn(common.standard_normal(world.values), own.standard_normal(world.values), world.difference)
+        total_R += effect_V[columns[name]]
+    for name in told:
+        slope = turn(common.standard_normal(1), own.standard_normal(1), world.difference)
+        total_R += slope * (columns[name] - (1 - _ZEROS) / 2) * 3  # about unit variance
+    effects_R: Floats = total_R / np.sqrt(len(CATEGORICALS) + len(told))
+    return effects_R
+
+
+def _write(path: Path, header: tuple[str, ...], columns: Mapping[str, NDArray[Any]], kept: NDArray[np.bool_]) -> None:
+    table = pa.table({name: columns[name][kept].tolist() for name in header})
+    with path.open("wb") as out:
+        pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))

@@ -1,0 +1,259 @@
+"""AliExpress searches (Li et al., CIKM 2020): five countries as scenarios, clicks and purchases of the items shown.
+
+Read from the publisher's pairs of files (search pages and items, joined here) or from MTReclib's train.csv and
+test.csv; both give the same rows in the same order. No automatic download, no redistribution: data/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.config.types import NonNegativeInt, PositiveInt
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.encoding import TableEncoder, check_columns
+from stemlab.data.headed import HeadedReader
+from stemlab.data.impressions import Numerical, Recipe, prepare_impressions
+from stemlab.data.integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.progress import Advance
+from stemlab.data.rawfile import read_blocks
+from stemlab.data.sample.aliexpress import AliexpressWorld, write_sample
+from stemlab.data.sample.folder import announce_sample, sample_file
+from stemlab.data.scaling import Rule
+from stemlab.data.sources.aliexpress_columns import (
+    CATEGORICALS,
+    COUNTRIES,
+    ITEM_FILE,
+    LABEL,
+    NUMERICALS,
+    PARTS,
+    SEARCH,
+    TASKS,
+    USER_FILE,
+)
+from stemlab.data.sources.aliexpress_files import CountryFiles, TextFile, find_countries, missing_country
+from stemlab.data.sources.aliexpress_join import PageJoin
+from stemlab.data.split import SplitRule
+from stemlab.errors import StemlabError
+
+Columns = dict[str, NDArray[Any]]
+SCENARIO, SPLIT = "scenario", "split"
+_CODES = {"train": 0, "test": 2}
+_RANGES = {SEARCH: (0, 1 << 60), LABEL: (0, 2), **dict.fromkeys(TASKS, (0, 1))}
+
+
+class RawAliexpress:
+    """The files of some countries as columns, country after country, train before test.
+
+    Args:
+        countries: their files; a country's place is in the column ``scenario``.
+        columns: names of the inputs that are read.
+        scratch: folder for the files of the join.
+        sample: whether they are synthetic.
+        on_bad_row: raise at a bad row, or leave it out and count it.
+    """
+
+    tokens: Mapping[str, Sequence[str]] = {}
+
+    def __init__(
+        self,
+        countries: Sequence[CountryFiles],
+        columns: Sequence[str],
+        scratch: Path,
+        *,
+        sample: bool,
+        on_bad_row: OnBadRow,
+    ) -> None:
+        self._countries, self._scratch, self._on_bad_row = tuple(countries), scratch, on_bad_row
+        self._columns = frozenset(columns)
+        self._numbers = self._columns.intersection(NUMERICALS)
+        self.files: Sequence[Path] = tuple(dict.fromkeys(text.path for one in countries for text in one.texts))
+        self.sample, self.skipped, self._empty_pages = sample, 0, 0
+
+    @property
+    def kind(self) -> str:
+        """Name and version of the reader, and which country is of which form."""
+        return f"aliexpress/1 {' '.join(f'{one.country}:{_form(one)}' for one in self._countries)}"
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """The form of each country's files, and how many search pages showed nothing."""
+        return {"forms": {one.country: _form(one) for one in self._countries}, "pages_without_items": self._empty_pages}
+
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Yield the columns piece by piece."""
+        for place, country in enumerate(self._countries):
+            read = self._read_raw if country.raw else self._read_processed
+            for code, texts in zip(_CODES.values(), (country.train, country.test), strict=True):
+                for columns in read(texts, advance):
+                    rows = len(columns[SEARCH])
+                    # search ids begin anew in every country
+                    search = columns[SEARCH] * len(COUNTRIES) + COUNTRIES.index(country.country)
+                    yield columns | {SEARCH: search, SCENARIO: np.full(rows, place), SPLIT: np.full(rows, code)}
+
+    def _read_raw(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[Columns]:
+        users, items = (
+            IntegerReader(
+                text.path / text.member if text.path.suffix == ".zip" else text.path,
+                header,
+                separator=b",",
+                ranges={name: _RANGES[name] for name in header if name in _RANGES},
+                on_bad_row=self._on_bad_row,
+                kept=[name for name in header if name in self._columns or name in (SEARCH, LABEL)],
+                numbers=self._numbers.intersection(header),
+            )
+            for text, header in zip(texts, (USER_FILE, ITEM_FILE), strict=True)
+        )
+        join = PageJoin(users, items, self._scratch)
+        for columns in join.join(*(read_blocks(text.path, text.member, advance) for text in texts)):
+            label = columns.pop(LABEL)
+            yield columns | {"click": (label >= 1).astype(np.int64), "conversion": (label == 2).astype(np.int64)}
+        self.skipped += users.skipped + items.skipped
+        self._empty_pages += join.empty_pages
+
+    def _read_processed(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[Columns]:
+        wanted = [SEARCH, *sorted(self._columns), *TASKS]
+        (text,) = texts
+        reader = HeadedReader(wanted, _RANGES, (), self._on_bad_row, numbers=self._numbers)
+        for rows, lines in reader.read(text.path, text.member, advance):
+            yield _checked(rows, lines)
+        self.skipped += reader.skipped
+
+
+class AliexpressDataModule(ImpressionDataModule):
+    """AliExpress impressions.
+
+    Args:
+        name: dataset name.
+        raw_dir: folder of the countries' folders, zips or files.
+        data_dir: folder under which prepared datasets and samples are written.
+        source: ``raw`` needs the files, ``sample`` makes the synthetic world, ``auto`` falls back to it.
+        scenarios: countries in id order: nl, es, fr, us (MTReclib's four), ru.
+        fields: categorical input columns; ``None``: all 16.
+        numericals: numerical input columns; ``None``: all 63. Those of the page are one part (``user``), those of the
+            item another (``item``).
+        scaling: of the numerical columns, which lie in [0, 1] already: ``none``, ``standard`` or ``minmax``.
+        tasks: labels to predict, both on all impressions.
+        group: ``search_id`` (gAUC inside a search page), one of the fields, or ``None``.
+        min_count: training rows that a token needs to get its own id.
+        split: the publisher's (``given``); which of its training rows are for validation.
+        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
+        sample: the synthetic world.
+        batch_size: training rows a step on each process.
+        eval_batch_size: most rows of an evaluation batch.
+        seed: seed of the shuffling.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        raw_dir: Path,
+        data_dir: Path,
+        source: Literal["auto", "raw", "sample"],
+        scenarios: list[str],
+        fields: list[str] | None,
+        numericals: list[str] | None,
+        scaling: Rule,
+        tasks: list[str],
+        group: str | None,
+        min_count: PositiveInt,
+        split: SplitRule,
+        on_bad_row: OnBadRow,
+        sample: AliexpressWorld,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        seed: NonNegativeInt,
+    ) -> None:
+        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
+        self._source, self._on_bad_row, self._world = source, on_bad_row, sample
+        if split.rule != "given":
+            raise StemlabError(
+                f"dataset.split.rule={split.rule}: AliExpress comes split into train and test; use given."
+            )
+        numbers = NUMERICALS if numericals is None else tuple(numericals)
+        inputs = CATEGORICALS if fields is None else check_columns("dataset.fields", fields, CATEGORICALS)
+        self._recipe = Recipe(
+            name=name,
+            fields=inputs,
+            tasks=check_columns("dataset.tasks", tasks, TASKS),
+            group=None if group is None else check_columns("dataset.group", [group], (SEARCH, *inputs))[0],
+            min_count=min_count,
+            split=split,
+            time="",
+            numericals=tuple(
+                Numerical(name=one, part=PARTS[one], scaling=scaling)
+                for one in (check_columns("dataset.numericals", list(numbers), NUMERICALS) if numbers else ())
+            ),
+            scenario=SCENARIO,
+            scenarios=check_columns("dataset.scenarios", scenarios, COUNTRIES),
+            split_column=SPLIT,
+        )
+        self._encoder: TableEncoder | None = None
+
+    def build(self) -> Path:
+        """Return the prepared directory of the raw files or of the sample."""
+        found = None if self._source == "sample" else self._find_raw()
+        prepared = self._data_dir / "prepared"
+        columns = [*self._recipe.fields, *(number.name for number in self._recipe.numericals)]
+        raw = RawAliexpress(
+            found or self._make_sample(), columns, prepared, sample=found is None, on_bad_row=self._on_bad_row
+        )
+        return prepare_impressions(raw, self._recipe, prepared, self._on_bad_row)
+
+    def encode(self, table: Any) -> ImpressionBatch:
+        """Return rows as a batch: columns as in MTReclib's files; of several countries, with a ``scenario``."""
+        if self._encoder is None:
+            self._encoder = TableEncoder(self.prepare(), self.spec)
+        return self._encoder(table)
+
+    def _find_raw(self) -> list[CountryFiles] | None:
+        """Return the countries' files, or ``None`` where there are none and a sample will do."""
+        found = find_countries(self._raw_dir, self._recipe.scenarios)
+        if found is None and self._source == "raw":
+            raise missing_country(self._raw_dir, self._recipe.scenarios[0], "use dataset.source=sample")
+        return found
+
+    def _make_sample(self) -> list[CountryFiles]:
+        countries, found = self._recipe.scenarios, list[CountryFiles]()
+        announce_sample(
+            "asked for by dataset.source=sample"
+            if self._source == "sample"
+            else f"no files of {', '.join(countries)} in {self._raw_dir}",
+            f"{self._world.rows:,} synthetic AliExpress rows a country",
+        )
+        for country in countries:
+            folder = sample_file(
+                self._data_dir / "sample",
+                f"aliexpress-{country}",
+                f"{country}_user_train.csv",
+                self._world,
+                partial(_write_beside, world=self._world, country=country),
+            ).parent
+            found.extend(find_countries(folder, [country]) or [])
+        return found
+
+
+def _write_beside(path: Path, world: AliexpressWorld, country: str) -> None:
+    write_sample(path.parent, world, country)
+
+
+def _form(files: CountryFiles) -> str:
+    return "raw" if files.raw else "processed"
+
+
+def _checked(rows: Rows, lines: IntegerReader) -> Columns:
+    """Return the rows without those that are bought but not clicked."""
+    wrong = rows.columns["conversion"] > rows.columns["click"]
+    if not wrong.any():
+        return rows.columns
+    lines.refuse(int(rows.lines[wrong.argmax()]), "'conversion' is 1 though 'click' is 0")
+    lines.skipped += int(np.count_nonzero(wrong)) - 1
+    return {name: values[~wrong] for name, values in rows.columns.items()}
