@@ -1,0 +1,192 @@
+"""MMFI written the straightforward, published way: what ``mmfi_step.py`` and the tests measure stemlab against.
+
+Loops over scenarios, tasks and experts; every row goes through every scenario's parts, and a one-hot selects its own
+afterwards. Parameters carry the published names (spec/mmfi.md sections 2 to 6 and its quirks, golden/README.md section
+3), including those that no output depends on.
+
+Legend: B rows, C categorical fields without the scenario, F fields, P pairs, Q pairs or fields, E embedding width,
+S scenarios, T tasks, N experts of a mixture.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+BOTTOM, MID = 14, 4
+
+
+class Table(nn.Module):
+    """One table of all categorical fields, on top of each other."""
+
+    def __init__(self, dims: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(sum(dims), width)
+        self.offsets = [sum(dims[:field]) for field in range(len(dims))]
+        nn.init.xavier_uniform_(self.embedding.weight)
+
+    def forward(self, ids_BC: Tensor) -> Tensor:
+        """Look up."""
+        vector: Tensor = self.embedding(ids_BC + ids_BC.new_tensor(self.offsets))
+        return vector
+
+
+class Unused(nn.Module):
+    """The parameters of the published layers that nothing reads."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.fc, self.bias = nn.Embedding(rows, width), nn.Parameter(torch.zeros(width))
+
+
+def grid(scenarios: int, tasks: int, build: object) -> nn.ModuleList:
+    return nn.ModuleList(nn.ModuleList(build() for _ in range(tasks)) for _ in range(scenarios))
+
+
+class TanhRelu(nn.Module):
+    """The hard mask."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mask."""
+        return x.tanh().relu()
+
+
+class PlainMMFI(nn.Module):
+    """MMFI; ``forward`` returns one probability (B,) a task."""
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        user: int,
+        item: int,
+        tasks: int,
+        dim: int = 16,
+        experts: int = 4,
+        hard: bool = True,
+        indicator: int = 4,
+    ) -> None:
+        super().__init__()
+        scenarios, fields = dims[0], len(dims) + 1
+        self.scenarios, self.tasks, self.user, self.hard = scenarios, tasks, user, hard
+        self.pairs = list(itertools.combinations(range(fields), 2))
+        pairs, own = len(self.pairs), experts // 2
+        self.scenario_task_weights = nn.Parameter(torch.empty(tasks, scenarios, 1))
+        self.interact_weights = nn.Parameter(torch.empty(1, pairs, 1))
+        for weight in (self.scenario_task_weights, self.interact_weights):
+            nn.init.xavier_normal_(weight)
+        self.bias = nn.Parameter(torch.zeros(tasks, scenarios, dim))
+        self.embedding, self.linear_layer = Table(dims[1:], dim), Table(dims[1:], dim)
+        self.user_numerical_layer, self.item_numerical_layer = nn.Linear(user, dim), nn.Linear(item, dim)
+        self.user_numerical_linear, self.item_numerical_linear = nn.Linear(user, dim), nn.Linear(item, dim)
+        self.scenario_embedding, self.task_embedding = Table([scenarios], indicator), Table([tasks], indicator)
+        self.scenario_linear, self.task_linear = Unused(scenarios, indicator), Unused(tasks, indicator)
+        self.share_bottom, self.linear_share_bottom = nn.Linear(dim, BOTTOM), nn.Linear(dim, BOTTOM)
+        self.share_experts = nn.ModuleList(nn.Linear(BOTTOM, MID) for _ in range(experts))
+        self.linear_share_experts = nn.ModuleList(nn.Linear(BOTTOM, MID) for _ in range(experts))
+
+        def specific() -> nn.ModuleList:
+            return nn.ModuleList(nn.Linear(BOTTOM, MID) for _ in range(own))
+
+        def gate() -> nn.Sequential:
+            return nn.Sequential(nn.Linear(indicator + dim, experts + own), nn.Softmax(dim=-1))
+
+        def tower(size: int, sparse: nn.Module) -> nn.Sequential:
+            return nn.Sequential(nn.Linear(MID * size, size), nn.BatchNorm1d(size), sparse)
+
+        def cells(build: object) -> nn.ModuleList:
+            return grid(scenarios, tasks, build)
+
+        self.specific_experts, self.linear_specific_experts = cells(specific), cells(specific)
+        self.gates, self.linear_gates = cells(gate), cells(gate)
+        self.linear_tower = cells(lambda: tower(fields, nn.Softmax(dim=-1)))
+        if hard:
+            self.masks = cells(lambda: tower(pairs, TanhRelu()))
+            self.attention_tower = cells(lambda: nn.Sequential(nn.Linear(pairs, 1, bias=False)))
+        else:
+            self.attention_tower = cells(lambda: tower(pairs, nn.Softmax(dim=-1)))
+        self.last = nn.ModuleList(last_tower(2 * dim) for _ in range(tasks))
+
+    def forward(self, categorical: Tensor, numerical: Tensor) -> list[Tensor]:
+        """Score rows.
+
+        Args:
+            categorical: (B, 1 + C) ids, the scenario first.
+            numerical: (B, N) values, the user's first.
+        """
+        scenario_B, ids_BC = categorical[:, 0], categorical[:, 1:]
+        user, item = numerical[:, : self.user], numerical[:, self.user :]
+        numericals = self.user_numerical_layer(user), self.item_numerical_layer(item)
+        pair = torch.cat([self.embedding(ids_BC), torch.stack(numericals, dim=1)], dim=1)
+        numericals = self.user_numerical_linear(user), self.item_numerical_linear(item)
+        first = torch.cat([self.linear_layer(ids_BC), torch.stack(numericals, dim=1)], dim=1)
+        left, right = zip(*self.pairs, strict=True)
+        product_BPE = self.interact_weights * (pair[:, list(left)] * pair[:, list(right)])
+        hidden_BPX = self.share_bottom(product_BPE)
+        first_hidden_BFX = self.linear_share_bottom(first)
+        one_hot_BS = functional.one_hot(scenario_B, self.scenarios).float()
+        return [
+            self.of_task(task, scenario_B, product_BPE, hidden_BPX, first, first_hidden_BFX, one_hot_BS)
+            for task in range(self.tasks)
+        ]
+
+    def of_task(
+        self, task: int, scenario_B: Tensor, product: Tensor, hidden: Tensor, first: Tensor, low: Tensor, own: Tensor
+    ) -> Tensor:
+        """Return probabilities; ``hidden`` and ``low`` are the bottoms of pairs and fields, ``own`` is one-hot."""
+        indicator_B1X = self.scenario_embedding(scenario_B[:, None]) * self.task_embedding.embedding.weight[task]
+        indicator_B1X = self.scenario_task_weights[task][scenario_B][:, :, None] * indicator_B1X
+        every = []
+        for s in range(self.scenarios):
+            gate = self.gates[s][task]
+            state = mixture(indicator_B1X, product, hidden, gate, self.share_experts, self.specific_experts[s][task])
+            if self.hard:
+                mask_BP1 = self.masks[s][task](state)[:, :, None]
+                interaction = self.attention_tower[s][task]((mask_BP1 * product).transpose(1, 2)).squeeze(2)
+            else:
+                weight_BP = self.attention_tower[s][task](state)
+                interaction = torch.einsum("bp,bpe->be", weight_BP, product)
+            experts = self.linear_share_experts, self.linear_specific_experts[s][task]
+            weight_BF = self.linear_tower[s][task](mixture(indicator_B1X, first, low, gate, *experts))
+            linear = torch.einsum("bf,bfe->be", weight_BF, first) + self.bias[task, s]
+            every.append(torch.cat([interaction, linear], dim=1))
+        tower_input = torch.einsum("bs,bse->be", own, torch.stack(every, dim=1))
+        return self.last[task](tower_input).sigmoid().squeeze(1)
+
+
+def mixture(
+    indicator_B1X: Tensor,
+    input_BQE: Tensor,
+    hidden_BQX: Tensor,
+    gate: nn.Module,
+    shared: nn.ModuleList,
+    specific: nn.ModuleList,
+) -> Tensor:
+    """Return the mixtures of the experts, (B, 4Q)."""
+    repeated = indicator_B1X.expand(-1, input_BQE.shape[1], -1)
+    weight_BQN = gate(torch.cat([repeated, input_BQE], dim=2))
+    experts_BQNM = torch.stack([expert(hidden_BQX) for expert in [*shared, *specific]], dim=2)
+    return torch.einsum("bqn,bqnm->bqm", weight_BQN, experts_BQNM).flatten(1)
+
+
+def last_tower(width: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for units in (40, 32, 8):
+        layers += [nn.Linear(width, units), nn.BatchNorm1d(units), nn.ReLU()]
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, 1))
+
+
+def plain_step(net: PlainMMFI, adam: torch.optim.Optimizer, inputs: Sequence[Tensor], labels_BT: Tensor) -> float:
+    """Take one training step; return the loss, the mean of the tasks' cross-entropies."""
+    adam.zero_grad()
+    losses = [
+        functional.binary_cross_entropy(prediction, labels_BT[:, task]) for task, prediction in enumerate(net(*inputs))
+    ]
+    loss = torch.stack(losses).mean()
+    loss.backward()
+    adam.step()
+    return float(loss.detach())
