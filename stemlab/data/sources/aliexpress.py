@@ -175,9 +175,7 @@ class AliexpressDataModule(ImpressionDataModule):
         self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
         self._source, self._on_bad_row, self._world = source, on_bad_row, sample
         if split.rule != "given":
-            raise StemlabError(
-                f"dataset.split.rule={split.rule}: AliExpress comes split into train and test; use given."
-            )
+            raise StemlabError(f"dataset.split.rule={split.rule}: AliExpress comes as train and test; use given.")
         numbers = NUMERICALS if numericals is None else tuple(numericals)
         inputs = CATEGORICALS if fields is None else check_columns("dataset.fields", fields, CATEGORICALS)
         self._recipe = Recipe(

@@ -1,0 +1,52 @@
+"""Small AliExpress files for tests: a world's columns written in the publisher's or in MTReclib's format."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stemlab.data.sample.aliexpress import AliexpressWorld, write_sample
+from stemlab.data.sources.aliexpress_columns import ITEM_FILE, PROCESSED_FILE, SEARCH, USER_FILE
+
+WORLD = AliexpressWorld(rows=160, values=5, page_size=4.0)
+Lines = list[list[str]]
+
+
+def write_country(folder: Path, country: str = "nl", world: AliexpressWorld = WORLD) -> Path:
+    """Write a country's four raw files into ``folder/raw``."""
+    (folder / "raw").mkdir(parents=True, exist_ok=True)
+    return write_sample(folder / "raw", world, country)
+
+
+def read_lines(path: Path) -> Lines:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def write_lines(path: Path, lines: Sequence[Sequence[str]]) -> None:
+    path.write_text("".join(",".join(line) + "\n" for line in lines))
+
+
+def zip_files(archive: Path, *files: Path, within: str = "") -> None:
+    """Pack files, as members of a folder ``within``, and delete them."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for file in files:
+            packed.write(file, within + file.name)
+            file.unlink()
+
+
+def mtreclib_frame(folder: Path, country: str, split: str) -> Any:
+    """Join a raw pair with pandas and name its columns, as spec/datasets.md 2.2 says: the plain twin."""
+    users, items = (
+        pd.read_csv(folder / f"{country}_{side}_{split}.csv", header=None, names=list(names))
+        for side, names in (("user", USER_FILE), ("item", ITEM_FILE))
+    )
+    joined = users.merge(items, on=SEARCH, how="inner")
+    joined["click"] = (joined["label"] >= 1).astype(int)
+    joined["conversion"] = (joined["label"] == 2).astype(int)
+    return joined[list(PROCESSED_FILE)]

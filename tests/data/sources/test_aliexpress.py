@@ -1,0 +1,328 @@
+"""AliExpress from the publisher's pairs and from MTReclib's files: the same rows, in the order of a plain join."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemlab.data.integers import IntegerReader
+from stemlab.data.rawfile import TextBlock
+from stemlab.data.sources.aliexpress_columns import (
+    CATEGORICALS,
+    ITEM_FILE,
+    NUMERICALS,
+    PARTS,
+    PROCESSED_FILE,
+    USER_FILE,
+)
+from stemlab.data.sources.aliexpress_join import PageJoin
+from stemlab.data.store import ColumnStore
+from stemlab.errors import StemlabError
+from tests.conftest import require
+from tests.data.aliexpress_rows import mtreclib_frame, read_lines, write_country, write_lines, zip_files
+from tests.data.prepared_rows import datamodule, decoded
+
+
+def aliexpress(folder, **changed):
+    return datamodule("aliexpress", folder, **{"scenarios": ["nl"], **changed})
+
+
+def prepared(module):
+    """The splits' ids, numbers, labels and scenarios, as plain arrays."""
+    directory = module.prepare()
+    stores = [ColumnStore(directory / f"{split}.arrow") for split in ("train", "valid", "test")]
+    return [(s.ids.copy(), s.dense.copy(), s.labels.copy(), s.scenario.copy(), s.group.copy()) for s in stores]
+
+
+def assert_same(some, others):
+    for left, right in zip(some, others, strict=True):
+        for a, b in zip(left, right, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_columns_are_where_the_publisher_put_them():
+    assert (len(USER_FILE), len(ITEM_FILE), len(PROCESSED_FILE)) == (33, 49, 82)
+    assert USER_FILE[1:8] + USER_FILE[31:33] == CATEGORICALS[:9]
+    assert USER_FILE[8:31] == NUMERICALS[:23]
+    assert tuple(ITEM_FILE[column - 1] for column in (19, 34, 35, 36, 40, 41, 42)) == CATEGORICALS[9:]
+    assert tuple(name for name in ITEM_FILE if name.startswith("numerical")) == NUMERICALS[23:]
+    assert (USER_FILE[0], ITEM_FILE[0], ITEM_FILE[48]) == ("search_id", "search_id", "label")
+    assert [PARTS[f"numerical_{number}"] for number in (1, 23, 24, 63)] == ["user", "user", "item", "item"]
+
+
+def test_raw_pairs_give_the_rows_of_a_plain_join_in_its_order(tmp_path):
+    raw = write_country(tmp_path)
+    for split in ("train", "test"):  # the items' file in another order than the users'
+        lines = read_lines(raw / f"nl_item_{split}.csv")
+        write_lines(
+            raw / f"nl_item_{split}.csv", [lines[row] for row in np.random.default_rng(0).permutation(len(lines))]
+        )
+        users = read_lines(raw / f"nl_user_{split}.csv")
+        write_lines(raw / f"nl_user_{split}.csv", users[::-1])
+    module = aliexpress(tmp_path, split={"rule": "given", "valid_size": 0.1, "carve": "last", "seed": 1})
+    frames = {split: mtreclib_frame(raw, "nl", split) for split in ("train", "test")}
+    rows = {split: decoded(module, split) for split in ("train", "valid", "test")}
+    assert len(frames["train"]) > 100 < 10 * len(rows["valid"])
+    for frame, found in ((frames["train"], rows["train"] + rows["valid"]), (frames["test"], rows["test"])):
+        assert len(frame) == len(found)
+        known = {name: set(frames["train"][name][: len(rows["train"])].astype(str)) for name in CATEGORICALS}
+        for name in CATEGORICALS:
+            expected = [token if token in known[name] else "?" for token in frame[name].astype(str)]
+            assert [row[name] for row in found] == expected
+        for name in NUMERICALS:
+            assert [row[name] for row in found] == frame[name].to_numpy(np.float32).tolist()
+        for task in ("click", "conversion"):
+            assert [row[task] for row in found] == frame[task].tolist()
+    assert module.manifest["rows"]["valid"] == -(-len(frames["train"]) // 10)
+    assert module.spec.tasks == ("click", "conversion")
+    assert {field.name: field.part for field in module.spec.numericals} == PARTS
+    assert module.manifest["source"] == {"forms": {"nl": "raw"}, "pages_without_items": 0}
+
+
+def test_mtreclibs_files_give_the_same_as_the_raw_ones(tmp_path):
+    raw = write_country(tmp_path)
+    from_raw = prepared(aliexpress(tmp_path))
+    folder = raw / "AliExpress_NL"
+    folder.mkdir()
+    for split in ("train", "test"):
+        mtreclib_frame(raw, "nl", split).to_csv(folder / f"{split}.csv", index=False)
+    for path in raw.glob("nl_*.csv"):
+        path.unlink()
+    module = aliexpress(tmp_path)
+    assert_same(prepared(module), from_raw)
+    assert module.manifest["source"]["forms"] == {"nl": "processed"}
+    for path in folder.iterdir():
+        (raw / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    shutil.rmtree(folder)
+    assert_same(prepared(aliexpress(tmp_path)), from_raw)  # beside each other, for a single country
+
+
+def test_countries_are_scenarios_and_zips_are_read_as_they_are(tmp_path):
+    for country in ("nl", "es", "us"):
+        write_country(tmp_path, country)
+    raw = tmp_path / "raw"
+    plain = prepared(aliexpress(tmp_path, scenarios=["es", "us", "nl"]))
+    (raw / "NL").mkdir()  # a folder of zips
+    for path in list(raw.glob("nl_*.csv")):
+        zip_files(raw / "NL" / f"{path.stem}.zip", path)
+    pairs = list(raw.glob("es_*.csv"))  # the publisher's zip of zips
+    for path in pairs:
+        zip_files(path.with_suffix(".zip"), path)
+    zip_files(raw / "aliexpress_ES_datasets.zip", *raw.glob("es_*.zip"), within="aliexpress_ES_datasets/")
+    module = aliexpress(tmp_path, scenarios=["es", "us", "nl"])
+    assert_same(prepared(module), plain)
+    assert module.spec.scenarios == ("es", "us", "nl")
+    train, valid, _ = plain
+    assert train[3].tolist() == sorted(train[3].tolist())
+    for place in range(3):  # every country hands over its share
+        shares = [int((part[3] == place).sum()) for part in (train, valid)]
+        assert shares[1] == -(-sum(shares) // 10)
+    groups = [set(train[4][train[3] == place].tolist()) for place in range(3)]
+    assert not groups[0] & groups[1]  # pages of two countries are never one group
+    assert all(train[4] // 5 >= 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_the_join_is_pandas_join_whatever_the_order_and_the_files(tmp_path_factory, data):
+    ids = data.draw(st.lists(st.integers(-5, 20), unique=True, min_size=1, max_size=12))
+    shown = data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=30))
+    users = pd.DataFrame({"search_id": ids, "u": range(len(ids))}).assign(x=lambda f: f["u"] / 4)
+    items = pd.DataFrame({"search_id": shown, "i": range(len(shown))}).assign(y=lambda f: f["i"] / 8)
+    readers = [
+        IntegerReader(tmp_path_factory.getbasetemp() / name, names, b",", numbers=numbers, kept=names)
+        for name, names, numbers in (("u.csv", ("search_id", "u", "x"), "x"), ("i.csv", ("search_id", "i", "y"), "y"))
+    ]
+    join = PageJoin(*readers, tmp_path_factory.getbasetemp() / "join", data.draw(st.sampled_from([None, 1, 2, 3])))
+    step = data.draw(st.integers(1, 30))
+    parts = list(join.join(blocks(users, step), blocks(items, step)))
+    expected = users.merge(items, on="search_id", how="inner")
+    for name in expected:
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), expected[name])
+    assert join.empty_pages == len(set(ids) - set(shown))
+    assert list((tmp_path_factory.getbasetemp() / "join").iterdir()) == []  # nothing is left
+
+
+def blocks(frame, rows):
+    for start in range(0, len(frame), rows):
+        text = frame[start : start + rows].to_csv(header=False, index=False)
+        yield TextBlock(text.encode(), start + 1)
+
+
+def put(cell, at):
+    """Return what replaces a cell of a line."""
+    return lambda line: [*line[:at], cell, *line[at:][1:]]
+
+
+@pytest.mark.parametrize(
+    ("side", "change", "told"),
+    [
+        ("item", put("much", 5), "column 'numerical_28' is 'much', not a number"),
+        ("user", put("1.5", 2), r"column 'categorical_2' is '1\.5', not an integer"),
+        ("item", lambda line: line[:-1], "48 columns instead of 49"),
+        ("user", lambda line: [*line, "0"], "34 columns instead of 33"),
+        ("item", put("3", 48), "column 'label' is '3', not 0 to 2"),
+        ("item", put("77777", 0), r"search id 77777 has no row in nl_user_train\.csv"),
+        ("user", put("1", 0), "search id 1 is that of line 1 already"),
+    ],
+)
+def test_a_bad_raw_row_is_named_and_nothing_is_left(tmp_path, side, change, told):
+    path = write_country(tmp_path) / f"nl_{side}_train.csv"
+    lines = read_lines(path)
+    write_lines(path, [*lines[:2], change(lines[2]), *lines[3:]])
+    with pytest.raises(StemlabError, match=rf"nl_{side}_train\.csv, line 3: {told}; mend the line or set"):
+        aliexpress(tmp_path).prepare()
+    left = {entry.name for entry in (tmp_path / "prepared").iterdir()}
+    assert not [name for name in left if name.startswith((".build", "aliexpress", ".join"))]
+
+
+def test_bad_raw_rows_may_be_skipped(tmp_path):
+    raw = write_country(tmp_path)
+    items, users = (read_lines(raw / f"nl_{side}_train.csv") for side in ("item", "user"))
+    of_first = sum(line[0] == "1" for line in items)
+    bad = [["9999", *items[0][1:]], ["8888", *items[0][1:]], [*items[1][:5], "x", *items[1][6:]]]
+    write_lines(raw / "nl_item_train.csv", [*bad, *items])
+    write_lines(raw / "nl_user_train.csv", [*users[1:], users[5]])  # page 1 is gone, another comes twice
+    module = aliexpress(tmp_path, on_bad_row="skip")
+    module.prepare()
+    counts = module.manifest["rows"]
+    assert counts["train"] + counts["valid"] == len(items) - of_first
+    assert module.manifest["skipped_rows"] == 3 + of_first + 1
+    assert module.manifest["source"]["pages_without_items"] == 0
+
+
+@pytest.fixture
+def processed(tmp_path):
+    """A country in MTReclib's format, and the lines of its training file."""
+    raw = write_country(tmp_path)
+    for split in ("train", "test"):
+        mtreclib_frame(raw, "nl", split).to_csv(raw / f"{split}.csv", index=False)
+    for path in raw.glob("nl_*.csv"):
+        path.unlink()
+    return read_lines(raw / "train.csv")
+
+
+@pytest.mark.parametrize(
+    ("line", "change", "told"),
+    [
+        (3, lambda line: [*line[:-2], "0", "1"], "line 4: 'conversion' is 1 though 'click' is 0"),
+        (3, put("2", 80), "line 4: column 'click' is '2', not 0 or 1"),
+        (3, put("?", 20), r"line 4: column 'numerical_4' is '\?', not a number"),
+        (3, lambda line: line[:-1], "line 4: 81 columns instead of 82"),
+        (0, put("category_7", 7), "line 1: no column 'categorical_7'"),
+    ],
+)
+def test_a_bad_processed_row_is_named(tmp_path, processed, line, change, told):
+    processed[line] = change(processed[line])
+    write_lines(tmp_path / "raw" / "train.csv", processed)
+    with pytest.raises(StemlabError, match=rf"train\.csv, {told}"):
+        aliexpress(tmp_path).prepare()
+
+
+def test_conversions_without_click_may_be_skipped(tmp_path, processed):
+    for line in (3, 5):
+        processed[line] = [*processed[line][:-2], "0", "1"]
+    write_lines(tmp_path / "raw" / "train.csv", processed)
+    module = aliexpress(tmp_path, on_bad_row="skip")
+    module.prepare()
+    assert module.manifest["skipped_rows"] == 2
+    assert module.manifest["rows"]["train"] + module.manifest["rows"]["valid"] == len(processed) - 3
+
+
+def test_empty_numbers_are_missing_and_become_the_training_mean(tmp_path, processed):
+    at = processed[0].index("numerical_30")
+    for line in (2, 4):
+        processed[line][at] = ""
+    write_lines(tmp_path / "raw" / "train.csv", processed)
+    module = aliexpress(tmp_path)
+    rows = decoded(module, "train")
+    told = module.manifest["numericals"]["numerical_30"]
+    assert (told["missing"], told["part"], told["scaling"]) == (2, "item", "none")
+    others = [float(line[at]) for line in processed[1 : len(rows) + 1] if line[at]]
+    assert told["mean"] == pytest.approx(np.mean(others), rel=1e-6)
+    assert rows[1]["numerical_30"] == rows[3]["numerical_30"] == pytest.approx(np.mean(others), rel=1e-6)
+
+
+def test_missing_files_are_told(tmp_path):
+    with pytest.raises(StemlabError, match=r"no files of ES: put AliExpress_ES/train\.csv .*dataset\.source=sample"):
+        aliexpress(tmp_path, scenarios=["es", "nl"]).prepare()
+    raw = write_country(tmp_path)
+    with pytest.raises(StemlabError, match=r"no files of US: .*; or choose dataset\.scenarios=\[nl\]"):
+        aliexpress(tmp_path, source="auto", scenarios=["nl", "us"]).prepare()
+    (raw / "nl_item_test.csv").unlink()
+    with pytest.raises(StemlabError, match=r"raw has nl_user_train\.csv, but no nl_item_test\.csv"):
+        aliexpress(tmp_path).prepare()
+    assert not (tmp_path / "sample").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"scenarios": ["nl", "uk"]}, "dataset.scenarios has 'uk', .*nl, es, fr, us, ru"),
+        ({"scenarios": []}, "dataset.scenarios is empty"),
+        ({"fields": ["categorical_17"]}, "dataset.fields has 'categorical_17', .*Did you mean 'categorical_"),
+        ({"numericals": ["numerical_0"]}, "dataset.numericals has 'numerical_0'"),
+        ({"tasks": ["buy"]}, "dataset.tasks has 'buy'"),
+        ({"group": "user"}, "dataset.group has 'user', which is none of: search_id, categorical_1"),
+        ({"split": {"rule": "random"}}, "dataset.split.rule=random: AliExpress comes as train and test; use given"),
+        ({"sample": {"difference": 1.5}}, "dataset.sample.difference=1.5"),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_read(tmp_path, changed, told):
+    with pytest.raises(StemlabError, match=told):
+        aliexpress(tmp_path, **changed)
+
+
+def test_fewer_columns_and_no_group(tmp_path):
+    write_country(tmp_path)
+    module = aliexpress(tmp_path, fields=["categorical_12"], numericals=[], group=None, tasks=["conversion"])
+    module.prepare()
+    store = ColumnStore(module.directory / "train.arrow")
+    assert (store.ids.shape[1], store.labels.shape[1], store.dense, store.group) == (1, 1, None, None)
+
+
+def test_rows_are_encoded_as_they_were_prepared(tmp_path, processed):
+    module = aliexpress(tmp_path)
+    (train, *_) = prepared(module)
+    columns = {name: [line[at] for line in processed[1:]] for at, name in enumerate(processed[0])}
+    batch = module.encode(pa.table(columns))
+    rows = len(train[0])
+    assert batch.ids_BF[:rows].tolist() == train[0].tolist()
+    assert batch.dense_BN[:rows].tolist() == train[1].tolist()
+    assert set(batch.scenario_B.tolist()) == {0}
+
+
+def test_the_sample_has_the_raw_format_and_says_what_it_is(tmp_path, caplog):
+    world = {"rows": 200, "values": 4}
+    module = aliexpress(tmp_path, source="auto", scenarios=["fr", "es"], sample=world)
+    directory = module.prepare()
+    (announced,) = [record.message for record in caplog.records if "SAMPLE" in record.message]
+    assert "no files of fr, es in" in announced
+    assert (module.spec.sample, module.spec.scenarios) == (True, ("fr", "es"))
+    names = {path.name for path in (tmp_path / "sample").glob("aliexpress-fr-*/*")}
+    assert names == {f"fr_{side}_{split}.csv" for side in ("user", "item") for split in ("train", "test")}
+    alone = aliexpress(tmp_path, source="sample", scenarios=["fr"], sample=world)
+    assert len(alone_rows := decoded(alone, "test")) == sum(row["scenario"] == "fr" for row in decoded(module, "test"))
+    assert alone_rows[0]["numerical_5"] == decoded(module, "test")[0]["numerical_5"]
+    assert alone.directory != directory
+
+
+def test_the_real_slices_are_read(tmp_path, real_data):
+    slices = require(real_data / "aliexpress")
+    (tmp_path / "raw" / "nl").mkdir(parents=True)
+    for split in ("train", "test"):
+        shutil.copy(slices / f"aliexpress_{split}_sample.csv", tmp_path / "raw" / "nl" / f"{split}.csv")
+    module = aliexpress(tmp_path)
+    rows = decoded(module, "train") + decoded(module, "valid")
+    frame = pd.read_csv(slices / "aliexpress_train_sample.csv")
+    assert module.manifest["rows"] == {"train": 90, "valid": 10, "test": 20}
+    assert (sum(row["click"] for row in rows), sum(row["conversion"] for row in rows)) == (60, 2)
+    for name in NUMERICALS:
+        assert [row[name] for row in rows] == frame[name].to_numpy(np.float32).tolist()
+    assert [row["categorical_7"] for row in rows[:90]] == frame["categorical_7"].astype(str).tolist()[:90]
+    assert module.spec.field_sizes["categorical_1"] == 1 + 2  # 9 is all there is
