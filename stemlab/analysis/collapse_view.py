@@ -185,9 +185,10 @@ def _overlay(runs: Sequence[RunSpectra], norm: str) -> dict[str, Drawing]:
     size = {table.field: table.rows for run in runs for table in run.tables}
     fields = sorted(size, key=lambda field: (size[field], field))
     lines: dict[str, tuple[list[float], list[float]]] = {}
+    only_shared = all(table.role == "shared" for run in runs for table in run.tables)
     for run in runs:
         for table in sorted(run.tables, key=lambda table: fields.index(table.field)):
-            name = run.label if table.role == "shared" and len(runs) > 1 else f"{run.label} {table.role}"
+            name = run.label if only_shared else f"{run.label} {table.role}"
             x, y = lines.setdefault(name, ([], []))
             x.append(fields.index(table.field))
             y.append(table.abundance(norm))

@@ -111,10 +111,11 @@ def curves(
         figure = blank(min(max(5.0, 0.22 * len(ticks or ())), 11.0), 3.4 + (0.8 if ticks else 0))
         axes = figure.add_subplot()
         for number, (name, (x, y)) in enumerate(lines.items()):
-            axes.plot(x, y, label=name, color=colour(number), marker=marker, markersize=3, linewidth=1.2)
+            stroke = ("-", "--", ":")[number // len(FIRST_COLOURS) % 3]
+            axes.plot(x, y, stroke, label=name, color=colour(number), marker=marker, markersize=3, linewidth=1.2)
         if ticks:
             _names(axes.set_xticks, ticks, rotation=90)
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.set_title(title, fontsize=9)
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(frameon=False, fontsize=8, loc="outside right upper" if len(lines) > 3 else "outside upper right")
     return figure
