@@ -59,12 +59,12 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Config
 
 @pytest.fixture(scope="module")
 def prepared() -> Callable[[Config, str], Any]:
-    """Return the datamodule of a dataset, prepared once; sequence models may ask for first interactions, too."""
-    made: dict[tuple[str, bool], Any] = {}
+    """Return the datamodule of a dataset, prepared once; sequence models may ask it for more."""
+    made: dict[tuple[str, bool, bool], Any] = {}
 
     def prepare(config: Config, name: str) -> Any:
         fresh = build_datamodule(config)
-        key = (name, getattr(fresh, "first_interactions", False))
+        key = (name, *(getattr(fresh, asked, False) for asked in ("first_interactions", "tells_categories")))
         if key not in made:
             fresh.prepare()
             made[key] = fresh
@@ -120,6 +120,10 @@ def test_a_model_on_a_dataset(composed: Any, prepared: Any, model: str, dataset:
         assert said.endswith(".")
         return
     data = prepared(config, dataset)
+    if getattr(data, "tells_categories", False) and data.item_categories is None:
+        with pytest.raises(StemlabError, match="reads the category of items, and this dataset tells none"):
+            build_module(config, data)
+        return
     module = build_module(config, data)
     if not getattr(module.net, "needs_training", True):
         return

@@ -44,7 +44,8 @@ def build_datamodule(config: Config) -> DataModule:
     """Return the dataset of ``config['dataset']``, with the training rows that its model takes; nothing is read yet."""
     data = cast(DataModule, instantiate(config["dataset"], key="dataset"))
     if isinstance(data, SequenceDataModule) and "model" in config:
-        data.first_interactions = not import_target(config["model"]["net"]).reads_history
+        net = import_target(config["model"]["net"])
+        data.first_interactions, data.tells_categories = not net.reads_history, net.reads_categories
     return data
 
 
@@ -91,6 +92,8 @@ def _sequential_module(config: Config, data: SequenceDataModule, carried: dict[s
     net = cast(SequenceNet, build_net(config, data.sizes))
     user, item = data.training_pairs()
     net.observe(*(torch.from_numpy(ids.astype("int64")) for ids in (user, item)))
+    if data.tells_categories and data.item_categories is not None:
+        net.categorise(torch.from_numpy(data.item_categories.code_I))
     settings = SequentialSettings.from_config(config, optim)
     return SequentialModule(net, data.spec, data.evaluation, settings, carried)
 

@@ -123,11 +123,13 @@ class SequenceSizes:
         users: U; ids are 1 to U.
         items: I; ids are 1 to I, 0 is padding.
         history_max: H, the longest history of a batch.
+        categories: C, for nets that read the category of an item; ids are 1 to C, 0 is none.
     """
 
     users: int
     items: int
     history_max: int
+    categories: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,12 @@ class Recommender:
     def _network(self) -> SequenceNet:
         net = self._run.module().net
         assert isinstance(net, SequenceNet)
+        if not net.factorises:
+            name = self._run.config["model"]["name"]
+            raise StemlabError(
+                f"model {name} scores every pair of user and item by itself, and lists are made from vectors: "
+                "evaluate it, or take another sequential model for lists."
+            )
         return net.to(self._device).eval()
 
     def _audience(self) -> Audience:

@@ -22,7 +22,8 @@ from stemlab.lightning.module import SPLITS, NetModule
 from stemlab.lightning.settings import SequentialSettings
 from stemlab.metrics import RankingMetrics
 from stemlab.metrics.catalogue import Catalogue, Seen
-from stemlab.metrics.ranking import metric_names
+from stemlab.metrics.direct import scored_ranks
+from stemlab.metrics.ranking import metric_names, ranks
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import build_ranking_optimizer
 
@@ -67,6 +68,8 @@ class SequentialModule(NetModule):
     @torch.no_grad()
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Return the evaluation scores of the batch's candidates, (B, N) float32 whatever the network's precision."""
+        if not self._sequence_net.factorises:
+            return self._sequence_net.scores(batch, batch.candidates_BN).float()
         user_BKD, catalogue = self._vectors(batch), self._new_catalogue()
         with torch.autocast(self.device.type, enabled=False):
             return catalogue.scores(user_BKD, batch.candidates_BN)
@@ -107,7 +110,11 @@ class SequentialModule(NetModule):
         """Keep the ranks of a test batch."""
         self._measure(self.measured_as, batch)
 
+    @torch.no_grad()
     def _measure(self, split: str, batch: SequenceBatch) -> None:
+        if not self._sequence_net.factorises:
+            self._split_metrics[split].update(self._scored_ranks(batch))
+            return
         if self._catalogue is None:
             self._catalogue = self._new_catalogue()
         user_BKD = self._vectors(batch)
@@ -125,9 +132,24 @@ class SequentialModule(NetModule):
     def _ranks(self, user_BKD: Tensor, batch: SequenceBatch, catalogue: Catalogue) -> Tensor:
         if self.protocol.candidates == "stored":
             return catalogue.candidate_ranks(user_BKD, batch.candidates_BN, self.protocol.ties)
+        return catalogue.ranks(user_BKD, batch.candidates_BN[:, 0], self._seen(batch), self.protocol.ties)
+
+    def _scored_ranks(self, batch: SequenceBatch) -> Tensor:
+        """Ranks by a network that scores every pair by itself."""
+        net = self._sequence_net
+
+        def score(item_BT: Tensor) -> Tensor:
+            return net.scores(batch, item_BT).float()
+
+        if self.protocol.candidates == "stored":
+            return ranks(score(batch.candidates_BN), self.protocol.ties)
+        seen, positive_B = self._seen(batch), batch.candidates_BN[:, 0]
+        return scored_ranks(score, self.spec.items, positive_B, seen, self.protocol.ties)
+
+    def _seen(self, batch: SequenceBatch) -> Seen:
         seen_items: SeenItems = self.trainer.datamodule.seen_items  # type: ignore[attr-defined]
-        seen = (torch.from_numpy(part).long().to(self.device) for part in seen_items(batch.user_B.cpu().numpy()))
-        return catalogue.ranks(user_BKD, batch.candidates_BN[:, 0], Seen(*seen), self.protocol.ties)
+        parts = (torch.from_numpy(part).long().to(self.device) for part in seen_items(batch.user_B.cpu().numpy()))
+        return Seen(*parts)
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics."""

@@ -104,7 +104,7 @@ def generate(world: InterestWorld) -> Sample:
     things, people, walk, picks, noise, clock = (
         np.random.default_rng(s) for s in np.random.SeedSequence(world.seed).spawn(6)
     )
-    cluster_I = things.permutation(np.arange(world.items) % world.clusters)
+    cluster_I = _clusters(things, world)
     followed_UK = people.random((world.users, world.clusters)).argsort(axis=1)[:, : world.interests]
     longer = people.exponential(world.length - LEAST_LENGTH, world.users).astype(np.int64)
     length_U = np.minimum(LEAST_LENGTH + longer, 4 * world.length)
@@ -121,6 +121,16 @@ def generate(world: InterestWorld) -> Sample:
     }
     interest = np.where(stray_UT, NOISE, interest_UT)[given_UT]
     return Sample(columns=columns, interest=interest, followed=followed_UK, cluster=cluster_I)
+
+
+def item_clusters(world: InterestWorld) -> Ints:
+    """Return (I,) the cluster of item ``i + 1``, from 0, without drawing the rest of the world."""
+    things, *_ = np.random.SeedSequence(world.seed).spawn(6)
+    return _clusters(np.random.default_rng(things), world)
+
+
+def _clusters(rng: np.random.Generator, world: InterestWorld) -> Ints:
+    return rng.permutation(np.arange(world.items) % world.clusters)
 
 
 def _walk(rng: np.random.Generator, world: InterestWorld, steps: int) -> Ints:

@@ -17,6 +17,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.datamodule import Split
 from stemlab.data.loader import DealtOrder, ShuffledOrder, current_rank
 from stemlab.data.prepared import Prepared
+from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.loader import SequenceLoader
 from stemlab.data.sequence.log import Instances, InteractionLog
@@ -53,6 +54,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         test_split: what the test loop reads.
         first_interactions: whether users' first interactions, whose history is empty, are training instances, too; for
             models that read no history (published so for BPRMF and LightGCN). Set before the loaders are made.
+        tells_categories: whether ``sizes`` tell the number of categories; for models that read them.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class SequenceDataModule(LightningDataModule, ABC):
                 raise StemlabError(f"dataset.{key} is {getattr(self, key)}: give a positive number.")
         self.test_split: Split = "test"  # evaluation may point it at another split
         self.first_interactions = False
+        self.tells_categories = False
         self._prepared = Prepared(name, self.build)
 
     @abstractmethod
@@ -112,7 +115,8 @@ class SequenceDataModule(LightningDataModule, ABC):
     @property
     def sizes(self) -> SequenceSizes:
         """What nets are built from (after ``prepare()``)."""
-        return SequenceSizes(self.spec.users, self.spec.items, self.history_max)
+        known = self.item_categories if self.tells_categories else None
+        return SequenceSizes(self.spec.users, self.spec.items, self.history_max, known.count if known else 0)
 
     @cached_property
     def log(self) -> InteractionLog:
@@ -128,6 +132,18 @@ class SequenceDataModule(LightningDataModule, ABC):
     def item_tokens(self) -> list[str]:
         """Original ids of items 1, 2, ..."""
         return read_tokens(self.prepare(), "item")
+
+    @cached_property
+    def item_categories(self) -> ItemCategories | None:
+        """Category of every item (after ``prepare()``), or ``None`` where the source tells none.
+
+        They come from the raw files, not from the prepared directory: most models do without.
+        """
+        return self.read_categories()
+
+    def read_categories(self) -> ItemCategories | None:
+        """Return the category of every item; a subclass whose source has them says how."""
+        return None
 
     def rows(self, split: Split) -> int:
         """Return the number of instances of a split."""

@@ -22,12 +22,14 @@ from stemlab.data.progress import Advance
 from stemlab.data.rawfile import read_blocks
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.interests import InterestWorld, write_sample
+from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.global_time import global_time
 from stemlab.data.sequence.leave_one_out import leave_one_out
 from stemlab.data.sequence.prepare import prepare_sequences
 from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.sequence.raw import RawSequences
+from stemlab.data.sources.item_categories import first_genres, planted_interests
 from stemlab.errors import StemlabError
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp")
@@ -148,6 +150,14 @@ class MovieLensSequences(SequenceDataModule):
             root=self._data_dir / "prepared",
             sample=sample,
         )
+
+    def read_categories(self) -> ItemCategories | None:
+        """Return first genres, or the planted interests of the synthetic world."""
+        if self.manifest["sample"]:
+            return ItemCategories.of(planted_interests(self._world), self.item_tokens)
+        ratings = find_ratings(self._raw_dir, self._collection)
+        genres = first_genres(ratings, COLLECTIONS[self._collection].ratings) if ratings else None
+        return None if genres is None else ItemCategories.of(genres, self.item_tokens)
 
     def _find_or_make(self) -> tuple[Path, bool]:
         """Return the file to read, and whether it is synthetic."""

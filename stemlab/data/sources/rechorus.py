@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.progress import Advance
 from stemlab.data.rawfile import read_blocks
+from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.prepare import prepare_sequences
 from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.sequence.raw import RawSequences
+from stemlab.data.sources.item_categories import meta_categories
 from stemlab.errors import StemlabError
 
 PARTS = {"train": "train", "valid": "dev", "test": "test"}  # stemlab's split -> name of its file
@@ -112,6 +114,11 @@ class RechorusDataModule(SequenceDataModule):
             files=list(files.values()),
             root=self._data_dir / "prepared",
         )
+
+    def read_categories(self) -> ItemCategories | None:
+        """Return ``i_category`` of the folder's ``item_meta``, where it has that file."""
+        found = meta_categories(self._raw_dir)
+        return None if found is None else ItemCategories.of(found, self.item_tokens)
 
 
 def find_parts(folder: Path) -> dict[str, Path]:

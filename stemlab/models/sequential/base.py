@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ class SequenceNet(nn.Module, ABC):
     needs_training: ClassVar[bool] = True
     reads_history: ClassVar[bool] = True
     """One that reads none is trained on users' first interactions, too, as published."""
+    factorises: ClassVar[bool] = True
+    """Whether an item's score is a product of ``represent`` and ``item_vectors``; else only ``forward`` scores."""
+    reads_categories: ClassVar[bool] = False
 
     def __init__(self, sizes: SequenceSizes) -> None:
         super().__init__()
@@ -68,6 +72,23 @@ class SequenceNet(nn.Module, ABC):
             user: int64 user ids of the training rows.
             item: int64 item ids of the training rows.
         """
+
+    def categorise(self, category_I: Tensor) -> None:
+        """Take the category of every item, once, before training; for nets that read categories.
+
+        Args:
+            category_I: (I+1,) int64, 1 to C; 0 for items without one and for padding.
+        """
+
+    def scores(self, batch: SequenceBatch, item_BN: Tensor) -> Tensor:
+        """Return the scores (B, N) of any items for the users of a batch.
+
+        Args:
+            batch: users and histories; its own candidates are not looked at.
+            item_BN: int64 item ids.
+        """
+        score_BN: Tensor = self(replace(batch, candidates_BN=item_BN), "eval").score_BN
+        return score_BN
 
 
 def initialise(net: nn.Module) -> None:
