@@ -56,8 +56,8 @@ def _check_header(table: TableFile) -> None:
 
 
 def _found(looked: Survey, made: Proposal) -> str:
-    counts = (f"{len(made.tasks)} tasks", f"{len(made.fields)} fields", f"{len(made.numericals)} numericals")
-    return f"{looked.rows:,} rows and {len(looked.columns)} columns: {', '.join(counts)}, {len(made.left)} left out."
+    counts = (f"tasks {len(made.tasks)}", f"fields {len(made.fields)}", f"numericals {len(made.numericals)}")
+    return f"rows {looked.rows:,}, columns {len(looked.columns)}: {', '.join(counts)}, left out {len(made.left)}."
 
 
 def _text(table: TableFile, path: Path, looked: Survey, made: Proposal) -> str:

@@ -47,7 +47,7 @@ def test_finds_kinds_labels_group_and_time(tmp_path, name):
         "title (",
     ):
         assert f"# left out: {left}" in text
-    assert told[0] == "600 rows and 14 columns: 2 tasks, 5 fields, 2 numericals, 4 left out."
+    assert told[0] == "rows 600, columns 14: tasks 2, fields 5, numericals 2, left out 4."
     assert "Left out, add what should be read: row, play_time, const, title." in told
     assert "'is_new' holds 0 and 1 and is proposed as a field: is it a label?" in told
 
