@@ -108,6 +108,13 @@ def read_model(path: str) -> type[BaseModel]:
     return create_model(path.rpartition(".")[2], __config__=STRICT, **fields)
 
 
+def default_settings(target: Any) -> dict[str, Any]:
+    """Return a class's settings that need not be given, with the values they have then."""
+    parameters = inspect.signature(target).parameters.values()
+    optional = [parameter for parameter in parameters if parameter.default is not inspect.Parameter.empty]
+    return {parameter.name: parameter.default for parameter in optional if parameter.kind is parameter.KEYWORD_ONLY}
+
+
 @cache
 def settings_model(target: Any) -> type[BaseModel]:
     """Return the pydantic model of a class's keyword-only constructor parameters."""

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemlab.config import rules
-from stemlab.config.instantiate import check_settings, import_target, instantiate, typed
+from stemlab.config.instantiate import (
+    check_settings,
+    default_settings,
+    import_target,
+    instantiate,
+    typed,
+    typed_settings,
+)
 from stemlab.config.schema import COMMANDS, REBUILDING, SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.sentences import Origin, told_by_file
 from stemlab.errors import StemlabError
@@ -94,6 +101,8 @@ def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
     if reads != ("sequences" if rules.is_sequential(config) else "impressions"):
         target, family = config["model"]["net"]["_target_"], config["model"]["family"]
         raise StemlabError(f"{key}={target} ({origin(key)}) is no network of model.family={family}.")
+    if hasattr(net, "check_settings"):
+        net.check_settings(default_settings(net) | typed_settings(config["model"]["net"], key="model.net"))
     if hasattr(net, "check_tasks"):
         rules.ask_net(config, net, origin)
         _check_penalties(config["model"], origin)

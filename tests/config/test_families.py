@@ -75,6 +75,11 @@ def test_what_is_typed_wins_over_what_the_model_brings():
         ((*SEQUENCE, "model.allow_scratch=true"), "is for model.stage=finetune without model.init_from."),
         ((*SEQUENCE, "model.net.num_interest=3"), "is not a setting. Did you mean 'num_interests'?"),
         ((*SEQUENCE, "model.net.num_interests=0"), "must be greater than 0."),
+        (("model=sasrec", "dataset=ml1m", "model.net.num_heads=3"), "model.net.num_heads"),
+        (
+            ("model=stem", "model.net.num_shared_experts=0", "model.net.gate=cgc"),
+            "model.net.gate=cgc needs shared experts; set model.net.num_shared_experts to 1 or more.",
+        ),
         ((*SEQUENCE, "model.task=like"), "model.task (set on the command line) is not a setting."),
         ((*SEQUENCE, "dataset.evaluation.ties=pesimistic"), "Did you mean 'pessimistic'?"),
         ((*SEQUENCE, "dataset.history_max=0"), "must be greater than 0."),
