@@ -48,8 +48,10 @@ def fit_encoding(directory: Path, spool: Spool, codes: Codes, recipe: Recipe, to
     for owner, names in recipe.tables.items():
         vocabulary, values = _vocabulary(owner, spool, codes, recipe, tokens)
         vocabulary.save(directory / "vocabulary")
+        paddings = {recipe.padding.get(name) for name in names}
+        made = {padding: IntegerEncoder(vocabulary, values, padding) for padding in paddings}  # tables may be large
         for name in names:
-            encoders[name] = IntegerEncoder(vocabulary, values, recipe.padding.get(name))
+            encoders[name] = made[recipe.padding.get(name)]
             sizes[name] = vocabulary.size
             advance(len(spool))
     scalers = {}

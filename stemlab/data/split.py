@@ -56,8 +56,8 @@ class SplitRule:
             self.valid_from is None or self.test_from is None or self.valid_from >= self.test_from
         ):
             raise StemlabError(
-                "dataset.split.rule=dates needs dataset.split.valid_from less than dataset.split.test_from (they are "
-                f"{self.valid_from} and {self.test_from})."
+                "dataset.split.rule=dates needs dataset.split.valid_from less than dataset.split.test_from, both times "
+                f"as in the raw files (they are {_told(self.valid_from)} and {_told(self.test_from)})."
             )
 
     def settings(self) -> dict[str, Any]:
@@ -208,6 +208,10 @@ def _whole(chunks: Iterable[Ints], rows: int) -> Codes:
         column[row : row + len(chunk)] = np.where((chunk < 0) | (chunk > 255), 255, chunk)
         row += len(chunk)
     return column
+
+
+def _told(value: int | None) -> str:
+    return "null" if value is None else str(value)
 
 
 def _permutation(rows: int, seed: int) -> NDArray[np.uint32]:
