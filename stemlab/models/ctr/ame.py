@@ -1,0 +1,97 @@
+"""AME: a few embedding tables of different widths, mixed for every task.
+
+Pan et al., "Ads Recommendation in a Collapsed and Entangled World", KDD 2024, arXiv 2403.00793 (asymmetric
+multi-embedding; read by way of spec/recscope.md section 5). What the gates read was not found: here it is the
+concatenation of all tables' embeddings.
+
+Legend: B rows, F fields, M tables, D_m width of a field in table m, H output width of an expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stemlab.config.types import Dropout, PositiveInt, Widths
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.spec import ImpressionSizes
+from stemlab.models.api import MultiTaskOutput
+from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.init import initialise
+from stemlab.nn.mlp import MLP, Activation, MLPStyle
+
+
+class AME(TabularNet):
+    """h_m = expert_m(table m), z_t = sum_m g_tm h_m with g_t = softmax(gate_t(all tables)), then a tower a task.
+
+    No table belongs to a task and no gradient is stopped: which task uses which table is what the gates tell.
+
+    Args:
+        fields: field -> embedding rows.
+        tasks: label names.
+        dims: D_1 to D_M, the embedding width of a field in each table.
+        expert_hidden_units: widths of an expert; each is followed by the activation.
+        gate_hidden_units: hidden widths of a gate; empty for one linear.
+        tower_hidden_units: hidden widths of a tower.
+        hidden_activations: activation of all hidden layers.
+        net_dropout: dropout after every hidden layer.
+        batch_norm: batch normalisation before every activation.
+        padding: id 0 is padding: a zero row that is never trained.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, int] | ImpressionSizes,
+        tasks: Sequence[str],
+        *,
+        dims: Widths,
+        expert_hidden_units: Widths,
+        gate_hidden_units: list[PositiveInt],
+        tower_hidden_units: list[PositiveInt],
+        hidden_activations: Activation = "relu",
+        net_dropout: Dropout = 0.0,
+        batch_norm: bool = False,
+        padding: bool = True,
+    ) -> None:
+        super().__init__(fields, tasks, ["expert:0"], dims[0], padding)
+        self.further = nn.ModuleList(
+            FieldEmbedding(fields, [f"expert:{m}"], width, padding) for m, width in enumerate(dims[1:], start=1)
+        )
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm)
+        widths = [tables.output_width for tables in self.tables]
+        self.experts = nn.ModuleList(MLP(width, expert_hidden_units, style=style) for width in widths)
+        self.gates = nn.ModuleList(MLP(sum(widths), gate_hidden_units, len(dims), style=style) for _ in tasks)
+        self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
+        for tables in self.tables:
+            initialise(tables, "mtreclib")
+
+    @property
+    def tables(self) -> list[FieldEmbedding]:
+        """The embedding tables, one set of all fields a width."""
+        return [self.embedding, *(tables for tables in self.further if isinstance(tables, FieldEmbedding))]
+
+    def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
+        """Score a batch."""
+        inputs = [tables(batch.ids_BF, batch.dense_BN, batch.scenario_B)[0] for tables in self.tables]
+        logits, gates = self.score(inputs)
+        return MultiTaskOutput(torch.cat(logits, dim=1), gates)
+
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) a task and its gate (B, M), from one input (B, F * D_m) a table."""
+        state_BMH = torch.stack([expert(x_BW) for expert, x_BW in zip(self.experts, inputs, strict=True)], dim=1)
+        all_BX = torch.cat(list(inputs), dim=1)
+        weights = [gate(all_BX).softmax(dim=1) for gate in self.gates]
+        mixed = [(weight_BM.unsqueeze(2) * state_BMH).sum(dim=1) for weight_BM in weights]
+        return run_towers(self.towers, mixed), [weights]
+
+    def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
+        """Field -> role -> (rows, D_m) view; role is ``expert:<m>``."""
+        views = [tables.views() for tables in self.tables]
+        return {field: {role: view for found in views for role, view in found[field].items()} for field in views[0]}
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """Return the weights of all embedding tables."""
+        return [weight for tables in self.tables for weight in tables.weights()]
