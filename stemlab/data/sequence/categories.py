@@ -33,6 +33,11 @@ class ItemCategories:
         """C."""
         return len(self.names)
 
+    @property
+    def member_IC(self) -> NDArray[np.bool_]:  # noqa: N802 - the letters are its shape
+        """(I+1, C) whether an item has a category."""
+        return np.asarray(self.code_I[:, None] == np.arange(1, self.count + 1))
+
     @classmethod
     def of(cls, name_of: Mapping[str, str], item_tokens: Sequence[str]) -> ItemCategories:
         """Number the categories of a dataset's items, in the order of numbers or of the alphabet.

@@ -17,7 +17,7 @@ from torch import Tensor
 from stemlab.config.types import NonNegativeInt, PositiveInt, Widths
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
-from stemlab.models.sequential.target import TargetNet, initialise
+from stemlab.models.sequential.target import Attended, TargetNet, initialise
 from stemlab.nn.mlp import Activation
 from stemlab.nn.target_attention import ActivationUnit, DotAttention, attention_weights
 
@@ -72,6 +72,12 @@ class DIN(TargetNet):
         user_BND = torch.bmm(weight_BNL, behaviour_BLD)
         # the target is the same for all behaviours, so it may be multiplied after the sum
         return torch.cat([user_BND * target_BND if self.target_aware else user_BND, target_BND], dim=2)
+
+    def target_attention(self) -> Attended | None:
+        """Return the embeddings of categories; the formula takes their dot product, which ``attention=dot`` learns."""
+        if self.categories is None:
+            return None
+        return "din_plus" if self.target_aware else "din", self.categories.weight[1:], None
 
     def cells(self) -> int:
         """Return the numbers that scoring one candidate holds at once."""

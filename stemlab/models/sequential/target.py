@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from stemlab.errors import StemlabError
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+
+Attended = tuple[Literal["tin", "din", "din_plus"], Tensor, Tensor | None]
+"""Form of the attention; (C, E) embeddings of categories; the part of (H+1, E) encodings of positions added to them."""
 
 TILE = 1 << 22
 """Most numbers that scoring without gradients holds at once: 16 MiB of float32."""
@@ -151,6 +154,10 @@ class TargetNet(SequenceNet):
             f"{type(self).__name__} has no vectors of users and items, because every candidate looks at the history "
             "itself: ask for scores or lists of items."
         )
+
+    def target_attention(self) -> Attended | None:
+        """Return what the published formula of learnt correlation reads, or ``None`` where it does not apply."""
+        return None
 
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
         """Field -> role -> (rows, D) view."""

@@ -18,7 +18,7 @@ from stemlab.config.types import NonNegativeInt, PositiveInt, Widths
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
-from stemlab.models.sequential.target import TargetNet, initialise
+from stemlab.models.sequential.target import Attended, TargetNet, initialise
 from stemlab.nn.interest import position_ids
 from stemlab.nn.mlp import Activation
 from stemlab.nn.target_attention import DotAttention, TemporalEncoding, age_buckets, attention_weights
@@ -99,6 +99,13 @@ class TIN(TargetNet):
         both_BNX = torch.cat([user_BND, target_BND, user_BND * target_BND], dim=2)
         normed_BNX: Tensor = self.norm(both_BNX.flatten(0, 1)).view_as(both_BNX)
         return normed_BNX
+
+    def target_attention(self) -> Attended | None:
+        """Return the parts of categories and of positions; ages have no place in the formula."""
+        if self.categories is None or self.encoding.positions is None:
+            return None
+        position_PD = self.encoding.positions.weight
+        return "tin", self.categories.weight[1:], position_PD[:, -self.categories.embedding_dim :]
 
     def cells(self) -> int:
         """Return the numbers that scoring one candidate holds at once."""
