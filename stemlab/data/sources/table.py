@@ -83,20 +83,13 @@ class TableDataModule(ImpressionDataModule):
         seed: NonNegativeInt,
     ) -> None:
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
-        separator = "\t" if separator == "tab" else separator
-        if separator is not None and len(separator.encode()) != 1:
-            raise StemlabError(f"dataset.separator={separator!r} must be one character, such as ';', or the word tab.")
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
         self._raw_dir = None if raw_dir is None else Path(raw_dir)
-        self.separator, self._names, self._on_bad_row = separator, columns, on_bad_row
+        self.separator, self._names, self._on_bad_row = _character(separator), columns, on_bad_row
         self.raw_columns = tuple(columns or ())  # what prediction reads without a header
         self.described = fields is not None or tasks is not None or config is not None
-        if not self.described:
-            return
-        for setting, value in (("tasks", tasks), ("fields", fields)):
-            if not value:
-                told = f" ({config})" if config else ""
-                raise StemlabError(f"dataset.{setting} is not set{told}: name at least one column of the table.")
+        self._encoder: TableEncoder | None = None
+        self._rule, self._scaling, self._min_count = split, scaling, min_count
         self._columns = Columns(
             fields=tuple(fields or ()),
             numericals=tuple(numericals),
@@ -109,13 +102,20 @@ class TableDataModule(ImpressionDataModule):
             shared=shared,
             missing=tuple(missing),
         )
-        check_roles(self._columns)
-        self._rule, self._scaling, self._min_count = split, scaling, min_count
-        if split.rule in ("time", "dates") and time is None:
-            raise StemlabError(f"dataset.split.rule={split.rule} needs dataset.time: name the column of times.")
-        if split.rule == "given" and split_column is None:
+        if self.described:
+            self._check(f" ({config})" if config else "")
+
+    def _check(self, told: str) -> None:
+        """Refuse a description that cannot be; ``told`` says where it stands."""
+        columns, rule = self._columns, self._rule.rule
+        for setting, named in (("tasks", columns.tasks), ("fields", columns.fields)):
+            if not named:
+                raise StemlabError(f"dataset.{setting} is not set{told}: name at least one column of the table.")
+        check_roles(columns)
+        if rule in ("time", "dates") and columns.time is None:
+            raise StemlabError(f"dataset.split.rule={rule} needs dataset.time: name the column of times.")
+        if rule == "given" and columns.split is None:
             raise StemlabError("dataset.split.rule=given needs dataset.split_column: the column of train, valid, test.")
-        self._encoder: TableEncoder | None = None
 
     def _recipe(self) -> Recipe:
         columns = self._columns
@@ -210,3 +210,9 @@ class TableDataModule(ImpressionDataModule):
 def _words(column: Any) -> Any:
     coded = column.dictionary_encode()
     return cells.words_of(coded.dictionary).take(coded.indices)
+
+
+def _character(separator: str | None) -> str | None:
+    if separator is not None and separator != "tab" and len(separator.encode()) != 1:
+        raise StemlabError(f"dataset.separator={separator!r} must be one character, such as ';', or the word tab.")
+    return "\t" if separator == "tab" else separator
