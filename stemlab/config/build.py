@@ -16,6 +16,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from stemlab.callbacks.checkpoint import BestCheckpoint
+from stemlab.callbacks.diagnostics import Diagnostics
 from stemlab.callbacks.early_stop import EarlyStop, WindowStop
 from stemlab.callbacks.paper_selection import PaperSelection
 from stemlab.callbacks.progress import EpochLines, MetricBar, wants_bar
@@ -129,11 +130,18 @@ def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
         others.append(_early_stop(stop))
     if wants_bar(chosen["progress"]):
         others.append(MetricBar(throughput))
+    if watched := chosen.get("diagnostics"):
+        others += _diagnostics(watched)
     # without a threshold (ranking models) an epoch that equals the best one takes its place, as published
     gain = stop.get("min_delta", 0.0)
     checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], gain, best["save_last"])
     paper = PaperSelection(stop["patience"]) if chosen.get("paper_selection") else None
     return RunCallbacks(checkpoint, throughput, tuple(others), paper)
+
+
+def _diagnostics(watched: Config) -> list[Callback]:
+    settings = {key: value for key, value in watched.items() if key != "enabled"}
+    return [Diagnostics(**settings)] if watched["enabled"] else []
 
 
 def _early_stop(stop: Config) -> Callback:

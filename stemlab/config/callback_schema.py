@@ -48,15 +48,31 @@ class CommonCallbacks(Section):
     progress: bool | Literal["auto"]
 
 
+class DiagnosticsConfig(Section):
+    """What goes on inside a multi-task network, logged once an epoch.
+
+    Attributes:
+        rows: rows of a batch whose gates and gradients are looked at.
+        row_norm: whether rows of tables are divided by their length before their abundance is measured.
+    """
+
+    enabled: bool
+    every_n_epochs: PositiveInt
+    rows: PositiveInt
+    row_norm: Literal["l2", "none"]
+
+
 class CallbacksConfig(CommonCallbacks):
     """``conf/callbacks/default.yaml``.
 
     Attributes:
         paper_selection: also record the best epochs on the test split, a scenario (published rule; optimistic).
+        diagnostics: ``None`` in checkpoints of earlier versions.
     """
 
     early_stop: EarlyStopConfig
     paper_selection: bool = False
+    diagnostics: DiagnosticsConfig | None = None
 
 
 class RankingCallbacksConfig(CommonCallbacks):

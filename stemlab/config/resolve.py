@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-# What may differ between two runs of the same experiment: where files are, how the run is shown, how it was started.
-NOT_HASHED = ("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_dir")
+# What may differ between two runs of the same experiment: where files are, how the run is shown and watched, how it was
+# started.
+NOT_HASHED = ("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_dir", "diagnostics")
 
 
 def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

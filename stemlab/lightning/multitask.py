@@ -68,7 +68,8 @@ class MultiTaskModule(NetModule):
         prob_BT: Tensor = self.net.forward(batch).logit_BT.float().sigmoid()
         return prob_BT
 
-    def _labels(self, batch: ImpressionBatch) -> Tensor:
+    def labels(self, batch: ImpressionBatch) -> Tensor:
+        """Return the labels of the trained tasks, (B, T)."""
         if batch.labels_BT is None:
             raise StemlabError("these rows have no labels: they can be scored (stemlab.predict), not trained on.")
         return batch.labels_BT[:, self._columns]
@@ -78,7 +79,7 @@ class MultiTaskModule(NetModule):
     def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         output = self.net(batch)
-        losses_T = task_losses(output.logit_BT, self._labels(batch), self.settings.loss_form)
+        losses_T = task_losses(output.logit_BT, self.labels(batch), self.settings.loss_form)
         loss = losses_T.mean() if self.settings.loss_reduction == "mean" else losses_T.sum()
         parts = dict(zip(self.tasks, losses_T, strict=True))
         if output.penalty is not None:
@@ -126,7 +127,7 @@ class MultiTaskModule(NetModule):
     def measure(self, metrics: MultiTaskMetrics, batch: ImpressionBatch) -> None:
         """Score a batch and add its rows to ``metrics``."""
         encoded_B = None if self._group_field is None else batch.ids_BF[:, self._group_field]
-        metrics.update(self(batch), self._labels(batch), encoded_B, batch.group_B, batch.scenario_B)
+        metrics.update(self(batch), self.labels(batch), encoded_B, batch.group_B, batch.scenario_B)
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics; after a training epoch, lower the rate where they did not improve."""
