@@ -109,7 +109,10 @@ class MMFI(TabularNet):
     ) -> None:
         quirks = {"bn_all_rows": bn_all_rows, "share_gates": share_gates, "use_pair_out_weight": use_pair_out_weight}
         chosen = {"activation": activation, "numeric": numeric, "sparse": sparse}
-        self.check_settings({"published": published, **quirks, **chosen, "tau_pair": tau_pair, "tau_field": tau_field})
+        experts = {"num_shared_experts": num_shared_experts, "num_specific_experts": num_specific_experts}
+        self.check_settings(
+            {**quirks, **chosen, **experts, "published": published, "tau_pair": tau_pair, "tau_field": tau_field}
+        )
         sizes = ImpressionSizes.of(fields)
         super().__init__(replace(sizes, numericals={}), tasks, BLOCKS, embedding_dim, padding)
         self.scenarios = one_scenario(sizes)
@@ -163,7 +166,8 @@ class MMFI(TabularNet):
             )
         if not settings["published"]:
             return
-        for name, allowed in PUBLISHED.items():
+        half = int(str(settings["num_shared_experts"])) // 2
+        for name, allowed in {**PUBLISHED, "num_specific_experts": (half,)}.items():
             value = settings[name]
             if value is not None and value not in allowed:
                 raise StemlabError(

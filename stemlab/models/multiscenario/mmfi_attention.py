@@ -138,13 +138,13 @@ class Attention(nn.Module):
     def mixtures(self, slot_EQR: Tensor, own: OwnAttention, gate: Line) -> Tensor:
         """Return the experts' mixture (T, M, X) for every slot and task."""
         expert_YX, gate_YX = self._experts_and_gates(slot_EQR.flatten(1), own, gate)
-        shape = self.shape
+        shape, X = self.shape, expert_YX.shape[1]
         outputs = [shape.shared * shape.expert, shape.tasks * shape.own * shape.expert]
         shared_YX, own_YX = torch.split(expert_YX, outputs)
         return mix_slots(
-            gate_YX.view(shape.tasks, shape.shared + shape.own, -1).softmax(dim=1),
-            shared_YX.view(shape.shared, shape.expert, -1),
-            own_YX.view(shape.tasks, shape.own, shape.expert, -1),
+            gate_YX.view(shape.tasks, shape.shared + shape.own, X).softmax(dim=1),
+            shared_YX.view(shape.shared, shape.expert, X),
+            own_YX.view(shape.tasks, shape.own, shape.expert, X),
         )
 
     def _experts_and_gates(self, slot_EX: Tensor, own: OwnAttention, gate: Line) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,41 @@
+"""MMFI in two processes of which one has no row of a scenario: plain DDP waits for nobody (pitfalls P23)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from models.multiscenario.test_mmfi import build, part_of, rows_of
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+SCENARIOS = [0, 0, 0, 1, 2, 1, 2, 2]
+PARTS = ([0, 1, 2], [3, 4, 5, 6, 7])
+
+
+def train(rank: int, folder: str, released: bool) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    net = DistributedDataParallel(build(published=released).train())
+    sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    for step in range(3):  # what is missing shows at the second step
+        sgd.zero_grad()
+        net(part_of(rows_of(SCENARIOS), list(PARTS[(rank + step) % 2]))).logit_BT.square().mean().backward()
+        sgd.step()
+    torch.save({name: p.detach() for name, p in net.module.named_parameters()}, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.parametrize("released", [False, True])
+def test_a_scenario_may_be_absent_from_a_rank(tmp_path: Path, released: bool) -> None:
+    mp.spawn(train, (str(tmp_path), released), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    untrained = dict(build(published=released).named_parameters())
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    moved = {name for name, value in first.items() if not torch.equal(value, untrained[name])}
+    assert {f"pair_attention.own.{s}.tower_TQX" for s in range(3)} <= moved
