@@ -26,9 +26,10 @@ from stemlab.lightning.saved import RebuiltRun
 from stemlab.lightning.scoring import chosen_device, progress_bar
 from stemlab.lightning.vectorfiles import VectorWriter, check_vector_path, written_vectors
 from stemlab.metrics.catalogue import Catalogue, Seen
+from stemlab.metrics.direct import Score
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.retrieval.index import ItemIndex, require_faiss
-from stemlab.retrieval.topk import nothing_seen, top_items
+from stemlab.retrieval.topk import nothing_seen, top_items, top_scored
 
 DEFAULTS = {
     **{"topk": 50, "exclude_seen": True, "on_unknown": "error", "index": "none", "index_path": None},
@@ -79,13 +80,11 @@ class Recommender:
         self._net = self._network()
         audience = self._audience()
         self.skipped = audience.skipped
-        with self._precision():
-            item_ID = self._net.item_vectors().float()
-        self._refuse_nan(item_ID)
-        catalogue = Catalogue(item_ID)
+        catalogue = self._catalogue() if self._net.factorises else None
         with progress_bar("users") as bar, ExitStack() as files:
             task = bar.add_task("choosing items", total=len(audience), done=0)
-            self._write_items(files, item_ID)
+            if catalogue is not None:
+                self._write_items(files, catalogue.item_ID)
             writers = [*self._vector_writers(files, audience), self._list_writer(files, audience, catalogue)]
             step = self._data.eval_batch_size
             for start in range(0, len(audience), step):
@@ -97,12 +96,24 @@ class Recommender:
         net = self._run.module().net
         assert isinstance(net, SequenceNet)
         if not net.factorises:
-            name = self._run.config["model"]["name"]
-            raise StemlabError(
-                f"model {name} scores every pair of user and item by itself, and lists are made from vectors: "
-                "evaluate it, or take another sequential model for lists."
-            )
+            self._refuse_vectors()
         return net.to(self._device).eval()
+
+    def _refuse_vectors(self) -> None:
+        """Refuse files of vectors for a network that scores every pair of user and item by itself."""
+        name = self._run.config["model"]["name"]
+        for key in (*VECTOR_FILES, "index"):
+            if self._config[key] != DEFAULTS[key]:
+                raise StemlabError(
+                    f"model {name} scores every pair of user and item by itself and has no vectors to write: "
+                    f"set {key}={'none' if key == 'index' else 'null'} (lists of items need none)."
+                )
+
+    def _catalogue(self) -> Catalogue:
+        with self._precision():
+            item_ID = self._net.item_vectors().float()
+        self._refuse_nan(item_ID)
+        return Catalogue(item_ID)
 
     def _audience(self) -> Audience:
         path = self._config["input"]
@@ -114,32 +125,46 @@ class Recommender:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
 
-    def _refuse_nan(self, vectors: Tensor) -> None:
-        if not vectors.isfinite().all():
-            raise StemlabError(f"{self._run.saved.path} gives vectors that are not numbers: take another checkpoint.")
+    def _refuse_nan(self, values: Tensor, what: str = "vectors") -> None:
+        if not values.isfinite().all():
+            raise StemlabError(f"{self._run.saved.path} gives {what} that are not numbers: take another checkpoint.")
 
     # ---------------------------------------------------------------------------------------------------- users
 
     def _serve(self, rows: slice, audience: Audience, writers: list[Write]) -> None:
         batch = audience.batch(rows).to(self._device)
-        with self._precision():
-            user_BKD = self._net.represent(batch).float()
-        self._refuse_nan(user_BKD)
+        user_BKD = torch.empty(len(batch), 0, 0)
+        if self._net.factorises:
+            with self._precision():
+                user_BKD = self._net.represent(batch).float()
+            self._refuse_nan(user_BKD)
         for write in writers:
             write(rows, batch, user_BKD)
         self.users += len(batch)
 
-    def _list_writer(self, files: ExitStack, audience: Audience, catalogue: Catalogue) -> Write:
+    def _list_writer(self, files: ExitStack, audience: Audience, catalogue: Catalogue | None) -> Write:
         """Return what chooses and writes the lists of some users."""
         write_table = files.enter_context(written(Path(self._config["output"])))
         tokens = np.array(["", *self._data.item_tokens], dtype=object)
 
         def write(rows: slice, batch: SequenceBatch, user_BKD: Tensor) -> None:
             seen = self._seen(audience, rows, len(batch))
-            item_BN, score_BN = top_items(catalogue, user_BKD, seen, self._config["topk"])
+            if catalogue is not None:
+                item_BN, score_BN = top_items(catalogue, user_BKD, seen, self._config["topk"])
+            else:
+                item_BN, score_BN = top_scored(self._scores(batch), len(tokens) - 1, seen, self._config["topk"])
             write_table(self._table(audience.names(rows), tokens, item_BN.cpu().numpy(), score_BN.cpu().numpy()))
 
         return write
+
+    def _scores(self, batch: SequenceBatch) -> Score:
+        def score(item_BT: Tensor) -> Tensor:
+            with self._precision():
+                score_BT = self._net.scores(batch, item_BT).float()
+            self._refuse_nan(score_BT, "scores")
+            return score_BT
+
+        return score
 
     def _seen(self, audience: Audience, rows: slice, users: int) -> Seen:
         if not self._config["exclude_seen"]:

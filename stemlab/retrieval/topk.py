@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stemlab.metrics import catalogue
 from stemlab.metrics.catalogue import Catalogue, Seen
+from stemlab.metrics.direct import Score, scored_tiles
 
 SPARE = 32
 """Items kept beyond those wanted."""
@@ -46,6 +47,30 @@ def top_items(items: Catalogue, user_BKD: Tensor, seen: Seen, count: int) -> tup
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
+def top_scored(score: Score, items: int, seen: Seen, count: int) -> tuple[Tensor, Tensor]:
+    """Return the best items of each user, best first, by a network that scores every pair by itself.
+
+    Scores are compared as they are, in float32; of items with the same score the one with the lower id comes first.
+
+    Args:
+        score: scores any items.
+        items: I.
+        seen: items left out.
+        count: N, how many are wanted.
+
+    Returns:
+        Item ids (B, N) int64 and scores (B, N) float32, as :func:`top_items` does.
+    """
+    best_BW = seen.item_S.new_empty(len(seen.offset_O) - 1, 0)
+    for first, score_BT in scored_tiles(score, items, seen):
+        both_BX = torch.cat([best_BW, _keys(score_BT, first)], dim=1)
+        best_BW = both_BX.topk(min(count, both_BX.shape[1]), dim=1).values
+    left_BW = best_BW >> 32 > _LEFT_OUT
+    item_BW = (_LOW - (best_BW & _LOW)).masked_fill(~left_BW, 0)
+    score_BW = _numbers((best_BW >> 32).int()).masked_fill(~left_BW, -torch.inf)
+    return _padded(item_BW, score_BW, count)
+
+
 def nothing_seen(users: int, device: torch.device) -> Seen:
     """Return what leaves no item out."""
     empty = torch.zeros(users + 1, dtype=torch.int64, device=device)
@@ -61,6 +86,10 @@ def _top_of_rows(items: Catalogue, user_bKD: Tensor, seen: Seen, count: int) -> 
     left_bW = best_bW >> 32 > _LEFT_OUT
     score_bW = _scores(items, user_bKD, item_bW).masked_fill(~left_bW, -torch.inf)
     item_bW, score_bW = _ordered(item_bW.masked_fill(~left_bW, 0), score_bW)
+    return _padded(item_bW, score_bW, count)
+
+
+def _padded(item_bW: Tensor, score_bW: Tensor, count: int) -> tuple[Tensor, Tensor]:
     missing = max(0, count - item_bW.shape[1])
     pad = torch.nn.functional.pad
     return pad(item_bW[:, :count], (0, missing)), pad(score_bW[:, :count], (0, missing), value=-torch.inf)
@@ -77,6 +106,11 @@ def _integers(score: Tensor) -> Tensor:
     """Return int32 numbers in the order of float32 numbers: the bits, those of negative numbers turned round."""
     bits = (score + 0.0).view(torch.int32)  # -0.0 is 0.0
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _numbers(rank: Tensor) -> Tensor:
+    """Return the float32 numbers of ``_integers``."""
+    return (rank ^ ((rank >> 31) & 0x7FFFFFFF)).view(torch.float32)
 
 
 _LEFT_OUT = int(_integers(torch.tensor(-torch.inf)))

@@ -20,6 +20,7 @@ from stemlab.models.sequential.mind import MIND
 from stemlab.models.sequential.pop import POP
 from stemlab.models.sequential.sasrec import SASRec
 from stemlab.models.sequential.timirec import TiMiRec
+from stemlab.models.sequential.tin import TIN
 from stemlab.models.sequential.tisasrec import TiSASRec
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
 
@@ -28,14 +29,15 @@ SIZES = SequenceSizes(USERS, ITEMS, HISTORY)
 ROWS = sorted(leave_two_out(USERS - 1, ITEMS, seed=5), key=lambda row: (row[0], row[2]))  # user 23 did nothing
 NETS = {
     **{"bprmf": BPRMF, "comirec": ComiRec, "lightgcn": LightGCN, "mind": MIND, "pop": POP, "sasrec": SASRec},
-    **{"timirec": TiMiRec, "tisasrec": TiSASRec},
+    **{"timirec": TiMiRec, "tin": TIN, "tisasrec": TiSASRec},
 }
+OWN = {"pop": {}, "tin": {"embedding_dim": 8, "category_dim": 0, "hidden_units": [8]}}
 TRAINER = {"name": "cpu", "accelerator": "cpu", "devices": 1, "threads": None, "precision": "32-true"}
 
 
 def build(name: str) -> SequenceNet:
     torch.manual_seed(0)
-    net = NETS[name](SIZES) if name == "pop" else NETS[name](SIZES, embedding_dim=8)
+    net = NETS[name](SIZES, **OWN.get(name, {"embedding_dim": 8}))
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.5)  # initial vectors are so short that scores hardly differ
     user, item = np.array([row[:2] for row in ROWS if row[3] == 0]).T

@@ -170,3 +170,17 @@ def test_another_model_refuses_what_it_would_not_read() -> None:
     refuse_options(config)
     with pytest.raises(StemlabError, match=r"topk=9 is for sequential models, and a.ckpt is a multi-task one"):
         refuse_options({**config, "topk": 9})
+
+
+@pytest.mark.parametrize("chosen", [{"vectors": "u.npz"}, {"item_vectors": "i.npz"}, {"index": "exact"}])
+def test_a_network_without_vectors_writes_lists_only(chosen: dict[str, str], tmp_path: Path) -> None:
+    world = World(tmp_path, "tin")
+    path = {"index_path": "items.faiss"} if "index" in chosen else {}
+    with pytest.raises(StemlabError, match=rf"scores every pair .* set {next(iter(chosen))}=n"):
+        world.recommend(**chosen, **path)
+    assert world.left() == []
+    with torch.no_grad():
+        world.net.item_bias.weight[3] = torch.nan
+    with pytest.raises(StemlabError, match=r"best.ckpt gives scores that are not numbers"):
+        world.recommend()
+    assert world.left() == []
