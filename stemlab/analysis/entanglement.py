@@ -20,6 +20,7 @@ from pydantic import Field
 from stemlab.analysis import entanglement_view as view
 from stemlab.analysis.base import Analysis, Findings, one_dataset
 from stemlab.analysis.conflict import Column, column
+from stemlab.analysis.fields import item_field, user_field
 from stemlab.analysis.pairs import Metric, active, kept_rows, pair_distances
 from stemlab.analysis.subject import AnalysedRun
 from stemlab.analysis.tables import FieldTable
@@ -30,9 +31,6 @@ from stemlab.errors import StemlabError, nearest
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Bins = Annotated[int, Field(gt=0, le=254)]
-
-ITEM_FIELDS = ("item_id", "iid", "video_id", "movie_id")
-USER_FIELDS = ("uid", "user_id")
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ class Entanglement(Analysis):
     Args:
         name: as typed on the command line.
         tasks: the tasks compared, every two of them in both directions; empty: all that have a single-task run.
-        user_field: field of the users; ``None``: the dataset's group field, else the first of ``USER_FIELDS``.
-        item_field: field of the items; ``None``: the first of ``ITEM_FIELDS``.
+        user_field: field of the users; ``None``: the dataset's group field, else ``uid`` or ``user_id``.
+        item_field: field of the items; ``None``: ``item_id``, ``iid``, ``video_id`` or ``movie_id``.
         metric: what a distance is; ``euclidean`` is published.
         activity: percentile of training rows that users and items must exceed.
         near: percentile up to which a pair is close.
@@ -183,21 +181,7 @@ class Entanglement(Analysis):
         return {task: found[0] for task, found in chosen.items()}, controls
 
     def _fields(self, spec: DatasetSpec) -> tuple[str, str]:
-        users = [*([spec.group] if spec.group else []), *USER_FIELDS]
-        return (
-            _field(spec, "user_field", self.user_field, users),
-            _field(spec, "item_field", self.item_field, ITEM_FIELDS),
-        )
-
-
-def _field(spec: DatasetSpec, key: str, asked: str | None, usual: Sequence[str]) -> str:
-    known = list(spec.field_sizes)
-    found = asked if asked is not None else next((name for name in usual if name in known), None)
-    if found not in known:
-        told = f"there is no field {found!r}" if found else "its field is not known"
-        hint = nearest(found, known) if found else ""
-        raise StemlabError(f"analysis.{key}: {told}; dataset {spec.name} has {', '.join(known)}.{hint}")
-    return found
+        return user_field(spec, self.user_field), item_field(spec, self.item_field)
 
 
 def _views(run: AnalysedRun, fields: tuple[str, str]) -> Iterator[tuple[str, tuple[FieldTable, FieldTable]]]:

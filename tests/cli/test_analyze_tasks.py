@@ -84,6 +84,51 @@ def test_entanglement_refuses(
         found("entanglement", [family[name] for name in names], tmp_path, *words)
 
 
+def test_comparable(family: dict[str, Path], tmp_path: Path) -> None:
+    words = ["analysis.buckets=2", "analysis.resamples=20"]
+    folder, sections = found("comparable", list(family.values()), tmp_path, *words)
+    panels = sections["comparable"]["numbers"]["comparisons"][0]["panels"]
+    record = json.loads((family["stem"] / "record.json").read_text())
+    for task, panel in panels.items():
+        told = table(folder / f"finish_like_{task}.csv")
+        base = {key.split("/")[1]: row for key, row in told.items() if key.startswith(panel["baseline"])}
+        assert sum(row["rows"] for row in base.values()) == 151
+        for key, row in told.items():
+            name, bucket = key.split("/")
+            if name != panel["baseline"]:
+                assert row["delta_auc"] == pytest.approx(row["auc"] - base[bucket]["auc"])
+                assert row["low"] <= row["high"]
+    assert panels["like"]["baseline"] == "single_task like seed 2023"
+    assert "single_task like seed 7" in panels["like"]["models"]
+    assert "stem" in sections["comparable"]["verdict"]
+    assert record["metrics"]["test/auc/like"] is not None
+
+
+def test_one_bucket_of_everything_has_the_recorded_auc(family: dict[str, Path], tmp_path: Path) -> None:
+    """Buckets by a field without any difference between its values: all samples but the cold ones are together."""
+    words = ["analysis.tau=1000", "analysis.resamples=2"]
+    folder, _ = found("comparable", [family[name] for name in ("finish", "like", "stem")], tmp_path, *words)
+    record = json.loads((family["stem"] / "record.json").read_text())
+    told = table(folder / "finish_like_like.csv")
+    assert told["stem/B2*"]["rows"] == 151
+    assert told["stem/B2*"]["auc"] == record["metrics"]["test/auc/like"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "sentence"),
+    [
+        (["finish", "like"], [], "there are 2 of these and 0 joint runs"),
+        (["finish", "like", "stem"], ["analysis.entity=usr"], "analysis.entity: there is no field 'usr'"),
+        (["finish", "like", "stem"], ["analysis.buckets=60"], r"bucket \d+ has \d+ test rows and all of them are"),
+    ],
+)
+def test_comparable_refuses(
+    names: list[str], words: list[str], sentence: str, family: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(StemlabError, match=sentence):
+        found("comparable", [family[name] for name in names], tmp_path, "analysis.resamples=2", *words)
+
+
 def test_a_report_leaves_out_what_does_not_apply(family: dict[str, Path], tmp_path: Path) -> None:
     folder, sections = found("report", [family["stem"]], tmp_path)
     assert "collapse" in sections

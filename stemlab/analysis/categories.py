@@ -1,0 +1,110 @@
+"""Categories of the items of a sequence dataset: one or several each.
+
+A datamodule that knows them says so by a property ``item_categories``; otherwise they are read from a file beside the
+ratings: MovieLens' ``movies.dat`` (genres) or a table with the columns ``item`` and ``category``.
+
+Legend: I items, C categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.errors import StemlabError, nearest
+
+MOVIES = "movies.dat"
+SEVERAL = "|"
+
+
+@dataclass(frozen=True)
+class ItemCategories:
+    """Which item has which categories.
+
+    Attributes:
+        names: C names.
+        member_IC: (I + 1, C) booleans; row 0 is padding and has none.
+    """
+
+    names: tuple[str, ...]
+    member_IC: NDArray[np.bool_]
+
+    def place(self, name: str, key: str) -> int:
+        """Return the column of a category.
+
+        Raises:
+            StemlabError: there is no such category.
+        """
+        if name not in self.names:
+            told = f"{key}: there is no category {name!r}; there are {', '.join(self.names[:20])}"
+            raise StemlabError(f"{told}{', ...' if len(self.names) > 20 else ''}.{nearest(name, self.names)}")
+        return self.names.index(name)
+
+
+def item_categories(data: SequenceDataModule, file: str | None, raw_dir: str | None) -> ItemCategories:
+    """Return the categories of a dataset's items.
+
+    Args:
+        data: prepared.
+        file: where they stand; ``None``: the datamodule's own, or ``movies.dat`` in its raw folder.
+        raw_dir: that folder.
+
+    Raises:
+        StemlabError: there is no such file, it cannot be read, or no item of the dataset is in it.
+    """
+    known = getattr(data, "item_categories", None)
+    if file is None and known is not None:
+        return cast(ItemCategories, known)
+    path = Path(file) if file else Path(raw_dir or "") / MOVIES
+    if not path.is_file():
+        raise StemlabError(
+            f"dataset {data.name} says nothing of its items' categories and there is no {path}: write "
+            "analysis.categories=<file with the columns item and category>."
+        )
+    return from_table(read_categories(path), data.item_tokens, path)
+
+
+def read_categories(path: Path) -> dict[str, list[str]]:
+    """Return original item id -> its categories, from ``movies.dat`` or a csv, tsv or parquet table."""
+    if path.name == MOVIES:
+        lines = path.read_text(encoding="latin-1").splitlines()
+        cells = [line.split("::") for line in lines if line]
+        return {row[0]: row[-1].split(SEVERAL) for row in cells}
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep=None, engine="python")
+    except (OSError, ValueError) as error:
+        raise StemlabError(f"analysis.categories={path} cannot be read ({error}).") from None
+    missing = [name for name in ("item", "category") if name not in table.columns]
+    if missing:
+        raise StemlabError(
+            f"analysis.categories={path} has no column {missing[0]!r}; it has {', '.join(table.columns)}."
+        )
+    pairs = zip(table["item"].astype(str), table["category"].astype(str), strict=True)
+    return {item: category.split(SEVERAL) for item, category in pairs}
+
+
+def from_table(categories: Mapping[str, Sequence[str]], tokens: Sequence[str], path: Path) -> ItemCategories:
+    """Return the categories of items 1, 2, ... with the original ids ``tokens``."""
+    names = tuple(sorted({name for told in categories.values() for name in told}))
+    place = {name: number for number, name in enumerate(names)}
+    member_IC = np.zeros((len(tokens) + 1, len(names)), dtype=np.bool_)
+    for item, token in enumerate(tokens, start=1):
+        member_IC[item, [place[name] for name in categories.get(str(token), ())]] = True
+    if not member_IC.any():
+        raise StemlabError(f"{path} knows none of the dataset's items: is it the file of another collection?")
+    return ItemCategories(names, member_IC)
+
+
+def most_frequent(member_IC: NDArray[np.bool_], item_R: Any, count: int) -> list[int]:
+    """Return the places of the categories that occur most often among some items, most frequent first."""
+    times_I = np.bincount(item_R, minlength=len(member_IC))
+    times_C = times_I @ member_IC
+    order = np.lexsort((np.arange(len(times_C)), -times_C))
+    return [int(place) for place in order[:count] if times_C[place] > 0]
