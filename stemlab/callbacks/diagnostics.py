@@ -17,10 +17,7 @@ from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.lightning.multitask import MultiTaskModule
-from stemlab.models.api import MultiTaskOutput
-from stemlab.models.multitask.gates import gate_shares
-from stemlab.models.multitask.gradients import flat, gradient_cosines, watched_lookups
-from stemlab.nn.loss import task_losses
+from stemlab.models.multitask.inside import look_inside
 
 RowNorm = Literal["l2", "none"]
 _BLOCK = 1 << 16
@@ -82,30 +79,9 @@ def diagnose(module: MultiTaskModule, batch: ImpressionBatch, row_norm: RowNorm)
         batch: rows with labels, on the module's device.
         row_norm: see ``Diagnostics``.
     """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.enable_grad(), watched_lookups(module.net) as lookups:
-            output: MultiTaskOutput = module.net.forward(batch)
-            losses_T = task_losses(output.logit_BT, module.labels(batch), module.settings.loss_form)
-            cosines = gradient_cosines(module.net, losses_T, module.tasks, lookups)
-    finally:
-        for part, training in modes:
-            part.training = training
+    inside = look_inside(module.net, batch, module.labels(batch), module.settings.loss_form)
     abundances = {f"ia/{role}": value for role, value in mean_abundance(module.net, row_norm).items()}
-    conflicts = {f"conflict/{name}": value for name, value in flat(cosines).items()}
-    return abundances | _gates(module, output) | conflicts
-
-
-def _gates(module: MultiTaskModule, output: MultiTaskOutput) -> dict[str, float]:
-    layers = gate_shares(module.net, output) if output.gates else []  # type: ignore[arg-type]
-    named = {"": layers[0]} if len(layers) == 1 else {f"{number}/": layer for number, layer in enumerate(layers, 1)}
-    return {
-        f"gate/{prefix}{gate}/{group}": share
-        for prefix, layer in named.items()
-        for gate, shares in layer.items()
-        for group, share in shares.items()
-    }
+    return abundances | inside.by_name()
 
 
 def mean_abundance(net: Any, row_norm: RowNorm) -> dict[str, float]:

@@ -9,7 +9,7 @@ Legend: B rows, U different ids of a batch, D embedding width, S blocks of a tab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
@@ -125,8 +125,3 @@ def cosine(one: Piece, other: Piece) -> float:
         if all(lengths):
             dot, first, second = dot + float(x @ y), first + lengths[0], second + lengths[1]
     return dot / (first * second) ** 0.5 if first and second else float("nan")
-
-
-def flat(cosines: Mapping[tuple[str, str], Mapping[str, float]]) -> dict[str, float]:
-    """Return ``finish-like/tables`` -> cosine."""
-    return {f"{a}-{b}/{part}": value for (a, b), parts in cosines.items() for part, value in parts.items()}
