@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from stemlab.optim.config import OptimConfig
-from stemlab.optim.penalty import Penalty, split_parameters
+from stemlab.optim.penalty import Penalty, biases_and_norms, split_parameters
 
 PenaltyMode = Literal["dense", "batch"]
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -118,7 +118,7 @@ def build_optimizer(
 
     Args:
         net: embeddings are its ``nn.Embedding`` weights, everything else is "net".
-        optim: learning rate, betas and eps.
+        optim: learning rate, betas and eps; whether ``net_penalty`` leaves out biases and normalisations.
         embedding: penalty of the embedding tables.
         net_penalty: penalty of all other weights and biases.
         mode: ``dense`` penalises whole tables at every step (published). ``batch`` penalises, once each, the rows that
@@ -126,9 +126,11 @@ def build_optimizer(
             several on its parts do the same. Either way all rows' moments decay at every step.
     """
     tables, others = split_parameters(net)
+    free: set[int] = biases_and_norms(net) if optim.exclude_bias_bn else set()
     groups = [
         _group("embedding", tables, embedding, rows_only=mode == "batch"),
-        _group("net", others, net_penalty, rows_only=False),
+        _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
+        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
     ]
     fused = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in [*tables, *others])
     return PenalisedAdam([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)

@@ -38,6 +38,7 @@ class OptimConfig:
         lr: learning rate.
         betas: decay of the two moments.
         eps: added to the root of the second moment.
+        exclude_bias_bn: the models' penalties leave out biases, and scales and shifts of normalisations.
         clip_norm: largest global gradient norm, penalty included; ``None`` switches clipping off.
         plateau: the learning-rate cut.
     """
@@ -46,5 +47,6 @@ class OptimConfig:
     lr: PositiveFloat = 1e-3
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
+    exclude_bias_bn: bool = False
     clip_norm: PositiveFloat | None = 10.0
     plateau: PlateauConfig = Field(default_factory=PlateauConfig)

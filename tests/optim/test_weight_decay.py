@@ -54,3 +54,20 @@ def test_the_decay_reaches_biases_and_batch_norm() -> None:
         config = OptimConfig(lr=0.01, clip_norm=None)
         nets.append(trained(net, build_optimizer(net, config, penalty, penalty)))
     assert [not torch.equal(one, other) for one, other in zip(*nets, strict=True)] == [True] * 8
+
+
+def test_biases_and_batch_norm_may_be_left_out() -> None:
+    torch.manual_seed(0)
+    ours = Net()
+    theirs, penalty = copy.deepcopy(ours), parse_penalty(DECAY)
+    optim = OptimConfig(lr=1e-2, clip_norm=None, plateau=PlateauConfig(enabled=False), exclude_bias_bn=True)
+    free = {"body.0.bias", "body.1.weight", "body.1.bias", "body.3.bias"}
+    named = dict(theirs.named_parameters())
+    groups = [
+        {"params": [p for name, p in named.items() if name not in free], "weight_decay": DECAY},
+        {"params": [named[name] for name in sorted(free)], "weight_decay": 0.0},
+    ]
+    expected = trained(theirs, torch.optim.Adam(groups, lr=1e-2))
+    found = trained(ours, build_optimizer(ours, optim, penalty, penalty))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
