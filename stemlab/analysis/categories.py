@@ -1,7 +1,7 @@
 """Categories of the items of a sequence dataset: one or several each.
 
-A datamodule that knows them says so by a property ``item_categories``; otherwise they are read from a file beside the
-ratings: MovieLens' ``movies.dat`` (genres) or a table with the columns ``item`` and ``category``.
+A dataset's own are one each (of MovieLens the first genre). Others, or several each, are read from a file: MovieLens'
+``movies.dat`` (all genres) or a table with the columns ``item`` and ``category``.
 
 Legend: I items, C categories.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,26 +48,27 @@ class ItemCategories:
         return self.names.index(name)
 
 
-def item_categories(data: SequenceDataModule, file: str | None, raw_dir: str | None) -> ItemCategories:
+def item_categories(data: SequenceDataModule, file: str | None) -> ItemCategories:
     """Return the categories of a dataset's items.
 
     Args:
         data: prepared.
-        file: where they stand; ``None``: the datamodule's own, or ``movies.dat`` in its raw folder.
-        raw_dir: that folder.
+        file: where they stand; ``None``: the dataset's own.
 
     Raises:
         StemlabError: there is no such file, it cannot be read, or no item of the dataset is in it.
     """
-    known = getattr(data, "item_categories", None)
-    if file is None and known is not None:
-        return cast(ItemCategories, known)
-    path = Path(file) if file else Path(raw_dir or "") / MOVIES
+    if file is None:
+        known = data.item_categories
+        if known is None:
+            raise StemlabError(
+                f"dataset {data.name} says nothing of its items' categories: write analysis.categories=<file with the "
+                "columns item and category>."
+            )
+        return ItemCategories(known.names, known.member_IC)
+    path = Path(file)
     if not path.is_file():
-        raise StemlabError(
-            f"dataset {data.name} says nothing of its items' categories and there is no {path}: write "
-            "analysis.categories=<file with the columns item and category>."
-        )
+        raise StemlabError(f"analysis.categories={path}: there is no such file.")
     return from_table(read_categories(path), data.item_tokens, path)
 
 

@@ -8,7 +8,8 @@ A network with target attention of the published form says so by a method
     target_attention() -> tuple[kind, category_CD, position_PD | None]
 
 with kind ``tin``, ``din`` or ``din_plus``, a row of its category table a category of the dataset's ``item_categories``,
-and encodings of positions 0 (the target), 1 (the newest behaviour), ...; every other one is probed.
+and encodings of positions 0 (the target), 1 (the newest behaviour), ...; every other one is probed, as are those that
+return ``None``, and all where the categories are not the dataset's own.
 
 Legend: T target categories, C behaviour categories, P positions, B rows.
 """
@@ -46,8 +47,7 @@ class Correlation(Analysis):
 
     Args:
         name: as typed on the command line.
-        categories: file that tells the items' categories; ``None``: the dataset's own, or ``movies.dat`` beside its
-            raw file.
+        categories: file that tells the items' categories; ``None``: the dataset's own.
         targets: categories of the target item, a matrix each; empty: the most frequent ones.
         top_targets: how many of these.
         behaviours: categories of behaviours, the rows; empty: the most frequent ones.
@@ -98,7 +98,7 @@ class Correlation(Analysis):
                 f"analysis.positions={self.positions} is more than the histories hold: "
                 f"dataset.history_max={data.history_max}."
             )
-        known = item_categories(data, self.categories, runs[0].config["dataset"].get("raw_dir"))
+        known = item_categories(data, self.categories)
         truth = self.truth(data, known)
         with Steps() as steps:
             learnt = [found for run in runs for found in self.learnt(run, known, truth, steps)]
@@ -127,13 +127,13 @@ class Correlation(Analysis):
     def learnt(self, run: AnalysedRun, known: ItemCategories, truth: Truth, steps: Steps) -> Iterator[Learnt]:
         """Yield the correlation that a run's network has learnt, for each target category."""
         rows = [known.names.index(name) for name in truth.behaviours]
-        offered = getattr(run.net, METHOD, None)
+        attention = None if self.categories else getattr(run.net, METHOD, lambda: None)()
         for target in truth.targets:
             place = known.names.index(target)
-            if offered is None:
+            if attention is None:
                 yield Learnt(run.label, target, "probe", self._probed(run, known, place, rows, steps))
                 continue
-            kind, category_CD, position_PD = offered()
+            kind, category_CD, position_PD = attention
             category_CD = category_CD.detach().numpy()
             encodings_PD = None if position_PD is None else position_PD.detach().numpy()[: self.positions + 1]
             found = target_attention(kind, category_CD[rows], category_CD[place], encodings_PD)

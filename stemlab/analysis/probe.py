@@ -63,8 +63,8 @@ class Probe:
         for position in range(1, self.positions + 1):
             rows = torch.nonzero(batch.length_B >= max(position, 2)).flatten()
             if len(rows):
-                change_B = np.abs(self._score(without(_rows(batch, rows), position)) - whole_B[rows])
-                member_BC = self._member_IC[item_BP[rows, position - 1]]
+                change_B = np.abs(self._score(without(_rows(batch, rows), position)) - whole_B[rows.numpy()])
+                member_BC = self._member_IC[item_BP[rows.numpy(), position - 1]]
                 self._sum_CP[:, position - 1] += change_B @ member_BC
                 self._count_CP[:, position - 1] += member_BC.sum(axis=0)
         advance(len(batch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stemlab.config.section import Section
+from stemlab.config.types import NonNegativeInt
 
 
 class AnalyzeConfig(Section):
@@ -12,6 +13,10 @@ class AnalyzeConfig(Section):
 
     run: str | None
     runs: list[str]
+    models: list[str]
+    train: list[str]
+    seed: NonNegativeInt
+    dataset: dict[str, Any] | None = None
     raw_dir: str | None
     data_dir: str | None
     output: str | None

@@ -56,6 +56,11 @@ class AnalysedRun:
         return self._rebuilt.config
 
     @property
+    def directory(self) -> Path | None:
+        """The run directory around the checkpoint, if it still lies in one."""
+        return self._rebuilt.directory
+
+    @property
     def spec(self) -> DatasetSpec | SequenceSpec:
         """Names and sizes of its dataset, as the checkpoint tells."""
         return self._rebuilt.saved.spec
