@@ -14,7 +14,7 @@ class AnalyzeConfig(Section):
     run: str | None
     runs: list[str]
     models: list[str]
-    train: list[str]
+    train: dict[str, Any] | None
     seed: NonNegativeInt
     dataset: dict[str, Any] | None = None
     raw_dir: str | None

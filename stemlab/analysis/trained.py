@@ -8,13 +8,17 @@ last whole epoch.
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+
 from stemlab.config.compose import CommandLine, Origins, plain_job, session
-from stemlab.config.delegate import run_group
+from stemlab.config.delegate import quoted, run_group
 from stemlab.config.resolve import config_hash
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
@@ -76,14 +80,34 @@ def planned(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict[str, A
     named = {f"{SINGLE}_{task}": [f"model={SINGLE}", f"model.task={task}"] for task in tasks}
     named |= {model: [f"model={model}"] for model in models}
     found = []
-    with session(CommandLine("train")):
+    with _inner_session():
         for name, chosen in named.items():
-            words = [*chosen, *config["train"], f"seed={config['seed']}"]
+            words = [*chosen, *map(word, (config["train"] or {}).items()), f"seed={config['seed']}"]
             job = plain_job("train", words) | {"dataset": dict(config["dataset"])}
             job["paths"] = job["paths"] | {"data_dir": config["paths"]["data_dir"]}
             validate("train", job, Origins("train", words))
             found.append((name, words, job))
     return found
+
+
+@contextmanager
+def _inner_session() -> Iterator[None]:
+    """Compose configs of another command while this one, which Hydra started, goes on."""
+    running = GlobalHydra.instance()
+    before, running.hydra = running.hydra, None
+    try:
+        with session(CommandLine("train")):
+            yield
+    finally:
+        running.hydra = before
+
+
+def word(setting: tuple[str, Any]) -> str:
+    """Return ``key=value`` as it would be typed."""
+    key, value = setting
+    if isinstance(value, str) and not re.fullmatch(r"[\w.-]+", value):
+        return f"{key}={quoted(value)}"
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def place(config: Mapping[str, Any], job: Mapping[str, Any], name: str) -> Path:
