@@ -1,7 +1,6 @@
 """Numerical columns, scenarios, shared vocabularies: prepared as a plain twin does it, and predicted alike."""
 
 import io
-import json
 import re
 from collections import Counter
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from stemlab.data.encoding import TableEncoder, as_floats, check_group, scenario_ids
-from stemlab.data.impressions import Numerical, Recipe
 from stemlab.data.manifest import read_manifest
 from stemlab.data.sampling import Sampling
 from stemlab.data.spec import DatasetSpec, Field
@@ -21,7 +19,7 @@ from stemlab.data.split import SPLITS, SplitRule
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from stemlab.prepare import tables
-from tests.data.mixed_rows import SCENARIOS, WORDS, prepare_mixed, random_rows, recipe
+from tests.data.mixed_rows import SCENARIOS, WORDS, prepare_mixed, random_rows
 
 ITEMS, HISTORY = "item", ("hist_1", "hist_2")
 
@@ -274,51 +272,6 @@ def test_rows_not_drawn_are_in_no_split(tmp_path):
     assert manifest["sampling"] == {"label": "buy", "negatives": 1, "seed": 0}
     by_scenario = [counted["rows"] for split in manifest["scenarios"].values() for counted in split.values()]
     assert sum(by_scenario) == sum(manifest["rows"].values())
-
-
-def test_recipes_of_earlier_versions_keep_their_fingerprint():
-    plain = Recipe(
-        name="t", fields=("a",), tasks=("x",), group=None, min_count=10, split=SplitRule(), time="t"
-    ).settings()
-    assert json.loads(json.dumps(plain)) == {
-        "name": "t",
-        "fields": ["a"],
-        "tasks": ["x"],
-        "group": None,
-        "min_count": 10,
-        "split": {"rule": "random", "test_size": 0.1, "valid_size": 0.1, "seed": 42},
-        "time": "t",
-    }
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"numericals": (Numerical(name="price"),)},
-        {"scenarios": ("nl", "fr", "es")},
-        {"shared": {"hist_1": "item"}},
-        {"padding": {}},
-        {"split": SplitRule(rule="given", carve="random")},
-        {"sampling": Sampling(label="buy", negatives=2, seed=0)},
-        {"split_column": "time"},
-    ],
-)
-def test_whatever_determines_the_content_is_in_the_settings(changed):
-    assert json.dumps(recipe(**changed).settings()) != json.dumps(recipe().settings())
-
-
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"shared": {"hist_1": "itme"}}, r"'hist_1' cannot share the vocabulary of 'itme'.*mean 'item'"),
-        ({"shared": {"hist_1": "item", "hist_2": "hist_1"}}, "'hist_2' cannot share the vocabulary of 'hist_1'"),
-        ({"shared": {"user": "item"}}, "'user' cannot share the vocabulary of 'item'"),
-        ({"numericals": (Numerical(name="item"),)}, "column 'item' is named twice"),
-    ],
-)
-def test_recipes_that_do_not_fit(tmp_path, changed, told):
-    with pytest.raises(StemlabError, match=told):
-        prepare_mixed(tmp_path, random_rows(30), **changed)
 
 
 def test_rows_without_a_split_column(tmp_path):
