@@ -51,7 +51,18 @@ def test_the_same_world_gives_the_same_bytes(tmp_path):
         texts.append((write_sample(tmp_path / name, world, "nl") / "nl_item_train.csv").read_bytes())
     assert texts[0] == texts[1] != texts[2]
     # A change here is a change of every number that was measured on the sample.
-    assert hashlib.sha256(texts[0]).hexdigest()[:16] == "100bbb45e093f29c"
+    assert hashlib.sha256(texts[0]).hexdigest()[:16] == "ec01b874c0bcf3e7"
+
+
+def test_numbers_tell_three_factors_of_the_page_and_three_of_the_item():
+    made = generate(SMALL, "fr")
+    for columns, first in ((made.page, 1), (made.item, 24)):
+        whole, told = columns[f"numerical_{first}"], columns[f"numerical_{first + 3}"]
+        shown = told > 0
+        assert 0.3 < shown.mean() < 1
+        assert (whole[~shown].max() if (~shown).any() else 0) <= whole[shown].min() + 1e-6  # 0 below a threshold
+        np.testing.assert_allclose(np.corrcoef(whole[shown], told[shown])[0, 1], 1, atol=1e-9)
+        assert abs(np.corrcoef(whole, columns[f"numerical_{first + 1}"])[0, 1]) < 0.3
 
 
 def test_rates_are_those_asked_for_and_purchases_follow_clicks():
@@ -84,8 +95,8 @@ def test_the_dial_says_which_pairs_matter():
 def explained(columns, pair, logit):
     """Share of the logit's variance that the combinations of two fields' values explain beyond each field alone."""
     first, second = (columns[name] for name in pair)
-    table = np.zeros((10, 10))
-    count = np.zeros((10, 10))
+    table = np.zeros((WIDE.values, WIDE.values))
+    count = np.zeros_like(table)
     np.add.at(table, (first, second), logit)
     np.add.at(count, (first, second), 1)
     mean = table / np.maximum(count, 1)
@@ -132,5 +143,5 @@ def mean_logits(country, difference):
     made = generate(world, country)
     ((user, item),) = pair_weights(AliexpressWorld(pairs=1, difference=0.0), country)["click"]
     logit = np.log(made.click_probability / (1 - made.click_probability))
-    values = made.page[user][made.page_R] * 10 + made.item[item]
-    return np.bincount(values, logit, minlength=100) / np.bincount(values, minlength=100)
+    values = made.page[user][made.page_R] * world.values + made.item[item]
+    return np.bincount(values, logit) / np.bincount(values)

@@ -44,8 +44,8 @@ from stemlab.data.sources.aliexpress_columns import (
 Share = Annotated[float, Field(ge=0, le=1)]
 Pair = tuple[str, str]
 _TRUTH, _ROWS = 100, 200  # streams of random numbers: what matters, and what a country's files hold
-_ZEROS = 0.3  # share of numbers that are 0, as in the real files
-_TOLD = 3  # numbers of the page and of the item that have a main effect
+_FACTORS = 3  # of a page or an item: each number tells one of them, from a threshold on (below it is 0)
+_HIGHEST = 0.6  # threshold
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
@@ -75,7 +75,7 @@ class AliexpressWorld:
     test_share: Fraction = 0.2
     page_size: Annotated[float, Field(ge=1)] = 8.0
     pairs: Annotated[int, Field(ge=1, le=5)] = 2
-    values: Annotated[int, Field(ge=2)] = 10
+    values: Annotated[int, Field(ge=2)] = 8
     latent_dim: PositiveInt = 2
     zipf: NonNegativeFloat = 0.3
     click_rate: Fraction = 0.25
@@ -143,8 +143,8 @@ def generate(world: AliexpressWorld, country: str) -> AliexpressSample:
     page_R = np.repeat(np.arange(pages), 1 + traffic.poisson(world.page_size - 1, pages))
     page = {SEARCH: np.arange(1, pages + 1), **_values(world, traffic, USER_CATEGORICALS, pages)}
     item = {SEARCH: page[SEARCH][page_R], **_values(world, traffic, ITEM_CATEGORICALS, len(page_R))}
-    page |= _numbers(numbers, USER_NUMERICALS, pages)
-    item |= _numbers(numbers, ITEM_NUMERICALS, len(page_R))
+    page |= _numbers(world, numbers, USER_NUMERICALS, pages)
+    item |= _numbers(world, numbers, ITEM_NUMERICALS, len(page_R))
     columns = item | {name: page[name][page_R] for name in (*USER_CATEGORICALS, *USER_NUMERICALS)}
     logits = {task: _logits(world, country, task, columns) for task in TASKS}
     click_R = probability(logits["click"] * world.click_strength, world.click_rate)
@@ -163,15 +163,20 @@ def _values(
     return {name: zipf_ids(rng, world.values, rows, world.zipf) for name in names}
 
 
-def _numbers(rng: np.random.Generator, names: tuple[str, ...], rows: int) -> dict[str, NDArray[Any]]:
-    """Draw numbers in [0, 1] with six digits, some of them 0."""
-    return {name: np.where(rng.random(rows) < _ZEROS, 0.0, np.round(rng.random(rows), 6)) for name in names}
+def _numbers(
+    world: AliexpressWorld, rng: np.random.Generator, names: tuple[str, ...], rows: int
+) -> dict[str, NDArray[Any]]:
+    """Draw factors in [0, 1] and return what the numbers tell of them, in [0, 1] with six digits, many of them 0."""
+    factors = rng.random((_FACTORS, rows))
+    threshold = np.random.default_rng([world.seed, _TRUTH + 3, len(names)]).uniform(0, _HIGHEST, len(names))
+    threshold[:_FACTORS] = 0  # the first ones tell them whole
+    told = ((factors[place % _FACTORS] - low) / (1 - low) for place, low in enumerate(threshold))
+    return {name: np.round(number.clip(0), 6) for name, number in zip(names, told, strict=True)}
 
 
 def _logits(world: AliexpressWorld, country: str, task: str, columns: Mapping[str, NDArray[Any]]) -> Floats:
     """Return each row's logit, (R,), of about unit variance."""
-    rng = np.random.default_rng([world.seed, _TRUTH + 1])
-    vectors_VL = {name: rng.standard_normal((world.values, world.latent_dim)) for name in CATEGORICALS}
+    vectors_VL = _vectors(world)
     pairs_R = np.zeros(len(columns[SEARCH]))
     for (user, item), weight in pair_weights(world, country)[task].items():
         match_R = np.einsum("rl,rl->r", vectors_VL[user][columns[user]], vectors_VL[item][columns[item]])
@@ -181,19 +186,26 @@ def _logits(world: AliexpressWorld, country: str, task: str, columns: Mapping[st
     return logit_R
 
 
+def _vectors(world: AliexpressWorld) -> dict[str, Floats]:
+    """Return each field's (V, L) vectors, of mean 0 and variance 1 over its values: a match is no main effect."""
+    rng = np.random.default_rng([world.seed, _TRUTH + 1])
+    drawn = {name: rng.standard_normal((world.values, world.latent_dim)) for name in CATEGORICALS}
+    return {name: (vector_VL - vector_VL.mean(0)) / vector_VL.std(0) for name, vector_VL in drawn.items()}
+
+
 def _main_effects(world: AliexpressWorld, country: str, task: str, columns: Mapping[str, NDArray[Any]]) -> Floats:
-    """Return what categories and a few numbers do on their own, (R,), of about unit variance."""
+    """Return what categories and factors (the first numbers) do on their own, (R,), of about unit variance."""
     of_task = TASKS.index(task)
     streams = (len(COUNTRIES), COUNTRIES.index(country))  # of all countries, and the country's own
     common, own = (np.random.default_rng([world.seed, _TRUTH + 2, of_task, stream]) for stream in streams)
-    told = (*USER_NUMERICALS[:_TOLD], *ITEM_NUMERICALS[:_TOLD])
+    told = (*USER_NUMERICALS[:_FACTORS], *ITEM_NUMERICALS[:_FACTORS])
     total_R = np.zeros(len(columns[SEARCH]))
     for name in CATEGORICALS:
         effect_V = turn(common.standard_normal(world.values), own.standard_normal(world.values), world.difference)
         total_R += effect_V[columns[name]]
     for name in told:
         slope = turn(common.standard_normal(1), own.standard_normal(1), world.difference)
-        total_R += slope * (columns[name] - (1 - _ZEROS) / 2) * 3  # about unit variance
+        total_R += slope * (columns[name] - 0.5) * np.sqrt(12)
     effects_R: Floats = total_R / np.sqrt(len(CATEGORICALS) + len(told))
     return effects_R
 
