@@ -36,6 +36,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     from stemlab.analysis.base import Analysis
     from stemlab.analysis.output import output_folder, write_results
     from stemlab.analysis.subject import open_runs
+    from stemlab.analysis.trained import asked, trained
     from stemlab.config.instantiate import instantiate
     from stemlab.errors import StemlabError
     from stemlab.lightning.environment import hush
@@ -44,10 +45,13 @@ def analyze(config: Mapping[str, Any]) -> Path:
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     analysis = cast(Analysis, instantiate(config["analysis"], key="analysis"))
+    if asked(config):
+        output_folder(config, analysis.name, [])  # refused before hours of training
+        config = {**config, "runs": [*config["runs"], *map(str, trained(config))]}
     runs = open_runs(config)
     if not runs and analysis.needs_runs:
         raise StemlabError(f"analysis={analysis.name} needs a run: write run=<run directory>.")
-    folder = output_folder(config, analysis.name, runs)
+    folder = output_folder(config, analysis.name, [] if config["models"] else runs)
     sections = analysis.sections(runs)
     write_results(folder, config, analysis.name, runs, sections)
     for name, findings in sections.found.items():

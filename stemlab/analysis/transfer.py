@@ -74,10 +74,10 @@ class Transfer(Analysis):
         joint = [run for run in runs if run.joint]
         data = cast(ImpressionDataModule, runs[0].datamodule)
         names, bucket_R = self.split(data)
+        interiors = [self._interior(run, data) for run in joint]  # before scores: those are made without gradients
         with Steps() as steps:
             scored = [score(run, steps) for run in runs]
         gains = tuple(self._gains(data, scored, task, names, bucket_R) for task in tasks)
-        interiors = [self._interior(run, data) for run in joint]
         curves: list[Curve] = [curve for run in joint for curve in logged_conflicts(run.label, run.directory)]
         return view.findings(gains, interiors, curves, names, self.confidence)
 

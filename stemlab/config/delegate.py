@@ -87,12 +87,12 @@ def job_arguments(config: Any) -> list[str]:
         *(word for path in extra for word in ("--config-dir", str(path))),
         *config.overrides.task,
         *forwarded,
-        f"hydra.run.dir={_quoted(str(config.runtime.output_dir))}",
+        f"hydra.run.dir={quoted(str(config.runtime.output_dir))}",
         "hydra.mode=RUN",
     ]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """As Hydra reads a text with any characters in it."""
     return "'" + text.replace("'", "\\'") + "'"
 
