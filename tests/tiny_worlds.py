@@ -87,6 +87,7 @@ RAW: Mapping[str, tuple[Callable[[Path], None], Callable[[Path], Sequence[str]]]
 """Dataset -> what writes its raw files into a folder, and the words that name them."""
 
 MORE = {
+    "aliexpress_nl": ("aliexpress", ("dataset.scenarios=[nl]",)),
     "tenrec_scenarios": ("tenrec", ("dataset.scenarios=[QK-video,QB-video]",)),
     "tenrec_shared": ("tenrec", ("dataset.shared_history=true",)),
     "table_without_scenarios": ("table", ("dataset.scenario=null", "dataset.scenarios=[]", "dataset.numericals=[]")),

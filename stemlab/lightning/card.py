@@ -14,7 +14,7 @@ from stemlab.data.spec import DatasetSpec, SequenceSpec
 COPIES = 4  # a table's weights, gradients and Adam's two moments, float32 each
 SHOWN = ("auc", "gauc", "logloss", "calibration", "ece")
 OF_SCENARIOS = ("auc", "gauc", "logloss")  # the grid of scenarios and tasks shows as many of them as fit
-CELL = 10  # width of one of its columns, "undefined" and a blank
+CELL = 9  # least width of one of its columns: "undefined"
 
 
 def print_card(record: Mapping[str, Any], steps: int, processes: int, directory: Path) -> None:
@@ -96,9 +96,9 @@ def _fill_tasks(table: Table, metrics: Mapping[str, float | None], tasks: Sequen
 
 def _grid(metrics: Mapping[str, float | None], tasks: Sequence[str], scenarios: Sequence[str], title: str) -> Table:
     """Return a row a scenario and a column a task and metric; the first metric in any case, others while they fit."""
-    room = rich.get_console().width - max(map(len, scenarios)) - 4
+    room = rich.get_console().width - max(map(len, ("scenario", *scenarios))) - 4
     measured = [name for name in OF_SCENARIOS if f"{name}/{tasks[0]}/{scenarios[0]}" in metrics]
-    shown = measured[: max(1, room // (CELL * len(tasks)))]
+    shown = measured[: max(1, room // sum(max(CELL, len(task)) + 3 for task in tasks))]
     table = Table(title=title)
     table.add_column("scenario")
     for task in tasks:

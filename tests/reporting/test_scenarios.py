@@ -117,3 +117,11 @@ def test_published_numbers_stand_beside_ones_own_runs(root, tmp_path, monkeypatc
     assert "| mmoe | nl | 0.7195 (-0.0195) | 0.8574 (-0.0574) | – | – |" in text
     assert "| ple | es | – | – | 0.7268 (-0.0268) | 0.8861 (-0.0861) |" in text
     assert "aitm" not in text  # a sample's number stands beside no published one
+
+
+@pytest.mark.parametrize("name", ["mtreclib", "noah"])
+def test_studies_of_the_published_tables(root, name):
+    config = compose("report", [f"study=aliexpress_{name}"])
+    assert (config["scenarios"], config["only"]) == ("each", {"dataset": "aliexpress", "sample": False})
+    reference = read_reference(root / config["reference"])
+    assert {key.partition("/")[0] for row in reference.rows for key in row.metrics} == set(config["metrics"])
