@@ -12,9 +12,15 @@ import pandas as pd
 
 from stemlab.data.sample.aliexpress import AliexpressWorld, write_sample
 from stemlab.data.sources.aliexpress_columns import ITEM_FILE, PROCESSED_FILE, SEARCH, USER_FILE
+from tests.data.prepared_rows import datamodule
 
 WORLD = AliexpressWorld(rows=160, values=5, page_size=4.0)
 Lines = list[list[str]]
+
+
+def aliexpress(folder: Path, **changed: Any) -> Any:
+    """Return the datamodule that reads ``folder/raw``; one country unless told otherwise."""
+    return datamodule("aliexpress", folder, **{"scenarios": ["nl"], **changed})
 
 
 def write_country(folder: Path, country: str = "nl", world: AliexpressWorld = WORLD) -> Path:
@@ -50,3 +56,13 @@ def mtreclib_frame(folder: Path, country: str, split: str) -> Any:
     joined["click"] = (joined["label"] >= 1).astype(int)
     joined["conversion"] = (joined["label"] == 2).astype(int)
     return joined[list(PROCESSED_FILE)]
+
+
+def write_processed(folder: Path) -> Lines:
+    """Write a country into ``folder/raw`` in MTReclib's format; return the lines of its training file."""
+    raw = write_country(folder)
+    for split in ("train", "test"):
+        mtreclib_frame(raw, "nl", split).to_csv(raw / f"{split}.csv", index=False)
+    for path in raw.glob("nl_*.csv"):
+        path.unlink()
+    return read_lines(raw / "train.csv")
