@@ -29,9 +29,9 @@ TOLD = {
 READING = (
     "A cell is a scenario and a task. Its heat map has a row and a column a field; the darker a square, the more that "
     "pair counts for rows of that scenario and that task.",
-    "A hard mask is between 0 and 1 for every pair by itself; soft weights share 1 among all pairs. Either is multiplied "
-    "by scalars of the pair and by the fields' vectors, so only the strength says how much a pair does; it has the unit "
-    "of the vectors and is comparable inside one run.",
+    "A hard mask is between 0 and 1 for every pair by itself; soft weights share 1 among all pairs. Either is "
+    "multiplied by scalars of the pair and by the fields' vectors, so only the strength says how much a pair does; it "
+    "has the unit of the vectors and is comparable inside one run.",
     "Pairs that are the same in all cells could be had from a model without scenarios. Two seeds show how much of a "
     "difference between cells is chance.",
 )

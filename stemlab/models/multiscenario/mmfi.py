@@ -121,10 +121,9 @@ class MMFI(TabularNet):
         self.sparse, self.taus, self.dim = sparse, (tau_pair, tau_field), embedding_dim
         self.bn_all_rows = published if bn_all_rows is None else bn_all_rows
         self.check_fields(self.fields)
-        S, T, F, P = len(self.scenarios), len(tasks), len(self.fields), len(self.pairs)
         shape = AttentionShape(
-            scenarios=S,
-            tasks=T,
+            scenarios=len(self.scenarios),
+            tasks=len(tasks),
             width=embedding_dim,
             indicator=indicator_dim,
             bottom=bottom_width,
@@ -133,18 +132,21 @@ class MMFI(TabularNet):
             own=num_specific_experts,
             activation=activation,
         )
-        self.scenario_vector_SI, self.task_vector_TI = new_vectors(S, indicator_dim), new_vectors(T, indicator_dim)
+        self._add_attention(shape, with_out=use_pair_out_weight and sparse == "tanh_relu")
+        shared = published if share_gates is None else share_gates
+        self.field_gates = None if shared else nn.ModuleList(Gates(shape) for _ in self.scenarios)
+        self.towers = build_towers(len(tasks), width, tower_hidden_units, MLPStyle(batch_norm=True))
+        self._initialise_tables(padding)
+
+    def _add_attention(self, shape: AttentionShape, with_out: bool) -> None:
+        S, T, F, P = shape.scenarios, shape.tasks, len(self.fields), len(self.pairs)
+        self.scenario_vector_SI, self.task_vector_TI = new_vectors(S, shape.indicator), new_vectors(T, shape.indicator)
         self.cell_weight_ST = nn.Parameter(torch.empty(S, T).normal_(std=(2 / (S + T)) ** 0.5))
         self.pair_weight_P = nn.Parameter(torch.empty(P).normal_(std=(2 / (P + 1)) ** 0.5))
-        with_out = use_pair_out_weight and sparse == "tanh_relu"
         self.out_weight_STP = stacked(P, S, T, P) if with_out else None
-        self.bias_STE = nn.Parameter(torch.zeros(S, T, embedding_dim))
+        self.bias_STE = nn.Parameter(torch.zeros(S, T, shape.width))
         self.pair_attention, self.field_attention = Attention(P, shape), Attention(F, shape)
         self.gates = nn.ModuleList(Gates(shape) for _ in range(S))
-        shared = published if share_gates is None else share_gates
-        self.field_gates = None if shared else nn.ModuleList(Gates(shape) for _ in range(S))
-        self.towers = build_towers(T, 2 * embedding_dim, tower_hidden_units, MLPStyle(batch_norm=True))
-        self._initialise_tables(padding)
 
     @torch.no_grad()
     def _initialise_tables(self, padding: bool) -> None:

@@ -43,7 +43,9 @@ class Importance:
         rows_S: rows of each scenario.
         pair_STP: weight of a pair: of the hard mask in [0, 1), of a distribution adding up to one.
         open_STP: share of the rows in which that weight is not zero.
-        signed_STP: what a pair's product is multiplied by in all: the weight, m_p and the hard mask's q_p.
+        strength_STP: length of the vector that a pair adds to what the tower reads: the weight times m_p, the hard
+            mask's q_p and the length of the product of both fields' vectors. An open mask of a pair with a tiny m_p
+            does nothing, which only this number shows.
         field_STF: weight of a field in the first-order branch; adds up to one.
     """
 
@@ -54,7 +56,7 @@ class Importance:
     rows_S: Tensor
     pair_STP: Tensor
     open_STP: Tensor
-    signed_STP: Tensor
+    strength_STP: Tensor
     field_STF: Tensor
 
     def joined(self, other: Importance) -> Importance:
@@ -65,7 +67,7 @@ class Importance:
         return Importance(self.fields, self.pairs, self.scenarios, self.tasks, rows_S, *means)
 
     def _means(self) -> tuple[Tensor, ...]:
-        return self.pair_STP, self.open_STP, self.signed_STP, self.field_STF
+        return self.pair_STP, self.open_STP, self.strength_STP, self.field_STF
 
 
 def importance(
@@ -86,12 +88,23 @@ def importance(
         scenarios: names.
         tasks: names.
     """
-    pair_STP = _means([part.pair_RTP for part in attended])
-    open_STP = _means([(part.pair_RTP > 0).double() for part in attended])
     rows_S = torch.tensor([len(part.rows) for part in attended], dtype=torch.float64)
-    signed_STP = pair_STP * torch.stack(list(scales)).double().cpu()
-    field_STF = _means([part.field_RTF for part in attended])
-    return Importance(fields, pairs, scenarios, tasks, rows_S, pair_STP, open_STP, signed_STP, field_STF)
+    found = (
+        [part.pair_RTP for part in attended],
+        [(part.pair_RTP > 0).double() for part in attended],
+        [_strengths(part, scale) for part, scale in zip(attended, scales, strict=True)],
+        [part.field_RTF for part in attended],
+    )
+    return Importance(fields, pairs, scenarios, tasks, rows_S, *map(_means, found))
+
+
+def _strengths(part: Attended, scale: Tensor) -> Tensor:
+    """Return (R, T, P): |weight * scale| times the length of the pair's product."""
+    square_RFE = part.pair_vector_RFE.double().square()
+    fields = square_RFE.shape[1]
+    i, j = torch.triu_indices(fields, fields, 1, device=square_RFE.device)
+    length_RP = torch.bmm(square_RFE, square_RFE.transpose(1, 2))[:, i, j].sqrt()
+    return (part.pair_RTP * scale).abs() * length_RP.unsqueeze(1)
 
 
 def _means(values: Sequence[Tensor]) -> Tensor:

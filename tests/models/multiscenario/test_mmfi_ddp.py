@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
-from models.multiscenario.test_mmfi import build, part_of, rows_of
+from models.mmfi_nets import build, part_of, rows_of
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
