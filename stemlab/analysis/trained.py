@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from stemlab.config.compose import CommandLine, Origins, plain_job, session
 from stemlab.config.delegate import quoted, run_group
+from stemlab.config.hydra_errors import COMPOSITION_ERRORS, sentence
 from stemlab.config.resolve import config_hash
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
@@ -83,11 +84,18 @@ def planned(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict[str, A
     with _inner_session():
         for name, chosen in named.items():
             words = [*chosen, *map(word, (config["train"] or {}).items()), f"seed={config['seed']}"]
-            job = plain_job("train", words) | {"dataset": dict(config["dataset"])}
+            job = _composed(words) | {"dataset": dict(config["dataset"])}
             job["paths"] = job["paths"] | {"data_dir": config["paths"]["data_dir"]}
             validate("train", job, Origins("train", words))
             found.append((name, words, job))
     return found
+
+
+def _composed(words: list[str]) -> dict[str, Any]:
+    try:
+        return plain_job("train", words)
+    except COMPOSITION_ERRORS as error:
+        raise StemlabError(sentence(error, CommandLine("train", tuple(words)), words)) from error
 
 
 @contextmanager

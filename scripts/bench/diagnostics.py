@@ -1,0 +1,88 @@
+"""What the live diagnostics cost: their seconds once an epoch against its steps, STEM at the published size.
+
+    python scripts/bench/diagnostics.py                  # the 200,000-row sample: 40 steps an epoch
+    python scripts/bench/diagnostics.py --tables large   # 0.6 million users, 1.8 million items; 4,840 steps an epoch
+
+Steps and diagnostics take turns in one process. Writes ``results/diagnostics.json`` (``--output`` for another).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from step import FIELDS, PENALTY, TABLES, TASKS, make_batch, make_stem, our_step
+
+from stemlab.callbacks.diagnostics import diagnose, first_rows
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.spec import DatasetSpec, Field
+from stemlab.lightning.multitask import MultiTaskModule
+from stemlab.lightning.settings import ModuleSettings
+from stemlab.optim import OptimConfig, Penalty, build_optimizer
+
+STEPS = {"sample": 40, "large": 4_840}  # an epoch of 0.8 of 200,000 and of 19.8 million rows in batches of 4096
+ROWS = 1024
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    started = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - started[0], time.process_time() - started[1]
+
+
+def measure(tables: str, rounds: int) -> dict[str, float]:
+    """Return medians: seconds of wall and of processor, of a step and of the diagnostics."""
+    sizes = TABLES[tables]
+    ids_BF, labels_BT = make_batch(sizes)
+    batch, net = ImpressionBatch(ids_BF, labels_BT), make_stem(sizes)
+    spec = DatasetSpec("bench", tuple(map(Field, FIELDS, sizes)), TASKS, group="uid", sample=True)
+    module = MultiTaskModule(net, spec, TASKS, ModuleSettings(optim=OptimConfig(lr=1e-3)))
+    adam, kept = build_optimizer(net, OptimConfig(lr=1e-3), Penalty(l2=PENALTY), Penalty()), first_rows(batch, ROWS)
+    found: dict[str, list[tuple[float, float]]] = {"step": [], "diagnostics": []}
+    for number in range(rounds + 1):
+        taken = timed(lambda: our_step(net, adam, batch, False)), timed(lambda: diagnose(module, kept, "l2"))
+        if number:
+            for name, seconds in zip(found, taken, strict=True):
+                found[name].append(seconds)
+    return {
+        f"{name}_{clock}_s": statistics.median(pair[place] for pair in pairs)
+        for name, pairs in found.items()
+        for place, clock in enumerate(("wall", "processor"))
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", choices=TABLES, default="sample")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "diagnostics.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    told = measure(arguments.tables, arguments.rounds)
+    steps = STEPS[arguments.tables]
+    result = {
+        "tables": arguments.tables,
+        "rows": ROWS,
+        "steps_an_epoch": steps,
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "torch": torch.__version__,
+        "load_average": os.getloadavg()[0],
+        **told,
+        "share_of_an_epoch_wall": told["diagnostics_wall_s"] / (steps * told["step_wall_s"]),
+        "share_of_an_epoch_processor": told["diagnostics_processor_s"] / (steps * told["step_processor_s"]),
+    }
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
