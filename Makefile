@@ -50,7 +50,7 @@ pytest: $(STAMP) ## the tests alone; ARGS='-m "not slow"' leaves out the long on
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: $(STAMP) ## time loader, metrics, preparation and training step; results in scripts/bench/results
-	@for script in gauc loader prepare step sequence_loader sequence_step ranking_evaluation; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
+	@for script in gauc loader prepare step sequence_loader sequence_step ranking_evaluation mmfi_step; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
