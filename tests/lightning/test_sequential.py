@@ -21,7 +21,6 @@ from stemlab.lightning.settings import SequentialSettings
 from stemlab.metrics import RankingMetrics, ranking_metrics, ranks
 from stemlab.models.sequential.comirec import ComiRec
 from stemlab.models.sequential.mind import MIND
-from stemlab.models.sequential.tin import TIN
 from stemlab.optim import RankingOptimConfig
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
 
@@ -95,36 +94,6 @@ def test_metrics_are_those_of_the_published_way(candidates: str, rule: str, tmp_
     expected = {f"test/{name}": value for name, value in ranking_metrics(rank_U, TOPK).items()}
     assert made.metric_values == expected
     assert 0 < expected["test/hr@3"] < expected["test/hr@10"] < 1
-
-
-def tin() -> TIN:
-    seed_everything(0, verbose=False)
-    net = TIN(SIZES, embedding_dim=8, category_dim=0, hidden_units=[8])
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return net
-
-
-@pytest.mark.parametrize("candidates", ["stored", "full"])
-def test_a_network_that_scores_every_pair_is_measured_by_its_scores(candidates: str, tmp_path: Path) -> None:
-    toy, made = data(tmp_path, candidates), module(tin(), candidates)
-    trainer(tmp_path).test(made, datamodule=toy, verbose=False)
-    rank_U = twin_ranks(made, toy, candidates == "full", "pessimistic")
-    expected = {f"test/{name}": value for name, value in ranking_metrics(rank_U, TOPK).items()}
-    assert made.metric_values == expected
-    assert 0 < expected["test/hr@3"] < expected["test/hr@10"] < 1
-    batch = next(iter(data(tmp_path).test_dataloader()))
-    torch.testing.assert_close(made(batch), made.net(batch, "eval").score_BN)
-
-
-def test_a_network_that_scores_every_pair_learns(tmp_path: Path) -> None:
-    toy, made = data(tmp_path), module(tin())
-    losses = []
-    for epochs in (1, 4):
-        trainer(tmp_path, epochs=epochs).fit(made, datamodule=toy)
-        batch = next(iter(toy.train_dataloader()))
-        losses.append(float(made.net.losses(made.net(batch, "train"))["click"].detach()))
-    assert losses[1] < losses[0] < 5
 
 
 def test_scores_are_those_of_the_network(tmp_path: Path) -> None:
