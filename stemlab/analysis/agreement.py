@@ -21,7 +21,12 @@ def pearson(one: Array, other: Array) -> float:
 
 def spearman(one: Array, other: Array) -> float:
     """Return the correlation of ranks; ties have their mean rank."""
-    return pearson(*(pd.Series(np.ravel(values)).rank().to_numpy() for values in (one, other)))
+    return pearson(ranks(one), ranks(other))
+
+
+def ranks(values: Array) -> Array:
+    """Return the rank of every cell, from 1; ties have their mean rank."""
+    return np.asarray(pd.Series(np.ravel(values)).rank().to_numpy())
 
 
 def cosine(one: Array, other: Array) -> float:

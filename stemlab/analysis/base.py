@@ -68,10 +68,19 @@ class Findings:
 
 @dataclass(frozen=True)
 class Sections:
-    """What a command found: the findings of each analysis, and why others refused."""
+    """What a command found.
+
+    Attributes:
+        found: the findings of each analysis.
+        refused: why others refused.
+        sample: whether synthetic rows were analysed without a run that says so.
+        failed: after everything is written, the command leaves with this sentence.
+    """
 
     found: Mapping[str, Findings]
     refused: Mapping[str, str] = field(default_factory=dict)
+    sample: bool = False
+    failed: str = ""
 
 
 class Analysis(ABC):

@@ -70,6 +70,7 @@ class Collapse(Analysis):
                 found = self.interactions(run)
                 maps += found
                 notes += [] if found else [_no_projection(run)]
+            run.release()
         return view.findings(spectra, maps, notes, self.row_norm)
 
     def measure(self, label: str, tables: Sequence[FieldTable], weights: Mapping[str, Any]) -> RunSpectra:

@@ -201,4 +201,6 @@ def score(run: AnalysedRun, steps: Steps) -> Scored:
         batch = loader.take(slice(start, min(start + _BATCH, rows)))
         logit_RT[start : start + len(batch)] = net(batch).logit_BT.float().numpy()
         advance(len(batch))
+    del net
+    run.release()
     return Scored(run, logit_RT)

@@ -104,11 +104,14 @@ class Entanglement(Analysis):
         fields = self._fields(runs[0].impressions)
         data = cast(ImpressionDataModule, runs[0].datamodule)
         pairs = self.pairs(data, fields)
+        found: list[Column] = []
         with Steps() as steps:
-            advance = steps.rows("distances of pairs", len(pairs.user_P) * _columns_of(runs, fields))
-            found = [
-                self.measure(run, task, tables, pairs, advance) for run in runs for task, tables in _views(run, fields)
-            ]
+            for run in runs:
+                views = list(_views(run, fields))
+                advance = steps.rows(f"distances of {run.label}", len(pairs.user_P) * len(views))
+                found += [self.measure(run, task, tables, pairs, advance) for task, tables in views]
+                views.clear()
+                run.release()
         by_run = {run.label: [one for one in found if one.run == run.label] for run in runs}
         evidence = view.Evidence(
             tasks=tuple(singles),
@@ -193,7 +196,3 @@ def _views(run: AnalysedRun, fields: tuple[str, str]) -> Iterator[tuple[str, tup
         if len(run.tasks) == 1:
             task = run.tasks[0]
         yield task, (tables[fields[0], role], tables[fields[1], role])
-
-
-def _columns_of(runs: Sequence[AnalysedRun], fields: tuple[str, str]) -> int:
-    return sum(len(list(_views(run, fields))) for run in runs)

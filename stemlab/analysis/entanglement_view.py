@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stemlab.analysis import plots
-from stemlab.analysis.agreement import spearman
+from stemlab.analysis.agreement import pearson, ranks
 from stemlab.analysis.base import Drawing, Findings, Matrix
 from stemlab.analysis.conflict import Array, Column, Mask, retention
 from stemlab.metrics.auc import auc
@@ -171,8 +171,8 @@ def _drawn(evidence: Evidence) -> Any:
 
 def _correlations(evidence: Evidence) -> Matrix:
     names, drawn = [one.label for one in evidence.columns], _drawn(evidence)
-    values = [one.distance_P[drawn] for one in evidence.columns]
-    return Matrix(names, names, np.array([[spearman(one, other) for other in values] for one in values]), "distance")
+    values = [ranks(one.distance_P[drawn]) for one in evidence.columns]  # sorted once each
+    return Matrix(names, names, np.array([[pearson(one, other) for other in values] for one in values]), "distance")
 
 
 def _label_auc(evidence: Evidence) -> Matrix:

@@ -61,32 +61,34 @@ def heat_map(
         colours: name of a matplotlib colour map.
         annotated: whether the numbers are written into the cells.
     """
-    height = min(max(0.16 * len(rows), 1.2), 11.0) + 1.1
-    width = min(max(0.16 * len(columns) * (2.2 if annotated else 1), 2.5), 10.0) + 2.2
+    turned = max(map(len, columns), default=0) > 3
+    height = min(max(0.18 * len(rows), 1.2), 11.0) + 0.9 + (0.07 * max(map(len, columns)) if turned else 0)
+    width = min(max(0.18 * len(columns) * (2.2 if annotated else 1), 2.5), 10.0) + 1.4 + 0.06 * max(map(len, rows))
     with matplotlib.rc_context(STYLE):
         figure = blank(width, height)
         axes = figure.add_subplot()
         low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
         image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
-        _names(axes.set_xticks, columns, rotation=90 if max(map(len, columns), default=0) > 3 else 0)
+        _names(axes.set_xticks, columns, rotation=90 if turned else 0)
         _names(axes.set_yticks, rows)
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.set_title(title, fontsize=9)
         figure.colorbar(image, ax=axes, shrink=0.8)
         if annotated:
-            _annotate(axes, values, (low + high) / 2)
+            _annotate(axes, values, image)
     return figure
 
 
 def _names(setter: Any, names: Sequence[str], **style: Any) -> None:
     setter(range(len(names)) if len(names) <= _MOST_NAMES else [], names if len(names) <= _MOST_NAMES else [], **style)
-    return None
 
 
-def _annotate(axes: Any, values: NDArray[Any], middle: float) -> None:
+def _annotate(axes: Any, values: NDArray[Any], image: Any) -> None:
+    """Write the numbers, white where the cell is dark."""
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            shade = "white" if value > middle else "black"
+            red, green, blue, _ = image.to_rgba(value)
+            shade = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=shade)
 
 

@@ -20,6 +20,8 @@ from stemlab.lightning.saved import RebuiltRun
 from stemlab.reporting.record import RECORD, read_record
 
 BEST = Path("checkpoints") / "best.ckpt"
+_LARGE = 1 << 28
+"""Bytes of weights above which they are read twice rather than kept."""
 
 
 class AnalysedRun:
@@ -41,7 +43,10 @@ class AnalysedRun:
     def __init__(self, place: Path, chosen: Mapping[str, Any]) -> None:
         self.place = place
         self.checkpoint = checkpoint_of(place)
-        self._rebuilt = RebuiltRun({"batch_size": None, **chosen, "ckpt": str(self.checkpoint)})
+        self._chosen = {"batch_size": None, **chosen, "ckpt": str(self.checkpoint)}
+        self._rebuilt = RebuiltRun(self._chosen)
+        if sum(weight.nbytes for weight in self._rebuilt.saved.weights.values()) > _LARGE:
+            self._rebuilt.saved.weights.clear()  # of several large runs only one is in memory
         self.label = self._name()
 
     def _name(self) -> str:
@@ -110,8 +115,17 @@ class AnalysedRun:
     @cached_property
     def net(self) -> nn.Module:
         """The network with the checkpoint's weights, in evaluation mode."""
+        if not self._rebuilt.saved.weights:
+            self._rebuilt = RebuiltRun(self._chosen)
+            self.__dict__.pop("_prepared", None)
         self._prepared  # noqa: B018
-        return self._rebuilt.module().net.eval()
+        net = self._rebuilt.module().net.eval()
+        self._rebuilt.saved.weights.clear()
+        return net
+
+    def release(self) -> None:
+        """Forget the network; it is read again when it is needed again."""
+        self.__dict__.pop("net", None)
 
     @property
     def tables(self) -> list[FieldTable]:

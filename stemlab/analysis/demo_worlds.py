@@ -1,0 +1,153 @@
+"""Small synthetic worlds with something planted in them, and the small models that learn them (``analysis=demo``).
+
+Legend: U users, I items, D width, K width of tables, C categories, P positions, R samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+Array = NDArray[Any]
+
+
+def fit(parameters: list[Tensor], loss: Callable[[], Tensor], steps: int, rate: float, decay: float = 0.0) -> None:
+    """Adam on a loss; ``decay`` is the L2 penalty's factor."""
+    for parameter in parameters:
+        parameter.requires_grad_()
+    adam = torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    for _ in range(steps):
+        adam.zero_grad()
+        loss().backward()  # type: ignore[no-untyped-call]
+        adam.step()
+
+
+# ----------------------------------------------------------------------------------------------------------- collapse
+
+
+def collapsed_table(rank: int, width: int, seed: int, entities: int = 300) -> tuple[Array, Array]:
+    """Learn tables (U, K) of users and items whose affinity has a planted rank; return the users' before and after.
+
+    The label is 1 where the product of the true vectors of that rank is positive; a small penalty lets directions
+    without use shrink.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    true_UI = torch.randn(entities, rank, generator=draw) @ torch.randn(rank, entities, generator=draw)
+    label_UI = (true_UI > 0).float()
+    user_UK, item_IK = (torch.randn(entities, width, generator=draw) * 0.1 for _ in range(2))
+    before = user_UK.clone().numpy()
+
+    def loss() -> Tensor:
+        return functional.binary_cross_entropy_with_logits(user_UK @ item_IK.T, label_UI, reduction="sum") / entities
+
+    fit([user_UK, item_IK], loss, steps=300, rate=0.03, decay=0.02)
+    return before, user_UK.detach().numpy()
+
+
+# -------------------------------------------------------------------------------------------------------- correlation
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Samples whose label depends on behaviours of the target's category, less the older they are.
+
+    Attributes:
+        category_RP: category of the behaviour at position 1 (newest), 2, ..., P; from 1 on.
+        target_R: category of the target, from 1 on.
+        label_R: 0 or 1.
+    """
+
+    category_RP: Array
+    target_R: Array
+    label_R: Array
+
+
+def histories(categories: int, positions: int, rate: float, rows: int, seed: int) -> Histories:
+    """Draw samples: the logit is 3 exp(-rate (p - 1)) for each behaviour at p of the target's category, minus 1."""
+    rng = np.random.default_rng(seed)
+    category_RP = rng.integers(1, categories + 1, (rows, positions))
+    target_R = rng.integers(1, categories + 1, rows)
+    effect_P = 3 * np.exp(-rate * np.arange(positions))
+    logit_R = ((category_RP == target_R[:, None]) * effect_P).sum(axis=1) - 1
+    return Histories(category_RP, target_R, (rng.random(rows) < 1 / (1 + np.exp(-logit_R))).astype(np.int8))
+
+
+def temporal_attention(world: Histories, categories: int, width: int, seed: int) -> tuple[Array, Array]:
+    """Train target attention with encodings of positions on the samples.
+
+    Returns:
+        Its category table (C + 1, D), row 0 unused, and its encodings (P + 1, D) of the target and the positions.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    category_RP, target_R = torch.from_numpy(world.category_RP), torch.from_numpy(world.target_R)
+    label_R = torch.from_numpy(world.label_R).float()
+    category_CD = torch.randn(categories + 1, width, generator=draw) * 0.5
+    position_PD = torch.randn(category_RP.shape[1] + 1, width, generator=draw) * 0.1
+    weight_D, bias = torch.ones(width) * 0.3, torch.zeros(1)
+
+    def loss() -> Tensor:
+        behaviour_RPD = category_CD[category_RP] + position_PD[1:]
+        target_R1D = (category_CD[target_R] + position_PD[0])[:, None]
+        product_RPD = behaviour_RPD * target_R1D
+        share_RP = (product_RPD.sum(dim=2) / width**0.5).softmax(dim=1)
+        logit_R = (share_RP[..., None] * product_RPD).sum(dim=1) @ weight_D + bias
+        return functional.binary_cross_entropy_with_logits(logit_R, label_R)
+
+    fit([category_CD, position_PD, weight_D, bias], loss, steps=250, rate=0.03)
+    return category_CD.detach().numpy(), position_PD.detach().numpy()
+
+
+# ----------------------------------------------------------------------------------------------------------- conflict
+
+
+@dataclass(frozen=True)
+class Tastes:
+    """Who likes what, for two tasks.
+
+    Attributes:
+        label_TUI: 0 or 1, a matrix a task.
+        closeness_TUI: the true closeness behind it.
+    """
+
+    label_TUI: Array
+    closeness_TUI: Array
+
+
+def tastes(conflict: bool, seed: int, entities: int = 150, width: int = 4) -> Tastes:
+    """Draw labels of all pairs for two tasks: of the same closeness, or of unrelated ones."""
+    rng = np.random.default_rng(seed)
+    first, second = (rng.normal(size=(entities, width)) @ rng.normal(size=(width, entities)) for _ in range(2))
+    closeness = np.stack([first, second if conflict else first])
+    return Tastes((rng.random(closeness.shape) < 1 / (1 + np.exp(-2 * closeness))).astype(np.int8), closeness)
+
+
+def distances(label_TUI: Array, seed: int, width: int = 12) -> Array:
+    """Train one pair of tables on all given tasks and return (U, I) distances; smaller means more likely.
+
+    Args:
+        label_TUI: labels of the tasks that share the tables.
+        seed: of the initial tables.
+        width: of the tables.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    label_TUI_ = torch.from_numpy(np.asarray(label_TUI)).float()
+    users, items = label_TUI.shape[1:]
+    user_UK, item_IK = torch.randn(users, width, generator=draw), torch.randn(items, width, generator=draw)
+    bias_T11 = torch.zeros(len(label_TUI), 1, 1)
+
+    def apart() -> Tensor:
+        squares_UI: Tensor = (user_UK**2).sum(1)[:, None] + (item_IK**2).sum(1) - 2 * user_UK @ item_IK.T
+        return squares_UI
+
+    def loss() -> Tensor:
+        return functional.binary_cross_entropy_with_logits(bias_T11 - apart(), label_TUI_)
+
+    fit([user_UK, item_IK, bias_T11], loss, steps=300, rate=0.03)
+    return np.asarray(apart().detach().clamp(min=0).sqrt().numpy())
