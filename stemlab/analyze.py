@@ -29,7 +29,8 @@ def analyze(config: Mapping[str, Any]) -> Path:
         The folder of the results: ``index.html``, ``results.json``, CSV, PNG and SVG files.
 
     Raises:
-        StemlabError: there is no run to analyse, or the analysis (of several: every one) refuses it.
+        StemlabError: there is no run to analyse, the analysis (of several: every one) refuses it, or a demonstration
+            did not find what it planted.
     """
     import torch
 
@@ -59,6 +60,8 @@ def analyze(config: Mapping[str, Any]) -> Path:
     for name, why in sections.refused.items():
         print(f"{name} left out: {why}")
     print(f"wrote {folder / 'index.html'}")
+    if sections.failed:
+        raise StemlabError(sections.failed)
     return folder
 
 

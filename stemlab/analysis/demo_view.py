@@ -24,9 +24,7 @@ def collapse(numbers: Numbers) -> Findings:
     """Return the section of the collapsed tables."""
     planted, control = numbers["planted"], numbers["control"]
     ranks = np.arange(1, numbers["width"] + 1)
-    lines = {
-        f"{name}: rank {told['rank']}": (ranks, told["spectrum"]) for name, told in numbers.items() if name in _WORLDS
-    }
+    lines = {f"{name}: rank {numbers[name]['rank']}": (ranks.tolist(), numbers[name]["spectrum"]) for name in _WORLDS}
     figure = plots.curves(
         lines, labels=("direction", "singular value / largest"), title="Spectra after training", marker="o"
     )
