@@ -1,0 +1,50 @@
+"""Every multi-task model can be looked into: what is logged of it is defined and adds up."""
+
+from pathlib import Path
+
+import pytest
+
+from stemlab.callbacks.diagnostics import diagnose
+from stemlab.config.build import build_datamodule, build_module
+from stemlab.config.compose import CommandLine, plain_job, session
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.lightning.multitask import MultiTaskModule
+from tests import tiny_worlds
+from tests.test_matrix import MODELS, small
+
+MULTITASK = [name for name, file in MODELS.items() if file["family"] == "multitask"]
+GATED = {"mmoe", "omoe", "ple", "stem", "mmoe_me", "ple_me", "ame", "hinet"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImpressionDataModule]:
+    home = tmp_path_factory.mktemp("world")
+    with session(CommandLine("train")):
+        data = build_datamodule({"dataset": plain_job("train", tiny_worlds.words("tiktok", home))["dataset"]})
+    data.prepare()
+    assert isinstance(data, ImpressionDataModule)
+    return home, data
+
+
+@pytest.mark.parametrize("model", MULTITASK)
+def test_what_is_logged_is_defined(model: str, world: tuple[Path, ImpressionDataModule]) -> None:
+    home, data = world
+    with session(CommandLine("train")):
+        config = plain_job("train", [f"model={model}", f"paths.data_dir={home}"])
+    config["model"]["net"] = small(config["model"]["net"])
+    module = build_module(config, data)
+    assert isinstance(module, MultiTaskModule)
+    told = diagnose(module, data.train_dataloader().take(slice(0, 32)), "none")
+    assert all(1 <= value <= 64 for name, value in told.items() if name.startswith("ia/"))
+    assert any(name.startswith("ia/") for name in told)
+    cosines = {name: value for name, value in told.items() if name.startswith("conflict/")}
+    wanted = {f"conflict/finish-like/{part}" for part in ("tables", "experts")} if len(module.tasks) > 1 else set()
+    assert cosines.keys() == wanted
+    assert all(-1 <= value <= 1 for value in cosines.values())
+    gates: dict[str, float] = {}
+    for name, share in told.items():
+        if name.startswith("gate/"):
+            gate = name.rsplit("/", 1)[0]
+            gates[gate] = gates.get(gate, 0.0) + share
+    assert bool(gates) == (model in GATED)
+    assert list(gates.values()) == pytest.approx([1.0] * len(gates), abs=1e-5)
