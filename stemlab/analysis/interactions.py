@@ -29,8 +29,8 @@ class Interactions(Analysis):
         name: as typed on the command line.
         split: the rows that are read.
         rows: how many of them at the most, in whole batches spread evenly; ``None``: all.
-        measure: what is drawn and told: the length of what a pair adds to the tower's input, its mean weight, or the
-            share of rows in which that is not zero.
+        measure: what is drawn and told: the spread over rows of what a pair adds to the tower's input, its mean weight,
+            or the share of rows in which that is not zero.
         top: pairs told of every scenario and task.
     """
 

@@ -22,7 +22,7 @@ from stemlab.models.multiscenario.mmfi_importance import Importance
 Measure = Literal["strength", "attention", "open"]
 Doubles = NDArray[np.float64]
 TOLD = {
-    "strength": "mean length of what a pair adds to the tower's input",
+    "strength": "spread over rows of what a pair adds to the tower's input",
     "attention": "mean weight of a pair",
     "open": "share of the rows in which a pair's weight is not zero",
 }
@@ -30,8 +30,8 @@ READING = (
     "A cell is a scenario and a task. Its heat map has a row and a column a field; the darker a square, the more that "
     "pair counts for rows of that scenario and that task.",
     "A hard mask is between 0 and 1 for every pair by itself; soft weights share 1 among all pairs. Either is "
-    "multiplied by scalars of the pair and by the fields' vectors, so only the strength says how much a pair does; it "
-    "has the unit of the vectors and is comparable inside one run.",
+    "multiplied by scalars of the pair and by the fields' vectors, so an open mask may do nothing. The strength is the "
+    "root mean square distance of what a pair adds from its mean over rows; it is comparable inside one run.",
     "Pairs that are the same in all cells could be had from a model without scenarios. Two seeds show how much of a "
     "difference between cells is chance.",
 )
@@ -60,7 +60,7 @@ class RunInteractions:
     def pairs(self, measure: Measure) -> Doubles:
         """Return (C, P)."""
         values = {
-            "strength": self.importance.strength_STP,
+            "strength": self.importance.strength(),
             "attention": self.importance.pair_STP,
             "open": self.importance.open_STP,
         }[measure].numpy()

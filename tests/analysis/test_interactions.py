@@ -27,7 +27,8 @@ def run(label: str = "mmfi", rows: tuple[int, ...] = (4, 2)) -> RunInteractions:
         torch.tensor(rows).double(),
         strength / 10,
         (strength > 1.5).double(),
-        strength,
+        torch.zeros(2, 2, 3, 5).double(),
+        strength.square(),
         field,
     )
     return RunInteractions(label, importance)

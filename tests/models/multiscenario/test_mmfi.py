@@ -178,13 +178,15 @@ def test_importance_is_the_mean_attention_of_own_rows() -> None:
     for place, (first, second) in enumerate(net.pairs):
         product_RE = part.pair_vector_RFE[:, names[first]] * part.pair_vector_RFE[:, names[second]]
         factor_RT = part.pair_RTP[:, :, place] * net.out_weight_STP[1, :, place] * net.pair_weight_P[place]
-        lengths_T = (factor_RT.unsqueeze(2) * product_RE.unsqueeze(1)).norm(dim=2).mean(dim=0)
-        torch.testing.assert_close(found.strength_STP[1, :, place], lengths_T.double())
+        term_RTE = (factor_RT.unsqueeze(2) * product_RE.unsqueeze(1)).double()
+        torch.testing.assert_close(found.added_STPE[1, :, place], term_RTE.mean(dim=0))
+        spread_T = (term_RTE - term_RTE.mean(dim=0)).square().sum(dim=2).mean(dim=0).sqrt()
+        torch.testing.assert_close(found.strength()[1, :, place], spread_T, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(found.field_STF[1].sum(dim=1), torch.ones(2).double())
     assert not found.pair_STP[2].any()
     halves = [net.importance(part_of(batch, rows)) for rows in ([0, 1], [2, 3, 4])]
     joined = halves[0].joined(halves[1])
-    for name in ("rows_S", "pair_STP", "open_STP", "strength_STP", "field_STF"):
+    for name in ("rows_S", "pair_STP", "open_STP", "added_STPE", "square_STP", "field_STF"):
         torch.testing.assert_close(getattr(joined, name), getattr(found, name), msg=name)
 
 
