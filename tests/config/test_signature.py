@@ -1,7 +1,11 @@
 import subprocess
 import sys
 
+import pytest
+
+from stemlab.config.compose import compose
 from stemlab.config.signature import read_parameters
+from stemlab.errors import StemlabError
 
 
 def test_reads_types_and_what_is_required():
@@ -45,3 +49,10 @@ def test_a_wrong_value_is_told_before_torch_is_imported():
         "trainer.max_epochs='x' (set on the command line) must be a whole number.",
         "[]",
     ]
+
+
+def test_settings_that_contradict_each_other_are_told_before_data_is_read():
+    words = ("model=mmfi", "dataset=aliexpress", "model.net.published=true", "model.net.bn_all_rows=false")
+    with pytest.raises(StemlabError, match=r"model.net.published=true, but the released code has bn_all_rows=true"):
+        compose("train", list(words))
+    compose("train", list(words[:3]))
