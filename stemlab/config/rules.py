@@ -123,17 +123,22 @@ def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
 
 def _check_task_metric(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
     """Refuse ``split/metric[/task[/scenario]]`` where there is no such metric, task or scenario."""
-    told, tasks = f"{key}={value!r} ({origin(key)})", effective_tasks(config)
+    wrong = _wrong_metric(value, effective_tasks(config), configured_scenarios(config["dataset"]))
+    if wrong is not None:  # only now: to find who set a key takes as long as all other checks
+        raise StemlabError(f"{key}={value!r} ({origin(key)}): {wrong}")
+
+
+def _wrong_metric(value: str, tasks: list[str], scenarios: list[str] | None) -> str | None:
     _, metric, *rest = value.split("/", 3)
     if metric not in TASK_METRICS:
-        raise StemlabError(f"{told}: the metrics are {', '.join(TASK_METRICS)}.{nearest(metric, TASK_METRICS)}")
+        return f"the metrics are {', '.join(TASK_METRICS)}.{nearest(metric, TASK_METRICS)}"
     if not rest and metric == "calibration":
-        raise StemlabError(f"{told}: calibration has no mean over tasks; name a task, such as {value}/{tasks[0]}.")
+        return f"calibration has no mean over tasks; name a task, such as {value}/{tasks[0]}."
     if rest and rest[0] not in tasks:
-        raise StemlabError(f"{told}: the tasks trained are {', '.join(tasks)}.{nearest(rest[0], tasks)}")
-    scenarios = configured_scenarios(config["dataset"])
+        return f"the tasks trained are {', '.join(tasks)}.{nearest(rest[0], tasks)}"
     if len(rest) == 2 and scenarios is not None:
-        _check_scenario(told, rest[1], scenarios)
+        return _wrong_scenario(rest[1], scenarios)
+    return None
 
 
 def configured_scenarios(dataset: Mapping[str, Any]) -> list[str] | None:
@@ -150,13 +155,16 @@ def check_scenarios(config: Mapping[str, Any], scenarios: Sequence[str]) -> None
     values = {key: node["monitor"] for key, node in monitored.items()} | {"objective": config["objective"]}
     for key, value in values.items():
         if isinstance(value, str) and value.count("/") > 2:
-            _check_scenario(f"{key}={value!r}", value.split("/", 3)[3], list(scenarios))
+            wrong = _wrong_scenario(value.split("/", 3)[3], list(scenarios))
+            if wrong is not None:
+                raise StemlabError(f"{key}={value!r}: {wrong}")
 
 
-def _check_scenario(told: str, name: str, scenarios: list[str]) -> None:
-    if name not in scenarios:
-        known = f"the scenarios are {', '.join(scenarios)}" if scenarios else "the dataset has no scenarios"
-        raise StemlabError(f"{told}: {known}.{nearest(name, scenarios)}")
+def _wrong_scenario(name: str, scenarios: list[str]) -> str | None:
+    if name in scenarios:
+        return None
+    known = f"the scenarios are {', '.join(scenarios)}" if scenarios else "the dataset has no scenarios"
+    return f"{known}.{nearest(name, scenarios)}"
 
 
 def _check_ranking(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:

@@ -70,6 +70,8 @@ def _label(row: Row) -> list[str]:
 
 
 def _word(value: Any) -> str:
+    if value is None:  # a key that other rows have
+        return "–"
     names = isinstance(value, list) and all(isinstance(item, str) for item in value)
     return " ".join(value) if names else str(value)
 

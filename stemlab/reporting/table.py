@@ -212,7 +212,7 @@ def _tell_apart(rows: Sequence[Row]) -> list[str]:
         differing = [key for key in keys if len({str(identity.get(key)) for identity in identities}) > 1]
         for row, identity in zip(group, identities, strict=True):
             row.differs = {key: identity.get(key) for key in differing}
-        label = ", ".join(str(value) for value in group[0].labels.values())
+        label = ", ".join(str(value) for value in group[0].labels.values() if value is not None)
         told.append(f"{label}: {len(group)} rows, because the runs differ in {', '.join(differing)}.")
     return told
 
@@ -221,7 +221,7 @@ def _uneven(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
     """Tell rows whose metrics were not measured on all of their seeds."""
     told = []
     for row in rows:
-        label = ", ".join(str(value) for value in row.labels.values())
+        label = ", ".join(str(value) for value in row.labels.values() if value is not None)
         for name in columns:
             elsewhere = name.count("/") == 2 and not any(_measures(run, name) for run in row.runs)
             missing = [] if elsewhere else sorted(set(row.seeds) - set(row.stats[name].values))

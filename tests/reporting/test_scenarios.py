@@ -125,3 +125,12 @@ def test_studies_of_the_published_tables(root, name):
     assert (config["scenarios"], config["only"]) == ("each", {"dataset": "aliexpress", "sample": False})
     reference = read_reference(root / config["reference"])
     assert {key.partition("/")[0] for row in reference.rows for key in row.metrics} == set(config["metrics"])
+
+
+def test_a_key_that_only_some_rows_have_is_a_dash_elsewhere():
+    records = [placed("mmoe"), placed("mmfi")]
+    records[1]["config"]["model"]["net"] = {"sparse": "softmax_t"}
+    runs = [Run(Path("x"), made) for made in records]
+    text = markdown(build_table(runs, ["model", "model.net.sparse"], ["auc"]), "Toy")
+    assert "| mmoe | – |" in text
+    assert "| mmfi | softmax_t |" in text
