@@ -76,25 +76,29 @@ def write_results(
 
 
 def _fill(folder: Path, config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun], sections: Sections) -> None:
-    shown = {}
+    shown, sample = {}, _of_sample(sections, runs)
     for section, findings in sections.found.items():
         inner = folder if [section] == list(sections.found) == [name] else folder / section
         inner.mkdir(exist_ok=True)
-        shown[section] = _write_section(folder, inner, findings)
+        shown[section] = _write_section(folder, inner, findings, sample)
     results = described(config, name, runs, sections)
     results["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     write_json(folder / RESULTS, results)
     (folder / PAGE).write_text(page(results, shown), encoding="utf-8")
 
 
-def _write_section(folder: Path, inner: Path, findings: Findings) -> list[Shown]:
+def _of_sample(sections: Sections, runs: Sequence[AnalysedRun]) -> bool:
+    return sections.sample or any(run.spec.sample for run in runs)
+
+
+def _write_section(folder: Path, inner: Path, findings: Findings, sample: bool) -> list[Shown]:
     """Write tables and figures; return the figures as the page shows them."""
     for name, matrix in findings.matrices.items():
         write_csv(inner / f"{name}.csv", matrix)
     shown = []
     for name, drawing in findings.drawings.items():
         figure: Figure = drawing.figure
-        png, svg = save(figure, inner / name)
+        png, svg = save(figure, inner / name, sample)
         shown.append(Shown(png.read_bytes(), str(svg.relative_to(folder)), drawing.caption))
     return shown
 
@@ -115,7 +119,7 @@ def described(config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun],
         "schema": SCHEMA,
         "command": "analyze",
         "analysis": name,
-        "sample": sections.sample or any(run.spec.sample for run in runs),
+        "sample": _of_sample(sections, runs),
         "runs": [run.described() for run in runs],
         "config": settings,
         "config_hash": config_hash({"analysis": config["analysis"]}),

@@ -18,8 +18,10 @@ _MOST_NAMES = 60
 """More rows than these are drawn without their names."""
 
 
-def save(figure: Figure, path: Path) -> tuple[Path, Path]:
-    """Write ``path`` with the endings .png and .svg and return both."""
+def save(figure: Figure, path: Path, sample: bool = False) -> tuple[Path, Path]:
+    """Write ``path`` with the endings .png and .svg and return both; a picture of synthetic rows says so."""
+    if sample:
+        figure.text(0.995, 0.005, "SAMPLE: synthetic rows", ha="right", va="bottom", fontsize=7, color="#d55e00")
     png, svg = (path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg"))
     with matplotlib.rc_context(STYLE):
         figure.savefig(png)
