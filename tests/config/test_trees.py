@@ -41,7 +41,10 @@ def built_nodes():
     for path in files("model"):
         yield pytest.param(read(path)["net"], id=name(path))
     for path in (*files("dataset"), *files("analysis")):
-        yield pytest.param({key: value for key, value in read(path).items() if key != "defaults"}, id=name(path))
+        node = read(path)
+        # "collapse@parts.collapse": another file's settings stand under "parts"
+        parts = {entry.split("@")[1].split(".")[0] for entry in node.pop("defaults", []) if "@" in entry}
+        yield pytest.param({**dict.fromkeys(parts), **node}, id=name(path))
 
 
 @pytest.mark.parametrize("node", list(built_nodes()))
@@ -112,7 +115,8 @@ def test_every_experiment_composes_and_says_where_it_is_from(path):
     assert text.startswith("# @package _global_\n# ")
     assert len(text.splitlines()) <= 45
     config = compose("train", [f"experiment={option(path)}"])
-    assert path.stem.startswith(config["model"]["name"])
+    words = path.stem.removeprefix("mtreclib_").removeprefix("sample_")
+    assert words.startswith(config["model"]["name"])
     assert path.parent.name.startswith(config["dataset"]["name"])
 
 
