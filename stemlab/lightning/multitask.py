@@ -18,6 +18,7 @@ from stemlab.lightning.module import SPLITS, NetModule
 from stemlab.lightning.settings import ModuleSettings
 from stemlab.lightning.values import metric_value
 from stemlab.metrics import MultiTaskMetrics
+from stemlab.models.api import MetaTrained, MultiTaskOutput
 from stemlab.nn.loss import task_losses
 from stemlab.optim import PublishedPlateau, build_optimizer, build_plateau, clip_gradients
 
@@ -78,14 +79,24 @@ class MultiTaskModule(NetModule):
 
     def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        output = self.net(batch)
-        losses_T = task_losses(output.logit_BT, self.labels(batch), self.settings.loss_form)
-        loss = losses_T.mean() if self.settings.loss_reduction == "mean" else losses_T.sum()
+        output, labels_BT = self._learn(batch)
+        losses_T = task_losses(output.logit_BT, labels_BT, self.settings.loss_form)
+        loss = self._joined(losses_T)
         parts = dict(zip(self.tasks, losses_T, strict=True))
         if output.penalty is not None:
             loss, parts["penalty"] = loss + output.penalty, output.penalty
         self._watch_step(loss, parts, len(batch), batch_idx)
         return loss
+
+    def _learn(self, batch: ImpressionBatch) -> tuple[MultiTaskOutput, Tensor]:
+        """Return the output that the loss is taken of, and its labels."""
+        labels_BT, form = self.labels(batch), self.settings.loss_form
+        if isinstance(self.net, MetaTrained):
+            return self.net.meta_output(batch, labels_BT, lambda x, y: self._joined(task_losses(x, y, form)))
+        return self.net(batch), labels_BT
+
+    def _joined(self, losses_T: Tensor) -> Tensor:
+        return losses_T.mean() if self.settings.loss_reduction == "mean" else losses_T.sum()
 
     def _cure(self) -> str:
         return "lower optim.lr, set optim.clip_norm, or use trainer.precision=32-true"

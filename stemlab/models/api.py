@@ -5,7 +5,7 @@ Legend: B rows, T tasks, G gates, E experts; N candidates, K interests, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -44,6 +44,17 @@ class MultiTaskNet(Protocol):
 
     def embedding_tables(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Field -> role -> (rows, D) view; role is ``shared``, ``task:<name>`` or ``expert:<m>``."""
+        ...
+
+
+@runtime_checkable
+class MetaTrained(Protocol):
+    """A network that adapts to some rows of a training batch before it scores the others."""
+
+    def meta_output(
+        self, batch: ImpressionBatch, labels_BT: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[MultiTaskOutput, Tensor]:
+        """Return the output of the rows that are learnt from, and their labels."""
         ...
 
 
