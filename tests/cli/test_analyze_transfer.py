@@ -80,7 +80,7 @@ def test_finished_runs_are_taken_half_ones_go_on(
     half = next(place.glob("shared_bottom-*"))
     record = json.loads((half / "record.json").read_text())
     (half / "record.json").write_text(json.dumps(record | {"status": "interrupted"}))
-    _, again = run(workplace, monkeypatch, "output=again")
+    _, again = run(workplace, monkeypatch, "output=transfer_again")
     assert "2 of 3 runs are there" in again
     after = {path: path.stat().st_mtime_ns for path in place.glob("*/record.json")}
     kept = [path for path in before if "single_task" in path.parent.name]
@@ -89,7 +89,7 @@ def test_finished_runs_are_taken_half_ones_go_on(
     aside = half.with_name(f"{half.name}.part1")
     resumed = json.loads((half / "record.json").read_text())
     assert resumed["config"]["ckpt_path"] == str(aside / "checkpoints" / "last.ckpt")
-    assert numbers(workplace.directory / "again")["tasks"] == numbers(done[0])["tasks"]
+    assert numbers(workplace.directory / "transfer_again")["tasks"] == numbers(done[0])["tasks"]
 
 
 def test_gains_are_differences_of_auc(done: tuple[Path, str]) -> None:
