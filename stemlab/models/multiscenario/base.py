@@ -6,7 +6,7 @@ D embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -104,13 +104,3 @@ def join_rows(parts: Sequence[Tensor], rows: Sequence[Tensor], batch_rows: int) 
         return parts[0]
     joined = torch.cat(list(parts))
     return joined.new_empty((batch_rows, *joined.shape[1:])).index_copy(0, torch.cat(list(rows)), joined)
-
-
-def run_parts(parts: Sequence[Callable[[Tensor], Tensor]], input_BH: Tensor, rows: Sequence[Tensor]) -> Tensor:
-    """Return every row's output (B, ...) of its own scenario's part.
-
-    A part without rows runs too, on none: its gradient is then zero rather than absent, so that a step does not depend
-    on how rows are shared among processes.
-    """
-    taken = take_rows(input_BH, rows)
-    return join_rows([part(own) for part, own in zip(parts, taken, strict=True)], rows, input_BH.shape[0])

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 
 from stemlab.data.batch import ImpressionBatch
-from stemlab.models.multiscenario.base import join_rows, rows_by_scenario, run_parts, scenario_ids, take_rows
+from stemlab.models.multiscenario.base import join_rows, rows_by_scenario, scenario_ids, take_rows
 
 ids = st.lists(st.integers(0, 3), min_size=1, max_size=12)
 
@@ -36,7 +36,9 @@ def test_rows_come_back_in_their_places_with_their_gradients(scenarios: list[int
 def test_a_row_runs_through_its_own_part(scenarios: list[int]) -> None:
     scenario_B, factors = torch.tensor(scenarios), torch.arange(1.0, 5.0, requires_grad=True)
     parts = [lambda x, s=s: x * factors[s] for s in range(4)]
-    out_B1 = run_parts(parts, torch.ones(len(scenarios), 1), rows_by_scenario(scenario_B, 4))
+    rows = rows_by_scenario(scenario_B, 4)
+    taken = take_rows(torch.ones(len(scenarios), 1), rows)
+    out_B1 = join_rows([part(own) for part, own in zip(parts, taken, strict=True)], rows, len(scenarios))
     assert out_B1.flatten().tolist() == [s + 1 for s in scenarios]
     out_B1.sum().backward()
     assert factors.grad.tolist() == [scenarios.count(s) for s in range(4)]
