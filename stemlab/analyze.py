@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -29,13 +30,15 @@ def analyze(config: Mapping[str, Any]) -> Path:
         The folder of the results: ``index.html``, ``results.json``, CSV, PNG and SVG files.
 
     Raises:
-        StemlabError: there is no run to analyse, the analysis (of several: every one) refuses it, or a demonstration
-            did not find what it planted.
+        StemlabError: there is no run to analyse, the analysis (of several: every one) refuses it, a demonstration did
+            not find what it planted, or a path of ``fail_if`` leads to no number.
+        ThresholdError: a condition of ``fail_if`` holds; everything is written.
     """
     import torch
 
     from stemlab.analysis.base import Analysis
-    from stemlab.analysis.output import output_folder, write_results
+    from stemlab.analysis.conditions import check_sections, conditions, judge
+    from stemlab.analysis.output import RESULTS, output_folder, write_results
     from stemlab.analysis.subject import open_runs
     from stemlab.analysis.trained import asked, trained
     from stemlab.config.instantiate import instantiate
@@ -46,6 +49,8 @@ def analyze(config: Mapping[str, Any]) -> Path:
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     analysis = cast(Analysis, instantiate(config["analysis"], key="analysis"))
+    asked_for = conditions(config["fail_if"])
+    check_sections(asked_for, analysis.section_names)
     if asked(config):
         output_folder(config, analysis.name, [])  # refused before hours of training
         config = {**config, "runs": [*config["runs"], *map(str, trained(config))]}
@@ -62,6 +67,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     print(f"wrote {folder / 'index.html'}")
     if sections.failed:
         raise StemlabError(sections.failed)
+    judge(asked_for, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
     return folder
 
 

@@ -1,12 +1,19 @@
 """The one exception that means "the user can mend this"."""
 
+from typing import ClassVar
+
 
 class StemlabError(Exception):
     """A mistake in a config, a file or a command line, told in one sentence.
 
     The sentence says what is wrong, where (file, line, column, config key and the file that set it) and what to do.
-    Commands print it without a traceback and exit with status 2 (``stemlab.config.cli``).
+    Commands print it without a traceback and exit with its status (``stemlab.config.cli``).
+
+    Attributes:
+        status: exit status of the command; 2 for what the user can mend.
     """
+
+    status: ClassVar[int] = 2
 
 
 def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -96,6 +96,11 @@ class Analysis(ABC):
     def __init__(self, *, name: str) -> None:
         self.name = name
 
+    @property
+    def section_names(self) -> tuple[str, ...]:
+        """Names of the sections that it may find."""
+        return (self.name,)
+
     @abstractmethod
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
         """Analyse the runs, in the order in which they were named.

@@ -48,9 +48,14 @@ class Demo(Analysis):
         super().__init__(name=name)
         self.rank, self.rate, self.rows, self.seed = rank, rate, rows, seed
 
+    @property
+    def section_names(self) -> tuple[str, ...]:
+        """The three worlds."""
+        return "collapse", "correlation", "conflict"
+
     def sections(self, runs: Sequence[AnalysedRun]) -> Sections:
         """Return a section for each of the three; the runs are not looked at."""
-        makers = {"collapse": self.collapse, "correlation": self.correlation, "conflict": self.conflict}
+        makers = dict(zip(self.section_names, (self.collapse, self.correlation, self.conflict), strict=True))
         found: dict[str, Findings] = {}
         with Steps() as steps:
             advance = steps.rows("planted worlds", len(makers))

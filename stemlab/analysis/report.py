@@ -25,6 +25,11 @@ class Report(Analysis):
             cast(Analysis, instantiate(node, key=f"analysis.parts.{key}")) for key, node in parts.items()
         ]
 
+    @property
+    def section_names(self) -> tuple[str, ...]:
+        """Names of the sections of all parts."""
+        return tuple(name for part in self.parts for name in part.section_names)
+
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
         """Return the findings of the first analysis that applies."""
         return next(iter(self.sections(runs).found.values()))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator
+
+from stemlab.analysis.conditions import parsed
 from stemlab.config.section import Section
 from stemlab.config.types import NonNegativeInt
+
+
+def _condition(text: str) -> str:
+    return parsed(text).text
+
+
+ConditionText = Annotated[str, AfterValidator(_condition)]
 
 
 class AnalyzeConfig(Section):
@@ -20,6 +30,7 @@ class AnalyzeConfig(Section):
     raw_dir: str | None
     data_dir: str | None
     output: str | None
+    fail_if: list[ConditionText] | ConditionText
     analysis: dict[str, Any]
     trainer: dict[str, Any]
     paths: dict[str, Any]

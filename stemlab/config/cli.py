@@ -1,7 +1,8 @@
 """``@command("train")``: a function of the composed config becomes a command line program.
 
 The config of every job is checked before anything is read or written. A mistake of the user is one sentence on
-standard error and exit status 2; an interruption is 130; any other exception keeps its traceback and is 1.
+standard error and exit status 2 (or the error's own: 3 where a threshold of ``fail_if`` is crossed); an interruption
+is 130; any other exception keeps its traceback and is 1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any, NoReturn
 from stemlab.errors import StemlabError
 
 SWEEP_ID = "STEMLAB_SWEEP_ID"
-USER_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -38,7 +38,7 @@ def command(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], N
             try:
                 _run(config_name, function)
             except StemlabError as error:
-                fail(str(error))
+                fail(str(error), error.status)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
                 sys.exit(INTERRUPTED)
@@ -48,11 +48,11 @@ def command(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], N
     return decorate
 
 
-def fail(sentence: str) -> NoReturn:
-    """Tell the user what is wrong, once (not on every rank), and exit with status 2."""
+def fail(sentence: str, status: int = StemlabError.status) -> NoReturn:
+    """Tell the user what is wrong, once (not on every rank), and exit."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
-    sys.exit(USER_ERROR)
+    sys.exit(status)
 
 
 def _run(config_name: str, function: Callable[[Any], Any]) -> None:
@@ -61,14 +61,16 @@ def _run(config_name: str, function: Callable[[Any], Any]) -> None:
     from stemlab.config.compose import VERSION_BASE
     from stemlab.config.locate import conf_dir
 
-    errors: list[str] = []
+    errors: list[StemlabError] = []
     swept = _check(config_name)
     if swept:
         os.environ.setdefault(SWEEP_ID, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
     task = _sweep_job(function, errors) if swept else _single_job(function)
     hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base=VERSION_BASE)(task)()
     if errors:
-        fail(f"{len(errors)} of the sweep's jobs failed, the first one with: {errors[0]}")
+        own = {error.status for error in errors}
+        status = own.pop() if len(own) == 1 else StemlabError.status
+        fail(f"{len(errors)} of the sweep's jobs failed, the first one with: {errors[0]}", status)
 
 
 def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -79,12 +81,12 @@ def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         try:
             return function(config)
         except StemlabError as error:
-            fail(str(error))
+            fail(str(error), error.status)
 
     return job
 
 
-def _sweep_job(function: Callable[[Any], Any], errors: list[str]) -> Callable[[Any], Any]:
+def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Callable[[Any], Any]:
     """A user's mistake that shows only when a job runs (a bad row) ends that job; the other jobs go on."""
 
     @functools.wraps(function)
@@ -92,7 +94,7 @@ def _sweep_job(function: Callable[[Any], Any], errors: list[str]) -> Callable[[A
         try:
             return function(config)
         except StemlabError as error:
-            errors.append(str(error))
+            errors.append(error)
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             return float("nan")
 

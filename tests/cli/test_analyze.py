@@ -113,3 +113,22 @@ def test_what_cannot_be_analysed_is_one_sentence(
 def test_a_mistake_leaves_with_status_2(workplace: Workplace) -> None:
     told = workplace.run("analyze", "run=nowhere", status=2).stderr
     assert told == "error: run=nowhere: there is nothing at this place.\n"
+
+
+def test_a_crossed_threshold_leaves_with_status_3_and_whole_results(trained: Path, workplace: Workplace) -> None:
+    limits = "fail_if=['collapse.runs.*.mean_abundance.l2 < 1', 'collapse.runs.stem.mean_abundance.l2 < 100']"
+    told = workplace.run("analyze", run_of(trained), "output=judged", limits, status=3).stderr
+    folder = workplace.directory / "judged"
+    results = json.loads((folder / "results.json").read_text())
+    assert {"index.html", *results["files"]} == files(folder).keys() - {"results.json"}
+    value = results["sections"]["collapse"]["numbers"]["runs"]["stem"]["mean_abundance"]["l2"]
+    path = "collapse.runs.stem.mean_abundance.l2"
+    assert told == f"error: fail_if '{path} < 100' holds: {path} is {value:.6g}.\n"
+
+
+def test_thresholds_that_hold_or_lead_nowhere(trained: Path, tmp_path: Path) -> None:
+    words = [run_of(trained), f"output={tmp_path / 'found'}"]
+    analyze(compose("analyze", [*words, "fail_if='collapse.runs.stem.mean_abundance.l2 < 1'"]))
+    with pytest.raises(StemlabError, match=r"no 'l3' in collapse\.runs\.stem\.mean_abundance; nearest: l2") as refused:
+        analyze(compose("analyze", [*words, "fail_if='collapse.runs.stem.mean_abundance.l3 < 1'"]))
+    assert refused.value.status == 2
