@@ -90,7 +90,7 @@ def test_of_many_values_five_are_told() -> None:
         ("collapse.runs.single_task like.mean_abundance.none > 1", "none is undefined in these results"),
         ("collapse.runs.single_task like.tables.uid.rank > 1", "tables is empty; there is nothing below it."),
         ("transfer.tasks.x < 1", "transfer was left out: transfer needs a single-task run."),
-        ("colapse.runs < 1", "there is no 'colapse' in results.json; nearest: collapse"),
+        ("collapze.runs < 1", "there is no 'collapze' in results.json; nearest: collapse"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_a_mistake(text: str, sentence: str) -> None:
@@ -114,8 +114,8 @@ def test_what_is_no_condition_is_refused_before_runs_are_looked_for(text: str) -
 
 
 def test_a_section_that_will_not_be_is_refused_before_runs_are_looked_for() -> None:
-    words = ["run=nowhere", "fail_if='colapse.runs.*.mean_abundance.l2 < 3'"]
-    with pytest.raises(StemlabError, match=r"the section's name, collapse, not 'colapse'. Did you mean 'collapse'\?$"):
+    words = ["run=nowhere", "fail_if='collapze.runs.*.mean_abundance.l2 < 3'"]
+    with pytest.raises(StemlabError, match=r"the section's name, collapse, not 'collapze'. Did you mean 'collapse'\?$"):
         analyze(compose("analyze", words))
     with pytest.raises(StemlabError, match="collapse or entanglement or correlation or comparable or transfer or inte"):
         analyze(compose("analyze", [*words, "analysis=report"]))
