@@ -1,7 +1,7 @@
 """Categories of the items of a sequence dataset: one or several each.
 
-A dataset's own are one each (of MovieLens the first genre). Others, or several each, are read from a file: MovieLens'
-``movies.dat`` (all genres) or a table with the columns ``item`` and ``category``.
+A dataset's own are one each (of MovieLens the first genre, of Amazon the leaf). Others, or several each, are read from
+a file: MovieLens' ``movies.dat`` (all genres) or a table with the columns ``item`` and ``category``.
 
 Legend: I items, C categories.
 """
@@ -18,9 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.data.sources.item_categories import MOVIES, all_genres
 from stemlab.errors import StemlabError, nearest
 
-MOVIES = "movies.dat"
 SEVERAL = "|"
 
 
@@ -75,9 +75,7 @@ def item_categories(data: SequenceDataModule, file: str | None) -> ItemCategorie
 def read_categories(path: Path) -> dict[str, list[str]]:
     """Return original item id -> its categories, from ``movies.dat`` or a csv, tsv or parquet table."""
     if path.name == MOVIES:
-        lines = path.read_text(encoding="latin-1").splitlines()
-        cells = [line.split("::") for line in lines if line]
-        return {row[0]: row[-1].split(SEVERAL) for row in cells}
+        return all_genres(path)
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep=None, engine="python")
     except (OSError, ValueError) as error:

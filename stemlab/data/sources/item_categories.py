@@ -9,7 +9,8 @@ from stemlab.data.sample.interests import InterestWorld, item_clusters
 from stemlab.data.sequence.categories import read_columns
 from stemlab.errors import StemlabError
 
-ITEM_FILES: Mapping[str, str] = {"ratings.dat": "movies.dat", "u.data": "u.item"}
+MOVIES = "movies.dat"
+ITEM_FILES: Mapping[str, str] = {"ratings.dat": MOVIES, "u.data": "u.item"}
 """File of MovieLens ratings -> the file of its films."""
 
 META, ITEM, CATEGORY = "item_meta", "item_id", "i_category"
@@ -41,11 +42,23 @@ def first_genres(ratings: Path, name: str) -> dict[str, str] | None:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         return None
-    if films == "movies.dat":
-        return {row[0]: row[2].split("|")[0] for row in read_columns(path, films, "::", 3)}
+    if films == MOVIES:
+        return {film: genres[0] for film, genres in all_genres(path).items()}
     rows = read_columns(path, films, "|", 5 + len(_FLAGS))
     flagged = {row[0]: [genre for genre, flag in zip(_FLAGS, row[5:], strict=False) if flag == "1"] for row in rows}
     return {film: genres[0] for film, genres in flagged.items() if genres}
+
+
+def all_genres(path: Path) -> dict[str, list[str]]:
+    """Return the genres of every film of ``movies.dat``, in the order of the file.
+
+    Args:
+        path: plain, gzip, or the archive that holds it.
+
+    Raises:
+        StemlabError: a line that is no film.
+    """
+    return {row[0]: row[-1].split("|") for row in read_columns(path, MOVIES, "::", 3)}
 
 
 def meta_categories(folder: Path) -> dict[str, str] | None:
