@@ -132,12 +132,15 @@ def sequence_table(manifest: Mapping[str, Any]) -> Table:
 
 
 def count_table(manifest: Mapping[str, Any]) -> Table:
-    """Return the numbers of users and items."""
+    """Return the numbers of users, items and, where they are prepared, their categories."""
     table = Table("ids", title_justify="left")
     table.add_column("number", justify="right")
     for name in ("users", "items"):
         table.add_row(name, f"{manifest['spec'][name]:,}")
     table.add_row("users with one interaction (no instance)", f"{manifest['users_with_one_interaction']:,}")
+    if "categories" in manifest:
+        table.add_row("categories of items", f"{manifest['categories']:,}")
+        table.add_row("items without a category", f"{manifest['items_without_category']:,}")
     return table
 
 

@@ -23,7 +23,7 @@ from stemlab.data.sequence.loader import SequenceLoader
 from stemlab.data.sequence.log import Instances, InteractionLog
 from stemlab.data.sequence.negatives import NegativeSampler
 from stemlab.data.sequence.protocol import RankingProtocol
-from stemlab.data.sequence.writer import read_tokens
+from stemlab.data.sequence.writer import read_categories, read_tokens
 from stemlab.data.spec import SequenceSizes, SequenceSpec
 from stemlab.errors import StemlabError
 
@@ -137,13 +137,17 @@ class SequenceDataModule(LightningDataModule, ABC):
     def item_categories(self) -> ItemCategories | None:
         """Category of every item (after ``prepare()``), or ``None`` where the source tells none.
 
-        They come from the raw files, not from the prepared directory: most models do without.
+        They come from the prepared directory, or from a small raw file, as a source has them.
         """
         return self.read_categories()
 
     def read_categories(self) -> ItemCategories | None:
-        """Return the category of every item; a subclass whose source has them says how."""
-        return None
+        """Return the categories that the prepared directory keeps; a subclass may know them from elsewhere."""
+        names = read_categories(self.prepare())
+        if names is None:
+            return None
+        known = {token: name for token, name in zip(self.item_tokens, names, strict=True) if name is not None}
+        return ItemCategories.of(known, self.item_tokens)
 
     def rows(self, split: Split) -> int:
         """Return the number of instances of a split."""

@@ -35,6 +35,8 @@ class RawSequences:
         item_tokens: likewise of the items; their number is I.
         negatives: split -> (V, N) item ids that the positive of each row is ranked against, in the order of the split's
             rows here; no entry where none are stored.
+        categories: (I,) the category of every item in the order of ``item_tokens``, ``None`` for an item without one;
+            ``None`` where the source tells none, or they are read apart (``SequenceDataModule.read_categories``).
         skipped: bad raw rows left out.
         facts: what else the manifest should tell (plain JSON values).
     """
@@ -46,6 +48,7 @@ class RawSequences:
     user_tokens: Sequence[str]
     item_tokens: Sequence[str]
     negatives: Mapping[str, Ints] = field(default_factory=dict)
+    categories: Sequence[str | None] | None = None
     skipped: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """Raw interactions -> files of a prepared directory.
 
 ``log.arrow`` (user, item, time, split), ``users.arrow`` (start, stop, unit), one file a split (row, and negatives where
-stored), ``tokens/user.parquet`` and ``tokens/item.parquet``.
+stored), ``tokens/user.parquet`` and ``tokens/item.parquet``, and ``categories.parquet`` where the source hands any.
 
 Legend: R interactions, U users.
 """
@@ -23,6 +23,7 @@ from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.split import SPLITS
 from stemlab.errors import StemlabError
 
+CATEGORIES = "categories.parquet"
 Longs = NDArray[np.int64]
 
 
@@ -35,7 +36,7 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
 
     Returns:
         What the manifest says of them: rows (instances) and interactions a split, negatives a row, rows whose positive
-        is among them, users without an instance.
+        is among them, users without an instance; where there are categories, their number and the items without one.
     """
     order = np.lexsort((raw.time, raw.user))  # stable: rows of the same user and second keep their order
     user, split = raw.user[order].astype(np.int32), raw.split[order].astype(np.int8)
@@ -50,6 +51,7 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
     rows = {name: _write_split(directory, raw, name, order, split, position) for name in SPLITS}
     _write_tokens(directory / "tokens", {"user": raw.user_tokens, "item": raw.item_tokens})
     lengths = (stop - start)[1:]
+    told = {} if raw.categories is None else _write_categories(directory, raw.categories)
     return {
         "rows": rows,
         "interactions": {name: int((split == code).sum()) for code, name in enumerate(SPLITS)},
@@ -57,6 +59,7 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
         "positives_among_negatives": {name: raw.positives_among_negatives(name) for name in raw.negatives},
         "users_with_one_interaction": int((lengths == 1).sum()),
         "users_without_interaction": int((lengths == 0).sum()),
+        **told,
     }
 
 
@@ -68,6 +71,18 @@ def read_tokens(directory: Path, name: str) -> list[str]:
     except (OSError, pa.ArrowInvalid) as error:
         raise StemlabError(f"{path} cannot be read ({error}); prepare the dataset again.") from error
     return tokens
+
+
+def read_categories(directory: Path) -> list[str | None] | None:
+    """Return the category of items 1, 2, ..., or ``None`` where the directory keeps none."""
+    path = directory / CATEGORIES
+    if not path.is_file():
+        return None
+    try:
+        names: list[str | None] = pq.read_table(path)["category"].to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StemlabError(f"{path} cannot be read ({error}); prepare the dataset again.") from error
+    return names
 
 
 def _bounds(user: NDArray[np.int32], users: int) -> tuple[Longs, Longs]:
@@ -104,3 +119,11 @@ def _write_tokens(directory: Path, tokens: dict[str, Sequence[str]]) -> None:
     for name, words in tokens.items():
         table = pa.Table.from_arrays([pa.array(list(words), pa.string())], names=["token"])
         pq.write_table(table, directory / f"{name}.parquet")
+
+
+def _write_categories(directory: Path, categories: Sequence[str | None]) -> dict[str, int]:
+    """Write one category an item; return what the manifest says of them."""
+    table = pa.Table.from_arrays([pa.array(list(categories), pa.string())], names=["category"])
+    pq.write_table(table, directory / CATEGORIES)
+    without = sum(name is None for name in categories)
+    return {"categories": len(set(categories) - {None}), "items_without_category": without}

@@ -1,13 +1,15 @@
 """Amazon product reviews (2014, 5-core): who reviewed what, and when (TiMiRec, CIKM 2022; spec 6.3).
 
 One JSON object a line, plain or gzip; of its keys reviewerID, asin and unixReviewTime are read. Split and negatives are
-those of the leave-one-out protocol; ids are numbered in the order of the original strings.
+those of the leave-one-out protocol; ids are numbered in the order of the original strings. Categories come from the
+metadata beside the reviews, where there are any.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,8 @@ from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.leave_one_out import leave_one_out
 from stemlab.data.sequence.prepare import prepare_sequences
 from stemlab.data.sequence.protocol import RankingProtocol
+from stemlab.data.sequence.raw import RawSequences
+from stemlab.data.sources.amazon_meta import find_meta, read_leaves
 from stemlab.errors import StemlabError
 
 KEYS = ("reviewerID", "asin", "unixReviewTime")
@@ -41,6 +45,8 @@ class AmazonDataModule(SequenceDataModule):
         name: dataset name.
         raw_dir: folder of the review file, or the file itself.
         raw_file: name of the file in it, ``reviews_<Category>_5.json.gz`` (the unpacked one is found, too).
+        meta_file: file of the items' categories beside the reviews, or a path; ``None``: ``meta_<Category>.json.gz``
+            after the name of the review file (or the unpacked one) if it is there, else items have no categories.
         data_dir: folder under which prepared datasets are written.
         eval_negatives: negatives stored for each valid and test row (published: 1,000); 0 stores none.
         eval_seed: seed that draws them (published: 0).
@@ -60,6 +66,7 @@ class AmazonDataModule(SequenceDataModule):
         name: str,
         raw_dir: Path,
         raw_file: str,
+        meta_file: str | None = None,  # not in a checkpoint of an earlier version
         data_dir: Path,
         eval_negatives: NonNegativeInt,
         eval_seed: NonNegativeInt,
@@ -84,24 +91,29 @@ class AmazonDataModule(SequenceDataModule):
             evaluation=evaluation,
         )
         self._dataset, self._data_dir = name, Path(data_dir)
-        self._raw_dir, self._raw_file = Path(raw_dir), raw_file
+        self._raw_dir, self._raw_file, self._meta_file = Path(raw_dir), raw_file, meta_file
         self._eval = {"eval_negatives": eval_negatives, "eval_seed": eval_seed}
 
     def build(self) -> Path:
-        """Return the prepared directory of the review file."""
+        """Return the prepared directory of the review file and of the metadata, if there are any."""
         file = find_reviews(self._raw_dir, self._raw_file)
+        meta = find_meta(file, self._meta_file)
         return prepare_sequences(
-            lambda advance: leave_one_out(
-                *read_reviews(file, advance),
-                eval_negatives=self._eval["eval_negatives"],
-                seed=self._eval["eval_seed"],
-            ),
+            lambda advance: self._read(file, meta, advance),
             name=self._dataset,
-            reader="amazon/1",
+            reader="amazon/1" if meta is None else "amazon/1 meta/1",
             settings=self._eval,
-            files=[file],
+            files=[file] if meta is None else [file, meta],
             root=self._data_dir / "prepared",
         )
+
+    def _read(self, file: Path, meta: Path | None, advance: Advance) -> RawSequences:
+        negatives, seed = self._eval["eval_negatives"], self._eval["eval_seed"]
+        sequences = leave_one_out(*read_reviews(file, advance), eval_negatives=negatives, seed=seed)
+        if meta is None:
+            return sequences
+        leaf_of = read_leaves(meta, sequences.item_tokens, advance)
+        return replace(sequences, categories=[leaf_of.get(item) for item in sequences.item_tokens])
 
 
 def find_reviews(folder: Path, name: str) -> Path:

@@ -64,7 +64,8 @@ class TargetNet(SequenceNet):
         if category_dim and not sizes.categories:
             raise StemlabError(
                 f"{type(self).__name__} reads the category of items, and this dataset tells none: set "
-                "model.net.category_dim=0, or take dataset=ml1m or grocery with the file of categories beside the rows."
+                "model.net.category_dim=0, or take dataset=ml1m, grocery or beauty with the file of categories beside "
+                "the rows."
             )
         self.width = embedding_dim + category_dim
         self.items = nn.Embedding(sizes.items + 1, embedding_dim)
