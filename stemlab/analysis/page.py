@@ -20,6 +20,8 @@ figure { margin: 1.2rem 0; } figure img { max-width: 100%; } figcaption { color:
 table { border-collapse: collapse; font-size: .85rem; } td, th { padding: .15rem .6rem; border-bottom: 1px solid #ddd; }
 td { text-align: left; } pre { background: #f6f6f6; padding: .7rem; overflow-x: auto; font-size: .8rem; }
 .note { color: #555; }
+@media (min-width: 100rem) { body:has(.several) { max-width: 118rem; }
+ .several { display: grid; grid-template-columns: repeat(auto-fit, minmax(32rem, 1fr)); column-gap: 2.5rem; } }
 """
 SAMPLE = "SAMPLE: these runs were trained on synthetic rows; nothing here is a result about real data."
 
@@ -51,7 +53,9 @@ def page(results: Mapping[str, Any], figures: Mapping[str, Sequence[Shown]]) -> 
     parts = [f"<h1>{_text(title)}</h1>"]
     if results["sample"]:
         parts.append(f'<p class="sample">{_text(SAMPLE)}</p>')
-    parts += [_section(section, figures[name]) for name, section in results["sections"].items()]
+    sections = [_section(section, figures[name]) for name, section in results["sections"].items()]
+    beside = "several" if len(sections) > 1 else "one"
+    parts.append(f'<div class="{beside}">{chr(10).join(sections)}</div>')
     parts += [f'<p class="note">{_text(name)} left out: {_text(why)}</p>' for name, why in results["refused"].items()]
     parts.append(_origin(results))
     head = f'<meta charset="utf-8"><title>{_text(title)}</title><style>{STYLE}</style>'
@@ -59,13 +63,13 @@ def page(results: Mapping[str, Any], figures: Mapping[str, Sequence[Shown]]) -> 
 
 
 def _section(section: Mapping[str, Any], figures: Sequence[Shown]) -> str:
-    lines = [f"<h2>{_text(section['title'])}</h2>", f'<p class="verdict">{_text(section["verdict"])}</p>']
+    lines = [f"<section><h2>{_text(section['title'])}</h2>", f'<p class="verdict">{_text(section["verdict"])}</p>']
     lines += [_figure(figure) for figure in figures]
     lines.append("<h3>How to read it</h3>")
     lines += [f"<p>{_text(paragraph)}</p>" for paragraph in section["reading"]]
     lines += [f'<p class="note">{_text(note)}</p>' for note in section["notes"]]
     numbers = json.dumps(defined(_rounded(section["numbers"])), indent=1)
-    lines.append(f"<details><summary>Numbers</summary><pre>{_text(numbers)}</pre></details>")
+    lines.append(f"<details><summary>Numbers</summary><pre>{_text(numbers)}</pre></details></section>")
     return "\n".join(lines)
 
 

@@ -16,17 +16,26 @@ from stemlab.reporting.figure import FIRST_COLOURS
 STYLE: Any = {"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}
 _MOST_NAMES = 60
 """More rows than these are drawn without their names."""
+_MARK_INCHES = 0.14
 
 
 def save(figure: Figure, path: Path, sample: bool = False) -> tuple[Path, Path]:
     """Write ``path`` with the endings .png and .svg and return both; a picture of synthetic rows says so."""
     if sample:
-        figure.text(0.995, 0.005, "SAMPLE: synthetic rows", ha="right", va="bottom", fontsize=7, color="#d55e00")
+        _mark(figure)
     png, svg = (path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg"))
     with matplotlib.rc_context(STYLE):
         figure.savefig(png)
         figure.savefig(svg, metadata={"Date": None})
     return png, svg
+
+
+def _mark(figure: Figure) -> None:
+    """Say SAMPLE in a strip of its own below everything else."""
+    strip = _MARK_INCHES / figure.get_figheight()
+    layout: Any = figure.get_layout_engine()
+    layout.set(rect=(0, strip, 1, 1 - strip))
+    figure.text(0.995, 0.005, "SAMPLE: synthetic rows", ha="right", va="bottom", fontsize=7, color="#d55e00")
 
 
 def blank(width: float, height: float) -> Figure:
