@@ -53,8 +53,8 @@ def find_meta(reviews: Path, name: str | None) -> Path | None:
 def read_leaves(path: Path, items: Collection[str], advance: Advance) -> dict[str, str]:
     """Return the category of every item that has one; of an item told twice the later line counts.
 
-    Lines of other items are passed over, unread where they begin with their asin, as most published ones do: parsing
-    takes half a millisecond a line, and most items of a category are not in its 5-core.
+    Lines of other items are passed over, unread where they begin with their asin: literals take long to parse, and most
+    items of a category are not in its 5-core.
 
     Args:
         path: the file, plain or gzip.

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stemlab.config.instantiate import instantiate
 from stemlab.data import rawfile
 from stemlab.data.manifest import read_manifest
 from stemlab.data.sources.amazon_meta import find_meta, read_leaves
 from stemlab.errors import StemlabError
 from tests.data.sources.test_amazon import NAME, beauty, review, world, write
+from tests.data.tiktok_rows import settings
 
 META = "meta_Beauty.json.gz"
 ROWS = [("A1", "B1", 10), ("A1", "B2", 20), ("A2", "B3", 10), ("A2", "B1", 20), ("A2", "0004", 30), ("A1", "B3", 30)]
@@ -180,3 +182,12 @@ def test_a_file_of_other_items_and_a_truncated_one(tmp_path):
     path.write_bytes(gzip.compress(text.encode())[:-200])
     with pytest.raises(StemlabError, match=r"meta_Beauty\.json\.gz is truncated or damaged .*fetch it again\.$"):
         read(path)
+
+
+def test_a_config_of_an_earlier_version_has_no_such_setting(tmp_path):
+    write(tmp_path, LINES, META)
+    write(tmp_path, [review(*row) for row in ROWS])
+    node = {**settings("beauty", eval_negatives=0), "raw_dir": str(tmp_path / "raw"), "data_dir": str(tmp_path)}
+    module = instantiate({key: value for key, value in node.items() if key != "meta_file"}, key="dataset")
+    module.prepare()
+    assert module.directory == prepared(tmp_path).directory
