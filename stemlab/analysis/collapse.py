@@ -8,16 +8,17 @@ divides every row by its length first: both are reported, ``row_norm`` chooses w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from stemlab.analysis import collapse_view as view
 from stemlab.analysis.base import Analysis, Findings
-from stemlab.analysis.collapse_view import NORMS, RunSpectra, TableSpectrum
 from stemlab.analysis.interaction import Interaction, interact, projections
 from stemlab.analysis.spectra import Rows, singular_values
 from stemlab.analysis.subject import AnalysedRun
+from stemlab.analysis.table_spectra import NORMS, RunSpectra, TableSpectrum
 from stemlab.analysis.tables import FieldTable, chosen, training_counts
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.progress import Advance, Steps
@@ -63,9 +64,11 @@ class Collapse(Analysis):
         notes: list[str] = []
         for run in runs:
             weights = self._weights(run)
-            spectra.append(self.measure(run.label, run.tables, weights))
+            trained = self.measure(run.label, run.tables, weights)
+            spectra.append(replace(trained, training=run.training, epoch=run.epoch))
             if self.initial:
-                spectra.append(self.measure(f"{run.label} before training", run.initial_tables(), weights))
+                before = self.measure(f"{run.label} before training", run.initial_tables(), weights)
+                spectra.append(replace(before, training=run.training))
             if self.interaction:
                 found = self.interactions(run)
                 maps += found

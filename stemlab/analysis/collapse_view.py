@@ -1,28 +1,23 @@
-"""Spectra of tables as numbers, matrices and figures.
+"""Spectra of runs' tables as numbers, matrices and figures.
 
-Legend: K width of a table.
+Legend: T tables, K width of a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from stemlab.analysis import interaction as interactions
-from stemlab.analysis import plots, spectra
-from stemlab.analysis.base import Drawing, Findings, Matrix
+from stemlab.analysis.agreement import pearson
+from stemlab.analysis.base import Findings, Matrix
+from stemlab.analysis.collapse_drawings import drawings, log_tokens
 from stemlab.analysis.interaction import Interaction
-from stemlab.analysis.spectra import Doubles, information_abundance, normalised_spectrum
+from stemlab.analysis.spectra import normalised_spectrum
+from stemlab.analysis.table_spectra import NORMS, STATISTICS, RunSpectra
 
-NORMS = ("none", "l2")
-STATISTICS = (
-    *("rows", "width", "abundance_none", "abundance_l2", "share_of_possible_none", "share_of_possible_l2"),
-    *("effective_rank", "stable_rank", "rank_at_1_percent", "energy_of_largest", "energy_of_5_largest"),
-)
 LEVELS = ((0.25, "strongly collapsed"), (0.5, "partly collapsed"))
 """Below these mean shares of the possible abundance; the published Criteo model (6.64 of 40) is at 0.17."""
 
@@ -35,68 +30,6 @@ READING = (
     "In the heat map a row is a table, dark where a direction is as strong as the strongest one. A collapsed table is "
     "dark at the left end only.",
 )
-
-
-@dataclass(frozen=True)
-class TableSpectrum:
-    """Singular values of one table.
-
-    Attributes:
-        field: its field.
-        role: its role.
-        rows: tokens that count.
-        width: K.
-        values: ``none`` or ``l2`` -> singular values, descending.
-    """
-
-    field: str
-    role: str
-    rows: int
-    width: int
-    values: Mapping[str, Doubles]
-
-    @property
-    def name(self) -> str:
-        """Field, and the role where it is not the shared table."""
-        return self.field if self.role == "shared" else f"{self.field} {self.role}"
-
-    def abundance(self, norm: str) -> float:
-        """Information Abundance."""
-        return information_abundance(self.values[norm])
-
-    def share(self, norm: str) -> float:
-        """Abundance over the largest possible, min(rows, K)."""
-        return self.abundance(norm) / min(self.rows, self.width)
-
-    def statistics(self) -> dict[str, float]:
-        """Everything that is said of the table; ranks and energies are those of the table as it is."""
-        values = self.values["none"]
-        told = (
-            *(self.rows, self.width, self.abundance("none"), self.abundance("l2")),
-            *(self.share("none"), self.share("l2"), spectra.effective_rank(values), spectra.stable_rank(values)),
-            *(spectra.numeric_rank(values), spectra.energy_share(values, 1), spectra.energy_share(values, 5)),
-        )
-        return dict(zip(STATISTICS, told, strict=True))
-
-
-@dataclass(frozen=True)
-class RunSpectra:
-    """Spectra of a run's tables, and the fields that have no token."""
-
-    label: str
-    tables: tuple[TableSpectrum, ...]
-    left_out: tuple[str, ...] = ()
-
-    def judged(self) -> list[TableSpectrum]:
-        """Tables that could use all K directions; where there is none, all tables with two tokens."""
-        wide = [table for table in self.tables if table.rows >= table.width]
-        return wide or [table for table in self.tables if table.rows > 1] or list(self.tables)
-
-    def mean(self, what: str, norm: str) -> float:
-        """Mean ``abundance`` or ``share`` of the judged tables; tables of zeros do not count."""
-        found = [getattr(table, what)(norm) for table in self.judged()]
-        known = [value for value in found if value == value]
-        return fmean(known) if known else float("nan")
 
 
 def findings(runs: Sequence[RunSpectra], maps: Sequence[Interaction], notes: Sequence[str], norm: str) -> Findings:
@@ -131,8 +64,7 @@ def findings(runs: Sequence[RunSpectra], maps: Sequence[Interaction], notes: Seq
         },
         matrices=matrices,
         drawings={
-            **{f"spectra_{n}": _heat_map(run, norm) for n, run in enumerate(runs, 1)},
-            **_overlay(runs, norm),
+            **drawings(runs, norm),
             **{f"interaction_{n}": found.drawing() for n, found in enumerate(maps, 1)},
         },
         notes=[*notes, *(_left_out(run) for run in runs if run.left_out)],
@@ -162,37 +94,14 @@ def _numbers(run: RunSpectra) -> dict[str, Any]:
     return {
         "mean_abundance": {norm: run.mean("abundance", norm) for norm in NORMS},
         "mean_share_of_possible": {norm: run.mean("share", norm) for norm in NORMS},
+        "pearson_with_log_tokens": {norm: _with_tokens(run, norm) for norm in NORMS},
+        "epochs_trained": run.epoch,
         "tables": [{"field": table.field, "role": table.role, **table.statistics()} for table in run.tables],
     }
 
 
-def _heat_map(run: RunSpectra, norm: str) -> Drawing:
-    tables = sorted(run.tables, key=lambda table: (table.rows, table.name))
-    width = max(table.width for table in tables)
-    figure = plots.heat_map(
-        np.array([normalised_spectrum(table.values[norm], width) for table in tables]),
-        [f"{table.name} ({table.rows:,})" for table in tables],
-        [str(k + 1) for k in range(width)],
-        labels=("direction", "table (tokens)"),
-        title=f"{run.label}: singular values over the largest",
-        limits=(0.0, 1.0),
-    )
-    return Drawing(figure, f"{run.label}: normalised spectrum of every table, tables with few tokens first.")
-
-
-def _overlay(runs: Sequence[RunSpectra], norm: str) -> dict[str, Drawing]:
-    """Abundance by field, a curve a run and role."""
-    size = {table.field: table.rows for run in runs for table in run.tables}
-    fields = sorted(size, key=lambda field: (size[field], field))
-    lines: dict[str, tuple[list[float], list[float]]] = {}
-    only_shared = all(table.role == "shared" for run in runs for table in run.tables)
-    for run in runs:
-        for table in sorted(run.tables, key=lambda table: fields.index(table.field)):
-            name = run.label if only_shared else f"{run.label} {table.role}"
-            x, y = lines.setdefault(name, ([], []))
-            x.append(fields.index(table.field))
-            y.append(table.abundance(norm))
-    figure = plots.curves(
-        lines, labels=("field, by tokens", "Information Abundance"), title="", ticks=fields, marker="o"
-    )
-    return {"abundance": Drawing(figure, "Information Abundance of every field, fields with few tokens first.")}
+def _with_tokens(run: RunSpectra, norm: str) -> float:
+    """Correlation of abundance with the logarithm of the number of tokens; tables of zeros do not count."""
+    points = [(log_tokens(table), table.abundance(norm)) for table in run.tables]
+    known = np.array([point for point in points if point[1] == point[1]]).reshape(-1, 2)
+    return pearson(known[:, 0], known[:, 1])

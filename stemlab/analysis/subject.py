@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,16 @@ class AnalysedRun:
     def seed(self) -> int:
         """Seed of the training."""
         return int(self.config["seed"])
+
+    @property
+    def epoch(self) -> int:
+        """Epochs after which the checkpoint was written, from 1 on."""
+        return self._rebuilt.saved.epoch + 1
+
+    @property
+    def training(self) -> str:
+        """What all checkpoints of one training share, for figures."""
+        return f"{self._name()}, seed {self.seed}, {(self.directory or self.checkpoint.parent).name}"
 
     @property
     def datamodule(self) -> DataModule:
@@ -211,8 +221,11 @@ def checkpoint_of(place: Path) -> Path:
 
 
 def _tell_apart(runs: Sequence[AnalysedRun]) -> None:
-    """Add seeds, then checkpoint names, then numbers to labels that several runs would share."""
-    additions = (lambda run: f"seed {run.seed}", lambda run: run.checkpoint.stem)
+    """Add seeds, then checkpoints with their epochs, then numbers to labels that several runs would share."""
+    additions: tuple[Callable[[AnalysedRun], str], ...] = (
+        lambda run: f"seed {run.seed}",
+        lambda run: f"{run.checkpoint.stem} (epoch {run.epoch})",
+    )
     for added in additions:
         shared = _shared(runs)
         told = [{added(run) for run in runs if run.label == label} for label in shared]

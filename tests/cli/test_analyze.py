@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from stemlab.analyze import analyze
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
-from tests.cli.conftest import Workplace
+from tests.cli.conftest import TINY, Workplace
 
 
 def run_of(trained: Path) -> str:
@@ -26,7 +27,7 @@ def test_numbers_tables_figures_and_one_page(trained: Path, workplace: Workplace
     folder = workplace.directory / "found"
     assert set(files(folder)) == {
         *("index.html", "results.json", "abundance.csv", "spectra.csv"),
-        *(f"{name}.{ending}" for name in ("abundance", "spectra_1") for ending in ("png", "svg")),
+        *(f"{name}.{ending}" for name in ("abundance", "spectra_1", "tokens") for ending in ("png", "svg")),
     }
     results = json.loads((folder / "results.json").read_text())
     section = results["sections"]["collapse"]
@@ -60,14 +61,29 @@ def test_results_lie_beside_the_run_unless_told_otherwise(trained: Path) -> None
     assert analyze(compose("analyze", [run_of(trained)])) == trained / "analysis" / "collapse"
 
 
-def test_several_runs_are_overlaid_under_different_names(trained: Path, tmp_path: Path) -> None:
-    last = trained / "checkpoints" / "last.ckpt"
-    words = [run_of(trained), f"runs=[{last}]", f"output={tmp_path / 'found'}", "analysis.initial=true"]
-    results = json.loads((analyze(compose("analyze", words)) / "results.json").read_text())
-    numbers = results["sections"]["collapse"]["numbers"]["runs"]
-    assert list(numbers) == ["stem best", "stem best before training", "stem last", "stem last before training"]
-    assert numbers["stem best before training"] == numbers["stem last before training"]
-    assert numbers["stem best"]["mean_abundance"] != numbers["stem best before training"]["mean_abundance"]
+def test_checkpoints_of_one_run_are_overlaid_epoch_by_epoch(
+    trained: Path, workplace: Workplace, here: Callable[..., float]
+) -> None:
+    here("short", *TINY, "trainer.max_epochs=1")
+    run = workplace.directory / "long"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("analysis"))
+    shutil.copy(workplace.directory / "short/checkpoints/last.ckpt", run / "checkpoints/first.ckpt")
+    places = ",".join(f"{run}/checkpoints/{name}.ckpt" for name in ("first", "last"))
+    workplace.run("analyze", f"runs=[{places}]", "output=epochs", "analysis.initial=true")
+    folder = workplace.directory / "epochs"
+    numbers = json.loads((folder / "results.json").read_text())["sections"]["collapse"]["numbers"]["runs"]
+    labels = ["stem first (epoch 1)", "stem last (epoch 4)"]
+    assert list(numbers) == [told for label in labels for told in (label, f"{label} before training")]
+    assert [one["epochs_trained"] for one in numbers.values()] == [1, 0, 4, 0]
+    first, first_before, last, last_before = (one["mean_abundance"] for one in numbers.values())
+    assert first_before == last_before
+    assert len({first["none"], first_before["none"], last["none"]}) == 3
+    with (folder / "abundance.csv").open() as file:
+        rows = [row["run/field/role"] for row in csv.DictReader(file)]
+    assert [rows.count(f"{label}/uid/shared") for label in numbers] == [1, 1, 1, 1]
+    page = (folder / "index.html").read_text()
+    assert "Mean Information Abundance over the epochs that were named" in page
+    assert all(label in page for label in labels)
 
 
 def test_a_report_goes_on_without_what_refuses(trained: Path, tmp_path: Path) -> None:
