@@ -20,7 +20,7 @@ from stemlab.lightning.saved import RebuiltRun
 from stemlab.reporting.record import RECORD, read_record
 
 BEST = Path("checkpoints") / "best.ckpt"
-_LARGE = 1 << 28
+LARGE = 1 << 28
 """Bytes of weights above which they are read twice rather than kept."""
 
 
@@ -45,7 +45,7 @@ class AnalysedRun:
         self.checkpoint = checkpoint_of(place)
         self._chosen = {"batch_size": None, **chosen, "ckpt": str(self.checkpoint)}
         self._rebuilt = RebuiltRun(self._chosen)
-        if sum(weight.nbytes for weight in self._rebuilt.saved.weights.values()) > _LARGE:
+        if sum(weight.nbytes for weight in self._rebuilt.saved.weights.values()) > LARGE:
             self._rebuilt.saved.weights.clear()  # of several large runs only one is in memory
         self.label = self._name()
 
