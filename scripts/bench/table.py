@@ -1,7 +1,13 @@
-"""The table of scripts/bench/README.md, from the results beside it: ``python scripts/bench/table.py [--check]``."""
+"""The table of scripts/bench/README.md, from the results beside it: ``python scripts/bench/table.py [--check]``.
+
+A programme's rows are one function, named in ``PROGRAMMES`` by the result files that it reads.
+"""
+
+from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,112 +15,134 @@ from stemlab.errors import StemlabError
 from stemlab.reporting.document import check_block, update_block
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "scripts" / "bench" / "results"
+Result = dict[str, Any]
+Rows = list[tuple[str, str, str]]
+"""What was measured, against what, and the ratio."""
 
 
-def read(name: str) -> dict[str, Any]:
-    return json.loads((ROOT / "scripts" / "bench" / "results" / f"{name}.json").read_text())
-
-
-def rows() -> list[tuple[str, str, str]]:
-    """What was measured, against what, and the ratio."""
-    loader, gauc, prepare, step, large = (read(name) for name in ("loader", "gauc", "prepare", "step", "step_large"))
-    sequences, ranking, timirec = read("sequence_loader"), read("ranking_evaluation"), read("sequence_step")
-    faster, share = "times_faster_than_twin_float32", "fraction_of_peak"
-    small, big = prepare["ours"][0], prepare["ours"][-1]
-    peak = {"float32": "oneDNN 4096x512x512", "bf16": "torch.mm 4096x512x512"}
-    twin = "list of expert MLPs, stacked copies, dense Adam, penalty in the graph; float32"
+def loader(found: Result) -> Rows:
+    ways = {"one matrix": "ratio_to_per_row_matrix", "columns": "ratio_to_per_row_columns"}
     return [
-        (
-            "training batches",
-            "per-row dataset (one matrix) and default collate",
-            f"{loader['ratio_to_per_row_matrix']} x",
-        ),
-        (
-            "training batches",
-            "per-row dataset (columns) and default collate",
-            f"{loader['ratio_to_per_row_columns']} x",
-        ),
-        (
-            f"gAUC, {gauc['rows']:,} rows, {gauc['groups']:,} groups",
-            "a scikit-learn call a group",
-            f"{gauc['ratio']} x",
-        ),
-        *(
-            (f"STEM step, {kind}", f"{twin} ({tables['rows']:,} embedding rows)", f"{tables[faster][kind]:.2f} x")
-            for tables in (step, large)
-            for kind in ("float32", "bf16")
-        ),
-        *(
-            (f"STEM step, {kind}, products per second", f"this machine's own peak ({peak[kind]})", f"{value:.0%}")
-            for kind in ("float32", "bf16")
-            for value in (step[share][kind][peak[kind]],)
-        ),
-        *(
-            ("prepare, rows/s", f"pandas read_csv, then {way} a row", f"{ratio:.1f} x")
-            for way, ratio in prepare["times_faster_than"].items()
-        ),
-        (
-            f"prepare, peak memory, {big['rows']:,} rows",
-            f"{small['rows']:,} rows ({small['peak_bytes'] / 1e6:.0f} MB)",
-            f"{big['peak_bytes'] / small['peak_bytes']:.2f} x",
-        ),
-        (
-            f"sequence batches, {sequences['negatives']} negative, history {sequences['history_max']}",
-            "per-row dataset and collate",
-            f"{sequences['ratio_to_per_row_twin']} x",
-        ),
-        *(
-            (
-                f"TiMiRec step, {stage}, batch {timirec['batch']}, {timirec['threads']} threads",
-                f"per-row items, packed GRU, masks with infinities; {memory}",
-                f"{timirec[stage][key]:.2f} x",
-            )
-            for stage in ("pretrain", "finetune")
-            for memory, key in (
-                ("as it is", "times_faster_than_twin"),
-                ("with the trainer's memory setting", "times_faster_with_same_memory"),
-            )
-        ),
-        *(
-            (
-                f"ranks of {ranking['users']:,} users, {ranking['candidates']:,} candidates, {interests} interest(s), "
-                f"{ranking['threads']} thread(s)",
-                "candidate vectors gathered row by row, argsort",
-                f"{measured['times_faster']:.1f} x",
-            )
-            for interests, measured in ranking["interests"].items()
-        ),
+        ("training batches", f"per-row dataset ({way}) and default collate", f"{found[key]} x")
+        for way, key in ways.items()
     ]
 
 
-def mmfi_rows() -> list[tuple[str, str, str]]:
-    """MMFI's step and scoring; processor time, which busy neighbours disturb less."""
-    mmfi = read("mmfi_step")
-    what = f"batch {mmfi['batch']}, {mmfi['scenarios']} scenarios, {mmfi['tasks']} tasks, {mmfi['threads']} thread"
-    twin = "every row through every scenario, loops over scenarios, tasks and experts"
-    found = []
-    for act in ("training", "evaluation"):
-        less, share = mmfi[act]["times_less_processor_time"], mmfi[act]["share_of_twin"]
-        found.append((f"MMFI {act}, rows per processor second, {what}", twin, f"{less['stemlab']:.1f} x"))
-        found.append(
-            (f"MMFI {act} as published, rows per processor second", twin, f"{less['stemlab published']:.1f} x")
+def gauc(found: Result) -> Rows:
+    what = f"gAUC, {found['rows']:,} rows, {found['groups']:,} groups"
+    return [(what, "a scikit-learn call a group", f"{found['ratio']} x")]
+
+
+def step(small: Result, large: Result) -> Rows:
+    twin = "list of expert MLPs, stacked copies, dense Adam, penalty in the graph; float32"
+    peak = {"float32": "oneDNN 4096x512x512", "bf16": "torch.mm 4096x512x512"}
+    rows = []
+    for tables in (small, large):
+        against = f"{twin} ({tables['rows']:,} embedding rows)"
+        for kind in peak:
+            faster = tables["times_faster_than_twin_float32"][kind]
+            rows.append((f"STEM step, {kind}", against, f"{faster:.2f} x"))
+    for kind, product in peak.items():
+        share = small["fraction_of_peak"][kind][product]
+        rows.append((f"STEM step, {kind}, products per second", f"this machine's own peak ({product})", f"{share:.0%}"))
+    return rows
+
+
+def prepare(found: Result) -> Rows:
+    ways = found["times_faster_than"].items()
+    rows = [("prepare, rows/s", f"pandas read_csv, then {way} a row", f"{ratio:.1f} x") for way, ratio in ways]
+    return [*rows, _growth("prepare", found)]
+
+
+def prepare_aliexpress(found: Result) -> Rows:
+    return [_growth("prepare, AliExpress NL", found)]
+
+
+def _growth(what: str, found: Result) -> tuple[str, str, str]:
+    """Peak memory at the largest size against that at the smallest."""
+    small, big = found["ours"][0], found["ours"][-1]
+    against = f"{small['rows']:,} rows ({small['peak_bytes'] / 1e6:.0f} MB)"
+    return f"{what}, peak memory, {big['rows']:,} rows", against, f"{big['peak_bytes'] / small['peak_bytes']:.2f} x"
+
+
+def sequence_loader(found: Result) -> Rows:
+    what = f"sequence batches, {found['negatives']} negative, history {found['history_max']}"
+    return [(what, "per-row dataset and collate", f"{found['ratio_to_per_row_twin']} x")]
+
+
+def sequence_step(found: Result) -> Rows:
+    twin = "per-row items, packed GRU, masks with infinities"
+    ways = {
+        "as it is": "times_faster_than_twin",
+        "with the trainer's memory setting": "times_faster_with_same_memory",
+    }
+    return [
+        (
+            f"TiMiRec step, {stage}, batch {found['batch']}, {found['threads']} threads",
+            f"{twin}; {memory}",
+            f"{found[stage][key]:.2f} x",
         )
-        found.append((f"MMFI {act}, peak memory", twin, f"{share['stemlab']:.2f} x"))
-    return found
+        for stage in ("pretrain", "finetune")
+        for memory, key in ways.items()
+    ]
 
 
-def watching_rows() -> list[tuple[str, str, str]]:
+def ranking_evaluation(found: Result) -> Rows:
+    return [
+        (
+            f"ranks of {found['users']:,} users, {found['candidates']:,} candidates, {interests} interest(s), "
+            f"{found['threads']} thread(s)",
+            "candidate vectors gathered row by row, argsort",
+            f"{measured['times_faster']:.1f} x",
+        )
+        for interests, measured in found["interests"].items()
+    ]
+
+
+def mmfi_step(found: Result) -> Rows:
+    """MMFI's step and scoring; processor time, which busy neighbours disturb less."""
+    what = f"batch {found['batch']}, {found['scenarios']} scenarios, {found['tasks']} tasks, {found['threads']} thread"
+    twin = "every row through every scenario, loops over scenarios, tasks and experts"
+    rows = []
+    for act in ("training", "evaluation"):
+        less, share = found[act]["times_less_processor_time"], found[act]["share_of_twin"]
+        rows.append((f"MMFI {act}, rows per processor second, {what}", twin, f"{less['stemlab']:.1f} x"))
+        rows.append((f"MMFI {act} as published, rows per processor second", twin, f"{less['stemlab published']:.1f} x"))
+        rows.append((f"MMFI {act}, peak memory", twin, f"{share['stemlab']:.2f} x"))
+    return rows
+
+
+def diagnostics(found: Result) -> Rows:
     """What the live diagnostics take; processor time."""
-    live = read("diagnostics")
-    against = f"STEM's {live['steps_an_epoch']} steps of an epoch of the sample"
-    return [("live diagnostics, once an epoch", against, f"{live['share_of_an_epoch_processor']:.1%}")]
+    against = f"STEM's {found['steps_an_epoch']} steps of an epoch of the sample"
+    return [("live diagnostics, once an epoch", against, f"{found['share_of_an_epoch_processor']:.1%}")]
+
+
+PROGRAMMES: Mapping[tuple[str, ...], Callable[..., Rows]] = {
+    ("loader",): loader,
+    ("gauc",): gauc,
+    ("step", "step_large"): step,
+    ("prepare",): prepare,
+    ("prepare_aliexpress",): prepare_aliexpress,
+    ("sequence_loader",): sequence_loader,
+    ("sequence_step",): sequence_step,
+    ("ranking_evaluation",): ranking_evaluation,
+    ("mmfi_step",): mmfi_step,
+    ("diagnostics",): diagnostics,
+}
+"""Result files (without ``.json``) -> their rows; a programme that has not been run has none."""
 
 
 def table() -> str:
     """The table in Markdown."""
-    found = [*rows(), *mmfi_rows(), *watching_rows()]
-    body = [f"| {what} | {against} | {ratio} |" for what, against, ratio in found]
-    return "\n".join(["| what | against | measured |", "|---|---|---|", *body])
+    lines = ["| what | against | measured |", "|---|---|---|"]
+    for names, rows in PROGRAMMES.items():
+        files = [RESULTS / f"{name}.json" for name in names]
+        if all(file.is_file() for file in files):
+            told = rows(*(json.loads(file.read_text(encoding="utf-8")) for file in files))
+            lines += [f"| {what} | {against} | {ratio} |" for what, against, ratio in told]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
