@@ -128,6 +128,8 @@ def curves(
             axes.plot(x, y, stroke, label=name, color=colour(number), marker=marker, markersize=3, linewidth=1.2)
         if ticks:
             _names(axes.set_xticks, ticks, rotation=90)
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)  # epochs, directions
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.set_title(title, fontsize=9)
         figure.legend(frameon=False, fontsize=8, loc="outside right upper" if len(lines) > 3 else "outside upper right")
