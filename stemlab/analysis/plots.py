@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from stemlab.reporting.figure import FIRST_COLOURS
@@ -129,7 +130,7 @@ def curves(
         if ticks:
             _names(axes.set_xticks, ticks, rotation=90)
         else:
-            axes.xaxis.get_major_locator().set_params(integer=True)  # epochs, directions
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # epochs, directions
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.set_title(title, fontsize=9)
         figure.legend(frameon=False, fontsize=8, loc="outside right upper" if len(lines) > 3 else "outside upper right")
