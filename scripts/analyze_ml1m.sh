@@ -20,7 +20,7 @@ if [[ ! -f $RAW_DIR/ratings.dat ]]; then
   exit 2
 fi
 "$PYTHON" -m stemlab.prepare dataset=ml1m_multitask "dataset.raw_dir=$RAW_DIR"
-"$PYTHON" -m stemlab.prepare dataset=ml1m "dataset.raw_dir=$RAW_DIR"
+"$PYTHON" -m stemlab.prepare dataset=ml1m dataset.eval_negatives=99 "dataset.raw_dir=$RAW_DIR"
 {
   data="dataset.raw_dir=$RAW_DIR logger=csv"
   for model in single_task_like single_task_love shared_bottom mmoe ple stem; do
@@ -33,8 +33,10 @@ fi
   shared="$shared trainer.max_epochs=20 seed=2023 $data"
   echo "$TASKS/dcnv2_seed2023 model=dcnv2 $shared"
   echo "$TASKS/dcnv2_me_seed2023 model=dcnv2 model.name=dcnv2_me model.net.num_tables=4 $shared"
-  for model in tin din din_plus; do
-    echo "$SEQUENCES/${model}_seed1 model=$model dataset=ml1m dataset.batch_size=2048 trainer.max_epochs=5 seed=1 $data"
+  shared="dataset=ml1m dataset.eval_negatives=99 dataset.batch_size=1024 trainer.max_epochs=5 seed=1 $data"
+  echo "$SEQUENCES/tin_seed1 model=tin $shared"
+  for model in din din_plus; do # with products for attention, which the published formula reads
+    echo "$SEQUENCES/${model}_seed1 model=$model model.net.attention=dot $shared"
   done
 } | train_all
 
