@@ -27,7 +27,8 @@ READING = (
     "independently (0) or against each other (-1): tables are embedding rows that both train, experts all other such "
     "weights. A model that keeps tasks apart has fewer shared weights, and the cosine is of these alone.",
     "A gate's shares say from whose experts a task reads. A share near zero is an expert group that the task does not "
-    "use; the number of experts in use is exp(entropy) of the mean share of all gates.",
+    "use; the number of experts in use is exp(entropy) of the mean share of all gates. MMFI has a gate for every pair "
+    "of fields (layer 1) and for every field (layer 2): the shares are means over these, of the rows' own scenarios.",
 )
 
 

@@ -13,7 +13,7 @@ from tests import tiny_worlds
 from tests.test_matrix import MODELS, small
 
 MULTITASK = [name for name, file in MODELS.items() if file["family"] == "multitask"]
-GATED = {"mmoe", "omoe", "ple", "stem", "mmoe_me", "ple_me", "ame", "hinet"}
+GATED = {"mmoe", "omoe", "ple", "stem", "mmoe_me", "ple_me", "ame", "hinet", "mmfi"}
 
 
 @pytest.fixture(scope="module")

@@ -38,3 +38,30 @@ def test_pairs_of_every_scenario_and_task(here: Callable[..., float], workplace:
     words = ["analysis=interactions", run, f"output={tmp_path / 'few'}", "analysis.rows=64", "analysis.measure=open"]
     few = json.loads((analyze(compose("analyze", words)) / "results.json").read_text())["sections"]["interactions"]
     assert sum(cell["rows"] for cell in few["numbers"]["runs"]["mmfi"]["cells"].values()) <= 2 * 64
+
+
+def test_transfer_shows_the_gates_of_every_task(here: Callable[..., float], workplace: Workplace) -> None:
+    single = ["model=single_task", "model.task=click", *WORLD, *FAST, "dataset.batch_size=128"]
+    here("gates/click", *single)
+    here("gates/mmfi", *RUN)
+    runs = f"runs=[{workplace.directory / 'gates/click'},{workplace.directory / 'gates/mmfi'}]"
+    words = [
+        "analysis=transfer",
+        runs,
+        f"output={workplace.directory / 'gates/found'}",
+        "analysis.entity=categorical_1",
+    ]
+    folder = analyze(compose("analyze", [*words, "analysis.buckets=2", "analysis.resamples=5", "analysis.rows=300"]))
+    section = json.loads((folder / "results.json").read_text())["sections"]["transfer"]
+    inside = section["numbers"]["interiors"]["mmfi"]
+    assert len(inside["gates"]) == len(inside["experts_in_use"]) == 2  # of pairs, of fields
+    for number, layer in enumerate(inside["gates"], start=1):
+        assert list(layer) == ["click", "conversion"]
+        for task, groups in layer.items():
+            assert list(groups) == ["task:click", "task:conversion", "shared"]
+            assert sum(groups.values()) == pytest.approx(1, abs=1e-6)
+            assert [name for name, share in groups.items() if share > 0] == [f"task:{task}", "shared"]
+        with (folder / f"gates_1_layer{number}.csv").open() as file:
+            rows = {row["gate"]: row for row in csv.DictReader(file)}
+        assert float(rows["click"]["shared"]) == layer["click"]["shared"]
+    assert not [note for note in section["notes"] if "no gates" in note]

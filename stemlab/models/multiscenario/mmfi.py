@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from stemlab.models.multiscenario.base import (
     take_rows,
 )
 from stemlab.models.multiscenario.mmfi_attention import Attention, AttentionShape, Gates, stacked
+from stemlab.models.multiscenario.mmfi_gates import gate_shares
 from stemlab.models.multiscenario.mmfi_importance import Attended, Importance, importance
 from stemlab.models.multitask.base import Gates as GateWeights
 from stemlab.models.multitask.base import TabularNet, build_towers, run_towers
@@ -214,7 +215,7 @@ class MMFI(TabularNet):
         return [field_BFX, scenario_ids(batch)]
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task, and no gates (there is one a pair), from what ``inputs`` returns."""
+        """Return one logit (B, 1) a task, and no gates (one a pair: ``gate_shares``), from what ``inputs`` returns."""
         state_BTX = self.states(inputs)
         return run_towers(self.towers, state_BTX.unbind(dim=1)), ()
 
@@ -236,13 +237,7 @@ class MMFI(TabularNet):
 
     def attend(self, inputs: Sequence[Tensor]) -> list[Attended]:
         """Return, a scenario, what its rows attend to."""
-        field_BFX, scenario_B = inputs
-        rows = rows_by_scenario(scenario_B, len(self.scenarios))
-        vectors = [torch.split(own, self.dim, dim=2) for own in take_rows(field_BFX, rows)]
-        indicators = list(self.cell_weight_ST.unsqueeze(2) * self.scenario_vector_SI.unsqueeze(1) * self.task_vector_TI)
-        # (E, F, R), contiguous
-        pair_slots = [pair_products(pair.permute(2, 1, 0).contiguous(), self.pair_weight_P) for pair, _ in vectors]
-        field_slots = [field.permute(2, 1, 0).contiguous() for _, field in vectors]
+        rows, vectors, indicators, pair_slots, field_slots = self._slots(inputs)
         pair_scores = self.pair_attention(pair_slots, self.gates, indicators, self.bn_all_rows)
         field_scores = self.field_attention(field_slots, self.field_gates or self.gates, indicators, self.bn_all_rows)
         return [
@@ -254,6 +249,28 @@ class MMFI(TabularNet):
                 field_vector_RFE=field,
             )
             for s, (pair, field) in enumerate(vectors)
+        ]
+
+    def _slots(
+        self, inputs: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[tuple[Tensor, ...]], list[Tensor], list[Tensor], list[Tensor]]:
+        """Return, a scenario each: rows, both vectors of the fields, indicators, pairs and fields (E, Q, R)."""
+        field_BFX, scenario_B = inputs
+        rows = rows_by_scenario(scenario_B, len(self.scenarios))
+        vectors = [torch.split(own, self.dim, dim=2) for own in take_rows(field_BFX, rows)]
+        indicators = list(self.cell_weight_ST.unsqueeze(2) * self.scenario_vector_SI.unsqueeze(1) * self.task_vector_TI)
+        pair_slots = [pair_products(pair.permute(2, 1, 0).contiguous(), self.pair_weight_P) for pair, _ in vectors]
+        field_slots = [field.permute(2, 1, 0).contiguous() for _, field in vectors]
+        return rows, vectors, indicators, pair_slots, field_slots
+
+    @torch.no_grad()
+    def gate_shares(self, batch: ImpressionBatch) -> list[dict[str, dict[str, float]]]:
+        """Return, of pairs and of fields, task -> expert group -> mean share of the rows' own scenarios' gates."""
+        _, _, indicators, *slots = self._slots(self.inputs(batch))
+        experts = self.pair_attention.shape.shared
+        return [
+            gate_shares(cast(Sequence[Gates], gates), own, indicators, self.tasks, experts)
+            for gates, own in zip((self.gates, self.field_gates or self.gates), slots, strict=True)
         ]
 
     @torch.no_grad()
