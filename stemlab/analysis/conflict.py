@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stemlab.analysis.quantiles import percentiles
+
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
@@ -88,7 +90,7 @@ def column(
         rounded: whether bounds are rounded (published).
     """
     # in the distances' own precision, linearly interpolated, as published
-    low, high = np.percentile(distance_P, limits)
+    low, high = percentiles(distance_P, limits)
     edges = bin_edges(float(distance_P.min()), float(distance_P.max()), bins, rounded)
     return Column(label, run, task, distance_P, low, high, edges, _bins(distance_P, edges))
 
