@@ -49,8 +49,8 @@ loc: $(STAMP) ## fail where a file has 300 lines or a function 60
 pytest: $(STAMP) ## the tests alone; ARGS='-m "not slow"' leaves out the long ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
-bench: $(STAMP) ## time loader, metrics, preparation and training step; results in scripts/bench/results
-	@for script in gauc loader prepare step sequence_loader sequence_step ranking_evaluation mmfi_step; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
+bench: $(STAMP) ## time loader, metrics, preparation, training step and analyses (16 GB of disk); results in scripts/bench/results
+	@for script in gauc loader prepare prepare_aliexpress step sequence_loader sequence_step ranking_evaluation mmfi_step diagnostics analysis; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

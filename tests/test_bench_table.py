@@ -1,7 +1,10 @@
 """The speed table is what the committed measurements give."""
 
+import json
 import subprocess
 import sys
+
+import pytest
 
 
 def run(root, *words):
@@ -14,13 +17,54 @@ def test_the_page_holds_what_was_measured(root):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_typed_number_would_be_noticed(root, tmp_path):
+@pytest.fixture
+def bench(root, tmp_path):
+    """A copy of the programme, its results and its page."""
     for part in ("scripts/bench/results", "scripts/bench/table.py", "scripts/bench/README.md"):
         target = tmp_path / part
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-r", root / part, target], check=True)
-    page = tmp_path / "scripts/bench/README.md"
+    return tmp_path / "scripts" / "bench"
+
+
+def rows(bench):
+    """Write the page again; return its lines by what was measured."""
+    ended = run(bench.parents[1])
+    assert ended.returncode == 0, ended.stderr
+    lines = [line for line in (bench / "README.md").read_text().splitlines() if line.startswith("|")]
+    return {
+        what.strip(): (against.strip(), told.strip()) for _, what, against, told, _ in (x.split("|") for x in lines)
+    }
+
+
+def test_a_typed_number_would_be_noticed(bench):
+    page = bench / "README.md"
     page.write_text(page.read_text().replace("| gAUC, 1,000,000 rows", "| gAUC, 9,000,000 rows"))
-    ended = run(tmp_path, "--check")
+    ended = run(bench.parents[1], "--check")
     assert ended.returncode == 1
     assert "table 'speed' is not what the run records give" in ended.stderr
+
+
+def test_preparation_tells_memory_against_that_of_fewer_rows(bench):
+    sizes = [{"rows": 1_000, "peak_bytes": 500_000_000}, {"rows": 6_000, "peak_bytes": 550_000_000}]
+    (bench / "results" / "prepare_aliexpress.json").write_text(json.dumps({"ours": sizes}))
+    assert rows(bench)["prepare, AliExpress NL, peak memory, 6,000 rows"] == ("1,000 rows (500 MB)", "1.10 x")
+
+
+def test_analyses_stand_against_their_limits(bench):
+    taken = {"wall_seconds": 71.4, "processor_seconds": 102.6, "peak_bytes": 3_210_000_000, "progress_bar": True}
+    found = {"rows": 5_000, "width": 48, "pairs": 20_000, "threads": 2, "collapse": taken, "entanglement": taken}
+    (bench / "results" / "analysis.json").write_text(json.dumps(found))
+    told = rows(bench)
+    assert told["analysis=collapse, table of 5,000 rows x 48, peak memory"] == ("6 GB", "3.21 GB")
+    about = "analysis=entanglement, table of 5,000 rows x 48, 20,000 pairs"
+    assert told[f"{about}, 2 threads"] == ("120 s", "71 s")
+    assert told[f"{about}, processor time"] == ("240 s (two cores)", "103 s")
+
+
+def test_a_programme_that_was_not_run_has_no_rows(bench):
+    before = rows(bench)
+    (bench / "results" / "step_large.json").unlink()
+    left = rows(bench)
+    assert {what for what in before if what not in left} == {what for what in before if what.startswith("STEM step")}
+    assert len(left) < len(before)

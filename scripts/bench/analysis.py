@@ -1,110 +1,107 @@
-"""Analyses of large tables: spectra of 5 million rows x 48, conflicts of 20 million pairs; time and peak memory.
+"""What analyses of large runs take: the commands themselves, a table of 5 million rows x 48 and 20 million test pairs.
 
-    python scripts/bench/analysis.py [--rows 5000000] [--items 1000000] [--width 48] [--pairs 20000000]
+    python scripts/bench/analysis.py [--rows 5000000] [--items 1000000] [--width 48] [--pairs 20000000] [--threads 2]
+    python scripts/bench/analysis.py --rows 20000 --items 5000 --pairs 50000 --output small.json
 
-Tables and pairs are drawn at random and count as memory, too. Conflicts are those of four distances (two single-task
-models, a second seed of one, a joint model) with all numbers and figures. Writes ``results/analysis.json``.
+First a dataset and four runs are written (``analysis_runs.py``): single-task models of two tasks, a second seed of one,
+a joint model. Then ``stemlab.analyze analysis=collapse`` reads the joint one, ``analysis=entanglement`` all of them,
+each in a process of its own, from its start to its end: imports, checkpoints with their hashes, numbers, figures, page.
+Memory is the largest resident size (the mapped pages of files count), processor seconds are those of all threads. The
+terminal is a pseudo one, so that bars are drawn and counted. The files, 14 GB at full size, lie under TMPDIR and are
+deleted; as they were just written, many are still in the system's cache. Writes ``results/analysis.json``
+(``--output`` for another).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import pty
+import subprocess
+import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from analysis_runs import RUNS, add_sizes, check_sizes
 
-from stemlab.analysis import collapse_view, entanglement_view
-from stemlab.analysis.collapse import Collapse
-from stemlab.analysis.conflict import Column, column
-from stemlab.analysis.pairs import pair_distances
-from stemlab.analysis.plots import save
-from stemlab.analysis.tables import FieldTable
-from stemlab.reporting.record import hardware, peak_memory
+from stemlab.reporting.record import hardware
+
+RESULT = Path(__file__).parent / "results" / "analysis.json"
+BAR = "━"
+UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 
-def clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+def run(words: list[str], threads: int) -> dict[str, Any]:
+    """Run a command at a terminal; return seconds, memory and whether it drew a bar."""
+    master, terminal = pty.openpty()
+    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "TERM": "xterm", "COLUMNS": "120"}
+    start = time.perf_counter()
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=variables)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # the other end is closed
+        while part := os.read(master, 1 << 16):
+            shown += part
+    _, status, usage = os.wait4(process.pid, 0)  # of this process and those it waited for, no others
+    seconds = time.perf_counter() - start
+    os.close(master)
+    text = shown.decode(errors="replace")
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"error: {' '.join(words)}\n{text}")
+    return {
+        "wall_seconds": seconds,
+        "processor_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_bytes": usage.ru_maxrss * UNIT,
+        "progress_bar": BAR in text,
+    }
 
 
-def since(start: tuple[float, float]) -> dict[str, float]:
-    """Return wall time and the processor time of all threads: on a busy machine only the second one says much."""
-    return dict(
-        zip(("wall_seconds", "processor_seconds"), (b - a for a, b in zip(start, clocks(), strict=True)), strict=True)
-    )
-
-
-def draw_table(rng: np.random.Generator, rows: int, width: int) -> Any:
-    """Return a float32 table whose directions decay, filled in place."""
-    table = np.empty((rows, width), dtype=np.float32)
-    rng.standard_normal(out=table, dtype=np.float32)
-    table *= np.geomspace(1, 1e-3, width, dtype=np.float32)
-    return table
-
-
-def collapse(tables: list[FieldTable]) -> dict[str, float]:
-    settings = {"fields": [], "row_norm": "l2", "keep_padding_oov": False, "weighting": "none"}
-    analysis = Collapse(name="collapse", initial=False, interaction=False, **settings)
-    start = clocks()
-    draw(collapse_view.findings([analysis.measure("large", tables, {})], [], [], "l2"))
-    return since(start)
-
-
-def conflicts(tables: list[FieldTable], users: Any, items: Any, labels: Any) -> dict[str, float]:
-    start = clocks()
-    names = (("single a", "a"), ("single b", "b"), ("control a", "a"), ("joint", ""))
-    found: list[Column] = []
-    for shift, (name, task) in enumerate(names):  # another pairing of rows stands for another model
-        user, item = tables[0].weight_VD, np.roll(tables[1].weight_VD, shift, axis=0)
-        distance = pair_distances(user, item, users, items, "euclidean", lambda pairs: None)
-        found.append(column(name, name, task, distance, (40, 60), 39))
-    evidence = entanglement_view.Evidence(
-        tasks=("a", "b"),
-        singles={"a": found[0], "b": found[1]},
-        controls={"a": found[2]},
-        joint={"joint": found[3:]},
-        columns=tuple(found),
-        labels_PT={"a": labels, "b": labels},
-    )
-    kept = entanglement_view.Kept(len(users), len(users), len(tables[0].weight_VD), len(tables[1].weight_VD), (40, 60))
-    draw(entanglement_view.findings(evidence, kept))
-    return since(start)
-
-
-def draw(findings: Any) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for name, drawing in findings.drawings.items():
-            save(drawing.figure, Path(folder) / name)
+def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return what both analyses take, and what they say they read."""
+    analyses = {
+        "collapse": [f"run={folder / 'joint'}"],
+        "entanglement": [f"runs=[{','.join(str(folder / name) for name in RUNS)}]", "analysis.activity=0"],
+    }
+    told: dict[str, Any] = {}
+    for name, words in analyses.items():
+        output = folder / "found" / name
+        command = [sys.executable, "-m", "stemlab.analyze", f"analysis={name}", *words, f"output={output}"]
+        told[name] = run(command, chosen.threads)
+        found = json.loads((output / "results.json").read_text(encoding="utf-8"))["sections"][name]
+        print(name, json.dumps(told[name]), found["verdict"], sep="\n", flush=True)
+    if found["numbers"]["pairs"] != chosen.pairs:
+        sys.exit(f"error: {found['numbers']['pairs']:,} of {chosen.pairs:,} pairs were analysed.")
+    return {**told, "checkpoint_bytes": (folder / "joint" / "checkpoints" / "best.ckpt").stat().st_size}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--pairs", type=int, default=20_000_000)
-    options = parser.parse_args()
-    rng = np.random.default_rng(0)
-    sizes = {"uid": options.rows, "item_id": options.items}
-    tables = [
-        FieldTable(name, "shared", draw_table(rng, rows, options.width), 1, rows - 1) for name, rows in sizes.items()
-    ]
-    users, items = (rng.integers(1, rows - 1, options.pairs, dtype=np.int32) for rows in sizes.values())
-    labels = (rng.random(options.pairs, dtype=np.float32) < 0.3).astype(np.int8)
-    told = {
-        **vars(options),
-        "collapse": collapse(tables),
-        "conflicts": conflicts(tables, users, items, labels),
-        **peak_memory(),
+    add_sizes(parser)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    chosen = parser.parse_args()
+    check_sizes(chosen)
+    sizes = {key: getattr(chosen, key) for key in ("rows", "items", "width", "pairs")}
+    with tempfile.TemporaryDirectory(prefix="analysis-bench-") as name:
+        make = [f"--{key}={value}" for key, value in sizes.items()]
+        subprocess.run([sys.executable, str(Path(__file__).with_name("analysis_runs.py")), name, *make], check=True)
+        load = os.getloadavg()[0]
+        found = measure(Path(name).absolute(), chosen)
+    result = {
+        "what": "stemlab.analyze from start to end: a joint run (collapse), it and three single-task runs",
+        **sizes,
+        "threads": chosen.threads,
+        **found,
+        "load_average": load,
         "hardware": hardware(1),
     }
-    told["peak_gb"] = told["peak_rss_bytes"] / 1e9
-    path = Path(__file__).parent / "results" / "analysis.json"
-    path.write_text(json.dumps(told, indent=2) + "\n")
-    print(json.dumps({key: told[key] for key in ("collapse", "conflicts", "peak_gb")}, indent=2))
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    chosen.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -119,6 +119,21 @@ def diagnostics(found: Result) -> Rows:
     return [("live diagnostics, once an epoch", against, f"{found['share_of_an_epoch_processor']:.1%}")]
 
 
+def analysis(found: Result) -> Rows:
+    """The commands from start to end; the limits are those that the analyses promise at the default size."""
+    table = f"table of {found['rows']:,} rows x {found['width']}"
+    sizes = {"collapse": table, "entanglement": f"{table}, {found['pairs']:,} pairs"}
+    return [
+        (f"analysis={name}, {size}, {what}", limit, told)
+        for name, size in sizes.items()
+        for what, limit, told in (
+            (f"{found['threads']} threads", "120 s", f"{found[name]['wall_seconds']:.0f} s"),
+            ("processor time", "240 s (two cores)", f"{found[name]['processor_seconds']:.0f} s"),
+            ("peak memory", "6 GB", f"{found[name]['peak_bytes'] / 1e9:.2f} GB"),
+        )
+    ]
+
+
 PROGRAMMES: Mapping[tuple[str, ...], Callable[..., Rows]] = {
     ("loader",): loader,
     ("gauc",): gauc,
@@ -130,6 +145,7 @@ PROGRAMMES: Mapping[tuple[str, ...], Callable[..., Rows]] = {
     ("ranking_evaluation",): ranking_evaluation,
     ("mmfi_step",): mmfi_step,
     ("diagnostics",): diagnostics,
+    ("analysis",): analysis,
 }
 """Result files (without ``.json``) -> their rows; a programme that has not been run has none."""
 

@@ -1,0 +1,43 @@
+"""The benchmark of the analyses: its runs are real ones, and what it measures is the command."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SIZES = {"rows": 300, "items": 100, "width": 4, "pairs": 700}
+WORDS = [f"--{key}={value}" for key, value in SIZES.items()]
+
+
+def start(root, tmp_path, *words):
+    """Run the benchmark; its temporary files lie in ``tmp_path``."""
+    command = [sys.executable, str(root / "scripts" / "bench" / "analysis.py"), *words]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=variables)
+
+
+@pytest.mark.slow
+def test_the_commands_are_measured(root, tmp_path):
+    result = tmp_path / "analysis.json"
+    ended = start(root, tmp_path, *WORDS, "--threads=1", f"--output={result}")
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(result.read_text())
+    assert {key: told[key] for key in SIZES} == SIZES
+    assert told["threads"] == 1
+    for name in ("collapse", "entanglement"):
+        taken = told[name]
+        assert taken["progress_bar"]
+        assert taken["processor_seconds"] > 0.5  # imports alone take longer
+        assert 10**8 < taken["peak_bytes"] < 4 * 10**9
+    assert told["checkpoint_bytes"] > 3 * 4 * SIZES["width"] * (SIZES["rows"] + SIZES["items"])  # with two moments
+    assert "of the pairs are close for one task and far for another" in ended.stdout
+    assert list(tmp_path.glob("analysis-bench-*")) == []
+
+
+def test_more_items_than_users_are_refused(root, tmp_path):
+    ended = start(root, tmp_path, "--rows=10", "--items=11", f"--output={tmp_path / 'none.json'}")
+    assert ended.returncode == 1
+    assert "--items 11 must be at least 3 and at most --rows 10" in ended.stderr
+    assert not (tmp_path / "none.json").exists()
