@@ -112,6 +112,8 @@ def test_the_command_ends_with_2_when_a_page_differs(tmp_path, runs):
         ("ml1m_multitask", "README.md"),
         ("tiktok_conflict", "README.md"),
         ("ml1m_multitask_aitm", "scripts/records/README.md"),
+        ("ml1m_dcnv2", "scripts/records/analysis/README.md"),
+        ("ml1m_target_attention", "scripts/records/analysis/README.md"),
         ("grocery", "scripts/records/README.md"),
     ],
 )
