@@ -22,6 +22,7 @@ from stemlab.config.rules import effective_tasks
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
 from stemlab.lightning.multitask import MultiTaskModule
+from stemlab.nn.init import Undrawn
 from stemlab.nn.loss import task_losses
 from tests import tiny_worlds
 
@@ -146,6 +147,25 @@ def test_a_model_on_a_dataset(composed: Any, prepared: Any, model: str, dataset:
     after = [p.detach() for p in module.net.parameters()]
     assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert all(bool(torch.isfinite(p).all()) for p in after)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_rebuilt_network_is_the_saved_one(composed: Any, prepared: Any, model: str) -> None:
+    """Of what is not drawn again, everything is in the checkpoint; what no checkpoint holds is as it was."""
+    dataset = "beauty" if MODELS[model]["family"] == "sequential" else "aliexpress"
+    config = joined(composed, model, dataset)
+    data = prepared(config, dataset)
+    torch.manual_seed(1)
+    saved = built(config, data).net
+    with Undrawn():
+        rebuilt = built(config, data).net
+    rebuilt.load_state_dict(saved.state_dict(), assign=True)
+    for kind in ("named_parameters", "named_buffers"):  # buffers that are not saved, too
+        found, wanted = dict(getattr(rebuilt, kind)()), dict(getattr(saved, kind)())
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert torch.equal(found[name], value), name
+            assert found[name].requires_grad == value.requires_grad, name
 
 
 def test_scenarios_numericals_and_shared_tables_are_there(composed: Any, prepared: Any) -> None:

@@ -112,16 +112,18 @@ class Entanglement(Analysis):
                 found += [self.measure(run, task, tables, pairs, advance) for task, tables in views]
                 views.clear()
                 run.release()
-        by_run = {run.label: [one for one in found if one.run == run.label] for run in runs}
-        evidence = view.Evidence(
-            tasks=tuple(singles),
-            singles={task: by_run[run.label][0] for task, run in singles.items()},
-            controls={task: by_run[run.label][0] for task, run in controls.items()},
-            joint={run.label: by_run[run.label] for run in runs if run.joint},
-            columns=tuple(found),
-            labels_PT={task: pairs.labels_PT[:, data.spec.task_index(task)] for task in singles},
-        )
-        return view.findings(evidence, view.Kept(pairs.rows, len(pairs.user_P), pairs.users, pairs.items, self.limits))
+            by_run = {run.label: [one for one in found if one.run == run.label] for run in runs}
+            evidence = view.Evidence(
+                tasks=tuple(singles),
+                singles={task: by_run[run.label][0] for task, run in singles.items()},
+                controls={task: by_run[run.label][0] for task, run in controls.items()},
+                joint={run.label: by_run[run.label] for run in runs if run.joint},
+                columns=tuple(found),
+                labels_PT={task: pairs.labels_PT[:, data.spec.task_index(task)] for task in singles},
+            )
+            kept = view.Kept(pairs.rows, len(pairs.user_P), pairs.users, pairs.items, self.limits)
+            steps.rows("conflicts", kept.pairs)  # not told how far it is: a clock that runs
+            return view.findings(evidence, kept)
 
     def measure(
         self, run: AnalysedRun, task: str, tables: tuple[FieldTable, FieldTable], pairs: Pairs, advance: Any

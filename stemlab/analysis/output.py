@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from stemlab.analysis.base import Findings, Matrix, Sections
 from stemlab.analysis.page import Shown, page
 from stemlab.analysis.plots import save
-from stemlab.analysis.subject import AnalysedRun
+from stemlab.analysis.subject import AnalysedRun, describe
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import code_version, packages, write_json
@@ -120,7 +120,7 @@ def described(config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun],
         "command": "analyze",
         "analysis": name,
         "sample": _of_sample(sections, runs),
-        "runs": [run.described() for run in runs],
+        "runs": describe(runs),
         "config": settings,
         "config_hash": config_hash({"analysis": config["analysis"]}),
         "code": code_version(),

@@ -18,6 +18,8 @@ Floats = NDArray[np.float32]
 Metric = Literal["euclidean", "cosine", "dot"]
 
 _BLOCK = 1 << 18
+_GATHERED = 1 << 13
+"""Pairs whose rows are gathered at once: few enough that they stay in the processor's cache."""
 
 
 def active(ids_R: Array, rows: int, percentile: float, keep_padding_oov: bool) -> NDArray[np.bool_]:
@@ -57,18 +59,32 @@ def pair_distances(
         item_P: rows of the items.
         metric: ``euclidean`` length of the difference (published), ``cosine`` 1 - cosine, ``dot`` negative product.
         advance: told the pairs of every block.
+
+    Raises:
+        IndexError: a pair names a row that its table does not have.
     """
+    for ids_P, table in ((user_P, user_VD), (item_P, item_VD)):
+        if len(ids_P) and not 0 <= ids_P.min() <= ids_P.max() < len(table):
+            raise IndexError(f"rows {ids_P.min()} to {ids_P.max()} of a table with {len(table)}")
     distance_P = np.empty(len(user_P), dtype=np.float32)
-    for _, part in _parts(len(user_P)):
-        distance_P[part] = _distance(user_VD[user_P[part]], item_VD[item_P[part]], metric)
-        advance(len(user_P[part]))
+    room_2BD = [np.empty((_GATHERED, table.shape[1]), dtype=table.dtype) for table in (user_VD, item_VD)]
+    for start, part in _parts(len(user_P)):
+        for first in range(start, part.stop, _GATHERED):
+            few = slice(first, min(first + _GATHERED, part.stop))
+            user_BD, item_BD = (room_BD[: few.stop - first] for room_BD in room_2BD)
+            np.take(user_VD, user_P[few], axis=0, out=user_BD, mode="clip")  # in range: no second buffer is needed
+            np.take(item_VD, item_P[few], axis=0, out=item_BD, mode="clip")
+            distance_P[few] = _distance(user_BD, item_BD, metric)
+        advance(part.stop - start)
     return distance_P
 
 
 def _distance(user_BD: Array, item_BD: Array, metric: Metric) -> Array:
+    """Return (B,) distances; the rows may be overwritten."""
     if metric == "euclidean":
-        user_BD -= item_BD  # a copy already
-        return np.asarray(np.linalg.norm(user_BD, axis=1))
+        user_BD -= item_BD
+        user_BD *= user_BD
+        return np.asarray(np.sqrt(user_BD.sum(axis=1)))
     product_B = np.einsum("bd,bd->b", user_BD, item_BD)
     if metric == "dot":
         return np.asarray(-product_B)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import glob
-import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from torch import nn
 from stemlab.analysis.tables import FieldTable, field_tables
 from stemlab.config.build import DataModule, build_net
 from stemlab.config.rules import effective_tasks, is_sequential
+from stemlab.data.manifest import sha256_of
+from stemlab.data.progress import Advance, Steps
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.errors import StemlabError
 from stemlab.lightning.saved import RebuiltRun
@@ -136,6 +140,7 @@ class AnalysedRun:
     def release(self) -> None:
         """Forget the network; it is read again when it is needed again."""
         self.__dict__.pop("net", None)
+        gc.collect()  # a module and its parts know each other
 
     @property
     def tables(self) -> list[FieldTable]:
@@ -151,15 +156,15 @@ class AnalysedRun:
         sizes = data.spec if isinstance(data.spec, DatasetSpec) else data.sizes
         return field_tables(build_net(self.config, sizes), self.spec)
 
-    def described(self) -> dict[str, Any]:
-        """Return what the results say about the run."""
+    def described(self, advance: Advance) -> dict[str, Any]:
+        """Return what the results say about the run, telling ``advance`` the checkpoint's bytes as they are read."""
         directory = self._rebuilt.directory
         record = read_record(directory) if directory and (directory / RECORD).is_file() else {}
         return {
             "label": self.label,
             "run": directory.name if directory else None,
             "checkpoint": self.checkpoint.name,
-            "checkpoint_sha256": _sha256(self.checkpoint),
+            "checkpoint_sha256": sha256_of(self.checkpoint, advance),
             "epoch": self._rebuilt.saved.epoch,
             "model": self.config["model"]["name"],
             "tasks": list(self.tasks),
@@ -186,6 +191,13 @@ def open_runs(config: Mapping[str, Any]) -> list[AnalysedRun]:
     runs = [AnalysedRun(path, config) for path in found]
     _tell_apart(runs)
     return runs
+
+
+def describe(runs: Sequence[AnalysedRun]) -> list[dict[str, Any]]:
+    """Return what the results say about each run; several checkpoints are read at once."""
+    with Steps() as steps, ThreadPoolExecutor(os.cpu_count()) as pool:
+        advance = steps.bytes("hashing checkpoints", sum(run.checkpoint.stat().st_size for run in runs))
+        return list(pool.map(lambda run: run.described(advance), runs))
 
 
 def run_places(place: str) -> list[Path]:
@@ -240,8 +252,3 @@ def _tell_apart(runs: Sequence[AnalysedRun]) -> None:
 def _shared(runs: Sequence[AnalysedRun]) -> list[str]:
     labels = [run.label for run in runs]
     return sorted({label for label in labels if labels.count(label) > 1})
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

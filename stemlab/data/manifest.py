@@ -76,12 +76,13 @@ def describe_file(path: Path, cache: Path, advance: Callable[[int], None] = lamb
     if key in known:
         advance(state.st_size)
     else:
-        known = {**_read_cache(cache), key: _sha256(path, advance)}
+        known = {**_read_cache(cache), key: sha256_of(path, advance)}
         _replace_text(cache, json.dumps(known, indent=1))
     return {"name": path.name, "size": state.st_size, "sha256": known[key]}
 
 
-def _sha256(path: Path, advance: Callable[[int], None]) -> str:
+def sha256_of(path: Path, advance: Callable[[int], None]) -> str:
+    """Return the hexadecimal SHA-256 of a file, telling ``advance`` the bytes of every block."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

@@ -13,6 +13,7 @@ from stemlab.config.build import DataModule, Module, build_datamodule, build_mod
 from stemlab.data.manifest import find_damage
 from stemlab.errors import StemlabError
 from stemlab.lightning.files import SavedRun, read_checkpoint
+from stemlab.nn.init import Undrawn
 
 
 class RebuiltRun:
@@ -52,10 +53,11 @@ class RebuiltRun:
         return next((path for path in found if find_damage(path, self.saved.fingerprint) is None), None)
 
     def module(self) -> Module:
-        """Return the module with the checkpoint's weights (after ``prepare``)."""
-        module = build_module(self.config, self.datamodule)
+        """Return the module with the checkpoint's weights (after ``prepare``), which stay mapped to the file."""
+        with Undrawn():
+            module = build_module(self.config, self.datamodule)
         try:
-            module.net.load_state_dict(self.saved.weights)
+            module.net.load_state_dict(self.saved.weights, assign=True)
         except RuntimeError as error:
             told = " ".join(str(error).split())[:300]
             raise StemlabError(f"the weights in {self.saved.path} do not fit its own config ({told}).") from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 Init = Literal["stem", "mtreclib"]
 EMBEDDING_STD = 1e-4
@@ -41,3 +43,24 @@ def _xavier_bound(tables: list[nn.Embedding]) -> float:
     """Return the bound of Xavier-uniform for one matrix of all rows."""
     rows = sum(table.num_embeddings for table in tables)
     return math.sqrt(6 / (rows + tables[0].embedding_dim)) if tables else 0.0
+
+
+class Undrawn(TorchFunctionMode):
+    """Within it, parameters are not drawn but left as the memory comes: for networks whose weights are all loaded next.
+
+    Large tables then take neither time nor, where their weights are mapped, memory. Buffers are drawn as ever.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return a parameter that would be drawn as it is, and call everything else."""
+        kwargs = kwargs or {}
+        if func in _DRAWING:
+            tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if isinstance(tensor, nn.Parameter):
+                return tensor
+        return func(*args, **kwargs)
+
+
+_DRAWING = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_)

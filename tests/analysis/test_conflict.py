@@ -28,6 +28,27 @@ def test_distances_by_hand() -> None:
     np.testing.assert_allclose(distances("cosine"), [1, 1 - 0.6, 1 - np.sqrt(0.5), 2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "dot"])
+def test_pairs_are_read_piece_by_piece(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, told = np.random.default_rng(0), []
+    tables = [rng.standard_normal((rows, 5), dtype=np.float32) for rows in (9, 6)]
+    pairs = [rng.integers(0, len(table), 23, dtype=np.int32) for table in tables]
+    whole = pair_distances(*tables, *pairs, metric, lambda count: None)
+    monkeypatch.setattr("stemlab.analysis.pairs._BLOCK", 8)
+    monkeypatch.setattr("stemlab.analysis.pairs._GATHERED", 3)
+    np.testing.assert_array_equal(pair_distances(*tables, *pairs, metric, told.append), whole)
+    assert told == [8, 8, 7]
+    user, item = (table[ids].astype(np.float64) for table, ids in zip(tables, pairs, strict=True))
+    if metric == "euclidean":
+        np.testing.assert_allclose(whole, np.linalg.norm(user - item, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [-1, 4])
+def test_rows_that_a_table_does_not_have(wrong: int) -> None:
+    with pytest.raises(IndexError, match=f"{wrong}.* of a table with 4"):
+        pair_distances(USERS, ITEMS, np.array([0, 1]), np.array([2, wrong]), "dot", lambda count: None)
+
+
 def test_tables_are_not_changed() -> None:
     before = USERS.copy()
     distances("euclidean")

@@ -161,7 +161,7 @@ def test_a_second_prepare_reads_nothing(tmp_path, monkeypatch):
     first = tiktok(tmp_path).prepare()
     times = {p: p.stat().st_mtime_ns for p in first.rglob("*")}
     monkeypatch.setattr("stemlab.data.sources.tiktok.read_blocks", lambda *_: pytest.fail("read again"))
-    monkeypatch.setattr("stemlab.data.manifest._sha256", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr("stemlab.data.manifest.sha256_of", lambda *_: pytest.fail("hashed again"))
     assert tiktok(tmp_path).prepare() == first
     assert {p: p.stat().st_mtime_ns for p in first.rglob("*")} == times
 

@@ -1,5 +1,7 @@
 """Checkpoint files, resuming rules, and a run rebuilt from its checkpoint."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,42 @@ def test_what_a_checkpoint_says(tmp_path: Path) -> None:
     assert (saved.config, saved.fingerprint, saved.epoch) == ({"seed": 1}, "f", 4)
     assert saved.spec.field_sizes == {"u": 3}
     assert list(saved.weights) == ["a"]
+
+
+MEASURE = """
+import resource, sys
+from stemlab.lightning.files import read_checkpoint
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+saved = read_checkpoint(sys.argv[1])
+print(float(saved.weights["a"].sum()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_moments_of_the_optimiser_are_not_read(tmp_path: Path) -> None:
+    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    moments = {"state": {0: {"exp_avg": torch.ones(40_000_000)}}}
+    content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": told}
+    torch.save({**content, "optimizer_states": [moments]}, tmp_path / "large.ckpt")
+    words = [sys.executable, "-c", MEASURE, str(tmp_path / "large.ckpt")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    total, kilobytes = map(float, ended.stdout.split())
+    assert total == 5
+    assert kilobytes < 40_000  # of 160 MB
+
+
+def test_what_is_read_is_no_way_into_the_file(tmp_path: Path) -> None:
+    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": told}, path)
+    read_checkpoint(path).weights["a"].zero_()
+    assert read_checkpoint(path).weights["a"].sum() == 5
+
+
+def test_a_checkpoint_of_torch_s_old_format(tmp_path: Path) -> None:
+    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 3, "hyper_parameters": told}
+    torch.save(content, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    assert read_checkpoint(tmp_path / "old.ckpt").epoch == 3
 
 
 def test_differences_are_found_in_depth() -> None:

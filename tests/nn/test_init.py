@@ -3,7 +3,7 @@ import math
 import torch
 from torch import nn
 
-from stemlab.nn.init import initialise
+from stemlab.nn.init import Undrawn, initialise
 
 
 class Net(nn.Module):
@@ -34,3 +34,24 @@ def test_as_mtreclib() -> None:
         assert math.isclose(float(table.weight[1:].std()), bound / math.sqrt(3), rel_tol=0.05)
     assert torch.equal(net.linear.weight, before[0])
     assert torch.equal(net.linear.bias, before[1])
+
+
+def test_parameters_are_left_undrawn_and_buffers_are_not() -> None:
+    before = torch.get_rng_state()
+    with Undrawn():
+        net = Net()
+        initialise(net)
+        initialise(net, "mtreclib")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [table.weight.shape[0] for table in net.tables] == [2000, 500]
+    with Undrawn():
+        buffer = torch.zeros(100).normal_()
+    assert buffer.std() > 0.5
+    assert not torch.equal(torch.get_rng_state(), before)
+
+
+def test_parameters_are_drawn_again_afterwards() -> None:
+    with Undrawn():
+        net = Net()
+    initialise(net)
+    assert math.isclose(float(net.tables[0].weight[1:].std()), 1e-4, rel_tol=0.1)
