@@ -32,6 +32,7 @@ from stemlab.data.spec import SequenceSizes
 from stemlab.lightning.memory import keep_freed_memory
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.optim import RankingOptimConfig, build_ranking_optimizer
+from stemlab.reporting.record import hardware
 
 SIZES = SequenceSizes(users=6040, items=3706, history_max=20)
 BATCH, NEGATIVES, SHARE_SHORT = 256, 1, 0.11  # of MovieLens-1M's instances, 11 % have fewer than 20 items behind them
@@ -148,6 +149,7 @@ def main() -> None:
         "history_max": SIZES.history_max,
         "threads": arguments.threads,
         "rounds": arguments.rounds,
+        "cpu": hardware(processes=1)["cpu"],
         "torch": torch.__version__,
         "load_average": os.getloadavg()[0],
     }

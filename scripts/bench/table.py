@@ -77,9 +77,10 @@ def sequence_step(found: Result) -> Rows:
         "as it is": "times_faster_than_twin",
         "with the trainer's memory setting": "times_faster_with_same_memory",
     }
+    where = f", {found['cpu']}" if "cpu" in found else ""
     return [
         (
-            f"TiMiRec step, {stage}, batch {found['batch']}, {found['threads']} threads",
+            f"TiMiRec step, {stage}, batch {found['batch']}, {found['threads']} threads{where}",
             f"{twin}; {memory}",
             f"{found[stage][key]:.2f} x",
         )
@@ -142,6 +143,7 @@ PROGRAMMES: Mapping[tuple[str, ...], Callable[..., Rows]] = {
     ("prepare_aliexpress",): prepare_aliexpress,
     ("sequence_loader",): sequence_loader,
     ("sequence_step",): sequence_step,
+    ("sequence_step_xeon",): sequence_step,
     ("ranking_evaluation",): ranking_evaluation,
     ("mmfi_step",): mmfi_step,
     ("diagnostics",): diagnostics,
