@@ -114,6 +114,7 @@ def test_the_command_ends_with_2_when_a_page_differs(tmp_path, runs):
         ("ml1m_multitask_aitm", "scripts/records/README.md"),
         ("ml1m_dcnv2", "scripts/records/analysis/README.md"),
         ("ml1m_target_attention", "scripts/records/analysis/README.md"),
+        ("ml1m_timirec", "scripts/records/README.md"),
         ("grocery", "scripts/records/README.md"),
     ],
 )
