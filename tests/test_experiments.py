@@ -96,9 +96,9 @@ GROCERY = {
         *("comirec_plus", "pretrain", K6 | {"transformer": True}),
         *(1e-4, 1e-6, ITEMS + ATTENTION_6 + LAYER),
     ),
-    "timirec": (
-        *("timirec", "both", K6 | {"transformer": False}),
-        *(1e-4, 1e-6, ITEMS + ATTENTION_6 + PREDICTOR_6),
+    "timirec": (  # interests and learning rate of comirec
+        *("timirec", "both", K6 | {"transformer": False, "num_interests": 4}),
+        *(1e-3, 1e-6, ITEMS + ATTENTION_6 + PREDICTOR_6 - 2 * (8 + 1) - 2 * (64 + 1)),
     ),
     "timirec_plus": (
         *("timirec_plus", "both", K6 | {"transformer": True}),
