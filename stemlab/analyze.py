@@ -37,13 +37,13 @@ def analyze(config: Mapping[str, Any]) -> Path:
     import torch
 
     from stemlab.analysis.base import Analysis
-    from stemlab.analysis.conditions import check_sections, conditions, judge
     from stemlab.analysis.output import RESULTS, output_folder, write_results
-    from stemlab.analysis.subject import open_runs
-    from stemlab.analysis.trained import asked, trained
+    from stemlab.analysis.runs import open_runs
+    from stemlab.analysis.train_missing import asked, trained
     from stemlab.config.instantiate import instantiate
+    from stemlab.config.thresholds import check_sections, conditions, judge
     from stemlab.errors import StemlabError
-    from stemlab.lightning.environment import hush
+    from stemlab.runs.environment import hush
 
     hush()
     if config["trainer"]["threads"]:

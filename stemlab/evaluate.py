@@ -27,8 +27,8 @@ def evaluate(config: Mapping[str, Any]) -> dict[str, float]:
     Returns:
         Metrics by their full names (``test/auc/like``), NaN where undefined.
     """
-    from stemlab.lightning.environment import hush, is_first_process
-    from stemlab.lightning.measure import Measurement
+    from stemlab.inference.evaluate import Measurement
+    from stemlab.runs.environment import hush, is_first_process
 
     hush()
     measurement = Measurement(config)

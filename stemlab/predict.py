@@ -32,10 +32,10 @@ def predict(config: Mapping[str, Any]) -> str:
         One sentence: what was done, and what was unknown.
     """
     from stemlab.data.sequence.datamodule import SequenceDataModule
-    from stemlab.lightning.environment import hush
-    from stemlab.lightning.recommend import Recommender, refuse_options
-    from stemlab.lightning.saved import RebuiltRun
-    from stemlab.lightning.score import Scorer
+    from stemlab.inference.recommend import Recommender, refuse_options
+    from stemlab.inference.score_rows import Scorer
+    from stemlab.runs.environment import hush
+    from stemlab.runs.restore import RebuiltRun
 
     hush()
     run = RebuiltRun(config)

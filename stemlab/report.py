@@ -12,8 +12,8 @@ from stemlab.config.cli import command
 from stemlab.errors import StemlabError
 
 if TYPE_CHECKING:
+    from stemlab.config.report_schema import ReportConfig
     from stemlab.reporting.reference import Comparison
-    from stemlab.reporting.settings import ReportConfig
     from stemlab.reporting.table import Table
 
 
@@ -38,11 +38,11 @@ def report(config: Mapping[str, Any]) -> str:
         StemlabError: nothing to report, a key that no run has, or with ``check`` a document that differs.
     """
     from stemlab.config.instantiate import typed
+    from stemlab.config.report_schema import ReportConfig
     from stemlab.reporting.collect import collect, save_copies
     from stemlab.reporting.document import check_block, update_block
     from stemlab.reporting.reference import compare, read_reference
     from stemlab.reporting.render import markdown
-    from stemlab.reporting.settings import ReportConfig
     from stemlab.reporting.table import build_table
 
     asked = typed(ReportConfig, config)

@@ -17,9 +17,9 @@ def main(config: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from stemlab.config.delegate import is_delegated, run_job
+    from stemlab.config.job_process import is_delegated, run_job
     from stemlab.config.resolve import resolve
-    from stemlab.lightning.environment import check_launcher
+    from stemlab.runs.environment import check_launcher
 
     plain, job = resolve(config), HydraConfig.get()
     check_launcher(job.overrides.hydra)
@@ -40,7 +40,7 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: st
     Returns:
         ``config['objective']`` of the best epoch; NaN where it is undefined.
     """
-    from stemlab.lightning.stages import training_run
+    from stemlab.runs.stages import training_run
 
     return training_run(config, overrides, sweep_id).go()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stemlab.config.build import build_net
 from stemlab.config.compose import CommandLine, compose
 from stemlab.config.sweep import check_command_line
 from stemlab.data.spec import DatasetSpec, Field, SequenceSizes
 from stemlab.models import parameter_counts
+from stemlab.runs.build import build_net
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stemlab.config.build import build_net
 from stemlab.config.compose import compose
 from stemlab.data.sources.aliexpress_columns import CATEGORICALS, PARTS, TASKS
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.models import parameter_counts
+from stemlab.runs.build import build_net
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "conf/experiment/aliexpress"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stemlab.config.build import build_net
 from stemlab.config.compose import compose
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.models import parameter_counts
+from stemlab.runs.build import build_net
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 FOLDER = CONF / "experiment/aliexpress"

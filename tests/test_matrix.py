@@ -15,15 +15,15 @@ import pytest
 import torch
 import yaml
 
-from stemlab.config.build import build_datamodule, build_module
 from stemlab.config.compose import CommandLine, compose, plain_job, session
+from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.instantiate import import_target
-from stemlab.config.rules import effective_tasks
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.nn.init import Undrawn
 from stemlab.nn.loss import task_losses
+from stemlab.runs.build import build_datamodule, build_module
 from tests import tiny_worlds
 
 MODELS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((tiny_worlds.CONF / "model").glob("*.yaml"))}

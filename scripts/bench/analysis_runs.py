@@ -18,14 +18,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from stemlab.config.build import build_callbacks, build_datamodule, build_module, build_trainer
 from stemlab.config.compose import compose
-from stemlab.data.manifest import FORMAT, fingerprint_of, write_manifest
+from stemlab.data.prepare.manifest import FORMAT, fingerprint_of, write_manifest
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.data.store import StoreWriter
-from stemlab.lightning.environment import hush
-from stemlab.lightning.recorder import Recorder
 from stemlab.models import parameter_counts
+from stemlab.runs.build import build_callbacks, build_datamodule, build_module, build_trainer
+from stemlab.runs.environment import hush
+from stemlab.runs.recorder import Recorder
 
 FIELDS, TASKS, GROUP = ("uid", "item_id"), ("finish", "like"), "uid"
 RUNS = {

@@ -106,7 +106,7 @@ def prepare_pandas(path: Path, rows: int, row_wise: str) -> dict[str, float]:
 
 def split_only(rows: int) -> dict[str, float]:
     """The one part whose memory grows with the rows: two permutations and a code a row."""
-    from stemlab.data.split import SplitRule, random_codes
+    from stemlab.data.prepare.split import SplitRule, random_codes
 
     start = clocks()
     random_codes(rows, SplitRule())

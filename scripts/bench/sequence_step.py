@@ -29,10 +29,10 @@ from torch import Tensor
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
-from stemlab.lightning.memory import keep_freed_memory
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.optim import RankingOptimConfig, build_ranking_optimizer
 from stemlab.reporting.record import hardware
+from stemlab.runs.allocator import keep_freed_memory
 
 SIZES = SequenceSizes(users=6040, items=3706, history_max=20)
 BATCH, NEGATIVES, SHARE_SHORT = 256, 1, 0.11  # of MovieLens-1M's instances, 11 % have fewer than 20 items behind them

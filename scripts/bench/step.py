@@ -29,7 +29,7 @@ from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multitask.stem import STEM
-from stemlab.nn import dense
+from stemlab.nn.kernels import linear_relu as dense
 from stemlab.nn.loss import task_losses
 from stemlab.optim import OptimConfig, PenalisedAdam, Penalty, build_optimizer, clip_gradients
 

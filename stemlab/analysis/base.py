@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stemlab.analysis.subject import AnalysedRun
+from stemlab.analysis.runs import AnalysedRun
 from stemlab.errors import StemlabError
 
 

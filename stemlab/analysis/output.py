@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from stemlab.analysis.base import Findings, Matrix, Sections
 from stemlab.analysis.page import Shown, page
 from stemlab.analysis.plots import save
-from stemlab.analysis.subject import AnalysedRun, describe
+from stemlab.analysis.runs import AnalysedRun, describe
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import code_version, packages, write_json

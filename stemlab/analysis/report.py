@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from stemlab.analysis.base import Analysis, Findings, Sections
-from stemlab.analysis.subject import AnalysedRun
+from stemlab.analysis.runs import AnalysedRun
 from stemlab.config.instantiate import instantiate
 from stemlab.errors import StemlabError
 

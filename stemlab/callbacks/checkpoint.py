@@ -11,9 +11,10 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_info
 
-from stemlab.callbacks.improvement import Improvement, Mode
+from stemlab.callbacks.improvement import Improvement
 from stemlab.errors import StemlabError
-from stemlab.lightning.values import metric_value
+from stemlab.lightning.metric_values import metric_value
+from stemlab.types import Mode
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.lightning.multitask import MultiTaskModule
-from stemlab.models.multitask.inside import look_inside
+from stemlab.models.multitask.diagnostics import look_inside
 
 RowNorm = Literal["l2", "none"]
 _BLOCK = 1 << 16

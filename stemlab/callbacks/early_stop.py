@@ -9,8 +9,9 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 
-from stemlab.callbacks.improvement import Improvement, Mode
-from stemlab.lightning.values import metric_value
+from stemlab.callbacks.improvement import Improvement
+from stemlab.lightning.metric_values import metric_value
+from stemlab.types import Mode
 
 
 class EarlyStop(Callback):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
-Mode = Literal["max", "min"]
+from stemlab.types import Mode
 
 
 class Improvement:

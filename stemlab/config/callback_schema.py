@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from stemlab.config.section import Mode, Monitor, Section
-from stemlab.config.types import NonNegativeFloat, PositiveInt
+from stemlab.config.section import Monitor, Section
+from stemlab.types import Mode, NonNegativeFloat, PositiveInt
 
 
 class EarlyStopConfig(Section):

@@ -59,7 +59,7 @@ def _run(config_name: str, function: Callable[[Any], Any]) -> None:
     import hydra
 
     from stemlab.config.compose import VERSION_BASE
-    from stemlab.config.locate import conf_dir
+    from stemlab.config.conf_dir import conf_dir
 
     errors: list[StemlabError] = []
     swept = _check(config_name)
@@ -107,7 +107,7 @@ def _check(config_name: str) -> bool:
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return False
     from stemlab.config.compose import CommandLine
-    from stemlab.config.hydra_errors import existing_folder
+    from stemlab.config.composition_messages import existing_folder
     from stemlab.config.sweep import adapted, check_command_line, check_composition
 
     folder, extra = arguments.config_path, arguments.config_dir

@@ -20,9 +20,9 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from stemlab.config.described import KEY, RESOLVER, describes
-from stemlab.config.locate import conf_dir
+from stemlab.config.conf_dir import conf_dir
 from stemlab.config.resolve import resolve
+from stemlab.config.table_description import KEY, RESOLVER, describes
 from stemlab.config.validate import validate
 
 VERSION_BASE = "1.3"

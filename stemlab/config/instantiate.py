@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
-from stemlab.config.sentences import Origin, first_sentence, told_by_file
 from stemlab.config.signature import read_parameters
+from stemlab.config.validation_messages import Origin, first_sentence, told_by_file
 from stemlab.errors import StemlabError
 
 T = TypeVar("T")

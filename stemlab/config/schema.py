@@ -13,7 +13,7 @@ from pydantic import Field
 
 from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
 from stemlab.config.section import Monitor, Section
-from stemlab.config.types import NonNegativeFloat, PositiveInt
+from stemlab.types import NonNegativeFloat, PositiveInt
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 

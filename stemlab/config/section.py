@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -15,7 +15,6 @@ def _metric_name(name: str) -> str:
 
 
 Monitor = Annotated[str, AfterValidator(_metric_name)]
-Mode = Literal["max", "min"]
 
 
 class Section(BaseModel):

@@ -1,7 +1,7 @@
 """The typed settings of a class read from its source, because importing torch or Lightning takes seconds.
 
 Only classes of this package are read so, and only what their annotations need: names from typing, pydantic and
-``stemlab.config.types``, aliases (``GateRule = Literal[...]``), and settings classes (``SplitRule``), whose modules are
+``stemlab.types``, aliases (``GateRule = Literal[...]``), and settings classes (``SplitRule``), whose modules are
 imported. Whatever does not fit is left to a real import; a test compares both ways for every file of ``conf/``.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 PACKAGE = "stemlab"
 ROOT = Path(__file__).resolve().parents[2]
-LIGHT = ("typing", "pathlib", "collections.abc", "pydantic", "stemlab.config.types")
+LIGHT = ("typing", "pathlib", "collections.abc", "pydantic", "stemlab.types")
 
 Parameters = dict[str, tuple[Any, bool]]
 """Name of a setting -> its type, and whether it must be given."""

@@ -12,8 +12,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from stemlab.config.compose import CommandLine, Origins, composed, is_group, parsed, plain_job, session
-from stemlab.config.described import KEY as DESCRIPTION
-from stemlab.config.hydra_errors import COMPOSITION_ERRORS, ambiguous, sentence
+from stemlab.config.composition_messages import COMPOSITION_ERRORS, ambiguous, sentence
+from stemlab.config.table_description import KEY as DESCRIPTION
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stemlab.config import rules
+from stemlab.config import cross_checks as rules
 from stemlab.config.instantiate import (
     check_settings,
     default_settings,
@@ -15,7 +15,7 @@ from stemlab.config.instantiate import (
     typed_settings,
 )
 from stemlab.config.schema import COMMANDS, REBUILDING, SECTIONS, SavedTrainerConfig, section_model
-from stemlab.config.sentences import Origin, told_by_file
+from stemlab.config.validation_messages import Origin, told_by_file
 from stemlab.errors import StemlabError
 
 
@@ -64,11 +64,11 @@ def _check_analysis(node: Mapping[str, Any], key: str, origin: Origin) -> None:
 def _top_level(command: str) -> type[Any] | None:
     """The model of a command's own keys; a config with another name (``--config-name``) has none."""
     if command == "report":
-        from stemlab.reporting.settings import ReportConfig
+        from stemlab.config.report_schema import ReportConfig
 
         return ReportConfig
     if command == "analyze":
-        from stemlab.analysis.settings import AnalyzeConfig
+        from stemlab.config.analyze_schema import AnalyzeConfig
 
         return AnalyzeConfig
     return COMMANDS.get(command)

@@ -10,14 +10,14 @@ import pyarrow as pa
 import torch
 from pytorch_lightning import LightningDataModule
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.loader import BatchLoader, DealtOrder, ShuffledOrder, current_rank
+from stemlab.data.prepare.split import SPLITS
 from stemlab.data.prepared import Prepared
 from stemlab.data.spec import DatasetSpec
-from stemlab.data.split import SPLITS
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 Split = Literal["train", "valid", "test"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stemlab.data.manifest import read_manifest
+from stemlab.data.prepare.manifest import read_manifest
 from stemlab.errors import StemlabError
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stemlab.data.arrow import as_numpy
+from stemlab.data.io.arrow import as_numpy
 from stemlab.errors import StemlabError
 
 _WRITE_AT_ONCE = 1 << 16  # larger buffers of the reservation are left as holes of the file

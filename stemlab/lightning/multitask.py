@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError
+from stemlab.lightning.metric_values import metric_value
 from stemlab.lightning.module import SPLITS, NetModule
 from stemlab.lightning.settings import ModuleSettings
-from stemlab.lightning.values import metric_value
 from stemlab.metrics import MultiTaskMetrics
 from stemlab.models.api import MetaTrained, MultiTaskOutput
 from stemlab.nn.loss import task_losses

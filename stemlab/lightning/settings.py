@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stemlab.callbacks.improvement import Mode
 from stemlab.nn.loss import LossForm, LossReduction
 from stemlab.optim import OptimConfig, Penalty, PenaltyMode, RankingOptimConfig, parse_penalty
+from stemlab.types import Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.nn.layer_node import transformer_layer, transformer_layer_of_rows
-from stemlab.nn.one_node import one_node
-from stemlab.nn.rows import Distinct
+from stemlab.nn.kernels.dispatch import one_node
+from stemlab.nn.kernels.embedding_lookup import Distinct
+from stemlab.nn.kernels.transformer import transformer_layer, transformer_layer_of_rows
 
 # Added to a masked score: its weight is exactly zero, and a row with nothing to attend to stays finite.
 MASKED = -1e30

@@ -1,7 +1,7 @@
 """One expert pool and its gates, for OMoE, MMoE, PLE, PLE-ME and STEM.
 
 What distinguishes those models is written in three small tables (``Wiring``): which input every expert reads, which
-experts every gate sees, and which of those it may train. How the mixtures are computed is in ``stemlab.nn.mixing``.
+experts every gate sees, and which of those it may train. ``stemlab.nn.kernels.expert_mixture`` computes the mixtures.
 
 Legend: B rows, D input width, H expert output width, E experts a gate sees.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from stemlab.nn.mixing import mix
+from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import MLP, MLPStyle
 
 

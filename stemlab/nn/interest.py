@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.nn.attention import TransformerLayer, padding_bias
-from stemlab.nn.one_node import one_node
-from stemlab.nn.pool_node import pool
-from stemlab.nn.rows import Distinct, look_up
+from stemlab.nn.kernels.attention_pooling import pool
+from stemlab.nn.kernels.dispatch import one_node
+from stemlab.nn.kernels.embedding_lookup import Distinct, look_up
 
 FEW = 8  # candidates up to which a product of matrices takes longer than multiplying and adding up
 

@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from stemlab.nn.dense import dense_stack, stack_dtype
+from stemlab.nn.kernels.linear_relu import dense_stack, stack_dtype
 from stemlab.nn.norm import RowsNorm
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"]

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from stemlab.nn.dense import product
-from stemlab.nn.one_node import one_node
-from stemlab.nn.rows import Distinct, take_back
+from stemlab.nn.kernels.dispatch import one_node
+from stemlab.nn.kernels.embedding_lookup import Distinct, take_back
+from stemlab.nn.kernels.linear_relu import product
 
 
 class LastStateGRU(nn.GRU):

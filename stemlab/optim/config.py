@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.config.types import NonNegativeFloat, PositiveFloat
+from stemlab.types import NonNegativeFloat, PositiveFloat
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

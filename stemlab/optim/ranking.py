@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.optim import Optimizer
 
-from stemlab.config.types import NonNegativeFloat, PositiveFloat
+from stemlab.types import NonNegativeFloat, PositiveFloat
 
 KINDS: dict[str, type[Optimizer]] = {
     "adam": torch.optim.Adam,

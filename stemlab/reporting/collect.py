@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.resolve import NOT_HASHED
-from stemlab.config.rules import effective_tasks
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record, write_json
 

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import CSVLogger
 
-from stemlab.analysis.spectra import Rows, information_abundance, singular_values
+from stemlab.analysis.collapse.spectra import Rows, information_abundance, singular_values
 from stemlab.callbacks.diagnostics import Diagnostics, abundance, diagnose, first_rows
 from stemlab.data.batch import ImpressionBatch
 from stemlab.lightning.multitask import MultiTaskModule

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from stemlab.callbacks.diagnostics import diagnose
-from stemlab.config.build import build_datamodule, build_module
 from stemlab.config.compose import CommandLine, plain_job, session
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.lightning.multitask import MultiTaskModule
+from stemlab.runs.build import build_datamodule, build_module
 from tests import tiny_worlds
 from tests.test_matrix import MODELS, small
 

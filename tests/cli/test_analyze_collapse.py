@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemlab.analysis import subject
-from stemlab.analysis.subject import AnalysedRun
+from stemlab.analysis import runs as subject
+from stemlab.analysis.runs import AnalysedRun
 from stemlab.analyze import analyze
 from stemlab.config.compose import compose
 from tests.cli.conftest import FAST, WORLD, Workplace, weights

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from stemlab.analysis import trained
-from stemlab.analysis.curves import logged_conflicts
-from stemlab.analysis.subject import AnalysedRun
-from stemlab.analysis.transfer import Transfer
+from stemlab.analysis import train_missing as trained
+from stemlab.analysis.runs import AnalysedRun
+from stemlab.analysis.transfer.analysis import Transfer
+from stemlab.analysis.transfer.logged_curves import logged_conflicts
 from stemlab.analyze import analyze
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError

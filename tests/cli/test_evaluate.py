@@ -11,7 +11,7 @@ import torch
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.evaluate import evaluate
-from stemlab.lightning.measure import compare
+from stemlab.inference.evaluate import compare
 from tests.cli.conftest import Workplace
 
 

@@ -11,13 +11,13 @@ import pytest
 from pytorch_lightning.loggers import CSVLogger
 
 from stemlab.config.compose import compose
-from stemlab.lightning import wandb_run
-from stemlab.lightning.loggers import build_loggers, flatten
-from stemlab.lightning.wandb_run import HINT, wandb_logged_in, wandb_mode
+from stemlab.runs import wandb_logger as wandb_run
+from stemlab.runs.loggers import build_loggers, flatten
+from stemlab.runs.wandb_logger import HINT, wandb_logged_in, wandb_mode
 from stemlab.train import train
 from tests.cli.conftest import TINY, Workplace, environment
 from tests.cli.test_train import rows
-from tests.lightning.wandb_file import WandbRun, read_wandb
+from tests.runs.wandb_file import WandbRun, read_wandb
 
 SHORT = ["trainer.max_epochs=2", "callbacks.early_stop.enabled=false", "trainer.log_every_n_steps=1"]
 KEY = "0123456789" * 4  # the form of a key; no account

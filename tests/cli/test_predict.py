@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from stemlab.config.compose import compose
+from stemlab.data.prepare.split import SplitRule, random_codes
 from stemlab.data.sample.tiktok import COLUMNS
-from stemlab.data.split import SplitRule, random_codes
 from stemlab.errors import StemlabError
-from stemlab.lightning import rowfiles
+from stemlab.inference import table_io as rowfiles
 from stemlab.metrics import auc
 from stemlab.predict import predict
 from tests.cli.conftest import Workplace

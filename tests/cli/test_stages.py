@@ -17,7 +17,7 @@ from stemlab.evaluate import evaluate
 from tests.cli.conftest import SECONDS, Workplace, assert_same_weights, weights
 from tests.cli.sequences import TIMIREC, write_folder
 from tests.cli.test_train import walk
-from tests.lightning.wandb_file import read_wandb
+from tests.runs.wandb_file import read_wandb
 
 EXTRACTOR = ("net.items.", "net.extractor.")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import FAST, NET, WORLD, Workplace
-from tests.lightning.wandb_file import read_wandb
+from tests.runs.wandb_file import read_wandb
 
 COMMON = ["dataset=tiktok", *WORLD, *NET, *FAST, "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stemlab.config.described import read_description
+from stemlab.config.table_description import read_description
 from stemlab.metrics import auc
 from tests.cli.conftest import SECONDS, Workplace, environment
 

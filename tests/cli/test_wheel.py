@@ -57,7 +57,7 @@ def test_contents(wheel):
 
 def test_the_installed_package_is_the_wheel(installed, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    show = "from stemlab.config.locate import conf_dir; print(conf_dir())"
+    show = "from stemlab.config.conf_dir import conf_dir; print(conf_dir())"
     command = [sys.executable, "-c", show]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(installed / "stemlab" / "conf")

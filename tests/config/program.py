@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from stemlab.config.cli import command
-from stemlab.config.delegate import is_delegated, run_job
+from stemlab.config.job_process import is_delegated, run_job
 from stemlab.config.resolve import resolve
 from stemlab.errors import StemlabError
 

@@ -3,11 +3,11 @@
 import pytest
 
 from stemlab.config.compose import CommandLine, compose
-from stemlab.config.rules import effective_stage
+from stemlab.config.cross_checks import effective_stage
 from stemlab.config.sweep import check_command_line
 from stemlab.errors import StemlabError
-from stemlab.lightning.first_stage import first_stage_config, first_stage_hash
-from stemlab.lightning.stages import check_fits
+from stemlab.runs.stage_cache import first_stage_config, first_stage_hash
+from stemlab.runs.stages import check_fits
 
 SEQUENCE = ("model=timirec", "dataset=ml1m")
 
@@ -162,7 +162,7 @@ def test_the_config_of_a_first_stage_depends_on_nothing_of_the_second(tmp_path):
     ],
 )
 def test_the_first_difference_of_a_given_stage_is_named(words, fingerprint, expected, tmp_path):
-    from stemlab.lightning.files import SavedRun
+    from stemlab.runs.checkpoint_io import SavedRun
 
     first = first_stage_config(compose("train", list(SEQUENCE)), tmp_path, None)
     saved = SavedRun(tmp_path / "best.ckpt", first, None, "f", 0, {})

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from stemlab.config.types import Fraction, PositiveInt
+from stemlab.types import Fraction, PositiveInt
 
 
 @dataclass

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemlab.data.impressions import Numerical, Recipe, prepare_impressions
-from stemlab.data.progress import Advance
-from stemlab.data.split import SplitRule
+from stemlab.data.io.progress import Advance
+from stemlab.data.prepare.pipeline import Numerical, Recipe, prepare_impressions
+from stemlab.data.prepare.split import SplitRule
 
 SCENARIOS = ("nl", "es", "fr")
 NUMERICALS = (

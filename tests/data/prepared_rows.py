@@ -6,9 +6,9 @@ from typing import Any
 
 from stemlab.config.instantiate import instantiate
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.split import SPLITS
+from stemlab.data.prepare.split import SPLITS
+from stemlab.data.prepare.vocabulary import Vocabulary
 from stemlab.data.store import ColumnStore
-from stemlab.data.vocabulary import Vocabulary
 from tests.data.tiktok_rows import settings
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golden.names import Names, fields_of
 from stemlab.models import multitask
 from stemlab.models.multitask.base import TabularNet
 from stemlab.optim import Penalty, parse_penalty
+from tests.golden.names import Names, fields_of
 
 MODELS = {name: getattr(multitask, name) for name in ("SharedBottom", "OMoE", "MMoE", "PLE", "STEM", "ESMM", "AITM")}
 NOT_OF_THE_NET = {"gpu", "learning_rate", "loss", "optimizer", "verbose", "embedding_regularizer", "net_regularizer"}

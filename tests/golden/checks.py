@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from golden.cases import Case
-from golden.observe import observe
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multitask.base import TabularNet
 from stemlab.nn.loss import LossForm, task_losses
 from stemlab.optim import OptimConfig, build_optimizer, clip_gradients, penalty_value
+from tests.golden.cases import Case
+from tests.golden.observe import observe
 
 FORWARD = GRADIENT = 1e-6
 STEP = 1e-6

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golden.cases import Case
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.multiscenario.mmfi import MMFI
+from tests.golden.cases import Case
 
 UNUSED = ("linear_gates.", "scenario_linear.", "task_linear.")
 BRANCHES = {"pair_attention": "", "field_attention": "linear_"}

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from golden.cases import Case
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models import multitask
+from tests.golden.cases import Case
 
 TABLE = re.compile(r"embedding\.(?:(\d+)\.)?embedding\.weight")
 LAYER = re.compile(r"(.*?)(\d+)(\.(?:weight|bias|running_mean|running_var|num_batches_tracked))")

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golden.sequential_models import MODELS, Model
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.sequential.base import SequenceNet
+from tests.golden.sequential_models import MODELS, Model
 
 FOLDERS = ("timirec", "rechorus")
 

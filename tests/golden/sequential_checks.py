@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from golden.checks import FORWARD, GRADIENT, NOISE, STEP, Differences, differing, filled, gradients, same_state
-from golden.sequential_cases import Case
-from golden.sequential_models import MODELS
 from stemlab.data.batch import SequenceBatch
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import RankingOptimConfig, build_ranking_optimizer
+from tests.golden.checks import FORWARD, GRADIENT, NOISE, STEP, Differences, differing, filled, gradients, same_state
+from tests.golden.sequential_cases import Case
+from tests.golden.sequential_models import MODELS
 
 KEY = re.compile(r"(?:(batch1)_)?(?:(train|eval)_)?(.+)")
 STEPPED = re.compile(r"step1(?:_l2_(?P<l2>[\d.]+))?")

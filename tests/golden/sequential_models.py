@@ -29,7 +29,7 @@ from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.models.sequential.tisasrec import TiSASRec
 from stemlab.models.sequential.youtube import YouTube
 from stemlab.nn.interest import SelfAttentiveExtractor, position_ids
-from stemlab.nn.rows import Repeats
+from stemlab.nn.kernels.embedding_lookup import Repeats
 
 PROJECTION = re.compile(r"predictor\.projection\.(\w+)\.(\w+)")
 Seen = dict[str, Tensor]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden import checks, twin
-from golden.cases import Case, find
+from tests.golden import checks, twin
+from tests.golden.cases import Case, find
 
 EXPERTS = {"expert_hidden_units": [16, 8], "gate_hidden_units": [8], "tower_hidden_units": [8], "num_layers": 1}
 POOL = EXPERTS | {"num_shared_experts": 2, "num_specific_experts": 2, "batch_norm": False}

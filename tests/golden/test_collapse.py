@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemlab.analysis.interaction import interact
-from stemlab.analysis.spectra import Rows, information_abundance, normalised_spectrum, singular_values
-from stemlab.data.progress import Steps
+from stemlab.analysis.collapse.projected_spectra import interact
+from stemlab.analysis.collapse.spectra import Rows, information_abundance, normalised_spectrum, singular_values
+from stemlab.data.io.progress import Steps
 from tests.conftest import GOLDEN, require
 
 FILES = sorted((GOLDEN / "recscope").glob("collapse_*.npz"))

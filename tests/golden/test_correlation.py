@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemlab.analysis.learned_correlation import target_attention
-from stemlab.analysis.target_correlation import PUBLISHED_SMOOTH, CorrelationCounts, scaled
+from stemlab.analysis.correlation.ground_truth import PUBLISHED_SMOOTH, CorrelationCounts, scaled
+from stemlab.analysis.correlation.learned import target_attention
 from tests.conftest import GOLDEN, require
 
 TRUTH = sorted((GOLDEN / "recscope").glob("correlation_groundtruth*.npz"))

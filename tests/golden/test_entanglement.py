@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemlab.analysis.conflict import Column, column
-from stemlab.analysis.pairs import active, kept_rows, pair_distances
+from stemlab.analysis.entanglement.conflict import Column, column
+from stemlab.analysis.entanglement.pair_distances import active, kept_rows, pair_distances
 from tests.conftest import GOLDEN, require
 
 FILES = sorted((GOLDEN / "recscope").glob("interest_entanglement*.npz"))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from golden import checks
-from golden.cases import Case
-from golden.test_multitask_family import SINGLE, each
-from stemlab.nn import dense
+from stemlab.nn.kernels import linear_relu as dense
+from tests.golden import checks
+from tests.golden.cases import Case
+from tests.golden.test_multitask_family import SINGLE, each
 
 
 @each([case for case in SINGLE if not case.meta["config"].get("batch_norm")])

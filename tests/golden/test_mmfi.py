@@ -9,11 +9,11 @@ import torch
 from conftest import GOLDEN
 from torch import Tensor
 
-from golden import checks
-from golden.mmfi import UNUSED, MMFICase, find, observe, observe_cells
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.nn.loss import LossForm, task_losses
 from stemlab.optim import OptimConfig, build_optimizer, parse_penalty
+from tests.golden import checks
+from tests.golden.mmfi import UNUSED, MMFICase, find, observe, observe_cells
 
 # of the last, where all rows are of one scenario
 BEFORE_NORM = re.compile(r".*_attention\.own\.\d+\.bias_TQ|towers\.\d+\.[036]\.bias|bias_STE")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden import mmfi_twin, test_mmfi
-from golden.mmfi import MMFICase, find
+from tests.golden import mmfi_twin, test_mmfi
+from tests.golden.mmfi import MMFICase, find
 
 SMALL = {
     "categorical_field_dims": [2, 9, 6],

@@ -11,10 +11,10 @@ import torch
 from conftest import GOLDEN
 from torch import Tensor, nn
 
-from golden import checks
-from golden.mtreclib import MTReclibCase, find, logits, observe
 from stemlab.nn.loss import LossForm, task_losses
 from stemlab.optim import OptimConfig, build_optimizer, parse_penalty
+from tests.golden import checks
+from tests.golden.mtreclib import MTReclibCase, find, logits, observe
 
 CASES = find(GOLDEN)
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.stem)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden import mtreclib_twin, test_mtreclib
-from golden.mtreclib import MTReclibCase, find
+from tests.golden import mtreclib_twin, test_mtreclib
+from tests.golden.mtreclib import MTReclibCase, find
 
 WRITTEN = {
     "heac": ("MetaHeac", {"task_num": 2, "expert_num": 3, "critic_num": 5}),

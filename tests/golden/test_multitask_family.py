@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import GOLDEN
 
-from golden import checks
-from golden.cases import MODELS, Case, find
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multitask import SingleTask
 from stemlab.nn.loss import LossForm
+from tests.golden import checks
+from tests.golden.cases import MODELS, Case, find
 
 CASES = find(GOLDEN)
 SINGLE = [case for case in CASES if not case.trajectory]

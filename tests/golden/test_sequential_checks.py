@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden import sequential_checks as checks
-from golden import sequential_twin as twin
-from golden.checks import FORWARD, STEP, differing, same_state
-from golden.sequential_cases import Case, find
+from tests.golden import sequential_checks as checks
+from tests.golden import sequential_twin as twin
+from tests.golden.checks import FORWARD, STEP, differing, same_state
+from tests.golden.sequential_cases import Case, find
 
 FINETUNE = {"stage": "finetune"}
 WRITTEN = {

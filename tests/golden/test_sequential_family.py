@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 from conftest import GOLDEN
 
-from golden import sequential_checks as checks
-from golden.checks import FORWARD, STEP, differing, same_state
-from golden.sequential_cases import Case, find
-from golden.sequential_models import MODELS
+from tests.golden import sequential_checks as checks
+from tests.golden.checks import FORWARD, STEP, differing, same_state
+from tests.golden.sequential_cases import Case, find
+from tests.golden.sequential_models import MODELS
 
 CASES = find(GOLDEN)
 SINGLE = [case for case in CASES if not case.trajectory]

@@ -13,9 +13,9 @@ from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.early_stop import EarlyStop
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
-from stemlab.lightning.idle import has_idle_parameters
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.settings import ModuleSettings
+from stemlab.lightning.unused_parameters import has_idle_parameters
 from stemlab.metrics import MultiTaskMetrics, auc
 from stemlab.models.multitask.mmoe import MMoE
 from stemlab.models.multitask.stem import STEM

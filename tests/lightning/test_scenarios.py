@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from stemlab.config.build import build_net
 from stemlab.config.compose import compose
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import Field
-from stemlab.lightning.idle import has_idle_parameters
+from stemlab.inference.score_rows import _part
 from stemlab.lightning.multitask import MultiTaskModule
-from stemlab.lightning.score import _part
 from stemlab.lightning.settings import ModuleSettings
+from stemlab.lightning.unused_parameters import has_idle_parameters
 from stemlab.models.api import MultiTaskOutput
 from stemlab.optim import OptimConfig
+from stemlab.runs.build import build_net
 from tests.lightning.test_multitask import Watch, trainer
 from tests.lightning.world import SPEC, Toy
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stemlab.inference.topk import top_scored
 from stemlab.metrics import direct
 from stemlab.metrics.catalogue import Seen
 from stemlab.metrics.direct import scored_ranks
-from stemlab.retrieval.topk import top_scored
 
 
 def world(seed: int, users: int, items: int, levels: int) -> tuple[Tensor, Tensor, Seen, list[set[int]]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.nets import random_batch
 from stemlab.data.batch import ImpressionBatch
+from tests.models.nets import random_batch
 
 
 @pytest.fixture

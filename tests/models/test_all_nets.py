@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.nets import FIELDS, SETTINGS, TASKS, build
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 from stemlab.models import multitask
 from stemlab.models.api import MultiTaskNet
+from tests.models.nets import FIELDS, SETTINGS, TASKS, build
 
 ANY_TASKS = [name for name in SETTINGS if name not in ("SingleTask", "ESMM")]
 PAIRS = [(name, tasks) for name in ANY_TASKS for tasks in (1, 2, 3, 4)] + [("SingleTask", 1), ("ESMM", 2)]

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from stemlab.data.sample.preferences import Floats, Ints, probability, turn, zipf_ids
 from stemlab.data.sources.aliexpress_columns import (
     CATEGORICALS,
@@ -40,6 +39,7 @@ from stemlab.data.sources.aliexpress_columns import (
     USER_FILE,
     USER_NUMERICALS,
 )
+from stemlab.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Pair = tuple[str, str]

@@ -13,7 +13,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 
 import stemlab
-from stemlab.data.directory import find_or_build
+from stemlab.data.prepare.atomic_directory import find_or_build
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.config.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 Ints = NDArray[np.int64]
 Share = Annotated[float, Field(ge=0, le=1)]

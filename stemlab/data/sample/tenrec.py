@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from stemlab.data.sample.preferences import Floats, Ints, Tastes, probability, zipf_ids
+from stemlab.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Column = NDArray[Any]

@@ -21,8 +21,8 @@ import pyarrow.csv
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from stemlab.data.sample.preferences import Floats, Ints, Tastes, probability, zipf_ids
+from stemlab.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stemlab.data.rawfile import read_blocks
+from stemlab.data.io.text_blocks import read_blocks
 from stemlab.errors import StemlabError
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stemlab.data.arrow import as_numpy
+from stemlab.data.io.arrow import as_numpy
 from stemlab.data.store import map_batch
 
 

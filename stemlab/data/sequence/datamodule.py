@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.datamodule import Split
 from stemlab.data.loader import DealtOrder, ShuffledOrder, current_rank
@@ -26,6 +25,7 @@ from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.sequence.writer import read_categories, read_tokens
 from stemlab.data.spec import SequenceSizes, SequenceSpec
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 _PUBLISHED = RankingProtocol()
 _TRAIN = 0

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import stemlab
-from stemlab.data.directory import find_or_build
-from stemlab.data.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
-from stemlab.data.progress import Advance, Steps
+from stemlab.data.io.progress import Advance, Steps
+from stemlab.data.prepare.atomic_directory import find_or_build
+from stemlab.data.prepare.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.writer import write_log
 from stemlab.data.spec import SequenceSpec

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.config.types import PositiveInt
+from stemlab.types import PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

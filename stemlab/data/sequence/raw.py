@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemlab.data.split import SPLITS
+from stemlab.data.prepare.split import SPLITS
 from stemlab.errors import StemlabError
 
 Ints = NDArray[np.signedinteger[Any]] | NDArray[np.unsignedinteger[Any]]

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from stemlab.data.prepare.split import SPLITS
 from stemlab.data.sequence.columns import write_columns
 from stemlab.data.sequence.log import NO_GAP
 from stemlab.data.sequence.raw import RawSequences
-from stemlab.data.split import SPLITS
 from stemlab.errors import StemlabError
 
 CATEGORIES = "categories.parquet"

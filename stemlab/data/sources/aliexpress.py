@@ -14,18 +14,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.encoding import TableEncoder, check_columns
-from stemlab.data.headed import HeadedReader
-from stemlab.data.impressions import Numerical, Recipe, prepare_impressions
-from stemlab.data.integers import IntegerReader, OnBadRow, Rows
-from stemlab.data.progress import Advance
-from stemlab.data.rawfile import read_blocks
+from stemlab.data.io.csv_header import HeadedReader
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.prepare.encode_table import TableEncoder, check_columns
+from stemlab.data.prepare.pipeline import Numerical, Recipe, prepare_impressions
+from stemlab.data.prepare.scaling import Rule
+from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.aliexpress import AliexpressWorld, write_sample
 from stemlab.data.sample.folder import announce_sample, sample_file
-from stemlab.data.scaling import Rule
 from stemlab.data.sources.aliexpress_columns import (
     CATEGORICALS,
     COUNTRIES,
@@ -39,8 +39,8 @@ from stemlab.data.sources.aliexpress_columns import (
 )
 from stemlab.data.sources.aliexpress_files import CountryFiles, TextFile, find_countries, missing_country
 from stemlab.data.sources.aliexpress_join import PageJoin
-from stemlab.data.split import SplitRule
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 Columns = dict[str, NDArray[Any]]
 SCENARIO, SPLIT = "scenario", "split"

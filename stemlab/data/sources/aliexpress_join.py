@@ -20,9 +20,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemlab.data.directory import locked
-from stemlab.data.integers import IntegerReader, Rows
-from stemlab.data.rawfile import TextBlock
+from stemlab.data.io.csv_integers import IntegerReader, Rows
+from stemlab.data.io.text_blocks import TextBlock
+from stemlab.data.prepare.atomic_directory import locked
 from stemlab.data.sources.aliexpress_columns import SEARCH
 
 Ints = NDArray[np.int64]

@@ -19,10 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.json
 from numpy.typing import NDArray
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
-from stemlab.data.arrow import as_numpy
-from stemlab.data.progress import Advance
-from stemlab.data.rawfile import TextBlock, count_lines, read_blocks
+from stemlab.data.io.arrow import as_numpy
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.text_blocks import TextBlock, count_lines, read_blocks
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.leave_one_out import leave_one_out
 from stemlab.data.sequence.prepare import prepare_sequences
@@ -30,6 +29,7 @@ from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sources.amazon_meta import find_meta, read_leaves
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 KEYS = ("reviewerID", "asin", "unixReviewTime")
 TIME = KEYS[-1]

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from stemlab.data.progress import Advance
-from stemlab.data.rawfile import read_blocks
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.text_blocks import read_blocks
 from stemlab.errors import StemlabError
 
 ITEM, PATHS = "asin", "categories"

@@ -13,19 +13,19 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.encoding import TableEncoder, check_columns
-from stemlab.data.impressions import Recipe, prepare_impressions
-from stemlab.data.integers import OnBadRow
-from stemlab.data.leaks import reasons as leak_reasons
-from stemlab.data.leaks import refuse_leaks
-from stemlab.data.recipe import Numerical
+from stemlab.data.io.csv_integers import OnBadRow
+from stemlab.data.io.side_table import plain_tokens
+from stemlab.data.prepare.encode_table import TableEncoder, check_columns
+from stemlab.data.prepare.leakage import reasons as leak_reasons
+from stemlab.data.prepare.leakage import refuse_leaks
+from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
+from stemlab.data.prepare.recipe import Numerical
+from stemlab.data.prepare.scaling import Rule
+from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.kuairand import USER, VIDEO, KuairandWorld, log_names, side_names, write_sample
-from stemlab.data.scaling import Rule
-from stemlab.data.sidetable import plain_tokens
 from stemlab.data.sources.kuairand_files import (
     KEYS,
     LABELS,
@@ -36,8 +36,8 @@ from stemlab.data.sources.kuairand_files import (
     find_files,
     missing_file,
 )
-from stemlab.data.split import SplitRule
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 _USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 _VIDEO_NUMBERS = ("video_duration", "server_width", "server_height")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemlab.data.headed import HeadedReader
-from stemlab.data.impressions import Ints, Recipe
-from stemlab.data.integers import IntegerReader, OnBadRow, Rows
-from stemlab.data.progress import Advance
+from stemlab.data.io.csv_header import HeadedReader
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.side_table import SideTable, read_side_table
+from stemlab.data.prepare.pipeline import Ints, Recipe
 from stemlab.data.sample.kuairand import LOG, USER, VIDEO, log_names, side_names
-from stemlab.data.sidetable import SideTable, read_side_table
 from stemlab.errors import StemlabError
 
 FOLDERS = {"1k": "KuaiRand-1K", "pure": "KuaiRand-Pure", "27k": "KuaiRand-27K"}

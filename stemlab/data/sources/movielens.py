@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.encoding import TableEncoder, check_columns, check_group
-from stemlab.data.impressions import Ints, Recipe, prepare_impressions
-from stemlab.data.integers import IntegerReader, OnBadRow, Rows
-from stemlab.data.progress import Advance
-from stemlab.data.rawfile import read_blocks
-from stemlab.data.split import SplitRule
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
+from stemlab.data.prepare.pipeline import Ints, Recipe, prepare_impressions
+from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 RAW_NAMES = ("ratings.dat", "users.dat", "movies.dat")
 RATINGS = ("user_id", "item_id", "rating", "timestamp")

@@ -14,12 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
-from stemlab.data.download import PublishedFile, UnreachableError, fetch
-from stemlab.data.impressions import Ints
-from stemlab.data.integers import IntegerReader, OnBadRow
-from stemlab.data.progress import Advance
-from stemlab.data.rawfile import read_blocks
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow
+from stemlab.data.io.download import PublishedFile, UnreachableError, fetch
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.prepare.pipeline import Ints
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.interests import InterestWorld, write_sample
 from stemlab.data.sequence.categories import ItemCategories
@@ -31,6 +30,7 @@ from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sources.item_categories import first_genres, planted_interests
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 SITE = "https://files.grouplens.org/datasets/movielens"

@@ -21,9 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
-from stemlab.data.progress import Advance
-from stemlab.data.rawfile import read_blocks
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.prepare import prepare_sequences
@@ -31,6 +30,7 @@ from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sources.item_categories import meta_categories
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 PARTS = {"train": "train", "valid": "dev", "test": "test"}  # stemlab's split -> name of its file
 INTEGERS = ("user_id", "item_id", "time")

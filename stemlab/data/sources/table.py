@@ -8,20 +8,20 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.encoding import TableEncoder
-from stemlab.data.impressions import prepare_impressions
-from stemlab.data.integers import OnBadRow
-from stemlab.data.recipe import Numerical, Recipe
-from stemlab.data.split import SplitRule
+from stemlab.data.io.csv_integers import OnBadRow
+from stemlab.data.prepare.encode_table import TableEncoder
+from stemlab.data.prepare.pipeline import prepare_impressions
+from stemlab.data.prepare.recipe import Numerical, Recipe
+from stemlab.data.prepare.split import SplitRule
 from stemlab.data.table import cells
 from stemlab.data.table.columns import MOST_SCENARIOS, Columns, check_names, check_roles
 from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
 from stemlab.data.table.raw import SHOWN, RawTable, scenario_of, split_of, time_of
 from stemlab.errors import StemlabError, nearest
+from stemlab.types import NonNegativeInt, PositiveInt
 
 
 class TableDataModule(ImpressionDataModule):
@@ -30,7 +30,7 @@ class TableDataModule(ImpressionDataModule):
     Args:
         name: dataset name.
         path: the csv or parquet file.
-        config: the file that describes its columns (already read: ``stemlab.config.described``), for messages.
+        config: the file that describes its columns (already read: ``stemlab.config.table_description``), for messages.
         raw_dir: folder in which the file is, whatever folder ``path`` names; ``None`` takes ``path`` as it is.
         data_dir: folder under which prepared datasets are written.
         separator: between the cells of a text file: one character or ``tab``; ``None`` finds out.

@@ -15,22 +15,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.encoding import TableEncoder, check_columns
-from stemlab.data.headed import HeadedReader
-from stemlab.data.impressions import Ints, Recipe, prepare_impressions
-from stemlab.data.integers import OnBadRow
-from stemlab.data.leaks import LABEL, refuse_leaks
-from stemlab.data.leaks import reasons as leak_reasons
-from stemlab.data.progress import Advance
+from stemlab.data.io.csv_header import HeadedReader
+from stemlab.data.io.csv_integers import OnBadRow
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.side_table import plain_tokens
+from stemlab.data.prepare.encode_table import TableEncoder, check_columns
+from stemlab.data.prepare.leakage import LABEL, refuse_leaks
+from stemlab.data.prepare.leakage import reasons as leak_reasons
+from stemlab.data.prepare.negative_downsampling import Sampling
+from stemlab.data.prepare.pipeline import Ints, Recipe, prepare_impressions
+from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecWorld, write_sample
-from stemlab.data.sampling import Sampling
-from stemlab.data.sidetable import plain_tokens
-from stemlab.data.split import SplitRule
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 File = Literal["ctr_data_1M", "QK-video", "QB-video", "QK-article"]
 VIDEOS = ("QK-video", "QB-video", "ctr_data_1M")

@@ -11,18 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.encoding import TableEncoder, check_columns, check_group
-from stemlab.data.impressions import Ints, Recipe, prepare_impressions
-from stemlab.data.integers import IntegerReader, OnBadRow
-from stemlab.data.progress import Advance
-from stemlab.data.rawfile import read_blocks
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
+from stemlab.data.prepare.pipeline import Ints, Recipe, prepare_impressions
+from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tiktok import COLUMNS, TiktokWorld, write_sample
-from stemlab.data.split import SplitRule
 from stemlab.errors import StemlabError
+from stemlab.types import NonNegativeInt, PositiveInt
 
 RAW_NAME = "final_track1_train.txt"
 RAW_NAMES = (RAW_NAME, *(f"{stem}{end}" for stem in (RAW_NAME, RAW_NAME[:-4]) for end in (".gz", ".tgz", ".tar.gz")))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stemlab.data.arrow import as_numpy
+from stemlab.data.io.arrow import as_numpy
 from stemlab.data.table.tokens import MISSING, TokenCodes
 
 Ints = NDArray[np.int64]

@@ -18,8 +18,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stemlab.data.progress import Advance
-from stemlab.data.rawfile import TextBlock, read_blocks
+from stemlab.data.io.progress import Advance
+from stemlab.data.io.text_blocks import TextBlock, read_blocks
 from stemlab.errors import StemlabError
 
 Ints = NDArray[np.int64]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemlab.data.integers import OnBadRow
-from stemlab.data.progress import Advance
+from stemlab.data.io.csv_integers import OnBadRow
+from stemlab.data.io.progress import Advance
 from stemlab.data.table import cells
 from stemlab.data.table.columns import Columns
 from stemlab.data.table.file import Piece, TableFile

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stemlab.data.progress import Steps
+from stemlab.data.io.progress import Steps
 from stemlab.data.table.cells import LABELS, read_labels, read_numbers, read_times, without_missing, words_of
 from stemlab.data.table.file import TableFile
 

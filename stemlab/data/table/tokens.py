@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stemlab.data.arrow import as_numpy
+from stemlab.data.io.arrow import as_numpy
 
 Ints = NDArray[np.int64]
 MISSING = 0  # the code of the empty string

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.api import MultiTaskOutput
@@ -22,6 +21,7 @@ from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_t
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class AME(TabularNet):

@@ -15,11 +15,11 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
 from stemlab.nn.cross import CrossNetV2
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class DCNv2(TabularNet):

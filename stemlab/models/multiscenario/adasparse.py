@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Widths
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 from stemlab.models.api import MultiTaskOutput
@@ -21,6 +20,7 @@ from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
 from stemlab.models.multitask.base import Gates, build_towers, run_towers
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Widths
 
 
 class AdaSparse(ScenarioNet):

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
 from stemlab.models.multitask.base import Gates, build_towers, run_towers
-from stemlab.models.multitask.wiring import specific_and_shared
+from stemlab.models.multitask.expert_layout import specific_and_shared
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import initialise
-from stemlab.nn.mixing import mix
+from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class SubExperts(nn.Module):

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.models.multiscenario.base import (
     Fields,
     ScenarioNet,
@@ -27,6 +26,7 @@ from stemlab.models.multiscenario.base import (
 from stemlab.models.multitask.base import Gates
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class MetaUnit(nn.Module):

@@ -17,7 +17,6 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import NonNegativeInt, PositiveFloat, PositiveInt
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
@@ -39,6 +38,7 @@ from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.nn.numericals import How, NumericalFields
 from stemlab.nn.pairs import pair_names, pair_products, weighted_products
 from stemlab.nn.sparse_attention import Sparse, sparse_weights
+from stemlab.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 BLOCKS = ("shared", "first_order")
 PUBLISHED = {

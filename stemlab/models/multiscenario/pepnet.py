@@ -15,12 +15,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.errors import StemlabError, nearest
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
 from stemlab.models.multitask.base import Gates
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class GateUnit(nn.Sequential):

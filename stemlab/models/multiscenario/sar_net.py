@@ -14,13 +14,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, PositiveInt
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, join_rows, rows_by_scenario, take_rows
 from stemlab.models.multitask.base import Gates, build_towers, run_towers
 from stemlab.nn.init import initialise
-from stemlab.nn.mixing import mix
+from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.nn.norm import RowsNorm
+from stemlab.types import Dropout, PositiveInt
 
 
 class Experts(nn.Module):

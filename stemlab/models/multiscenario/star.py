@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, join_rows, new_vectors, rows_by_scenario, take_rows
 from stemlab.models.multitask.base import Gates
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle, activation
 from stemlab.nn.norm import RowsNorm
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class PartitionedNorm(nn.Module):

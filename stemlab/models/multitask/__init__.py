@@ -2,7 +2,7 @@
 
 from stemlab.models.multitask.aitm import AITM
 from stemlab.models.multitask.esmm import ESMM
-from stemlab.models.multitask.gates import gate_shares
+from stemlab.models.multitask.gate_shares import gate_shares
 from stemlab.models.multitask.metaheac import MetaHeac
 from stemlab.models.multitask.mmoe import MMoE
 from stemlab.models.multitask.mmoe_me import MMoE_ME

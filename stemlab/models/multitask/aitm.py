@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 
 
 class AITM(TabularNet):

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from stemlab.config.types import Dropout, PositiveInt
 from stemlab.errors import StemlabError
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt
 
 
 class ESMM(TabularNet):

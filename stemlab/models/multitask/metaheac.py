@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from stemlab.config.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers
 from stemlab.nn.init import Init, initialise
-from stemlab.nn.mixing import mix
+from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 
 CriticSum = Literal["sum", "mean"]
 

@@ -7,13 +7,13 @@ from typing import cast
 
 from torch import Tensor
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.errors import StemlabError
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.models.multitask.wiring import SharedGate, specific_and_shared
+from stemlab.models.multitask.expert_layout import SharedGate, specific_and_shared
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class PLE(TabularNet):

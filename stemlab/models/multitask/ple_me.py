@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.models.multitask.wiring import SharedGate, roles, specific_and_shared
+from stemlab.models.multitask.expert_layout import SharedGate, roles, specific_and_shared
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class PLE_ME(TabularNet):  # noqa: N801 - the published name

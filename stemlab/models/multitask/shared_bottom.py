@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from stemlab.config.types import Dropout, PositiveInt, Widths
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class SharedBottom(TabularNet):

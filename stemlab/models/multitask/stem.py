@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stemlab.config.types import Dropout, NonNegativeInt, PositiveInt, Widths
 from stemlab.errors import StemlabError
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.models.multitask.wiring import GateInput, GateRule, SharedGate, roles, specific_and_shared
+from stemlab.models.multitask.expert_layout import GateInput, GateRule, SharedGate, roles, specific_and_shared
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
+from stemlab.types import Dropout, NonNegativeInt, PositiveInt, Widths
 
 Tables = Literal["shared+specific", "specific_only", "shared_only"]
 

@@ -12,12 +12,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from stemlab.config.types import PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
 from stemlab.nn.interest import dot_scores
+from stemlab.types import PositiveInt
 
 
 class BPRMF(SequenceNet):

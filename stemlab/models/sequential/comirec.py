@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stemlab.config.types import PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, target_scores
-from stemlab.nn.rows import look_up
+from stemlab.nn.kernels.embedding_lookup import look_up
+from stemlab.types import PositiveInt
 
 
 class ComiRec(SequenceNet):

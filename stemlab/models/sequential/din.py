@@ -14,12 +14,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stemlab.config.types import NonNegativeInt, PositiveInt, Widths
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.sequential.target import Attended, TargetNet, initialise
 from stemlab.nn.mlp import Activation
 from stemlab.nn.target_attention import ActivationUnit, DotAttention, attention_weights
+from stemlab.types import NonNegativeInt, PositiveInt, Widths
 
 
 class DIN(TargetNet):

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stemlab.config.types import PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.sequential.base import initialise
 from stemlab.models.sequential.one_vector import OneVectorNet
 from stemlab.nn.recurrent import LastStateGRU
+from stemlab.types import PositiveInt
 
 
 class GRU4Rec(OneVectorNet):

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.config.types import NonNegativeInt, PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.nn.interest import dot_scores
+from stemlab.types import NonNegativeInt, PositiveInt
 
 
 class LightGCN(SequenceNet):

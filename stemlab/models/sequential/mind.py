@@ -12,13 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
 from stemlab.nn.interest import CapsuleRouting, best_scores, dot_scores, target_scores
-from stemlab.nn.rows import look_up
+from stemlab.nn.kernels.embedding_lookup import look_up
+from stemlab.types import PositiveInt
 
 LOGIT_SETS = 509
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
@@ -20,6 +19,7 @@ from stemlab.models.sequential.base import initialise
 from stemlab.models.sequential.one_vector import OneVectorNet
 from stemlab.nn.causal import CausalLayer
 from stemlab.nn.interest import position_ids
+from stemlab.types import Dropout, PositiveInt
 
 
 class SASRec(OneVectorNet):

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.config.types import Dropout, PositiveFloat, PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, target_scores
+from stemlab.nn.kernels.embedding_lookup import Repeats, look_up
 from stemlab.nn.recurrent import LastStateGRU
-from stemlab.nn.rows import Repeats, look_up
+from stemlab.types import Dropout, PositiveFloat, PositiveInt
 
 Stage = Literal["pretrain", "finetune"]
 Similarity = Literal["cosine", "dot"]

@@ -14,7 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import NonNegativeInt, PositiveInt, Widths
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
@@ -22,6 +21,7 @@ from stemlab.models.sequential.target import Attended, TargetNet, initialise
 from stemlab.nn.interest import position_ids
 from stemlab.nn.mlp import Activation
 from stemlab.nn.target_attention import DotAttention, TemporalEncoding, age_buckets, attention_weights
+from stemlab.types import NonNegativeInt, PositiveInt, Widths
 
 Encoding = Literal["position", "time", "both"]
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import Dropout, NonNegativeInt, PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
@@ -23,6 +22,7 @@ from stemlab.models.sequential.one_vector import OneVectorNet
 from stemlab.models.sequential.sasrec import check_heads
 from stemlab.nn.causal import CausalLayer
 from stemlab.nn.interest import position_ids
+from stemlab.types import Dropout, NonNegativeInt, PositiveInt
 
 
 class TiSASRec(OneVectorNet):

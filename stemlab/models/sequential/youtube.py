@@ -13,11 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stemlab.config.types import PositiveInt
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.sequential.base import initialise
 from stemlab.models.sequential.one_vector import OneVectorNet
+from stemlab.types import PositiveInt
 
 
 class YouTube(OneVectorNet):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stemlab.config.build import build_datamodule
 from stemlab.config.compose import compose
+from stemlab.runs.build import build_datamodule
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
 
 USERS, ITEMS = 23, 30

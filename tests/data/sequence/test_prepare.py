@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from stemlab.data.manifest import read_manifest
+from stemlab.data.prepare.manifest import read_manifest
 from stemlab.data.sequence.prepare import prepare_sequences
 from stemlab.data.sequence.writer import read_tokens
 from stemlab.data.spec import SequenceSpec, spec_from_dict

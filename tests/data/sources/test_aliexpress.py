@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.data.integers import IntegerReader
-from stemlab.data.rawfile import TextBlock
+from stemlab.data.io.csv_integers import IntegerReader
+from stemlab.data.io.text_blocks import TextBlock
 from stemlab.data.sources.aliexpress_columns import (
     CATEGORICALS,
     ITEM_FILE,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemlab.config.instantiate import instantiate
-from stemlab.data import rawfile
+from stemlab.data.io import text_blocks as rawfile
 from stemlab.data.sequence.leave_one_out import leave_one_out
 from stemlab.data.sources.amazon import read_reviews
 from stemlab.errors import StemlabError

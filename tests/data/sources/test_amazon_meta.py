@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stemlab.config.instantiate import instantiate
-from stemlab.data import rawfile
-from stemlab.data.manifest import read_manifest
+from stemlab.data.io import text_blocks as rawfile
+from stemlab.data.prepare.manifest import read_manifest
 from stemlab.data.sources.amazon_meta import find_meta, read_leaves
 from stemlab.errors import StemlabError
 from tests.data.sources.test_amazon import NAME, beauty, review, world, write

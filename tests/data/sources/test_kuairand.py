@@ -5,8 +5,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from stemlab.data.prepare.split import SPLITS
 from stemlab.data.sample.kuairand import KuairandWorld, log_names, side_names, write_sample
-from stemlab.data.split import SPLITS
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.data.prepared_rows import as_set, datamodule, decoded, everything

@@ -1,6 +1,6 @@
 import csv
 
-from stemlab.data.split import SPLITS
+from stemlab.data.prepare.split import SPLITS
 from tests.conftest import REAL_DATA, require
 from tests.data.prepared_rows import datamodule, decoded
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemlab.data.prepare.split import SplitRule, random_codes
 from stemlab.data.sources.table import TableDataModule
-from stemlab.data.split import SplitRule, random_codes
 from stemlab.data.table import file
 from stemlab.errors import StemlabError
 from tests.data.table.rows import DESCRIBED, frame, table

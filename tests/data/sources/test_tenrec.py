@@ -6,8 +6,8 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
+from stemlab.data.prepare.split import SPLITS
 from stemlab.data.sample.tenrec import COLUMNS, HISTORY, TenrecWorld, write_sample
-from stemlab.data.split import SPLITS
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.data.prepared_rows import as_set, datamodule, everything

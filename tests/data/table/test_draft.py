@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.config.described import read_description
+from stemlab.config.table_description import read_description
 from stemlab.data.table import file, survey
 from stemlab.data.table.draft import draft_path, write_draft
 from stemlab.data.table.file import open_table

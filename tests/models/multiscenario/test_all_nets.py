@@ -8,7 +8,6 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from models.scenario_nets import FIELDS, NETS, SCENARIOS, SETTINGS, TASKS, build, part_of, rows_of
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
@@ -17,6 +16,7 @@ from stemlab.models.multiscenario.base import ScenarioNet
 from stemlab.models.multiscenario.hinet import HiNet
 from stemlab.models.multiscenario.sar_net import SARNet
 from stemlab.models.multitask import gate_shares
+from tests.models.scenario_nets import FIELDS, NETS, SCENARIOS, SETTINGS, TASKS, build, part_of, rows_of
 
 each = pytest.mark.parametrize("cls", NETS, ids=lambda cls: cls.__name__)
 MIXED = [0, 2, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models.scenario_nets import build, part_of, rows_of
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, relu, softmax
 
@@ -18,6 +17,7 @@ from stemlab.models.multiscenario.pepnet import PEPNet
 from stemlab.models.multiscenario.sar_net import SARNet
 from stemlab.models.multiscenario.star import STAR
 from stemlab.nn.norm import RowsNorm
+from tests.models.scenario_nets import build, part_of, rows_of
 
 MIXED = [0, 2, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1]
 

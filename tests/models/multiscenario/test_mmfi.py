@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from models.mmfi_nets import FIELDS, MIXED, SCENARIOS, SPARSE, TASKS, build, part_of, rows_of, sizes_of
 from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
-from stemlab.lightning.idle import has_idle_parameters
+from stemlab.lightning.unused_parameters import has_idle_parameters
 from stemlab.metrics import MultiTaskMetrics
 from stemlab.models.api import MultiTaskNet
 from stemlab.models.multiscenario.mmfi import MMFI
+from tests.models.mmfi_nets import FIELDS, MIXED, SCENARIOS, SPARSE, TASKS, build, part_of, rows_of, sizes_of
 
 all_sparse = pytest.mark.parametrize("sparse", SPARSE)
 published = pytest.mark.parametrize("released", [False, True])

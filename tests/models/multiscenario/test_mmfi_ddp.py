@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
-from models.mmfi_nets import build, part_of, rows_of
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
+
+from tests.models.mmfi_nets import build, part_of, rows_of
 
 SCENARIOS = [0, 0, 0, 1, 2, 1, 2, 2]
 PARTS = ([0, 1, 2], [3, 4, 5, 6, 7])

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from models.mmfi_nets import MIXED, SPARSE, build, part_of, rows_of
 from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.nn.loss import task_losses
+from tests.models.mmfi_nets import MIXED, SPARSE, build, part_of, rows_of
 
 # ------------------------------------------------------------------------------------------- sizes (section 6.1, 11.1)
 

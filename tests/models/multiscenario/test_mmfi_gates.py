@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from models.mmfi_nets import MIXED, build, part_of, rows_of
 from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multiscenario.mmfi import MMFI
-from stemlab.models.multitask.inside import look_inside
+from stemlab.models.multitask.diagnostics import look_inside
+from tests.models.mmfi_nets import MIXED, build, part_of, rows_of
 
 
 def slots_of(net: MMFI, batch: ImpressionBatch, row: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.sequential.nets import SIZES
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.models.sequential.comirec import ComiRec
 from stemlab.models.sequential.mind import MIND
 from stemlab.models.sequential.timirec import TiMiRec
+from tests.models.sequential.nets import SIZES
 
 SMALL = {"embedding_dim": 8, "num_interests": 3}
 KINDS: dict[str, tuple[type[SequenceNet], dict[str, Any]]] = {

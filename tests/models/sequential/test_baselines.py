@@ -11,10 +11,10 @@ import torch
 import yaml
 from torch.nn import functional
 
-from models.sequential.nets import NETS, READING, SETTINGS, SIZES, TRAINED, build, random_batch
 from stemlab.config.instantiate import instantiate
 from stemlab.data.batch import SequenceBatch
 from stemlab.models import parameter_counts
+from tests.models.sequential.nets import NETS, READING, SETTINGS, SIZES, TRAINED, build, random_batch
 
 
 def wider(batch: SequenceBatch, columns: int) -> SequenceBatch:

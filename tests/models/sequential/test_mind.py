@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from models.sequential.interest_nets import SMALL, build
-from models.sequential.nets import SIZES, random_batch
 from stemlab.models.sequential.mind import LOGIT_SETS, MIND
 from stemlab.nn.interest import squash
+from tests.models.sequential.interest_nets import SMALL, build
+from tests.models.sequential.nets import SIZES, random_batch
 
 
 def test_mind_draws_in_training_and_repeats_in_evaluation() -> None:

@@ -12,8 +12,6 @@ import torch
 import yaml
 from torch.nn import functional
 
-from models.sequential.interest_nets import EACH, build
-from models.sequential.nets import SIZES, random_batch
 from stemlab.config.instantiate import instantiate
 from stemlab.data.spec import SequenceSizes
 from stemlab.models import parameter_counts
@@ -21,6 +19,8 @@ from stemlab.models.sequential.comirec import ComiRec
 from stemlab.models.sequential.mind import MIND
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.nn.interest import position_ids
+from tests.models.sequential.interest_nets import EACH, build
+from tests.models.sequential.nets import SIZES, random_batch
 
 NETS = {"timirec": TiMiRec, "comirec": ComiRec, "mind": MIND}
 # ------------------------------------------------------------------------------------------------- sizes, beginnings

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.sequential.nets import SIZES, random_batch
 from stemlab.data.batch import SequenceBatch
 from stemlab.errors import StemlabError
 from stemlab.models.sequential import target
 from stemlab.models.sequential.din import DIN
 from stemlab.models.sequential.tin import TIN
 from stemlab.nn.target_attention import age_buckets
+from tests.models.sequential.nets import SIZES, random_batch
 
 KNOWN = replace(SIZES, categories=4)
 CATEGORY = torch.arange(SIZES.items + 1) % 5

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.sequential.interest_nets import build, gradients, of_extractor
-from models.sequential.nets import SIZES, random_batch
 from stemlab.errors import StemlabError
+from tests.models.sequential.interest_nets import build, gradients, of_extractor
+from tests.models.sequential.nets import SIZES, random_batch
 
 # ---------------------------------------------------------------------------------------------- distillation, stages
 

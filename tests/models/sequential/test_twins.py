@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.sequential.nets import SIZES, build, pairs, random_batch
 from stemlab.data.batch import SequenceBatch
 from stemlab.errors import StemlabError
 from stemlab.models.sequential.sasrec import SASRec
 from stemlab.models.sequential.tisasrec import TiSASRec
 from stemlab.nn.attention import TransformerLayer, causal_bias
 from stemlab.nn.causal import CausalLayer
+from tests.models.sequential.nets import SIZES, build, pairs, random_batch
 
 
 def same_with_gradients(net: nn.Module, ours: Tensor, theirs: Tensor) -> None:

@@ -1,0 +1,1 @@
+"""Dimensional collapse of embedding tables."""

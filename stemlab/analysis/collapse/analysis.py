@@ -1,0 +1,150 @@
+"""Dimensional collapse: how many of its K directions an embedding table uses.
+
+"On the Embedding Collapse When Scaling Up Recommendation Models" (ICML 2024, arXiv 2310.04400) and the analysis tools
+released with arXiv 2403.00793; spec/recscope.md section 2. The paper takes the table as it is, the released notebook
+divides every row by its length first: both are reported, ``row_norm`` chooses which one is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from stemlab.analysis.base import Analysis, Findings
+from stemlab.analysis.collapse import findings as view
+from stemlab.analysis.collapse.projected_spectra import Interaction, interact, projections
+from stemlab.analysis.collapse.spectra import Rows, singular_values
+from stemlab.analysis.collapse.table_spectra import NORMS, RunSpectra, TableSpectrum
+from stemlab.analysis.collapse.tables import FieldTable, chosen, training_counts
+from stemlab.analysis.runs import AnalysedRun
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.io.progress import Advance, Steps
+from stemlab.errors import StemlabError
+
+Weighting = Literal["none", "count"]
+
+
+class Collapse(Analysis):
+    """Spectra and Information Abundance of every embedding table, by field and role.
+
+    Args:
+        name: as typed on the command line.
+        fields: only these; empty: all.
+        row_norm: what is drawn and judged: tables with rows of length 1 (``l2``, published figures) or as they are
+            (``none``, published definition).
+        keep_padding_oov: whether the rows of padding and out-of-vocabulary count (published).
+        weighting: ``count`` weights every row by the square root of its training rows, because rare rows, still near
+            their initial values, are most of a large table.
+        initial: whether the network before training, made again from its seed, stands beside each run.
+        interaction: whether networks with a projection for every pair of fields get the map of abundances after it.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        fields: list[str],
+        row_norm: Literal["l2", "none"],
+        keep_padding_oov: bool,
+        weighting: Weighting,
+        initial: bool,
+        interaction: bool,
+    ) -> None:
+        super().__init__(name=name)
+        self.fields, self.row_norm, self.initial = fields, row_norm, initial
+        self.keep_padding_oov, self.weighting, self.interaction = keep_padding_oov, weighting, interaction
+
+    def find(self, runs: Sequence[AnalysedRun]) -> Findings:
+        """Return spectra, abundances and ranks of the runs, side by side."""
+        spectra: list[RunSpectra] = []
+        maps: list[Interaction] = []
+        notes: list[str] = []
+        for run in runs:
+            weights = self._weights(run)
+            trained = self.measure(run.label, run.tables, weights)
+            spectra.append(replace(trained, training=run.training, epoch=run.epoch))
+            if self.initial:
+                before = self.measure(f"{run.label} before training", run.initial_tables(), weights)
+                spectra.append(replace(before, training=run.training))
+            if self.interaction:
+                found = self.interactions(run)
+                maps += found
+                notes += [] if found else [_no_projection(run)]
+            run.release()
+        return view.findings(spectra, maps, notes, self.row_norm)
+
+    def measure(self, label: str, tables: Sequence[FieldTable], weights: Mapping[str, Any]) -> RunSpectra:
+        """Return the spectra of a network's tables.
+
+        Args:
+            label: of the run.
+            tables: its tables.
+            weights: field -> (V,) factors of its rows; fields without them are not weighted.
+
+        Raises:
+            StemlabError: an unknown field, or no table with a row.
+        """
+        found, left_out = [], []
+        with Steps() as steps:
+            for table in chosen(tables, self.fields, "analysis.fields"):
+                kept = self._kept(table)
+                if not len(table.weight_VD[kept]):
+                    left_out.append(table.field)
+                    continue
+                advance = steps.rows(f"{table.field} {table.role}", len(NORMS) * len(table.weight_VD[kept]))
+                found.append(_spectrum(table, kept, weights.get(table.field), advance))
+        if not found:
+            raise StemlabError(f"{label}: no table has a row besides padding and out-of-vocabulary.")
+        return RunSpectra(label, tuple(found), tuple(dict.fromkeys(left_out)))
+
+    def interactions(self, run: AnalysedRun) -> list[Interaction]:
+        """Return the map of each role whose tables the network projects for every pair of fields."""
+        tables: dict[str, dict[str, Any]] = {}
+        for table in chosen(run.tables, self.fields, "analysis.fields"):
+            rows_VK = table.weight_VD[self._kept(table)]
+            if len(rows_VK):
+                tables.setdefault(table.role, {})[table.field] = rows_VK
+        found = []
+        with Steps() as steps:
+            for role, by_field in tables.items():
+                projection = projections(run.net, list(by_field), role)
+                label = run.label if len(tables) == 1 else f"{run.label} {role}"
+                if projection is not None:
+                    found.append(interact(label, by_field, projection, self.row_norm, steps))
+        return found
+
+    def _kept(self, table: FieldTable) -> slice:
+        return slice(0, None) if self.keep_padding_oov else slice(table.first, table.last)
+
+    def _weights(self, run: AnalysedRun) -> dict[str, Any]:
+        if self.weighting == "none":
+            return {}
+        data = run.datamodule
+        if not isinstance(data, ImpressionDataModule):
+            raise StemlabError(
+                f"analysis.weighting=count needs a dataset of impressions; {run.place} learnt sequences."
+            )
+        ids_RF = data.store("train").ids
+        sizes = data.spec.field_sizes
+        return {
+            field: np.sqrt(training_counts(ids_RF[:, column], size))
+            for column, (field, size) in enumerate(sizes.items())
+        }
+
+
+def _no_projection(run: AnalysedRun) -> str:
+    net = type(run.net).__name__
+    return f"{run.label}: no interaction map, because {net} has no projection of its own for every pair of fields."
+
+
+def _spectrum(table: FieldTable, kept: slice, scale_V: Any, advance: Advance) -> TableSpectrum:
+    weight_VD = table.weight_VD[kept]
+    scale_v = None if scale_V is None else scale_V[kept]
+    values = {
+        norm: singular_values(Rows(weight_VD, normalised=norm == "l2", scale_V=scale_v), advance=advance)
+        for norm in NORMS
+    }
+    return TableSpectrum(table.field, table.role, len(weight_VD), weight_VD.shape[1], values)

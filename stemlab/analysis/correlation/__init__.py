@@ -1,0 +1,1 @@
+"""Feature correlation between behaviours and targets."""

@@ -1,0 +1,1 @@
+"""Demonstration on synthetic data with planted effects."""

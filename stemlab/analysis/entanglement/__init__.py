@@ -1,0 +1,1 @@
+"""Interest entanglement between tasks."""

@@ -1,0 +1,200 @@
+"""Interest entanglement: do tasks disagree on who is close to what, and does a joint model keep the disagreement?
+
+Single-task models of every task say which user-item pairs are close for one task and far for another; where those pairs
+lie in the tables of joint models shows whether they hold both views (arXiv 2403.00793; spec/recscope.md section 4).
+A second seed of a single-task model is needed: it shows how much of a disagreement is chance.
+
+Legend: P pairs, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stemlab.analysis.base import Analysis, Findings, one_dataset
+from stemlab.analysis.collapse.tables import FieldTable
+from stemlab.analysis.entanglement import findings as view
+from stemlab.analysis.entanglement.conflict import Column, column
+from stemlab.analysis.entanglement.pair_distances import Metric, active, kept_rows, pair_distances
+from stemlab.analysis.fields import item_field, user_field
+from stemlab.analysis.runs import AnalysedRun
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.io.progress import Steps
+from stemlab.data.spec import DatasetSpec
+from stemlab.errors import StemlabError, nearest
+
+Percentile = Annotated[float, Field(ge=0, le=100)]
+Bins = Annotated[int, Field(gt=0, le=254)]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Kept test pairs.
+
+    Attributes:
+        user_P: rows of the user table.
+        item_P: rows of the item table.
+        labels_PT: labels.
+        rows: test rows before the filter.
+        users: users kept.
+        items: items kept.
+    """
+
+    user_P: NDArray[np.int32]
+    item_P: NDArray[np.int32]
+    labels_PT: NDArray[np.int8]
+    rows: int
+    users: int
+    items: int
+
+
+class Entanglement(Analysis):
+    """Conflicting pairs of single-task models in the distances of joint models.
+
+    Args:
+        name: as typed on the command line.
+        tasks: the tasks compared, every two of them in both directions; empty: all that have a single-task run.
+        user_field: field of the users; ``None``: the dataset's group field, else ``uid`` or ``user_id``.
+        item_field: field of the items; ``None``: ``item_id``, ``iid``, ``video_id`` or ``movie_id``.
+        metric: what a distance is; ``euclidean`` is published.
+        activity: percentile of training rows that users and items must exceed.
+        near: percentile up to which a pair is close.
+        far: percentile above which a pair is far.
+        keep_padding_oov: whether the rows of padding and out-of-vocabulary count as users and items (published).
+        bins: bars of the histograms.
+        rounded_bins: round their bounds to three digits (published).
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        tasks: list[str],
+        user_field: str | None,
+        item_field: str | None,
+        metric: Metric,
+        activity: Percentile,
+        near: Percentile,
+        far: Percentile,
+        keep_padding_oov: bool,
+        bins: Bins,
+        rounded_bins: bool,
+    ) -> None:
+        super().__init__(name=name)
+        if near > far:
+            raise StemlabError(f"analysis.near={near:g} must not be greater than analysis.far={far:g}.")
+        self.tasks, self.user_field, self.item_field, self.metric = tasks, user_field, item_field, metric
+        self.activity, self.limits, self.keep_padding_oov = activity, (near, far), keep_padding_oov
+        self.bins, self.rounded_bins = bins, rounded_bins
+
+    def find(self, runs: Sequence[AnalysedRun]) -> Findings:
+        """Return conflicts and what every model keeps of them.
+
+        Raises:
+            StemlabError: fewer than two tasks have a single-task run, or none of them has a second seed.
+        """
+        one_dataset(runs)
+        singles, controls = self._single_runs(runs)
+        fields = self._fields(runs[0].impressions)
+        data = cast(ImpressionDataModule, runs[0].datamodule)
+        pairs = self.pairs(data, fields)
+        found: list[Column] = []
+        with Steps() as steps:
+            for run in runs:
+                views = list(_views(run, fields))
+                advance = steps.rows(f"distances of {run.label}", len(pairs.user_P) * len(views))
+                found += [self.measure(run, task, tables, pairs, advance) for task, tables in views]
+                views.clear()
+                run.release()
+            by_run = {run.label: [one for one in found if one.run == run.label] for run in runs}
+            evidence = view.Evidence(
+                tasks=tuple(singles),
+                singles={task: by_run[run.label][0] for task, run in singles.items()},
+                controls={task: by_run[run.label][0] for task, run in controls.items()},
+                joint={run.label: by_run[run.label] for run in runs if run.joint},
+                columns=tuple(found),
+                labels_PT={task: pairs.labels_PT[:, data.spec.task_index(task)] for task in singles},
+            )
+            kept = view.Kept(pairs.rows, len(pairs.user_P), pairs.users, pairs.items, self.limits)
+            steps.rows("conflicts", kept.pairs)  # not told how far it is: a clock that runs
+            return view.findings(evidence, kept)
+
+    def measure(
+        self, run: AnalysedRun, task: str, tables: tuple[FieldTable, FieldTable], pairs: Pairs, advance: Any
+    ) -> Column:
+        """Return the distances of all pairs in one pair of tables."""
+        user, item = (table.weight_VD for table in tables)
+        distance_P = pair_distances(user, item, pairs.user_P, pairs.item_P, self.metric, advance)
+        role = tables[0].role.removeprefix("task:")
+        label = run.label if not run.joint else f"{run.label} {role}"
+        return column(label, run.label, task, distance_P, self.limits, self.bins, self.rounded_bins)
+
+    def pairs(self, data: ImpressionDataModule, fields: tuple[str, str]) -> Pairs:
+        """Return the test pairs of active users and items.
+
+        Raises:
+            StemlabError: the filter leaves none.
+        """
+        sizes = data.spec.field_sizes
+        columns = [list(sizes).index(field) for field in fields]
+        train, test = data.store("train"), data.store("test")
+        masks = [
+            active(train.ids[:, place], sizes[field], self.activity, self.keep_padding_oov)
+            for place, field in zip(columns, fields, strict=True)
+        ]
+        rows = kept_rows(test.ids[:, columns[0]], test.ids[:, columns[1]], *masks)
+        if len(rows) < 2:
+            raise StemlabError(
+                f"{len(rows)} of {len(test):,} test rows have a user and an item with more training rows than "
+                f"percentile {self.activity:g}: set analysis.activity lower."
+            )
+        user_P, item_P = (test.ids[:, place][rows] for place in columns)
+        return Pairs(user_P, item_P, test.labels[rows], len(test), int(masks[0].sum()), int(masks[1].sum()))
+
+    def _single_runs(self, runs: Sequence[AnalysedRun]) -> tuple[dict[str, AnalysedRun], dict[str, AnalysedRun]]:
+        """Return the first single-task run of every task, and the second one of those that have it."""
+        known = runs[0].impressions.tasks
+        for task in self.tasks:
+            if task not in known:
+                raise StemlabError(
+                    f"analysis.tasks: there is no task {task!r}; there are {', '.join(known)}.{nearest(task, known)}"
+                )
+        alone: dict[str, list[AnalysedRun]] = {}
+        for run in runs:
+            if not run.joint:
+                alone.setdefault(run.tasks[0], []).append(run)
+        chosen = {task: alone[task] for task in self.tasks or known if task in alone}
+        missing = [task for task in self.tasks if task not in alone]
+        if missing or len(chosen) < 2:
+            told = ", ".join(f"{task}: {len(alone.get(task, []))}" for task in self.tasks or known)
+            raise StemlabError(
+                f"entanglement compares single-task runs of at least two tasks, and there are too few ({told}): train "
+                "model=single_task model.task=<task> of each and name all in runs=[...]."
+            )
+        controls = {task: found[1] for task, found in chosen.items() if len(found) > 1}
+        if not controls:
+            raise StemlabError(
+                "entanglement needs the noise of a seed as its control: train one of the single-task models with a "
+                f"second seed (model=single_task model.task={next(iter(chosen))} seed=...) and name it in runs, too."
+            )
+        return {task: found[0] for task, found in chosen.items()}, controls
+
+    def _fields(self, spec: DatasetSpec) -> tuple[str, str]:
+        return user_field(spec, self.user_field), item_field(spec, self.item_field)
+
+
+def _views(run: AnalysedRun, fields: tuple[str, str]) -> Iterator[tuple[str, tuple[FieldTable, FieldTable]]]:
+    """Yield each role's user and item tables, with the task that they serve alone."""
+    tables = {(table.field, table.role): table for table in run.tables}
+    roles = [role for field, role in tables if field == fields[0] and (fields[1], role) in tables]
+    for role in roles:
+        task = role.removeprefix("task:") if role.startswith("task:") else ""
+        if len(run.tasks) == 1:
+            task = run.tasks[0]
+        yield task, (tables[fields[0], role], tables[fields[1], role])

@@ -1,0 +1,97 @@
+"""Distances of user-item pairs in embedding tables; pairs are read in blocks, tables stay where they are.
+
+Legend: R training rows, V rows of a table, P pairs, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.analysis.collapse.tables import training_counts
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+Metric = Literal["euclidean", "cosine", "dot"]
+
+_BLOCK = 1 << 18
+_GATHERED = 1 << 13
+"""Pairs whose rows are gathered at once: few enough that they stay in the processor's cache."""
+
+
+def active(ids_R: Array, rows: int, percentile: float, keep_padding_oov: bool) -> NDArray[np.bool_]:
+    """Return (V,) whether an entity has strictly more training rows than a percentile of those that have any.
+
+    Args:
+        ids_R: its ids in the training rows.
+        rows: V.
+        percentile: 0 to 100.
+        keep_padding_oov: whether rows 0 and V - 1 may be kept. Out-of-vocabulary stands for all rare entities at once,
+            has a large count and would always be kept (published).
+    """
+    counts_V = training_counts(ids_R, rows)
+    if not keep_padding_oov:
+        counts_V[[0, -1]] = 0
+    occurring = counts_V[counts_V > 0]
+    if not len(occurring):
+        return np.zeros(rows, dtype=np.bool_)
+    return np.asarray(counts_V > np.percentile(occurring, percentile))
+
+
+def kept_rows(user_R: Array, item_R: Array, user_V: NDArray[np.bool_], item_V: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the rows whose user and item are both kept, ascending."""
+    found = [start + np.flatnonzero(user_V[user_R[part]] & item_V[item_R[part]]) for start, part in _parts(len(user_R))]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+def pair_distances(
+    user_VD: Array, item_VD: Array, user_P: Array, item_P: Array, metric: Metric, advance: Callable[[int], None]
+) -> Floats:
+    """Return (P,) distances, smaller for closer.
+
+    Args:
+        user_VD: user table.
+        item_VD: item table of the same width.
+        user_P: rows of the users.
+        item_P: rows of the items.
+        metric: ``euclidean`` length of the difference (published), ``cosine`` 1 - cosine, ``dot`` negative product.
+        advance: told the pairs of every block.
+
+    Raises:
+        IndexError: a pair names a row that its table does not have.
+    """
+    for ids_P, table in ((user_P, user_VD), (item_P, item_VD)):
+        if len(ids_P) and not 0 <= ids_P.min() <= ids_P.max() < len(table):
+            raise IndexError(f"rows {ids_P.min()} to {ids_P.max()} of a table with {len(table)}")
+    distance_P = np.empty(len(user_P), dtype=np.float32)
+    room_2BD = [np.empty((_GATHERED, table.shape[1]), dtype=table.dtype) for table in (user_VD, item_VD)]
+    for start, part in _parts(len(user_P)):
+        for first in range(start, part.stop, _GATHERED):
+            few = slice(first, min(first + _GATHERED, part.stop))
+            user_BD, item_BD = (room_BD[: few.stop - first] for room_BD in room_2BD)
+            np.take(user_VD, user_P[few], axis=0, out=user_BD, mode="clip")  # in range: no second buffer is needed
+            np.take(item_VD, item_P[few], axis=0, out=item_BD, mode="clip")
+            distance_P[few] = _distance(user_BD, item_BD, metric)
+        advance(part.stop - start)
+    return distance_P
+
+
+def _distance(user_BD: Array, item_BD: Array, metric: Metric) -> Array:
+    """Return (B,) distances; the rows may be overwritten."""
+    if metric == "euclidean":
+        user_BD -= item_BD
+        user_BD *= user_BD
+        return np.asarray(np.sqrt(user_BD.sum(axis=1)))
+    product_B = np.einsum("bd,bd->b", user_BD, item_BD)
+    if metric == "dot":
+        return np.asarray(-product_B)
+    lengths_B = np.linalg.norm(user_BD, axis=1) * np.linalg.norm(item_BD, axis=1)
+    return np.asarray(1 - product_B / np.maximum(lengths_B, 1e-12))
+
+
+def _parts(count: int) -> Iterator[tuple[int, slice]]:
+    for start in range(0, count, _BLOCK):
+        yield start, slice(start, min(start + _BLOCK, count))

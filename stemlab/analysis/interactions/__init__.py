@@ -1,0 +1,1 @@
+"""Learned field interactions of MMFI."""

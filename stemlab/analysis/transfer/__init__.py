@@ -1,0 +1,1 @@
+"""Transfer between tasks, and comparable samples."""

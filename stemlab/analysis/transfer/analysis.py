@@ -1,0 +1,174 @@
+"""Transfer: what learning tasks together gains or costs each of them, for whom, and what happens inside.
+
+AUC of every joint model minus that of the single-task model, for all test rows and by how often their user (or another
+entity) was seen in training; cosine of the tasks' gradients on shared weights; shares of the gates. The questions are
+those of STEM (arXiv 2308.13537) and PLE; buckets and intervals are ours.
+
+Legend: R rows, B rows of a bucket, V entities, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stemlab.analysis.base import Analysis, Findings, one_dataset
+from stemlab.analysis.collapse.tables import training_counts
+from stemlab.analysis.fields import user_field
+from stemlab.analysis.runs import AnalysedRun
+from stemlab.analysis.transfer import findings as view
+from stemlab.analysis.transfer.buckets import COLD, bootstrap_differences, quantile_buckets
+from stemlab.analysis.transfer.comparable import AtLeastTwo, Scored, score
+from stemlab.analysis.transfer.findings import ALL, Gains, Interior
+from stemlab.analysis.transfer.logged_curves import Curve, logged_conflicts
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.io.progress import Steps
+from stemlab.errors import StemlabError
+from stemlab.metrics.auc import auc
+from stemlab.models.multitask.diagnostics import look_inside
+from stemlab.types import Fraction, NonNegativeInt, PositiveInt
+
+Array = NDArray[Any]
+
+
+class Transfer(Analysis):
+    """Gain of every joint model over single-task, with what its gates and gradients show.
+
+    Args:
+        name: as typed on the command line.
+        entity: field by whose training rows test rows are put into buckets; ``None``: the users' field.
+        buckets: number of buckets with about equally many test rows.
+        rows: training rows whose gates and gradients are looked at.
+        resamples: how often groups are drawn again for the intervals.
+        confidence: of the intervals.
+        seed: of those draws.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        entity: str | None,
+        buckets: AtLeastTwo,
+        rows: PositiveInt,
+        resamples: PositiveInt,
+        confidence: Fraction,
+        seed: NonNegativeInt,
+    ) -> None:
+        super().__init__(name=name)
+        self.entity, self.buckets, self.rows = entity, buckets, rows
+        self.resamples, self.confidence, self.seed = resamples, confidence, seed
+
+    def find(self, runs: Sequence[AnalysedRun]) -> Findings:
+        """Return gains by task and bucket, cosines of gradients, shares of gates.
+
+        Raises:
+            StemlabError: no joint run, no single-task run, or a bucket with one class only.
+        """
+        one_dataset(runs)
+        tasks = _tasks(runs)
+        joint = [run for run in runs if run.joint]
+        data = cast(ImpressionDataModule, runs[0].datamodule)
+        names, bucket_R = self.split(data)
+        interiors = [self._interior(run, data) for run in joint]  # before scores: those are made without gradients
+        with Steps() as steps:
+            scored = [score(run, steps) for run in runs]
+        gains = tuple(self._gains(data, scored, task, names, bucket_R) for task in tasks)
+        curves: list[Curve] = [curve for run in joint for curve in logged_conflicts(run.label, run.directory)]
+        return view.findings(gains, interiors, curves, names, self.confidence)
+
+    def split(self, data: ImpressionDataModule) -> tuple[dict[int, str], NDArray[np.int64]]:
+        """Return bucket -> name and (R,) the bucket of every test row: by training rows of its entity, rare first."""
+        spec = data.spec
+        entity = user_field(spec, self.entity, key="analysis.entity")
+        column, size = list(spec.field_sizes).index(entity), spec.field_sizes[entity]
+        count_V = training_counts(data.store("train").ids[:, column], size)
+        count_V[[0, -1]] = 0  # padding; out-of-vocabulary is no entity
+        count_R = count_V[data.store("test").ids[:, column]]
+        if not count_R.any():
+            raise StemlabError(
+                f"no test row has a {entity} of the training rows: buckets need analysis.entity=<field>."
+            )
+        bucket_R = quantile_buckets(count_R.astype(np.float64), count_R > 0, self.buckets).bucket_B
+        names = {}
+        for number in np.unique(bucket_R).tolist():
+            inside = count_R[bucket_R == number]
+            names[number] = "cold" if number == COLD else f"F{number + 1} ({inside.min()}-{inside.max()})"
+        return names, bucket_R
+
+    def _gains(
+        self, data: ImpressionDataModule, scored: Sequence[Scored], task: str, names: dict[int, str], bucket_R: Array
+    ) -> Gains:
+        labels_R = data.store("test").labels[:, data.spec.task_index(task)]
+        group_R = _groups(data)
+        base = next(one for one in scored if not one.run.joint and one.run.tasks == (task,))
+        others = [one for one in scored if one is not base and task in one.run.tasks]
+        cells: dict[str, dict[str, dict[str, float]]] = {one.run.label: {} for one in (base, *others)}
+        left_out = False
+        for number, name in {ALL: "all", **names}.items():
+            rows = np.arange(len(labels_R)) if number == ALL else np.flatnonzero(bucket_R == number)
+            labels_B = labels_R[rows]
+            if labels_B.min() == labels_B.max():
+                _refuse_one_class(number, name, task, len(rows))
+                left_out = True
+                continue
+            told = self._measure(labels_B, [one.of(task)[rows] for one in (base, *others)], group_R[rows])
+            for one, numbers in zip((base, *others), told, strict=True):
+                cells[one.run.label][name] = numbers
+        return Gains(task, base.run.label, tuple(one.run.label for one in others if one.run.joint), cells, left_out)
+
+    def _measure(self, labels_B: Array, scores: Sequence[Array], group_B: Array) -> list[dict[str, float]]:
+        """Return a model's numbers in one bucket, the baseline's first."""
+        drawn = bootstrap_differences(labels_B, scores[0], scores[1:], group_B, self.resamples, self.seed)
+        values = [auc(labels_B, scores_B) for scores_B in scores]
+        rows = {"rows": len(labels_B), "positives": int(labels_B.sum())}
+        told = [{**rows, "auc": values[0]}]
+        tail = (1 - self.confidence) / 2
+        for value, draws in zip(values[1:], drawn, strict=True):
+            low, high = np.nanquantile(draws, [tail, 1 - tail]) if not np.isnan(draws).all() else (np.nan, np.nan)
+            told.append({**rows, "auc": value, "gain": value - values[0], "low": float(low), "high": float(high)})
+        return told
+
+    def _interior(self, run: AnalysedRun, data: ImpressionDataModule) -> Interior:
+        """Look at evenly spaced training rows, always the same ones."""
+        total = len(data.store("train"))
+        rows = np.unique(np.linspace(0, total - 1, min(self.rows, total)).astype(np.int64))
+        batch = data.train_dataloader().take(rows)
+        assert batch.labels_BT is not None
+        labels_BT: torch.Tensor = batch.labels_BT[:, [run.impressions.task_index(task) for task in run.tasks]]
+        inside = look_inside(run.net, batch, labels_BT, run.config["model"].get("loss_form", "logits"))
+        return Interior(run.label, inside)
+
+
+def _groups(data: ImpressionDataModule) -> Array:
+    """Whose rows are drawn together: true group keys, else the users' ids, else every row alone."""
+    store, spec = data.store("test"), data.spec
+    if store.group is not None:
+        return store.group
+    try:
+        return store.ids[:, list(spec.field_sizes).index(user_field(spec, None))]
+    except StemlabError:
+        return np.arange(len(store))
+
+
+def _tasks(runs: Sequence[AnalysedRun]) -> list[str]:
+    """Return the tasks that have a single-task run."""
+    known = runs[0].impressions.tasks
+    alone = [task for task in known if any(run.tasks == (task,) and not run.joint for run in runs)]
+    joint = sum(run.joint for run in runs)
+    if not alone or not joint:
+        raise StemlabError(
+            f"transfer compares joint models with single-task runs, and there are {joint} joint and {len(alone)} "
+            "single-task runs: name all in runs=[...], or let dataset=... models=[...] train them."
+        )
+    return alone
+
+
+def _refuse_one_class(number: int, name: str, task: str, rows: int) -> None:
+    if number != COLD:
+        cure = "" if number == ALL else "; set analysis.buckets lower"
+        raise StemlabError(f"bucket {name} has {rows:,} test rows of one class for {task}: its AUC is undefined{cure}.")

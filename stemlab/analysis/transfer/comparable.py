@@ -1,0 +1,206 @@
+"""Comparable samples: does learning tasks together help where their feedback is alike (the question of STEM)?
+
+Test samples are put into buckets by the relative amount of positive feedback of two tasks from their user (or item);
+in each bucket every model's AUC is compared with the single-task model's (arXiv 2308.13537; spec/stem.md section 7).
+Thresholds and figure are not published: everything is a setting here.
+
+Legend: R rows, B rows of a bucket, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Annotated, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stemlab.analysis.base import Analysis, Findings, one_dataset
+from stemlab.analysis.fields import user_field
+from stemlab.analysis.runs import AnalysedRun
+from stemlab.analysis.transfer import comparable_findings as view
+from stemlab.analysis.transfer.buckets import (
+    COLD,
+    Buckets,
+    bootstrap_differences,
+    positives_by_entity,
+    quantile_buckets,
+    relative_feedback,
+    threshold_buckets,
+)
+from stemlab.analysis.transfer.comparable_findings import Comparison, Panel
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.io.progress import Steps
+from stemlab.errors import StemlabError, nearest
+from stemlab.metrics.auc import auc, gauc
+from stemlab.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+
+AtLeastTwo = Annotated[int, Field(ge=2)]
+_BATCH = 1 << 14
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run's logits of all test rows.
+
+    Attributes:
+        run: the run.
+        logit_RT: (R, its tasks).
+    """
+
+    run: AnalysedRun
+    logit_RT: NDArray[np.float32]
+
+    def of(self, task: str) -> NDArray[np.float32]:
+        """Logits (R,) of a task."""
+        return self.logit_RT[:, self.run.tasks.index(task)]
+
+
+class Comparable(Analysis):
+    """Difference of every model to single-task by bucket of relative positive feedback.
+
+    Args:
+        name: as typed on the command line.
+        tasks: every two of these are compared; empty: all that have a single-task run.
+        entity: field by whose values samples are put into buckets; ``None``: the users' field.
+        buckets: number of buckets with about equally many samples.
+        tau: instead, three buckets: r below -tau, up to tau (comparable), above; ``None``: equal buckets.
+        normalised: whether each task's positives count as shares of all its positives, since base rates differ.
+        resamples: how often users are drawn again for the intervals.
+        confidence: of the intervals.
+        seed: of those draws.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        tasks: list[str],
+        entity: str | None,
+        buckets: AtLeastTwo,
+        tau: PositiveFloat | None,
+        normalised: bool,
+        resamples: PositiveInt,
+        confidence: Fraction,
+        seed: NonNegativeInt,
+    ) -> None:
+        super().__init__(name=name)
+        self.tasks, self.entity, self.buckets, self.tau, self.normalised = tasks, entity, buckets, tau, normalised
+        self.resamples, self.confidence, self.seed = resamples, confidence, seed
+
+    def find(self, runs: Sequence[AnalysedRun]) -> Findings:
+        """Return every model's difference to single-task in every bucket, with bootstrap intervals.
+
+        Raises:
+            StemlabError: too few single-task runs, or a bucket with one class only.
+        """
+        one_dataset(runs)
+        tasks = self._tasks(runs)
+        data = cast(ImpressionDataModule, runs[0].datamodule)
+        with Steps() as steps:
+            scored = [score(run, steps) for run in runs]
+        comparisons = []
+        for pair in combinations(tasks, 2):
+            buckets = self.split(data, pair)
+            panels = tuple(self._panel(data, scored, task, buckets) for task in pair)
+            comparisons.append(Comparison(pair, buckets, panels))
+        return view.findings(comparisons, self.confidence, len(runs) - len(tasks))
+
+    def split(self, data: ImpressionDataModule, pair: tuple[str, str]) -> Buckets:
+        """Return the buckets of the test samples for two tasks."""
+        spec = data.spec
+        entity = user_field(spec, self.entity, key="analysis.entity")
+        column, size = list(spec.field_sizes).index(entity), spec.field_sizes[entity]
+        train, test = data.store("train"), data.store("test")
+        tasks = [spec.task_index(task) for task in pair]
+        positives_VT, rows_V = positives_by_entity(train.ids[:, column], train.labels[:, tasks], size)
+        rows_V[[0, -1]] = 0  # padding; out-of-vocabulary is no entity
+        r_V = relative_feedback(positives_VT, self.normalised)
+        ids_R = test.ids[:, column]
+        known_R = rows_V[ids_R] > 0
+        if not known_R.any():
+            raise StemlabError(
+                f"no test row has a {entity} of the training rows: buckets need analysis.entity=<field>."
+            )
+        if self.tau is not None:
+            return threshold_buckets(r_V[ids_R], known_R, self.tau)
+        return quantile_buckets(r_V[ids_R], known_R, self.buckets)
+
+    def _panel(self, data: ImpressionDataModule, scored: Sequence[Scored], task: str, buckets: Buckets) -> Panel:
+        store = data.store("test")
+        labels_R = store.labels[:, data.spec.task_index(task)]
+        users = list(data.spec.field_sizes).index(user_field(data.spec, None))
+        group_R = store.ids[:, users] if store.group is None else store.group
+        base = next(one for one in scored if not one.run.joint and one.run.tasks == (task,))
+        others = [one for one in scored if one is not base and task in one.run.tasks]
+        cells: dict[str, dict[int, dict[str, float]]] = {one.run.label: {} for one in (base, *others)}
+        left_out = False
+        for number in np.unique(buckets.bucket_B).tolist():
+            rows = np.flatnonzero(buckets.bucket_B == number)
+            labels_B = labels_R[rows]
+            if labels_B.min() == labels_B.max():
+                left_out |= number == COLD
+                _refuse_one_class(number, task, rows, labels_B)
+                continue
+            measured = self._measure(
+                labels_B, base.of(task)[rows], [one.of(task)[rows] for one in others], group_R[rows]
+            )
+            for one, told in zip((base, *others), measured, strict=True):
+                cells[one.run.label][number] = told
+        return Panel(task, base.run.label, cells, left_out)
+
+    def _measure(self, labels_B: Any, base_B: Any, others: Sequence[Any], group_B: Any) -> list[dict[str, float]]:
+        """Return a model's numbers in one bucket, the baseline's first."""
+        drawn = bootstrap_differences(labels_B, base_B, others, group_B, self.resamples, self.seed)
+        tail = (1 - self.confidence) / 2
+        first = {"rows": len(labels_B), "positives": int(labels_B.sum())}
+        base = {"auc": auc(labels_B, base_B), "gauc": gauc(labels_B, base_B, group_B)}
+        told = [{**first, **base}]
+        for scores_B, draws in zip(others, drawn, strict=True):
+            own = {"auc": auc(labels_B, scores_B), "gauc": gauc(labels_B, scores_B, group_B)}
+            low, high = np.nanquantile(draws, [tail, 1 - tail]) if not np.isnan(draws).all() else (np.nan, np.nan)
+            differences = {f"delta_{key}": own[key] - base[key] for key in own}
+            told.append({**first, **own, **differences, "low": float(low), "high": float(high)})
+        return told
+
+    def _tasks(self, runs: Sequence[AnalysedRun]) -> list[str]:
+        known = list(runs[0].impressions.tasks)
+        for task in self.tasks:
+            if task not in known:
+                hint = nearest(task, known)
+                raise StemlabError(f"analysis.tasks: there is no task {task!r}; there are {', '.join(known)}.{hint}")
+        alone = [task for task in self.tasks or known if any(run.tasks == (task,) and not run.joint for run in runs)]
+        if len(alone) < 2 or not any(run.joint for run in runs):
+            raise StemlabError(
+                "comparable compares joint models with single-task runs of at least two tasks, and there are "
+                f"{len(alone)} of these and {sum(run.joint for run in runs)} joint runs: name all in runs=[...]."
+            )
+        return alone
+
+
+def _refuse_one_class(number: int, task: str, rows: Any, labels_B: Any) -> None:
+    if number != COLD:
+        raise StemlabError(
+            f"bucket {number + 1} has {len(rows):,} test rows and all of them are "
+            f"{'positive' if labels_B[0] else 'negative'} for {task}: its AUC is undefined; set analysis.buckets lower."
+        )
+
+
+@torch.inference_mode()
+def score(run: AnalysedRun, steps: Steps) -> Scored:
+    """Return a run's logits of the test rows, in their order."""
+    data = cast(ImpressionDataModule, run.datamodule)
+    loader, rows, net = data.test_dataloader(), len(data.store("test")), run.net
+    logit_RT = np.empty((rows, len(run.tasks)), dtype=np.float32)
+    advance = steps.rows(f"scores of {run.label}", rows)
+    for start in range(0, rows, _BATCH):
+        batch = loader.take(slice(start, min(start + _BATCH, rows)))
+        logit_RT[start : start + len(batch)] = net(batch).logit_BT.float().numpy()
+        advance(len(batch))
+    del net
+    run.release()
+    return Scored(run, logit_RT)

@@ -1,0 +1,36 @@
+"""The settings of ``stemlab.analyze``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from stemlab.config.section import Section
+from stemlab.config.thresholds import parsed
+from stemlab.types import NonNegativeInt
+
+
+def _condition(text: str) -> str:
+    return parsed(text).text
+
+
+ConditionText = Annotated[str, AfterValidator(_condition)]
+
+
+class AnalyzeConfig(Section):
+    """Top level of ``conf/analyze.yaml``, where every key is described."""
+
+    run: str | None
+    runs: list[str]
+    models: list[str]
+    train: dict[str, Any] | None
+    seed: NonNegativeInt
+    dataset: dict[str, Any] | None = None
+    raw_dir: str | None
+    data_dir: str | None
+    output: str | None
+    fail_if: list[ConditionText] | ConditionText
+    analysis: dict[str, Any]
+    trainer: dict[str, Any]
+    paths: dict[str, Any]

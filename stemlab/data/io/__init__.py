@@ -1,0 +1,1 @@
+"""Read raw files: text blocks, csv columns, Arrow, downloads, progress."""

@@ -1,0 +1,215 @@
+"""Blocks of text -> integer columns (and columns of numbers), with bad rows named by file and line.
+
+Blocks go through Arrow's reader at full speed. Whatever that reader refuses, or takes too lightly, is read again line
+by line, which alone decides what a bad row is; so the result does not depend on how the file was cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from stemlab.data.io.arrow import as_numpy
+from stemlab.data.io.text_blocks import TextBlock
+from stemlab.errors import StemlabError
+
+Ints = NDArray[np.int64]
+OnBadRow = Literal["error", "skip"]
+_INTEGER = re.compile(rb"-?[0-9]{1,40}")
+_NUMBER = re.compile(rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_PARSE_BYTES = 1 << 21
+_SHOWN = 40
+_LARGEST = (1 << 63) - 1
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Parsed rows.
+
+    Attributes:
+        columns: column name -> (R,) int64; float32 for columns of numbers, NaN where a cell is empty.
+        lines: (R,) int64 line numbers in the file, from 1.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    lines: Ints
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(slots=True)
+class IntegerReader:
+    """Parses lines of integers, with numbers among them where some columns are said to be such.
+
+    Attributes:
+        path: the file, for messages.
+        columns: column names in file order.
+        separator: between the columns.
+        ranges: column -> allowed (least, greatest) value.
+        on_bad_row: ``error`` raises, ``skip`` leaves bad rows out and counts them.
+        kept: the columns that are parsed and returned, whatever the others hold; empty: all of them.
+        missing: spellings of a missing value, which is returned as -1.
+        whole_floats: whether ``1.0`` is the integer 1.
+        numbers: the columns that are read as float32 numbers; an empty cell is missing (NaN).
+        skipped: bad rows left out so far.
+    """
+
+    path: Path
+    columns: Sequence[str]
+    separator: bytes = b"\t"
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    on_bad_row: OnBadRow = "error"
+    kept: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    whole_floats: bool = False
+    numbers: Collection[str] = ()
+    skipped: int = 0
+
+    @property
+    def _doubtful(self) -> list[bytes]:
+        """What Arrow takes for (a part of) an integer, or for a separator, and the line parser does not."""
+        marks = [b" ", b"x", b"X", *([b"\t"] if self.separator != b"\t" else [])]
+        if self.numbers and self.whole_floats:  # the number .0 is not to lose all it has
+            marks += [self.separator + b".0", b"\n.0"]
+        return marks
+
+    def parse(self, blocks: Iterable[TextBlock]) -> Iterator[Rows]:
+        """Yield the rows of each block.
+
+        Raises:
+            StemlabError: a bad row, with file, line, column and what is wrong.
+        """
+        for block in blocks:
+            data = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data
+            columns = self._parse_fast(data)
+            if columns is None:
+                yield self._parse_lines(data, block.first_line)
+            else:
+                rows = len(next(iter(columns.values())))
+                yield Rows(columns, np.arange(block.first_line, block.first_line + rows))
+
+    def refuse(self, line: int, problem: str) -> None:
+        """Raise for a bad row, or count it when bad rows are skipped."""
+        if self.on_bad_row == "error":
+            raise StemlabError(f"{self.path}, line {line}: {problem}; mend the line or set dataset.on_bad_row=skip.")
+        self.skipped += 1
+
+    @property
+    def _chosen(self) -> Sequence[str]:
+        return self.kept or self.columns
+
+    def _parse_fast(self, data: bytes) -> dict[str, NDArray[Any]] | None:
+        """Return the columns, or ``None`` where any line needs a closer look."""
+        if any(mark in data for mark in self._doubtful) or data.startswith(b".0"):
+            return None
+        separator = self.separator if len(self.separator) == 1 else b"\t"
+        text = data if len(self.separator) == 1 else data.replace(self.separator, separator)
+        if self.whole_floats:
+            text = text.replace(b".0" + separator, separator).replace(b".0\n", b"\n")
+        try:
+            table = pyarrow.csv.read_csv(pa.BufferReader(text), **self._options(separator.decode()))
+        except pa.ArrowInvalid:
+            return None
+        columns: dict[str, NDArray[Any]] = {}
+        for name in self._chosen:
+            column, number = table.column(name), name in self.numbers
+            if number and not np.isfinite(as_numpy(_filled(column, 0.0))).all():
+                return None
+            if column.null_count and not number and self.numbers and "" not in self.missing:
+                return None
+            columns[name] = as_numpy(_filled(column, np.nan if number else -1))
+        for name, (low, high) in self.ranges.items():
+            if len(columns[name]) and (columns[name].min() < low or columns[name].max() > high):
+                return None
+        return columns
+
+    def _parse_lines(self, data: bytes, first_line: int) -> Rows:
+        places = {name: self.columns.index(name) for name in self._chosen}
+        good: list[list[bytes]] = []
+        lines: list[int] = []
+        for number, text in enumerate(data.removesuffix(b"\n").split(b"\n"), start=first_line):
+            cells = text.split(self.separator)
+            problem = self._problem(cells)
+            if problem:
+                self.refuse(number, problem)
+            else:
+                good.append(cells)
+                lines.append(number)
+        columns = {name: self._column(name, [cells[place] for cells in good]) for name, place in places.items()}
+        return Rows(columns, np.array(lines, dtype=np.int64))
+
+    def _column(self, name: str, cells: Sequence[bytes]) -> NDArray[Any]:
+        if name in self.numbers:
+            return _floats([None if self._missing(cell) else cell for cell in cells])
+        return np.array([self._value(cell) for cell in cells], dtype=np.int64)
+
+    def _problem(self, cells: Sequence[bytes]) -> str | None:
+        """Return what is wrong with a line, or ``None``."""
+        if len(cells) != len(self.columns):
+            return f"{len(cells)} columns instead of {len(self.columns)}"
+        for name in self._chosen:
+            cell = cells[self.columns.index(name)]
+            shown = repr(cell[:_SHOWN].decode("utf-8", errors="replace"))
+            if name in self.numbers:
+                if not self._missing(cell) and not (_NUMBER.fullmatch(cell) and abs(float(cell)) <= _LARGEST_NUMBER):
+                    return f"column {name!r} is {shown}, not a number"
+                continue
+            value = self._value(cell)
+            if value is None:
+                return f"column {name!r} is {shown}, not an integer"
+            low, high = self.ranges.get(name, (value, value))
+            if not low <= value <= high:
+                return f"column {name!r} is {shown}, not {_range(low, high)}"
+        return None
+
+    def _missing(self, cell: bytes) -> bool:
+        """Whether the cell of a column of numbers is empty."""
+        return not cell or any(cell == spelling.encode() for spelling in self.missing)
+
+    def _value(self, cell: bytes) -> int | None:
+        text = cell.removesuffix(b".0") if self.whole_floats else cell
+        if any(text == spelling.encode() for spelling in self.missing):
+            return -1
+        if not _INTEGER.fullmatch(text) or not -(1 << 63) <= int(text) < 1 << 63:
+            return None
+        return int(text)
+
+    def _options(self, separator: str) -> dict[str, Any]:
+        return {
+            "read_options": pyarrow.csv.ReadOptions(column_names=list(self.columns), block_size=_PARSE_BYTES),
+            "parse_options": pyarrow.csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
+            "convert_options": pyarrow.csv.ConvertOptions(
+                include_columns=list(self._chosen),
+                column_types={n: pa.float32() if n in self.numbers else pa.int64() for n in self._chosen},
+                null_values=[*self.missing, *([""] if self.numbers else [])],
+                strings_can_be_null=False,
+            ),
+        }
+
+
+def _filled(column: Any, value: float) -> Any:
+    return pc.fill_null(column, value) if column.null_count else column
+
+
+def _floats(cells: Sequence[bytes | None]) -> NDArray[np.float32]:
+    """Return numbers as Arrow reads them, the nearest float32; NaN for ``None``."""
+    texts = pa.array([None if cell is None else cell.decode() for cell in cells], pa.string())
+    numbers: NDArray[np.float32] = as_numpy(_filled(pc.cast(texts, pa.float32()), np.nan))
+    return numbers
+
+
+def _range(low: int, high: int) -> str:
+    if high == _LARGEST:
+        return f"{low} or more"
+    return f"{low} {'or' if high == low + 1 else 'to'} {high}"

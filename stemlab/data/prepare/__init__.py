@@ -1,0 +1,1 @@
+"""Turn raw columns into a prepared dataset: splits, vocabularies, scaling, manifest."""

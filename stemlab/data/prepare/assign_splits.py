@@ -1,0 +1,60 @@
+"""Which split each row of the spooled columns goes to; rows that are not drawn go to none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.data.prepare.column_cache import Spool
+from stemlab.data.prepare.negative_downsampling import Mask, draw_rows
+from stemlab.data.prepare.recipe import Recipe
+from stemlab.data.prepare.split import Codes, date_codes, given_codes, random_codes, time_codes
+
+LEFT_OUT = 3
+"""Code of rows that go to no split."""
+
+
+def assign_rows(spool: Spool, recipe: Recipe) -> Codes:
+    """Return the code of every row: 0 train, 1 valid, 2 test, 3 left out by ``recipe.sampling``.
+
+    Raises:
+        StemlabError: a split has no rows, or the columns do not say what the rule needs.
+    """
+    if recipe.sampling is None:
+        return _codes(_Kept(spool, None), recipe)
+    scenarios = None if recipe.scenario is None else spool.column(recipe.scenario)
+    kept = draw_rows(spool.column(recipe.sampling.label), len(spool), recipe.sampling, scenarios)
+    codes = np.full(len(spool), LEFT_OUT, dtype=np.uint8)
+    codes[kept] = _codes(_Kept(spool, kept), recipe)
+    return codes
+
+
+class _Kept:
+    """The columns of the rows that are kept (``None``: all)."""
+
+    def __init__(self, spool: Spool, kept: Mask | None) -> None:
+        self._spool, self._kept = spool, kept
+
+    def __len__(self) -> int:
+        return len(self._spool) if self._kept is None else int(np.count_nonzero(self._kept))
+
+    def column(self, name: str) -> Iterator[NDArray[Any]]:
+        row = 0
+        for chunk in self._spool.column(name):
+            yield chunk if self._kept is None else chunk[self._kept[row : row + len(chunk)]]
+            row += len(chunk)
+
+
+def _codes(rows: _Kept, recipe: Recipe) -> Codes:
+    rule, scenario = recipe.split, recipe.scenario
+    if rule.rule == "given":
+        scenarios = None if scenario is None else lambda: rows.column(scenario)
+        return given_codes(len(rows), rule, lambda: rows.column(recipe.split_column), scenarios)
+    if rule.rule == "dates":
+        return date_codes(len(rows), rule, lambda: rows.column(recipe.time))
+    if rule.rule == "time":
+        return time_codes(len(rows), rule, lambda: rows.column(recipe.time))
+    return random_codes(len(rows), rule)

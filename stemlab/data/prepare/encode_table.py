@@ -1,0 +1,172 @@
+"""Raw rows -> batches with a prepared dataset's vocabularies, scaling and scenarios (prediction).
+
+Legend: B rows, F categorical fields, N numerical fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.io.arrow import as_numpy
+from stemlab.data.prepare.manifest import read_manifest
+from stemlab.data.prepare.scaling import Floats, Scaler, check_finite
+from stemlab.data.prepare.vocabulary import Vocabulary, as_tokens
+from stemlab.data.spec import DatasetSpec
+from stemlab.errors import StemlabError, nearest
+
+
+class TableEncoder:
+    """Encodes raw tables as ``prepare`` did; vocabularies and manifest are read once.
+
+    Args:
+        directory: prepared directory.
+        spec: what is in it.
+    """
+
+    def __init__(self, directory: Path, spec: DatasetSpec) -> None:
+        manifest = read_manifest(directory)
+        padding: Mapping[str, str] = manifest.get("padding", {})
+        tables = {f.name: f.table or f.name for f in spec.fields if f.kind == "categorical"}
+        loaded = {owner: Vocabulary.load(directory / "vocabulary", owner) for owner in dict.fromkeys(tables.values())}
+        self._fields = [_Categorical(replace(loaded[tables[name]], field=name), padding.get(name)) for name in tables]
+        self._scalers = {f.name: Scaler.from_dict(manifest["numericals"][f.name]) for f in spec.numericals}
+        self._scenario: str | None = manifest.get("scenario_column")
+        self._scenarios = spec.scenarios
+
+    def __call__(self, table: Any) -> ImpressionBatch:
+        """Encode an Arrow table with one column a field, numerical ones and the scenario included; no labels, no group.
+
+        Scenarios are told by name, or, where no name is a number, by id. Columns of other names are ignored. A dataset
+        with a single scenario does not need its column.
+
+        Raises:
+            StemlabError: a column is missing, or holds what it cannot.
+        """
+        ids_FB = [field.encode(_column(table, field.vocabulary.field)) for field in self._fields]
+        dense_NB = [scaler(as_floats(name, _column(table, name))) for name, scaler in self._scalers.items()]
+        scenario_B = self._encode_scenario(table)
+        return ImpressionBatch(
+            torch.from_numpy(np.stack(ids_FB, axis=1)),
+            dense_BN=torch.from_numpy(np.stack(dense_NB, axis=1)) if dense_NB else None,
+            scenario_B=None if scenario_B is None else torch.from_numpy(scenario_B),
+        )
+
+    def _encode_scenario(self, table: Any) -> NDArray[np.int32] | None:
+        if self._scenario is None:
+            return None
+        if len(self._scenarios) == 1 and self._scenario not in table.column_names:
+            return np.zeros(table.num_rows, dtype=np.int32)
+        return scenario_ids(self._scenario, _column(table, self._scenario), self._scenarios)
+
+
+@dataclass(frozen=True, slots=True)
+class _Categorical:
+    """A field: its vocabulary (maybe another field's, under its own name) and the token that stands for nothing."""
+
+    vocabulary: Vocabulary
+    padding: str | None
+
+    def encode(self, values: Any) -> NDArray[np.int32]:
+        tokens = as_tokens(self.vocabulary.field, values)
+        ids_B = self.vocabulary.encode(tokens)
+        if self.padding is None:
+            return ids_B
+        nothing = pc.equal(pc.fill_null(tokens, "") if self.padding == "" else tokens, self.padding)
+        return np.where(as_numpy(pc.cast(pc.fill_null(nothing, False), pa.int8())) == 1, np.int32(0), ids_B)
+
+
+def as_floats(name: str, values: Any) -> Floats:
+    """Return a column as (B,) float32; nulls and empty cells are NaN, missing.
+
+    Raises:
+        StemlabError: a value is no number, or infinite.
+    """
+    column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    try:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = pc.utf8_trim_whitespace(column)
+            column = pc.if_else(pc.equal(column, ""), None, column)
+        numbers = pc.fill_null(pc.cast(column, pa.float32(), safe=False), float("nan"))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise StemlabError(f"numerical column {name!r} holds a value that is no number ({error}): mend it.") from error
+    floats: Floats = as_numpy(numbers)
+    check_finite(name, floats)
+    return floats
+
+
+def scenario_ids(name: str, values: Any, scenarios: tuple[str, ...]) -> NDArray[np.int32]:
+    """Return the (B,) int32 ids of a column of scenario names (or of ids, where no name is a number).
+
+    Raises:
+        StemlabError: a value is no scenario of the dataset.
+    """
+    tokens = as_tokens(name, values)
+    known = list(scenarios)
+    if not any(scenario.lstrip("-").isdigit() for scenario in scenarios):
+        known += [str(number) for number in range(len(scenarios))]
+    places = pc.index_in(tokens, value_set=pa.array(known, pa.string()))
+    if places.null_count:
+        wrong = tokens[pc.index(pc.is_null(places), True).as_py()].as_py()
+        raise StemlabError(
+            f"column {name!r} holds {wrong!r}, which is no scenario of the dataset ({', '.join(scenarios)})."
+            + nearest(wrong or "", scenarios)
+        )
+    ids_B: NDArray[np.int32] = (as_numpy(places) % max(1, len(scenarios))).astype(np.int32)
+    return ids_B
+
+
+def _column(table: Any, name: str) -> Any:
+    if name not in table.column_names:
+        raise StemlabError(
+            f"the input has no column {name!r} (it has: {', '.join(table.column_names)})."
+            + nearest(name, table.column_names)
+        )
+    return table[name]
+
+
+def check_columns(setting: str, chosen: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the chosen column names if each is known and named once.
+
+    Raises:
+        StemlabError: an unknown or repeated name, with the nearest known one.
+    """
+    for name in chosen:
+        if name not in known:
+            raise StemlabError(f"{setting} has {name!r}, which is none of: {', '.join(known)}." + nearest(name, known))
+        if chosen.count(name) > 1:
+            raise StemlabError(f"{setting} names {name!r} twice: name every column once.")
+    if not chosen:
+        raise StemlabError(f"{setting} is empty: choose from {', '.join(known)}.")
+    return tuple(chosen)
+
+
+def check_group(group: str | None, fields: tuple[str, ...], others: tuple[str, ...] = ()) -> str | None:
+    """Return the group if it is one of the fields (the published gAUC groups by its encoded id) or ``None``.
+
+    Args:
+        group: column whose values group rows for gAUC.
+        fields: input columns.
+        others: further raw columns that may group rows.
+
+    Raises:
+        StemlabError: the group is none of these columns.
+    """
+    if group is not None and group not in (*fields, *others):
+        also = f" (nor of the columns {', '.join(others)})" if others else ""
+        raise StemlabError(
+            f"dataset.group={group} is none of dataset.fields ({', '.join(fields)}){also}: add it there or set it to "
+            "null." + nearest(group, (*fields, *others))
+        )
+    return group

@@ -1,0 +1,185 @@
+"""Raw impressions -> prepared directory: split, vocabularies and scaling from train, encoded columns, manifest.
+
+Every step goes through the rows chunk by chunk; only the split codes (and their permutation) and one field's counts
+grow with the data.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import stemlab
+from stemlab.data.io.prefetch import work_ahead
+from stemlab.data.io.progress import Advance, Steps
+from stemlab.data.prepare.assign_splits import assign_rows
+from stemlab.data.prepare.atomic_directory import find_or_build
+from stemlab.data.prepare.column_cache import Spool
+from stemlab.data.prepare.fit_vocabularies import Encoding, fit_encoding
+from stemlab.data.prepare.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
+from stemlab.data.prepare.recipe import Numerical, Recipe
+from stemlab.data.prepare.split import SPLITS
+from stemlab.data.prepare.write_splits import Counts, write_splits
+from stemlab.data.spec import DatasetSpec, Field
+from stemlab.errors import StemlabError
+
+__all__ = ["Ints", "Numerical", "RawImpressions", "Recipe", "prepare_impressions"]
+
+Ints = NDArray[np.int64]
+
+
+class RawImpressions(Protocol):
+    """A dataset's raw files as columns: integers, and float32 for numerical columns (NaN: no value).
+
+    It may have ``notes``, a mapping known after ``chunks``, which the manifest tells under ``source``.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name and version of the reader; part of the fingerprint."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Every raw file that is read."""
+
+    @property
+    def sample(self) -> bool:
+        """Whether they are synthetic."""
+
+    @property
+    def skipped(self) -> int:
+        """Bad rows left out, known when ``chunks`` is exhausted."""
+
+    @property
+    def tokens(self) -> Mapping[str, Sequence[str]]:
+        """Column -> strings that its integers stand for; other columns are their own tokens. Known after ``chunks``."""
+
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Yield the columns chunk by chunk in row order, telling ``advance`` the bytes of the files consumed."""
+        ...
+
+
+def prepare_impressions(raw: RawImpressions, recipe: Recipe, root: Path, on_bad_row: str) -> Path:
+    """Return the prepared directory of these files and this recipe, building it if there is none.
+
+    Args:
+        raw: the raw files.
+        recipe: what to make of them.
+        root: directory of all prepared datasets.
+        on_bad_row: how ``raw`` treats bad rows; part of the fingerprint.
+
+    Raises:
+        StemlabError: bad rows, too few rows, a full disk.
+    """
+    recipe.check()
+    with Steps() as steps:
+        size = sum(path.stat().st_size for path in raw.files)
+        advance = steps.bytes("checking raw files", size)
+        files = [describe_file(path, root / ".hashes.json", advance) for path in raw.files]
+        settings = {
+            "reader": raw.kind,
+            "sample": raw.sample,
+            "raw": files,
+            "on_bad_row": on_bad_row,
+            **recipe.settings(),
+        }
+        fingerprint = fingerprint_of(settings)
+        about = {"fingerprint": fingerprint, "raw": files, "on_bad_row": on_bad_row}
+        return find_or_build(
+            root / f"{recipe.name}-{fingerprint[:12]}",
+            lambda directory: find_damage(directory, fingerprint),
+            lambda directory: _build(directory, raw, recipe, steps, about),
+        )
+
+
+def _build(directory: Path, raw: RawImpressions, recipe: Recipe, steps: Steps, about: Mapping[str, Any]) -> None:
+    spool = _spool(directory / "spool", raw, recipe, steps)
+    codes = assign_rows(spool, recipe)
+    encoding = fit_encoding(directory, spool, codes, recipe, raw.tokens, steps)
+    counts = write_splits(directory, spool, codes, encoding, recipe, steps.rows("writing splits", len(spool)))
+    spool.close()
+    shutil.rmtree(directory / "spool")
+    spec = DatasetSpec(
+        recipe.name,
+        _fields(recipe, encoding),
+        recipe.tasks,
+        recipe.group,
+        scenarios=recipe.scenarios,
+        sample=raw.sample,
+    )
+    optional = _optional(raw, recipe, encoding, counts)
+    write_manifest(directory, {**_manifest(spec, recipe, counts, raw.skipped), **optional, **about})
+
+
+def _spool(directory: Path, raw: RawImpressions, recipe: Recipe, steps: Steps) -> Spool:
+    spool = Spool(directory, recipe.columns, [column.name for column in recipe.numericals])
+    advance = steps.bytes("reading raw files", sum(path.stat().st_size for path in raw.files))
+    for chunk in work_ahead(raw.chunks(advance)):
+        if recipe.split.rule == "given" and recipe.split_column not in chunk:
+            raise StemlabError(f"dataset.split.rule=given: the rows of {recipe.name} have no split: use another.")
+        spool.append(chunk)
+    if not len(spool):
+        raise StemlabError(f"{raw.files[0]} has no usable row ({raw.skipped} bad rows were skipped).")
+    return spool
+
+
+def _fields(recipe: Recipe, encoding: Encoding) -> tuple[Field, ...]:
+    categorical = (Field(name, encoding.sizes[name], table=recipe.shared.get(name)) for name in recipe.fields)
+    numerical = (Field(column.name, 0, "numerical", column.part) for column in recipe.numericals)
+    return (*categorical, *numerical)
+
+
+def _manifest(spec: DatasetSpec, recipe: Recipe, counts: Counts, skipped: int) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "stemlab": stemlab.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sample": spec.sample,
+        "spec": spec.to_dict(),
+        "rows": dict(zip(SPLITS, counts.rows.sum(axis=1).tolist(), strict=True)),
+        "positives": {
+            split: dict(zip(recipe.tasks, positives, strict=True))
+            for split, positives in zip(SPLITS, counts.positives.sum(axis=1).tolist(), strict=True)
+        },
+        "skipped_rows": skipped,
+        "split": recipe.split.settings(),
+        "min_count": recipe.min_count,
+        "vocabulary": spec.field_sizes,
+    }
+
+
+def _optional(raw: RawImpressions, recipe: Recipe, encoding: Encoding, counts: Counts) -> dict[str, Any]:
+    """Return what only some manifests say."""
+    told: dict[str, Any] = {}
+    if recipe.numericals:
+        told["numericals"] = {c.name: {"part": c.part, **encoding.scalers[c.name].to_dict()} for c in recipe.numericals}
+    if recipe.scenario is not None:
+        told["scenario_column"] = recipe.scenario
+        told["scenarios"] = {split: _by_scenario(recipe, counts, code) for code, split in enumerate(SPLITS)}
+    if recipe.padding:
+        told["padding"] = {name: _token(raw.tokens.get(name), value) for name, value in recipe.padding.items()}
+    if recipe.sampling is not None:
+        told["sampling"] = asdict(recipe.sampling)
+    notes = getattr(raw, "notes", None)
+    if notes:
+        told["source"] = dict(notes)
+    return told
+
+
+def _by_scenario(recipe: Recipe, counts: Counts, code: int) -> dict[str, Any]:
+    told = zip(recipe.scenarios, counts.rows[code].tolist(), counts.positives[code].tolist(), strict=True)
+    return {
+        name: {"rows": rows, "positives": dict(zip(recipe.tasks, positives, strict=True))}
+        for name, rows, positives in told
+    }
+
+
+def _token(tokens: Sequence[str] | None, value: int) -> str:
+    return str(value) if tokens is None else tokens[value]

@@ -1,0 +1,67 @@
+"""How often every integer of a column occurs, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.data.prepare.vocabulary import DENSE_SPAN
+
+Ints = NDArray[np.signedinteger[Any]]
+Counts = tuple[NDArray[np.int64], NDArray[np.int64]]  # distinct values in ascending order, and their counts
+_PART_ROWS = 1 << 24
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing (Knuth): spreads runs of ids over the parts
+
+
+def count_values(
+    chunks: Callable[[], Iterable[Ints]], span: tuple[int, int], min_count: int, dense_span: int = DENSE_SPAN
+) -> Counts:
+    """Count the values of a column.
+
+    Args:
+        chunks: gives the column chunk by chunk; called several times for wide columns.
+        span: no value is less than the first or greater than the second.
+        min_count: values that occur less often are left out.
+        dense_span: widest span that is counted in one table; wider columns are counted part by part.
+
+    Returns:
+        Values in ascending order and their counts, both (V,) int64.
+    """
+    low, high = span
+    if high - low < dense_span:
+        return _count_dense(chunks(), low, high - low + 1, min_count)
+    return _count_in_parts(chunks, 1 + sum(map(len, chunks())) // _PART_ROWS, min_count)
+
+
+def _count_dense(chunks: Iterable[Ints], low: int, span: int, min_count: int) -> Counts:
+    counts = np.zeros(span, dtype=np.uint32)
+    one = np.uint32(1)
+    for chunk in chunks:
+        np.add.at(counts, np.subtract(chunk, low, dtype=np.int64), one)
+    kept = np.flatnonzero(counts >= max(min_count, 1))
+    return kept + low, counts[kept].astype(np.int64)
+
+
+def _count_in_parts(chunks: Callable[[], Iterable[Ints]], parts: int, min_count: int) -> Counts:
+    """Sort one hash part of the column after the other; ``parts`` passes, each holding a part of the rows."""
+    found = [_count_sorted(_part_of(chunks(), part, parts), min_count) for part in range(parts)]
+    values, counts = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    order = np.argsort(values)
+    return values[order], counts[order]
+
+
+def _part_of(chunks: Iterable[Ints], part: int, parts: int) -> Ints:
+    shift, base = np.uint64(40), np.uint64(parts)
+    empty = [np.empty(0, np.int64)]
+    return np.concatenate(empty + [c[((c.astype(np.uint64) * _MIX) >> shift) % base == part] for c in chunks])
+
+
+def _count_sorted(values: Ints, min_count: int) -> Counts:
+    values.sort()
+    starts = np.flatnonzero(np.concatenate([[len(values) > 0], values[1:] != values[:-1]]))
+    counts = np.diff(starts, append=len(values))
+    kept = counts >= min_count
+    return values[starts][kept], counts[kept]

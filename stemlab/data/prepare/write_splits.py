@@ -1,0 +1,123 @@
+"""Spooled columns -> the three splits, encoded chunk by chunk.
+
+Legend: B rows of a chunk, F fields, T tasks, N numerical columns, S scenarios (1 where rows have none).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemlab.data.io.prefetch import work_ahead
+from stemlab.data.io.progress import Advance
+from stemlab.data.prepare.column_cache import Spool
+from stemlab.data.prepare.fit_vocabularies import Encoding
+from stemlab.data.prepare.recipe import Recipe
+from stemlab.data.prepare.scaling import Floats
+from stemlab.data.prepare.split import SPLITS, Codes, split_counts
+from stemlab.data.store import StoreWriter
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is in the splits.
+
+    Attributes:
+        rows: (3, S) rows of each split and scenario.
+        positives: (3, S, T) their positives.
+    """
+
+    rows: Ints
+    positives: Ints
+
+
+def write_splits(
+    directory: Path, spool: Spool, codes: Codes, encoding: Encoding, recipe: Recipe, advance: Advance
+) -> Counts:
+    """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow`` and count what is in them."""
+    places = max(1, len(recipe.scenarios))
+    counts = Counts(
+        np.zeros((len(SPLITS), places), dtype=np.int64),
+        np.zeros((len(SPLITS), places, len(recipe.tasks)), dtype=np.int64),
+    )
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(_writer(directory / f"{split}.arrow", rows, recipe))
+            for split, rows in zip(SPLITS, split_counts(codes), strict=True)
+        ]
+        for codes_B, rows in work_ahead(_encoded(spool, codes, encoding, recipe)):
+            for code, writer in enumerate(writers):
+                part = rows.take(np.flatnonzero(codes_B == code))
+                writer.append(part.ids_BF, part.labels_BT, part.group_B, part.dense_BN, part.scenario_B)
+                _count(part, counts.rows[code], counts.positives[code])
+            advance(len(codes_B))
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    ids_BF: NDArray[np.int32]
+    labels_BT: NDArray[np.int8]
+    group_B: Ints | None
+    dense_BN: Floats | None
+    scenario_B: NDArray[np.int32] | None
+
+    def take(self, rows: NDArray[np.intp]) -> _Rows:
+        def some(column: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if column is None else column[rows]
+
+        return _Rows(
+            self.ids_BF[rows], self.labels_BT[rows], some(self.group_B), some(self.dense_BN), some(self.scenario_B)
+        )
+
+
+def _writer(path: Path, rows: int, recipe: Recipe) -> StoreWriter:
+    return StoreWriter(
+        path,
+        rows,
+        recipe.fields,
+        recipe.tasks,
+        grouped=recipe.group is not None,
+        numericals=[column.name for column in recipe.numericals],
+        scenario=recipe.scenario is not None,
+    )
+
+
+def _count(part: _Rows, rows_S: Ints, positives_ST: Ints) -> None:
+    """Add the rows and positives of some rows to those of a split."""
+    scenario = np.zeros(len(part.ids_BF), dtype=np.int32) if part.scenario_B is None else part.scenario_B
+    rows_S += np.bincount(scenario, minlength=len(rows_S))
+    for task, label_B in enumerate(part.labels_BT.T):
+        positives_ST[:, task] += np.bincount(scenario[label_B != 0], minlength=len(rows_S))
+
+
+def _encoded(spool: Spool, codes: Codes, encoding: Encoding, recipe: Recipe) -> Iterator[tuple[Codes, _Rows]]:
+    """Yield split codes and encoded rows chunk by chunk."""
+    row = 0
+    for chunk, rows in zip(spool.chunks([*recipe.columns, *encoding.scalers]), spool.rows, strict=True):
+        ids_BF = np.empty((rows, len(recipe.fields)), dtype=np.int32)
+        for place, name in enumerate(recipe.fields):
+            ids_BF[:, place] = encoding.encoders[name](chunk[name])
+        dense_BN = np.empty((rows, len(encoding.scalers)), dtype=np.float32) if encoding.scalers else None
+        if dense_BN is not None:
+            for place, (name, scaler) in enumerate(encoding.scalers.items()):
+                dense_BN[:, place] = scaler(chunk[name])
+        labels_BT = np.stack([chunk[name].astype(np.int8) for name in recipe.tasks], axis=1)
+        group_B = chunk[recipe.group] if recipe.group else None
+        scenario_B = _scenarios(chunk[recipe.scenario], recipe) if recipe.scenario else None
+        yield codes[row : row + rows], _Rows(ids_BF, labels_BT, group_B, dense_BN, scenario_B)
+        row += rows
+
+
+def _scenarios(ids_B: NDArray[Any], recipe: Recipe) -> NDArray[np.int32]:
+    if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(recipe.scenarios):
+        raise ValueError(f"column {recipe.scenario!r} has scenario ids outside 0 to {len(recipe.scenarios) - 1}")
+    return ids_B.astype(np.int32)

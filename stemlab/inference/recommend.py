@@ -1,0 +1,270 @@
+"""Choose the best items of users with a sequential model; write vectors and an index for retrieval.
+
+Legend: B users of a batch, K vectors a user, D width, I items, N items of a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stemlab.data.batch import SequenceBatch
+from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.errors import StemlabError
+from stemlab.inference.device import chosen_device, progress_bar
+from stemlab.inference.index import ItemIndex, require_faiss
+from stemlab.inference.table_io import written
+from stemlab.inference.topk import nothing_seen, top_items, top_scored
+from stemlab.inference.users import Audience, KnownUsers
+from stemlab.inference.users_file import AudienceFile, counted, told
+from stemlab.inference.vector_io import VectorWriter, check_vector_path, written_vectors
+from stemlab.metrics.catalogue import Catalogue, Seen
+from stemlab.metrics.direct import Score
+from stemlab.models.sequential.base import SequenceNet
+from stemlab.runs.restore import RebuiltRun
+
+DEFAULTS = {
+    **{"topk": 50, "exclude_seen": True, "on_unknown": "error", "index": "none", "index_path": None},
+    **{"vectors": None, "interests": None, "item_vectors": None},
+}
+"""Options of sequential models, as ``conf/predict.yaml`` has them."""
+
+VECTOR_FILES = ("vectors", "interests", "item_vectors")
+
+Write = Callable[[slice, SequenceBatch, Tensor], None]
+
+
+def refuse_options(config: Mapping[str, Any]) -> None:
+    """Refuse options of sequential models for another one, which would not read them."""
+    for key, value in DEFAULTS.items():
+        if config[key] != value:
+            raise StemlabError(
+                f"{key}={config[key]} is for sequential models, and {config['ckpt']} is a multi-task one."
+            )
+
+
+class Recommender:
+    """Choose items for users of the dataset, or for histories of a file.
+
+    Args:
+        config: of the command ``predict``.
+        run: what its checkpoint says.
+
+    Attributes:
+        users: users served so far.
+        items: items written so far.
+        short: users with fewer items left than wanted.
+    """
+
+    def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
+        _check_files(config)
+        self._config, self._run, self._device = config, run, chosen_device(run.config["trainer"])
+        self._autocast = run.config["trainer"]["precision"] == "bf16-mixed"
+        assert isinstance(run.datamodule, SequenceDataModule)
+        self._data: SequenceDataModule = run.datamodule
+        self.users = self.items = self.short = 0
+        self.skipped: dict[str, int] = {}
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """Write everything asked for; files appear when all is done, or not at all."""
+        self._run.prepare()
+        self._net = self._network()
+        audience = self._audience()
+        self.skipped = audience.skipped
+        catalogue = self._catalogue() if self._net.factorises else None
+        with progress_bar("users") as bar, ExitStack() as files:
+            task = bar.add_task("choosing items", total=len(audience), done=0)
+            if catalogue is not None:
+                self._write_items(files, catalogue.item_ID)
+            writers = [*self._vector_writers(files, audience), self._list_writer(files, audience, catalogue)]
+            step = self._data.eval_batch_size
+            for start in range(0, len(audience), step):
+                rows = slice(start, min(start + step, len(audience)))
+                self._serve(rows, audience, writers)
+                bar.update(task, completed=rows.stop, done=rows.stop)
+
+    def _network(self) -> SequenceNet:
+        net = self._run.module().net
+        assert isinstance(net, SequenceNet)
+        if not net.factorises:
+            self._refuse_vectors()
+        return net.to(self._device).eval()
+
+    def _refuse_vectors(self) -> None:
+        """Refuse files of vectors for a network that scores every pair of user and item by itself."""
+        name = self._run.config["model"]["name"]
+        for key in (*VECTOR_FILES, "index"):
+            if self._config[key] != DEFAULTS[key]:
+                raise StemlabError(
+                    f"model {name} scores every pair of user and item by itself and has no vectors to write: "
+                    f"set {key}={'none' if key == 'index' else 'null'} (lists of items need none)."
+                )
+
+    def _catalogue(self) -> Catalogue:
+        with self._precision():
+            item_ID = self._net.item_vectors().float()
+        self._refuse_nan(item_ID)
+        return Catalogue(item_ID)
+
+    def _audience(self) -> Audience:
+        path = self._config["input"]
+        if path is None:
+            return KnownUsers(self._data)
+        personal = "user_id" in self._net.embedding_tables()
+        return AudienceFile(Path(path), self._data, self._config["on_unknown"], personal).read()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
+
+    def _refuse_nan(self, values: Tensor, what: str = "vectors") -> None:
+        if not values.isfinite().all():
+            raise StemlabError(f"{self._run.saved.path} gives {what} that are not numbers: take another checkpoint.")
+
+    # ---------------------------------------------------------------------------------------------------- users
+
+    def _serve(self, rows: slice, audience: Audience, writers: list[Write]) -> None:
+        batch = audience.batch(rows).to(self._device)
+        user_BKD = torch.empty(len(batch), 0, 0)
+        if self._net.factorises:
+            with self._precision():
+                user_BKD = self._net.represent(batch).float()
+            self._refuse_nan(user_BKD)
+        for write in writers:
+            write(rows, batch, user_BKD)
+        self.users += len(batch)
+
+    def _list_writer(self, files: ExitStack, audience: Audience, catalogue: Catalogue | None) -> Write:
+        """Return what chooses and writes the lists of some users."""
+        write_table = files.enter_context(written(Path(self._config["output"])))
+        tokens = np.array(["", *self._data.item_tokens], dtype=object)
+
+        def write(rows: slice, batch: SequenceBatch, user_BKD: Tensor) -> None:
+            seen = self._seen(audience, rows, len(batch))
+            if catalogue is not None:
+                item_BN, score_BN = top_items(catalogue, user_BKD, seen, self._config["topk"])
+            else:
+                item_BN, score_BN = top_scored(self._scores(batch), len(tokens) - 1, seen, self._config["topk"])
+            write_table(self._table(audience.names(rows), tokens, item_BN.cpu().numpy(), score_BN.cpu().numpy()))
+
+        return write
+
+    def _scores(self, batch: SequenceBatch) -> Score:
+        def score(item_BT: Tensor) -> Tensor:
+            with self._precision():
+                score_BT = self._net.scores(batch, item_BT).float()
+            self._refuse_nan(score_BT, "scores")
+            return score_BT
+
+        return score
+
+    def _seen(self, audience: Audience, rows: slice, users: int) -> Seen:
+        if not self._config["exclude_seen"]:
+            return nothing_seen(users, self._device)
+        item_S, offset_O = (torch.from_numpy(part).long().to(self._device) for part in audience.seen(rows))
+        return Seen(item_S, offset_O)
+
+    def _table(
+        self, names: list[str], tokens: NDArray[Any], item_BN: NDArray[np.int64], score_BN: NDArray[np.float32]
+    ) -> Any:
+        """Return an Arrow table with a row an item: user, item, rank from 1, score."""
+        found_BN = item_BN > 0
+        row_X, column_X = found_BN.nonzero()
+        self.items += len(row_X)
+        self.short += int((~found_BN.all(1)).sum())
+        return pa.table(
+            {
+                "user": pa.array(np.array(names, dtype=object)[row_X], pa.string()),
+                "item": pa.array(tokens[item_BN[found_BN]], pa.string()),
+                "rank": pa.array(column_X.astype(np.int32) + 1),
+                "score": pa.array(score_BN[found_BN]),
+            }
+        )
+
+    def _vector_writers(self, files: ExitStack, audience: Audience) -> list[Write]:
+        """Return what writes the vectors that score, and the interests, where they are asked for."""
+        writers: list[Write] = []
+        for key, vectors in (("vectors", _scoring), ("interests", self._interests)):
+            if self._config[key] is not None:
+                file = files.enter_context(written_vectors(Path(self._config[key]), "user", len(audience)))
+                writers.append(_vector_writer(file, audience, vectors))
+        return writers
+
+    def _interests(self, batch: SequenceBatch, user_BKD: Tensor) -> Tensor:
+        """Return the K interest vectors, which need not be those that score."""
+        with self._precision():
+            interests_BKD: Tensor | None = self._net(batch, "eval").interests_BKD
+        if interests_BKD is None:
+            name = self._run.config["model"]["name"]
+            raise StemlabError(
+                f"model {name} has no interests to write: set interests=null (vectors= writes what scores)."
+            )
+        return interests_BKD.float()
+
+    # ---------------------------------------------------------------------------------------------------- items
+
+    def _write_items(self, files: ExitStack, item_ID: Tensor) -> None:
+        """Write the items' vectors and index, where they are asked for."""
+        vectors, tokens = item_ID.cpu().numpy(), self._data.item_tokens
+        if self._config["item_vectors"] is not None:
+            path = Path(self._config["item_vectors"])
+            files.enter_context(written_vectors(path, "item", len(tokens)))(tokens, vectors[1:])
+        if self._config["index"] != "none":
+            about = {"checkpoint": str(self._run.saved.path), "sample": self._run.saved.spec.sample}
+            index = ItemIndex.build(self._config["index"], vectors, tokens, **about)
+            files.enter_context(index.written(Path(self._config["index_path"])))
+
+    def summary(self) -> str:
+        """Return what was done, what was skipped, and for whom too few items were left."""
+        config, left = self._config, "seen items left out" if self._config["exclude_seen"] else "seen items included"
+        parts = [
+            f"{counted(self.items, 'items')} for {counted(self.users, 'users')} written to {config['output']}, {left}"
+        ]
+        if self.short:
+            parts.append(f"{counted(self.short, 'users')} with fewer than {config['topk']} items left")
+        parts += [told(self.skipped)] if self.skipped else []
+        parts += [f"{key.replace('_', ' ')} in {config[key]}" for key in VECTOR_FILES if config[key] is not None]
+        if config["index"] != "none":
+            parts.append(f"{config['index']} index of {len(self._data.item_tokens):,} items in {config['index_path']}")
+        mark = "[SAMPLE model] " if self._run.saved.spec.sample else ""
+        return f"{mark}{'; '.join(parts)}."
+
+
+def _scoring(batch: SequenceBatch, user_BKD: Tensor) -> Tensor:
+    return user_BKD
+
+
+def _vector_writer(file: VectorWriter, audience: Audience, vectors: Callable[[SequenceBatch, Tensor], Tensor]) -> Write:
+    def write(rows: slice, batch: SequenceBatch, user_BKD: Tensor) -> None:
+        file(audience.names(rows), vectors(batch, user_BKD).cpu().numpy())
+
+    return write
+
+
+def _check_files(config: Mapping[str, Any]) -> None:
+    """Refuse files that cannot be written, before anything is read."""
+    index, path = config["index"], config["index_path"]
+    if index != "none" and path is None:
+        raise StemlabError(f"index={index} has no file to go to: set index_path=items.faiss.")
+    if index == "none" and path is not None:
+        raise StemlabError(f"index_path={path} has no index to hold: set index=exact or index=hnsw.")
+    if config["index"] != "none":
+        require_faiss()
+    known: dict[Path, str] = {}
+    for key in ("input", "output", *VECTOR_FILES, "index_path"):
+        if config[key] is None:
+            continue
+        file = Path(config[key]).resolve()
+        if file in known:
+            raise StemlabError(f"{key}={config[key]} is the {known[file]} too: name another file.")
+        known[file] = key
+        if key in VECTOR_FILES:
+            check_vector_path(key, Path(config[key]))

@@ -1,0 +1,113 @@
+"""Score raw rows with a checkpoint.
+
+Legend: B rows, F fields, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.spec import DatasetSpec
+from stemlab.errors import StemlabError
+from stemlab.inference.device import chosen_device, progress_bar
+from stemlab.inference.table_io import RowFile, written
+from stemlab.lightning.multitask import MultiTaskModule
+from stemlab.runs.restore import RebuiltRun
+
+PREFIX = "pred_"
+BATCH_SIZE = 16384
+
+
+class Scorer:
+    """Score the rows of a file with a multi-task model.
+
+    Args:
+        config: of the command ``predict``.
+        run: what its checkpoint says.
+
+    Attributes:
+        rows: rows scored so far.
+        unknown: field -> values that had no id of their own (rare in training, or unseen).
+    """
+
+    def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
+        if config["input"] is None:
+            raise StemlabError("input is not set: name the rows to score, input=rows.csv (.tsv, .parquet).")
+        self.input, self.output = Path(config["input"]), Path(config["output"])
+        if self.input.resolve() == self.output.resolve():
+            raise StemlabError(f"output={self.output} is the input: name another file.")
+        trainer = run.config["trainer"]
+        self._device = chosen_device(trainer)
+        self._autocast = trainer["precision"] == "bf16-mixed"
+        self._batch_size = config["batch_size"] or BATCH_SIZE
+        assert isinstance(run.datamodule, ImpressionDataModule)
+        assert isinstance(run.saved.spec, DatasetSpec)
+        self._run, self._data, self._spec = run, run.datamodule, run.saved.spec
+        self.rows, self.unknown = 0, dict.fromkeys(self._spec.field_sizes, 0)
+
+    def run(self) -> None:
+        """Read the input piece by piece and write each with its scores."""
+        rows = RowFile(self.input, self._data.raw_columns, self._data.separator)
+        self._run.prepare()
+        module = self._run.module()
+        assert isinstance(module, MultiTaskModule)
+        self._module = module.to(self._device).eval()
+        with progress_bar("rows") as bar, written(self.output) as write:
+            task = bar.add_task("scoring", total=rows.total, done=0)
+            for piece in rows.pieces():
+                write(self.scored(piece))
+                bar.update(task, completed=rows.read, done=self.rows)
+
+    def scored(self, table: Any) -> Any:
+        """Return an Arrow table with one float32 column a task added: ``pred_<task>``, a probability."""
+        batch = self._data.encode(table)
+        self._count_unknown(batch)
+        prob_BT = self._probabilities(batch)
+        for column, task in enumerate(self._module.tasks):
+            name = f"{PREFIX}{task}"
+            if name in table.column_names:
+                raise StemlabError(f"{self.input} already has a column {name!r}: rename it.")
+            table = table.append_column(name, pa.array(np.ascontiguousarray(prob_BT[:, column])))
+        self.rows += len(batch)
+        return table
+
+    def _count_unknown(self, batch: ImpressionBatch) -> None:
+        for column, (field, size) in enumerate(self._spec.field_sizes.items()):
+            self.unknown[field] += int((batch.ids_BF[:, column] == size - 1).sum())
+
+    @torch.inference_mode()
+    def _probabilities(self, batch: ImpressionBatch) -> NDArray[np.float32]:
+        out_BT = np.empty((len(batch), len(self._module.tasks)), dtype=np.float32)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+            for start in range(0, len(batch), self._batch_size):
+                rows = slice(start, start + self._batch_size)
+                out_BT[rows] = self._module(_part(batch, rows).to(self._device)).cpu().numpy()
+        return out_BT
+
+    def summary(self) -> str:
+        """Return what was done, with the count of values that are out-of-vocabulary."""
+        total = sum(self.unknown.values())
+        told = ", ".join(f"{field} {count:,}" for field, count in self.unknown.items() if count)
+        fields = len(self.unknown)
+        unknown = f"{total:,} of {self.rows * fields:,} ids are out-of-vocabulary (unseen or rare in training)"
+        mark = "[SAMPLE model] " if self._spec.sample else ""
+        return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{f': {told}' if told else ''}."
+
+
+def _part(batch: ImpressionBatch, rows: slice) -> ImpressionBatch:
+    """Return a slice of what a network reads: ids, numericals, scenarios."""
+    dense, scenario = batch.dense_BN, batch.scenario_B
+    return ImpressionBatch(
+        batch.ids_BF[rows],
+        dense_BN=None if dense is None else dense[rows],
+        scenario_B=None if scenario is None else scenario[rows],
+    )

@@ -1,0 +1,95 @@
+"""Vectors with the ids they belong to, written batch by batch.
+
+``.parquet``: a row a vector, with columns ``user``, ``interest`` (from 0) and ``vector`` (a list of D float32), or
+``item`` and ``vector``. ``.npz`` (``numpy.load``): arrays ``user`` (text) and ``vector`` (users, K, D), or ``item`` and
+``vector`` (items, D).
+
+Legend: B rows of a batch, K vectors a user, D width.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stemlab.errors import StemlabError
+from stemlab.inference.table_io import written
+
+SUFFIXES = (".parquet", ".npz")
+
+
+class VectorWriter(Protocol):
+    """Takes ids and their vectors: (B, D), or (B, K, D) for K vectors an id."""
+
+    def __call__(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Append."""
+
+
+def check_vector_path(key: str, path: Path) -> None:
+    """Refuse another kind of file; ``key`` is the setting that names it."""
+    if path.suffix not in SUFFIXES:
+        raise StemlabError(f"{key}={path} must end in {' or '.join(SUFFIXES)}.")
+
+
+@contextmanager
+def written_vectors(path: Path, name: str, count: int) -> Iterator[VectorWriter]:
+    """Write vectors to a file that appears when it is complete, or not at all.
+
+    Args:
+        path: ``.parquet`` or ``.npz``.
+        name: whose they are: ``user`` or ``item``.
+        count: how many ids there will be in all.
+    """
+    check_vector_path(name, path)
+    if path.suffix == ".parquet":
+        with written(path) as write_table:
+            yield lambda ids, vectors: write_table(_table(name, ids, vectors))
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with zipfile.ZipFile(part, "w", allowZip64=True) as archive:
+            known: list[str] = []
+            with archive.open("vector.npy", "w", force_zip64=True) as file:
+                yield _array_writer(file, known, count)
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.array(known, dtype=np.str_))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _array_writer(file: IO[bytes], known: list[str], count: int) -> VectorWriter:
+    """Return what appends to an array whose header is written with its first part."""
+
+    def write(ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        if not known:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (count, *vectors.shape[1:])}
+            np.lib.format.write_array_header_2_0(file, header)
+        file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+        known.extend(ids)
+
+    return write
+
+
+def _table(name: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> Any:
+    """Return an Arrow table with a row a vector."""
+    width = vectors.shape[-1]
+    columns: dict[str, Any] = {name: pa.array(ids, pa.string())}
+    if vectors.ndim == 3:
+        interests = vectors.shape[1]
+        columns = {
+            name: pa.array(np.repeat(np.array(ids, dtype=object), interests), pa.string()),
+            "interest": pa.array(np.tile(np.arange(interests, dtype=np.int32), len(ids))),
+        }
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, width)
+    return pa.table(columns)

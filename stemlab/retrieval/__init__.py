@@ -1,1 +1,0 @@
-"""From vectors of users and items to the best items: exactly, by tiles, or through an index."""

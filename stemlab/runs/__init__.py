@@ -1,0 +1,1 @@
+"""What makes, runs, resumes and records a training: the composition root."""

@@ -1,0 +1,211 @@
+"""From a validated, plain config to objects: datamodule, network, module, callbacks, trainer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pydantic import TypeAdapter
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from torch import nn
+
+from stemlab.callbacks.checkpoint import BestCheckpoint
+from stemlab.callbacks.diagnostics import Diagnostics
+from stemlab.callbacks.early_stop import EarlyStop, WindowStop
+from stemlab.callbacks.paper_selection import PaperSelection
+from stemlab.callbacks.progress import EpochLines, MetricBar, wants_bar
+from stemlab.callbacks.throughput import Throughput
+from stemlab.config.cross_checks import check_scenarios, effective_stage, effective_tasks
+from stemlab.config.instantiate import import_target, instantiate
+from stemlab.config.job_process import process_count
+from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.data.spec import DatasetSpec, SequenceSizes
+from stemlab.errors import StemlabError
+from stemlab.lightning.multitask import MultiTaskModule
+from stemlab.lightning.sequential import SequentialModule
+from stemlab.lightning.settings import ModuleSettings, SequentialSettings
+from stemlab.lightning.unused_parameters import has_idle_parameters
+from stemlab.models.sequential.base import SequenceNet
+from stemlab.optim import OptimConfig, RankingOptimConfig
+from stemlab.runs.checkpoint_io import AtomicCheckpointIO
+
+Config = Mapping[str, Any]
+DataModule = ImpressionDataModule | SequenceDataModule
+Module = MultiTaskModule | SequentialModule
+
+
+def build_datamodule(config: Config) -> DataModule:
+    """Return the dataset of ``config['dataset']``, with the training rows that its model takes; nothing is read yet."""
+    data = cast(DataModule, instantiate(config["dataset"], key="dataset"))
+    if isinstance(data, SequenceDataModule) and "model" in config:
+        net = import_target(config["model"]["net"])
+        data.first_interactions, data.tells_categories = not net.reads_history, net.reads_categories
+    return data
+
+
+def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:
+    """Return the network of ``config['model']``, freshly initialised.
+
+    Args:
+        config: validated, plain config of a training.
+        sizes: of the prepared dataset: its spec, or, for sequential models, users, items and longest history.
+    """
+    node = config["model"]["net"]
+    if isinstance(sizes, DatasetSpec):
+        feature = bool(config["model"].get("scenario_feature", False))  # not in a checkpoint of an earlier version
+        known = replace(sizes.sizes, scenario_feature=feature)
+        return cast(nn.Module, instantiate(node, known, effective_tasks(config), key="model.net"))
+    stage = effective_stage(config)
+    return cast(nn.Module, instantiate(node, sizes, *([stage] if stage else []), key="model.net"))
+
+
+def build_module(config: Config, data: DataModule, stage1: Mapping[str, Any] | None = None) -> Module:
+    """Return network, loss, metrics and optimiser settings, with what a checkpoint must carry.
+
+    Args:
+        config: validated, plain config of a training.
+        data: the prepared dataset.
+        stage1: what the record says about the first stage of a second one.
+    """
+    carried = {
+        "config": copy.deepcopy(dict(config)),
+        "spec": _plain(data.spec.to_dict()),
+        "fingerprint": data.manifest["fingerprint"],
+        **({"stage1": dict(stage1)} if stage1 else {}),
+    }
+    if isinstance(data, SequenceDataModule):
+        return _sequential_module(config, data, carried)
+    check_scenarios(config, data.spec.scenarios)
+    optim = TypeAdapter(OptimConfig).validate_python(config["optim"])
+    settings = ModuleSettings.from_config(config, optim)
+    return MultiTaskModule(build_net(config, data.spec), data.spec, effective_tasks(config), settings, carried)
+
+
+def _sequential_module(config: Config, data: SequenceDataModule, carried: dict[str, Any]) -> SequentialModule:
+    optim = TypeAdapter(RankingOptimConfig).validate_python(config["optim"])
+    net = cast(SequenceNet, build_net(config, data.sizes))
+    user, item = data.training_pairs()
+    net.observe(*(torch.from_numpy(ids.astype("int64")) for ids in (user, item)))
+    if data.tells_categories and data.item_categories is not None:
+        net.categorise(torch.from_numpy(data.item_categories.code_I))
+    settings = SequentialSettings.from_config(config, optim)
+    return SequentialModule(net, data.spec, data.evaluation, settings, carried)
+
+
+def _plain(value: Any) -> Any:
+    """Lists instead of tuples, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True, slots=True)
+class RunCallbacks:
+    """The callbacks that a command asks for results."""
+
+    checkpoint: BestCheckpoint
+    throughput: Throughput
+    others: tuple[Callback, ...]
+    paper_selection: PaperSelection | None = None
+
+    def all(self) -> list[Callback]:
+        """Return them in the order in which they must act: the checkpoint keeps what the others left."""
+        chosen = [self.paper_selection] if self.paper_selection is not None else []
+        return [self.throughput, *self.others, *chosen, self.checkpoint]
+
+
+def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
+    """Return early stop, checkpoint, throughput and what is shown on the terminal."""
+    chosen, throughput = config["callbacks"], Throughput()
+    stop, best = chosen["early_stop"], chosen["checkpoint"]
+    others: list[Callback] = [EpochLines(throughput)]
+    if stop["enabled"]:
+        others.append(_early_stop(stop))
+    if wants_bar(chosen["progress"]):
+        others.append(MetricBar(throughput))
+    if watched := chosen.get("diagnostics"):
+        others += _diagnostics(watched)
+    # without a threshold (ranking models) an epoch that equals the best one takes its place, as published
+    gain = stop.get("min_delta", 0.0)
+    checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], gain, best["save_last"])
+    paper = PaperSelection(stop["patience"]) if chosen.get("paper_selection") else None
+    return RunCallbacks(checkpoint, throughput, tuple(others), paper)
+
+
+def _diagnostics(watched: Config) -> list[Callback]:
+    settings = {key: value for key, value in watched.items() if key != "enabled"}
+    return [Diagnostics(**settings)] if watched["enabled"] else []
+
+
+def _early_stop(stop: Config) -> Callback:
+    if "window" in stop:
+        return WindowStop(stop["monitor"], stop["mode"], stop["window"], stop["patience"])
+    return EarlyStop(stop["monitor"], stop["mode"], stop["patience"], stop["min_delta"])
+
+
+def build_trainer(
+    config: Config, run_dir: Path, callbacks: list[Callback], loggers: list[Logger], module: Module, steps: int
+) -> Trainer:
+    """Return the Trainer.
+
+    Args:
+        config: its group ``trainer`` is read.
+        run_dir: Lightning's root directory.
+        callbacks: all callbacks, the progress bar included.
+        loggers: may be empty.
+        module: its network is looked at when there are several processes: parameters outside the loss need another
+            way of joining gradients.
+        steps: training steps an epoch; short epochs log at least once. 0 when nothing is trained.
+
+    Raises:
+        StemlabError: a GPU is wanted and there is none.
+    """
+    chosen = config["trainer"]
+    processes = process_count(chosen)
+    require_gpu(chosen)
+    if chosen["threads"]:
+        torch.set_num_threads(chosen["threads"])
+    return Trainer(
+        accelerator=chosen["accelerator"],
+        devices=chosen["devices"],
+        strategy=_ddp(chosen, module) if processes > 1 else "auto",
+        precision=chosen["precision"],
+        max_epochs=chosen["max_epochs"],
+        log_every_n_steps=max(1, min(chosen["log_every_n_steps"], steps)),
+        deterministic=chosen["deterministic"],
+        limit_train_batches=chosen["limit_train_batches"],
+        limit_val_batches=chosen["limit_val_batches"],
+        limit_test_batches=chosen["limit_test_batches"],
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=run_dir,
+        use_distributed_sampler=False,  # it would repeat rows; the datamodule shares them among processes itself
+        num_sanity_val_steps=0,
+        sync_batchnorm=processes > 1 and chosen["accelerator"] == "gpu",
+        enable_checkpointing=any(isinstance(callback, BestCheckpoint) for callback in callbacks),
+        enable_progress_bar=any(isinstance(callback, MetricBar) for callback in callbacks),
+        enable_model_summary=False,
+    )
+
+
+def require_gpu(chosen: Config) -> None:
+    """Refuse a trainer that needs a GPU where there is none."""
+    if chosen["accelerator"] == "gpu" and not torch.cuda.is_available():
+        raise StemlabError(f"trainer={chosen['name']} needs a GPU, and PyTorch sees none here: use trainer=cpu.")
+
+
+def _ddp(chosen: Config, module: Module) -> Strategy:
+    sizes = module.sizes if isinstance(module, MultiTaskModule) else None
+    return DDPStrategy(
+        process_group_backend=chosen["process_group_backend"],
+        find_unused_parameters=has_idle_parameters(module.net, sizes),
+        gradient_as_bucket_view=True,  # no second copy of the tables' dense gradients
+    )

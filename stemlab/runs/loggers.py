@@ -1,0 +1,81 @@
+"""Where curves go: a CSV file always, W&B for whoever is logged in, TensorBoard on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from stemlab.errors import StemlabError
+from stemlab.runs.environment import is_first_process
+from stemlab.runs.wandb_logger import wandb_logger, wandb_mode
+
+
+def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_id: str | None) -> list[Logger]:
+    """Return the loggers of a run; all of them write under its directory.
+
+    Args:
+        config: resolved config of the run.
+        run_dir: the run's own directory.
+        sample: whether the data is synthetic; W&B shows it as a tag.
+        sweep_id: groups the runs of a sweep in the W&B dashboard.
+    """
+    chosen, flat = config["logger"], flatten(config)
+    loggers: list[Logger] = []
+    if chosen["csv"]:
+        # no name and no version: both would count directories, which processes of one run and runs of a sweep race on
+        loggers.append(CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1))
+    if chosen["tensorboard"]:
+        loggers.append(_tensorboard(flat, run_dir))
+    mode = wandb_mode(chosen["wandb"])
+    if mode is not None:
+        loggers.append(wandb_logger(config, flat, run_dir, mode, sample, sweep_id))
+    return loggers
+
+
+def _tensorboard(flat: Mapping[str, Any], run_dir: Path) -> Logger:
+    try:
+        logger = TensorBoardLogger(run_dir, name="", version="tensorboard", default_hp_metric=False)
+    except ModuleNotFoundError:
+        raise StemlabError("logger=tensorboard needs an extra package: pip install 'stemlab[tensorboard]'.") from None
+    if is_first_process():
+        logger.log_hyperparams({key: str(value) for key, value in flat.items()})
+    return logger
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted names (``model.net.embedding_dim``), as dashboards compare them."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def log_final(loggers: list[Logger], metrics: Mapping[str, float | None], step: int) -> None:
+    """Log the metrics of the best epoch: test metrics as a point, all of them in W&B's summary.
+
+    Args:
+        loggers: the run's loggers.
+        metrics: full names -> values, None where undefined.
+        step: optimiser steps taken.
+    """
+    defined = {name: value for name, value in metrics.items() if value is not None}
+    test = {name: value for name, value in defined.items() if name.startswith("test/")}
+    for logger in loggers if is_first_process() else []:
+        logger.log_metrics(test, step=step)
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(defined)
+        logger.save()
+
+
+def finish_loggers(loggers: list[Logger], failed: bool) -> None:
+    """Close every logger; W&B's run too, or the next run of this process would silently be written into it."""
+    for logger in loggers:
+        logger.finalize("failed" if failed else "success")
+        if isinstance(logger, WandbLogger) and is_first_process():
+            logger.experiment.finish(exit_code=int(failed))

@@ -1,0 +1,183 @@
+"""One training, from a plain config to a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer, seed_everything
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_info
+
+from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.job_process import process_count
+from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.models import parameter_counts
+from stemlab.runs.allocator import keep_freed_memory
+from stemlab.runs.build import (
+    DataModule,
+    Module,
+    RunCallbacks,
+    build_callbacks,
+    build_datamodule,
+    build_module,
+    build_trainer,
+)
+from stemlab.runs.checkpoint_io import SavedRun
+from stemlab.runs.environment import hush, is_first_process
+from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
+from stemlab.runs.recorder import Recorder, Status
+from stemlab.runs.resume import check_resumable
+from stemlab.runs.summary import print_card, print_metrics
+
+
+class TrainingRun:
+    """Prepare, build, fit, evaluate the best epoch, record; whatever happens, close the loggers and say how it ended.
+
+    Args:
+        config: validated, plain and resolved.
+        overrides: what was typed.
+        group: what it shares with other runs (a sweep, the stages of a model), if anything.
+    """
+
+    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], group: str | None) -> None:
+        self.config, self.overrides, self.group = config, overrides, group
+        self.directory = Path(config["paths"]["output_dir"])
+        self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
+        self.loggers: list[Logger] = []
+
+    def go(self) -> float:
+        """Run it all and return the objective."""
+        hush()
+        keep_freed_memory()
+        status: Status = "failed"
+        try:
+            metrics = self._train()
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        except BaseException as error:
+            self.recorder.failed_with(error)
+            raise
+        finally:
+            try:
+                self.recorder.write(status)
+            finally:
+                finish_loggers(self.loggers, failed=status != "finished")
+        value = metrics[self.config["objective"]]
+        return float("nan") if value is None else value
+
+    def _train(self) -> Mapping[str, float | None]:
+        datamodule = build_datamodule(self.config)
+        datamodule.prepare()
+        resumed = self._resumed(datamodule.manifest["fingerprint"])
+        module = self._module(datamodule, resumed)
+        self._say_task()
+        self.recorder.describe(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
+        self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
+        callbacks = build_callbacks(self.config, self.directory)
+        steps = self._steps(datamodule) if needs_training(module) else 0
+        trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module, steps)
+        if is_first_process():
+            print_card(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
+        if needs_training(module):
+            self._fit(trainer, module, datamodule, callbacks)
+        else:
+            self._keep(trainer, module, datamodule, callbacks)
+        return self._evaluate_best(trainer, module, datamodule, callbacks)
+
+    def _resumed(self, fingerprint: str) -> SavedRun | None:
+        if not self.config["ckpt_path"]:
+            return None
+        saved = check_resumable(self.config, fingerprint)
+        rank_zero_info(f"going on after epoch {saved.epoch + 1} of {saved.path}")
+        return saved
+
+    def _module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
+        """Return what is trained, as it begins."""
+        del resumed
+        seed_everything(self.config["seed"], workers=True, verbose=False)
+        return build_module(self.config, datamodule)
+
+    def _say_task(self) -> None:
+        if self.config["model"]["name"] == "single_task" and self.config["model"]["task"] is None:
+            task = effective_tasks(self.config)[0]
+            rank_zero_info(f"model.task is not set: training the first task, {task!r}.")
+
+    def _steps(self, datamodule: DataModule) -> int:
+        """Training steps an epoch on each process."""
+        rows = _training_rows(datamodule) // process_count(self.config["trainer"])
+        limit = self.config["trainer"]["limit_train_batches"]
+        steps = -(-rows // datamodule.batch_size)
+        return min(steps, limit) if limit else steps
+
+    def _fit(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
+        try:
+            fit(trainer, module, datamodule, self.config["ckpt_path"])
+        finally:  # a run that was interrupted has a best epoch too
+            if callbacks.checkpoint.improvement.epoch >= 0:
+                self.recorder.fitted(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
+            if callbacks.paper_selection is not None:
+                self.recorder.also_selected(callbacks.paper_selection.summary())
+
+    def _keep(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
+        """Leave the checkpoint of a model that has nothing to train."""
+        checkpoint = callbacks.checkpoint
+        trainer.validate(module, datamodule=datamodule, verbose=False)
+        checkpoint.improvement.update(module.metric_values[checkpoint.monitor], 0)
+        trainer.save_checkpoint(checkpoint.best_path)
+        self.recorder.fitted(0, checkpoint, callbacks.throughput)
+
+    def _evaluate_best(
+        self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks
+    ) -> Mapping[str, float | None]:
+        """Measure the best epoch's weights on the validation and test splits."""
+        checkpoint, epochs, step = callbacks.checkpoint, trainer.current_epoch, trainer.global_step
+        trainer.loggers = []  # the curves stay as the epochs drew them
+        best = str(checkpoint.best_path)
+        trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
+        if self.config["test"]:
+            trainer.test(module, datamodule=datamodule, verbose=False)  # with the weights just loaded
+        self.recorder.measured(module.metric_values, module.metric_warnings, callbacks.throughput)
+        log_final(self.loggers, self.recorder.metrics, step)
+        if is_first_process():
+            split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)
+            print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path)
+        if epochs == self.config["trainer"]["max_epochs"] and checkpoint.improvement.epoch == epochs - 1:
+            rank_zero_info(
+                f"the last epoch was the best: trainer.max_epochs={epochs} ended a training still improving."
+            )
+        return self.recorder.metrics
+
+
+def needs_training(module: Module) -> bool:
+    """Return whether there is anything to train; POP only counts."""
+    return bool(getattr(module.net, "needs_training", True))
+
+
+def _training_rows(datamodule: DataModule) -> int:
+    rows = int(datamodule.manifest["rows"]["train"])
+    if not isinstance(datamodule, SequenceDataModule) or not datamodule.first_interactions:
+        return rows
+    every = datamodule.rows("train")
+    rank_zero_info(f"the model reads no history: {every - rows:,} first interactions of users are trained on, too")
+    return every
+
+
+def fit(trainer: Trainer, module: LightningModule, datamodule: DataModule, ckpt_path: str | None) -> None:
+    """Train; an interruption from the keyboard, which Lightning turns into an exit, stays an interruption.
+
+    Args:
+        trainer: the Trainer.
+        module: the module.
+        datamodule: prepared.
+        ckpt_path: checkpoint to go on from, or None.
+    """
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise

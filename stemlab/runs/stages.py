@@ -1,0 +1,128 @@
+"""Runs of models of two stages (TiMiRec): the second one begins with the network that the first one left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pytorch_lightning import seed_everything
+from pytorch_lightning.utilities import rank_zero_info
+
+from stemlab.callbacks.checkpoint import BEST
+from stemlab.config.cross_checks import effective_stage
+from stemlab.config.instantiate import TARGET
+from stemlab.config.resolve import config_hash
+from stemlab.errors import StemlabError
+from stemlab.models.sequential.timirec import TiMiRec
+from stemlab.runs.build import DataModule, Module, build_module
+from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
+from stemlab.runs.resume import differences
+from stemlab.runs.run import TrainingRun
+from stemlab.runs.stage_cache import Config, FirstStage, shared_settings
+
+
+def training_run(config: Config, overrides: Sequence[str], sweep_id: str | None) -> TrainingRun:
+    """Return the run of a config; one of a second stage sees to its first stage by itself."""
+    kinds = {"pretrain": PretrainRun, "finetune": FinetuneRun, None: TrainingRun}
+    return kinds[effective_stage(config)](config, overrides, sweep_id)
+
+
+class PretrainRun(TrainingRun):
+    """A first stage for its own sake; second stages with the same settings find it when it is finished."""
+
+    def go(self) -> float:
+        """Run it all and return the objective."""
+        value = super().go()
+        fingerprint = self.recorder.record["dataset_fingerprint"]
+        FirstStage(self.config, fingerprint, self.overrides, self.group).offer(self.directory)
+        return value
+
+
+class FinetuneRun(TrainingRun):
+    """A second stage: find, train or read the first one, take its extractor, and go on as any run."""
+
+    def _module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
+        fingerprint = datamodule.manifest["fingerprint"]
+        first = FirstStage(self.config, fingerprint, self.overrides, self.group)
+        self.group = first.group
+        saved = None if resumed else self._find(first)
+        link = resumed.stage1 if resumed else _link(saved)
+        seed_everything(self.config["seed"], workers=True, verbose=False)
+        module = build_module(self.config, datamodule, link)
+        if saved is not None:
+            check_fits(saved, self.config, fingerprint)
+            cast(TiMiRec, module.net).import_extractor(saved.weights)
+        if link:
+            self.recorder.began_with(link)
+            first.note(Path(link["directory"]), self.directory)
+        return module
+
+    def _find(self, first: FirstStage) -> SavedRun | None:
+        """Return what the second stage begins with, or None for nothing."""
+        model = self.config["model"]
+        if model["init_from"] is not None:
+            return read_first(model["init_from"])
+        if model["stage"] == "both":
+            first.ensure()
+        elif not first.is_finished():
+            if model["allow_scratch"]:
+                rank_zero_info(f"there is no finished first stage {first.directory}: beginning without one")
+                return None
+            raise StemlabError(
+                f"there is no finished first stage {first.directory}: model.stage=both trains it, model.init_from=... "
+                "takes another run or checkpoint, model.allow_scratch=true does without."
+            )
+        rank_zero_info(f"stage finetune begins with {first.best}")
+        return read_checkpoint(first.best)
+
+
+def read_first(place: str) -> SavedRun:
+    """Return the first stage in a run directory or checkpoint that somebody named.
+
+    Raises:
+        StemlabError: there is none.
+    """
+    path = Path(place).absolute()
+    try:
+        return read_checkpoint(path / "checkpoints" / BEST if path.is_dir() else path)
+    except StemlabError as error:
+        raise StemlabError(f"model.init_from={place}: {error}") from None
+
+
+def check_fits(saved: SavedRun, config: Config, fingerprint: str) -> None:
+    """Refuse a first stage of another kind, other shapes or other data.
+
+    Raises:
+        StemlabError: naming the first difference.
+    """
+    for name, theirs, ours in _differences(saved, config):
+        raise StemlabError(f"stage 2 cannot begin with {saved.path}: it has {name}={theirs}, this run has {ours}.")
+    if saved.fingerprint != fingerprint:
+        raise StemlabError(
+            f"stage 2 cannot begin with {saved.path}: it was trained on prepared dataset {saved.fingerprint[:12]}, and "
+            f"the one of this config is {fingerprint[:12]} (other raw files or settings)."
+        )
+
+
+def _differences(saved: SavedRun, config: Config) -> Iterator[tuple[str, Any, Any]]:
+    yield from differences(saved.config["model"]["net"][TARGET], config["model"]["net"][TARGET], f"model.net.{TARGET}")
+    yield from differences(effective_stage(saved.config), "pretrain", "model.stage")
+    for key in shared_settings(config):
+        yield from differences(saved.config["model"]["net"].get(key), config["model"]["net"][key], f"model.net.{key}")
+    key = "history_max"
+    yield from differences(saved.config["dataset"].get(key), config["dataset"][key], f"dataset.{key}")
+
+
+def _link(saved: SavedRun | None) -> dict[str, Any]:
+    """Return what the second stage's record and checkpoints say about the first one."""
+    if saved is None:
+        return {}
+    folder = saved.path.parent
+    return {
+        "directory": str(folder.parent if folder.name == "checkpoints" else folder),
+        "checkpoint": str(saved.path),
+        "epoch": saved.epoch,
+        "config_hash": config_hash(saved.config),
+        "dataset_fingerprint": saved.fingerprint,
+    }

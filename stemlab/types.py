@@ -1,0 +1,14 @@
+"""Types of single settings, used in constructor signatures and checked when the config is composed."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Widths = Annotated[list[PositiveInt], Field(min_length=1)]
+Mode = Literal["max", "min"]  # which values of a metric are better

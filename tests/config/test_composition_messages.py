@@ -1,0 +1,111 @@
+import pytest
+
+from stemlab.config.compose import CommandLine, Origins, compose, composed, session
+from stemlab.config.composition_messages import options
+from stemlab.config.sweep import check_command_line
+from stemlab.errors import StemlabError
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model=stm"], "model=stm on the command line: there is no conf/model/stm.yaml. Did you mean 'stem'?"),
+        (["trainer=ddpcpu"], "Did you mean 'ddp_cpu'?"),
+        (["optim.lrr=1"], "optim.lrr (set on the command line) is not a setting. Did you mean 'lr'?"),
+        (["sede=1"], "sede (set on the command line) is not a setting. Did you mean 'seed'?"),
+        (["modle=stem"], "modle (set on the command line) is not a setting. Did you mean 'model'?"),
+        (["+sede=1"], "sede (set on the command line) is not a setting. Did you mean 'seed'?"),
+        (["model.nett.gate=cgc"], "model.nett (set on the command line) is not a setting. Did you mean 'net'?"),
+        (
+            ["optim.lr.x=1"],
+            "optim.lr.x (set on the command line) is not a setting: optim.lr has no settings of its own.",
+        ),
+        (["optim.betas.x=1"], "optim.betas.x=1 on the command line cannot be applied: "),
+        (["~optim.lrr"], "optim.lrr (set on the command line) is not a setting. Did you mean 'lr'?"),
+        (["hydra.run.dirr=x"], "hydra.run.dirr (set on the command line) is not a setting. Did you mean 'dir'?"),
+        (["seed"], "'seed' on the command line is not of the form key=value."),
+        (["seed=[1"], "the value of seed on the command line cannot be read: '[1'"),
+        (["seed=???"], "seed has no value (??? on the command line): write seed=... on the command line."),
+        (["seed=${nothing}"], "seed (set on the command line): Interpolation key 'nothing' not found."),
+        (["seed=1,2"], "names several values: add -m to run a job for each of them, or write seed=[1,2] for a list."),
+        (["model=stem,mmoe"], "names several values: add -m to run a job for each of them."),
+        (["~optim"], "optim is missing: it must be given."),
+        (["~model"], "'model.name' not found."),
+    ],
+)
+def test_one_sentence(sentence, words, expected):
+    said = sentence(*words)
+    assert said is not None
+    assert expected in said
+    assert "\n" not in said
+
+
+def test_an_experiment_is_found_by_the_last_part_of_its_name(tmp_path, sentence):
+    (tmp_path / "experiment" / "tiktok").mkdir(parents=True)
+    (tmp_path / "experiment" / "tiktok" / "odd_cell.yaml").write_text("# @package _global_\nseed: 5\n")
+    line = CommandLine("train", ("experiment=odd_cell",), extra=tmp_path)
+    with pytest.raises(StemlabError, match="Did you mean 'tiktok/odd_cell'"):
+        check_command_line(line)
+    assert "tiktok/odd_cell" in options(line, "experiment")
+
+
+def test_a_file_that_is_not_yaml_is_named_with_line_and_column(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text("name: mine\ntasks: [a\nfields: [b]\n")
+    with pytest.raises(StemlabError, match=r"mine.yaml, line 3, column \d+: this is not YAML"):
+        check_command_line(CommandLine("train", ("dataset=mine",), extra=tmp_path))
+
+
+def test_the_file_that_set_a_wrong_value_is_named(tmp_path):
+    for group, text in {
+        "optim": "name: adam\nlr: -1\nbetas: [0.9, 0.999]\neps: 1.0e-8\nclip_norm: 10\nplateau: {enabled: false}\n",
+        "experiment": "# @package _global_\ntrainer: {max_epochs: 0}\n",
+    }.items():
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "wrong.yaml").write_text(text)
+    with pytest.raises(StemlabError, match=rf"^optim.lr=-1 \(set in {tmp_path}/optim/wrong.yaml\) must be"):
+        check_command_line(CommandLine("train", ("optim=wrong",), extra=tmp_path))
+    with pytest.raises(StemlabError, match=rf"^trainer.max_epochs=0 \(set in {tmp_path}/experiment/wrong.yaml\)"):
+        check_command_line(CommandLine("train", ("experiment=wrong",), extra=tmp_path))
+
+
+def test_origins():
+    overrides = ["model=ple", "trainer.max_epochs=3", "paths={data_dir: d}"]
+    with session(CommandLine("train")):
+        composed("train", overrides)
+        origin = Origins("train", overrides)
+        assert origin("trainer.max_epochs") == "set on the command line"
+        assert origin("trainer.devices") == "set in conf/trainer/cpu.yaml"
+        assert origin("model.net.embedding_dim") == "set in conf/model/ple.yaml"
+        assert origin("model.net.expert_hidden_units.1") == "set in conf/model/ple.yaml"
+        assert origin("seed") == "set in conf/train.yaml"
+        assert origin("paths.data_dir") == "set on the command line"
+        assert origin("nowhere.at.all") == "set nowhere"
+
+
+def test_hydra_state_is_left_as_it_was():
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    before = HydraConfig.instance().cfg
+    compose("evaluate", ["ckpt=a.ckpt"])
+    assert not GlobalHydra.instance().is_initialized()
+    assert HydraConfig.instance().cfg is before
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "expected"),
+    [
+        ("evaluate", [], "ckpt has no value (??? in conf/evaluate.yaml): write ckpt=... on the command line."),
+        ("predict", ["ckpt=a"], "output has no value (??? in conf/predict.yaml): "),
+        (
+            "evaluate",
+            ["ckpt=a", "split=tst"],
+            "split='tst' (set on the command line) must be one of train, valid, test.",
+        ),
+    ],
+)
+def test_other_commands(command, words, expected):
+    with pytest.raises(StemlabError) as caught:
+        check_command_line(CommandLine(command, tuple(words)))
+    assert expected in str(caught.value)

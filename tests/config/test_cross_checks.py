@@ -1,0 +1,129 @@
+import pytest
+
+from stemlab.config.cross_checks import check_monitors, check_scenarios, configured_scenarios, effective_tasks
+from stemlab.config.validation_messages import told_by_file
+from stemlab.errors import StemlabError
+
+
+def config(task=None, name="stem"):
+    return {"model": {"task": task, "name": name}, "dataset": {"tasks": ["finish", "like"]}}
+
+
+def test_effective_tasks():
+    assert effective_tasks(config()) == ["finish", "like"]
+    assert effective_tasks(config("like")) == ["like"]
+    assert effective_tasks(config(name="single_task")) == ["finish"]
+    assert effective_tasks(config("like", "single_task")) == ["like"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("model=single_task",),
+        ("model=single_task", "model.task=like"),
+        ("model=esmm",),
+        ("dataset.tasks=[a,b,c]",),
+        ("dataset.tasks=[a,b,c]", "objective=val/auc/c"),
+        ("objective=test/gauc/like",),
+        ("callbacks.early_stop.monitor=val/logloss", "callbacks.early_stop.mode=min"),
+        ("trainer=ddp", "trainer.devices=[0,3]"),
+        ("trainer=ddp_cpu",),
+        ("optim.clip_norm=null",),
+        ("optim.lr=1",),
+        ("model.embedding_regularizer='l1_l2(1e-6, 1e-5)'",),
+    ],
+)
+def test_accepts(sentence, words):
+    assert sentence(*words) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("model=esmm", "dataset.tasks=[a,b,c]"), "ESMM needs exactly two tasks"),
+        (("model=esmm", "model.task=like"), "model.task=[like] is set on the command line."),
+        (("dataset.tasks=[]",), "dataset.tasks=[] (set on the command line) must be a list of at least 1 value."),
+        (("dataset.tasks=[a,a]",), "dataset.tasks=[a, a] (set on the command line) names 'a' twice."),
+        (("dataset.fields=[]",), "dataset.fields=[] (set on the command line) must be a list of at least 1 value."),
+        (("model.task=lik",), "must be a task of toy: finish, like. Did you mean 'like'?"),
+        (("dataset.split.test_size=0.95",), "leave no rows to train on: their sum must be less than 1."),
+        (("dataset.min_count=0",), "dataset.min_count=0 (set on the command line) must be greater than 0."),
+        (("dataset.min_count=-4",), "dataset.min_count=-4 (set on the command line) must be greater than 0."),
+        (
+            ("model.net.embedding_dim=-1",),
+            "model.net.embedding_dim=-1 (set on the command line) must be greater than 0.",
+        ),
+        (
+            ("model.net.embedding_dim=x",),
+            "model.net.embedding_dim='x' (set on the command line) must be a whole number.",
+        ),
+        (("model.net.expert_hidden_units=[]",), "must be a list"),
+        (("model.net.gate=aftp",), "Did you mean 'aftb'?"),
+        (("+model.net.embeding_dim=4",), "is not a setting. Did you mean 'embedding_dim'?"),
+        (("model.embedding_regularizer='l3(1)'",), "model.embedding_regularizer='l3(1)' (set on the command line): "),
+        (("model.embedding_regularizer=-1",), "model.embedding_regularizer=-1 (set on the command line) must be "),
+        (("optim.lr=0",), "optim.lr=0 (set on the command line) must be greater than 0."),
+        (("optim.betas=[0.9]",), "optim.betas"),
+        (("optim.plateau.factor=2",), "optim.plateau.factor=2 (set on the command line) must be less than 1."),
+        (("+optim.plateau.pateince=2",), "optim.plateau.pateince (set on the command line) is not a setting."),
+        (("seed=-1",), "seed=-1 (set on the command line) must be at least 0."),
+        (("trainer.devices=0",), "must be a number greater than 0, -1 or a list."),
+        (("trainer.devices=-1",), "must be a number of processes greater than 0 when trainer.accelerator is cpu."),
+        (("trainer.devices=[0,x]",), "trainer.devices.1='x' (set on the command line) must be a whole number."),
+        (("trainer=ddp_cpu", "trainer.process_group_backend=nccl"), "with trainer.accelerator=cpu it must be gloo."),
+        (
+            ("trainer.precision=16",),
+            "trainer.precision=16 (set on the command line) must be one of 32-true, bf16-mixed",
+        ),
+        (("trainer.max_epochs=0",), "trainer.max_epochs=0 (set on the command line) must be greater than 0."),
+        (("objective=val/auc/lik",), "the tasks trained are finish, like. Did you mean 'like'?"),
+        (("objective=auc",), "the name of a metric"),
+        (("objective=val/acu",), "the metrics are auc, gauc, gauc_encoded, logloss, calibration, ece. Did you mean "),
+        (("objective=val/calibration",), "name a task, such as val/calibration/finish."),
+        (("objective=val/auc/like/nl",), "(set on the command line): the dataset has no scenarios."),
+        (("objective=test/auc", "test=false"), "needs test=true."),
+        (
+            ("callbacks.paper_selection=true", "test=false"),
+            "callbacks.paper_selection=true (set on the command line) looks at the test split and needs test=true.",
+        ),
+        (("callbacks.early_stop.monitor=test/auc",), "must be a validation metric, such as 'val/auc'."),
+        (("callbacks.early_stop.patience=0",), "must be greater than 0."),
+        (("logger.wandb=maybe",), "logger.wandb='maybe' (set on the command line) must be one of "),
+        (("tags=x",), "tags='x' (set on the command line) must be a list."),
+    ],
+)
+def test_refuses_in_one_sentence(sentence, words, expected):
+    said = sentence(*words)
+    assert said is not None
+    assert expected in said
+    assert "\n" not in said
+
+
+def monitored(objective, **dataset):
+    """What is wrong with an objective on a dataset, or None."""
+    callbacks = {name: {"monitor": "val/auc"} for name in ("early_stop", "checkpoint")}
+    composed = config() | {"callbacks": callbacks, "objective": objective, "test": True}
+    composed["dataset"] = composed["dataset"] | dataset
+    try:
+        check_monitors(composed, told_by_file)
+        check_scenarios(composed, ["nl", "es"])
+    except StemlabError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("dataset", [{"scenarios": ["nl", "es"]}, {"scenarios": []}, {"scenario": "tab"}])
+def test_a_metric_of_one_scenario(dataset):
+    assert monitored("val/auc/like/es", **dataset) is None
+    assert monitored("test/calibration/finish/nl", **dataset) is None
+    told = monitored("val/auc/like/ess", **dataset)  # where only the rows tell the names, after they were read
+    assert told.endswith(": the scenarios are nl, es. Did you mean 'es'?")
+    assert "the tasks trained are finish, like." in monitored("val/auc/click/es", **dataset)
+
+
+def test_scenarios_that_the_config_tells():
+    assert configured_scenarios({"scenarios": ["nl", "es"]}) == ["nl", "es"]
+    assert configured_scenarios({"scenarios": None}) is configured_scenarios({"scenario": "tab"}) is None
+    assert configured_scenarios({"tasks": ["like"]}) == []
+    assert "the dataset has no scenarios." in monitored("val/auc/like/es")

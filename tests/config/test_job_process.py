@@ -1,0 +1,119 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from stemlab.config.job_process import process_count, read_objective, run_group
+from stemlab.errors import StemlabError
+from tests.config.conftest import ROOT, TOY
+
+
+@pytest.mark.parametrize(("devices", "count"), [(1, 1), (4, 4), ([0, 3], 2), ([2], 1)])
+def test_process_count(devices, count):
+    assert process_count({"devices": devices}) == count
+
+
+@pytest.mark.slow
+def test_jobs_of_several_processes_run_in_a_tree_of_their_own(program, tmp_path):
+    done = program(
+        "-m", "trainer=ddp_cpu", "seed=1,2", "tags=['a b']", "+hydra.job.env_set.A=b", RANK="1", LOCAL_RANK="0"
+    )
+    assert done.returncode == 0, done.stderr
+    paths = sorted(tmp_path.glob("runs/sweeps/*/*/record.json"))
+    assert [json.loads(path.read_text())["seed"] for path in paths] == [1, 2]
+    assert [path.parent.name for path in paths] == ["0_stem_seed1", "1_stem_seed2"]
+    assert not (tmp_path / "runs" / "toy").exists()
+
+
+@pytest.mark.slow
+def test_a_failing_job_is_told_and_the_next_one_runs(program, tmp_path):
+    done = program("-m", "trainer=ddp_cpu", "seed=1,2", "tags=[odd]")
+    assert done.returncode == 2
+    assert "error: row 7 has 11 columns." in done.stderr
+    assert "failed with exit status 2; its own message is above" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list(tmp_path.glob("runs/sweeps/*/1_stem_seed2/record.json"))) == 1
+
+
+def test_rank_variables_do_not_reach_the_child(monkeypatch, capfd):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("KEPT", "7")
+    show = "import os; print(sorted(set(os.environ) & {'RANK', 'WORLD_SIZE', 'MASTER_PORT', 'KEPT'}))"
+    assert run_group([sys.executable, "-c", show]) == 0
+    assert capfd.readouterr().out == "['KEPT']\n"
+
+
+def test_read_objective(tmp_path):
+    with pytest.raises(StemlabError, match="left no record"):
+        read_objective(tmp_path, "val/auc")
+    (tmp_path / "record.json").write_text('{"metrics": {"val/auc": 0.7, "val/gauc": null}}')
+    assert read_objective(tmp_path, "val/auc") == 0.7
+    assert math.isnan(read_objective(tmp_path, "val/gauc"))
+    with pytest.raises(StemlabError, match="which has: val/auc, val/gauc"):
+        read_objective(tmp_path, "val/logloss")
+
+
+def heed_interrupts():
+    """A test run in the background of a shell ignores interrupts, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+SLEEPER = "import pathlib, time; pathlib.Path('started').touch(); time.sleep(60); pathlib.Path('survived').touch()"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_parent_takes_the_job_with_it(tmp_path, number):
+    parent = (
+        "import sys\nfrom stemlab.config.job_process import run_group\nrun_group([sys.executable, '-c', sys.argv[1]])\n"
+    )
+    command = [sys.executable, "-c", parent, SLEEPER]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heed_interrupts,
+    )
+    for _ in range(300):
+        if (tmp_path / "started").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    process.wait(30)
+    alive = subprocess.run(["pgrep", "-f", str(SLEEPER)], capture_output=True, text=True, check=False).stdout
+    assert str(process.pid) not in alive.split()
+    assert alive.split() == []
+
+
+@pytest.mark.slow
+def test_how_a_command_ends(program, tmp_path):
+    assert program("tags=[well]").returncode == 0
+    interrupted = program("tags=[interrupt]")
+    assert (interrupted.returncode, interrupted.stderr) == (130, "interrupted\n")
+    bug = program("tags=[bug]")
+    assert bug.returncode == 1
+    assert "Traceback" in bug.stderr
+    assert "ValueError: a mistake of ours" in bug.stderr
+    odd = program("tags=[odd]", "seed=3")
+    assert (odd.returncode, odd.stderr) == (2, "error: row 7 has 11 columns.\n")
+
+
+def test_what_lightning_adds_for_further_ranks_is_accepted(program, tmp_path):
+    run_dir = tmp_path / "a run's dir"
+    words = [f'hydra.run.dir="{run_dir}"', "hydra.job.name=train_ddp_process_1", "hydra.output_subdir=null"]
+    done = program("seed=4", *words, LOCAL_RANK="1", RANK="1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run_dir / "record.json").read_text())["seed"] == 4
+    assert not (run_dir / ".hydra").exists()
+    assert TOY.is_dir()
+
+
+def test_further_ranks_do_not_repeat_the_sentence(program):
+    done = program("seed=3", "tags=[odd]", LOCAL_RANK="1")
+    assert (done.returncode, done.stderr) == (2, "")

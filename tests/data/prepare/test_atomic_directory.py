@@ -1,0 +1,117 @@
+import errno
+import json
+import os
+
+import pytest
+
+from stemlab.data.prepare.atomic_directory import find_or_build
+from stemlab.data.prepare.manifest import describe_file, find_damage, fingerprint_of, read_manifest, write_manifest
+from stemlab.errors import StemlabError
+
+
+def build(part):
+    (part / "data.bin").write_bytes(b"12345")
+    write_manifest(part, {"fingerprint": "abc"})
+
+
+def damage(directory):
+    return find_damage(directory, "abc")
+
+
+def test_built_once_then_found(tmp_path):
+    final = tmp_path / "prepared" / "d-abc"
+    builds = []
+    for _ in range(2):
+        assert find_or_build(final, damage, lambda part: (builds.append(part), build(part))[1]) == final
+    assert len(builds) == 1
+    assert read_manifest(final) == {"fingerprint": "abc", "files": {"data.bin": 5}}
+    assert [p.name for p in final.parent.iterdir() if not p.name.endswith(".lock")] == ["d-abc"]
+
+
+def spoil_short(final):
+    (final / "data.bin").write_bytes(b"123")
+
+
+def spoil_missing(final):
+    (final / "data.bin").unlink()
+
+
+def spoil_manifest(final):
+    (final / "manifest.json").write_text("{")
+
+
+def spoil_settings(final):
+    (final / "manifest.json").write_text('{"fingerprint": "other", "files": {}}')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (spoil_short, "data.bin has 3 of 5 bytes"),
+        (spoil_missing, "data.bin is missing"),
+        (spoil_manifest, "is not a prepared dataset"),
+        (spoil_settings, "its manifest tells of other settings"),
+    ],
+)
+def test_a_damaged_directory_is_never_reused(tmp_path, spoil, told, caplog):
+    final = tmp_path / "d-abc"
+    find_or_build(final, damage, build)
+    spoil(final)
+    assert told in str(damage(final))
+    find_or_build(final, damage, build)
+    assert damage(final) is None
+    assert told in caplog.text
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    def fail(part):
+        (part / "data.bin").write_bytes(b"1")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        find_or_build(tmp_path / "d-abc", damage, fail)
+    assert [p.name for p in tmp_path.iterdir()] == [".d-abc.lock"]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    def fill(part):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(StemlabError, match="no space is left under"):
+        find_or_build(tmp_path / "d-abc", damage, fill)
+
+
+def test_stale_builds_are_swept(tmp_path):
+    for name in (".build-d-abc", ".build-other-123"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.arrow").write_bytes(b"half")
+    find_or_build(tmp_path / "d-abc", damage, build)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["d-abc"]
+
+
+def test_hashes_are_remembered_until_the_file_changes(tmp_path):
+    raw, cache = tmp_path / "raw.txt", tmp_path / "cache" / ".hashes.json"
+    raw.write_bytes(b"abc")
+    read = []
+    first = describe_file(raw, cache, read.append)
+    assert first == {
+        "name": "raw.txt",
+        "size": 3,
+        "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    }
+    (known,) = json.loads(cache.read_text())
+    cache.write_text(json.dumps({known: "remembered"}))
+    assert describe_file(raw, cache, read.append) == {**first, "sha256": "remembered"}
+    assert read == [3, 3]
+    os.utime(raw, ns=(1, 1))
+    assert describe_file(raw, cache, read.append) == first
+    raw.write_bytes(b"abd")
+    assert describe_file(raw, cache, read.append)["sha256"] != first["sha256"]
+    cache.write_text("not json")
+    assert describe_file(raw, cache)["size"] == 3
+
+
+def test_fingerprint_is_of_values_not_of_order():
+    assert fingerprint_of({"a": 1, "b": [2]}) == fingerprint_of({"b": [2], "a": 1})
+    assert fingerprint_of({"a": 1}) != fingerprint_of({"a": 2})
+    assert len(fingerprint_of(json.loads("{}"))) == 64

@@ -1,0 +1,216 @@
+"""The whole preparation: equal to a plain twin however the file is cut, whole or absent, reused when it may be."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.model_selection import train_test_split
+
+from stemlab.data.io import text_blocks as rawfile
+from stemlab.data.prepare.manifest import read_manifest
+from stemlab.data.sample.tiktok import COLUMNS
+from stemlab.data.sources.tiktok import RAW_NAME
+from stemlab.data.store import ColumnStore
+from stemlab.errors import StemlabError
+from tests.data.tiktok_rows import random_columns, tiktok, write_lines, write_raw
+
+FIELDS = ["uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "video_duration"]
+
+
+def twin(path, fields, rule, min_count):
+    """The protocol written plainly: frames, counters, a dict a field."""
+    frame = pd.read_csv(path, sep="\t", header=None, names=list(COLUMNS), dtype=str)
+    if rule == "time":
+        order = frame["create_time"].astype(int).argsort(kind="stable").to_numpy()
+        test = int(np.ceil(0.1 * len(frame)))
+        valid = int(np.ceil(0.1 * (len(frame) - test)))
+        rest = order[: len(order) - test]
+        parts = (rest[: len(rest) - valid], rest[len(rest) - valid :], order[len(rest) :])
+    else:
+        rest, test = train_test_split(np.arange(len(frame)), test_size=0.1, random_state=42)
+        train, valid = train_test_split(rest, test_size=0.1, random_state=42)
+        parts = (train, valid, test)
+    frames = [frame.iloc[np.sort(part)] for part in parts]
+    maps = {}
+    for field in fields:
+        counts = Counter(frames[0][field])
+        kept = sorted((t for t, c in counts.items() if c >= min_count), key=lambda t: (-counts[t], t))
+        maps[field] = {token: number for number, token in enumerate(kept, start=1)}
+    ids = [
+        [[maps[f].get(t, len(maps[f]) + 1) for f, t in row.items()] for row in f[fields].to_dict("records")]
+        for f in frames
+    ]
+    sizes = {field: len(ids_of) + 2 for field, ids_of in maps.items()}
+    return frames, ids, sizes
+
+
+def assert_equals_twin(directory, path, fields=FIELDS, rule="random", min_count=10):
+    frames, ids, sizes = twin(path, fields, rule, min_count)
+    manifest = read_manifest(directory)
+    assert manifest["vocabulary"] == sizes
+    for split, frame, expected in zip(("train", "valid", "test"), frames, ids, strict=True):
+        store = ColumnStore(directory / f"{split}.arrow")
+        assert store.ids.tolist() == expected
+        labels = frame[["finish", "like"]].astype(int)
+        assert store.labels.tolist() == labels.to_numpy().tolist()
+        assert store.group.tolist() == frame["uid"].astype(int).tolist()
+        assert manifest["rows"][split] == len(frame)
+        assert manifest["positives"][split] == labels.sum().to_dict()
+
+
+@pytest.mark.parametrize("block_bytes", [50, 777, 1 << 23])
+@pytest.mark.parametrize("rule", ["random", "time"])
+def test_equal_to_the_plain_twin_however_the_file_is_cut(tmp_path, monkeypatch, block_bytes, rule):
+    path = write_raw(tmp_path, random_columns(600))
+    monkeypatch.setattr(rawfile, "BLOCK_BYTES", block_bytes)
+    split = {"rule": rule, "test_size": 0.1, "valid_size": 0.1, "seed": 42}
+    assert_equals_twin(tiktok(tmp_path, split=split).prepare(), path, rule=rule)
+
+
+def test_other_fields_and_counts(tmp_path):
+    path = write_raw(tmp_path, random_columns(500, seed=1))
+    fields = ["create_time", "uid", "user_city"]  # create_time is far from zero and has a wide span
+    assert_equals_twin(tiktok(tmp_path, fields=fields, min_count=2).prepare(), path, fields, min_count=2)
+
+
+def test_wide_columns_are_counted_in_parts(tmp_path):
+    columns = random_columns(400)
+    columns["device_id"] = columns["device_id"] * (2**58)
+    path = write_raw(tmp_path, columns)
+    assert_equals_twin(tiktok(tmp_path).prepare(), path)
+
+
+def test_real_rows(tmp_path, real_data):
+    path = real_data / "tiktok" / "icme2019_1000_rows.txt"
+    module = tiktok(tmp_path, raw_dir=str(path.parent), raw_file=path.name)
+    assert_equals_twin(module.prepare(), path)
+    assert module.manifest["rows"] == {"train": 810, "valid": 90, "test": 100}
+    assert module.spec.sample is False
+    assert tiktok(tmp_path, raw_dir=str(path)).prepare() == module.prepare()
+
+
+def test_manifest_says_everything(tmp_path):
+    write_raw(tmp_path, random_columns(300))
+    module = tiktok(tmp_path)
+    directory, manifest = module.prepare(), module.manifest
+    assert manifest["split"] == {"rule": "random", "test_size": 0.1, "valid_size": 0.1, "seed": 42}
+    assert (manifest["min_count"], manifest["skipped_rows"], manifest["sample"]) == (10, 0, False)
+    assert [f["name"] for f in manifest["raw"]] == [RAW_NAME]
+    assert set(manifest["files"]) == {
+        *(f"{split}.arrow" for split in ("train", "valid", "test")),
+        *(f"vocabulary/{field}.parquet" for field in FIELDS),
+    }
+    assert directory.name == f"tiktok-{manifest['fingerprint'][:12]}"
+    assert module.spec.group == "uid"
+    assert not (directory / "spool").exists()
+
+
+def test_bad_rows_end_or_are_counted(tmp_path):
+    columns = random_columns(300)
+    path = write_raw(tmp_path, columns)
+    good = path.read_text().splitlines()
+    write_lines(tmp_path, [*good[:120], "1\t2\t3", *good[120:], good[0].replace("\t", "\tx", 1)])
+    with pytest.raises(StemlabError, match=rf"{RAW_NAME}, line 121: 3 columns instead of 12; mend .*on_bad_row=skip"):
+        tiktok(tmp_path).prepare()
+    assert not [p for p in (tmp_path / "prepared").iterdir() if p.is_dir()]
+    module = tiktok(tmp_path, on_bad_row="skip")
+    skipping = module.prepare()
+    assert module.manifest["skipped_rows"] == 2
+    write_lines(tmp_path, good)
+    for split in ("train", "valid", "test"):
+        clean = ColumnStore(tiktok(tmp_path).prepare() / f"{split}.arrow")
+        np.testing.assert_array_equal(ColumnStore(skipping / f"{split}.arrow").ids, clean.ids)
+
+
+def test_nothing_but_bad_rows(tmp_path):
+    write_lines(tmp_path, ["x", "y"])
+    with pytest.raises(StemlabError, match=r"has no usable row \(2 bad rows were skipped\)"):
+        tiktok(tmp_path, on_bad_row="skip").prepare()
+
+
+def test_fingerprint_changes_with_what_determines_the_content(tmp_path):
+    path = write_raw(tmp_path, random_columns(300))
+    split = {"rule": "random", "test_size": 0.1, "valid_size": 0.1, "seed": 42}
+    first = tiktok(tmp_path).prepare()
+    changes = [
+        {"min_count": 3},
+        {"fields": FIELDS[::-1]},
+        {"tasks": ["like"]},
+        {"group": "item_id"},
+        {"group": None},
+        {"on_bad_row": "skip"},
+        {"split": {**split, "seed": 1}},
+        {"split": {**split, "test_size": 0.2}},
+        {"split": {**split, "rule": "time"}},
+    ]
+    assert len({tiktok(tmp_path, **change).prepare() for change in changes} | {first}) == len(changes) + 1
+    for same in ({"seed": 9}, {"batch_size": 7}, {"source": "auto"}):
+        assert tiktok(tmp_path, **same).prepare() == first
+    path.write_text(path.read_text().replace("\t53085", "\t53086"))
+    assert tiktok(tmp_path).prepare() != first
+
+
+def test_a_second_prepare_reads_nothing(tmp_path, monkeypatch):
+    write_raw(tmp_path, random_columns(300))
+    first = tiktok(tmp_path).prepare()
+    times = {p: p.stat().st_mtime_ns for p in first.rglob("*")}
+    monkeypatch.setattr("stemlab.data.sources.tiktok.read_blocks", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("stemlab.data.prepare.manifest.sha256_of", lambda *_: pytest.fail("hashed again"))
+    assert tiktok(tmp_path).prepare() == first
+    assert {p: p.stat().st_mtime_ns for p in first.rglob("*")} == times
+
+
+SLOW = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from stemlab.data.prepare import pipeline as impressions
+from tests.data.tiktok_rows import tiktok
+manifest = impressions.write_manifest
+def slow(*args):
+    print("written", flush=True)
+    while not Path({go!r}).exists():
+        time.sleep(0.05)
+    manifest(*args)
+impressions.write_manifest = slow
+print(tiktok(Path({folder!r})).prepare(), flush=True)
+"""
+
+
+def start(folder):
+    """Start a preparation that waits for ``folder/go`` before it writes its manifest."""
+    code = SLOW.format(root=str(Path(__file__).resolve().parents[2]), folder=str(folder), go=str(folder / "go"))
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_killed_prepare_leaves_nothing_that_looks_finished(tmp_path):
+    write_raw(tmp_path, random_columns(300))
+    process = start(tmp_path)
+    assert process.stdout.readline() == "written\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    left = [p.name for p in (tmp_path / "prepared").iterdir() if p.is_dir()]
+    assert [name[:7] for name in left] == [".build-"]
+    directory = tiktok(tmp_path).prepare()
+    assert [p for p in (tmp_path / "prepared").iterdir() if p.is_dir()] == [directory]
+    assert_equals_twin(directory, tmp_path / "raw" / RAW_NAME)
+
+
+def test_two_processes_at_once_build_once(tmp_path):
+    write_raw(tmp_path, random_columns(300))
+    first = start(tmp_path)
+    assert first.stdout.readline() == "written\n"
+    second = start(tmp_path)
+    assert "another process is preparing tiktok-" in second.stderr.readline()
+    (tmp_path / "go").touch()
+    outputs = [process.communicate(timeout=120)[0].split() for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert outputs[1] == outputs[0]  # the second one never got to writing
+    assert json.loads((tmp_path / "prepared" / ".hashes.json").read_text())
+    assert_equals_twin(tiktok(tmp_path).prepare(), tmp_path / "raw" / RAW_NAME)

@@ -1,0 +1,139 @@
+"""Checkpoint files, resuming rules, and a run rebuilt from its checkpoint."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stemlab.errors import StemlabError
+from stemlab.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from stemlab.runs.loggers import flatten
+from stemlab.runs.restore import merge
+from stemlab.runs.resume import differences
+
+
+def test_a_checkpoint_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+
+    def save(content: object, file: object) -> None:
+        file.write(b"half")
+        raise OSError("no space")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="no space"):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    monkeypatch.undo()
+    assert torch.load(path) == {"epoch": 1}
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save({"state_dict": {}, "x": Trap()}, tmp_path / "trap.ckpt")
+    with pytest.raises(StemlabError, match="cannot be read as a checkpoint"):
+        read_checkpoint(tmp_path / "trap.ckpt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_what_a_checkpoint_says(tmp_path: Path) -> None:
+    told = {"config": {"seed": 1}, "spec": {"name": "toy", "fields": [{"name": "u", "size": 3}], "tasks": ["like"]}}
+    weights = {"net.a": torch.ones(2), "other": torch.zeros(1)}
+    torch.save(
+        {"state_dict": weights, "epoch": 4, "hyper_parameters": {**told, "fingerprint": "f"}}, tmp_path / "a.ckpt"
+    )
+    saved = read_checkpoint(tmp_path / "a.ckpt")
+    assert (saved.config, saved.fingerprint, saved.epoch) == ({"seed": 1}, "f", 4)
+    assert saved.spec.field_sizes == {"u": 3}
+    assert list(saved.weights) == ["a"]
+
+
+MEASURE = """
+import resource, sys
+from stemlab.runs.checkpoint_io import read_checkpoint
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+saved = read_checkpoint(sys.argv[1])
+print(float(saved.weights["a"].sum()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_moments_of_the_optimiser_are_not_read(tmp_path: Path) -> None:
+    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    moments = {"state": {0: {"exp_avg": torch.ones(40_000_000)}}}
+    content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": told}
+    torch.save({**content, "optimizer_states": [moments]}, tmp_path / "large.ckpt")
+    words = [sys.executable, "-c", MEASURE, str(tmp_path / "large.ckpt")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    total, kilobytes = map(float, ended.stdout.split())
+    assert total == 5
+    assert kilobytes < 40_000  # of 160 MB
+
+
+def test_what_is_read_is_no_way_into_the_file(tmp_path: Path) -> None:
+    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": told}, path)
+    read_checkpoint(path).weights["a"].zero_()
+    assert read_checkpoint(path).weights["a"].sum() == 5
+
+
+def test_a_checkpoint_of_torch_s_old_format(tmp_path: Path) -> None:
+    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 3, "hyper_parameters": told}
+    torch.save(content, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    assert read_checkpoint(tmp_path / "old.ckpt").epoch == 3
+
+
+def test_differences_are_found_in_depth() -> None:
+    old = {"a": 1, "b": {"c": [1, 2], "d": None}, "gone": 0}
+    new = {"a": 1, "b": {"c": [1, 3], "d": None}, "new": 5}
+    assert list(differences(old, new, "k")) == [("k.b.c", [1, 2], [1, 3]), ("k.gone", 0, None), ("k.new", None, 5)]
+
+
+SAVED = {
+    "seed": 1,
+    "dataset": {"raw_dir": "/old", "data_dir": "/old", "eval_batch_size": 9},
+    "trainer": {"accelerator": "gpu", "precision": "bf16-mixed", "devices": 4, "threads": 3},
+}
+CHOSEN = {
+    "trainer": {"accelerator": None, "precision": None, "devices": 1, "threads": None},
+    "raw_dir": None,
+    "data_dir": None,
+    "batch_size": None,
+}
+
+
+def test_null_keeps_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    merged = merge(SAVED, CHOSEN)
+    assert merged["trainer"] == {"accelerator": "gpu", "precision": "bf16-mixed", "devices": 1, "threads": 3}
+    assert merged["dataset"] == SAVED["dataset"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert merge(SAVED, CHOSEN)["trainer"]["accelerator"] == "cpu"
+
+
+def test_what_is_chosen_wins() -> None:
+    chosen = {"accelerator": "cpu", "precision": "32-true", "devices": 2, "threads": 1}
+    merged = merge(SAVED, {"trainer": chosen, "raw_dir": "/new", "data_dir": "/d", "batch_size": 5})
+    assert merged["trainer"] == chosen
+    assert merged["dataset"] == {"raw_dir": "/new", "data_dir": "/d", "eval_batch_size": 5}
+    assert SAVED["dataset"]["raw_dir"] == "/old"
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.dictionaries(st.sampled_from("xyz"), st.integers())))
+def test_flattening_loses_nothing(config: dict) -> None:
+    flat = flatten(config)
+    back: dict = {key: {} for key, value in config.items() if isinstance(value, dict)}
+    for name, value in flat.items():
+        outer, _, inner = name.partition(".")
+        if inner:
+            back[outer][inner] = value
+        else:
+            back[outer] = value
+    assert back == config

@@ -1,0 +1,33 @@
+"""What a run asks of the process around it."""
+
+import logging
+
+import pytest
+
+from stemlab.errors import StemlabError
+from stemlab.runs.environment import check_launcher, hush
+
+
+def test_processes_started_from_outside_need_one_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    check_launcher([])
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    check_launcher(["hydra.run.dir=runs/x"])
+    with pytest.raises(StemlabError, match=r"hydra\.run\.dir=runs/<name>"):
+        check_launcher(["hydra.verbose=true"])
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    check_launcher([])
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(StemlabError, match="SLURM start every process alone"):
+        check_launcher([])
+
+
+def test_only_dull_lines_are_hushed(caplog: pytest.LogCaptureFixture) -> None:
+    hush()
+    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    with caplog.at_level(logging.INFO, logger=log.name):
+        log.info("GPU available: False, used: False")
+        log.info("W&B is off")
+    assert [record.getMessage() for record in caplog.records] == ["W&B is off"]
