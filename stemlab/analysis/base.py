@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from stemlab.analysis.runs import AnalysedRun
+from stemlab.array_types import AnyArray
 from stemlab.errors import StemlabError
 
 
@@ -31,7 +31,7 @@ class Matrix:
 
     rows: Sequence[str]
     columns: Sequence[str]
-    values: NDArray[Any]
+    values: AnyArray
     corner: str = ""
 
 

@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray
 from stemlab.reporting.figure import FIRST_COLOURS
 
 STYLE: Any = {"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}
@@ -51,7 +51,7 @@ def colour(number: int) -> str:
 
 
 def heat_map(
-    values: NDArray[Any],
+    values: AnyArray,
     rows: Sequence[str],
     columns: Sequence[str],
     *,
@@ -95,7 +95,7 @@ def _names(setter: Any, names: Sequence[str], **style: Any) -> None:
     setter(range(len(names)) if len(names) <= _MOST_NAMES else [], names if len(names) <= _MOST_NAMES else [], **style)
 
 
-def _annotate(axes: Any, values: NDArray[Any], image: Any) -> None:
+def _annotate(axes: Any, values: AnyArray, image: Any) -> None:
     """Write the numbers, white where the cell is dark."""
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):

@@ -17,18 +17,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, distributed
 
+from stemlab.array_types import AnyArray
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 
 Batch = TypeVar("Batch")
-Rows = slice | NDArray[Any]
+Rows = slice | AnyArray
 """Which rows a batch takes: a slice of neighbours, or row numbers."""
 
 MIN_EVAL_BATCHES = 16
@@ -39,23 +39,23 @@ class Columns(Protocol):
     """What a loader reads: equally long arrays (``stemlab.data.store.ColumnStore``, or plain arrays)."""
 
     @property
-    def ids(self) -> NDArray[Any]:
+    def ids(self) -> AnyArray:
         """(rows, F) int32."""
 
     @property
-    def labels(self) -> NDArray[Any]:
+    def labels(self) -> AnyArray:
         """(rows, T) int8."""
 
     @property
-    def group(self) -> NDArray[Any] | None:
+    def group(self) -> AnyArray | None:
         """(rows,) int64 true group keys, or ``None``."""
 
     @property
-    def dense(self) -> NDArray[Any] | None:
+    def dense(self) -> AnyArray | None:
         """(rows, N) float32, or ``None``."""
 
     @property
-    def scenario(self) -> NDArray[Any] | None:
+    def scenario(self) -> AnyArray | None:
         """(rows,) int32, or ``None``."""
 
     def __len__(self) -> int: ...
@@ -111,7 +111,7 @@ class ShuffledOrder:
     def __len__(self) -> int:
         return -(-(self.rows // self.world) // self.batch_size)
 
-    def permutation(self) -> NDArray[Any]:
+    def permutation(self) -> AnyArray:
         """Return this epoch's permutation of all rows (int32 where it fits: a full-size log has 10^8 rows)."""
         dtype = np.int32 if self.rows <= np.iinfo(np.int32).max else np.int64
         return np.random.default_rng([self.seed, self.epoch]).permutation(np.arange(self.rows, dtype=dtype))
@@ -214,7 +214,7 @@ class OrderedLoader(Generic[Batch], ABC):
         """Go on behind the batches of ``state``; a state at the end of its epoch starts an epoch afresh."""
         self._resume = (int(state["epoch"]), int(state["batch"]))
 
-    def _tensor(self, fresh: NDArray[Any]) -> Tensor:
+    def _tensor(self, fresh: AnyArray) -> Tensor:
         return torch.from_numpy(fresh).pin_memory() if self.pin_memory else torch.from_numpy(fresh)
 
 
@@ -242,10 +242,10 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
             group_B=self._copy_of(self.columns.group, rows),
         )
 
-    def _copy_of(self, column: NDArray[Any] | None, rows: Rows) -> Tensor | None:
+    def _copy_of(self, column: AnyArray | None, rows: Rows) -> Tensor | None:
         return None if column is None else self._copy(column, rows)
 
-    def _copy(self, column: NDArray[Any], rows: Rows) -> Tensor:
+    def _copy(self, column: AnyArray, rows: Rows) -> Tensor:
         if isinstance(rows, slice):
             fresh = np.array(column[rows])
         else:  # "clip" spares the default's look at every index; all are in range

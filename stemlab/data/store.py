@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Float32Array, Int8Array, Int32Array, Int64Array
 from stemlab.data.io.arrow import as_numpy
 from stemlab.errors import StemlabError
 
@@ -59,14 +59,14 @@ class ColumnStore:
         names = batch.schema.metadata or {}
         self.fields: tuple[str, ...] = tuple(json.loads(names[b"fields"]))
         self.tasks: tuple[str, ...] = tuple(json.loads(names[b"tasks"]))
-        self.ids: NDArray[np.int32] = _matrix(batch.column("ids"), len(self.fields))
-        self.labels: NDArray[np.int8] = _matrix(batch.column("labels"), len(self.tasks))
+        self.ids: Int32Array = _matrix(batch.column("ids"), len(self.fields))
+        self.labels: Int8Array = _matrix(batch.column("labels"), len(self.tasks))
         self.numericals: tuple[str, ...] = tuple(json.loads(names.get(b"numericals", b"[]")))
         there = set(batch.schema.names)
-        self.group: NDArray[np.int64] | None = as_numpy(batch.column("group")) if "group" in there else None
-        self.scenario: NDArray[np.int32] | None = as_numpy(batch.column("scenario")) if "scenario" in there else None
+        self.group: Int64Array | None = as_numpy(batch.column("group")) if "group" in there else None
+        self.scenario: Int32Array | None = as_numpy(batch.column("scenario")) if "scenario" in there else None
         wide = _matrix(batch.column("dense"), len(self.numericals)) if "dense" in there else None
-        self.dense: NDArray[np.float32] | None = wide
+        self.dense: Float32Array | None = wide
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -116,16 +116,16 @@ class StoreWriter:
 
     def append(
         self,
-        ids_BF: NDArray[np.int32],
-        labels_BT: NDArray[np.int8],
-        group_B: NDArray[np.int64] | None = None,
-        dense_BN: NDArray[np.float32] | None = None,
-        scenario_B: NDArray[np.int32] | None = None,
+        ids_BF: Int32Array,
+        labels_BT: Int8Array,
+        group_B: Int64Array | None = None,
+        dense_BN: Float32Array | None = None,
+        scenario_B: Int32Array | None = None,
     ) -> None:
         """Write the next rows: ids (B, F), labels (B, T), group keys (B,), values (B, N) and scenarios (B,)."""
         if self._done + len(ids_BF) > self.rows:
             raise ValueError(f"{self.path} was reserved for {self.rows} rows")
-        parts: dict[str, NDArray[Any] | None] = {
+        parts: dict[str, AnyArray | None] = {
             "ids": ids_BF,
             "labels": labels_BT,
             "group": group_B,
@@ -157,9 +157,9 @@ def write_store(
     path: Path,
     fields: Sequence[str],
     tasks: Sequence[str],
-    ids_NF: NDArray[np.int32],
-    labels_NT: NDArray[np.int8],
-    group_N: NDArray[np.int64] | None = None,
+    ids_NF: Int32Array,
+    labels_NT: Int8Array,
+    group_N: Int64Array | None = None,
 ) -> ColumnStore:
     """Write a split that is in memory as a whole and open it."""
     with StoreWriter(path, len(ids_NF), fields, tasks, grouped=group_N is not None) as writer:
@@ -178,7 +178,7 @@ def map_batch(path: Path) -> tuple[Any, Any]:
         raise StemlabError(f"{path} is not a prepared split ({error}); delete its folder and prepare again.") from error
 
 
-def _matrix(column: Any, width: int) -> NDArray[Any]:
+def _matrix(column: Any, width: int) -> AnyArray:
     return as_numpy(column.values).reshape(-1, width)
 
 
@@ -261,7 +261,7 @@ def _offsets(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
     return {name: (offset, np.dtype(kind)) for name, (offset, kind) in found.items()}
 
 
-def _write_at(file: int, block: NDArray[Any], offset: int) -> None:
+def _write_at(file: int, block: AnyArray, offset: int) -> None:
     view = block.reshape(-1).view(np.uint8).data
     while view.nbytes:
         wrote = os.pwrite(file, view, offset)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import Float32Array, Int64Array
 from stemlab.errors import StemlabError
 
 IndexKind = Literal["exact", "hnsw"]
@@ -59,7 +59,7 @@ class ItemIndex:
         self.index, self.items, self.about = index, list(items), about
 
     @classmethod
-    def build(cls, kind: IndexKind, item_ID: NDArray[np.float32], items: Sequence[str], **about: Any) -> ItemIndex:
+    def build(cls, kind: IndexKind, item_ID: Float32Array, items: Sequence[str], **about: Any) -> ItemIndex:
         """Make an index.
 
         Args:
@@ -78,7 +78,7 @@ class ItemIndex:
         index.add(np.ascontiguousarray(item_ID[1:], dtype=np.float32))
         return cls(index, items, {"kind": kind, "measure": "inner product", **about})
 
-    def search(self, user_BKD: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def search(self, user_BKD: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
         """Return the items whose largest inner product with one of a user's vectors is largest, best first.
 
         Each vector asks for ``count`` items; what they find is brought together. With an exact index this is exact: an
@@ -144,9 +144,7 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _without_repeats(
-    item_BX: NDArray[np.int64], score_BX: NDArray[np.float32], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _without_repeats(item_BX: Int64Array, score_BX: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
     """Keep the first, highest, of equal items in each row, and the first ``count`` items of what remains."""
     rows = np.arange(len(item_BX))[:, None]
     order_BX = np.argsort(item_BX, axis=1, kind="stable")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from stemlab.array_types import AnyArray, Float32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError
@@ -172,9 +172,7 @@ class Recommender:
         item_S, offset_O = (torch.from_numpy(part).long().to(self._device) for part in audience.seen(rows))
         return Seen(item_S, offset_O)
 
-    def _table(
-        self, names: list[str], tokens: NDArray[Any], item_BN: NDArray[np.int64], score_BN: NDArray[np.float32]
-    ) -> Any:
+    def _table(self, names: list[str], tokens: AnyArray, item_BN: Int64Array, score_BN: Float32Array) -> Any:
         """Return an Arrow table with a row an item: user, item, rank from 1, score."""
         found_BN = item_BN > 0
         row_X, column_X = found_BN.nonzero()

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
+from stemlab.array_types import Float32Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.spec import DatasetSpec
@@ -85,7 +85,7 @@ class Scorer:
             self.unknown[field] += int((batch.ids_BF[:, column] == size - 1).sum())
 
     @torch.inference_mode()
-    def _probabilities(self, batch: ImpressionBatch) -> NDArray[np.float32]:
+    def _probabilities(self, batch: ImpressionBatch) -> Float32Array:
         out_BT = np.empty((len(batch), len(self._module.tasks)), dtype=np.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             for start in range(0, len(batch), self._batch_size):

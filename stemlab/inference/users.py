@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.writer import smallest_gaps
-
-Longs = NDArray[np.int64]
 
 
 class Audience(Protocol):
@@ -39,7 +37,7 @@ class Audience(Protocol):
     def batch(self, rows: slice) -> SequenceBatch:
         """Return their histories; the only candidate is padding."""
 
-    def seen(self, rows: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+    def seen(self, rows: slice) -> tuple[AnyArray, AnyArray]:
         """Return all items they have seen, flat, and (B + 1,) offsets."""
 
 
@@ -52,7 +50,9 @@ class KnownUsers:
         skipped: what was left out on the way here.
     """
 
-    def __init__(self, data: SequenceDataModule, user_G: Longs | None = None, skipped: dict[str, int] | None = None):
+    def __init__(
+        self, data: SequenceDataModule, user_G: Int64Array | None = None, skipped: dict[str, int] | None = None
+    ):
         self._data, self.skipped = data, skipped or {}
         self._user_G = np.flatnonzero(data.log.stop > data.log.start) if user_G is None else user_G
 
@@ -68,7 +68,7 @@ class KnownUsers:
         """Return whole histories: the last H of all splits."""
         return self._data.whole_histories(self._user_G[rows])
 
-    def seen(self, rows: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+    def seen(self, rows: slice) -> tuple[AnyArray, AnyArray]:
         """Return the items of all splits."""
         return self._data.seen_items(self._user_G[rows])
 
@@ -86,11 +86,11 @@ class Rows:
         name: (G,) original ids.
     """
 
-    item: Longs
-    time: Longs
-    start: Longs
-    stop: Longs
-    user: Longs
+    item: Int64Array
+    time: Int64Array
+    start: Int64Array
+    stop: Int64Array
+    user: Int64Array
     name: Sequence[str]
 
 
@@ -129,7 +129,7 @@ class GivenHistories:
             unit_B=torch.from_numpy(self._unit_G[rows].copy()) if data.times else None,
         )
 
-    def seen(self, rows: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+    def seen(self, rows: slice) -> tuple[AnyArray, AnyArray]:
         """Return the items of the file."""
         start_B, stop_B = self._rows.start[rows], self._rows.stop[rows]
         offsets = np.concatenate([[0], np.cumsum(stop_B - start_B)])

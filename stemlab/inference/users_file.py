@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from stemlab.array_types import Int64Array
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError, nearest
 from stemlab.inference.table_io import RowFile
@@ -96,16 +96,16 @@ class AudienceFile:
         rows = Rows(item_R[order], time_R[order], start, stop, user_R[order][start], names)
         return self._anyone(GivenHistories(self._data, rows, self.skipped))
 
-    def _times(self, column: Any) -> NDArray[np.int64]:
+    def _times(self, column: Any) -> Int64Array:
         good_R = pc.match_substring_regex(column, _SECONDS).to_numpy()
         if not good_R.all():
             row = int(np.flatnonzero(~good_R)[0])
             told = f"time is {column[row].as_py()!r}: give whole seconds"
             raise StemlabError(f"{self._path}, row {row + 1}: {told}.")
-        times: NDArray[np.int64] = pc.cast(pc.utf8_trim_whitespace(column), pa.int64()).to_numpy()
+        times: Int64Array = pc.cast(pc.utf8_trim_whitespace(column), pa.int64()).to_numpy()
         return times
 
-    def _check(self, kind: str, column: Any, id_R: NDArray[np.int64], hint: str = "") -> None:
+    def _check(self, kind: str, column: Any, id_R: Int64Array, hint: str = "") -> None:
         """Refuse unknown users or items, or count them."""
         unknown = np.flatnonzero(id_R == 0)
         if not len(unknown):
@@ -143,14 +143,14 @@ def told(skipped: dict[str, int]) -> str:
     return f"{' and '.join(counted(count, what) for what, count in skipped.items())} skipped" if skipped else ""
 
 
-def _ids(column: Any, tokens: Sequence[str]) -> NDArray[np.int64]:
+def _ids(column: Any, tokens: Sequence[str]) -> Int64Array:
     """Return ids from 1; 0 for what is not among the tokens."""
     position = pc.index_in(column, value_set=pa.array(tokens, pa.string()))
-    ids: NDArray[np.int64] = pc.fill_null(pc.add(pc.cast(position, pa.int64()), 1), 0).to_numpy().copy()
+    ids: Int64Array = pc.fill_null(pc.add(pc.cast(position, pa.int64()), 1), 0).to_numpy().copy()
     return ids
 
 
-def _numbered(column: Any) -> tuple[list[str], NDArray[np.int64]]:
+def _numbered(column: Any) -> tuple[list[str], Int64Array]:
     """Return the distinct values in the order in which they first occur, and each row's place among them."""
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):

@@ -18,8 +18,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from stemlab.array_types import Float32Array
 from stemlab.errors import StemlabError
 from stemlab.inference.table_io import written
 
@@ -29,7 +29,7 @@ SUFFIXES = (".parquet", ".npz")
 class VectorWriter(Protocol):
     """Takes ids and their vectors: (B, D), or (B, K, D) for K vectors an id."""
 
-    def __call__(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    def __call__(self, ids: Sequence[str], vectors: Float32Array) -> None:
         """Append."""
 
 
@@ -70,7 +70,7 @@ def written_vectors(path: Path, name: str, count: int) -> Iterator[VectorWriter]
 def _array_writer(file: IO[bytes], known: list[str], count: int) -> VectorWriter:
     """Return what appends to an array whose header is written with its first part."""
 
-    def write(ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    def write(ids: Sequence[str], vectors: Float32Array) -> None:
         if not known:
             header = {"descr": "<f4", "fortran_order": False, "shape": (count, *vectors.shape[1:])}
             np.lib.format.write_array_header_2_0(file, header)
@@ -80,7 +80,7 @@ def _array_writer(file: IO[bytes], known: list[str], count: int) -> VectorWriter
     return write
 
 
-def _table(name: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> Any:
+def _table(name: str, ids: Sequence[str], vectors: Float32Array) -> Any:
     """Return an Arrow table with a row a vector."""
     width = vectors.shape[-1]
     columns: dict[str, Any] = {name: pa.array(ids, pa.string())}

@@ -10,10 +10,10 @@ from functools import reduce
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
+from stemlab.array_types import AnyArray
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.spec import SequenceSpec
@@ -27,7 +27,7 @@ from stemlab.metrics.ranking import metric_names, ranks
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import build_ranking_optimizer
 
-SeenItems = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
+SeenItems = Callable[[AnyArray], tuple[AnyArray, AnyArray]]
 
 
 class SequentialModule(NetModule):

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from stemlab.array_types import AnyArray, Float64Array, Int64Array
 
 Weighting = Literal["rows", "equal"]
 # A row becomes one integer: 31 bits of group, 32 of score, 1 of label.
@@ -34,9 +36,9 @@ class GroupAUC:
         rows_G: rows in the group.
     """
 
-    key_G: NDArray[Any]
-    auc_G: NDArray[np.float64]
-    rows_G: NDArray[np.int64]
+    key_G: AnyArray
+    auc_G: Float64Array
+    rows_G: Int64Array
 
     def mean(self, weighting: Weighting = "rows") -> float:
         """Return the mean over groups with both classes (nan if there is none)."""
@@ -47,7 +49,7 @@ class GroupAUC:
         return float(np.average(self.auc_G[defined], weights=weights))
 
 
-def auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
+def auc(labels: AnyArray, scores: AnyArray) -> float:
     """Return the AUC.
 
     Args:
@@ -60,7 +62,7 @@ def auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
     return group_auc(labels, scores, np.zeros(len(labels), dtype=np.int64)).mean()
 
 
-def gauc(labels: NDArray[Any], scores: NDArray[Any], groups: NDArray[Any], weighting: Weighting = "rows") -> float:
+def gauc(labels: AnyArray, scores: AnyArray, groups: AnyArray, weighting: Weighting = "rows") -> float:
     """Return the mean AUC within groups.
 
     Args:
@@ -75,7 +77,7 @@ def gauc(labels: NDArray[Any], scores: NDArray[Any], groups: NDArray[Any], weigh
     return group_auc(labels, scores, groups).mean(weighting)
 
 
-def group_auc(labels: NDArray[Any], scores: NDArray[Any], groups: NDArray[Any]) -> GroupAUC:
+def group_auc(labels: AnyArray, scores: AnyArray, groups: AnyArray) -> GroupAUC:
     """Return the AUC of every group; arguments as for ``gauc``."""
     labels, scores, groups = np.asarray(labels), np.asarray(scores), np.asarray(groups, dtype=np.int64)
     if len(groups) == 0:
@@ -95,7 +97,7 @@ def group_auc(labels: NDArray[Any], scores: NDArray[Any], groups: NDArray[Any]) 
     return GroupAUC(key_of_code((row_B[first_G] >> _GROUP_SHIFT).astype(np.int64)), auc_G, pos_G + neg_G)
 
 
-def _group_codes(groups: NDArray[Any]) -> tuple[NDArray[np.uint64], Callable[[NDArray[Any]], NDArray[Any]]]:
+def _group_codes(groups: AnyArray) -> tuple[NDArray[np.uint64], Callable[[AnyArray], AnyArray]]:
     """Return codes below 2^31 in the order of the keys, and the way back from code to key."""
     least = groups.min()
     if int(groups.max()) - int(least) < _GROUP_LIMIT:
@@ -104,7 +106,7 @@ def _group_codes(groups: NDArray[Any]) -> tuple[NDArray[np.uint64], Callable[[ND
     return code_B.astype(np.uint64), lambda code_G: np.asarray(known)[code_G]
 
 
-def _order_preserving(scores: NDArray[Any]) -> NDArray[np.uint64]:
+def _order_preserving(scores: AnyArray) -> NDArray[np.uint64]:
     """Return integers below 2^32 in the order of the scores, equal where scores are equal."""
     if scores.dtype != np.float32:
         return np.unique(scores, return_inverse=True)[1].astype(np.uint64)
@@ -115,9 +117,7 @@ def _order_preserving(scores: NDArray[Any]) -> NDArray[np.uint64]:
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
 
 
-def _count_pairs(
-    row_B: NDArray[np.uint64], first_G: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _count_pairs(row_B: NDArray[np.uint64], first_G: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Return (G,) twice the pairs won (a tie counts one), positive rows and negative rows.
 
     Args:
@@ -141,6 +141,6 @@ def _count_pairs(
     return np.diff(sums_P[bounds]) - 2 * before_G * pos_G, pos_G, neg_G
 
 
-def _starts(values: NDArray[Any]) -> NDArray[np.int64]:
+def _starts(values: AnyArray) -> Int64Array:
     """Return where each run of equal values begins."""
     return np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))

@@ -6,10 +6,9 @@ the same last digit.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from stemlab.array_types import AnyArray
 
 CLIP = 1e-7
 """Probabilities are clipped to [CLIP, 1 - CLIP] in the log loss, in float64 (published convention)."""
@@ -18,7 +17,7 @@ _PART = 30
 """Bits of each of the two whole numbers that hold a term of an exact sum."""
 
 
-def log_loss(labels: NDArray[Any], prob: NDArray[Any]) -> float:
+def log_loss(labels: AnyArray, prob: AnyArray) -> float:
     """Return the mean binary cross-entropy in nats.
 
     Args:
@@ -34,13 +33,13 @@ def log_loss(labels: NDArray[Any], prob: NDArray[Any]) -> float:
     return exact_sum(-np.log(np.where(np.asarray(labels) > 0, clipped, 1 - clipped))) / len(clipped)
 
 
-def calibration_ratio(labels: NDArray[Any], prob: NDArray[Any]) -> float:
+def calibration_ratio(labels: AnyArray, prob: AnyArray) -> float:
     """Return predicted / observed positives: 1 is right, 2 predicts twice as many as there are (nan without any)."""
     positives = int(np.sum(np.asarray(labels) > 0))
     return float("nan") if positives == 0 or _unusable(prob) else exact_sum(prob) / positives
 
 
-def ece(labels: NDArray[Any], prob: NDArray[Any], bins: int = 15) -> float:
+def ece(labels: AnyArray, prob: AnyArray, bins: int = 15) -> float:
     """Return the expected calibration error: the mean over rows of |observed rate - mean prediction| in the row's bin.
 
     Bins hold equally many rows (split at quantiles of the prediction; rows with the same prediction stay together):
@@ -65,7 +64,7 @@ def ece(labels: NDArray[Any], prob: NDArray[Any], bins: int = 15) -> float:
     return float(np.abs(gap).sum() / len(prob))
 
 
-def exact_sum(values: NDArray[Any]) -> float:
+def exact_sum(values: AnyArray) -> float:
     """Return the sum of values in [0, 2^10), the same for every order of them (each taken to within 2^-60).
 
     Each value is split into two whole numbers of units 2^-30 and 2^-60; whole numbers add without rounding.
@@ -77,5 +76,5 @@ def exact_sum(values: NDArray[Any]) -> float:
     return units / (1 << 2 * _PART)
 
 
-def _unusable(prob: NDArray[Any]) -> bool:
+def _unusable(prob: AnyArray) -> bool:
     return len(prob) == 0 or bool(np.isnan(prob).any())

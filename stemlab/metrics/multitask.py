@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torchmetrics
-from numpy.typing import NDArray
 from torch import Tensor
 
+from stemlab.array_types import AnyArray
 from stemlab.metrics.auc import auc, gauc
 from stemlab.metrics.calibration import calibration_ratio, ece, log_loss
 from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
 
-Array = NDArray[Any]
 Result = tuple[dict[str, float], list[str]]
 
 _AVERAGED = ("auc", "gauc", "gauc_encoded", "logloss", "ece")
@@ -114,7 +112,9 @@ class MultiTaskMetrics(torchmetrics.Metric):
         values, self.undefined = from_rank_zero(self._evaluate(prob, labels, groups, scenario) if first else None)
         return values
 
-    def _evaluate(self, prob: Array, labels: Array, groups: dict[str, Array], scenario: Array | None) -> Result:
+    def _evaluate(
+        self, prob: AnyArray, labels: AnyArray, groups: dict[str, AnyArray], scenario: AnyArray | None
+    ) -> Result:
         given = {name: keys for name, keys in groups.items() if len(keys)}
         values, undefined = self._pooled(prob, labels, given)
         given.pop(_ENCODED, None)
@@ -130,7 +130,7 @@ class MultiTaskMetrics(torchmetrics.Metric):
                     undefined.append(_sentence(lost, f"{task}/{name}", _reason(*rows)))
         return values, undefined
 
-    def _pooled(self, prob: Array, labels: Array, given: dict[str, Array]) -> Result:
+    def _pooled(self, prob: AnyArray, labels: AnyArray, given: dict[str, AnyArray]) -> Result:
         """Return the metrics of the rows of all scenarios, means over tasks first, and why some are undefined."""
         values: dict[str, float] = {}
         for column, task in enumerate(self.tasks):
@@ -150,7 +150,7 @@ class MultiTaskMetrics(torchmetrics.Metric):
         return means | values, undefined
 
 
-def evaluate_task(labels: Array, prob: Array, groups: dict[str, Array]) -> dict[str, float]:
+def evaluate_task(labels: AnyArray, prob: AnyArray, groups: dict[str, AnyArray]) -> dict[str, float]:
     """Return the metrics of one task.
 
     Args:
@@ -158,7 +158,7 @@ def evaluate_task(labels: Array, prob: Array, groups: dict[str, Array]) -> dict[
         prob: (B,) probabilities.
         groups: name of a group metric -> (B,) group keys.
     """
-    functions: dict[str, Callable[[Array, Array], float]] = {
+    functions: dict[str, Callable[[AnyArray, AnyArray], float]] = {
         "auc": auc,
         "logloss": log_loss,
         "calibration": calibration_ratio,
@@ -176,7 +176,7 @@ def _sentence(metrics: Sequence[str], of: str, reason: str) -> str:
     return f"{first}/{of} is undefined{told}: {reason}"
 
 
-def _reason(labels: Array, prob: Array) -> str:
+def _reason(labels: AnyArray, prob: AnyArray) -> str:
     rows, positives, broken = len(labels), int((labels > 0).sum()), int(np.isnan(prob).sum())
     if rows == 0:
         return "there are no rows."

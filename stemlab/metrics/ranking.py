@@ -13,14 +13,14 @@ Legend: B rows, N candidates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 import torchmetrics
-from numpy.typing import NDArray
 from torch import Tensor
 
+from stemlab.array_types import AnyArray
 from stemlab.errors import StemlabError
 from stemlab.metrics.calibration import exact_sum
 from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
@@ -64,7 +64,7 @@ def metric_names(topk: Sequence[int]) -> list[str]:
     return [*(f"{name}@{k}" for k in topk for name in ("hr", "ndcg")), "mrr"]
 
 
-def ranking_metrics(rank_B: NDArray[Any], topk: Sequence[int]) -> dict[str, float]:
+def ranking_metrics(rank_B: AnyArray, topk: Sequence[int]) -> dict[str, float]:
     """Return HR@k and NDCG@k for every k, and MRR; the order of the rows does not change the last digit.
 
     Args:
@@ -125,6 +125,6 @@ class RankingMetrics(torchmetrics.Metric):
         self.undefined = [] if rows else [f"{name} is undefined: there are no rows." for name in values]
         return values
 
-    def _evaluate(self, rank_B: NDArray[Any]) -> tuple[int, int, dict[str, float]]:
+    def _evaluate(self, rank_B: AnyArray) -> tuple[int, int, dict[str, float]]:
         broken_B = np.isnan(rank_B)
         return len(rank_B), int(broken_B.sum()), ranking_metrics(rank_B[~broken_B], self.topk)

@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemlab.analysis import plots
 from stemlab.analysis.base import Drawing, Matrix
 from stemlab.analysis.collapse.spectra import Rows, information_abundance, singular_values
 from stemlab.analysis.correlation.agreement import pearson
+from stemlab.array_types import AnyArray
 
-Array = NDArray[Any]
-Projection = Callable[[str, str], Array]
+Projection = Callable[[str, str], AnyArray]
 METHOD = "interaction_projection"
 
 READING = (
@@ -49,8 +48,8 @@ class Interaction:
 
     label: str
     fields: tuple[str, ...]
-    own_N: Array
-    abundance_NN: Array
+    own_N: AnyArray
+    abundance_NN: AnyArray
 
     def numbers(self) -> dict[str, Any]:
         """Extremes, and how closely the means of rows and columns follow the tables' own abundance."""
@@ -79,7 +78,7 @@ class Interaction:
         return Drawing(figure, f"{self.label}: abundance of every table, projected as it meets every field.")
 
 
-def interact(label: str, tables: Mapping[str, Array], projection: Projection, norm: str, told: Any) -> Interaction:
+def interact(label: str, tables: Mapping[str, AnyArray], projection: Projection, norm: str, told: Any) -> Interaction:
     """Return the map of one network and role.
 
     Args:
@@ -99,7 +98,7 @@ def interact(label: str, tables: Mapping[str, Array], projection: Projection, no
     return Interaction(label, tuple(fields), np.array([own[field] for field in fields]), np.array(abundance))
 
 
-def _abundance(weight_VK: Array, map_KK: Array | None, norm: str, advance: Callable[[int], None]) -> float:
+def _abundance(weight_VK: AnyArray, map_KK: AnyArray | None, norm: str, advance: Callable[[int], None]) -> float:
     return information_abundance(
         singular_values(Rows(weight_VK, normalised=norm == "l2", map_KK=map_KK), advance=advance)
     )

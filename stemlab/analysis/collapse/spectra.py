@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Doubles = NDArray[np.float64]
+from stemlab.array_types import AnyArray, Float64Array
 
 _BLOCK = 1 << 16
 _TALL = 1 << 12
@@ -37,12 +34,12 @@ class Rows:
         map_KK: (K, K); every row v becomes ``map_KK @ v`` before it is normalised, or ``None``.
     """
 
-    weight_VK: Array
+    weight_VK: AnyArray
     normalised: bool = False
-    scale_V: Doubles | None = None
-    map_KK: Array | None = None
+    scale_V: Float64Array | None = None
+    map_KK: AnyArray | None = None
 
-    def blocks(self) -> Iterator[Doubles]:
+    def blocks(self) -> Iterator[Float64Array]:
         """Yield (at most 65,536, K) rows in double precision."""
         for start in range(0, len(self.weight_VK), _BLOCK):
             rows_BK = self.weight_VK[start : start + _BLOCK].astype(np.float64)
@@ -60,7 +57,9 @@ class Rows:
         return int(self.weight_VK.shape[1] if self.map_KK is None else self.map_KK.shape[0])
 
 
-def singular_values(rows: Rows, *, tall: int = _TALL, advance: Callable[[int], None] = lambda rows: None) -> Doubles:
+def singular_values(
+    rows: Rows, *, tall: int = _TALL, advance: Callable[[int], None] = lambda rows: None
+) -> Float64Array:
     """Return the singular values in descending order, min(V, K) of them.
 
     Args:
@@ -76,19 +75,19 @@ def singular_values(rows: Rows, *, tall: int = _TALL, advance: Callable[[int], N
     return _from_gram(rows, advance)[:count]
 
 
-def _from_gram(rows: Rows, advance: Callable[[int], None]) -> Doubles:
+def _from_gram(rows: Rows, advance: Callable[[int], None]) -> Float64Array:
     gram_KK = np.zeros((rows.width, rows.width))
     for block_BK in rows.blocks():
         gram_KK += block_BK.T @ block_BK
         advance(len(block_BK))
     squares_K, directions_KK = np.linalg.eigh(gram_KK)
-    values_K: Doubles = np.sqrt(np.clip(squares_K, 0, None))[::-1]
+    values_K: Float64Array = np.sqrt(np.clip(squares_K, 0, None))[::-1]
     if values_K[0] == 0 or values_K[-1] > _INEXACT * values_K[0]:
         return values_K
     return _refined(rows, directions_KK[:, ::-1])
 
 
-def _refined(rows: Rows, directions_KK: Doubles) -> Doubles:
+def _refined(rows: Rows, directions_KK: Float64Array) -> Float64Array:
     """Singular values from columns that are almost orthogonal: errors relative to each column, not to the longest."""
     gram_KK = np.zeros_like(directions_KK)
     for block_BK in rows.blocks():
@@ -106,7 +105,7 @@ def _refined(rows: Rows, directions_KK: Doubles) -> Doubles:
     return np.concatenate([found_k, np.zeros(len(length_K) - len(found_k))])
 
 
-def normalised_spectrum(values_r: Doubles, width: int) -> Doubles:
+def normalised_spectrum(values_r: Float64Array, width: int) -> Float64Array:
     """Return s_j / s_1, filled with zeros to length K; all zeros for a table of zeros."""
     spectrum_K = np.zeros(width)
     if len(values_r) and values_r[0] > 0:
@@ -114,7 +113,7 @@ def normalised_spectrum(values_r: Doubles, width: int) -> Doubles:
     return spectrum_K
 
 
-def information_abundance(values_r: Doubles) -> float:
+def information_abundance(values_r: Float64Array) -> float:
     """Return the sum of the singular values over the largest (arXiv 2310.04400): 1 is one direction, K all alike.
 
     nan for a table of zeros.
@@ -122,7 +121,7 @@ def information_abundance(values_r: Doubles) -> float:
     return float(values_r.sum() / values_r[0]) if len(values_r) and values_r[0] > 0 else float("nan")
 
 
-def effective_rank(values_r: Doubles) -> float:
+def effective_rank(values_r: Float64Array) -> float:
     """Return exp of the entropy of s / sum(s)."""
     if not len(values_r) or values_r[0] <= 0:
         return float("nan")
@@ -130,17 +129,17 @@ def effective_rank(values_r: Doubles) -> float:
     return float(np.exp(-(share_r * np.log(share_r)).sum()))
 
 
-def stable_rank(values_r: Doubles) -> float:
+def stable_rank(values_r: Float64Array) -> float:
     """Return sum(s^2) / s_1^2."""
     return float((values_r**2).sum() / values_r[0] ** 2) if len(values_r) and values_r[0] > 0 else float("nan")
 
 
-def numeric_rank(values_r: Doubles, share: float = 0.01) -> int:
+def numeric_rank(values_r: Float64Array, share: float = 0.01) -> int:
     """Return how many singular values are larger than a share of the largest."""
     return int((values_r > share * values_r[0]).sum()) if len(values_r) else 0
 
 
-def energy_share(values_r: Doubles, top: int) -> float:
+def energy_share(values_r: Float64Array, top: int) -> float:
     """Return the share of sum(s^2) in the ``top`` largest."""
     total = float((values_r**2).sum())
     return float((values_r[:top] ** 2).sum() / total) if total > 0 else float("nan")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from stemlab.analysis.collapse import spectra
-from stemlab.analysis.collapse.spectra import Doubles, information_abundance
+from stemlab.analysis.collapse.spectra import information_abundance
+from stemlab.array_types import Float64Array
 
 NORMS = ("none", "l2")
 STATISTICS = (
@@ -35,7 +36,7 @@ class TableSpectrum:
     role: str
     rows: int
     width: int
-    values: Mapping[str, Doubles]
+    values: Mapping[str, Float64Array]
 
     @property
     def name(self) -> str:

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.errors import StemlabError, nearest
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,12 @@ class FieldTable:
 
     field: str
     role: str
-    weight_VD: Array
+    weight_VD: AnyArray
     first: int
     last: int
 
     @property
-    def tokens(self) -> Array:
+    def tokens(self) -> AnyArray:
         """The rows of tokens, without padding and out-of-vocabulary."""
         return self.weight_VD[self.first : self.last]
 
@@ -94,7 +92,7 @@ def chosen(tables: Sequence[FieldTable], fields: Sequence[str], key: str) -> lis
     return [table for table in tables if not fields or table.field in fields]
 
 
-def training_counts(ids_R: NDArray[np.int32], rows: int) -> NDArray[np.int64]:
+def training_counts(ids_R: Int32Array, rows: int) -> Int64Array:
     """Return how often each id of a field occurs; ids (R,) memory-mapped, read piece by piece."""
     counts = np.zeros(rows, dtype=np.int64)
     for start in range(0, len(ids_R), 1 << 20):

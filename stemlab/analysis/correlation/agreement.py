@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from stemlab.array_types import AnyArray
 
 
-def pearson(one: Array, other: Array) -> float:
+def pearson(one: AnyArray, other: AnyArray) -> float:
     """Return the correlation of all cells; nan where one of them is constant."""
     one, other = np.ravel(one), np.ravel(other)
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
@@ -19,31 +16,31 @@ def pearson(one: Array, other: Array) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def spearman(one: Array, other: Array) -> float:
+def spearman(one: AnyArray, other: AnyArray) -> float:
     """Return the correlation of ranks; ties have their mean rank."""
     return pearson(ranks(one), ranks(other))
 
 
-def ranks(values: Array) -> Array:
+def ranks(values: AnyArray) -> AnyArray:
     """Return the rank of every cell, from 1; ties have their mean rank."""
     return np.asarray(pd.Series(np.ravel(values)).rank().to_numpy())
 
 
-def cosine(one: Array, other: Array) -> float:
+def cosine(one: AnyArray, other: AnyArray) -> float:
     """Return the cosine of the matrices as vectors; nan for zeros."""
     one, other = np.ravel(one), np.ravel(other)
     lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other / lengths) if lengths > 0 else float("nan")
 
 
-def agreement(one: Array, other: Array) -> dict[str, float]:
+def agreement(one: AnyArray, other: AnyArray) -> dict[str, float]:
     """Return all three."""
     return {
         name: score(one, other) for name, score in (("pearson", pearson), ("spearman", spearman), ("cosine", cosine))
     }
 
 
-def decay(row: Array) -> tuple[float, float]:
+def decay(row: AnyArray) -> tuple[float, float]:
     """Return (a, b) of the least-squares fit a exp(-b p) to values at p = 1, 2, ...
 
     b is searched between -2 (growing) and 10, three times finer each time; a follows from b.

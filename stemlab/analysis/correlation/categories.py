@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from stemlab.array_types import BoolArray
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sources.item_categories import MOVIES, all_genres
 from stemlab.errors import StemlabError, nearest
@@ -34,7 +34,7 @@ class ItemCategories:
     """
 
     names: tuple[str, ...]
-    member_IC: NDArray[np.bool_]
+    member_IC: BoolArray
 
     def place(self, name: str, key: str) -> int:
         """Return the column of a category.
@@ -101,7 +101,7 @@ def from_table(categories: Mapping[str, Sequence[str]], tokens: Sequence[str], p
     return ItemCategories(names, member_IC)
 
 
-def most_frequent(member_IC: NDArray[np.bool_], item_R: Any, count: int) -> list[int]:
+def most_frequent(member_IC: BoolArray, item_R: Any, count: int) -> list[int]:
     """Return the places of the categories that occur most often among some items, most frequent first."""
     times_I = np.bincount(item_R, minlength=len(member_IC))
     times_C = times_I @ member_IC

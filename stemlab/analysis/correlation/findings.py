@@ -14,7 +14,8 @@ import numpy as np
 from stemlab.analysis import plots
 from stemlab.analysis.base import Drawing, Findings, Matrix
 from stemlab.analysis.correlation.agreement import agreement, decay
-from stemlab.analysis.correlation.ground_truth import Array, scaled
+from stemlab.analysis.correlation.ground_truth import scaled
+from stemlab.array_types import AnyArray
 
 READING = (
     "A matrix belongs to one category of the target item. Rows are categories of behaviours, columns say how far a "
@@ -42,10 +43,10 @@ class Truth:
 
     targets: tuple[str, ...]
     behaviours: tuple[str, ...]
-    bits_TCP: Array
-    samples_T: Array
+    bits_TCP: AnyArray
+    samples_T: AnyArray
 
-    def of(self, target: str) -> Array:
+    def of(self, target: str) -> AnyArray:
         """The matrix (C, P) of a target category."""
         return np.asarray(self.bits_TCP[self.targets.index(target)])
 
@@ -57,7 +58,7 @@ class Learnt:
     run: str
     target: str
     how: str
-    matrix_CP: Array
+    matrix_CP: AnyArray
 
 
 def findings(truth: Truth, learnt: Sequence[Learnt]) -> Findings:
@@ -108,7 +109,7 @@ def _numbers(truth: Truth, found: Learnt) -> dict[str, Any]:
     }
 
 
-def _own_row(truth: Truth, target: str, matrix_CP: Array) -> dict[str, Any] | None:
+def _own_row(truth: Truth, target: str, matrix_CP: AnyArray) -> dict[str, Any] | None:
     """How the row of the target's own category decays, and whether it stands out."""
     if target not in truth.behaviours:
         return None
@@ -137,11 +138,11 @@ def _verdict(truth: Truth, learnt: Sequence[Learnt]) -> str:
     return " ".join(told)
 
 
-def _matrix(truth: Truth, matrix_CP: Array) -> Matrix:
+def _matrix(truth: Truth, matrix_CP: AnyArray) -> Matrix:
     return Matrix(truth.behaviours, [str(p + 1) for p in range(matrix_CP.shape[1])], matrix_CP, "category/position")
 
 
-def _heat_map(truth: Truth, matrix_CP: Array, target: str, told: str) -> Drawing:
+def _heat_map(truth: Truth, matrix_CP: AnyArray, target: str, told: str) -> Drawing:
     figure = plots.heat_map(
         scaled(matrix_CP),
         truth.behaviours,

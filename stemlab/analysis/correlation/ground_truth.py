@@ -9,13 +9,9 @@ Legend: R samples, T target categories, C behaviour categories, P positions, I i
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Doubles = NDArray[np.float64]
+from stemlab.array_types import AnyArray, Float64Array, Int64Array
 
 PUBLISHED_SMOOTH = 1e-5
 """What a count of zero becomes in the released script."""
@@ -35,7 +31,7 @@ class CorrelationCounts:
         total_TY: (T, 2) all samples by label.
     """
 
-    def __init__(self, member_IT: Array, member_IC: Array, positions: int) -> None:
+    def __init__(self, member_IT: AnyArray, member_IC: AnyArray, positions: int) -> None:
         self._target_IT = np.asarray(member_IT, dtype=np.float32)
         self._member_IC = np.asarray(member_IC, dtype=np.float32)
         targets, categories = member_IT.shape[1], member_IC.shape[1]
@@ -44,7 +40,7 @@ class CorrelationCounts:
         self.all_TPY = np.zeros((targets, positions, 2), dtype=np.int64)
         self.total_TY = np.zeros((targets, 2), dtype=np.int64)
 
-    def add(self, history_RL: Array, length_R: Array, target_R: Array, label_R: Array) -> None:
+    def add(self, history_RL: AnyArray, length_R: AnyArray, target_R: AnyArray, label_R: AnyArray) -> None:
         """Count samples.
 
         Args:
@@ -65,7 +61,7 @@ class CorrelationCounts:
             self.all_TPY[..., label] += np.rint(of_TR @ there_RP[chosen]).astype(np.int64)
             self.total_TY[:, label] += np.rint(of_TR.sum(axis=1)).astype(np.int64)
 
-    def correlation(self, *, smooth: float = 0.0, reaching: bool = False) -> Doubles:
+    def correlation(self, *, smooth: float = 0.0, reaching: bool = False) -> Float64Array:
         """Return (T, C, P) mutual information in bits; nan where there is no sample.
 
         Args:
@@ -77,14 +73,14 @@ class CorrelationCounts:
         return mutual_information(self.with_TCPY, total_TPY[:, None], smooth)
 
 
-def newest_first(history_RL: Array, length_R: Array, positions: int) -> NDArray[np.int64]:
+def newest_first(history_RL: AnyArray, length_R: AnyArray, positions: int) -> Int64Array:
     """Return (R, P) items by target-relative position: column 0 is position 1, the newest; 0 beyond the history."""
     place_RP = np.asarray(length_R)[:, None] - 1 - np.arange(positions)
     found_RP = np.take_along_axis(np.asarray(history_RL, dtype=np.int64), place_RP.clip(min=0), axis=1)
     return np.where(place_RP >= 0, found_RP, 0)
 
 
-def mutual_information(with_Y: Array, total_Y: Array, smooth: float = 0.0) -> Doubles:
+def mutual_information(with_Y: AnyArray, total_Y: AnyArray, smooth: float = 0.0) -> Float64Array:
     """Return the mutual information of X and Y in bits.
 
     Args:
@@ -105,7 +101,7 @@ def mutual_information(with_Y: Array, total_Y: Array, smooth: float = 0.0) -> Do
     return np.where(samples > 0, information, np.nan)
 
 
-def _term(joint: Doubles, margins: Doubles, samples: Doubles) -> Doubles:
+def _term(joint: Float64Array, margins: Float64Array, samples: Float64Array) -> Float64Array:
     """``(n/s) log2(n s / margins)``, 0 where n is 0."""
     there = joint > 0
     ratio = np.divide(joint * samples, margins, out=np.ones_like(joint), where=there)
@@ -113,7 +109,7 @@ def _term(joint: Doubles, margins: Doubles, samples: Doubles) -> Doubles:
     return share * np.log2(ratio)
 
 
-def scaled(matrix: Array) -> Doubles:
+def scaled(matrix: AnyArray) -> Float64Array:
     """Return the matrix from 0 to 1 by its own extremes (all 0 where they are equal), as published."""
     low, high = np.nanmin(matrix), np.nanmax(matrix)
     return np.asarray((matrix - low) / (high - low) if high > low else np.zeros_like(matrix), dtype=np.float64)

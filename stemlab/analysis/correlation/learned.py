@@ -10,13 +10,12 @@ Legend: C behaviour categories, P positions, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Doubles = NDArray[np.float64]
+from stemlab.array_types import AnyArray, Float64Array
+
 Kind = Literal["tin", "din", "din_plus"]
 Formula = Literal["paper", "script"]
 
@@ -31,17 +30,17 @@ class Attention:
         width: D.
     """
 
-    logit_CP: Doubles
-    value_CP: Doubles
+    logit_CP: Float64Array
+    value_CP: Float64Array
     width: int
 
-    def correlation(self, formula: Formula) -> Doubles:
+    def correlation(self, formula: Formula) -> Float64Array:
         """Return the learnt correlation (C, P); only its pattern means something, not its size."""
         if formula == "paper":
             return np.asarray(np.exp(self.logit_CP / np.sqrt(self.width)) * self.value_CP, dtype=np.float64)
         return self.softmax() * self.value_CP
 
-    def softmax(self) -> Doubles:
+    def softmax(self) -> Float64Array:
         """The released script's weights: one softmax over the standardised logits of all cells."""
         spread = self.logit_CP.std()
         standard_CP = (self.logit_CP - self.logit_CP.mean()) / (spread if spread > 0 else 1.0)
@@ -49,7 +48,7 @@ class Attention:
         return np.asarray(weight_CP / weight_CP.sum(), dtype=np.float64)
 
 
-def target_attention(kind: Kind, category_CD: Array, target_D: Array, position_PD: Array | None) -> Attention:
+def target_attention(kind: Kind, category_CD: AnyArray, target_D: AnyArray, position_PD: AnyArray | None) -> Attention:
     """Return the attention of a target to behaviours of each category at each position.
 
     Args:

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stemlab.analysis.correlation.ground_truth import newest_first
+from stemlab.array_types import AnyArray, Float64Array
 from stemlab.data.batch import SequenceBatch
-
-Array = NDArray[Any]
 
 
 def without(batch: SequenceBatch, position: int) -> SequenceBatch:
@@ -49,7 +46,7 @@ class Probe:
         positions: P.
     """
 
-    def __init__(self, net: nn.Module, member_IC: Array, positions: int) -> None:
+    def __init__(self, net: nn.Module, member_IC: AnyArray, positions: int) -> None:
         self._net, self._member_IC, self.positions = net, member_IC.astype(np.float64), positions
         self._sum_CP = np.zeros((member_IC.shape[1], positions))
         self._count_CP = np.zeros((member_IC.shape[1], positions))
@@ -69,10 +66,10 @@ class Probe:
                 self._count_CP[:, position - 1] += member_BC.sum(axis=0)
         advance(len(batch))
 
-    def _score(self, batch: SequenceBatch) -> Array:
+    def _score(self, batch: SequenceBatch) -> AnyArray:
         return np.asarray(self._net(batch).score_BN[:, 0].double().numpy())
 
-    def correlation(self) -> NDArray[np.float64]:
+    def correlation(self) -> Float64Array:
         """Return (C, P) mean changes; nan where no history had such a behaviour."""
         return np.divide(self._sum_CP, self._count_CP, out=np.full_like(self._sum_CP, np.nan), where=self._count_CP > 0)
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-Array = NDArray[Any]
+from stemlab.array_types import AnyArray
 
 
 def fit(parameters: list[Tensor], loss: Callable[[], Tensor], steps: int, rate: float, decay: float = 0.0) -> None:
@@ -32,7 +30,7 @@ def fit(parameters: list[Tensor], loss: Callable[[], Tensor], steps: int, rate: 
 # ----------------------------------------------------------------------------------------------------------- collapse
 
 
-def collapsed_table(rank: int, width: int, seed: int, entities: int = 300) -> tuple[Array, Array]:
+def collapsed_table(rank: int, width: int, seed: int, entities: int = 300) -> tuple[AnyArray, AnyArray]:
     """Learn tables (U, K) of users and items whose affinity has a planted rank; return the users' before and after.
 
     The label is 1 where the product of the true vectors of that rank is positive; a small penalty lets directions
@@ -64,9 +62,9 @@ class Histories:
         label_R: 0 or 1.
     """
 
-    category_RP: Array
-    target_R: Array
-    label_R: Array
+    category_RP: AnyArray
+    target_R: AnyArray
+    label_R: AnyArray
 
 
 def histories(categories: int, positions: int, rate: float, rows: int, seed: int) -> Histories:
@@ -79,7 +77,7 @@ def histories(categories: int, positions: int, rate: float, rows: int, seed: int
     return Histories(category_RP, target_R, (rng.random(rows) < 1 / (1 + np.exp(-logit_R))).astype(np.int8))
 
 
-def temporal_attention(world: Histories, categories: int, width: int, seed: int) -> tuple[Array, Array]:
+def temporal_attention(world: Histories, categories: int, width: int, seed: int) -> tuple[AnyArray, AnyArray]:
     """Train target attention with encodings of positions on the samples.
 
     Returns:
@@ -116,8 +114,8 @@ class Tastes:
         closeness_TUI: the true closeness behind it.
     """
 
-    label_TUI: Array
-    closeness_TUI: Array
+    label_TUI: AnyArray
+    closeness_TUI: AnyArray
 
 
 def tastes(conflict: bool, seed: int, entities: int = 150, width: int = 4) -> Tastes:
@@ -128,7 +126,7 @@ def tastes(conflict: bool, seed: int, entities: int = 150, width: int = 4) -> Ta
     return Tastes((rng.random(closeness.shape) < 1 / (1 + np.exp(-2 * closeness))).astype(np.int8), closeness)
 
 
-def distances(label_TUI: Array, seed: int, width: int = 12) -> Array:
+def distances(label_TUI: AnyArray, seed: int, width: int = 12) -> AnyArray:
     """Train one pair of tables on all given tasks and return (U, I) distances; smaller means more likely.
 
     Args:

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from stemlab.analysis.base import Analysis, Findings, one_dataset
@@ -24,6 +22,7 @@ from stemlab.analysis.entanglement.conflict import Column, column
 from stemlab.analysis.entanglement.pair_distances import Metric, active, kept_rows, pair_distances
 from stemlab.analysis.fields import item_field, user_field
 from stemlab.analysis.runs import AnalysedRun
+from stemlab.array_types import Int8Array, Int32Array
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.progress import Steps
 from stemlab.data.spec import DatasetSpec
@@ -46,9 +45,9 @@ class Pairs:
         items: items kept.
     """
 
-    user_P: NDArray[np.int32]
-    item_P: NDArray[np.int32]
-    labels_PT: NDArray[np.int8]
+    user_P: Int32Array
+    item_P: Int32Array
+    labels_PT: Int8Array
     rows: int
     users: int
     items: int

@@ -8,16 +8,12 @@ Legend: P pairs, N bins.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from stemlab.analysis.entanglement.quantiles import percentiles
-
-Array = NDArray[Any]
-Mask = NDArray[np.bool_]
+from stemlab.array_types import AnyArray, BoolArray, UInt8Array
 
 _BLOCK = 1 << 20
 
@@ -40,27 +36,27 @@ class Column:
     label: str
     run: str
     task: str
-    distance_P: Array
+    distance_P: AnyArray
     low: float
     high: float
-    edges: Array
-    bin_P: NDArray[np.uint8]
+    edges: AnyArray
+    bin_P: UInt8Array
 
-    def near(self) -> Mask:
+    def near(self) -> BoolArray:
         """Pairs that are close here."""
         return np.asarray(self.distance_P <= self.low)
 
-    def far(self) -> Mask:
+    def far(self) -> BoolArray:
         """Pairs that are far here."""
         return np.asarray(self.distance_P > self.high)
 
-    def counts(self, chosen_P: Mask) -> tuple[Array, Array]:
+    def counts(self, chosen_P: BoolArray) -> tuple[AnyArray, AnyArray]:
         """Return (N,) chosen pairs and (N,) all other pairs in each bin."""
         bins = len(self.edges) - 1
         chosen_N = np.bincount(self.bin_P[chosen_P], minlength=bins)[:bins]
         return chosen_N, np.bincount(self.bin_P, minlength=bins)[:bins] - chosen_N
 
-    def shares(self, chosen_P: Mask) -> tuple[float, float, float]:
+    def shares(self, chosen_P: BoolArray) -> tuple[float, float, float]:
         """Return which shares of the chosen pairs lie in this column's closest, middle and farthest part."""
         distance = self.distance_P[chosen_P]
         if not len(distance):
@@ -73,7 +69,7 @@ def column(
     label: str,
     run: str,
     task: str,
-    distance_P: Array,
+    distance_P: AnyArray,
     limits: tuple[float, float],
     bins: int,
     rounded: bool = False,
@@ -95,7 +91,7 @@ def column(
     return Column(label, run, task, distance_P, low, high, edges, _bins(distance_P, edges))
 
 
-def bin_edges(low: float, high: float, bins: int, rounded: bool = False) -> Array:
+def bin_edges(low: float, high: float, bins: int, rounded: bool = False) -> AnyArray:
     """Return (N + 1,) bounds of equal-width bins that include both ends (``pandas.cut``).
 
     Args:
@@ -115,7 +111,7 @@ def bin_edges(low: float, high: float, bins: int, rounded: bool = False) -> Arra
     return edges
 
 
-def _bins(distance_P: Array, edges: Array) -> NDArray[np.uint8]:
+def _bins(distance_P: AnyArray, edges: AnyArray) -> UInt8Array:
     bin_P = np.empty(len(distance_P), dtype=np.uint8)
     for start in range(0, len(distance_P), _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -141,7 +137,7 @@ class Retention:
         return (self.near + self.far) / 2
 
 
-def retention(chosen_P: Mask, near: Column, far: Column) -> Retention:
+def retention(chosen_P: BoolArray, near: Column, far: Column) -> Retention:
     """Return how much of a conflict is kept.
 
     Args:

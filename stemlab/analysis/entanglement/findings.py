@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from stemlab.analysis import plots
 from stemlab.analysis.base import Drawing, Findings, Matrix
 from stemlab.analysis.correlation.agreement import pearson, ranks
-from stemlab.analysis.entanglement.conflict import Array, Column, Mask, retention
+from stemlab.analysis.entanglement.conflict import Column, retention
+from stemlab.array_types import AnyArray, BoolArray
 from stemlab.metrics.auc import auc
 
 NEAR, MIDDLE, FAR = "#58A658", "#4E84B5", "#ED8C3D"
@@ -68,7 +69,7 @@ class Evidence:
     controls: Mapping[str, Column]
     joint: Mapping[str, Sequence[Column]]
     columns: tuple[Column, ...]
-    labels_PT: Mapping[str, Array]
+    labels_PT: Mapping[str, AnyArray]
 
     def view(self, run: str, task: str) -> Column | None:
         """The table in which a joint model sees a task: its own, or the only one; ``None`` if neither is there."""
@@ -105,7 +106,7 @@ def findings(evidence: Evidence, kept: Kept) -> Findings:
     )
 
 
-def _mode(evidence: Evidence, near: str, far: str, chosen_P: Mask, kept: Kept) -> dict[str, Any]:
+def _mode(evidence: Evidence, near: str, far: str, chosen_P: BoolArray, kept: Kept) -> dict[str, Any]:
     count = int(chosen_P.sum())
     shares = {one.label: one.shares(chosen_P) for one in evidence.columns}
     return {
@@ -136,7 +137,7 @@ def _noise(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _retention_matrix(evidence: Evidence, modes: Mapping[tuple[str, str], Mask]) -> Matrix:
+def _retention_matrix(evidence: Evidence, modes: Mapping[tuple[str, str], BoolArray]) -> Matrix:
     """A row a model, three columns a conflict: kept close, kept far, their mean."""
     rows = {"single-task (definition)": evidence.singles, "control (another seed)": evidence.controls}
     views: dict[str, Mapping[str, Column | None]] = {
@@ -151,7 +152,7 @@ def _retention_matrix(evidence: Evidence, modes: Mapping[tuple[str, str], Mask])
     return Matrix(list(views), columns, np.array(values), "model")
 
 
-def _kept(near: Column | None, far: Column | None, chosen_P: Mask) -> tuple[float, float, float]:
+def _kept(near: Column | None, far: Column | None, chosen_P: BoolArray) -> tuple[float, float, float]:
     """What is close, what is far, and the mean; with one of the two views missing, of the one that is there."""
     if near is not None and far is not None:
         found = retention(chosen_P, near, far)
@@ -185,7 +186,7 @@ def _label_auc(evidence: Evidence) -> Matrix:
     return Matrix([one.label for one in evidence.columns], list(evidence.labels_PT), np.array(values), "distance")
 
 
-def _bin_matrix(evidence: Evidence, chosen_P: Mask) -> Matrix:
+def _bin_matrix(evidence: Evidence, chosen_P: BoolArray) -> Matrix:
     """Bounds and counts of all panels of a conflict."""
     rows, values = [], []
     for one in evidence.columns:
@@ -196,7 +197,7 @@ def _bin_matrix(evidence: Evidence, chosen_P: Mask) -> Matrix:
     return Matrix(rows, ("left", "right", "conflict", "other"), np.array(values), "distance/bin")
 
 
-def _verdict(evidence: Evidence, modes: Mapping[tuple[str, str], Mask], retained: Matrix) -> str:
+def _verdict(evidence: Evidence, modes: Mapping[tuple[str, str], BoolArray], retained: Matrix) -> str:
     means = {name: np.nanmean(row[2::3]) for name, row in zip(retained.rows, retained.values, strict=True)}
     share = fmean(float(chosen.mean()) for chosen in modes.values())
     noise = fmean(value["near_then_far"] for value in _noise(evidence).values())
@@ -219,7 +220,7 @@ def _notes(evidence: Evidence) -> list[str]:
     return notes
 
 
-def _panels(evidence: Evidence, near: str, far: str, chosen_P: Mask) -> Drawing:
+def _panels(evidence: Evidence, near: str, far: str, chosen_P: BoolArray) -> Drawing:
     """A histogram a column: conflict solid, all other pairs hatched on top (published layout)."""
     columns = evidence.columns
     across = min(3, len(columns))
@@ -233,7 +234,7 @@ def _panels(evidence: Evidence, near: str, far: str, chosen_P: Mask) -> Drawing:
     return Drawing(figure, f"Pairs close for {near} and far for {far} (coloured) in the distances of every table.")
 
 
-def _panel(axes: Any, one: Column, chosen_P: Mask) -> None:
+def _panel(axes: Any, one: Column, chosen_P: BoolArray) -> None:
     conflict_N, other_N = one.counts(chosen_P)
     place = np.arange(len(conflict_N))
     axes.bar(place, conflict_N, width=1.0, color=[bin_colour(one, int(number)) for number in place])

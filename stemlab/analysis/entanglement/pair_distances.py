@@ -6,15 +6,13 @@ Legend: R training rows, V rows of a table, P pairs, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemlab.analysis.collapse.tables import training_counts
+from stemlab.array_types import AnyArray, BoolArray, Float32Array, Int64Array
 
-Array = NDArray[Any]
-Floats = NDArray[np.float32]
 Metric = Literal["euclidean", "cosine", "dot"]
 
 _BLOCK = 1 << 18
@@ -22,7 +20,7 @@ _GATHERED = 1 << 13
 """Pairs whose rows are gathered at once: few enough that they stay in the processor's cache."""
 
 
-def active(ids_R: Array, rows: int, percentile: float, keep_padding_oov: bool) -> NDArray[np.bool_]:
+def active(ids_R: AnyArray, rows: int, percentile: float, keep_padding_oov: bool) -> BoolArray:
     """Return (V,) whether an entity has strictly more training rows than a percentile of those that have any.
 
     Args:
@@ -41,15 +39,20 @@ def active(ids_R: Array, rows: int, percentile: float, keep_padding_oov: bool) -
     return np.asarray(counts_V > np.percentile(occurring, percentile))
 
 
-def kept_rows(user_R: Array, item_R: Array, user_V: NDArray[np.bool_], item_V: NDArray[np.bool_]) -> NDArray[np.int64]:
+def kept_rows(user_R: AnyArray, item_R: AnyArray, user_V: BoolArray, item_V: BoolArray) -> Int64Array:
     """Return the rows whose user and item are both kept, ascending."""
     found = [start + np.flatnonzero(user_V[user_R[part]] & item_V[item_R[part]]) for start, part in _parts(len(user_R))]
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 def pair_distances(
-    user_VD: Array, item_VD: Array, user_P: Array, item_P: Array, metric: Metric, advance: Callable[[int], None]
-) -> Floats:
+    user_VD: AnyArray,
+    item_VD: AnyArray,
+    user_P: AnyArray,
+    item_P: AnyArray,
+    metric: Metric,
+    advance: Callable[[int], None],
+) -> Float32Array:
     """Return (P,) distances, smaller for closer.
 
     Args:
@@ -79,7 +82,7 @@ def pair_distances(
     return distance_P
 
 
-def _distance(user_BD: Array, item_BD: Array, metric: Metric) -> Array:
+def _distance(user_BD: AnyArray, item_BD: AnyArray, metric: Metric) -> AnyArray:
     """Return (B,) distances; the rows may be overwritten."""
     if metric == "euclidean":
         user_BD -= item_BD

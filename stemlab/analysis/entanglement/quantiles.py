@@ -6,12 +6,10 @@ Legend: P values, Q percentiles, N bins.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from stemlab.array_types import AnyArray, Int64Array
 
 EXACT = 50_000_000
 """Up to so many values percentiles are exact (spec/recscope.md section 4)."""
@@ -19,7 +17,7 @@ BINS = 1 << 20
 _BLOCK = 1 << 20
 
 
-def percentiles(values_P: Array, wanted: Sequence[float]) -> Array:
+def percentiles(values_P: AnyArray, wanted: Sequence[float]) -> AnyArray:
     """Return (Q,) linearly interpolated percentiles, in the values' own precision (``numpy.percentile``).
 
     Of more than 50,000,000 values they are read from a histogram of 1,048,576 equal bins: at most one bin,
@@ -44,7 +42,7 @@ def percentiles(values_P: Array, wanted: Sequence[float]) -> Array:
     return np.asarray(found, dtype=values_P.dtype)
 
 
-def _histogram(values_P: Array, low: float, high: float) -> NDArray[np.int64]:
+def _histogram(values_P: AnyArray, low: float, high: float) -> Int64Array:
     """Return (N,) how many values are in each of the equal bins between the smallest and the largest."""
     count_N = np.zeros(BINS, dtype=np.int64)
     for start in range(0, len(values_P), _BLOCK):
@@ -54,7 +52,7 @@ def _histogram(values_P: Array, low: float, high: float) -> NDArray[np.int64]:
     return count_N
 
 
-def _value(rank: int, below_N: NDArray[np.int64], low: float, high: float) -> float:
+def _value(rank: int, below_N: Int64Array, low: float, high: float) -> float:
     """Return about the value that has this rank (from 0): its bin's values count as evenly spread in the bin."""
     if rank in (0, below_N[-1] - 1):
         return low if rank == 0 else high

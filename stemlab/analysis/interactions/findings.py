@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemlab.analysis import plots
 from stemlab.analysis.base import Drawing, Findings, Matrix
 from stemlab.analysis.correlation.agreement import spearman
+from stemlab.array_types import Float64Array
 from stemlab.models.multiscenario.mmfi_importance import Importance
 
 Measure = Literal["strength", "attention", "open"]
-Doubles = NDArray[np.float64]
 TOLD = {
     "strength": "spread over rows of what a pair adds to the tower's input",
     "attention": "mean weight of a pair",
@@ -57,7 +56,7 @@ class RunInteractions:
         rows_S = self.importance.rows_S
         return [(s, t, task if one else f"{place} {task}") for (s, place), (t, task) in names if rows_S[s] > 0]
 
-    def pairs(self, measure: Measure) -> Doubles:
+    def pairs(self, measure: Measure) -> Float64Array:
         """Return (C, P)."""
         values = {
             "strength": self.importance.strength(),
@@ -66,12 +65,12 @@ class RunInteractions:
         }[measure].numpy()
         return np.stack([values[s, t] for s, t, _ in self.cells])
 
-    def fields(self) -> Doubles:
+    def fields(self) -> Float64Array:
         """Return the weights (C, F) of the first-order branch."""
         values = self.importance.field_STF.numpy()
         return np.stack([values[s, t] for s, t, _ in self.cells])
 
-    def square(self, value_P: Doubles) -> Doubles:
+    def square(self, value_P: Float64Array) -> Float64Array:
         """Return pairs as a symmetric (F, F); nan on the diagonal."""
         F = len(self.importance.fields)
         found = np.full((F, F), np.nan)
@@ -113,7 +112,7 @@ def _matrices(run: RunInteractions) -> dict[str, Matrix]:
     return found | {"fields": Matrix(fields, columns, run.fields().T, "field"), "agreement": agreement}
 
 
-def _agreement(value_CP: Doubles) -> Doubles:
+def _agreement(value_CP: Float64Array) -> Float64Array:
     """Spearman's correlation (C, C) of the cells' pairs."""
     return np.array([[spearman(one, other) for other in value_CP] for one in value_CP])
 

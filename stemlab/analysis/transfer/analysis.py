@@ -10,11 +10,10 @@ Legend: R rows, B rows of a bucket, V entities, T tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stemlab.analysis.base import Analysis, Findings, one_dataset
 from stemlab.analysis.collapse.tables import training_counts
@@ -25,14 +24,13 @@ from stemlab.analysis.transfer.buckets import COLD, bootstrap_differences, quant
 from stemlab.analysis.transfer.comparable import AtLeastTwo, Scored, score
 from stemlab.analysis.transfer.findings import ALL, Gains, Interior
 from stemlab.analysis.transfer.logged_curves import Curve, logged_conflicts
+from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.progress import Steps
 from stemlab.errors import StemlabError
 from stemlab.metrics.auc import auc
 from stemlab.models.multitask.diagnostics import look_inside
 from stemlab.types import Fraction, NonNegativeInt, PositiveInt
-
-Array = NDArray[Any]
 
 
 class Transfer(Analysis):
@@ -81,7 +79,7 @@ class Transfer(Analysis):
         curves: list[Curve] = [curve for run in joint for curve in logged_conflicts(run.label, run.directory)]
         return view.findings(gains, interiors, curves, names, self.confidence)
 
-    def split(self, data: ImpressionDataModule) -> tuple[dict[int, str], NDArray[np.int64]]:
+    def split(self, data: ImpressionDataModule) -> tuple[dict[int, str], Int64Array]:
         """Return bucket -> name and (R,) the bucket of every test row: by training rows of its entity, rare first."""
         spec = data.spec
         entity = user_field(spec, self.entity, key="analysis.entity")
@@ -101,7 +99,7 @@ class Transfer(Analysis):
         return names, bucket_R
 
     def _gains(
-        self, data: ImpressionDataModule, scored: Sequence[Scored], task: str, names: dict[int, str], bucket_R: Array
+        self, data: ImpressionDataModule, scored: Sequence[Scored], task: str, names: dict[int, str], bucket_R: AnyArray
     ) -> Gains:
         labels_R = data.store("test").labels[:, data.spec.task_index(task)]
         group_R = _groups(data)
@@ -121,7 +119,7 @@ class Transfer(Analysis):
                 cells[one.run.label][name] = numbers
         return Gains(task, base.run.label, tuple(one.run.label for one in others if one.run.joint), cells, left_out)
 
-    def _measure(self, labels_B: Array, scores: Sequence[Array], group_B: Array) -> list[dict[str, float]]:
+    def _measure(self, labels_B: AnyArray, scores: Sequence[AnyArray], group_B: AnyArray) -> list[dict[str, float]]:
         """Return a model's numbers in one bucket, the baseline's first."""
         drawn = bootstrap_differences(labels_B, scores[0], scores[1:], group_B, self.resamples, self.seed)
         values = [auc(labels_B, scores_B) for scores_B in scores]
@@ -144,7 +142,7 @@ class Transfer(Analysis):
         return Interior(run.label, inside)
 
 
-def _groups(data: ImpressionDataModule) -> Array:
+def _groups(data: ImpressionDataModule) -> AnyArray:
     """Whose rows are drawn together: true group keys, else the users' ids, else every row alone."""
     store, spec = data.store("test"), data.spec
     if store.group is not None:

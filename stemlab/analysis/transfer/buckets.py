@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Doubles = NDArray[np.float64]
+from stemlab.array_types import AnyArray, BoolArray, Float64Array, Int64Array
 
 COLD = -1
 """Bucket of samples whose entity has no training row of its own."""
 
 
-def relative_feedback(positives_VT: Array, normalised: bool) -> Doubles:
+def relative_feedback(positives_VT: AnyArray, normalised: bool) -> Float64Array:
     """Return (V,) relative amounts.
 
     Args:
@@ -35,7 +32,7 @@ def relative_feedback(positives_VT: Array, normalised: bool) -> Doubles:
     return np.asarray(np.log(amount_VT[:, 0] / amount_VT[:, 1]))
 
 
-def positives_by_entity(ids_R: Array, labels_RT: Array, entities: int) -> tuple[Array, Array]:
+def positives_by_entity(ids_R: AnyArray, labels_RT: AnyArray, entities: int) -> tuple[AnyArray, AnyArray]:
     """Return (V, T) training positives and (V,) training rows of every entity, reading rows in blocks."""
     tasks = labels_RT.shape[1]
     positives_VT, rows_V = np.zeros((entities, tasks), dtype=np.int64), np.zeros(entities, dtype=np.int64)
@@ -57,12 +54,12 @@ class Buckets:
         comparable: number of the bucket whose samples have the most similar feedback (smallest mean of abs(r)).
     """
 
-    bucket_B: NDArray[np.int64]
-    bounds: Doubles
+    bucket_B: Int64Array
+    bounds: Float64Array
     comparable: int
 
 
-def quantile_buckets(r_B: Doubles, known_B: NDArray[np.bool_], count: int) -> Buckets:
+def quantile_buckets(r_B: Float64Array, known_B: BoolArray, count: int) -> Buckets:
     """Return buckets of about equal numbers of samples.
 
     Args:
@@ -74,14 +71,14 @@ def quantile_buckets(r_B: Doubles, known_B: NDArray[np.bool_], count: int) -> Bu
     return _buckets(r_B, known_B, bounds)
 
 
-def threshold_buckets(r_B: Doubles, known_B: NDArray[np.bool_], tau: float) -> Buckets:
+def threshold_buckets(r_B: Float64Array, known_B: BoolArray, tau: float) -> Buckets:
     """Return three buckets: r below -tau, from -tau to tau (comparable), above tau."""
     low, high = float(r_B[known_B].min()), float(r_B[known_B].max())
     bounds = np.array([min(low, -tau) - 1e-9, np.nextafter(-tau, -np.inf), tau, max(high, tau) + 1e-9])
     return _buckets(r_B, known_B, bounds)
 
 
-def _buckets(r_B: Doubles, known_B: NDArray[np.bool_], bounds: Doubles) -> Buckets:
+def _buckets(r_B: Float64Array, known_B: BoolArray, bounds: Float64Array) -> Buckets:
     last = max(len(bounds) - 2, 0)
     bucket_B = (np.searchsorted(bounds, r_B) - 1).clip(0, last)
     bucket_B[~known_B] = COLD
@@ -99,13 +96,13 @@ class WeightedAUC:
         scores_B: higher for more likely.
     """
 
-    def __init__(self, labels_B: Array, scores_B: Array) -> None:
+    def __init__(self, labels_B: AnyArray, scores_B: AnyArray) -> None:
         self._order = np.argsort(scores_B, kind="stable")
         self._positive_B = labels_B[self._order] > 0
         ordered = scores_B[self._order]
         self._first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
 
-    def __call__(self, weight_B: Array | None = None) -> float:
+    def __call__(self, weight_B: AnyArray | None = None) -> float:
         """Return the AUC with (B,) weights of the rows (of all alike); nan if a class has no weight."""
         ordered = np.ones(len(self._order)) if weight_B is None else weight_B[self._order]
         positive = np.add.reduceat(np.where(self._positive_B, ordered, 0.0), self._first)
@@ -118,8 +115,8 @@ class WeightedAUC:
 
 
 def bootstrap_differences(
-    labels_B: Array, scores_B: Array, others: Sequence[Array], group_B: Array, resamples: int, seed: int
-) -> Doubles:
+    labels_B: AnyArray, scores_B: AnyArray, others: Sequence[AnyArray], group_B: AnyArray, resamples: int, seed: int
+) -> Float64Array:
     """Return (others, resamples) differences of AUC to ``scores_B`` when groups are drawn again with replacement.
 
     All scores see the same draws, so differences are paired.

@@ -16,7 +16,6 @@ from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 
 from stemlab.analysis.base import Analysis, Findings, one_dataset
@@ -33,6 +32,7 @@ from stemlab.analysis.transfer.buckets import (
     threshold_buckets,
 )
 from stemlab.analysis.transfer.comparable_findings import Comparison, Panel
+from stemlab.array_types import Float32Array
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.progress import Steps
 from stemlab.errors import StemlabError, nearest
@@ -53,9 +53,9 @@ class Scored:
     """
 
     run: AnalysedRun
-    logit_RT: NDArray[np.float32]
+    logit_RT: Float32Array
 
-    def of(self, task: str) -> NDArray[np.float32]:
+    def of(self, task: str) -> Float32Array:
         """Logits (R,) of a task."""
         return self.logit_RT[:, self.run.tasks.index(task)]
 

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+
+from stemlab.array_types import AnyArray, Int64Array
 
 
-def as_numpy(column: Any) -> NDArray[Any]:
+def as_numpy(column: Any) -> AnyArray:
     """Return a number column without nulls as a read-only numpy array over the same memory."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    numbers: NDArray[Any] = np.from_dlpack(whole)
+    numbers: AnyArray = np.from_dlpack(whole)
     return numbers
 
 
-def as_arrow(values: NDArray[np.int64]) -> Any:
+def as_arrow(values: Int64Array) -> Any:
     """Return int64 values as an Arrow array over the same memory."""
     whole = np.ascontiguousarray(values, dtype=np.int64)
     return pa.Array.from_buffers(pa.int64(), len(whole), [None, pa.py_buffer(whole)], null_count=0)

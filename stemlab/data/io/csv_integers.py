@@ -16,13 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Float32Array, Int64Array
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.text_blocks import TextBlock
 from stemlab.errors import StemlabError
 
-Ints = NDArray[np.int64]
 OnBadRow = Literal["error", "skip"]
 _INTEGER = re.compile(rb"-?[0-9]{1,40}")
 _NUMBER = re.compile(rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -41,8 +40,8 @@ class Rows:
         lines: (R,) int64 line numbers in the file, from 1.
     """
 
-    columns: dict[str, NDArray[Any]]
-    lines: Ints
+    columns: dict[str, AnyArray]
+    lines: Int64Array
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -109,7 +108,7 @@ class IntegerReader:
     def _chosen(self) -> Sequence[str]:
         return self.kept or self.columns
 
-    def _parse_fast(self, data: bytes) -> dict[str, NDArray[Any]] | None:
+    def _parse_fast(self, data: bytes) -> dict[str, AnyArray] | None:
         """Return the columns, or ``None`` where any line needs a closer look."""
         if any(mark in data for mark in self._doubtful) or data.startswith(b".0"):
             return None
@@ -121,7 +120,7 @@ class IntegerReader:
             table = pyarrow.csv.read_csv(pa.BufferReader(text), **self._options(separator.decode()))
         except pa.ArrowInvalid:
             return None
-        columns: dict[str, NDArray[Any]] = {}
+        columns: dict[str, AnyArray] = {}
         for name in self._chosen:
             column, number = table.column(name), name in self.numbers
             if number and not np.isfinite(as_numpy(_filled(column, 0.0))).all():
@@ -149,7 +148,7 @@ class IntegerReader:
         columns = {name: self._column(name, [cells[place] for cells in good]) for name, place in places.items()}
         return Rows(columns, np.array(lines, dtype=np.int64))
 
-    def _column(self, name: str, cells: Sequence[bytes]) -> NDArray[Any]:
+    def _column(self, name: str, cells: Sequence[bytes]) -> AnyArray:
         if name in self.numbers:
             return _floats([None if self._missing(cell) else cell for cell in cells])
         return np.array([self._value(cell) for cell in cells], dtype=np.int64)
@@ -202,10 +201,10 @@ def _filled(column: Any, value: float) -> Any:
     return pc.fill_null(column, value) if column.null_count else column
 
 
-def _floats(cells: Sequence[bytes | None]) -> NDArray[np.float32]:
+def _floats(cells: Sequence[bytes | None]) -> Float32Array:
     """Return numbers as Arrow reads them, the nearest float32; NaN for ``None``."""
     texts = pa.array([None if cell is None else cell.decode() for cell in cells], pa.string())
-    numbers: NDArray[np.float32] = as_numpy(_filled(pc.cast(texts, pa.float32()), np.nan))
+    numbers: Float32Array = as_numpy(_filled(pc.cast(texts, pa.float32()), np.nan))
     return numbers
 
 

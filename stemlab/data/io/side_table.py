@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, BoolArray, Float32Array, Int64Array
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.csv_header import check_header
 from stemlab.data.io.progress import Advance
@@ -25,7 +25,6 @@ from stemlab.data.table.file import Piece, open_table
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
 
-Ints = NDArray[np.int64]
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -43,11 +42,11 @@ class SideTable:
 
     path: Path
     key: str
-    keys: Ints
-    columns: Mapping[str, NDArray[Any]]
+    keys: Int64Array
+    columns: Mapping[str, AnyArray]
     tokens: Mapping[str, TokenCodes]
 
-    def find(self, ids: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    def find(self, ids: Int64Array) -> tuple[Int64Array, BoolArray]:
         """Return each id's place in ``keys`` and whether it is there, both (R,)."""
         last = len(self.keys) - 1
         if self.keys[-1] - self.keys[0] == last:  # no gaps: no search
@@ -56,7 +55,7 @@ class SideTable:
             place = np.searchsorted(self.keys, ids).clip(max=last)
         return place, self.keys[place] == ids
 
-    def take(self, place: Ints) -> dict[str, NDArray[Any]]:
+    def take(self, place: Int64Array) -> dict[str, AnyArray]:
         """Return the columns at (R,) places; codes as int64."""
         rows = {name: values[place] for name, values in self.columns.items()}
         return {name: values.astype(np.int64) if name in self.tokens else values for name, values in rows.items()}
@@ -80,8 +79,8 @@ def read_side_table(
     table = open_table(path)
     wanted = check_header(path, table.names, [key, *categories, *numbers])
     codes = {name: TokenCodes() for name in categories}
-    keys: list[Ints] = []
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in wanted[1:]}
+    keys: list[Int64Array] = []
+    parts: dict[str, list[AnyArray]] = {name: [] for name in wanted[1:]}
     for piece in table.pieces(wanted, advance):
         for line, told in piece.malformed:
             raise StemlabError(f"{path}, line {line}: {told}; mend the line.")
@@ -107,7 +106,7 @@ def plain_tokens(column: Any) -> Any:
     return pa.DictionaryArray.from_arrays(coded.indices, words)
 
 
-def _integers(path: Path, piece: Piece, name: str) -> Ints:
+def _integers(path: Path, piece: Piece, name: str) -> Int64Array:
     try:
         return as_numpy(pc.cast(piece.columns[name], pa.int64()))
     except pa.ArrowInvalid:
@@ -116,7 +115,7 @@ def _integers(path: Path, piece: Piece, name: str) -> Ints:
         raise _bad(path, line, name, cell, "an integer") from None
 
 
-def _numbers(path: Path, piece: Piece, name: str) -> NDArray[np.float32]:
+def _numbers(path: Path, piece: Piece, name: str) -> Float32Array:
     column = piece.columns[name]
     values, bad = read_numbers(pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column))
     for place in np.flatnonzero(bad):

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, BoolArray, UInt8Array
 from stemlab.data.prepare.column_cache import Spool
-from stemlab.data.prepare.negative_downsampling import Mask, draw_rows
+from stemlab.data.prepare.negative_downsampling import draw_rows
 from stemlab.data.prepare.recipe import Recipe
-from stemlab.data.prepare.split import Codes, date_codes, given_codes, random_codes, time_codes
+from stemlab.data.prepare.split import date_codes, given_codes, random_codes, time_codes
 
 LEFT_OUT = 3
 """Code of rows that go to no split."""
 
 
-def assign_rows(spool: Spool, recipe: Recipe) -> Codes:
+def assign_rows(spool: Spool, recipe: Recipe) -> UInt8Array:
     """Return the code of every row: 0 train, 1 valid, 2 test, 3 left out by ``recipe.sampling``.
 
     Raises:
@@ -35,20 +34,20 @@ def assign_rows(spool: Spool, recipe: Recipe) -> Codes:
 class _Kept:
     """The columns of the rows that are kept (``None``: all)."""
 
-    def __init__(self, spool: Spool, kept: Mask | None) -> None:
+    def __init__(self, spool: Spool, kept: BoolArray | None) -> None:
         self._spool, self._kept = spool, kept
 
     def __len__(self) -> int:
         return len(self._spool) if self._kept is None else int(np.count_nonzero(self._kept))
 
-    def column(self, name: str) -> Iterator[NDArray[Any]]:
+    def column(self, name: str) -> Iterator[AnyArray]:
         row = 0
         for chunk in self._spool.column(name):
             yield chunk if self._kept is None else chunk[self._kept[row : row + len(chunk)]]
             row += len(chunk)
 
 
-def _codes(rows: _Kept, recipe: Recipe) -> Codes:
+def _codes(rows: _Kept, recipe: Recipe) -> UInt8Array:
     rule, scenario = recipe.split, recipe.scenario
     if rule.rule == "given":
         scenarios = None if scenario is None else lambda: rows.column(scenario)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray
 from stemlab.data.prepare.scaling import check_finite
 
 _KINDS: tuple[np.dtype[Any], ...] = tuple(np.dtype(kind) for kind in (np.int8, np.int16, np.int32, np.int64))
@@ -42,7 +42,7 @@ class Spool:
     def __len__(self) -> int:
         return sum(self.rows)
 
-    def append(self, columns: Mapping[str, NDArray[Any]]) -> None:
+    def append(self, columns: Mapping[str, AnyArray]) -> None:
         """Write the next chunk; columns of other names are left out.
 
         Raises:
@@ -57,7 +57,7 @@ class Spool:
             rows = len(values)
         self.rows.append(rows)
 
-    def _note(self, name: str, values: NDArray[Any]) -> np.dtype[Any]:
+    def _note(self, name: str, values: AnyArray) -> np.dtype[Any]:
         """Return the type in which a chunk of a column is kept, and widen the column's span."""
         if name in self._numericals:
             check_finite(name, values)
@@ -72,12 +72,12 @@ class Spool:
         """Return the least and the greatest value of an integer column; (0, 0) without rows."""
         return self._spans.get(name, (0, 0))
 
-    def column(self, name: str) -> Iterator[NDArray[Any]]:
+    def column(self, name: str) -> Iterator[AnyArray]:
         """Yield a column chunk by chunk, (R,) of any signed integer type or float32."""
         for chunk in self.chunks([name]):
             yield chunk[name]
 
-    def chunks(self, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
+    def chunks(self, names: Sequence[str]) -> Iterator[dict[str, AnyArray]]:
         """Yield several columns chunk by chunk, each (R,) of any signed integer type or float32."""
         offsets = dict.fromkeys(names, 0)
         for name in names:

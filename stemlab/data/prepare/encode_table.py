@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 
+from stemlab.array_types import Float32Array, Int32Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.prepare.manifest import read_manifest
-from stemlab.data.prepare.scaling import Floats, Scaler, check_finite
+from stemlab.data.prepare.scaling import Scaler, check_finite
 from stemlab.data.prepare.vocabulary import Vocabulary, as_tokens
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError, nearest
@@ -61,7 +61,7 @@ class TableEncoder:
             scenario_B=None if scenario_B is None else torch.from_numpy(scenario_B),
         )
 
-    def _encode_scenario(self, table: Any) -> NDArray[np.int32] | None:
+    def _encode_scenario(self, table: Any) -> Int32Array | None:
         if self._scenario is None:
             return None
         if len(self._scenarios) == 1 and self._scenario not in table.column_names:
@@ -76,7 +76,7 @@ class _Categorical:
     vocabulary: Vocabulary
     padding: str | None
 
-    def encode(self, values: Any) -> NDArray[np.int32]:
+    def encode(self, values: Any) -> Int32Array:
         tokens = as_tokens(self.vocabulary.field, values)
         ids_B = self.vocabulary.encode(tokens)
         if self.padding is None:
@@ -85,7 +85,7 @@ class _Categorical:
         return np.where(as_numpy(pc.cast(pc.fill_null(nothing, False), pa.int8())) == 1, np.int32(0), ids_B)
 
 
-def as_floats(name: str, values: Any) -> Floats:
+def as_floats(name: str, values: Any) -> Float32Array:
     """Return a column as (B,) float32; nulls and empty cells are NaN, missing.
 
     Raises:
@@ -101,12 +101,12 @@ def as_floats(name: str, values: Any) -> Floats:
         numbers = pc.fill_null(pc.cast(column, pa.float32(), safe=False), float("nan"))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise StemlabError(f"numerical column {name!r} holds a value that is no number ({error}): mend it.") from error
-    floats: Floats = as_numpy(numbers)
+    floats: Float32Array = as_numpy(numbers)
     check_finite(name, floats)
     return floats
 
 
-def scenario_ids(name: str, values: Any, scenarios: tuple[str, ...]) -> NDArray[np.int32]:
+def scenario_ids(name: str, values: Any, scenarios: tuple[str, ...]) -> Int32Array:
     """Return the (B,) int32 ids of a column of scenario names (or of ids, where no name is a number).
 
     Raises:
@@ -123,7 +123,7 @@ def scenario_ids(name: str, values: Any, scenarios: tuple[str, ...]) -> NDArray[
             f"column {name!r} holds {wrong!r}, which is no scenario of the dataset ({', '.join(scenarios)})."
             + nearest(wrong or "", scenarios)
         )
-    ids_B: NDArray[np.int32] = (as_numpy(places) % max(1, len(scenarios))).astype(np.int32)
+    ids_B: Int32Array = (as_numpy(places) % max(1, len(scenarios))).astype(np.int32)
     return ids_B
 
 

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int64Array, UInt8Array
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.progress import Steps
 from stemlab.data.prepare.column_cache import Spool
 from stemlab.data.prepare.recipe import Recipe
 from stemlab.data.prepare.scaling import Scaler
-from stemlab.data.prepare.split import Codes
 from stemlab.data.prepare.value_counts import count_values
 from stemlab.data.prepare.vocabulary import IntegerEncoder, Vocabulary
 
-Ints = NDArray[np.int64]
 Tokens = Mapping[str, Sequence[str]]
 
 
@@ -40,7 +37,9 @@ class Encoding:
     scalers: Mapping[str, Scaler]
 
 
-def fit_encoding(directory: Path, spool: Spool, codes: Codes, recipe: Recipe, tokens: Tokens, steps: Steps) -> Encoding:
+def fit_encoding(
+    directory: Path, spool: Spool, codes: UInt8Array, recipe: Recipe, tokens: Tokens, steps: Steps
+) -> Encoding:
     """Return vocabularies and scaling of the training rows; the vocabularies are written."""
     encoders: dict[str, IntegerEncoder] = {}
     sizes: dict[str, int] = {}
@@ -61,7 +60,9 @@ def fit_encoding(directory: Path, spool: Spool, codes: Codes, recipe: Recipe, to
     return Encoding(encoders, sizes, scalers)
 
 
-def _vocabulary(owner: str, spool: Spool, codes: Codes, recipe: Recipe, tokens: Tokens) -> tuple[Vocabulary, Ints]:
+def _vocabulary(
+    owner: str, spool: Spool, codes: UInt8Array, recipe: Recipe, tokens: Tokens
+) -> tuple[Vocabulary, Int64Array]:
     """Return the vocabulary of a field (and of those that share it) and the raw integers of its tokens, in id order."""
     names = recipe.tables[owner]
     known = tokens.get(owner)
@@ -78,13 +79,13 @@ def _vocabulary(owner: str, spool: Spool, codes: Codes, recipe: Recipe, tokens: 
     return vocabulary, values[as_numpy(pc.index_in(vocabulary.tokens, value_set=words))]
 
 
-def _words(tokens: Sequence[str], values: Ints) -> Any:
+def _words(tokens: Sequence[str], values: Int64Array) -> Any:
     take = getattr(tokens, "take", None)  # an Arrow-backed sequence finds millions of tokens at once
     words = take(values) if take else pa.array([tokens[value] for value in values], pa.string())
     return words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
 
 
-def _training_values(names: Sequence[str], spool: Spool, codes: Codes, recipe: Recipe) -> Iterator[Ints]:
+def _training_values(names: Sequence[str], spool: Spool, codes: UInt8Array, recipe: Recipe) -> Iterator[Int64Array]:
     """Yield the columns of a vocabulary one after the other, without what stands for nothing."""
     for name in names:
         nothing = recipe.padding.get(name)
@@ -92,7 +93,7 @@ def _training_values(names: Sequence[str], spool: Spool, codes: Codes, recipe: R
             yield values if nothing is None else values[values != nothing]
 
 
-def _train_rows(spool: Spool, name: str, codes: Codes) -> Iterator[NDArray[Any]]:
+def _train_rows(spool: Spool, name: str, codes: UInt8Array) -> Iterator[AnyArray]:
     row = 0
     for chunk in spool.column(name):
         yield chunk[codes[row : row + len(chunk)] == 0]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.signedinteger[Any]]
-Mask = NDArray[np.bool_]
+from stemlab.array_types import BoolArray, Int8Array, IntegerArray
+
 _STEP = 1 << 20
 
 
@@ -30,8 +28,8 @@ class Sampling:
 
 
 def draw_rows(
-    labels: Iterable[Ints], rows: int, sampling: Sampling, scenarios: Iterable[Ints] | None = None
-) -> NDArray[np.bool_]:
+    labels: Iterable[IntegerArray], rows: int, sampling: Sampling, scenarios: Iterable[IntegerArray] | None = None
+) -> BoolArray:
     """Return which rows are kept; every set of that many negatives is equally likely.
 
     Selection sampling by steps of rows: how many of a step's negatives are kept is hypergeometric, which ones is
@@ -46,9 +44,9 @@ def draw_rows(
     Returns:
         (rows,) bool.
     """
-    positive: Mask = _whole(labels, rows) != 0
+    positive: BoolArray = _whole(labels, rows) != 0
     scenario = np.zeros(rows, dtype=np.int8) if scenarios is None else _whole(scenarios, rows)
-    kept: Mask = positive.copy()
+    kept: BoolArray = positive.copy()
     rng = np.random.default_rng(sampling.seed)
     for place in range(int(scenario.max(initial=-1)) + 1):
         inside = scenario == place
@@ -57,7 +55,7 @@ def draw_rows(
     return kept
 
 
-def _whole(chunks: Iterable[Ints], rows: int) -> NDArray[np.int8]:
+def _whole(chunks: Iterable[IntegerArray], rows: int) -> Int8Array:
     column, row = np.empty(rows, dtype=np.int8), 0
     for chunk in chunks:
         column[row : row + len(chunk)] = chunk
@@ -65,7 +63,7 @@ def _whole(chunks: Iterable[Ints], rows: int) -> NDArray[np.int8]:
     return column
 
 
-def _draw(kept: Mask, candidates: Mask, wanted: int, rng: np.random.Generator) -> None:
+def _draw(kept: BoolArray, candidates: BoolArray, wanted: int, rng: np.random.Generator) -> None:
     """Set ``kept`` at ``wanted`` of the candidates (all of them where there are fewer)."""
     left = int(np.count_nonzero(candidates))
     wanted = min(wanted, left)

@@ -13,10 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 import stemlab
+from stemlab.array_types import AnyArray
 from stemlab.data.io.prefetch import work_ahead
 from stemlab.data.io.progress import Advance, Steps
 from stemlab.data.prepare.assign_splits import assign_rows
@@ -30,9 +28,7 @@ from stemlab.data.prepare.write_splits import Counts, write_splits
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.errors import StemlabError
 
-__all__ = ["Ints", "Numerical", "RawImpressions", "Recipe", "prepare_impressions"]
-
-Ints = NDArray[np.int64]
+__all__ = ["Numerical", "RawImpressions", "Recipe", "prepare_impressions"]
 
 
 class RawImpressions(Protocol):
@@ -61,7 +57,7 @@ class RawImpressions(Protocol):
     def tokens(self) -> Mapping[str, Sequence[str]]:
         """Column -> strings that its integers stand for; other columns are their own tokens. Known after ``chunks``."""
 
-    def chunks(self, advance: Advance) -> Iterator[Mapping[str, NDArray[Any]]]:
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
         """Yield the columns chunk by chunk in row order, telling ``advance`` the bytes of the files consumed."""
         ...
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import Float32Array
 from stemlab.errors import StemlabError
 
-Floats = NDArray[np.float32]
 Rule = Literal["none", "standard", "minmax"]
 
 
@@ -37,7 +36,7 @@ class Scaler:
     missing: int
 
     @classmethod
-    def fit(cls, name: str, rule: Rule, chunks: Iterable[Floats]) -> Scaler:
+    def fit(cls, name: str, rule: Rule, chunks: Iterable[Float32Array]) -> Scaler:
         """Look once at a column's training rows, in constant memory.
 
         Args:
@@ -65,7 +64,7 @@ class Scaler:
             return cls(rule, low, 0.0, low, high, missing)
         return cls(rule, mean, math.sqrt(squares / count), low, high, missing)
 
-    def __call__(self, values: Floats) -> Floats:
+    def __call__(self, values: Float32Array) -> Float32Array:
         """Return (B,) values as inputs, float32 without NaN; a constant column becomes 0 (``none``: itself)."""
         known = np.where(np.isnan(values), self.mean, values.astype(np.float64))
         if self.rule == "standard":
@@ -92,7 +91,7 @@ class Scaler:
         return cls(*(values[name] for name in names))
 
 
-def check_finite(name: str, values: Floats) -> None:
+def check_finite(name: str, values: Float32Array) -> None:
     """Raise StemlabError where a value is infinite (NaN means missing)."""
     if np.isinf(values).any():
         raise StemlabError(f"numerical column {name!r} holds an infinite value: mend it or leave it empty (missing).")

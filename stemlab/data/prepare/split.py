@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from stemlab.array_types import Int64Array, UInt8Array
 from stemlab.errors import StemlabError
 from stemlab.types import Fraction, NonNegativeInt
 
 SPLITS = ("train", "valid", "test")
-Codes = NDArray[np.uint8]
-Ints = NDArray[np.int64]
 _STEP = 1 << 20
 
 
@@ -83,7 +82,7 @@ def split_sizes(rows: int, rule: SplitRule) -> tuple[int, int, int]:
     return train, valid, test
 
 
-def random_codes(rows: int, rule: SplitRule) -> Codes:
+def random_codes(rows: int, rule: SplitRule) -> UInt8Array:
     """Return the codes of the published random split.
 
     Two draws as in ``train_test_split``: the second permutes the remainder in the order that the first left it in.
@@ -100,7 +99,7 @@ def random_codes(rows: int, rule: SplitRule) -> Codes:
     return codes
 
 
-def time_codes(rows: int, rule: SplitRule, times: Callable[[], Iterable[Ints]]) -> Codes:
+def time_codes(rows: int, rule: SplitRule, times: Callable[[], Iterable[Int64Array]]) -> UInt8Array:
     """Return the codes of the split along time.
 
     Args:
@@ -125,7 +124,7 @@ def time_codes(rows: int, rule: SplitRule, times: Callable[[], Iterable[Ints]]) 
     return codes
 
 
-def date_codes(rows: int, rule: SplitRule, times: Callable[[], Iterable[Ints]]) -> Codes:
+def date_codes(rows: int, rule: SplitRule, times: Callable[[], Iterable[Int64Array]]) -> UInt8Array:
     """Return the codes of the split at dates: train before ``valid_from``, test from ``test_from`` on.
 
     Args:
@@ -157,9 +156,9 @@ def date_codes(rows: int, rule: SplitRule, times: Callable[[], Iterable[Ints]]) 
 def given_codes(
     rows: int,
     rule: SplitRule,
-    given: Callable[[], Iterable[Ints]],
-    scenarios: Callable[[], Iterable[Ints]] | None = None,
-) -> Codes:
+    given: Callable[[], Iterable[Int64Array]],
+    scenarios: Callable[[], Iterable[Int64Array]] | None = None,
+) -> UInt8Array:
     """Return the codes that a column says; without validation rows in it, training rows become some.
 
     Args:
@@ -185,7 +184,7 @@ def given_codes(
     return codes
 
 
-def split_counts(codes: Codes) -> tuple[int, int, int]:
+def split_counts(codes: UInt8Array) -> tuple[int, int, int]:
     """Return the rows of train, valid and test; rows with a greater code are in none."""
     counts = np.zeros(256, dtype=np.int64)
     for start in range(0, len(codes), _STEP):  # bincount widens to eight bytes: in steps
@@ -193,7 +192,7 @@ def split_counts(codes: Codes) -> tuple[int, int, int]:
     return int(counts[0]), int(counts[1]), int(counts[2])
 
 
-def _carve(codes: Codes, rows: NDArray[np.intp], rule: SplitRule) -> None:
+def _carve(codes: UInt8Array, rows: NDArray[np.intp], rule: SplitRule) -> None:
     """Make validation rows of some of these training rows; at least one stays."""
     size = min(math.ceil(len(rows) * rule.valid_size), len(rows) - 1)
     if size > 0:
@@ -201,7 +200,7 @@ def _carve(codes: Codes, rows: NDArray[np.intp], rule: SplitRule) -> None:
         codes[rows[_permutation(len(rows), rule.seed)[:size]] if random else rows[-size:]] = 1
 
 
-def _whole(chunks: Iterable[Ints], rows: int) -> Codes:
+def _whole(chunks: Iterable[Int64Array], rows: int) -> UInt8Array:
     """Join a column of small values; negative ones become 255."""
     column, row = np.empty(rows, dtype=np.uint8), 0
     for chunk in chunks:
@@ -220,12 +219,12 @@ def _permutation(rows: int, seed: int) -> NDArray[np.uint32]:
     return order
 
 
-def _mark(codes: Codes, rows: NDArray[np.uint32], code: int) -> None:
+def _mark(codes: UInt8Array, rows: NDArray[np.uint32], code: int) -> None:
     for start in range(0, len(rows), _STEP):  # an index is widened to eight bytes: in steps
         codes[rows[start : start + _STEP]] = code
 
 
-def _edges(rows: int, starts: tuple[int, int], chunks: Iterable[Ints]) -> tuple[tuple[int, int], dict[int, int]]:
+def _edges(rows: int, starts: tuple[int, int], chunks: Iterable[Int64Array]) -> tuple[tuple[int, int], dict[int, int]]:
     """Return the times at the positions ``starts`` of the time order, and how many rows are earlier than each."""
     every, row = np.empty(rows, dtype=np.int64), 0
     for chunk in chunks:
@@ -236,5 +235,5 @@ def _edges(rows: int, starts: tuple[int, int], chunks: Iterable[Ints]) -> tuple[
     return edges, {edge: sum(int((part < edge).sum()) for part in _pieces(every)) for edge in edges}
 
 
-def _pieces(values: Ints) -> Iterable[Ints]:
+def _pieces(values: Int64Array) -> Iterable[Int64Array]:
     return (values[start : start + _STEP] for start in range(0, len(values), _STEP))

@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.io.arrow import as_arrow, as_numpy
 from stemlab.errors import StemlabError
 
-Ints = NDArray[np.int64]
 DENSE_SPAN = 1 << 27  # widest range of integers that gets a direct table (512 MB); others are looked up by bisection
 
 
@@ -66,7 +65,7 @@ class Vocabulary:
         kept = kept.sort_by([("count", "descending"), ("token", "ascending")])
         return cls(field, _array(kept["token"]), _array(kept["count"]))
 
-    def encode(self, values: Any) -> NDArray[np.int32]:
+    def encode(self, values: Any) -> Int32Array:
         """Return the ids of raw values.
 
         Args:
@@ -108,13 +107,13 @@ class IntegerEncoder:
         padding: raw integer that stands for nothing and becomes id 0, if there is one.
     """
 
-    def __init__(self, vocabulary: Vocabulary, values: Ints, padding: int | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, values: Int64Array, padding: int | None = None) -> None:
         self._padding = padding
         self._oov = np.int32(vocabulary.oov)
         ids = np.arange(1, len(values) + 1, dtype=np.int32)
         self._low = int(values.min()) if len(values) else 0
         span = int(values.max()) - self._low + 1 if len(values) else 0
-        self._table: NDArray[np.int32] | None = None
+        self._table: Int32Array | None = None
         if span <= DENSE_SPAN and abs(self._low) < 1 << 62:
             self._table = np.full(span + 2, self._oov, dtype=np.int32)  # one out-of-vocabulary entry at either end
             self._table[values - self._low + 1] = ids
@@ -122,16 +121,16 @@ class IntegerEncoder:
             order = np.argsort(values)
             self._values, self._ids = values[order], ids[order]
 
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.int32]:
+    def __call__(self, values: AnyArray) -> Int32Array:
         """Return the (B,) int32 ids of (B,) integers."""
         ids = self._look_up(values)
         return ids if self._padding is None else np.where(values == self._padding, np.int32(0), ids)
 
-    def _look_up(self, values: NDArray[Any]) -> NDArray[np.int32]:
+    def _look_up(self, values: AnyArray) -> Int32Array:
         if self._table is not None:
             # Values outside (also those whose difference wraps around) are clipped to the entries at either end.
             place = np.subtract(values, self._low - 1, dtype=np.int64)
-            ids: NDArray[np.int32] = self._table.take(place, mode="clip")
+            ids: Int32Array = self._table.take(place, mode="clip")
             return ids
         place = np.searchsorted(self._values, values).clip(max=len(self._values) - 1)
         return np.where(self._values[place] == values, self._ids[place], self._oov)

@@ -9,21 +9,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Float32Array, Int8Array, Int32Array, Int64Array, UInt8Array
 from stemlab.data.io.prefetch import work_ahead
 from stemlab.data.io.progress import Advance
 from stemlab.data.prepare.column_cache import Spool
 from stemlab.data.prepare.fit_vocabularies import Encoding
 from stemlab.data.prepare.recipe import Recipe
-from stemlab.data.prepare.scaling import Floats
-from stemlab.data.prepare.split import SPLITS, Codes, split_counts
+from stemlab.data.prepare.split import SPLITS, split_counts
 from stemlab.data.store import StoreWriter
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +32,12 @@ class Counts:
         positives: (3, S, T) their positives.
     """
 
-    rows: Ints
-    positives: Ints
+    rows: Int64Array
+    positives: Int64Array
 
 
 def write_splits(
-    directory: Path, spool: Spool, codes: Codes, encoding: Encoding, recipe: Recipe, advance: Advance
+    directory: Path, spool: Spool, codes: UInt8Array, encoding: Encoding, recipe: Recipe, advance: Advance
 ) -> Counts:
     """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow`` and count what is in them."""
     places = max(1, len(recipe.scenarios))
@@ -64,14 +61,14 @@ def write_splits(
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    ids_BF: NDArray[np.int32]
-    labels_BT: NDArray[np.int8]
-    group_B: Ints | None
-    dense_BN: Floats | None
-    scenario_B: NDArray[np.int32] | None
+    ids_BF: Int32Array
+    labels_BT: Int8Array
+    group_B: Int64Array | None
+    dense_BN: Float32Array | None
+    scenario_B: Int32Array | None
 
     def take(self, rows: NDArray[np.intp]) -> _Rows:
-        def some(column: NDArray[Any] | None) -> NDArray[Any] | None:
+        def some(column: AnyArray | None) -> AnyArray | None:
             return None if column is None else column[rows]
 
         return _Rows(
@@ -91,7 +88,7 @@ def _writer(path: Path, rows: int, recipe: Recipe) -> StoreWriter:
     )
 
 
-def _count(part: _Rows, rows_S: Ints, positives_ST: Ints) -> None:
+def _count(part: _Rows, rows_S: Int64Array, positives_ST: Int64Array) -> None:
     """Add the rows and positives of some rows to those of a split."""
     scenario = np.zeros(len(part.ids_BF), dtype=np.int32) if part.scenario_B is None else part.scenario_B
     rows_S += np.bincount(scenario, minlength=len(rows_S))
@@ -99,7 +96,7 @@ def _count(part: _Rows, rows_S: Ints, positives_ST: Ints) -> None:
         positives_ST[:, task] += np.bincount(scenario[label_B != 0], minlength=len(rows_S))
 
 
-def _encoded(spool: Spool, codes: Codes, encoding: Encoding, recipe: Recipe) -> Iterator[tuple[Codes, _Rows]]:
+def _encoded(spool: Spool, codes: UInt8Array, encoding: Encoding, recipe: Recipe) -> Iterator[tuple[UInt8Array, _Rows]]:
     """Yield split codes and encoded rows chunk by chunk."""
     row = 0
     for chunk, rows in zip(spool.chunks([*recipe.columns, *encoding.scalers]), spool.rows, strict=True):
@@ -117,7 +114,7 @@ def _encoded(spool: Spool, codes: Codes, encoding: Encoding, recipe: Recipe) -> 
         row += rows
 
 
-def _scenarios(ids_B: NDArray[Any], recipe: Recipe) -> NDArray[np.int32]:
+def _scenarios(ids_B: AnyArray, recipe: Recipe) -> Int32Array:
     if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(recipe.scenarios):
         raise ValueError(f"column {recipe.scenario!r} has scenario ids outside 0 to {len(recipe.scenarios) - 1}")
     return ids_B.astype(np.int32)

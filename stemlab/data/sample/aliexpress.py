@@ -16,16 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.data.sample.preferences import Floats, Ints, probability, turn, zipf_ids
+from stemlab.array_types import AnyArray, BoolArray, Float64Array, Int64Array
+from stemlab.data.sample.preferences import probability, turn, zipf_ids
 from stemlab.data.sources.aliexpress_columns import (
     CATEGORICALS,
     COUNTRIES,
@@ -97,11 +97,11 @@ class AliexpressSample:
         conversion_probability: (R,) true probability of a purchase, given a click.
     """
 
-    page: dict[str, NDArray[Any]]
-    item: dict[str, NDArray[Any]]
-    page_R: Ints
-    click_probability: Floats
-    conversion_probability: Floats
+    page: dict[str, AnyArray]
+    item: dict[str, AnyArray]
+    page_R: Int64Array
+    click_probability: Float64Array
+    conversion_probability: Float64Array
 
 
 def pair_weights(world: AliexpressWorld, country: str) -> dict[str, dict[Pair, float]]:
@@ -157,15 +157,13 @@ def generate(world: AliexpressWorld, country: str) -> AliexpressSample:
     )
 
 
-def _values(
-    world: AliexpressWorld, rng: np.random.Generator, names: tuple[str, ...], rows: int
-) -> dict[str, NDArray[Any]]:
+def _values(world: AliexpressWorld, rng: np.random.Generator, names: tuple[str, ...], rows: int) -> dict[str, AnyArray]:
     return {name: zipf_ids(rng, world.values, rows, world.zipf) for name in names}
 
 
 def _numbers(
     world: AliexpressWorld, rng: np.random.Generator, names: tuple[str, ...], rows: int
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, AnyArray]:
     """Draw factors in [0, 1] and return what the numbers tell of them, in [0, 1] with six digits, many of them 0."""
     factors = rng.random((_FACTORS, rows))
     threshold = np.random.default_rng([world.seed, _TRUTH + 3, len(names)]).uniform(0, _HIGHEST, len(names))
@@ -174,7 +172,7 @@ def _numbers(
     return {name: np.round(number.clip(0), 6) for name, number in zip(names, told, strict=True)}
 
 
-def _logits(world: AliexpressWorld, country: str, task: str, columns: Mapping[str, NDArray[Any]]) -> Floats:
+def _logits(world: AliexpressWorld, country: str, task: str, columns: Mapping[str, AnyArray]) -> Float64Array:
     """Return each row's logit, (R,), of about unit variance."""
     vectors_VL = _vectors(world)
     pairs_R = np.zeros(len(columns[SEARCH]))
@@ -182,18 +180,18 @@ def _logits(world: AliexpressWorld, country: str, task: str, columns: Mapping[st
         match_R = np.einsum("rl,rl->r", vectors_VL[user][columns[user]], vectors_VL[item][columns[item]])
         pairs_R += weight * match_R / np.sqrt(world.latent_dim)
     main_R = _main_effects(world, country, task, columns)
-    logit_R: Floats = np.sqrt(world.main_effect) * main_R + np.sqrt(1 - world.main_effect) * pairs_R
+    logit_R: Float64Array = np.sqrt(world.main_effect) * main_R + np.sqrt(1 - world.main_effect) * pairs_R
     return logit_R
 
 
-def _vectors(world: AliexpressWorld) -> dict[str, Floats]:
+def _vectors(world: AliexpressWorld) -> dict[str, Float64Array]:
     """Return each field's (V, L) vectors, of mean 0 and variance 1 over its values: a match is no main effect."""
     rng = np.random.default_rng([world.seed, _TRUTH + 1])
     drawn = {name: rng.standard_normal((world.values, world.latent_dim)) for name in CATEGORICALS}
     return {name: (vector_VL - vector_VL.mean(0)) / vector_VL.std(0) for name, vector_VL in drawn.items()}
 
 
-def _main_effects(world: AliexpressWorld, country: str, task: str, columns: Mapping[str, NDArray[Any]]) -> Floats:
+def _main_effects(world: AliexpressWorld, country: str, task: str, columns: Mapping[str, AnyArray]) -> Float64Array:
     """Return what categories and factors (the first numbers) do on their own, (R,), of about unit variance."""
     of_task = TASKS.index(task)
     streams = (len(COUNTRIES), COUNTRIES.index(country))  # of all countries, and the country's own
@@ -206,11 +204,11 @@ def _main_effects(world: AliexpressWorld, country: str, task: str, columns: Mapp
     for name in told:
         slope = turn(common.standard_normal(1), own.standard_normal(1), world.difference)
         total_R += slope * (columns[name] - 0.5) * np.sqrt(12)
-    effects_R: Floats = total_R / np.sqrt(len(CATEGORICALS) + len(told))
+    effects_R: Float64Array = total_R / np.sqrt(len(CATEGORICALS) + len(told))
     return effects_R
 
 
-def _write(path: Path, header: tuple[str, ...], columns: Mapping[str, NDArray[Any]], kept: NDArray[np.bool_]) -> None:
+def _write(path: Path, header: tuple[str, ...], columns: Mapping[str, AnyArray], kept: BoolArray) -> None:
     table = pa.table({name: columns[name][kept].tolist() for name in header})
     with path.open("wb") as out:
         pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from stemlab.array_types import BoolArray, Int64Array
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-Ints = NDArray[np.int64]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp")
@@ -70,10 +69,10 @@ class Sample:
         cluster: (I,) cluster of item ``i + 1``.
     """
 
-    columns: dict[str, Ints]
-    interest: Ints
-    followed: Ints
-    cluster: Ints
+    columns: dict[str, Int64Array]
+    interest: Int64Array
+    followed: Int64Array
+    cluster: Int64Array
 
 
 def write_sample(path: Path, world: InterestWorld) -> Path:
@@ -123,28 +122,32 @@ def generate(world: InterestWorld) -> Sample:
     return Sample(columns=columns, interest=interest, followed=followed_UK, cluster=cluster_I)
 
 
-def item_clusters(world: InterestWorld) -> Ints:
+def item_clusters(world: InterestWorld) -> Int64Array:
     """Return (I,) the cluster of item ``i + 1``, from 0, without drawing the rest of the world."""
     things, *_ = np.random.SeedSequence(world.seed).spawn(6)
     return _clusters(np.random.default_rng(things), world)
 
 
-def _clusters(rng: np.random.Generator, world: InterestWorld) -> Ints:
+def _clusters(rng: np.random.Generator, world: InterestWorld) -> Int64Array:
     return rng.permutation(np.arange(world.items) % world.clusters)
 
 
-def _walk(rng: np.random.Generator, world: InterestWorld, steps: int) -> Ints:
+def _walk(rng: np.random.Generator, world: InterestWorld, steps: int) -> Int64Array:
     """Return (U, T) interests, 0 to K - 1: the one before, or with probability 1 - ``stay`` another one."""
     first_U1 = rng.integers(world.interests, size=(world.users, 1))
     others = max(1, world.interests - 1)
     moved = (rng.random((world.users, steps - 1)) >= world.stay) * rng.integers(1, others + 1, (world.users, steps - 1))
-    walked: Ints = np.concatenate([first_U1, moved], axis=1).cumsum(axis=1) % world.interests
+    walked: Int64Array = np.concatenate([first_U1, moved], axis=1).cumsum(axis=1) % world.interests
     return walked
 
 
 def _pick(
-    rng: np.random.Generator, world: InterestWorld, cluster_I: Ints, followed_UK: Ints, interest_UT: Ints
-) -> Ints:
+    rng: np.random.Generator,
+    world: InterestWorld,
+    cluster_I: Int64Array,
+    followed_UK: Int64Array,
+    interest_UT: Int64Array,
+) -> Int64Array:
     """Return (U, T) items from 0: the next of the user's own order of the cluster, which begins again at its end.
 
     The order is a draw without replacement by popularity: sorted by log weight and Gumbel noise.
@@ -164,19 +167,19 @@ def _pick(
         turn_UT += (np.cumsum(now_UT, axis=1) - 1) * now_UT
     user_U1 = np.arange(world.users)[:, None]
     turn_UT %= size_C[followed_UK[user_U1, interest_UT]]
-    picked: Ints = order_UKM[user_U1, interest_UT, turn_UT]
+    picked: Int64Array = order_UKM[user_U1, interest_UT, turn_UT]
     return picked
 
 
-def _rate(rng: np.random.Generator, stray_UT: NDArray[np.bool_]) -> Ints:
+def _rate(rng: np.random.Generator, stray_UT: BoolArray) -> Int64Array:
     liked, disliked = (rng.choice(ratings, size=stray_UT.shape) for ratings in (LIKED, DISLIKED))
     return np.where(stray_UT, disliked, liked)
 
 
-def _times(rng: np.random.Generator, interest_UT: Ints) -> Ints:
+def _times(rng: np.random.Generator, interest_UT: Int64Array) -> Int64Array:
     """Return (U, T) ascending seconds: rows of one interest follow closely, and days pass before the next."""
     changed_UT = np.diff(interest_UT, axis=1, prepend=interest_UT[:, :1]) != 0
     gap_UT = 1 + rng.exponential(np.where(changed_UT, BETWEEN, WITHIN)).astype(np.int64)
     first_U1 = FIRST_TIME + rng.integers(TIME_SPAN, size=(len(interest_UT), 1))
-    times: Ints = first_U1 + np.cumsum(gap_UT, axis=1)
+    times: Int64Array = first_U1 + np.cumsum(gap_UT, axis=1)
     return times

@@ -14,20 +14,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.data.sample.preferences import Floats, Ints, Tastes, probability, zipf_ids
+from stemlab.array_types import AnyArray, Float64Array, Int64Array
+from stemlab.data.sample.preferences import Tastes, probability, zipf_ids
 from stemlab.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Column = NDArray[Any]
 
 LOG = (
     *("user_id", "video_id", "date", "hourmin", "time_ms", "is_click", "is_like", "is_follow", "is_comment"),
@@ -105,8 +104,8 @@ class KuairandSample:
         truth: ``is_click``, and ``is_like`` and ``long_view`` given a click -> (R,) true probability.
     """
 
-    columns: dict[str, Column]
-    truth: dict[str, Floats]
+    columns: dict[str, AnyArray]
+    truth: dict[str, Float64Array]
 
 
 def log_names(version: str) -> tuple[str, str, str]:
@@ -138,7 +137,7 @@ def write_sample(folder: Path, world: KuairandWorld, version: str) -> Path:
     return folder
 
 
-def _write_log(path: Path, columns: Mapping[str, Column]) -> None:
+def _write_log(path: Path, columns: Mapping[str, AnyArray]) -> None:
     table = pa.table({name: columns[name].tolist() for name in LOG})
     with path.open("wb") as out:
         out.write((",".join(LOG) + "\n").encode())
@@ -172,7 +171,7 @@ def generate(world: KuairandWorld, *, random: bool) -> KuairandSample:
     return KuairandSample(columns=columns, truth=truth)
 
 
-def _truth(world: KuairandWorld, user_R: Ints, video_R: Ints, tab_R: Ints) -> dict[str, Floats]:
+def _truth(world: KuairandWorld, user_R: Int64Array, video_R: Int64Array, tab_R: Int64Array) -> dict[str, Float64Array]:
     logits = {name: np.empty(len(user_R)) for name in ("is_click", "is_like", "long_view")}
     for tab in TABS:
         rows = np.flatnonzero(tab_R == tab)
@@ -197,11 +196,11 @@ def _tastes(world: KuairandWorld, tab: int) -> dict[str, Tastes]:
     return {"is_click": click, "is_like": click.turned(like, world.conflict), "long_view": click}
 
 
-def _toss(rng: np.random.Generator, probability_R: Floats) -> Ints:
+def _toss(rng: np.random.Generator, probability_R: Float64Array) -> Int64Array:
     return (rng.random(len(probability_R)) < probability_R).astype(np.int64)
 
 
-def _clock(rng: np.random.Generator, user_R: Ints, days: int) -> dict[str, Ints]:
+def _clock(rng: np.random.Generator, user_R: Int64Array, days: int) -> dict[str, Int64Array]:
     """Draw moments of the last ``days`` days, in ascending order inside a user."""
     day_R = np.where(
         rng.random(len(user_R)) < BUSY_SHARE,
@@ -218,7 +217,7 @@ def _clock(rng: np.random.Generator, user_R: Ints, days: int) -> dict[str, Ints]
     return {"date": date_R, "hourmin": local_R // 3_600_000 % 24 * 100, "time_ms": local_R - _LOCAL}
 
 
-def _plays(rng: np.random.Generator, columns: Mapping[str, Column], duration_R: Ints) -> dict[str, Ints]:
+def _plays(rng: np.random.Generator, columns: Mapping[str, AnyArray], duration_R: Int64Array) -> dict[str, Int64Array]:
     """Return times that agree with the labels: a click plays seven seconds, a long view eighteen or all of it."""
     long_from = np.minimum(18_000, duration_R)
     low = np.where(columns["long_view"] == 1, long_from, np.where(columns["is_click"] == 1, 7_001, 0))
@@ -231,7 +230,7 @@ def _plays(rng: np.random.Generator, columns: Mapping[str, Column], duration_R: 
     }
 
 
-def users(world: KuairandWorld) -> dict[str, Column]:
+def users(world: KuairandWorld) -> dict[str, AnyArray]:
     """Return the columns of the user table, (U,); some cells are empty."""
     rng, count = np.random.default_rng([world.seed, 201]), world.users
     own_U = _tastes(world, MAIN_TAB)["is_click"].user[:, 0]
@@ -258,7 +257,7 @@ def users(world: KuairandWorld) -> dict[str, Column]:
     }
 
 
-def videos(world: KuairandWorld) -> dict[str, Column]:
+def videos(world: KuairandWorld) -> dict[str, AnyArray]:
     """Return the columns of the video table, (V,), and ``length`` in milliseconds, which no cell hides."""
     rng, count = np.random.default_rng([world.seed, 202]), world.videos
     length_V = np.rint(rng.gamma(3.0, 12_000.0, count)).clip(8_000, 180_000)
@@ -282,6 +281,6 @@ def videos(world: KuairandWorld) -> dict[str, Column]:
     }
 
 
-def _ranges(values: Ints, ranges: Sequence[tuple[int, str]]) -> Column:
+def _ranges(values: Int64Array, ranges: Sequence[tuple[int, str]]) -> AnyArray:
     starts, names = zip(*ranges, strict=True)
     return np.array(names)[np.searchsorted(starts, values, side="right") - 1]

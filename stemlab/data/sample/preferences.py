@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from stemlab.array_types import Float64Array, Int64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +21,8 @@ class Tastes:
         item: (I, 1 + L).
     """
 
-    user: Floats
-    item: Floats
+    user: Float64Array
+    item: Float64Array
 
     @classmethod
     def draw(cls, rng: np.random.Generator, users: int, items: int, latent_dim: int) -> Tastes:
@@ -36,7 +34,7 @@ class Tastes:
         """Return these tastes turned towards ``other`` by ``share`` of a right angle; lengths are kept."""
         return Tastes(turn(self.user, other.user, share), turn(self.item, other.item, share))
 
-    def logits(self, user_R: Ints, item_R: Ints, main_effect: float) -> Floats:
+    def logits(self, user_R: Int64Array, item_R: Int64Array, main_effect: float) -> Float64Array:
         """Return each row's match, of unit variance over random pairs.
 
         Args:
@@ -47,24 +45,24 @@ class Tastes:
         own = (self.user[user_R, 0] + self.item[item_R, 0]) / np.sqrt(2)
         latent_dim = self.user.shape[1] - 1
         pair = np.einsum("rl,rl->r", self.user[user_R, 1:], self.item[item_R, 1:]) / np.sqrt(latent_dim)
-        logit_R: Floats = np.sqrt(main_effect) * own + np.sqrt(1 - main_effect) * pair
+        logit_R: Float64Array = np.sqrt(main_effect) * own + np.sqrt(1 - main_effect) * pair
         return logit_R
 
 
-def zipf_ids(rng: np.random.Generator, count: int, rows: int, exponent: float) -> Ints:
+def zipf_ids(rng: np.random.Generator, count: int, rows: int, exponent: float) -> Int64Array:
     """Draw ``rows`` of ``count`` ids, id k with weight (k + 1) ** -exponent."""
     weight = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     return np.searchsorted(np.cumsum(weight) / weight.sum(), rng.random(rows), side="right").clip(max=count - 1)
 
 
-def turn(old: Floats, new: Floats, share: float) -> Floats:
+def turn(old: Float64Array, new: Float64Array, share: float) -> Float64Array:
     """Turn ``old`` towards ``new`` by ``share`` of a right angle; the length is kept in expectation."""
     angle = share * np.pi / 2
-    turned: Floats = np.cos(angle) * old + np.sin(angle) * new
+    turned: Float64Array = np.cos(angle) * old + np.sin(angle) * new
     return turned
 
 
-def probability(logit_R: Floats, rate: float, weight_R: Floats | None = None) -> Floats:
+def probability(logit_R: Float64Array, rate: float, weight_R: Float64Array | None = None) -> Float64Array:
     """Shift the logits so that their mean probability is ``rate`` (bisection), and return the probabilities.
 
     Args:
@@ -77,5 +75,5 @@ def probability(logit_R: Floats, rate: float, weight_R: Floats | None = None) ->
         middle = (low + high) / 2
         mean = float(np.average(1 / (1 + np.exp(-(logit_R + middle))), weights=weight_R))
         low, high = (middle, high) if mean < rate else (low, middle)
-    probability_R: Floats = 1 / (1 + np.exp(-(logit_R + low)))
+    probability_R: Float64Array = 1 / (1 + np.exp(-(logit_R + low)))
     return probability_R

@@ -17,20 +17,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.data.sample.preferences import Floats, Ints, Tastes, probability, zipf_ids
+from stemlab.array_types import AnyArray, Float64Array, Int64Array
+from stemlab.data.sample.preferences import Tastes, probability, zipf_ids
 from stemlab.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Column = NDArray[Any]
 
 HISTORY = tuple(f"hist_{place}" for place in range(1, 11))
 VIDEO = (
@@ -102,9 +101,9 @@ class TenrecSample:
         like_probability: (R,) true probability of a like, given a click.
     """
 
-    columns: dict[str, Column]
-    click_probability: Floats
-    like_probability: Floats
+    columns: dict[str, AnyArray]
+    click_probability: Float64Array
+    like_probability: Float64Array
 
 
 def write_sample(path: Path, world: TenrecWorld, file: str) -> Path:
@@ -148,7 +147,7 @@ def generate(world: TenrecWorld, file: str) -> TenrecSample:
     return _with_history(sample) if file == "ctr_data_1M" else sample
 
 
-def _shown(world: TenrecWorld, file: str, rng: np.random.Generator) -> tuple[Ints, Ints]:
+def _shown(world: TenrecWorld, file: str, rng: np.random.Generator) -> tuple[Int64Array, Int64Array]:
     """Draw who was shown what, users one after the other; what is popular differs from file to file."""
     rows = max(1, round(world.rows * _ROWS[file]))
     people, things = _part(world.users, _USERS[file]), rng.permutation(_part(world.items, _ITEMS[file]))
@@ -156,7 +155,7 @@ def _shown(world: TenrecWorld, file: str, rng: np.random.Generator) -> tuple[Int
     return user_R, things[zipf_ids(rng, len(things), rows, world.zipf)]
 
 
-def _part(count: int, where: tuple[float, float]) -> Ints:
+def _part(count: int, where: tuple[float, float]) -> Int64Array:
     return np.arange(round(count * where[0]), round(count * where[1]))
 
 
@@ -173,11 +172,11 @@ def _tastes(world: TenrecWorld, file: str) -> tuple[Tastes, Tastes]:
     return click, click.turned(like, world.conflict)
 
 
-def _toss(rng: np.random.Generator, probability_R: Floats) -> Ints:
+def _toss(rng: np.random.Generator, probability_R: Float64Array) -> Int64Array:
     return (rng.random(len(probability_R)) < probability_R).astype(np.int64)
 
 
-def _describe_users(world: TenrecWorld, user_R: Ints) -> dict[str, Column]:
+def _describe_users(world: TenrecWorld, user_R: Int64Array) -> dict[str, AnyArray]:
     """Give every person a gender and an age, the same in every file."""
     rng = np.random.default_rng([world.seed, 101])
     gender_U = rng.choice(len(_GENDERS), world.users, p=_GENDERS)
@@ -185,7 +184,7 @@ def _describe_users(world: TenrecWorld, user_R: Ints) -> dict[str, Column]:
     return {"gender": gender_U[user_R], "age": age_U[user_R]}
 
 
-def _describe_videos(world: TenrecWorld, item_R: Ints) -> dict[str, Column]:
+def _describe_videos(world: TenrecWorld, item_R: Int64Array) -> dict[str, AnyArray]:
     """Give every video a category, the same in every file; some have none."""
     rng = np.random.default_rng([world.seed, 102])
     shares = ((1 - _NO_CATEGORY) * 0.54, (1 - _NO_CATEGORY) * 0.46, _NO_CATEGORY)
@@ -194,7 +193,7 @@ def _describe_videos(world: TenrecWorld, item_R: Ints) -> dict[str, Column]:
     return {"video_category": category_I[item_R]}
 
 
-def _describe_articles(rng: np.random.Generator, read_R: Ints, item_R: Ints) -> dict[str, Column]:
+def _describe_articles(rng: np.random.Generator, read_R: Int64Array, item_R: Int64Array) -> dict[str, AnyArray]:
     """Give every article its totals, scores and categories, and every row how far it was read."""
     items = int(item_R.max()) + 1
     exposure_I = rng.integers(100, 100_000, items)

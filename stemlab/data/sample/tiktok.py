@@ -21,7 +21,8 @@ import pyarrow.csv
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.data.sample.preferences import Floats, Ints, Tastes, probability, zipf_ids
+from stemlab.array_types import Float64Array, Int64Array
+from stemlab.data.sample.preferences import Tastes, probability, zipf_ids
 from stemlab.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -84,9 +85,9 @@ class Sample:
         like_probability: (R,) true probability of like, float64.
     """
 
-    columns: dict[str, Ints]
-    finish_probability: Floats
-    like_probability: Floats
+    columns: dict[str, Int64Array]
+    finish_probability: Float64Array
+    like_probability: Float64Array
 
 
 def write_sample(path: Path, world: TiktokWorld) -> Path:
@@ -125,7 +126,7 @@ def generate(world: TiktokWorld) -> Sample:
     return Sample(columns=columns, finish_probability=finish_R, like_probability=like_R)
 
 
-def _tastes(rng: np.random.Generator, world: TiktokWorld, author_I: Ints) -> Tastes:
+def _tastes(rng: np.random.Generator, world: TiktokWorld, author_I: Int64Array) -> Tastes:
     """Return unit normal preferences; an item's are half its author's."""
     width = 1 + world.latent_dim
     user = rng.standard_normal((world.users, width))
@@ -134,7 +135,7 @@ def _tastes(rng: np.random.Generator, world: TiktokWorld, author_I: Ints) -> Tas
     return Tastes(user, item)
 
 
-def _describe_users(rng: np.random.Generator, world: TiktokWorld, user_R: Ints) -> dict[str, Ints]:
+def _describe_users(rng: np.random.Generator, world: TiktokWorld, user_R: Int64Array) -> dict[str, Int64Array]:
     """Give every user a public id, a home city and a device (a few share one)."""
     uid = rng.permutation(world.users)
     city = _blank(rng, rng.integers(365, size=world.users), MISSING["user_city"])
@@ -142,7 +143,9 @@ def _describe_users(rng: np.random.Generator, world: TiktokWorld, user_R: Ints) 
     return {"uid": uid[user_R], "user_city": city[user_R], "device_id": device[user_R]}
 
 
-def _describe_items(rng: np.random.Generator, world: TiktokWorld, item_R: Ints, author_I: Ints) -> dict[str, Ints]:
+def _describe_items(
+    rng: np.random.Generator, world: TiktokWorld, item_R: Int64Array, author_I: Int64Array
+) -> dict[str, Int64Array]:
     """Give every item a public id, its author, a city, music (often none) and a length in seconds."""
     described = {
         "item_id": rng.permutation(world.items),
@@ -154,6 +157,6 @@ def _describe_items(rng: np.random.Generator, world: TiktokWorld, item_R: Ints, 
     return {name: values[item_R] for name, values in described.items()}
 
 
-def _blank(rng: np.random.Generator, values: Ints, share: float) -> Ints:
+def _blank(rng: np.random.Generator, values: Int64Array, share: float) -> Int64Array:
     """Replace a random ``share`` of the values by -1."""
     return np.where(rng.random(len(values)) < share, -1, values)

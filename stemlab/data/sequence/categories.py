@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import BoolArray, Int64Array
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.errors import StemlabError
 
@@ -25,7 +25,7 @@ class ItemCategories:
         names: of the categories 1 to C.
     """
 
-    code_I: NDArray[np.int64]
+    code_I: Int64Array
     names: tuple[str, ...]
 
     @property
@@ -34,7 +34,7 @@ class ItemCategories:
         return len(self.names)
 
     @property
-    def member_IC(self) -> NDArray[np.bool_]:  # noqa: N802 - the letters are its shape
+    def member_IC(self) -> BoolArray:  # noqa: N802 - the letters are its shape
         """(I+1, C) whether an item has a category."""
         return np.asarray(self.code_I[:, None] == np.arange(1, self.count + 1))
 

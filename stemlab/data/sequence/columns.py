@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.store import map_batch
 
 
-def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+def write_columns(path: Path, columns: Mapping[str, AnyArray]) -> None:
     """Write equally long columns (R,) or matrices (R, K) of signed integers, each in its own type."""
     batch = pa.record_batch([_as_column(values) for values in columns.values()], names=list(columns))
     options = pa.ipc.IpcWriteOptions(allow_64bit=True)
@@ -25,7 +25,7 @@ def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         writer.write_batch(batch)
 
 
-def map_columns(path: Path) -> dict[str, NDArray[Any]]:
+def map_columns(path: Path) -> dict[str, AnyArray]:
     """Return the columns of :func:`write_columns` as read-only arrays over the file.
 
     Raises:
@@ -35,7 +35,7 @@ def map_columns(path: Path) -> dict[str, NDArray[Any]]:
     return {name: _as_array(batch.column(name)) for name in batch.schema.names}
 
 
-def _as_column(values: NDArray[Any]) -> Any:
+def _as_column(values: AnyArray) -> Any:
     if values.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(_as_column(values.reshape(-1)), values.shape[1])
     whole = np.ascontiguousarray(values)
@@ -43,7 +43,7 @@ def _as_column(values: NDArray[Any]) -> Any:
     return pa.Array.from_buffers(kind, len(whole), [None, pa.py_buffer(whole)], null_count=0)
 
 
-def _as_array(column: Any) -> NDArray[Any]:
+def _as_array(column: Any) -> AnyArray:
     if pa.types.is_fixed_size_list(column.type):
         return as_numpy(column.values).reshape(len(column), column.type.list_size)
     return as_numpy(column)

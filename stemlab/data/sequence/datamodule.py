@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 
+from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.datamodule import Split
 from stemlab.data.loader import DealtOrder, ShuffledOrder, current_rank
@@ -155,15 +155,15 @@ class SequenceDataModule(LightningDataModule, ABC):
             return len(self.training_pairs()[0])
         return int(self.manifest["rows"][split])
 
-    def training_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def training_pairs(self) -> tuple[Int32Array, Int32Array]:
         """Return user and item of every training interaction, first ones of users included."""
         return self.log.pairs(_TRAIN)
 
-    def seen_items(self, user_B: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def seen_items(self, user_B: AnyArray) -> tuple[Int32Array, Int64Array]:
         """Return all items of some users, of any split (see :meth:`InteractionLog.items_of`)."""
         return self.log.items_of(user_B)
 
-    def whole_histories(self, user_B: NDArray[Any]) -> SequenceBatch:
+    def whole_histories(self, user_B: AnyArray) -> SequenceBatch:
         """Return a batch that asks for the next item of some users: the history is the last H of all they did.
 
         Args:

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, BoolArray, Int32Array, Int64Array
 from stemlab.data.sequence.interactions import Interactions, number_interactions
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.stored_negatives import ItemsOfUsers, draw_distinct
@@ -30,10 +30,10 @@ _SPLITS = {"test": 2, "valid": 1}  # in the order of drawing
 
 
 def global_time(
-    user: NDArray[Any],
-    item: NDArray[Any],
-    time: NDArray[Any],
-    rating: NDArray[Any],
+    user: AnyArray,
+    item: AnyArray,
+    time: AnyArray,
+    rating: AnyArray,
     *,
     eval_negatives: int,
     seed: int = 0,
@@ -84,7 +84,7 @@ def global_time(
     )
 
 
-def keep_core(user: NDArray[Any], item: NDArray[Any], liked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def keep_core(user: AnyArray, item: AnyArray, liked: BoolArray) -> BoolArray:
     """Return which rows remain when users and items with fewer than five likes leave, until all have five."""
     user_R, item_R = (np.unique(column, return_inverse=True)[1] for column in (user, item))
     kept = np.ones(len(user_R), dtype=np.bool_)
@@ -101,20 +101,20 @@ def _day(time: Any) -> Any:
     return (time - MIDNIGHT) // DAY
 
 
-def _split(time: NDArray[Any], first: int, edges: NDArray[Any]) -> NDArray[np.int64]:
+def _split(time: AnyArray, first: int, edges: AnyArray) -> Int64Array:
     """Return 0, 1 or 2 for each time: how many of the last days of train and of valid have passed."""
-    split: NDArray[np.int64] = np.searchsorted(edges, _day(time) - first, side="left")
+    split: Int64Array = np.searchsorted(edges, _day(time) - first, side="left")
     return split
 
 
-def _known(user: NDArray[Any], item: NDArray[Any], split: NDArray[Any]) -> NDArray[np.bool_]:
+def _known(user: AnyArray, item: AnyArray, split: AnyArray) -> BoolArray:
     """Return which rows are train rows, or have both their user and their item in one."""
     train = split == 0
-    known: NDArray[np.bool_] = train | (np.isin(user, user[train]) & np.isin(item, item[train]))
+    known: BoolArray = train | (np.isin(user, user[train]) & np.isin(item, item[train]))
     return known
 
 
-def _negatives(rows: Interactions, split: NDArray[Any], count: int, seed: int) -> dict[str, NDArray[np.int32]]:
+def _negatives(rows: Interactions, split: AnyArray, count: int, seed: int) -> dict[str, Int32Array]:
     random = np.random.RandomState(seed)
     items = ItemsOfUsers(rows.user, rows.item, rows.user_tokens)
     most = len(rows.item_tokens)

@@ -6,23 +6,22 @@ Legend: B rows, L width of the batch (its longest history), H longest history al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Longs = NDArray[np.int64]
+from stemlab.array_types import AnyArray, BoolArray, Int64Array
 
 
 class Interactions(Protocol):
     """Columns of interactions, user after user, each user's oldest first: the log, or rows given for a prediction."""
 
     @property
-    def item(self) -> NDArray[Any]:
+    def item(self) -> AnyArray:
         """(R,) item ids."""
 
     @property
-    def time(self) -> NDArray[Any]:
+    def time(self) -> AnyArray:
         """(R,) seconds."""
 
 
@@ -36,14 +35,12 @@ class Histories:
         time_BL: int64 seconds, 0 at padding; ``None`` if not asked for.
     """
 
-    item_BL: Longs
-    length_B: Longs
-    time_BL: Longs | None
+    item_BL: Int64Array
+    length_B: Int64Array
+    time_BL: Int64Array | None
 
 
-def read_histories(
-    log: Interactions, start_B: NDArray[Any], stop_B: NDArray[Any], history_max: int, times: bool
-) -> Histories:
+def read_histories(log: Interactions, start_B: AnyArray, stop_B: AnyArray, history_max: int, times: bool) -> Histories:
     """Return the most recent interactions of parts of the log.
 
     Args:
@@ -61,6 +58,6 @@ def read_histories(
     return Histories(_gather(log.item, row_BL, valid_BL), length_B, time_BL)
 
 
-def _gather(column: NDArray[Any], row_BL: Longs, valid_BL: NDArray[np.bool_]) -> Longs:
+def _gather(column: AnyArray, row_BL: Int64Array, valid_BL: BoolArray) -> Int64Array:
     # "clip": padding may point behind the last row; what is read there is multiplied away.
     return np.take(column, row_BL, mode="clip") * valid_BL.astype(np.int64)

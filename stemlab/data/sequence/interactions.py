@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Longs = NDArray[np.int64]
+from stemlab.array_types import AnyArray, Int64Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,15 +26,15 @@ class Interactions:
         duplicates: rows left out because the same user, item and time were given before.
     """
 
-    user: Longs
-    item: Longs
-    time: Longs
+    user: Int64Array
+    item: Int64Array
+    time: Int64Array
     user_tokens: Sequence[str]
     item_tokens: Sequence[str]
     duplicates: int
 
 
-def number_interactions(user: NDArray[Any], item: NDArray[Any], time: NDArray[Any]) -> Interactions:
+def number_interactions(user: AnyArray, item: AnyArray, time: AnyArray) -> Interactions:
     """Drop repeated rows, number users and items, sort by (time, user) (ReChorus, CIKM22 notebooks).
 
     Args:
@@ -58,7 +56,7 @@ def number_interactions(user: NDArray[Any], item: NDArray[Any], time: NDArray[An
     )
 
 
-def place_in_sequence(user: Longs) -> tuple[Longs, Longs]:
+def place_in_sequence(user: Int64Array) -> tuple[Int64Array, Int64Array]:
     """Return each row's place in its user's sequence, from 0, and the length of that sequence.
 
     Args:
@@ -72,7 +70,7 @@ def place_in_sequence(user: Longs) -> tuple[Longs, Longs]:
     return place, length[user]
 
 
-def _first_of_equals(user: NDArray[Any], item: NDArray[Any], time: NDArray[Any]) -> Longs:
+def _first_of_equals(user: AnyArray, item: AnyArray, time: AnyArray) -> Int64Array:
     """Return the rows, ascending, without those that repeat an earlier one."""
     order = np.lexsort((time, item, user))  # stable: of equal rows the first comes first
     repeated = np.zeros(len(order), dtype=np.bool_)

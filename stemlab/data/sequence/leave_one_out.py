@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int32Array
 from stemlab.data.sequence.interactions import Interactions, number_interactions, place_in_sequence
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.stored_negatives import ItemsOfUsers, draw_with_replacement
@@ -22,9 +22,9 @@ TRAIN, VALID, TEST = 0, 1, 2
 
 
 def leave_one_out(
-    user: NDArray[Any],
-    item: NDArray[Any],
-    time: NDArray[Any],
+    user: AnyArray,
+    item: AnyArray,
+    time: AnyArray,
     *,
     eval_negatives: int,
     seed: int = 0,
@@ -68,8 +68,8 @@ def leave_one_out(
 
 
 def _negatives(
-    rows: Interactions, split: NDArray[Any], place: NDArray[Any], drawing: tuple[int, int, int | None]
-) -> dict[str, NDArray[np.int32]]:
+    rows: Interactions, split: AnyArray, place: AnyArray, drawing: tuple[int, int, int | None]
+) -> dict[str, Int32Array]:
     """Draw for test, then for valid, from one generator."""
     count, seed, largest = drawing
     random = np.random.RandomState(seed)

@@ -5,11 +5,9 @@ Legend: B rows, L width of the histories, V instances of the split, N candidates
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.loader import Order, OrderedLoader, Rows
 from stemlab.data.sequence.histories import read_histories
@@ -36,7 +34,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         log: InteractionLog,
         instances: Instances,
         order: Order,
-        negatives: NegativeSampler | NDArray[np.int32] | None,
+        negatives: NegativeSampler | Int32Array | None,
         *,
         history_max: int,
         times: bool,
@@ -45,7 +43,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         super().__init__(order, pin_memory)
         self.log, self.instances, self.negatives = log, instances, negatives
         self.history_max, self.times = history_max, times
-        self._drawn: tuple[int, NDArray[np.int32]] | None = None
+        self._drawn: tuple[int, Int32Array] | None = None
 
     def take(self, rows: Rows) -> SequenceBatch:
         """Return a batch of the given instances in fresh, writable tensors."""
@@ -63,7 +61,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
             row_B=None if training else self._tensor(row_B),
         )
 
-    def _candidates(self, row_B: NDArray[np.int64], rows: Rows) -> NDArray[np.int64]:
+    def _candidates(self, row_B: Int64Array, rows: Rows) -> Int64Array:
         others = self._others()
         candidates_BN = np.empty((len(row_B), 1 + (0 if others is None else others.shape[1])), dtype=np.int64)
         candidates_BN[:, 0] = self.log.item[row_B]
@@ -71,7 +69,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
             candidates_BN[:, 1:] = others[rows]
         return candidates_BN
 
-    def _others(self) -> NDArray[Any] | None:
+    def _others(self) -> AnyArray | None:
         """Return the (V, N - 1) negatives of the order's epoch, drawn when its first batch is asked for."""
         if not isinstance(self.negatives, NegativeSampler):
             return self.negatives

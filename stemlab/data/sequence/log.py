@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int8Array, Int32Array, Int64Array
 from stemlab.data.sequence.columns import map_columns
 
 NO_GAP = 0xFFFF
@@ -46,13 +46,13 @@ class InteractionLog:
 
     def _open(self) -> None:
         rows, users = map_columns(self.directory / "log.arrow"), map_columns(self.directory / "users.arrow")
-        self.user: NDArray[np.int32] = rows["user"]
-        self.item: NDArray[np.int32] = rows["item"]
-        self.time: NDArray[np.int64] = rows["time"]
-        self.split: NDArray[np.int8] = rows["split"]
-        self.start: NDArray[np.int64] = users["start"]
-        self.stop: NDArray[np.int64] = users["stop"]
-        self.unit: NDArray[np.int64] = users["unit"]
+        self.user: Int32Array = rows["user"]
+        self.item: Int32Array = rows["item"]
+        self.time: Int64Array = rows["time"]
+        self.split: Int8Array = rows["split"]
+        self.start: Int64Array = users["start"]
+        self.stop: Int64Array = users["stop"]
+        self.unit: Int64Array = users["unit"]
 
     def __len__(self) -> int:
         return len(self.user)
@@ -62,14 +62,14 @@ class InteractionLog:
         """U."""
         return len(self.start) - 1
 
-    def pairs(self, split: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def pairs(self, split: int | None = None) -> tuple[Int32Array, Int32Array]:
         """Return user and item of every interaction of one split (0, 1, 2), or of all."""
         if split is None:
             return self.user, self.item
         kept = np.flatnonzero(self.split == split)
         return self.user[kept], self.item[kept]
 
-    def items_of(self, user_B: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def items_of(self, user_B: AnyArray) -> tuple[Int32Array, Int64Array]:
         """Return all items of some users, oldest first.
 
         Args:
@@ -112,10 +112,10 @@ class Instances:
 
     def _open(self) -> None:
         columns = map_columns(self.path)
-        self.row: NDArray[np.int64] = columns["row"]
+        self.row: Int64Array = columns["row"]
         if self.first_interactions:
             self.row = np.flatnonzero(map_columns(self.path.with_name("log.arrow"))["split"] == 0)
-        self.negatives: NDArray[np.int32] | None = columns.get("negatives")
+        self.negatives: Int32Array | None = columns.get("negatives")
 
     def __len__(self) -> int:
         return len(self.row)

@@ -9,14 +9,11 @@ Legend: V training instances, N negatives an instance, P distinct (user, item) p
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.errors import StemlabError
 
-Longs = NDArray[np.int64]
 BLOCK = 1 << 16
 """Instances that share a random stream; part of what determines the negatives."""
 _STREAM = 0x6E6567  # "neg": keeps the streams apart from others that are seeded with (seed, epoch)
@@ -38,8 +35,8 @@ class NegativeSampler:
 
     def __init__(
         self,
-        user_V: NDArray[Any],
-        pairs: tuple[NDArray[Any], NDArray[Any]],
+        user_V: AnyArray,
+        pairs: tuple[AnyArray, AnyArray],
         *,
         items: int,
         count: int,
@@ -57,7 +54,7 @@ class NegativeSampler:
         before = taken_item - 1 - (np.arange(len(pair_P)) - self._first[taken_user])
         self._keys = taken_user * self._stride + before
 
-    def _refuse_full(self, user_V: NDArray[Any]) -> None:
+    def _refuse_full(self, user_V: AnyArray) -> None:
         full = np.flatnonzero(self._free[user_V] == 0)
         if len(full):
             raise StemlabError(
@@ -66,7 +63,7 @@ class NegativeSampler:
                 "all."
             )
 
-    def draw(self, epoch: int) -> NDArray[np.int32]:
+    def draw(self, epoch: int) -> Int32Array:
         """Return the (V, N) negatives of an epoch."""
         drawn = np.empty((len(self.user_V), self.count), dtype=np.int32)
         for block, first in enumerate(range(0, len(drawn), BLOCK)):
@@ -75,8 +72,8 @@ class NegativeSampler:
             drawn[rows] = self._draw(self.user_V[rows].astype(np.int64), stream)
         return drawn
 
-    def _draw(self, user_B: Longs, stream: np.random.Generator) -> Longs:
+    def _draw(self, user_B: Int64Array, stream: np.random.Generator) -> Int64Array:
         rank_BN = stream.integers(0, self._free[user_B][:, None], (len(user_B), self.count))
         place_BN = np.searchsorted(self._keys, (user_B * self._stride)[:, None] + rank_BN, side="right")
-        smaller_BN: Longs = place_BN - self._first[user_B][:, None]
+        smaller_BN: Int64Array = place_BN - self._first[user_B][:, None]
         return rank_BN + 1 + smaller_BN

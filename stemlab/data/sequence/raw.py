@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import IntegerArray
 from stemlab.data.prepare.split import SPLITS
 from stemlab.errors import StemlabError
-
-Ints = NDArray[np.signedinteger[Any]] | NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -41,13 +39,13 @@ class RawSequences:
         facts: what else the manifest should tell (plain JSON values).
     """
 
-    user: Ints
-    item: Ints
-    time: Ints
-    split: Ints
+    user: IntegerArray
+    item: IntegerArray
+    time: IntegerArray
+    split: IntegerArray
     user_tokens: Sequence[str]
     item_tokens: Sequence[str]
-    negatives: Mapping[str, Ints] = field(default_factory=dict)
+    negatives: Mapping[str, IntegerArray] = field(default_factory=dict)
     categories: Sequence[str | None] | None = None
     skipped: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -90,7 +88,7 @@ class RawSequences:
             _check_ids(f"dataset {name!r}, negatives of {split} row", "item", negatives, self.items)
 
 
-def _check_ids(where: str, column: str, values: Ints, most: int) -> None:
+def _check_ids(where: str, column: str, values: IntegerArray, most: int) -> None:
     wrong = np.argwhere((values < 1) | (values > most))
     if len(wrong):
         place = tuple(wrong[0])

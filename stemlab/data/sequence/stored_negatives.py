@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import BoolArray, Int32Array, Int64Array
 from stemlab.errors import StemlabError
-
-Longs = NDArray[np.int64]
 
 
 class ItemsOfUsers:
@@ -24,7 +22,7 @@ class ItemsOfUsers:
         user_tokens: original ids, for messages.
     """
 
-    def __init__(self, user: Longs, item: Longs, user_tokens: Sequence[str]) -> None:
+    def __init__(self, user: Int64Array, item: Int64Array, user_tokens: Sequence[str]) -> None:
         order = np.lexsort((item, user))
         first = np.ones(len(order), dtype=np.bool_)
         first[1:] = (np.diff(user[order]) != 0) | (np.diff(item[order]) != 0)
@@ -32,7 +30,7 @@ class ItemsOfUsers:
         self._stop = np.cumsum(np.bincount(user[order][first], minlength=len(user_tokens) + 1))
         self._tokens = user_tokens
 
-    def unseen(self, user_V: Longs, most: int, needed: int) -> Iterator[NDArray[np.bool_]]:
+    def unseen(self, user_V: Int64Array, most: int, needed: int) -> Iterator[BoolArray]:
         """Yield for each user which items 0 to ``most`` may be drawn; the array is good until the next one.
 
         Raises:
@@ -54,8 +52,8 @@ class ItemsOfUsers:
 
 
 def draw_with_replacement(
-    random: np.random.RandomState, items: ItemsOfUsers, user_V: Longs, most: int, count: int
-) -> NDArray[np.int32]:
+    random: np.random.RandomState, items: ItemsOfUsers, user_V: Int64Array, most: int, count: int
+) -> Int32Array:
     """Draw negatives as the CIKM22 notebooks do: a whole matrix first, then its bad entries again, row by row.
 
     Args:
@@ -77,8 +75,8 @@ def draw_with_replacement(
 
 
 def draw_distinct(
-    random: np.random.RandomState, items: ItemsOfUsers, user_V: Longs, most: int, count: int
-) -> NDArray[np.int32]:
+    random: np.random.RandomState, items: ItemsOfUsers, user_V: Int64Array, most: int, count: int
+) -> Int32Array:
     """Draw negatives of which no two of a row are equal; arguments as in :func:`draw_with_replacement`."""
     drawn_VN = np.empty((len(user_V), count), dtype=np.int32)
     for row, free in enumerate(items.unseen(user_V, most, needed=count)):

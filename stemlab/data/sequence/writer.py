@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int8Array, Int32Array, Int64Array
 from stemlab.data.prepare.split import SPLITS
 from stemlab.data.sequence.columns import write_columns
 from stemlab.data.sequence.log import NO_GAP
@@ -24,7 +24,6 @@ from stemlab.data.sequence.raw import RawSequences
 from stemlab.errors import StemlabError
 
 CATEGORIES = "categories.parquet"
-Longs = NDArray[np.int64]
 
 
 def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
@@ -85,13 +84,13 @@ def read_categories(directory: Path) -> list[str | None] | None:
     return names
 
 
-def _bounds(user: NDArray[np.int32], users: int) -> tuple[Longs, Longs]:
+def _bounds(user: Int32Array, users: int) -> tuple[Int64Array, Int64Array]:
     """Return (U + 1,) first rows and (U + 1,) rows after the last."""
     ids = np.arange(users + 1)
     return np.searchsorted(user, ids, side="left"), np.searchsorted(user, ids, side="right")
 
 
-def smallest_gaps(user: NDArray[Any], time: Longs, users: int) -> Longs:
+def smallest_gaps(user: AnyArray, time: Int64Array, users: int) -> Int64Array:
     """Return (U + 1,) smallest positive gaps; in sorted times it lies between neighbours."""
     unit = np.full(users + 1, NO_GAP, dtype=np.int64)
     gap = np.diff(time)
@@ -101,12 +100,12 @@ def smallest_gaps(user: NDArray[Any], time: Longs, users: int) -> Longs:
 
 
 def _write_split(
-    directory: Path, raw: RawSequences, name: str, order: Longs, split: NDArray[np.int8], position: Longs
+    directory: Path, raw: RawSequences, name: str, order: Int64Array, split: Int8Array, position: Int64Array
 ) -> int:
     """Write the instances of one split: its rows that have something before them; return their number."""
     code = SPLITS.index(name)
     row = np.flatnonzero((split == code) & (position > 0))
-    columns: dict[str, NDArray[Any]] = {"row": row}
+    columns: dict[str, AnyArray] = {"row": row}
     if name in raw.negatives:
         place = np.cumsum(raw.split == code) - 1  # of each raw row among the rows of this split
         columns["negatives"] = raw.negatives[name][place[order[row]]].astype(np.int32)

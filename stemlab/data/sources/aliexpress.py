@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_header import HeadedReader
@@ -42,7 +42,7 @@ from stemlab.data.sources.aliexpress_join import PageJoin
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-Columns = dict[str, NDArray[Any]]
+Columns = dict[str, AnyArray]
 SCENARIO, SPLIT = "scenario", "split"
 _CODES = {"train": 0, "test": 2}
 _RANGES = {SEARCH: (0, 1 << 60), LABEL: (0, 2), **dict.fromkeys(TASKS, (0, 1))}
@@ -86,7 +86,7 @@ class RawAliexpress:
         """The form of each country's files, and how many search pages showed nothing."""
         return {"forms": {one.country: _form(one) for one in self._countries}, "pages_without_items": self._empty_pages}
 
-    def chunks(self, advance: Advance) -> Iterator[Mapping[str, NDArray[Any]]]:
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
         """Yield the columns piece by piece."""
         for place, country in enumerate(self._countries):
             read = self._read_raw if country.raw else self._read_processed

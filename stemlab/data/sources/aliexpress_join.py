@@ -15,18 +15,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, BoolArray, Int64Array
 from stemlab.data.io.csv_integers import IntegerReader, Rows
 from stemlab.data.io.text_blocks import TextBlock
 from stemlab.data.prepare.atomic_directory import locked
 from stemlab.data.sources.aliexpress_columns import SEARCH
 
-Ints = NDArray[np.int64]
-Columns = dict[str, NDArray[Any]]
+Columns = dict[str, AnyArray]
 MOST_FILES = 256
 LEAST_PAGES = 1 << 14  # of a file: about a hundred thousand items
 ROWS_AT_ONCE = 1 << 16
@@ -73,8 +73,8 @@ class PageJoin:
                 file.truncate(0)
 
     def _read_users(self, blocks: Iterable[TextBlock], file: IO[bytes], records: _Records) -> _Pages:
-        ids: list[Ints] = []
-        lines: list[Ints] = []
+        ids: list[Int64Array] = []
+        lines: list[Int64Array] = []
         for rows in self.users.parse(blocks):
             ids.append(rows.columns[SEARCH])
             lines.append(rows.lines)
@@ -101,7 +101,7 @@ class PageJoin:
                 parts[one].write(packed[part == one].data)
         self.empty_pages = len(np.unique(pages.ids)) - int(np.count_nonzero(shown))
 
-    def _refuse_strangers(self, rows: Rows, known: NDArray[np.bool_]) -> None:
+    def _refuse_strangers(self, rows: Rows, known: BoolArray) -> None:
         strangers = np.flatnonzero(~known)
         if len(strangers):
             row = strangers[0]
@@ -132,13 +132,13 @@ class _Pages:
         sorted_ids: (P,) ids in that order.
     """
 
-    ids: Ints
-    lines: Ints
-    order: Ints
-    sorted_ids: Ints
+    ids: Int64Array
+    lines: Int64Array
+    order: Int64Array
+    sorted_ids: Int64Array
 
     @classmethod
-    def of(cls, ids: Ints, lines: Ints) -> _Pages:
+    def of(cls, ids: Int64Array, lines: Int64Array) -> _Pages:
         order = np.argsort(ids, kind="stable")
         return cls(ids, lines, order, ids[order])
 
@@ -150,7 +150,7 @@ class _Pages:
         again = np.flatnonzero(self.sorted_ids[1:] == self.sorted_ids[:-1])
         return np.stack([self.order[again], self.order[again + 1]], axis=1)
 
-    def find(self, ids: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    def find(self, ids: Int64Array) -> tuple[Int64Array, BoolArray]:
         """Return each id's place in the file and whether it is there, both (R,)."""
         if not len(self):
             return np.zeros_like(ids), np.zeros(len(ids), dtype=np.bool_)
@@ -167,7 +167,7 @@ class _Records:
         self._numbers = [name for name in columns if name in known]
         self._kind = np.dtype([("ints", np.int64, (len(self._ints),)), ("numbers", np.float32, (len(self._numbers),))])
 
-    def pack(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    def pack(self, columns: Mapping[str, AnyArray]) -> AnyArray:
         """Return (R,) records."""
         rows = len(next(iter(columns.values())))
         packed = np.empty(rows, dtype=self._kind)

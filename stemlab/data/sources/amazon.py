@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 from numpy.typing import NDArray
 
+from stemlab.array_types import Int64Array
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import TextBlock, count_lines, read_blocks
@@ -135,7 +136,7 @@ def find_reviews(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def read_reviews(path: Path, advance: Advance) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.int64]]:
+def read_reviews(path: Path, advance: Advance) -> tuple[NDArray[np.str_], NDArray[np.str_], Int64Array]:
     """Read a review file.
 
     Args:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.io.csv_header import HeadedReader
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.side_table import SideTable, read_side_table
-from stemlab.data.prepare.pipeline import Ints, Recipe
+from stemlab.data.prepare.pipeline import Recipe
 from stemlab.data.sample.kuairand import LOG, USER, VIDEO, log_names, side_names
 from stemlab.errors import StemlabError
 
@@ -91,7 +91,7 @@ class RawKuairand:
         """What else was left out; known when ``chunks`` is exhausted."""
         return {"rows_of_other_tabs": self._other_tabs}
 
-    def chunks(self, advance: Advance) -> Iterator[Mapping[str, NDArray[Any]]]:
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
         """Yield the joined columns block by block, log after log."""
         sides = [
             read_side_table(
@@ -111,8 +111,8 @@ class RawKuairand:
 
     def _joined(
         self, rows: Rows, reader: IntegerReader, sides: Sequence[SideTable], *, random: bool
-    ) -> Mapping[str, NDArray[Any]]:
-        columns: dict[str, NDArray[Any]] = dict(rows.columns)
+    ) -> Mapping[str, AnyArray]:
+        columns: dict[str, AnyArray] = dict(rows.columns)
         kept = np.ones(len(rows), dtype=np.bool_)
         if self._tabs:
             columns[SCENARIO] = _places(columns["tab"], self._tabs)
@@ -135,7 +135,7 @@ class RawKuairand:
         return columns if kept.all() else {name: values[kept] for name, values in columns.items()}
 
 
-def _places(values: Ints, known: Sequence[int]) -> Ints:
+def _places(values: Int64Array, known: Sequence[int]) -> Int64Array:
     """Return the place of each value in ``known``, -1 where it is not there."""
     order = np.argsort(known)
     place = np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)

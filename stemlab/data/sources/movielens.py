@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from stemlab.array_types import Int64Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
-from stemlab.data.prepare.pipeline import Ints, Recipe, prepare_impressions
+from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
@@ -42,11 +43,11 @@ class SideTable:
         tokens: column name -> the strings that codes stand for.
     """
 
-    keys: Ints
-    columns: dict[str, Ints]
+    keys: Int64Array
+    columns: dict[str, Int64Array]
     tokens: dict[str, list[str]]
 
-    def find(self, ids: Ints) -> tuple[Ints, Any]:
+    def find(self, ids: Int64Array) -> tuple[Int64Array, Any]:
         """Return each id's place in ``keys`` and whether it is there."""
         place = np.searchsorted(self.keys, ids).clip(max=len(self.keys) - 1)
         return place, self.keys[place] == ids
@@ -75,7 +76,7 @@ class RawMovieLens:
         """Bad ratings left out so far."""
         return self._reader.skipped
 
-    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Ints]]:
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Int64Array]]:
         """Yield fields, labels and the time block by block."""
         users, movies = read_users(self.files[1]), read_movies(self.files[2])
         self.tokens = {**users.tokens, **movies.tokens}
@@ -84,7 +85,7 @@ class RawMovieLens:
         for rows in self._reader.parse(read_blocks(self.files[0], RAW_NAMES[0], advance)):
             yield self._join(rows, users, movies)
 
-    def _join(self, rows: Rows, users: SideTable, movies: SideTable) -> dict[str, Ints]:
+    def _join(self, rows: Rows, users: SideTable, movies: SideTable) -> dict[str, Int64Array]:
         user, user_known = users.find(rows.columns["user_id"])
         movie, movie_known = movies.find(rows.columns["item_id"])
         for row in np.flatnonzero(~(user_known & movie_known)):
@@ -206,7 +207,7 @@ def _records(path: Path, width: int, integers: tuple[int, ...]) -> Iterator[tupl
 
 def _side_table(records: Mapping[int, tuple[str | int, ...]], names: Sequence[str]) -> SideTable:
     keys = sorted(records)
-    columns: dict[str, Ints] = {}
+    columns: dict[str, Int64Array] = {}
     tokens: dict[str, list[str]] = {}
     for place, name in enumerate(names):
         values: list[Any] = [records[key][place] for key in keys]

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stemlab.array_types import Int64Array
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow
 from stemlab.data.io.download import PublishedFile, UnreachableError, fetch
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
-from stemlab.data.prepare.pipeline import Ints
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.interests import InterestWorld, write_sample
 from stemlab.data.sequence.categories import ItemCategories
@@ -213,7 +213,7 @@ def find_ratings(folder: Path, collection: str) -> Path | None:
 
 def read_ratings(
     path: Path, collection: Collection, on_bad_row: OnBadRow, advance: Advance
-) -> tuple[dict[str, Ints], int]:
+) -> tuple[dict[str, Int64Array], int]:
     """Read a file of ratings, plain, gzip, or in its archive.
 
     Returns:

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from numpy.typing import NDArray
 
+from stemlab.array_types import Int64Array
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.sequence.categories import ItemCategories
@@ -50,8 +50,8 @@ class Part:
     """
 
     path: Path
-    columns: Mapping[str, NDArray[np.int64]]
-    negatives: NDArray[np.int64] | None
+    columns: Mapping[str, Int64Array]
+    negatives: Int64Array | None
 
 
 class RechorusDataModule(SequenceDataModule):
@@ -165,7 +165,7 @@ def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
     )
 
 
-def _count_ids(name: str, ids: NDArray[np.int64], parts: Iterable[Part]) -> int:
+def _count_ids(name: str, ids: Int64Array, parts: Iterable[Part]) -> int:
     """Return the largest id, which is how many there are; refuse one that is no number of a numbered list."""
     largest, distinct = int(ids.max()), len(np.unique(ids))
     if largest <= _GAPS * distinct + _FEW:
@@ -216,7 +216,7 @@ def read_part(path: Path, *, evaluated: bool, advance: Advance) -> Part:
     return Part(path, columns, _parse_lists(path, table.column(NEGATIVES)) if NEGATIVES in wanted else None)
 
 
-def _check_rows(path: Path, columns: Mapping[str, NDArray[np.int64]]) -> None:
+def _check_rows(path: Path, columns: Mapping[str, Int64Array]) -> None:
     if not len(columns["time"]):
         raise StemlabError(f"{path} has a header and no rows; give it interactions.")
     for name in ("user_id", "item_id"):
@@ -240,7 +240,7 @@ def _bad_line(path: Path, text: bytes, header: Sequence[str], wanted: Sequence[s
     return StemlabError(f"{path} cannot be read ({told}).")
 
 
-def _parse_lists(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
+def _parse_lists(path: Path, column: pa.ChunkedArray) -> Int64Array:
     """Return bracketed lists of equal length as one matrix."""
     good = pc.match_substring_regex(column, f"^{_LIST.pattern}$")
     if not pc.all(good).as_py():

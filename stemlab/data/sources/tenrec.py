@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stemlab.array_types import Int64Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_header import HeadedReader
@@ -25,7 +26,7 @@ from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.leakage import LABEL, refuse_leaks
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.negative_downsampling import Sampling
-from stemlab.data.prepare.pipeline import Ints, Recipe, prepare_impressions
+from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecWorld, write_sample
@@ -84,7 +85,7 @@ class RawTenrec:
         """Bad rows left out so far."""
         return self._reader.skipped
 
-    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Ints]]:
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Int64Array]]:
         """Yield the columns block by block, file after file."""
         for place, path in enumerate(self.files):
             for rows, _ in self._reader.read(path, path.name.removesuffix(".gz"), advance):

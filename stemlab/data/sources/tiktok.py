@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from stemlab.array_types import Int64Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
-from stemlab.data.prepare.pipeline import Ints, Recipe, prepare_impressions
+from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tiktok import COLUMNS, TiktokWorld, write_sample
@@ -54,7 +55,7 @@ class RawTiktok:
         """Bad rows left out so far."""
         return self._reader.skipped
 
-    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Ints]]:
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Int64Array]]:
         """Yield the twelve columns block by block."""
         blocks = read_blocks(self.files[0], RAW_NAME, advance)
         return (rows.columns for rows in self._reader.parse(blocks))

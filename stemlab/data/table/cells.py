@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, BoolArray, Int64Array
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.table.tokens import MISSING, TokenCodes
 
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-Cells = tuple[NDArray[Any], Flags]
+Cells = tuple[AnyArray, BoolArray]
 _BAD = np.iinfo(np.int64).min
 _MOMENTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
@@ -90,11 +88,11 @@ def _digits(moments: Any) -> Any:
     return total if clock else pc.multiply(total, 1_000_000)
 
 
-def _by_word(column: Any, read: Callable[[Any], Ints], missing: int) -> Cells:
+def _by_word(column: Any, read: Callable[[Any], Int64Array], missing: int) -> Cells:
     """Read each distinct cell once."""
     coded = column.dictionary_encode()
     values = np.append(read(words_of(coded.dictionary)), missing)
-    codes: Ints = values[as_numpy(pc.fill_null(pc.cast(coded.indices, pa.int64()), len(values) - 1))]
+    codes: Int64Array = values[as_numpy(pc.fill_null(pc.cast(coded.indices, pa.int64()), len(values) - 1))]
     return codes, codes == _BAD
 
 
@@ -106,14 +104,14 @@ def words_of(values: Any) -> Any:
     return pc.cast(values, pa.string())
 
 
-def _token_codes(words: Any, codes: TokenCodes) -> Ints:
+def _token_codes(words: Any, codes: TokenCodes) -> Int64Array:
     filled = pc.fill_null(words, "")
     distinct = pc.unique(filled)
-    found: Ints = codes.encode(distinct)[as_numpy(pc.index_in(filled, value_set=distinct))]
+    found: Int64Array = codes.encode(distinct)[as_numpy(pc.index_in(filled, value_set=distinct))]
     return found
 
 
-def _looked_up(words: Any, known: dict[str, int]) -> Ints:
+def _looked_up(words: Any, known: dict[str, int]) -> Int64Array:
     texts = (word and word.strip().lower() for word in words.to_pylist())
     return np.array([known.get(text, _BAD) for text in texts], dtype=np.int64)
 

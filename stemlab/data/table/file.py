@@ -16,13 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from stemlab.array_types import BoolArray, Int64Array
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import TextBlock, read_blocks
 from stemlab.errors import StemlabError
 
-Ints = NDArray[np.int64]
 SEPARATORS = (",", "\t", ";", "|")
 BLOCK_BYTES = 1 << 24
 PARQUET_ROWS = 1 << 17
@@ -40,7 +39,7 @@ class Piece:
     """
 
     columns: Mapping[str, Any]
-    lines: Ints
+    lines: Int64Array
     malformed: Sequence[tuple[int, str]] = field(default=())
 
 
@@ -208,13 +207,13 @@ class TextTable:
         return f"{self.path}, after line {block.first_line - 1}: {told}."
 
 
-def _blank_lines(data: bytes) -> NDArray[np.bool_]:
+def _blank_lines(data: bytes) -> BoolArray:
     """Return for every line whether it is empty."""
     ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
     if data and not data.endswith(b"\n"):
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
-    blank: NDArray[np.bool_] = starts == ends
+    blank: BoolArray = starts == ends
     return blank
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stemlab.array_types import AnyArray, BoolArray
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.io.progress import Advance
 from stemlab.data.table import cells
@@ -19,7 +19,6 @@ from stemlab.data.table.file import Piece, TableFile
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
 
-Values = NDArray[Any]
 Read = Callable[[Any], cells.Cells]
 SHOWN = 40
 _AS = " as "
@@ -56,7 +55,7 @@ class RawTable:
         """Column -> its categories."""
         return self._codes
 
-    def chunks(self, advance: Advance) -> Iterator[Mapping[str, Values]]:
+    def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
         """Yield the columns piece by piece.
 
         Raises:
@@ -90,9 +89,9 @@ class RawTable:
     def _cells(self, piece: Piece, name: str) -> Any:
         return cells.without_missing(piece.columns[name], self._columns.missing)
 
-    def _check(self, piece: Piece, bad: Mapping[str, cells.Flags]) -> cells.Flags:
+    def _check(self, piece: Piece, bad: Mapping[str, BoolArray]) -> BoolArray:
         """Return which rows are good; raise at the first bad one, or count them."""
-        any_bad: cells.Flags = np.logical_or.reduce(list(bad.values()))
+        any_bad: BoolArray = np.logical_or.reduce(list(bad.values()))
         self.skipped += int(any_bad.sum()) + len(piece.malformed)
         if self._on_bad_row == "error":
             problems = list(piece.malformed)
@@ -106,7 +105,7 @@ class RawTable:
                     f"{self._table.path}, {self._table.counted} {line}: {problem}; mend the {self._table.counted} or "
                     "set dataset.on_bad_row=skip."
                 )
-        good: cells.Flags = ~any_bad
+        good: BoolArray = ~any_bad
         return good
 
     def _problem(self, piece: Piece, row: int, role: str) -> str:
@@ -122,7 +121,7 @@ class RawTable:
         }
         return f"column {name!r} is {'empty' if cell is None else repr(cell[:SHOWN])}, {wanted[role]}"
 
-    def _count(self, chunk: Mapping[str, Values]) -> None:
+    def _count(self, chunk: Mapping[str, AnyArray]) -> None:
         self._rows += len(next(iter(chunk.values())))
         self._ones += [int(chunk[name].sum()) for name in self._columns.tasks]
         if self._columns.scenario is not None:

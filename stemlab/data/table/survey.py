@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from stemlab.array_types import BoolArray, Float64Array, Int64Array
 from stemlab.data.io.progress import Steps
 from stemlab.data.table.cells import LABELS, read_labels, read_numbers, read_times, without_missing, words_of
 from stemlab.data.table.file import TableFile
@@ -52,7 +52,7 @@ class ColumnSurvey:
     high: float = -np.inf
     longest: int = 0
     listed: Counter[str] | None = field(default_factory=Counter)
-    hashes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    hashes: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def distinct(self) -> int:
@@ -173,7 +173,7 @@ def tells(looked: Survey, column: ColumnSurvey, label: str) -> float:
     return max(area, 1 - area)
 
 
-def _area(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+def _area(score: Float64Array, positive: BoolArray) -> float:
     values, place = np.unique(score, return_inverse=True)
     ones = np.bincount(place[positive], minlength=len(values))
     zeros = np.bincount(place[~positive], minlength=len(values))

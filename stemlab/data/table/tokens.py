@@ -8,11 +8,10 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from stemlab.array_types import Int64Array
 from stemlab.data.io.arrow import as_numpy
 
-Ints = NDArray[np.int64]
 MISSING = 0  # the code of the empty string
 _LARGEST_PIECE = 1 << 30  # bytes; Arrow's strings count them in 31 bits
 
@@ -50,11 +49,11 @@ class TokenCodes(Sequence[str]):
         for words in self._words:
             yield from words.to_pylist()
 
-    def take(self, codes: Ints) -> Any:
+    def take(self, codes: Int64Array) -> Any:
         """Return the strings of (V,) codes as an Arrow string array."""
         return self._all().take(pa.array(codes))
 
-    def encode(self, words: Any) -> Ints:
+    def encode(self, words: Any) -> Int64Array:
         """Return the (W,) codes of distinct strings (an Arrow string array without nulls); new ones get new codes."""
         hashes = np.fromiter(map(self._hash, words.to_pylist()), dtype=np.int64, count=len(words))
         place = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
@@ -66,7 +65,7 @@ class TokenCodes(Sequence[str]):
         self._add(words, hashes, codes)
         return codes
 
-    def _add(self, words: Any, hashes: Ints, codes: Ints) -> None:
+    def _add(self, words: Any, hashes: Int64Array, codes: Int64Array) -> None:
         """Give codes to the strings whose hash is new; ``codes`` is filled in."""
         new = np.flatnonzero(codes < 0)
         _, firsts = np.unique(hashes[new], return_index=True)

@@ -1,0 +1,17 @@
+"""NumPy array types, by dtype. Shapes are in docstrings and in the suffixes of names."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+AnyArray = NDArray[Any]
+BoolArray = NDArray[np.bool_]
+Int8Array = NDArray[np.int8]
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+UInt8Array = NDArray[np.uint8]
+IntegerArray = NDArray[np.integer[Any]]  # any width, signed or unsigned
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]  # any width
