@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import OnBadRow
-from stemlab.data.io.side_table import plain_tokens
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.leakage import refuse_leaks
@@ -36,6 +35,7 @@ from stemlab.data.sources.kuairand_files import (
     find_files,
     missing_file,
 )
+from stemlab.data.table.side_table import plain_tokens
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 

@@ -13,9 +13,9 @@ from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.io.csv_header import HeadedReader
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
 from stemlab.data.io.progress import Advance
-from stemlab.data.io.side_table import SideTable, read_side_table
 from stemlab.data.prepare.pipeline import Recipe
 from stemlab.data.sample.kuairand import LOG, USER, VIDEO, log_names, side_names
+from stemlab.data.table.side_table import SideTable, read_side_table
 from stemlab.errors import StemlabError
 
 FOLDERS = {"1k": "KuaiRand-1K", "pure": "KuaiRand-Pure", "27k": "KuaiRand-27K"}

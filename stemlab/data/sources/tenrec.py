@@ -21,7 +21,6 @@ from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_header import HeadedReader
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.io.progress import Advance
-from stemlab.data.io.side_table import plain_tokens
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.leakage import LABEL, refuse_leaks
 from stemlab.data.prepare.leakage import reasons as leak_reasons
@@ -30,6 +29,7 @@ from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecWorld, write_sample
+from stemlab.data.table.side_table import plain_tokens
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stemlab.data.io.side_table import read_side_table
+from stemlab.data.table.side_table import read_side_table
 from stemlab.errors import StemlabError
 from tests.conftest import REAL_DATA, require
 
