@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stemlab.config.compose import compose
-from stemlab.data.sources.aliexpress_columns import CATEGORICALS, PARTS, TASKS
+from stemlab.data.sources.aliexpress_columns import ALIEXPRESS_TASKS, CATEGORICALS, NUMERICAL_PARTS
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.models import parameter_counts
 from stemlab.runs.build import build_net
@@ -22,8 +22,8 @@ STUDY = ("mmoe", "ple", "stem", "star", "pepnet", "hinet", "mmfi_hard", "mmfi_so
 
 def spec(values: int) -> DatasetSpec:
     fields = [Field(name, values + 2) for name in CATEGORICALS]
-    numbers = [Field(name, 0, "numerical", part) for name, part in PARTS.items()]
-    return DatasetSpec("aliexpress", (*fields, *numbers), TASKS, scenarios=COUNTRIES)
+    numbers = [Field(name, 0, "numerical", part) for name, part in NUMERICAL_PARTS.items()]
+    return DatasetSpec("aliexpress", (*fields, *numbers), ALIEXPRESS_TASKS, scenarios=COUNTRIES)
 
 
 @pytest.mark.parametrize(

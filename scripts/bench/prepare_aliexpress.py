@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.csv
 import yaml
 
-from stemlab.data.sources.aliexpress_columns import ITEM_FILE, LABEL, SEARCH, USER_FILE
+from stemlab.data.sources.aliexpress_columns import ITEM_FILE, LABEL_COLUMN, SEARCH_COLUMN, USER_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).parent / "results" / "prepare_aliexpress.json"
@@ -54,12 +54,12 @@ def write(path: Path, header: Sequence[str], searches: np.ndarray, rng: np.rando
     with path.open("wb") as file:
         for start in range(0, len(searches), CHUNK):
             part = searches[start : start + CHUNK]
-            table = {name: part if name == SEARCH else column(rng, name, len(part)) for name in header}
+            table = {name: part if name == SEARCH_COLUMN else column(rng, name, len(part)) for name in header}
             pyarrow.csv.write_csv(pa.table(table), file, options)
 
 
 def column(rng: np.random.Generator, name: str, rows: int) -> np.ndarray:
-    if name == LABEL:
+    if name == LABEL_COLUMN:
         return rng.choice(len(LABELS), rows, p=LABELS)
     if name.startswith("categorical"):
         return (50 * rng.random(rows) ** 3).astype(np.int64)

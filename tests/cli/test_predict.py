@@ -13,7 +13,7 @@ import torch
 
 from stemlab.config.compose import compose
 from stemlab.data.prepare.split import SplitRule, random_codes
-from stemlab.data.sample.tiktok import COLUMNS
+from stemlab.data.sample.tiktok import TIKTOK_COLUMNS
 from stemlab.errors import StemlabError
 from stemlab.inference import table_io as rowfiles
 from stemlab.metrics import auc
@@ -25,7 +25,7 @@ from tests.cli.conftest import Workplace
 def raw(trained: Path) -> pd.DataFrame:
     """The raw rows of the sample, all text."""
     (path,) = (trained.parent / "data" / "sample").glob("*/final_track1_train.txt")
-    return pd.read_csv(path, sep="\t", header=None, names=list(COLUMNS), dtype=str)
+    return pd.read_csv(path, sep="\t", header=None, names=list(TIKTOK_COLUMNS), dtype=str)
 
 
 def score(trained: Path, source: Path, target: Path, *words: str) -> str:
@@ -39,8 +39,8 @@ def test_scores_are_those_of_the_evaluation(trained: Path, raw: pd.DataFrame, wo
     best = trained / "checkpoints" / "best.ckpt"
     done = workplace.run("predict", f"ckpt={best}", "input=rows.csv", "output=scores.parquet")
     scored = pd.read_parquet(workplace.directory / "scores.parquet")
-    pd.testing.assert_frame_equal(scored[list(COLUMNS)], raw, check_dtype=False)
-    assert list(scored)[len(COLUMNS) :] == ["pred_finish", "pred_like"]
+    pd.testing.assert_frame_equal(scored[list(TIKTOK_COLUMNS)], raw, check_dtype=False)
+    assert list(scored)[len(TIKTOK_COLUMNS) :] == ["pred_finish", "pred_like"]
     test = scored[random_codes(len(raw), SplitRule(rule="random", test_size=0.1, valid_size=0.1, seed=42)) == 2]
     record = json.loads((trained / "record.json").read_text())
     assert len(test) == 151
@@ -97,7 +97,7 @@ def test_many_pieces_are_one_file(
     score(trained, tmp_path / "rows.parquet", tmp_path / "typed.parquet")
     whole, pieces, typed = (pd.read_parquet(tmp_path / f"{n}.parquet") for n in ("whole", "pieces", "typed"))
     pd.testing.assert_frame_equal(whole, pieces, rtol=1e-6)
-    pd.testing.assert_frame_equal(whole, typed.astype(dict.fromkeys(COLUMNS, str)), rtol=1e-6, check_dtype=False)
+    pd.testing.assert_frame_equal(whole, typed.astype(dict.fromkeys(TIKTOK_COLUMNS, str)), rtol=1e-6, check_dtype=False)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -107,7 +107,7 @@ def test_no_rows_give_an_empty_file(kind: str, trained: Path, raw: pd.DataFrame,
     none.to_parquet(tmp_path / "rows.parquet")
     told = score(trained, tmp_path / f"rows.{kind}", tmp_path / "scores.parquet")
     assert "0 rows scored" in told
-    assert pq.read_table(tmp_path / "scores.parquet").column_names == [*COLUMNS, "pred_finish", "pred_like"]
+    assert pq.read_table(tmp_path / "scores.parquet").column_names == [*TIKTOK_COLUMNS, "pred_finish", "pred_like"]
 
 
 def broken(raw: pd.DataFrame, folder: Path) -> None:

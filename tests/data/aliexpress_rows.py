@@ -1,4 +1,4 @@
-"""Small AliExpress files for tests: a world's columns written in the publisher's or in MTReclib's format."""
+"""Small AliExpress files for tests: a simulation's columns written in the publisher's or in MTReclib's format."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from stemlab.data.sample.aliexpress import AliexpressWorld, write_sample
-from stemlab.data.sources.aliexpress_columns import ITEM_FILE, PROCESSED_FILE, SEARCH, USER_FILE
+from stemlab.data.sample.aliexpress import AliexpressSimulation, write_sample
+from stemlab.data.sources.aliexpress_columns import ITEM_FILE, PROCESSED_FILE, SEARCH_COLUMN, USER_FILE
 from tests.data.prepared_rows import datamodule
 
-WORLD = AliexpressWorld(rows=160, values=5, page_size=4.0)
+SIMULATION = AliexpressSimulation(rows=160, values=5, page_size=4.0)
 Lines = list[list[str]]
 
 
@@ -23,10 +23,10 @@ def aliexpress(folder: Path, **changed: Any) -> Any:
     return datamodule("aliexpress", folder, **{"scenarios": ["nl"], **changed})
 
 
-def write_country(folder: Path, country: str = "nl", world: AliexpressWorld = WORLD) -> Path:
+def write_country(folder: Path, country: str = "nl", simulation: AliexpressSimulation = SIMULATION) -> Path:
     """Write a country's four raw files into ``folder/raw``."""
     (folder / "raw").mkdir(parents=True, exist_ok=True)
-    return write_sample(folder / "raw", world, country)
+    return write_sample(folder / "raw", simulation, country)
 
 
 def read_lines(path: Path) -> Lines:
@@ -52,7 +52,7 @@ def mtreclib_frame(folder: Path, country: str, split: str) -> Any:
         pd.read_csv(folder / f"{country}_{side}_{split}.csv", header=None, names=list(names))
         for side, names in (("user", USER_FILE), ("item", ITEM_FILE))
     )
-    joined = users.merge(items, on=SEARCH, how="inner")
+    joined = users.merge(items, on=SEARCH_COLUMN, how="inner")
     joined["click"] = (joined["label"] >= 1).astype(int)
     joined["conversion"] = (joined["label"] == 2).astype(int)
     return joined[list(PROCESSED_FILE)]

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from stemlab.config.instantiate import instantiate
-from stemlab.data.sample.tiktok import COLUMNS
-from stemlab.data.sources.tiktok import RAW_NAME, TiktokDataModule
+from stemlab.data.sample.tiktok import TIKTOK_COLUMNS
+from stemlab.data.sources.tiktok import TIKTOK_FILE, TiktokDataModule
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "dataset"
 
@@ -33,19 +33,19 @@ def tiktok(folder: Path, **changed: Any) -> TiktokDataModule:
 def random_columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Draw rows whose ids are skewed, with -1 among them; times tie."""
     rng = np.random.default_rng(seed)
-    columns = {name: (30 * rng.random(rows) ** 2).astype(np.int64) - 1 for name in COLUMNS}
+    columns = {name: (30 * rng.random(rows) ** 2).astype(np.int64) - 1 for name in TIKTOK_COLUMNS}
     columns["finish"], columns["like"] = rng.integers(0, 2, rows), (rng.random(rows) < 0.1).astype(np.int64)
     columns["create_time"] = 53_085_000_000 + rng.integers(0, max(2, rows // 3), rows)
     return columns
 
 
-def write_raw(folder: Path, columns: Mapping[str, np.ndarray], name: str = RAW_NAME) -> Path:
+def write_raw(folder: Path, columns: Mapping[str, np.ndarray], name: str = TIKTOK_FILE) -> Path:
     """Write columns as ``folder/raw/<name>``."""
-    rows = zip(*(columns[column].tolist() for column in COLUMNS), strict=True)
+    rows = zip(*(columns[column].tolist() for column in TIKTOK_COLUMNS), strict=True)
     return write_lines(folder, ["\t".join(map(str, row)) for row in rows], name)
 
 
-def write_lines(folder: Path, lines: list[str], name: str = RAW_NAME) -> Path:
+def write_lines(folder: Path, lines: list[str], name: str = TIKTOK_FILE) -> Path:
     """Write lines as ``folder/raw/<name>``."""
     path = folder / "raw" / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A synthetic raw file: written once, found again by its dials, and announced as SAMPLE every time."""
+"""A synthetic raw file: written once, found again by its settings, and announced as SAMPLE every time."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pytorch_lightning.utilities import rank_zero_only
 import stemlab
 from stemlab.data.prepare.atomic_directory import find_or_build
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
-def sample_file(root: Path, kind: str, name: str, world: Any, write: Callable[[Path], object]) -> Path:
-    """Return the file of a synthetic world, written now if it is not there.
+def sample_file(root: Path, kind: str, name: str, simulation: Any, write: Callable[[Path], object]) -> Path:
+    """Return the file of a synthetic sample, written now if it is not there.
 
     Args:
         root: folder of all samples.
-        kind: begins the name of the sample's own folder; world and program version follow as a hash.
+        kind: begins the name of the sample's own folder; simulation and program version follow as a hash.
         name: name of the file.
-        world: the dials, a dataclass of plain values.
+        simulation: the settings, a dataclass of plain values.
         write: writes the file.
     """
-    text = json.dumps({"code": stemlab.__version__, **asdict(world)}, sort_keys=True)
+    text = json.dumps({"code": stemlab.__version__, **asdict(simulation)}, sort_keys=True)
     folder = root / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def build(part: Path) -> None:
@@ -41,4 +41,4 @@ def sample_file(root: Path, kind: str, name: str, world: Any, write: Callable[[P
 @rank_zero_only
 def announce_sample(reason: str, what: str) -> None:
     """Warn that the data is synthetic, and why it is taken."""
-    log.warning("SAMPLE data (%s): %s; their numbers are no results.", reason, what)
+    _log.warning("SAMPLE data (%s): %s; their numbers are no results.", reason, what)

@@ -19,11 +19,9 @@ from pydantic.dataclasses import dataclass
 
 from stemlab.array_types import BoolArray, Int64Array
 from stemlab.errors import StemlabError
-from stemlab.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from stemlab.types import ClosedFraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-COLUMNS = ("user_id", "item_id", "rating", "timestamp")
+RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 FIRST_TIME, TIME_SPAN = 956_700_000, 86_400 * 365  # first ratings lie in the year after April 2000, as in ml-1m
 LEAST_LENGTH = 5
 WITHIN, BETWEEN = 90.0, 86_400.0 * 2  # mean seconds from row to row: while an interest lasts, and when it changes
@@ -32,8 +30,8 @@ NOISE = -1
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
-class InterestWorld:
-    """The dials of the world.
+class InterestSimulation:
+    """The dials of the simulation.
 
     Attributes:
         seed: fixes every byte of the file.
@@ -53,13 +51,13 @@ class InterestWorld:
     length: Annotated[int, Field(ge=LEAST_LENGTH)] = 50
     clusters: PositiveInt = 25
     interests: PositiveInt = 3
-    stay: Share = 0.8
-    noise: Share = 0.05
+    stay: ClosedFraction = 0.8
+    noise: ClosedFraction = 0.05
     zipf: NonNegativeFloat = 0.7
 
 
 @dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
-class Sample:
+class InterestSample:
     """Rows in the order of users and, inside a user, of time; and the truth behind them.
 
     Attributes:
@@ -75,11 +73,11 @@ class Sample:
     cluster: Int64Array
 
 
-def write_sample(path: Path, world: InterestWorld) -> Path:
-    """Write the world's ratings.dat (users together, items ascending); it appears only when it is complete."""
-    columns = generate(world).columns
+def write_sample(path: Path, simulation: InterestSimulation) -> Path:
+    """Write the simulation's ratings.dat (users together, items ascending); it appears only when it is complete."""
+    columns = generate(simulation).columns
     order = np.lexsort((columns["timestamp"], columns["item_id"], columns["user_id"]))
-    rows = zip(*(columns[name][order].tolist() for name in COLUMNS), strict=True)
+    rows = zip(*(columns[name][order].tolist() for name in RATING_COLUMNS), strict=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text("".join("::".join(map(str, row)) + "\n" for row in rows), encoding="ascii")
@@ -87,63 +85,65 @@ def write_sample(path: Path, world: InterestWorld) -> Path:
     return path
 
 
-def generate(world: InterestWorld) -> Sample:
-    """Draw the world; the same world gives the same rows.
+def generate(simulation: InterestSimulation) -> InterestSample:
+    """Draw the simulation; the same simulation gives the same rows.
 
     Raises:
         StemlabError: fewer items than clusters, or fewer clusters than interests.
     """
     for less, more in (("clusters", "items"), ("interests", "clusters")):
-        if getattr(world, less) > getattr(world, more):
+        if getattr(simulation, less) > getattr(simulation, more):
             raise StemlabError(
-                f"dataset.sample.{less}={getattr(world, less)} is more than dataset.sample.{more}="
-                f"{getattr(world, more)}: give fewer {less} or more {more}."
+                f"dataset.sample.{less}={getattr(simulation, less)} is more than dataset.sample.{more}="
+                f"{getattr(simulation, more)}: give fewer {less} or more {more}."
             )
     # One stream a purpose: a dial moves only what depends on it.
     things, people, walk, picks, noise, clock = (
-        np.random.default_rng(s) for s in np.random.SeedSequence(world.seed).spawn(6)
+        np.random.default_rng(s) for s in np.random.SeedSequence(simulation.seed).spawn(6)
     )
-    cluster_I = _clusters(things, world)
-    followed_UK = people.random((world.users, world.clusters)).argsort(axis=1)[:, : world.interests]
-    longer = people.exponential(world.length - LEAST_LENGTH, world.users).astype(np.int64)
-    length_U = np.minimum(LEAST_LENGTH + longer, 4 * world.length)
-    interest_UT = _walk(walk, world, int(length_U.max()))
-    item_UT = _pick(picks, world, cluster_I, followed_UK, interest_UT)
-    stray_UT = noise.random(item_UT.shape) < world.noise
-    item_UT = np.where(stray_UT, noise.integers(world.items, size=item_UT.shape), item_UT)
+    cluster_I = _clusters(things, simulation)
+    followed_UK = people.random((simulation.users, simulation.clusters)).argsort(axis=1)[:, : simulation.interests]
+    longer = people.exponential(simulation.length - LEAST_LENGTH, simulation.users).astype(np.int64)
+    length_U = np.minimum(LEAST_LENGTH + longer, 4 * simulation.length)
+    interest_UT = _walk(walk, simulation, int(length_U.max()))
+    item_UT = _pick(picks, simulation, cluster_I, followed_UK, interest_UT)
+    stray_UT = noise.random(item_UT.shape) < simulation.noise
+    item_UT = np.where(stray_UT, noise.integers(simulation.items, size=item_UT.shape), item_UT)
     given_UT = np.arange(item_UT.shape[1]) < length_U[:, None]
     columns = {
-        "user_id": np.repeat(np.arange(1, world.users + 1), length_U),
+        "user_id": np.repeat(np.arange(1, simulation.users + 1), length_U),
         "item_id": item_UT[given_UT] + 1,
         "rating": _rate(clock, stray_UT)[given_UT],
         "timestamp": _times(clock, interest_UT)[given_UT],
     }
     interest = np.where(stray_UT, NOISE, interest_UT)[given_UT]
-    return Sample(columns=columns, interest=interest, followed=followed_UK, cluster=cluster_I)
+    return InterestSample(columns=columns, interest=interest, followed=followed_UK, cluster=cluster_I)
 
 
-def item_clusters(world: InterestWorld) -> Int64Array:
-    """Return (I,) the cluster of item ``i + 1``, from 0, without drawing the rest of the world."""
-    things, *_ = np.random.SeedSequence(world.seed).spawn(6)
-    return _clusters(np.random.default_rng(things), world)
+def item_clusters(simulation: InterestSimulation) -> Int64Array:
+    """Return (I,) the cluster of item ``i + 1``, from 0, without drawing the rest of the simulation."""
+    things, *_ = np.random.SeedSequence(simulation.seed).spawn(6)
+    return _clusters(np.random.default_rng(things), simulation)
 
 
-def _clusters(rng: np.random.Generator, world: InterestWorld) -> Int64Array:
-    return rng.permutation(np.arange(world.items) % world.clusters)
+def _clusters(rng: np.random.Generator, simulation: InterestSimulation) -> Int64Array:
+    return rng.permutation(np.arange(simulation.items) % simulation.clusters)
 
 
-def _walk(rng: np.random.Generator, world: InterestWorld, steps: int) -> Int64Array:
+def _walk(rng: np.random.Generator, simulation: InterestSimulation, steps: int) -> Int64Array:
     """Return (U, T) interests, 0 to K - 1: the one before, or with probability 1 - ``stay`` another one."""
-    first_U1 = rng.integers(world.interests, size=(world.users, 1))
-    others = max(1, world.interests - 1)
-    moved = (rng.random((world.users, steps - 1)) >= world.stay) * rng.integers(1, others + 1, (world.users, steps - 1))
-    walked: Int64Array = np.concatenate([first_U1, moved], axis=1).cumsum(axis=1) % world.interests
+    first_U1 = rng.integers(simulation.interests, size=(simulation.users, 1))
+    others = max(1, simulation.interests - 1)
+    moved = (rng.random((simulation.users, steps - 1)) >= simulation.stay) * rng.integers(
+        1, others + 1, (simulation.users, steps - 1)
+    )
+    walked: Int64Array = np.concatenate([first_U1, moved], axis=1).cumsum(axis=1) % simulation.interests
     return walked
 
 
 def _pick(
     rng: np.random.Generator,
-    world: InterestWorld,
+    simulation: InterestSimulation,
     cluster_I: Int64Array,
     followed_UK: Int64Array,
     interest_UT: Int64Array,
@@ -152,20 +152,20 @@ def _pick(
 
     The order is a draw without replacement by popularity: sorted by log weight and Gumbel noise.
     """
-    size_C = np.bincount(cluster_I, minlength=world.clusters)
-    member_CM = np.full((world.clusters, size_C.max()), -1)
+    size_C = np.bincount(cluster_I, minlength=simulation.clusters)
+    member_CM = np.full((simulation.clusters, size_C.max()), -1)
     by_cluster = np.argsort(cluster_I, kind="stable")
-    place = np.arange(world.items) - np.repeat(np.cumsum(size_C) - size_C, size_C)
+    place = np.arange(simulation.items) - np.repeat(np.cumsum(size_C) - size_C, size_C)
     member_CM[cluster_I[by_cluster], place] = by_cluster
-    weight_M = -world.zipf * np.log(np.arange(1, member_CM.shape[1] + 1))
+    weight_M = -simulation.zipf * np.log(np.arange(1, member_CM.shape[1] + 1))
     key_UKM = weight_M + rng.gumbel(size=(*followed_UK.shape, member_CM.shape[1]))
     key_UKM[member_CM[followed_UK] < 0] = -np.inf
     order_UKM = np.take_along_axis(member_CM[followed_UK], np.argsort(-key_UKM, axis=2), axis=2)
     turn_UT = np.zeros_like(interest_UT)
-    for interest in range(world.interests):
+    for interest in range(simulation.interests):
         now_UT = interest_UT == interest
         turn_UT += (np.cumsum(now_UT, axis=1) - 1) * now_UT
-    user_U1 = np.arange(world.users)[:, None]
+    user_U1 = np.arange(simulation.users)[:, None]
     turn_UT %= size_C[followed_UK[user_U1, interest_UT]]
     picked: Int64Array = order_UKM[user_U1, interest_UT, turn_UT]
     return picked

@@ -14,36 +14,32 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from stemlab.array_types import AnyArray, Float64Array, Int64Array
-from stemlab.data.sample.preferences import Tastes, probability, zipf_ids
-from stemlab.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from stemlab.data.sample.preferences import PreferenceVectors, probability, zipf_ids
+from stemlab.types import ClosedFraction, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-LOG = (
+LOG_COLUMNS = (
     *("user_id", "video_id", "date", "hourmin", "time_ms", "is_click", "is_like", "is_follow", "is_comment"),
     *("is_forward", "is_hate", "long_view", "play_time_ms", "duration_ms", "profile_stay_time", "comment_stay_time"),
     *("is_profile_enter", "is_rand", "tab"),
 )
-USER = (
+USER_COLUMNS = (
     *("user_id", "user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author"),
     *("follow_user_num", "follow_user_num_range", "fans_user_num", "fans_user_num_range"),
     *("friend_user_num", "friend_user_num_range", "register_days", "register_days_range"),
     *(f"onehot_feat{place}" for place in range(18)),
 )
-VIDEO = (
+VIDEO_COLUMNS = (
     *("video_id", "author_id", "video_type", "upload_dt", "upload_type", "visible_status", "video_duration"),
     *("server_width", "server_height", "music_id", "music_type", "tag"),
 )
-TABS, TAB_SHARES = (0, 1, 2, 4, 6, 8, 13), (0.24, 0.42, 0.14, 0.11, 0.08, 0.006, 0.004)
+_TABS, _TAB_SHARES = (0, 1, 2, 4, 6, 8, 13), (0.24, 0.42, 0.14, 0.11, 0.08, 0.006, 0.004)
 MAIN_TAB = 1
 FIRST_DAY, DAYS, LATER_FROM = "2022-04-08T00:00", 31, 14  # local days; the later log begins at the fifteenth
 BUSY_SHARE = 0.2  # of the rows, in the last two days: a small file needs enough to validate and test on
@@ -59,8 +55,8 @@ _RANGES: Mapping[str, Sequence[tuple[int, str]]] = {
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
-class KuairandWorld:
-    """The dials of the world.
+class KuairandSimulation:
+    """The dials of the simulation.
 
     Attributes:
         rows: impressions of the two standard logs.
@@ -82,8 +78,8 @@ class KuairandWorld:
     rows: PositiveInt = 80_000
     random_rows: PositiveInt = 6_000
     seed: NonNegativeInt = 0
-    scenario_gap: Share = 0.5
-    conflict: Share = 0.5
+    scenario_gap: ClosedFraction = 0.5
+    conflict: ClosedFraction = 0.5
     users: PositiveInt = 200
     videos: PositiveInt = 200
     latent_dim: PositiveInt = 4
@@ -92,7 +88,7 @@ class KuairandWorld:
     long_view_rate: Fraction = 0.26
     like_rate: Fraction = 0.04
     strength: PositiveFloat = 3.0
-    main_effect: Share = 0.4
+    main_effect: ClosedFraction = 0.4
 
 
 @dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
@@ -122,14 +118,16 @@ def side_names(version: str) -> tuple[str, str]:
     return f"user_features_{version}.csv", f"video_features_basic_{version}.csv"
 
 
-def write_sample(folder: Path, world: KuairandWorld, version: str) -> Path:
-    """Write the five files of the world into an existing folder and return it."""
-    standard, random = generate(world, random=False).columns, generate(world, random=True).columns
+def write_sample(folder: Path, simulation: KuairandSimulation, version: str) -> Path:
+    """Write the five files of the simulation into an existing folder and return it."""
+    standard, random = generate(simulation, random=False).columns, generate(simulation, random=True).columns
     later = standard["date"] >= 20220422
     parts = ({name: values[rows] for name, values in standard.items()} for rows in (~later, later))
     for name, columns in zip(log_names(version), (*parts, random), strict=True):
         _write_log(folder / name, columns)
-    for name, header, columns in zip(side_names(version), (USER, VIDEO), (users(world), videos(world)), strict=True):
+    for name, header, columns in zip(
+        side_names(version), (USER_COLUMNS, VIDEO_COLUMNS), (users(simulation), videos(simulation)), strict=True
+    ):
         with (folder / name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")  # quotes what has a comma, as the real files do
             writer.writerow(header)
@@ -138,22 +136,22 @@ def write_sample(folder: Path, world: KuairandWorld, version: str) -> Path:
 
 
 def _write_log(path: Path, columns: Mapping[str, AnyArray]) -> None:
-    table = pa.table({name: columns[name].tolist() for name in LOG})
+    table = pa.table({name: columns[name].tolist() for name in LOG_COLUMNS})
     with path.open("wb") as out:
-        out.write((",".join(LOG) + "\n").encode())
+        out.write((",".join(LOG_COLUMNS) + "\n").encode())
         pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(include_header=False))
 
 
-def generate(world: KuairandWorld, *, random: bool) -> KuairandSample:
-    """Draw the standard logs or the random log; the same world gives the same rows."""
+def generate(simulation: KuairandSimulation, *, random: bool) -> KuairandSample:
+    """Draw the standard logs or the random log; the same simulation gives the same rows."""
     # One stream a purpose: a dial moves only the columns that depend on it.
-    seeds = np.random.SeedSequence([world.seed, int(random)])
+    seeds = np.random.SeedSequence([simulation.seed, int(random)])
     traffic, labels, rest = (np.random.default_rng(stream) for stream in seeds.spawn(3))
-    rows = world.random_rows if random else world.rows
-    user_R = np.sort(zipf_ids(traffic, world.users, rows, world.zipf))
-    video_R = zipf_ids(traffic, world.videos, rows, 0.0 if random else world.zipf)
-    tab_R = np.array(TABS)[traffic.choice(len(TABS), rows, p=TAB_SHARES)]
-    truth = _truth(world, user_R, video_R, tab_R)
+    rows = simulation.random_rows if random else simulation.rows
+    user_R = np.sort(zipf_ids(traffic, simulation.users, rows, simulation.zipf))
+    video_R = zipf_ids(traffic, simulation.videos, rows, 0.0 if random else simulation.zipf)
+    tab_R = np.array(_TABS)[traffic.choice(len(_TABS), rows, p=_TAB_SHARES)]
+    truth = _truth(simulation, user_R, video_R, tab_R)
     click_R = _toss(labels, truth["is_click"])
     columns = {
         "user_id": user_R,
@@ -166,34 +164,40 @@ def generate(world: KuairandWorld, *, random: bool) -> KuairandSample:
         "is_rand": np.full(rows, int(random)),
         "tab": tab_R,
     }
-    duration_R = np.rint(videos(world)["length"][video_R]).astype(np.int64)
+    duration_R = np.rint(videos(simulation)["length"][video_R]).astype(np.int64)
     columns |= _plays(rest, columns, duration_R)
     return KuairandSample(columns=columns, truth=truth)
 
 
-def _truth(world: KuairandWorld, user_R: Int64Array, video_R: Int64Array, tab_R: Int64Array) -> dict[str, Float64Array]:
+def _truth(
+    simulation: KuairandSimulation, user_R: Int64Array, video_R: Int64Array, tab_R: Int64Array
+) -> dict[str, Float64Array]:
     logits = {name: np.empty(len(user_R)) for name in ("is_click", "is_like", "long_view")}
-    for tab in TABS:
+    for tab in _TABS:
         rows = np.flatnonzero(tab_R == tab)
-        for name, tastes in _tastes(world, tab).items():
-            logits[name][rows] = tastes.logits(user_R[rows], video_R[rows], world.main_effect) * world.strength
-    click_R = probability(logits["is_click"], world.click_rate)
-    rates = {"is_like": world.like_rate, "long_view": world.long_view_rate}
+        for name, vectors in _preference_vectors(simulation, tab).items():
+            logits[name][rows] = (
+                vectors.logits(user_R[rows], video_R[rows], simulation.main_effect) * simulation.strength
+            )
+    click_R = probability(logits["is_click"], simulation.click_rate)
+    rates = {"is_like": simulation.like_rate, "long_view": simulation.long_view_rate}
     after = {
-        name: probability(logits[name] / 1.5, min(rate / world.click_rate, 0.99), click_R)
+        name: probability(logits[name] / 1.5, min(rate / simulation.click_rate, 0.99), click_R)
         for name, rate in rates.items()
     }
     return {"is_click": click_R, **after}
 
 
-def _tastes(world: KuairandWorld, tab: int) -> dict[str, Tastes]:
+def _preference_vectors(simulation: KuairandSimulation, tab: int) -> dict[str, PreferenceVectors]:
     """Return what is clicked, liked and viewed long in a tab."""
-    size = (world.users, world.videos, world.latent_dim)
-    click, like = (Tastes.draw(np.random.default_rng([world.seed, MAIN_TAB, task]), *size) for task in range(2))
+    size = (simulation.users, simulation.videos, simulation.latent_dim)
+    click, like = (
+        PreferenceVectors.draw(np.random.default_rng([simulation.seed, MAIN_TAB, task]), *size) for task in range(2)
+    )
     if tab != MAIN_TAB:
-        own = [Tastes.draw(np.random.default_rng([world.seed, tab, task]), *size) for task in range(2)]
-        click, like = click.turned(own[0], world.scenario_gap), like.turned(own[1], world.scenario_gap)
-    return {"is_click": click, "is_like": click.turned(like, world.conflict), "long_view": click}
+        own = [PreferenceVectors.draw(np.random.default_rng([simulation.seed, tab, task]), *size) for task in range(2)]
+        click, like = click.turned(own[0], simulation.scenario_gap), like.turned(own[1], simulation.scenario_gap)
+    return {"is_click": click, "is_like": click.turned(like, simulation.conflict), "long_view": click}
 
 
 def _toss(rng: np.random.Generator, probability_R: Float64Array) -> Int64Array:
@@ -230,10 +234,10 @@ def _plays(rng: np.random.Generator, columns: Mapping[str, AnyArray], duration_R
     }
 
 
-def users(world: KuairandWorld) -> dict[str, AnyArray]:
+def users(simulation: KuairandSimulation) -> dict[str, AnyArray]:
     """Return the columns of the user table, (U,); some cells are empty."""
-    rng, count = np.random.default_rng([world.seed, 201]), world.users
-    own_U = _tastes(world, MAIN_TAB)["is_click"].user[:, 0]
+    rng, count = np.random.default_rng([simulation.seed, 201]), simulation.users
+    own_U = _preference_vectors(simulation, MAIN_TAB)["is_click"].user[:, 0]
     numbers = {
         "follow_user_num": np.rint(np.exp(4 + own_U)).astype(np.int64),
         "fans_user_num": np.rint(np.exp(rng.normal(3, 2, count))).astype(np.int64),
@@ -257,9 +261,9 @@ def users(world: KuairandWorld) -> dict[str, AnyArray]:
     }
 
 
-def videos(world: KuairandWorld) -> dict[str, AnyArray]:
+def videos(simulation: KuairandSimulation) -> dict[str, AnyArray]:
     """Return the columns of the video table, (V,), and ``length`` in milliseconds, which no cell hides."""
-    rng, count = np.random.default_rng([world.seed, 202]), world.videos
+    rng, count = np.random.default_rng([simulation.seed, 202]), simulation.videos
     length_V = np.rint(rng.gamma(3.0, 12_000.0, count)).clip(8_000, 180_000)
     shown_V = length_V.astype("U12")
     shown_V[rng.random(count) < 0.03] = ""

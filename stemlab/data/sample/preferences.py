@@ -13,7 +13,7 @@ from stemlab.array_types import Float64Array, Int64Array
 
 
 @dataclass(frozen=True, slots=True)
-class Tastes:
+class PreferenceVectors:
     """Preference vectors of unit variance; column 0 is the main effect, the others are matched.
 
     Attributes:
@@ -25,14 +25,14 @@ class Tastes:
     item: Float64Array
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, users: int, items: int, latent_dim: int) -> Tastes:
+    def draw(cls, rng: np.random.Generator, users: int, items: int, latent_dim: int) -> PreferenceVectors:
         """Draw independent standard normal vectors."""
         width = 1 + latent_dim
         return cls(rng.standard_normal((users, width)), rng.standard_normal((items, width)))
 
-    def turned(self, other: Tastes, share: float) -> Tastes:
-        """Return these tastes turned towards ``other`` by ``share`` of a right angle; lengths are kept."""
-        return Tastes(turn(self.user, other.user, share), turn(self.item, other.item, share))
+    def turned(self, other: PreferenceVectors, share: float) -> PreferenceVectors:
+        """Return these vectors turned towards ``other`` by ``share`` of a right angle; lengths are kept."""
+        return PreferenceVectors(turn(self.user, other.user, share), turn(self.item, other.item, share))
 
     def logits(self, user_R: Int64Array, item_R: Int64Array, main_effect: float) -> Float64Array:
         """Return each row's match, of unit variance over random pairs.

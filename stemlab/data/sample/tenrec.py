@@ -26,28 +26,26 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from stemlab.array_types import AnyArray, Float64Array, Int64Array
-from stemlab.data.sample.preferences import Tastes, probability, zipf_ids
-from stemlab.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from stemlab.data.sample.preferences import PreferenceVectors, probability, zipf_ids
+from stemlab.types import ClosedFraction, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 HISTORY = tuple(f"hist_{place}" for place in range(1, 11))
-VIDEO = (
+_VIDEO_COLUMNS = (
     *("user_id", "item_id", "click", "follow", "like", "share"),
     *("video_category", "watching_times", "gender", "age"),
 )
-ARTICLE = (
+_ARTICLE_COLUMNS = (
     *("user_id", "item_id", "click", "gender", "age", "exposure_count", "click_count", "like_count", "comment_count"),
     *("read_percentage", "item_score1", "item_score2", "category_second", "category_first", "item_score3"),
     *("read", "read_time", "share", "like", "follow", "favorite"),
 )
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "ctr_data_1M": (*VIDEO, *HISTORY),
-    "QK-video": VIDEO,
-    "QB-video": VIDEO,
-    "QK-article": ARTICLE,
+TENREC_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "ctr_data_1M": (*_VIDEO_COLUMNS, *HISTORY),
+    "QK-video": _VIDEO_COLUMNS,
+    "QB-video": _VIDEO_COLUMNS,
+    "QK-article": _ARTICLE_COLUMNS,
 }
-# Where in the people and things of the world a file's users and items lie, and its share of ``rows``.
+# Where in the people and things of the simulation a file's users and items lie, and its share of ``rows``.
 _USERS = {"ctr_data_1M": (0.0, 0.8), "QK-video": (0.0, 0.8), "QB-video": (0.45, 1.0), "QK-article": (0.3, 0.9)}
 _ITEMS = {"ctr_data_1M": (0.0, 0.7), "QK-video": (0.0, 0.7), "QB-video": (0.3, 1.0), "QK-article": (0.0, 1.0)}
 _ROWS = {"ctr_data_1M": 1.0, "QK-video": 1.0, "QB-video": 0.4, "QK-article": 0.4}
@@ -57,8 +55,8 @@ _NO_CATEGORY = 0.0132  # share of \N
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
-class TenrecWorld:
-    """The dials of the world.
+class TenrecSimulation:
+    """The dials of the simulation.
 
     Attributes:
         rows: impressions of QK-video (ctr_data_1M loses those of its histories); the other files have 0.4 of them.
@@ -78,8 +76,8 @@ class TenrecWorld:
 
     rows: PositiveInt = 60_000
     seed: NonNegativeInt = 0
-    scenario_gap: Share = 0.5
-    conflict: Share = 0.5
+    scenario_gap: ClosedFraction = 0.5
+    conflict: ClosedFraction = 0.5
     users: Annotated[int, Field(ge=10)] = 200
     items: Annotated[int, Field(ge=10)] = 200
     latent_dim: PositiveInt = 4
@@ -88,7 +86,7 @@ class TenrecWorld:
     like_rate: Fraction = 0.06
     click_strength: PositiveFloat = 3.0
     like_strength: PositiveFloat = 2.0
-    main_effect: Share = 0.4
+    main_effect: ClosedFraction = 0.4
 
 
 @dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
@@ -106,90 +104,93 @@ class TenrecSample:
     like_probability: Float64Array
 
 
-def write_sample(path: Path, world: TenrecWorld, file: str) -> Path:
-    """Write one file of the world with its header; it appears only when it is complete."""
-    columns = generate(world, file).columns
-    table = pa.table({name: columns[name].tolist() for name in COLUMNS[file]})
+def write_sample(path: Path, simulation: TenrecSimulation, file: str) -> Path:
+    """Write one file of the simulation with its header; it appears only when it is complete."""
+    columns = generate(simulation, file).columns
+    table = pa.table({name: columns[name].tolist() for name in TENREC_COLUMNS[file]})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as out:
-        out.write((",".join(COLUMNS[file]) + "\n").encode())
+        out.write((",".join(TENREC_COLUMNS[file]) + "\n").encode())
         options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
         pyarrow.csv.write_csv(table, out, options)
     os.replace(part, path)
     return path
 
 
-def generate(world: TenrecWorld, file: str) -> TenrecSample:
-    """Draw one file of the world; the same world gives the same rows."""
-    seeds = np.random.SeedSequence([world.seed, list(COLUMNS).index(file)])
+def generate(simulation: TenrecSimulation, file: str) -> TenrecSample:
+    """Draw one file of the simulation; the same simulation gives the same rows."""
+    seeds = np.random.SeedSequence([simulation.seed, list(TENREC_COLUMNS).index(file)])
     # One stream a purpose: a dial moves only the columns that depend on it.
     traffic, click, like, rest = (np.random.default_rng(stream) for stream in seeds.spawn(4))
-    user_R, item_R = _shown(world, file, traffic)
-    click_tastes, like_tastes = _tastes(world, file)
-    shown = (user_R, item_R, world.main_effect)
-    click_R = probability(click_tastes.logits(*shown) * world.click_strength, world.click_rate)
-    like_rate = min(world.like_rate / world.click_rate, 0.99)
-    like_R = probability(like_tastes.logits(*shown) * world.like_strength, like_rate, click_R)
+    user_R, item_R = _shown(simulation, file, traffic)
+    click_vectors, like_vectors = _preference_vectors(simulation, file)
+    shown = (user_R, item_R, simulation.main_effect)
+    click_R = probability(click_vectors.logits(*shown) * simulation.click_strength, simulation.click_rate)
+    like_rate = min(simulation.like_rate / simulation.click_rate, 0.99)
+    like_R = probability(like_vectors.logits(*shown) * simulation.like_strength, like_rate, click_R)
     article = file == "QK-article"
     clicked_R = np.ones(len(user_R), np.int64) if article else _toss(click, click_R)
     labels = {"click": clicked_R, "like": clicked_R * _toss(like, like_R)}
     labels |= {name: clicked_R * _toss(rest, np.full(len(user_R), rate)) for name, rate in _RARE.items()}
     columns = {
         "user_id": user_R + 1,
-        "item_id": item_R + 1 + (10 * world.items if article else 0),
+        "item_id": item_R + 1 + (10 * simulation.items if article else 0),
         **({name: np.where(flag == 1, "1.0", "0.0") for name, flag in labels.items()} if article else labels),
-        **_describe_users(world, user_R),
-        **(_describe_articles(rest, labels["read"], item_R) if article else _describe_videos(world, item_R)),
+        **_describe_users(simulation, user_R),
+        **(_describe_articles(rest, labels["read"], item_R) if article else _describe_videos(simulation, item_R)),
         "watching_times": np.where(clicked_R == 1, 1 + rest.poisson(0.2, len(user_R)), rest.random(len(user_R)) < 0.55),
     }
     sample = TenrecSample(columns=columns, click_probability=click_R, like_probability=like_R)
     return _with_history(sample) if file == "ctr_data_1M" else sample
 
 
-def _shown(world: TenrecWorld, file: str, rng: np.random.Generator) -> tuple[Int64Array, Int64Array]:
+def _shown(simulation: TenrecSimulation, file: str, rng: np.random.Generator) -> tuple[Int64Array, Int64Array]:
     """Draw who was shown what, users one after the other; what is popular differs from file to file."""
-    rows = max(1, round(world.rows * _ROWS[file]))
-    people, things = _part(world.users, _USERS[file]), rng.permutation(_part(world.items, _ITEMS[file]))
-    user_R = people[np.sort(zipf_ids(rng, len(people), rows, world.zipf))]
-    return user_R, things[zipf_ids(rng, len(things), rows, world.zipf)]
+    rows = max(1, round(simulation.rows * _ROWS[file]))
+    people, things = _part(simulation.users, _USERS[file]), rng.permutation(_part(simulation.items, _ITEMS[file]))
+    user_R = people[np.sort(zipf_ids(rng, len(people), rows, simulation.zipf))]
+    return user_R, things[zipf_ids(rng, len(things), rows, simulation.zipf)]
 
 
 def _part(count: int, where: tuple[float, float]) -> Int64Array:
     return np.arange(round(count * where[0]), round(count * where[1]))
 
 
-def _tastes(world: TenrecWorld, file: str) -> tuple[Tastes, Tastes]:
+def _preference_vectors(simulation: TenrecSimulation, file: str) -> tuple[PreferenceVectors, PreferenceVectors]:
     """Return what is clicked and what is liked in a file."""
     click, like, other_click, other_like = (
-        Tastes.draw(np.random.default_rng(stream), world.users, world.items, world.latent_dim)
-        for stream in np.random.SeedSequence([world.seed, len(COLUMNS)]).spawn(4)
+        PreferenceVectors.draw(np.random.default_rng(stream), simulation.users, simulation.items, simulation.latent_dim)
+        for stream in np.random.SeedSequence([simulation.seed, len(TENREC_COLUMNS)]).spawn(4)
     )
     if file == "QK-article":  # the same people, other things
-        click, like = Tastes(click.user, other_click.item), Tastes(like.user, other_like.item)
+        click, like = PreferenceVectors(click.user, other_click.item), PreferenceVectors(like.user, other_like.item)
     if file == "QB-video":
-        click, like = click.turned(other_click, world.scenario_gap), like.turned(other_like, world.scenario_gap)
-    return click, click.turned(like, world.conflict)
+        click, like = (
+            click.turned(other_click, simulation.scenario_gap),
+            like.turned(other_like, simulation.scenario_gap),
+        )
+    return click, click.turned(like, simulation.conflict)
 
 
 def _toss(rng: np.random.Generator, probability_R: Float64Array) -> Int64Array:
     return (rng.random(len(probability_R)) < probability_R).astype(np.int64)
 
 
-def _describe_users(world: TenrecWorld, user_R: Int64Array) -> dict[str, AnyArray]:
+def _describe_users(simulation: TenrecSimulation, user_R: Int64Array) -> dict[str, AnyArray]:
     """Give every person a gender and an age, the same in every file."""
-    rng = np.random.default_rng([world.seed, 101])
-    gender_U = rng.choice(len(_GENDERS), world.users, p=_GENDERS)
-    age_U = rng.choice(len(_AGES), world.users, p=_AGES)
+    rng = np.random.default_rng([simulation.seed, 101])
+    gender_U = rng.choice(len(_GENDERS), simulation.users, p=_GENDERS)
+    age_U = rng.choice(len(_AGES), simulation.users, p=_AGES)
     return {"gender": gender_U[user_R], "age": age_U[user_R]}
 
 
-def _describe_videos(world: TenrecWorld, item_R: Int64Array) -> dict[str, AnyArray]:
+def _describe_videos(simulation: TenrecSimulation, item_R: Int64Array) -> dict[str, AnyArray]:
     """Give every video a category, the same in every file; some have none."""
-    rng = np.random.default_rng([world.seed, 102])
+    rng = np.random.default_rng([simulation.seed, 102])
     shares = ((1 - _NO_CATEGORY) * 0.54, (1 - _NO_CATEGORY) * 0.46, _NO_CATEGORY)
-    category_I = np.array(["0", "1", "\\N"])[rng.choice(3, world.items, p=shares)]
-    category_I[0] = "\\N"  # so that even a small world has one
+    category_I = np.array(["0", "1", "\\N"])[rng.choice(3, simulation.items, p=shares)]
+    category_I[0] = "\\N"  # so that even a small simulation has one
     return {"video_category": category_I[item_R]}
 
 

@@ -22,7 +22,7 @@ from stemlab.data.sequence.loader import SequenceLoader
 from stemlab.data.sequence.log import Instances, InteractionLog
 from stemlab.data.sequence.negatives import NegativeSampler
 from stemlab.data.sequence.protocol import RankingProtocol
-from stemlab.data.sequence.writer import read_categories, read_tokens
+from stemlab.data.sequence.writer import read_item_categories, read_original_ids
 from stemlab.data.spec import SequenceSizes, SequenceSpec
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
@@ -126,12 +126,12 @@ class SequenceDataModule(LightningDataModule, ABC):
     @cached_property
     def user_tokens(self) -> list[str]:
         """Original ids of users 1, 2, ..."""
-        return read_tokens(self.prepare(), "user")
+        return read_original_ids(self.prepare(), "user")
 
     @cached_property
     def item_tokens(self) -> list[str]:
         """Original ids of items 1, 2, ..."""
-        return read_tokens(self.prepare(), "item")
+        return read_original_ids(self.prepare(), "item")
 
     @cached_property
     def item_categories(self) -> ItemCategories | None:
@@ -143,7 +143,7 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     def read_categories(self) -> ItemCategories | None:
         """Return the categories that the prepared directory keeps; a subclass may know them from elsewhere."""
-        names = read_categories(self.prepare())
+        names = read_item_categories(self.prepare())
         if names is None:
             return None
         known = {token: name for token, name in zip(self.item_tokens, names, strict=True) if name is not None}

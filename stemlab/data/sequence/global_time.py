@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from stemlab.array_types import AnyArray, BoolArray, Int32Array, Int64Array
-from stemlab.data.sequence.interactions import Interactions, number_interactions
+from stemlab.data.sequence.interactions import NumberedInteractions, number_interactions
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.stored_negatives import ItemsOfUsers, draw_distinct
 from stemlab.errors import StemlabError
@@ -114,7 +114,7 @@ def _known(user: AnyArray, item: AnyArray, split: AnyArray) -> BoolArray:
     return known
 
 
-def _negatives(rows: Interactions, split: AnyArray, count: int, seed: int) -> dict[str, Int32Array]:
+def _negatives(rows: NumberedInteractions, split: AnyArray, count: int, seed: int) -> dict[str, Int32Array]:
     random = np.random.RandomState(seed)
     items = ItemsOfUsers(rows.user, rows.item, rows.user_tokens)
     most = len(rows.item_tokens)

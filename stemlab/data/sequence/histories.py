@@ -1,4 +1,4 @@
-"""Histories made on the fly: one gather from the log for a whole batch.
+"""HistoryBatch made on the fly: one gather from the log for a whole batch.
 
 Legend: B rows, L width of the batch (its longest history), H longest history allowed.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from stemlab.array_types import AnyArray, BoolArray, Int64Array
 
 
-class Interactions(Protocol):
+class InteractionColumns(Protocol):
     """Columns of interactions, user after user, each user's oldest first: the log, or rows given for a prediction."""
 
     @property
@@ -26,7 +26,7 @@ class Interactions(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Histories:
+class HistoryBatch:
     """What users did before something.
 
     Attributes:
@@ -40,7 +40,9 @@ class Histories:
     time_BL: Int64Array | None
 
 
-def read_histories(log: Interactions, start_B: AnyArray, stop_B: AnyArray, history_max: int, times: bool) -> Histories:
+def read_histories(
+    log: InteractionColumns, start_B: AnyArray, stop_B: AnyArray, history_max: int, times: bool
+) -> HistoryBatch:
     """Return the most recent interactions of parts of the log.
 
     Args:
@@ -55,7 +57,7 @@ def read_histories(log: Interactions, start_B: AnyArray, stop_B: AnyArray, histo
     row_BL = (stop_B - length_B)[:, None] + place_L
     valid_BL = place_L < length_B[:, None]
     time_BL = _gather(log.time, row_BL, valid_BL) if times else None
-    return Histories(_gather(log.item, row_BL, valid_BL), length_B, time_BL)
+    return HistoryBatch(_gather(log.item, row_BL, valid_BL), length_B, time_BL)
 
 
 def _gather(column: AnyArray, row_BL: Int64Array, valid_BL: BoolArray) -> Int64Array:

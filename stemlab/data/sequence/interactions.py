@@ -14,8 +14,8 @@ from stemlab.array_types import AnyArray, Int64Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Interactions:
-    """Interactions sorted by (time, user); rows of the same user and second keep the order of the file.
+class NumberedInteractions:
+    """NumberedInteractions sorted by (time, user); rows of the same user and second keep the order of the file.
 
     Attributes:
         user: (R,) ids from 1, in the ascending order of the original ids.
@@ -34,7 +34,7 @@ class Interactions:
     duplicates: int
 
 
-def number_interactions(user: AnyArray, item: AnyArray, time: AnyArray) -> Interactions:
+def number_interactions(user: AnyArray, item: AnyArray, time: AnyArray) -> NumberedInteractions:
     """Drop repeated rows, number users and items, sort by (time, user) (ReChorus, CIKM22 notebooks).
 
     Args:
@@ -46,7 +46,7 @@ def number_interactions(user: AnyArray, item: AnyArray, time: AnyArray) -> Inter
     item_names, item_R = np.unique(item, return_inverse=True)
     kept = _first_of_equals(user_R, item_R, time)
     order = kept[np.lexsort((user_R[kept], time[kept]))]  # stable
-    return Interactions(
+    return NumberedInteractions(
         user=user_R[order].astype(np.int64) + 1,
         item=item_R[order].astype(np.int64) + 1,
         time=time[order].astype(np.int64),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stemlab.array_types import AnyArray, Int32Array
-from stemlab.data.sequence.interactions import Interactions, number_interactions, place_in_sequence
+from stemlab.data.sequence.interactions import NumberedInteractions, number_interactions, place_in_sequence
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.stored_negatives import ItemsOfUsers, draw_with_replacement
 
@@ -68,7 +68,7 @@ def leave_one_out(
 
 
 def _negatives(
-    rows: Interactions, split: AnyArray, place: AnyArray, drawing: tuple[int, int, int | None]
+    rows: NumberedInteractions, split: AnyArray, place: AnyArray, drawing: tuple[int, int, int | None]
 ) -> dict[str, Int32Array]:
     """Draw for test, then for valid, from one generator."""
     count, seed, largest = drawing

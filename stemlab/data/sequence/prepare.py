@@ -16,7 +16,7 @@ from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.writer import write_log
 from stemlab.data.spec import SequenceSpec
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def prepare_sequences(
@@ -67,7 +67,7 @@ def prepare_sequences(
 def _warn(name: str, contents: Mapping[str, Any]) -> None:
     for split, rows in contents["positives_among_negatives"].items():
         if rows:
-            log.warning(
+            _log.warning(
                 "dataset %r: %d %s rows list their own positive as a negative; it ties with itself in their rank",
                 *(name, rows, split),
             )

@@ -62,7 +62,7 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
     }
 
 
-def read_tokens(directory: Path, name: str) -> list[str]:
+def read_original_ids(directory: Path, name: str) -> list[str]:
     """Return the original ids of ``user`` or ``item``, in id order from 1."""
     path = directory / "tokens" / f"{name}.parquet"
     try:
@@ -72,7 +72,7 @@ def read_tokens(directory: Path, name: str) -> list[str]:
     return tokens
 
 
-def read_categories(directory: Path) -> list[str | None] | None:
+def read_item_categories(directory: Path) -> list[str | None] | None:
     """Return the category of items 1, 2, ..., or ``None`` where the directory keeps none."""
     path = directory / CATEGORIES
     if not path.is_file():

@@ -24,17 +24,17 @@ from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.pipeline import Numerical, Recipe, prepare_impressions
 from stemlab.data.prepare.scaling import Rule
 from stemlab.data.prepare.split import SplitRule
-from stemlab.data.sample.aliexpress import AliexpressWorld, write_sample
+from stemlab.data.sample.aliexpress import AliexpressSimulation, write_sample
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sources.aliexpress_columns import (
+    ALIEXPRESS_TASKS,
     CATEGORICALS,
     COUNTRIES,
     ITEM_FILE,
-    LABEL,
+    LABEL_COLUMN,
+    NUMERICAL_PARTS,
     NUMERICALS,
-    PARTS,
-    SEARCH,
-    TASKS,
+    SEARCH_COLUMN,
     USER_FILE,
 )
 from stemlab.data.sources.aliexpress_files import CountryFiles, TextFile, find_countries, missing_country
@@ -42,10 +42,10 @@ from stemlab.data.sources.aliexpress_join import PageJoin
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-Columns = dict[str, AnyArray]
+RawColumns = dict[str, AnyArray]
 SCENARIO, SPLIT = "scenario", "split"
 _CODES = {"train": 0, "test": 2}
-_RANGES = {SEARCH: (0, 1 << 60), LABEL: (0, 2), **dict.fromkeys(TASKS, (0, 1))}
+_RANGES = {SEARCH_COLUMN: (0, 1 << 60), LABEL_COLUMN: (0, 2), **dict.fromkeys(ALIEXPRESS_TASKS, (0, 1))}
 
 
 class RawAliexpress:
@@ -92,12 +92,12 @@ class RawAliexpress:
             read = self._read_raw if country.raw else self._read_processed
             for code, texts in zip(_CODES.values(), (country.train, country.test), strict=True):
                 for columns in read(texts, advance):
-                    rows = len(columns[SEARCH])
+                    rows = len(columns[SEARCH_COLUMN])
                     # search ids begin anew in every country
-                    search = columns[SEARCH] * len(COUNTRIES) + COUNTRIES.index(country.country)
-                    yield columns | {SEARCH: search, SCENARIO: np.full(rows, place), SPLIT: np.full(rows, code)}
+                    search = columns[SEARCH_COLUMN] * len(COUNTRIES) + COUNTRIES.index(country.country)
+                    yield columns | {SEARCH_COLUMN: search, SCENARIO: np.full(rows, place), SPLIT: np.full(rows, code)}
 
-    def _read_raw(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[Columns]:
+    def _read_raw(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[RawColumns]:
         users, items = (
             IntegerReader(
                 text.path / text.member if text.path.suffix == ".zip" else text.path,
@@ -105,20 +105,20 @@ class RawAliexpress:
                 separator=b",",
                 ranges={name: _RANGES[name] for name in header if name in _RANGES},
                 on_bad_row=self._on_bad_row,
-                kept=[name for name in header if name in self._columns or name in (SEARCH, LABEL)],
+                kept=[name for name in header if name in self._columns or name in (SEARCH_COLUMN, LABEL_COLUMN)],
                 numbers=self._numbers.intersection(header),
             )
             for text, header in zip(texts, (USER_FILE, ITEM_FILE), strict=True)
         )
         join = PageJoin(users, items, self._scratch)
         for columns in join.join(*(read_blocks(text.path, text.member, advance) for text in texts)):
-            label = columns.pop(LABEL)
+            label = columns.pop(LABEL_COLUMN)
             yield columns | {"click": (label >= 1).astype(np.int64), "conversion": (label == 2).astype(np.int64)}
         self.skipped += users.skipped + items.skipped
         self._empty_pages += join.empty_pages
 
-    def _read_processed(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[Columns]:
-        wanted = [SEARCH, *sorted(self._columns), *TASKS]
+    def _read_processed(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[RawColumns]:
+        wanted = [SEARCH_COLUMN, *sorted(self._columns), *ALIEXPRESS_TASKS]
         (text,) = texts
         reader = HeadedReader(wanted, _RANGES, (), self._on_bad_row, numbers=self._numbers)
         for rows, lines in reader.read(text.path, text.member, advance):
@@ -133,7 +133,7 @@ class AliexpressDataModule(ImpressionDataModule):
         name: dataset name.
         raw_dir: folder of the countries' folders, zips or files.
         data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the files, ``sample`` makes the synthetic world, ``auto`` falls back to it.
+        source: ``raw`` needs the files, ``sample`` makes the synthetic sample, ``auto`` falls back to it.
         scenarios: countries in id order: nl, es, fr, us (MTReclib's four), ru.
         fields: categorical input columns; ``None``: all 16.
         numericals: numerical input columns; ``None``: all 63. Those of the page are one part (``user``), those of the
@@ -144,7 +144,7 @@ class AliexpressDataModule(ImpressionDataModule):
         min_count: training rows that a token needs to get its own id.
         split: the publisher's (``given``); which of its training rows are for validation.
         on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        sample: the synthetic world.
+        sample: the synthetic sample.
         batch_size: training rows a step on each process.
         eval_batch_size: most rows of an evaluation batch.
         seed: seed of the shuffling.
@@ -166,14 +166,14 @@ class AliexpressDataModule(ImpressionDataModule):
         min_count: PositiveInt,
         split: SplitRule,
         on_bad_row: OnBadRow,
-        sample: AliexpressWorld,
+        sample: AliexpressSimulation,
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
     ) -> None:
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
         self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
-        self._source, self._on_bad_row, self._world = source, on_bad_row, sample
+        self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
         if split.rule != "given":
             raise StemlabError(f"dataset.split.rule={split.rule}: AliExpress comes as train and test; use given.")
         numbers = NUMERICALS if numericals is None else tuple(numericals)
@@ -181,13 +181,13 @@ class AliexpressDataModule(ImpressionDataModule):
         self._recipe = Recipe(
             name=name,
             fields=inputs,
-            tasks=check_columns("dataset.tasks", tasks, TASKS),
-            group=None if group is None else check_columns("dataset.group", [group], (SEARCH, *inputs))[0],
+            tasks=check_columns("dataset.tasks", tasks, ALIEXPRESS_TASKS),
+            group=None if group is None else check_columns("dataset.group", [group], (SEARCH_COLUMN, *inputs))[0],
             min_count=min_count,
             split=split,
             time="",
             numericals=tuple(
-                Numerical(name=one, part=PARTS[one], scaling=scaling)
+                Numerical(name=one, part=NUMERICAL_PARTS[one], scaling=scaling)
                 for one in (check_columns("dataset.numericals", list(numbers), NUMERICALS) if numbers else ())
             ),
             scenario=SCENARIO,
@@ -225,29 +225,29 @@ class AliexpressDataModule(ImpressionDataModule):
             "asked for by dataset.source=sample"
             if self._source == "sample"
             else f"no files of {', '.join(countries)} in {self._raw_dir}",
-            f"{self._world.rows:,} synthetic AliExpress rows a country",
+            f"{self._simulation.rows:,} synthetic AliExpress rows a country",
         )
         for country in countries:
             folder = sample_file(
                 self._data_dir / "sample",
                 f"aliexpress-{country}",
                 f"{country}_user_train.csv",
-                self._world,
-                partial(_write_beside, world=self._world, country=country),
+                self._simulation,
+                partial(_write_beside, simulation=self._simulation, country=country),
             ).parent
             found.extend(find_countries(folder, [country]) or [])
         return found
 
 
-def _write_beside(path: Path, world: AliexpressWorld, country: str) -> None:
-    write_sample(path.parent, world, country)
+def _write_beside(path: Path, simulation: AliexpressSimulation, country: str) -> None:
+    write_sample(path.parent, simulation, country)
 
 
 def _form(files: CountryFiles) -> str:
     return "raw" if files.raw else "processed"
 
 
-def _checked(rows: Rows, lines: IntegerReader) -> Columns:
+def _checked(rows: Rows, lines: IntegerReader) -> RawColumns:
     """Return the rows without those that are bought but not clicked."""
     wrong = rows.columns["conversion"] > rows.columns["click"]
     if not wrong.any():

@@ -7,14 +7,14 @@ one. Source: the publisher's page (tianchi.aliyun.com/dataset/74690) and MTRecli
 from __future__ import annotations
 
 COUNTRIES = ("nl", "es", "fr", "us", "ru")
-SEARCH = "search_id"
-LABEL = "label"  # of an item's file: 0 shown, 1 clicked, 2 bought
-TASKS = ("click", "conversion")
+SEARCH_COLUMN = "search_id"
+LABEL_COLUMN = "label"  # of an item's file: 0 shown, 1 clicked, 2 bought
+ALIEXPRESS_TASKS = ("click", "conversion")
 CATEGORICALS = tuple(f"categorical_{number}" for number in range(1, 17))
 NUMERICALS = tuple(f"numerical_{number}" for number in range(1, 64))
 USER_CATEGORICALS, ITEM_CATEGORICALS = CATEGORICALS[:9], CATEGORICALS[9:]
 USER_NUMERICALS, ITEM_NUMERICALS = NUMERICALS[:23], NUMERICALS[23:]
-PARTS = {**dict.fromkeys(USER_NUMERICALS, "user"), **dict.fromkeys(ITEM_NUMERICALS, "item")}
+NUMERICAL_PARTS = {**dict.fromkeys(USER_NUMERICALS, "user"), **dict.fromkeys(ITEM_NUMERICALS, "item")}
 _ITEM_CATEGORICAL_AT = (19, 34, 35, 36, 40, 41, 42)  # columns of an item's file, from 1
 
 
@@ -23,6 +23,6 @@ def _item_columns() -> tuple[str, ...]:
     return tuple(next(categoricals if at in _ITEM_CATEGORICAL_AT else numericals) for at in range(2, 49))
 
 
-USER_FILE = (SEARCH, *USER_CATEGORICALS[:7], *USER_NUMERICALS, *USER_CATEGORICALS[7:])
-ITEM_FILE = (SEARCH, *_item_columns(), LABEL)
-PROCESSED_FILE = (SEARCH, *CATEGORICALS, *NUMERICALS, *TASKS)
+USER_FILE = (SEARCH_COLUMN, *USER_CATEGORICALS[:7], *USER_NUMERICALS, *USER_CATEGORICALS[7:])
+ITEM_FILE = (SEARCH_COLUMN, *_item_columns(), LABEL_COLUMN)
+PROCESSED_FILE = (SEARCH_COLUMN, *CATEGORICALS, *NUMERICALS, *ALIEXPRESS_TASKS)

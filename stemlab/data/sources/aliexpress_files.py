@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stemlab.errors import StemlabError
 
-SPLITS = ("train", "test")
-_ENDS = (".csv", ".zip", ".csv.zip", ".csv.gz")
+_SPLITS = ("train", "test")
+_SUFFIXES = (".csv", ".zip", ".csv.zip", ".csv.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,10 @@ def _find(raw_dir: Path, country: str, *, alone: bool) -> CountryFiles | None:
     upper = country.upper()
     names = (f"aliexpress_{upper}", f"aliexpress_{upper}_datasets", country)
     folders = [path for path in (_entry(raw_dir, name) for name in names) if path is not None and path.is_dir()]
-    raw = [f"{country}_{side}_{split}" for split in SPLITS for side in ("user", "item")]
-    wanted = [(folder, SPLITS) for folder in folders] + [(folder, raw) for folder in (*folders, raw_dir)]
+    raw = [f"{country}_{side}_{split}" for split in _SPLITS for side in ("user", "item")]
+    wanted = [(folder, _SPLITS) for folder in folders] + [(folder, raw) for folder in (*folders, raw_dir)]
     if alone:
-        wanted.append((raw_dir, SPLITS))
+        wanted.append((raw_dir, _SPLITS))
     sets = [[_text(folder, name) for name in names] for folder, names in wanted]
     for texts in sets:
         if all(texts):
@@ -106,7 +106,7 @@ def _files(country: str, texts: Sequence[TextFile]) -> CountryFiles:
 
 
 def _text(folder: Path, stem: str) -> TextFile | None:
-    found = (_entry(folder, stem + end) for end in _ENDS)
+    found = (_entry(folder, stem + end) for end in _SUFFIXES)
     return next((TextFile(path, f"{stem}.csv") for path in found if path is not None and path.is_file()), None)
 
 

@@ -24,9 +24,9 @@ from stemlab.array_types import AnyArray, BoolArray, Int64Array
 from stemlab.data.io.csv_integers import IntegerReader, Rows
 from stemlab.data.io.text_blocks import TextBlock
 from stemlab.data.prepare.atomic_directory import locked
-from stemlab.data.sources.aliexpress_columns import SEARCH
+from stemlab.data.sources.aliexpress_columns import SEARCH_COLUMN
 
-Columns = dict[str, AnyArray]
+RawColumns = dict[str, AnyArray]
 MOST_FILES = 256
 LEAST_PAGES = 1 << 14  # of a file: about a hundred thousand items
 ROWS_AT_ONCE = 1 << 16
@@ -51,14 +51,14 @@ class PageJoin:
     pages_a_file: int | None = None
     empty_pages: int = 0
 
-    def join(self, user_blocks: Iterable[TextBlock], item_blocks: Iterable[TextBlock]) -> Iterator[Columns]:
+    def join(self, user_blocks: Iterable[TextBlock], item_blocks: Iterable[TextBlock]) -> Iterator[RawColumns]:
         """Yield the joined columns, (R,) each, in pieces.
 
         Raises:
             StemlabError: a bad line, a page that comes twice, an item whose page is missing.
         """
         with scratch_folder(self.root) as folder, ExitStack() as stack:
-            user_records = _Records([name for name in self.users.kept if name != SEARCH], self.users.numbers)
+            user_records = _Records([name for name in self.users.kept if name != SEARCH_COLUMN], self.users.numbers)
             item_records = _Records([_PLACE, *self.items.kept], self.items.numbers)
             users = stack.enter_context((folder / "users").open("w+b"))
             pages = self._read_users(user_blocks, users, user_records)
@@ -76,7 +76,7 @@ class PageJoin:
         ids: list[Int64Array] = []
         lines: list[Int64Array] = []
         for rows in self.users.parse(blocks):
-            ids.append(rows.columns[SEARCH])
+            ids.append(rows.columns[SEARCH_COLUMN])
             lines.append(rows.lines)
             file.write(records.pack(rows.columns).data)
         pages = _Pages.of(np.concatenate(ids), np.concatenate(lines))
@@ -92,7 +92,7 @@ class PageJoin:
     ) -> None:
         shown = np.zeros(len(pages), dtype=np.bool_)
         for rows in self.items.parse(blocks):
-            place, known = pages.find(rows.columns[SEARCH])
+            place, known = pages.find(rows.columns[SEARCH_COLUMN])
             self._refuse_strangers(rows, known)
             packed = records.pack({**rows.columns, _PLACE: place})[known]
             shown[place[known]] = True
@@ -105,12 +105,12 @@ class PageJoin:
         strangers = np.flatnonzero(~known)
         if len(strangers):
             row = strangers[0]
-            search = rows.columns[SEARCH][row]
+            search = rows.columns[SEARCH_COLUMN][row]
             self.items.refuse(int(rows.lines[row]), f"search id {search} has no row in {self.users.path.name}")
             self.items.skipped += len(strangers) - 1
 
 
-def _in_order(of_pages: Columns, items: Columns, first_page: int) -> Iterator[Columns]:
+def _in_order(of_pages: RawColumns, items: RawColumns, first_page: int) -> Iterator[RawColumns]:
     """Yield the items by page, those of a page as they came, with the columns of their page."""
     place = items.pop(_PLACE)
     order = np.argsort(place, kind="stable")
@@ -159,7 +159,7 @@ class _Pages:
 
 
 class _Records:
-    """Columns as rows of one file: integers as int64, numbers as float32."""
+    """RawColumns as rows of one file: integers as int64, numbers as float32."""
 
     def __init__(self, columns: Sequence[str], numbers: Iterable[str]) -> None:
         known = frozenset(numbers)
@@ -177,7 +177,7 @@ class _Records:
             packed["numbers"][:, place] = columns[name]
         return packed
 
-    def read(self, file: IO[bytes], first: int = 0, rows: int = -1) -> Columns:
+    def read(self, file: IO[bytes], first: int = 0, rows: int = -1) -> RawColumns:
         """Return the columns of ``rows`` records (-1: all) of a file, from ``first`` on."""
         file.flush()
         packed = np.fromfile(file.name, self._kind, rows, offset=first * self._kind.itemsize)

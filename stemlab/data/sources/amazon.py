@@ -32,10 +32,10 @@ from stemlab.data.sources.amazon_meta import find_meta, read_leaves
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-KEYS = ("reviewerID", "asin", "unixReviewTime")
-TIME = KEYS[-1]
-SITE = "jmcauley.ucsd.edu/data/amazon"
-_SCHEMA = pa.schema([(key, pa.int64() if key == TIME else pa.string()) for key in KEYS])
+_KEYS = ("reviewerID", "asin", "unixReviewTime")
+_TIME = _KEYS[-1]
+_SITE = "jmcauley.ucsd.edu/data/amazon"
+_SCHEMA = pa.schema([(key, pa.int64() if key == _TIME else pa.string()) for key in _KEYS])
 _SHOWN = 40
 
 
@@ -130,8 +130,8 @@ def find_reviews(folder: Path, name: str) -> Path:
     found = [path for path in (folder, folder / name, folder / name.removesuffix(".gz")) if path.is_file()]
     if not found:
         raise StemlabError(
-            f"{folder} has no file {name}: fetch it from {SITE} (2014, the 5-core file of the category; data/README.md "
-            "tells the terms) and put it there, or set dataset.raw_dir and dataset.raw_file."
+            f"{folder} has no file {name}: download it from {_SITE} (2014, 5-core file of the category; terms: "
+            "data/README.md) and put it there, or set dataset.raw_dir and dataset.raw_file."
         )
     return found[0]
 
@@ -150,8 +150,8 @@ def read_reviews(path: Path, advance: Advance) -> tuple[NDArray[np.str_], NDArra
         StemlabError: the file is empty, truncated or damaged, or the first line that is no review.
     """
     table = pa.concat_tables([_parse(path, block) for block in read_blocks(path, path.name, advance)])
-    user, item = (np.array(table.column(key).to_pylist(), dtype=np.str_) for key in KEYS[:2])
-    return user, item, as_numpy(table.column(TIME))
+    user, item = (np.array(table.column(key).to_pylist(), dtype=np.str_) for key in _KEYS[:2])
+    return user, item, as_numpy(table.column(_TIME))
 
 
 def _parse(path: Path, block: TextBlock) -> pa.Table:
@@ -171,7 +171,7 @@ def _parse(path: Path, block: TextBlock) -> pa.Table:
 def _plain(table: pa.Table) -> bool:
     """Return whether every key is given and every id consists of visible ASCII characters, as published ids do."""
     given = all(column.null_count == 0 for column in table.columns)
-    return given and all(pc.all(pc.match_substring_regex(table[key], r"\A[!-~]+\z")).as_py() for key in KEYS[:2])
+    return given and all(pc.all(pc.match_substring_regex(table[key], r"\A[!-~]+\z")).as_py() for key in _KEYS[:2])
 
 
 def _parse_lines(path: Path, block: TextBlock) -> pa.Table:
@@ -184,7 +184,7 @@ def _parse_lines(path: Path, block: TextBlock) -> pa.Table:
         problem = _problem(review)
         if problem:
             raise StemlabError(f"{path}, line {number}: {problem}; mend the line or fetch the file again.")
-        reviews.append({key: review[key] for key in KEYS})
+        reviews.append({key: review[key] for key in _KEYS})
     return pa.Table.from_pylist(reviews, schema=_SCHEMA)
 
 
@@ -192,13 +192,13 @@ def _problem(review: Any) -> str | None:
     """Return what is wrong with a line, or ``None``."""
     if not isinstance(review, dict):
         return "this is no JSON object"
-    for key in KEYS:
+    for key in _KEYS:
         value = review.get(key)
         if key not in review:
             return f"there is no key {key!r}"
-        if key == TIME and not (type(value) is int and -(1 << 63) <= value < 1 << 63):  # True is an int as well
+        if key == _TIME and not (type(value) is int and -(1 << 63) <= value < 1 << 63):  # True is an int as well
             return f"{key!r} is {_shown(value)}, not an integer"
-        if key != TIME and not (isinstance(value, str) and value and value.isprintable()):
+        if key != _TIME and not (isinstance(value, str) and value and value.isprintable()):
             return f"{key!r} is {_shown(value)}, not an id"
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from stemlab.data.sample.interests import InterestWorld, item_clusters
+from stemlab.data.sample.interests import InterestSimulation, item_clusters
 from stemlab.data.sequence.categories import read_columns
 from stemlab.errors import StemlabError
 
@@ -21,9 +21,9 @@ _FLAGS = (
 """Genres of ml-100k in the order of its columns (its u.genre)."""
 
 
-def planted_interests(world: InterestWorld) -> dict[str, str]:
-    """Return the planted interest of every item of the synthetic world."""
-    return {str(item): f"interest {cluster}" for item, cluster in enumerate(item_clusters(world), start=1)}
+def planted_interests(simulation: InterestSimulation) -> dict[str, str]:
+    """Return the planted interest of every item of the synthetic sample."""
+    return {str(item): f"interest {cluster}" for item, cluster in enumerate(item_clusters(simulation), start=1)}
 
 
 def first_genres(ratings: Path, name: str) -> dict[str, str] | None:

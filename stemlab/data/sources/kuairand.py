@@ -24,10 +24,17 @@ from stemlab.data.prepare.recipe import Numerical
 from stemlab.data.prepare.scaling import Rule
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
-from stemlab.data.sample.kuairand import USER, VIDEO, KuairandWorld, log_names, side_names, write_sample
+from stemlab.data.sample.kuairand import (
+    USER_COLUMNS,
+    VIDEO_COLUMNS,
+    KuairandSimulation,
+    log_names,
+    side_names,
+    write_sample,
+)
 from stemlab.data.sources.kuairand_files import (
-    KEYS,
-    LABELS,
+    ID_COLUMNS,
+    KUAIRAND_LABELS,
     SCENARIO,
     SPLIT,
     KuairandFiles,
@@ -41,12 +48,12 @@ from stemlab.types import NonNegativeInt, PositiveInt
 
 _USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 _VIDEO_NUMBERS = ("video_duration", "server_width", "server_height")
-NUMBERS = {**dict.fromkeys(_USER_NUMBERS, "user"), **dict.fromkeys(_VIDEO_NUMBERS, "item"), "duration_ms": "item"}
-INPUTS = (
-    *(*KEYS, "tab", "hourmin"),
-    *(name for name in (*USER[1:], *VIDEO[1:]) if name not in (*_USER_NUMBERS, "video_duration")),
+_NUMERICALS = {**dict.fromkeys(_USER_NUMBERS, "user"), **dict.fromkeys(_VIDEO_NUMBERS, "item"), "duration_ms": "item"}
+_FIELDS = (
+    *(*ID_COLUMNS, "tab", "hourmin"),
+    *(name for name in (*USER_COLUMNS[1:], *VIDEO_COLUMNS[1:]) if name not in (*_USER_NUMBERS, "video_duration")),
 )
-LEAKS = leak_reasons(("play_time_ms", "profile_stay_time", "comment_stay_time"), LABELS)
+_LEAKS = leak_reasons(("play_time_ms", "profile_stay_time", "comment_stay_time"), KUAIRAND_LABELS)
 
 
 class KuairandDataModule(ImpressionDataModule):
@@ -57,7 +64,7 @@ class KuairandDataModule(ImpressionDataModule):
         version: ``1k``, ``pure`` or ``27k``.
         raw_dir: folder of the raw files (or above it: ``KuaiRand-1K/data``).
         data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the raw files, ``sample`` makes the synthetic world, ``auto`` falls back to it.
+        source: ``raw`` needs the raw files, ``sample`` makes the synthetic sample, ``auto`` falls back to it.
         logs: names of other log files; ``None``: both standard logs of the version, in all their parts.
         test_log: ``standard``: the split rule's; ``random``: all rows of the random log, an unbiased test of a model
             that is trained and selected on the standard logs before ``split.test_from``.
@@ -71,7 +78,7 @@ class KuairandDataModule(ImpressionDataModule):
         min_count: training rows that a token needs to get its own id.
         split: which rows are held out; ``dates`` goes by ``date`` (20220508), ``time`` by ``time_ms``.
         on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        sample: the synthetic world.
+        sample: the synthetic sample.
         batch_size: training rows a step on each process.
         eval_batch_size: most rows of an evaluation batch.
         seed: seed of the shuffling.
@@ -96,28 +103,28 @@ class KuairandDataModule(ImpressionDataModule):
         min_count: PositiveInt,
         split: SplitRule,
         on_bad_row: OnBadRow,
-        sample: KuairandWorld,
+        sample: KuairandSimulation,
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
     ) -> None:
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
         self._version, self._raw_dir, self._data_dir = version, Path(raw_dir), Path(data_dir)
-        self._source, self._logs, self._on_bad_row, self._world = source, logs, on_bad_row, sample
+        self._source, self._logs, self._on_bad_row, self._simulation = source, logs, on_bad_row, sample
         self._tabs = _check_tabs(scenarios)
         self._dates = _check_split(split, test_log)
-        refuse_leaks("dataset.fields", fields, LEAKS)
-        refuse_leaks("dataset.numericals", numericals, LEAKS)
-        numbers = check_columns("dataset.numericals", numericals, tuple(NUMBERS)) if numericals else ()
+        refuse_leaks("dataset.fields", fields, _LEAKS)
+        refuse_leaks("dataset.numericals", numericals, _LEAKS)
+        numbers = check_columns("dataset.numericals", numericals, tuple(_NUMERICALS)) if numericals else ()
         self._recipe = Recipe(
             name=name,
-            fields=check_columns("dataset.fields", fields, INPUTS),
-            tasks=check_columns("dataset.tasks", tasks, LABELS),
-            group=None if group is None else check_columns("dataset.group", [group], INPUTS)[0],
+            fields=check_columns("dataset.fields", fields, _FIELDS),
+            tasks=check_columns("dataset.tasks", tasks, KUAIRAND_LABELS),
+            group=None if group is None else check_columns("dataset.group", [group], _FIELDS)[0],
             min_count=min_count,
             split=replace(split, rule="given") if self._dates else split,
             time="time_ms" if split.rule == "time" else "date",
-            numericals=tuple(Numerical(name=one, part=NUMBERS[one], scaling=scaling) for one in numbers),
+            numericals=tuple(Numerical(name=one, part=_NUMERICALS[one], scaling=scaling) for one in numbers),
             scenario=SCENARIO if scenarios else None,
             scenarios=tuple(scenarios),
             split_column=SPLIT,
@@ -164,22 +171,22 @@ class KuairandDataModule(ImpressionDataModule):
         reason = f"no {side_names(self._version)[0]} in {self._raw_dir}"
         announce_sample(
             "asked for by dataset.source=sample" if self._source == "sample" else reason,
-            f"{self._world.rows:,} synthetic KuaiRand rows",
+            f"{self._simulation.rows:,} synthetic KuaiRand rows",
         )
         first = sample_file(
             self._data_dir / "sample",
             f"kuairand-{self._version}",
             names[0],
-            self._world,
-            partial(_write_beside, world=self._world, version=self._version),
+            self._simulation,
+            partial(_write_beside, simulation=self._simulation, version=self._version),
         )
         users, videos = (first.parent / name for name in side_names(self._version))
         logs = (first, first.parent / names[1])
         return KuairandFiles(logs, first.parent / names[2] if self._dates else None, users, videos)
 
 
-def _write_beside(path: Path, world: KuairandWorld, version: str) -> Path:
-    return write_sample(path.parent, world, version)
+def _write_beside(path: Path, simulation: KuairandSimulation, version: str) -> Path:
+    return write_sample(path.parent, simulation, version)
 
 
 def _check_tabs(scenarios: list[str]) -> tuple[int, ...]:

@@ -14,17 +14,17 @@ from stemlab.data.io.csv_header import HeadedReader
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
 from stemlab.data.io.progress import Advance
 from stemlab.data.prepare.pipeline import Recipe
-from stemlab.data.sample.kuairand import LOG, USER, VIDEO, log_names, side_names
+from stemlab.data.sample.kuairand import LOG_COLUMNS, USER_COLUMNS, VIDEO_COLUMNS, log_names, side_names
 from stemlab.data.table.side_table import SideTable, read_side_table
 from stemlab.errors import StemlabError
 
 FOLDERS = {"1k": "KuaiRand-1K", "pure": "KuaiRand-Pure", "27k": "KuaiRand-27K"}
-LABELS = (
+KUAIRAND_LABELS = (
     *("is_click", "is_like", "long_view", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter"),
 )
-KEYS = ("user_id", "video_id")
+ID_COLUMNS = ("user_id", "video_id")
 SCENARIO, SPLIT = "scenario", "split"
-_RANGES = {**dict.fromkeys(LABELS, (0, 1)), **dict.fromkeys((*KEYS, "tab"), (0, (1 << 63) - 1))}
+_RANGES = {**dict.fromkeys(KUAIRAND_LABELS, (0, 1)), **dict.fromkeys((*ID_COLUMNS, "tab"), (0, (1 << 63) - 1))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class RawKuairand:
     ) -> None:
         self._numbers = [column.name for column in recipe.numericals]
         needed = [*recipe.columns, *self._numbers]
-        self._sides = [(files.users, USER, KEYS[0]), (files.videos, VIDEO, KEYS[1])]
+        self._sides = [(files.users, USER_COLUMNS, ID_COLUMNS[0]), (files.videos, VIDEO_COLUMNS, ID_COLUMNS[1])]
         self._asked = [[name for name in header[1:] if name in needed] for _, header, _ in self._sides]
         read = [path for (path, _, _), asked in zip(self._sides, self._asked, strict=True) if asked]
         self._logs = [*files.logs, *([files.random] if files.random else [])]
@@ -76,7 +76,7 @@ class RawKuairand:
         self.sample, self.tokens = sample, dict[str, Sequence[str]]()
         self._random, self._tabs, self._dates = files.random, tuple(tabs), dates
         self.kind = "kuairand/1" if dates is None else f"kuairand/1, random log as test, valid {dates[0]} to {dates[1]}"
-        own = [*KEYS, *(name for name in LOG if name in needed and name not in KEYS)]
+        own = [*ID_COLUMNS, *(name for name in LOG_COLUMNS if name in needed and name not in ID_COLUMNS)]
         extra = (["tab"] if tabs else []) + (["date"] if dates else [])
         self._reader = HeadedReader(tuple(dict.fromkeys([*own, *extra])), _RANGES, (), on_bad_row)
         self._other_tabs = 0

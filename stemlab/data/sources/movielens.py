@@ -26,15 +26,15 @@ from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-RAW_NAMES = ("ratings.dat", "users.dat", "movies.dat")
-RATINGS = ("user_id", "item_id", "rating", "timestamp")
-FIELDS = ("user_id", "item_id", "gender", "age", "occupation", "zip3", "genre", "year")
-TASKS = ("like", "love")
+_RAW_FILES = ("ratings.dat", "users.dat", "movies.dat")
+_RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
+ML1M_FIELDS = ("user_id", "item_id", "gender", "age", "occupation", "zip3", "genre", "year")
+_TASKS = ("like", "love")
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
 
 
 @dataclass(frozen=True, slots=True)
-class SideTable:
+class AttributeTable:
     """What users.dat or movies.dat says about each id.
 
     Attributes:
@@ -65,9 +65,9 @@ class RawMovieLens:
     sample = False
 
     def __init__(self, folder: Path, *, on_bad_row: OnBadRow) -> None:
-        self.files: Sequence[Path] = tuple(folder / name for name in RAW_NAMES)
+        self.files: Sequence[Path] = tuple(folder / name for name in _RAW_FILES)
         self._reader = IntegerReader(
-            self.files[0], RATINGS, separator=b"::", ranges={"rating": (1, 5)}, on_bad_row=on_bad_row
+            self.files[0], _RATING_COLUMNS, separator=b"::", ranges={"rating": (1, 5)}, on_bad_row=on_bad_row
         )
         self.tokens: Mapping[str, Sequence[str]] = {}
 
@@ -82,14 +82,14 @@ class RawMovieLens:
         self.tokens = {**users.tokens, **movies.tokens}
         for path in self.files[1:]:
             advance(path.stat().st_size)
-        for rows in self._reader.parse(read_blocks(self.files[0], RAW_NAMES[0], advance)):
+        for rows in self._reader.parse(read_blocks(self.files[0], _RAW_FILES[0], advance)):
             yield self._join(rows, users, movies)
 
-    def _join(self, rows: Rows, users: SideTable, movies: SideTable) -> dict[str, Int64Array]:
+    def _join(self, rows: Rows, users: AttributeTable, movies: AttributeTable) -> dict[str, Int64Array]:
         user, user_known = users.find(rows.columns["user_id"])
         movie, movie_known = movies.find(rows.columns["item_id"])
         for row in np.flatnonzero(~(user_known & movie_known)):
-            name, file = ("item_id", RAW_NAMES[2]) if user_known[row] else ("user_id", RAW_NAMES[1])
+            name, file = ("item_id", _RAW_FILES[2]) if user_known[row] else ("user_id", _RAW_FILES[1])
             self._reader.refuse(int(rows.lines[row]), f"{name} {rows.columns[name][row]} is not in {file}")
         joined = {
             **rows.columns,
@@ -137,25 +137,25 @@ class MovieLensDataModule(ImpressionDataModule):
     ) -> None:
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
         self._raw_dir, self._data_dir, self._on_bad_row = Path(raw_dir), Path(data_dir), on_bad_row
-        columns = check_columns("dataset.fields", fields, FIELDS)
+        columns = check_columns("dataset.fields", fields, ML1M_FIELDS)
         self._recipe = Recipe(
             name=name,
             fields=columns,
-            tasks=check_columns("dataset.tasks", tasks, TASKS),
+            tasks=check_columns("dataset.tasks", tasks, _TASKS),
             group=check_group(group, columns),
             min_count=min_count,
             split=split,
-            time=RATINGS[-1],
+            time=_RATING_COLUMNS[-1],
         )
         self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
         """Return the prepared directory of the raw files."""
-        missing = [name for name in RAW_NAMES if not (self._raw_dir / name).is_file()]
+        missing = [name for name in _RAW_FILES if not (self._raw_dir / name).is_file()]
         if missing:
             raise StemlabError(
                 f"{self._raw_dir} has no {missing[0]}: fetch https://files.grouplens.org/datasets/movielens/ml-1m.zip, "
-                f"unpack it and set dataset.raw_dir to the folder with {', '.join(RAW_NAMES)}."
+                f"unpack it and set dataset.raw_dir to the folder with {', '.join(_RAW_FILES)}."
             )
         raw = RawMovieLens(self._raw_dir, on_bad_row=self._on_bad_row)
         return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
@@ -167,14 +167,14 @@ class MovieLensDataModule(ImpressionDataModule):
         return self._encoder(table)
 
 
-def read_users(path: Path) -> SideTable:
+def read_users(path: Path) -> AttributeTable:
     """Read users.dat: id, gender, age, occupation, zip code (of which the first three characters are kept)."""
     columns = ("gender", "age", "occupation", "zip3")
     records = {key: (cells[0], int(cells[1]), int(cells[2]), cells[3][:3]) for key, cells in _records(path, 5, (2, 3))}
-    return _side_table(records, columns)
+    return _attribute_table(records, columns)
 
 
-def read_movies(path: Path) -> SideTable:
+def read_movies(path: Path) -> AttributeTable:
     """Read movies.dat: id, title ending in the year in brackets, genres (of which the first is kept)."""
     records = {}
     for line, (key, (title, genres)) in enumerate(_records(path, 3, ()), start=1):
@@ -184,7 +184,7 @@ def read_movies(path: Path) -> SideTable:
                 f"{path}, line {line}: title {title!r} does not end in a year in brackets; mend the line."
             )
         records[key] = (genres.split("|")[0], int(year.group(1)))
-    return _side_table(records, ("genre", "year"))
+    return _attribute_table(records, ("genre", "year"))
 
 
 def _records(path: Path, width: int, integers: tuple[int, ...]) -> Iterator[tuple[int, list[str]]]:
@@ -205,7 +205,7 @@ def _records(path: Path, width: int, integers: tuple[int, ...]) -> Iterator[tupl
         yield key, cells[1:]
 
 
-def _side_table(records: Mapping[int, tuple[str | int, ...]], names: Sequence[str]) -> SideTable:
+def _attribute_table(records: Mapping[int, tuple[str | int, ...]], names: Sequence[str]) -> AttributeTable:
     keys = sorted(records)
     columns: dict[str, Int64Array] = {}
     tokens: dict[str, list[str]] = {}
@@ -216,4 +216,4 @@ def _side_table(records: Mapping[int, tuple[str | int, ...]], names: Sequence[st
             codes = {token: code for code, token in enumerate(tokens[name])}
             values = [codes[value] for value in values]
         columns[name] = np.array(values, dtype=np.int64)
-    return SideTable(np.array(keys, dtype=np.int64), columns, tokens)
+    return AttributeTable(np.array(keys, dtype=np.int64), columns, tokens)

@@ -20,7 +20,7 @@ from stemlab.data.io.download import PublishedFile, UnreachableError, fetch
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.sample.folder import announce_sample, sample_file
-from stemlab.data.sample.interests import InterestWorld, write_sample
+from stemlab.data.sample.interests import InterestSimulation, write_sample
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.global_time import global_time
@@ -32,16 +32,16 @@ from stemlab.data.sources.item_categories import first_genres, planted_interests
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-COLUMNS = ("user_id", "item_id", "rating", "timestamp")
-SITE = "https://files.grouplens.org/datasets/movielens"
-NOTICE = (
+RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
+MOVIELENS_URL = "https://files.grouplens.org/datasets/movielens"
+_NOTICE = (
     "MovieLens, research use only, no redistribution and no commercial use without permission; acknowledge GroupLens "
     "(Harper and Konstan, 2015, doi 10.1145/2827872)"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class MovieLensCollection:
     """How one MovieLens collection comes.
 
     Attributes:
@@ -55,11 +55,11 @@ class Collection:
     md5: str
 
 
-COLLECTIONS: Mapping[str, Collection] = {
-    "ml-1m": Collection("ratings.dat", b"::", "c4d9eecfca2ab87c1945afe126590906"),
-    "ml-100k": Collection("u.data", b"\t", "0e33842e24a9c977be4e0107933c0723"),
+COLLECTIONS: Mapping[str, MovieLensCollection] = {
+    "ml-1m": MovieLensCollection("ratings.dat", b"::", "c4d9eecfca2ab87c1945afe126590906"),
+    "ml-100k": MovieLensCollection("u.data", b"\t", "0e33842e24a9c977be4e0107933c0723"),
 }
-SAMPLE_COLLECTION = "ml-1m"
+_SAMPLE_COLLECTION = "ml-1m"
 
 
 class MovieLensSequences(SequenceDataModule):
@@ -70,7 +70,7 @@ class MovieLensSequences(SequenceDataModule):
         collection: which files.
         raw_dir: folder of the ratings or of the archive, or one of the two itself.
         data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the raw file (or its download), ``sample`` makes the synthetic world, ``auto`` falls back
+        source: ``raw`` needs the raw file (or its download), ``sample`` makes the synthetic sample, ``auto`` falls back
             to it.
         download: whether a missing raw file is fetched from its publisher into ``raw_dir``.
         protocol: ``cikm22`` every rating counts, leave-one-out; ``master`` likes only, split at two days.
@@ -78,7 +78,7 @@ class MovieLensSequences(SequenceDataModule):
         eval_seed: seed that draws them (published: 0).
         largest_negative: largest item id among them; ``None`` follows the published rule (``cikm22`` only).
         on_bad_row: ``error`` names the first bad rating and stops, ``skip`` leaves bad ratings out and counts them.
-        sample: the synthetic world.
+        sample: the synthetic sample.
         batch_size: training instances a step on each process.
         eval_batch_size: most instances of an evaluation batch.
         seed: seed of the shuffling and of the training negatives.
@@ -103,7 +103,7 @@ class MovieLensSequences(SequenceDataModule):
         eval_seed: NonNegativeInt,
         largest_negative: PositiveInt | None,
         on_bad_row: OnBadRow,
-        sample: InterestWorld,
+        sample: InterestSimulation,
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
@@ -127,7 +127,7 @@ class MovieLensSequences(SequenceDataModule):
         if protocol == "master" and largest_negative is not None:
             raise StemlabError("dataset.largest_negative is read by dataset.protocol=cikm22 only: set it to null.")
         self._dataset, self._collection, self._raw_dir, self._data_dir = name, collection, Path(raw_dir), Path(data_dir)
-        self._source, self._download, self._world = source, download, sample
+        self._source, self._download, self._simulation = source, download, sample
         self._on_bad_row = on_bad_row
         self._settings: dict[str, Any] = {
             "protocol": protocol,
@@ -140,7 +140,7 @@ class MovieLensSequences(SequenceDataModule):
     def build(self) -> Path:
         """Return the prepared directory of the raw file or of the sample."""
         path, sample = self._find_or_make()
-        kind = SAMPLE_COLLECTION if sample else self._collection
+        kind = _SAMPLE_COLLECTION if sample else self._collection
         return prepare_sequences(
             lambda advance: self._read(path, COLLECTIONS[kind], advance),
             name=self._dataset,
@@ -152,9 +152,9 @@ class MovieLensSequences(SequenceDataModule):
         )
 
     def read_categories(self) -> ItemCategories | None:
-        """Return first genres, or the planted interests of the synthetic world."""
+        """Return first genres, or the planted interests of the synthetic sample."""
         if self.manifest["sample"]:
-            return ItemCategories.of(planted_interests(self._world), self.item_tokens)
+            return ItemCategories.of(planted_interests(self._simulation), self.item_tokens)
         ratings = find_ratings(self._raw_dir, self._collection)
         genres = first_genres(ratings, COLLECTIONS[self._collection].ratings) if ratings else None
         return None if genres is None else ItemCategories.of(genres, self.item_tokens)
@@ -166,11 +166,11 @@ class MovieLensSequences(SequenceDataModule):
         found = find_ratings(self._raw_dir, self._collection)
         if found:
             return found, False
-        ratings, url = COLLECTIONS[self._collection].ratings, f"{SITE}/{self._collection}.zip"
+        ratings, url = COLLECTIONS[self._collection].ratings, f"{MOVIELENS_URL}/{self._collection}.zip"
         missing = f"no {ratings} and no {self._collection}.zip in {self._raw_dir}"
         advice = f"put {url} into {self._raw_dir}, set dataset.raw_dir to where it is, or use dataset.source=sample"
         if self._download:
-            file = PublishedFile(url=url, md5=COLLECTIONS[self._collection].md5, notice=NOTICE)
+            file = PublishedFile(url=url, md5=COLLECTIONS[self._collection].md5, notice=_NOTICE)
             try:
                 return fetch(file, self._raw_dir, advice), False
             except UnreachableError:
@@ -182,11 +182,11 @@ class MovieLensSequences(SequenceDataModule):
         return self._make_sample(missing), True
 
     def _make_sample(self, reason: str) -> Path:
-        announce_sample(reason, f"{self._world.users:,} synthetic users in the format of MovieLens")
-        name, write = COLLECTIONS[SAMPLE_COLLECTION].ratings, partial(write_sample, world=self._world)
-        return sample_file(self._data_dir / "sample", "movielens", name, self._world, write)
+        announce_sample(reason, f"{self._simulation.users:,} synthetic users in the format of MovieLens")
+        name, write = COLLECTIONS[_SAMPLE_COLLECTION].ratings, partial(write_sample, simulation=self._simulation)
+        return sample_file(self._data_dir / "sample", "movielens", name, self._simulation, write)
 
-    def _read(self, path: Path, collection: Collection, advance: Advance) -> RawSequences:
+    def _read(self, path: Path, collection: MovieLensCollection, advance: Advance) -> RawSequences:
         columns, skipped = read_ratings(path, collection, self._on_bad_row, advance)
         user, item, time = columns["user_id"], columns["item_id"], columns["timestamp"]
         told: dict[str, Any] = {
@@ -212,7 +212,7 @@ def find_ratings(folder: Path, collection: str) -> Path | None:
 
 
 def read_ratings(
-    path: Path, collection: Collection, on_bad_row: OnBadRow, advance: Advance
+    path: Path, collection: MovieLensCollection, on_bad_row: OnBadRow, advance: Advance
 ) -> tuple[dict[str, Int64Array], int]:
     """Read a file of ratings, plain, gzip, or in its archive.
 
@@ -223,10 +223,10 @@ def read_ratings(
         StemlabError: the file is empty, truncated or damaged, has no usable row, or a bad one (file, line, column).
     """
     reader = IntegerReader(
-        path, COLUMNS, separator=collection.separator, ranges={"rating": (1, 5)}, on_bad_row=on_bad_row
+        path, RATING_COLUMNS, separator=collection.separator, ranges={"rating": (1, 5)}, on_bad_row=on_bad_row
     )
     blocks = [rows.columns for rows in reader.parse(read_blocks(path, collection.ratings, advance))]
-    columns = {name: np.concatenate([block[name] for block in blocks]) for name in COLUMNS}
+    columns = {name: np.concatenate([block[name] for block in blocks]) for name in RATING_COLUMNS}
     if not len(columns["user_id"]):
         raise StemlabError(f"{path} has no usable row: all {reader.skipped} are bad; is it the right file?")
     return columns, reader.skipped

@@ -32,15 +32,15 @@ from stemlab.data.sources.item_categories import meta_categories
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-PARTS = {"train": "train", "valid": "dev", "test": "test"}  # stemlab's split -> name of its file
-INTEGERS = ("user_id", "item_id", "time")
-NEGATIVES = "neg_items"
+SPLIT_FILES = {"train": "train", "valid": "dev", "test": "test"}  # stemlab's split -> name of its file
+_INTEGERS = ("user_id", "item_id", "time")
+_NEGATIVES = "neg_items"
 _GAPS, _FEW = 10, 1000  # a largest id above ten times the number of distinct ones and a thousand is a mistake
 _LIST = re.compile(r"\[\s*\d{1,18}(\s*,\s*\d{1,18})*\s*\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RechorusFile:
     """One file, read.
 
     Attributes:
@@ -127,7 +127,7 @@ def find_parts(folder: Path) -> dict[str, Path]:
     Raises:
         StemlabError: one of the three is missing, or several could be meant.
     """
-    return {split: _find(folder, name) for split, name in PARTS.items()}
+    return {split: _find(folder, name) for split, name in SPLIT_FILES.items()}
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -148,7 +148,7 @@ def _find(folder: Path, name: str) -> Path:
 def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
     """Read the three files, train rows first (ties in time keep this order, as published)."""
     parts = {split: read_part(path, evaluated=split != "train", advance=advance) for split, path in files.items()}
-    columns = {name: np.concatenate([part.columns[name] for part in parts.values()]) for name in INTEGERS}
+    columns = {name: np.concatenate([part.columns[name] for part in parts.values()]) for name in _INTEGERS}
     users, items = (_count_ids(name, columns[name], parts.values()) for name in ("user_id", "item_id"))
     for part in parts.values():
         _check_negatives(part, items)
@@ -165,7 +165,7 @@ def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
     )
 
 
-def _count_ids(name: str, ids: Int64Array, parts: Iterable[Part]) -> int:
+def _count_ids(name: str, ids: Int64Array, parts: Iterable[RechorusFile]) -> int:
     """Return the largest id, which is how many there are; refuse one that is no number of a numbered list."""
     largest, distinct = int(ids.max()), len(np.unique(ids))
     if largest <= _GAPS * distinct + _FEW:
@@ -178,7 +178,7 @@ def _count_ids(name: str, ids: Int64Array, parts: Iterable[Part]) -> int:
     )
 
 
-def read_part(path: Path, *, evaluated: bool, advance: Advance) -> Part:
+def read_part(path: Path, *, evaluated: bool, advance: Advance) -> RechorusFile:
     """Read one file.
 
     Args:
@@ -191,29 +191,29 @@ def read_part(path: Path, *, evaluated: bool, advance: Advance) -> Part:
     """
     text = b"".join(block.data for block in read_blocks(path, path.name, advance))
     header = text[: text.find(b"\n") if b"\n" in text else len(text)].decode("utf-8", "replace").strip("\r").split("\t")
-    missing = [name for name in INTEGERS if name not in header]
+    missing = [name for name in _INTEGERS if name not in header]
     if missing:
         raise StemlabError(
             f"{path}, line 1: there is no column {missing[0]!r} (the header has {', '.join(header)}, tab-separated); "
-            f"name the columns {', '.join(INTEGERS)}."
+            f"name the columns {', '.join(_INTEGERS)}."
         )
-    wanted = [*INTEGERS, *([NEGATIVES] if evaluated and NEGATIVES in header else [])]
+    wanted = [*_INTEGERS, *([_NEGATIVES] if evaluated and _NEGATIVES in header else [])]
     try:
         table = pa.csv.read_csv(
             io.BytesIO(text),
             parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False),
             convert_options=pa.csv.ConvertOptions(
                 include_columns=wanted,
-                column_types={name: pa.string() if name == NEGATIVES else pa.int64() for name in wanted},
+                column_types={name: pa.string() if name == _NEGATIVES else pa.int64() for name in wanted},
                 strings_can_be_null=False,
                 null_values=[],
             ),
         )
     except pa.ArrowInvalid as error:
         raise _bad_line(path, text, header, wanted, str(error)) from None
-    columns = {name: table.column(name).to_numpy() for name in INTEGERS}
+    columns = {name: table.column(name).to_numpy() for name in _INTEGERS}
     _check_rows(path, columns)
-    return Part(path, columns, _parse_lists(path, table.column(NEGATIVES)) if NEGATIVES in wanted else None)
+    return RechorusFile(path, columns, _parse_lists(path, table.column(_NEGATIVES)) if _NEGATIVES in wanted else None)
 
 
 def _check_rows(path: Path, columns: Mapping[str, Int64Array]) -> None:
@@ -229,7 +229,7 @@ def _check_rows(path: Path, columns: Mapping[str, Int64Array]) -> None:
 
 def _bad_line(path: Path, text: bytes, header: Sequence[str], wanted: Sequence[str], told: str) -> StemlabError:
     """Find the line that the reader refused."""
-    places = [(name, header.index(name)) for name in wanted if name != NEGATIVES]
+    places = [(name, header.index(name)) for name in wanted if name != _NEGATIVES]
     for number, line in enumerate(text.decode("utf-8", "replace").splitlines()[1:], start=2):
         cells = line.split("\t")
         if len(cells) != len(header):
@@ -245,25 +245,25 @@ def _parse_lists(path: Path, column: pa.ChunkedArray) -> Int64Array:
     good = pc.match_substring_regex(column, f"^{_LIST.pattern}$")
     if not pc.all(good).as_py():
         row = int(np.flatnonzero(~good.to_numpy())[0])
-        raise StemlabError(f"{path}, line {row + 2}: {NEGATIVES} is not a list like [3, 1, 2]; mend the line.")
+        raise StemlabError(f"{path}, line {row + 2}: {_NEGATIVES} is not a list like [3, 1, 2]; mend the line.")
     counts = pc.add(pc.count_substring(column, ","), 1).to_numpy()
     wrong = np.flatnonzero(counts != counts[0])
     if len(wrong):
         raise StemlabError(
-            f"{path}, line {wrong[0] + 2}: {NEGATIVES} has {counts[wrong[0]]} items, and line 2 has {counts[0]}; "
+            f"{path}, line {wrong[0] + 2}: {_NEGATIVES} has {counts[wrong[0]]} items, and line 2 has {counts[0]}; "
             "give every row as many."
         )
     joined = ",".join(pc.utf8_trim(column, "[] ").to_pylist())
     return np.fromstring(joined, dtype=np.int64, sep=",").reshape(len(counts), -1)
 
 
-def _check_negatives(part: Part, items: int) -> None:
+def _check_negatives(part: RechorusFile, items: int) -> None:
     if part.negatives is None:
         return
     wrong = np.argwhere((part.negatives < 1) | (part.negatives > items))
     if len(wrong):
         row, place = wrong[0]
         raise StemlabError(
-            f"{part.path}, line {row + 2}: item {part.negatives[row, place]} in {NEGATIVES} is unknown (the items "
+            f"{part.path}, line {row + 2}: item {part.negatives[row, place]} in {_NEGATIVES} is unknown (the items "
             f"interacted with are 1 to {items}); mend the line."
         )

@@ -28,38 +28,38 @@ from stemlab.data.prepare.negative_downsampling import Sampling
 from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
-from stemlab.data.sample.tenrec import HISTORY, TenrecWorld, write_sample
+from stemlab.data.sample.tenrec import HISTORY, TenrecSimulation, write_sample
 from stemlab.data.table.side_table import plain_tokens
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
 File = Literal["ctr_data_1M", "QK-video", "QB-video", "QK-article"]
 VIDEOS = ("QK-video", "QB-video", "ctr_data_1M")
-PEOPLE = ("user_id", "item_id", "gender", "age")
-INPUTS = {
-    **dict.fromkeys(VIDEOS, (*PEOPLE, "video_category")),
-    "ctr_data_1M": (*PEOPLE, "video_category", *HISTORY),
-    "QK-article": (*PEOPLE, "category_first", "category_second"),
+_USER_AND_ITEM = ("user_id", "item_id", "gender", "age")
+_FIELDS = {
+    **dict.fromkeys(VIDEOS, (*_USER_AND_ITEM, "video_category")),
+    "ctr_data_1M": (*_USER_AND_ITEM, "video_category", *HISTORY),
+    "QK-article": (*_USER_AND_ITEM, "category_first", "category_second"),
 }
-LABELS = {
+_LABELS = {
     **dict.fromkeys(VIDEOS, ("click", "like", "share", "follow")),
     "QK-article": ("read", "like", "share", "follow", "favorite"),
 }
-TOTALS = ("exposure_count", "click_count", "like_count", "comment_count")
-LEAKS = {
+_TOTALS = ("exposure_count", "click_count", "like_count", "comment_count")
+_LEAKS = {
     **leak_reasons(
         ("watching_times", "read_time", "read_percentage"),
         ("click", "like", "share", "follow", "read", "favorite"),
     ),
-    **dict.fromkeys(TOTALS, "a total over the whole time of the log, later rows included"),
+    **dict.fromkeys(_TOTALS, "a total over the whole time of the log, later rows included"),
 }
-MISSING = ("\\N", "")  # the files write \N; both become the token -1
-NEGATIVES = 2  # non-clicks a click in the paper's protocol
-MIN_COUNT = {"paper": 1, "stem": 10}
-SCENARIO = "scenario"
+_MISSING = ("\\N", "")  # the files write \N; both become the token -1
+_NEGATIVES = 2  # non-clicks a click in the paper's protocol
+_MIN_COUNT = {"paper": 1, "stem": 10}
+_SCENARIO = "scenario"
 _RANGES = {
     **dict.fromkeys(("user_id", "item_id"), (0, (1 << 63) - 1)),
-    **{name: (0, 1) for name, reason in LEAKS.items() if reason == LABEL},
+    **{name: (0, 1) for name, reason in _LEAKS.items() if reason == LABEL},
 }
 
 
@@ -78,7 +78,7 @@ class RawTenrec:
 
     def __init__(self, files: Sequence[Path], columns: Sequence[str], *, sample: bool, on_bad_row: OnBadRow) -> None:
         self.files, self.sample = tuple(files), sample
-        self._reader = HeadedReader(columns, _RANGES, MISSING, on_bad_row)
+        self._reader = HeadedReader(columns, _RANGES, _MISSING, on_bad_row)
 
     @property
     def skipped(self) -> int:
@@ -89,7 +89,7 @@ class RawTenrec:
         """Yield the columns block by block, file after file."""
         for place, path in enumerate(self.files):
             for rows, _ in self._reader.read(path, path.name.removesuffix(".gz"), advance):
-                yield {**rows.columns, SCENARIO: np.full(len(rows), place, dtype=np.int64)}
+                yield {**rows.columns, _SCENARIO: np.full(len(rows), place, dtype=np.int64)}
 
 
 class TenrecDataModule(ImpressionDataModule):
@@ -99,7 +99,7 @@ class TenrecDataModule(ImpressionDataModule):
         name: dataset name.
         raw_dir: folder of the raw files (or of their folder ``Tenrec``).
         data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the raw files, ``sample`` makes the synthetic world, ``auto`` falls back to it.
+        source: ``raw`` needs the raw files, ``sample`` makes the synthetic sample, ``auto`` falls back to it.
         file: the file that is read, without ``.csv``.
         scenarios: files that are read together, each a scenario, instead of ``file``; users and items keep their ids.
         protocol: ``paper`` keeps all clicks and twice as many other rows, drawn at random in each scenario with the
@@ -112,7 +112,7 @@ class TenrecDataModule(ImpressionDataModule):
         shared_history: whether the items of the history use the table of ``item_id``; the paper gives each column one.
         split: which rows are held out; 8:1:1 at random in both protocols.
         on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        sample: the synthetic world.
+        sample: the synthetic sample.
         batch_size: training rows a step on each process.
         eval_batch_size: most rows of an evaluation batch.
         seed: seed of the shuffling.
@@ -135,14 +135,14 @@ class TenrecDataModule(ImpressionDataModule):
         shared_history: bool,
         split: SplitRule,
         on_bad_row: OnBadRow,
-        sample: TenrecWorld,
+        sample: TenrecSimulation,
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
     ) -> None:
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
         self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
-        self._source, self._on_bad_row, self._world = source, on_bad_row, sample
+        self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
         self._names = _check_scenarios(scenarios) or (file,)
         if split.rule != "random":
             raise StemlabError(f"dataset.split.rule={split.rule}: Tenrec's rows have no times or splits; use random.")
@@ -151,11 +151,11 @@ class TenrecDataModule(ImpressionDataModule):
             name=name,
             fields=inputs,
             tasks=_check_tasks(tasks, self._names[0]),
-            group=None if group is None else check_columns("dataset.group", [group], INPUTS[self._names[0]])[0],
-            min_count=MIN_COUNT[protocol] if min_count is None else min_count,
+            group=None if group is None else check_columns("dataset.group", [group], _FIELDS[self._names[0]])[0],
+            min_count=_MIN_COUNT[protocol] if min_count is None else min_count,
             split=split,
             time="",
-            scenario=SCENARIO if scenarios else None,
+            scenario=_SCENARIO if scenarios else None,
             scenarios=tuple(scenarios),
             shared=_shared(inputs) if shared_history else {},
             sampling=_sampling(protocol, self._names[0], split.seed),
@@ -167,7 +167,7 @@ class TenrecDataModule(ImpressionDataModule):
     def build(self) -> Path:
         """Return the prepared directory of the raw files or of the sample."""
         files = None if self._source == "sample" else self._find_raw()
-        columns = [name for name in self._recipe.columns if name != SCENARIO]
+        columns = [name for name in self._recipe.columns if name != _SCENARIO]
         raw = RawTenrec(files or self._make_sample(), columns, sample=files is None, on_bad_row=self._on_bad_row)
         return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
 
@@ -206,8 +206,8 @@ class TenrecDataModule(ImpressionDataModule):
                 self._data_dir / "sample",
                 f"tenrec-{name}",
                 f"{name}.csv",
-                self._world,
-                partial(write_sample, world=self._world, file=name),
+                self._simulation,
+                partial(write_sample, simulation=self._simulation, file=name),
             )
             for name in self._names
         ]
@@ -228,17 +228,17 @@ def _check_tasks(tasks: list[str], file: str) -> tuple[str, ...]:
     if file == "QK-article" and "click" in tasks:
         raise StemlabError(
             "dataset.tasks has 'click', but every row of QK-article is a click, so there is nothing to tell apart: "
-            f"choose from {', '.join(LABELS[file])}."
+            f"choose from {', '.join(_LABELS[file])}."
         )
-    return check_columns("dataset.tasks", tasks, LABELS[file])
+    return check_columns("dataset.tasks", tasks, _LABELS[file])
 
 
 def _check_fields(fields: list[str] | None, files: Sequence[str], protocol: str) -> tuple[str, ...]:
     """Return the input columns, by default those of the protocol."""
-    known = tuple(name for name in INPUTS[files[0]] if all(name in INPUTS[file] for file in files))
+    known = tuple(name for name in _FIELDS[files[0]] if all(name in _FIELDS[file] for file in files))
     if fields is None:
         return tuple(name for name in known if protocol == "paper" or name not in HISTORY)
-    refuse_leaks("dataset.fields", fields, LEAKS)
+    refuse_leaks("dataset.fields", fields, _LEAKS)
     for name in fields:
         if name in HISTORY and name not in known:
             without = next(file for file in files if file != "ctr_data_1M")
@@ -266,14 +266,14 @@ def _sampling(protocol: str, file: str, seed: int) -> Sampling | None:
             "dataset.protocol=paper draws rows without a click, and every row of QK-article is a click: use "
             "dataset.protocol=stem, which keeps all rows."
         )
-    return Sampling(label="click", negatives=NEGATIVES, seed=seed)
+    return Sampling(label="click", negatives=_NEGATIVES, seed=seed)
 
 
 def _missing_as_token(column: Any) -> Any:
     """Return a column of a user's table with -1 where a value is missing, as in training."""
     if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
         words = plain_tokens(column).dictionary_decode()
-        known = pc.is_in(words, value_set=pa.array(MISSING, words.type))
+        known = pc.is_in(words, value_set=pa.array(_MISSING, words.type))
         return pc.fill_null(pc.if_else(known, "-1", words), "-1")
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)

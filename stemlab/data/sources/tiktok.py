@@ -21,15 +21,18 @@ from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check
 from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
-from stemlab.data.sample.tiktok import COLUMNS, TiktokWorld, write_sample
+from stemlab.data.sample.tiktok import TIKTOK_COLUMNS, TiktokSimulation, write_sample
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-RAW_NAME = "final_track1_train.txt"
-RAW_NAMES = (RAW_NAME, *(f"{stem}{end}" for stem in (RAW_NAME, RAW_NAME[:-4]) for end in (".gz", ".tgz", ".tar.gz")))
-LABELS = ("finish", "like")
-INPUTS = tuple(name for name in COLUMNS if name not in LABELS)
-TIME = "create_time"
+TIKTOK_FILE = "final_track1_train.txt"
+TIKTOK_FILES = (
+    TIKTOK_FILE,
+    *(f"{stem}{end}" for stem in (TIKTOK_FILE, TIKTOK_FILE[:-4]) for end in (".gz", ".tgz", ".tar.gz")),
+)
+TIKTOK_LABELS = ("finish", "like")
+TIKTOK_FIELDS = tuple(name for name in TIKTOK_COLUMNS if name not in TIKTOK_LABELS)
+_TIME = "create_time"
 
 
 class RawTiktok:
@@ -47,8 +50,8 @@ class RawTiktok:
     def __init__(self, file: Path, *, sample: bool, on_bad_row: OnBadRow) -> None:
         self.files: Sequence[Path] = (file,)
         self.sample = sample
-        ranges = dict.fromkeys(LABELS, (0, 1))
-        self._reader = IntegerReader(file, COLUMNS, ranges=ranges, on_bad_row=on_bad_row)
+        ranges = dict.fromkeys(TIKTOK_LABELS, (0, 1))
+        self._reader = IntegerReader(file, TIKTOK_COLUMNS, ranges=ranges, on_bad_row=on_bad_row)
 
     @property
     def skipped(self) -> int:
@@ -57,7 +60,7 @@ class RawTiktok:
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, Int64Array]]:
         """Yield the twelve columns block by block."""
-        blocks = read_blocks(self.files[0], RAW_NAME, advance)
+        blocks = read_blocks(self.files[0], TIKTOK_FILE, advance)
         return (rows.columns for rows in self._reader.parse(blocks))
 
 
@@ -69,20 +72,20 @@ class TiktokDataModule(ImpressionDataModule):
         raw_dir: folder of the raw file, or the file itself.
         raw_file: name of the raw file in it; ``None`` looks for the official names, plain or compressed.
         data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the raw file, ``sample`` makes the synthetic world, ``auto`` falls back to it.
+        source: ``raw`` needs the raw file, ``sample`` makes the synthetic sample, ``auto`` falls back to it.
         fields: input columns, all categorical.
         tasks: labels to predict.
         group: field whose values group rows for gAUC, or ``None``.
         min_count: training rows that a token needs to get its own id.
         split: which rows are held out.
         on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        sample: the synthetic world.
+        sample: the synthetic sample.
         batch_size: training rows a step on each process.
         eval_batch_size: most rows of an evaluation batch.
         seed: seed of the shuffling.
     """
 
-    raw_columns = COLUMNS
+    raw_columns = TIKTOK_COLUMNS
 
     def __init__(
         self,
@@ -98,23 +101,23 @@ class TiktokDataModule(ImpressionDataModule):
         min_count: PositiveInt,
         split: SplitRule,
         on_bad_row: OnBadRow,
-        sample: TiktokWorld,
+        sample: TiktokSimulation,
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
     ) -> None:
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
         self._raw_dir, self._raw_file, self._data_dir = Path(raw_dir), raw_file, Path(data_dir)
-        self._source, self._on_bad_row, self._world = source, on_bad_row, sample
-        columns = check_columns("dataset.fields", fields, INPUTS)
+        self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
+        columns = check_columns("dataset.fields", fields, TIKTOK_FIELDS)
         self._recipe = Recipe(
             name=name,
             fields=columns,
-            tasks=check_columns("dataset.tasks", tasks, LABELS),
+            tasks=check_columns("dataset.tasks", tasks, TIKTOK_LABELS),
             group=check_group(group, columns),
             min_count=min_count,
             split=split,
-            time=TIME,
+            time=_TIME,
         )
         self._encoder: TableEncoder | None = None
 
@@ -134,7 +137,7 @@ class TiktokDataModule(ImpressionDataModule):
     def _find_raw(self) -> Path | None:
         if self._raw_dir.is_file():
             return self._raw_dir
-        names = RAW_NAMES if self._raw_file is None else (self._raw_file,)
+        names = TIKTOK_FILES if self._raw_file is None else (self._raw_file,)
         found = next((self._raw_dir / name for name in names if (self._raw_dir / name).is_file()), None)
         if found is None and (self._source == "raw" or self._raw_file is not None):
             others = "" if self._raw_file else " (nor .gz, .tgz)"
@@ -145,10 +148,10 @@ class TiktokDataModule(ImpressionDataModule):
         return found
 
     def _make_sample(self) -> Path:
-        reason = f"no {RAW_NAME} in {self._raw_dir}"
+        reason = f"no {TIKTOK_FILE} in {self._raw_dir}"
         announce_sample(
             "asked for by dataset.source=sample" if self._source == "sample" else reason,
-            f"{self._world.rows:,} synthetic TikTok rows",
+            f"{self._simulation.rows:,} synthetic TikTok rows",
         )
-        write = partial(write_sample, world=self._world)
-        return sample_file(self._data_dir / "sample", "tiktok", RAW_NAME, self._world, write)
+        write = partial(write_sample, simulation=self._simulation)
+        return sample_file(self._data_dir / "sample", "tiktok", TIKTOK_FILE, self._simulation, write)

@@ -14,8 +14,8 @@ from sklearn.model_selection import train_test_split
 
 from stemlab.data.io import text_blocks as rawfile
 from stemlab.data.prepare.manifest import read_manifest
-from stemlab.data.sample.tiktok import COLUMNS
-from stemlab.data.sources.tiktok import RAW_NAME
+from stemlab.data.sample.tiktok import TIKTOK_COLUMNS
+from stemlab.data.sources.tiktok import TIKTOK_FILE
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.data.tiktok_rows import random_columns, tiktok, write_lines, write_raw
@@ -25,7 +25,7 @@ FIELDS = ["uid", "item_id", "author_id", "item_city", "channel", "music_id", "de
 
 def twin(path, fields, rule, min_count):
     """The protocol written plainly: frames, counters, a dict a field."""
-    frame = pd.read_csv(path, sep="\t", header=None, names=list(COLUMNS), dtype=str)
+    frame = pd.read_csv(path, sep="\t", header=None, names=list(TIKTOK_COLUMNS), dtype=str)
     if rule == "time":
         order = frame["create_time"].astype(int).argsort(kind="stable").to_numpy()
         test = int(np.ceil(0.1 * len(frame)))
@@ -101,7 +101,7 @@ def test_manifest_says_everything(tmp_path):
     directory, manifest = module.prepare(), module.manifest
     assert manifest["split"] == {"rule": "random", "test_size": 0.1, "valid_size": 0.1, "seed": 42}
     assert (manifest["min_count"], manifest["skipped_rows"], manifest["sample"]) == (10, 0, False)
-    assert [f["name"] for f in manifest["raw"]] == [RAW_NAME]
+    assert [f["name"] for f in manifest["raw"]] == [TIKTOK_FILE]
     assert set(manifest["files"]) == {
         *(f"{split}.arrow" for split in ("train", "valid", "test")),
         *(f"vocabulary/{field}.parquet" for field in FIELDS),
@@ -116,7 +116,9 @@ def test_bad_rows_end_or_are_counted(tmp_path):
     path = write_raw(tmp_path, columns)
     good = path.read_text().splitlines()
     write_lines(tmp_path, [*good[:120], "1\t2\t3", *good[120:], good[0].replace("\t", "\tx", 1)])
-    with pytest.raises(StemlabError, match=rf"{RAW_NAME}, line 121: 3 columns instead of 12; mend .*on_bad_row=skip"):
+    with pytest.raises(
+        StemlabError, match=rf"{TIKTOK_FILE}, line 121: 3 columns instead of 12; mend .*on_bad_row=skip"
+    ):
         tiktok(tmp_path).prepare()
     assert not [p for p in (tmp_path / "prepared").iterdir() if p.is_dir()]
     module = tiktok(tmp_path, on_bad_row="skip")
@@ -199,7 +201,7 @@ def test_killed_prepare_leaves_nothing_that_looks_finished(tmp_path):
     assert [name[:7] for name in left] == [".build-"]
     directory = tiktok(tmp_path).prepare()
     assert [p for p in (tmp_path / "prepared").iterdir() if p.is_dir()] == [directory]
-    assert_equals_twin(directory, tmp_path / "raw" / RAW_NAME)
+    assert_equals_twin(directory, tmp_path / "raw" / TIKTOK_FILE)
 
 
 def test_two_processes_at_once_build_once(tmp_path):
@@ -213,4 +215,4 @@ def test_two_processes_at_once_build_once(tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
     assert outputs[1] == outputs[0]  # the second one never got to writing
     assert json.loads((tmp_path / "prepared" / ".hashes.json").read_text())
-    assert_equals_twin(tiktok(tmp_path).prepare(), tmp_path / "raw" / RAW_NAME)
+    assert_equals_twin(tiktok(tmp_path).prepare(), tmp_path / "raw" / TIKTOK_FILE)

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stemlab.data.sample.aliexpress import AliexpressWorld, generate, pair_weights, write_sample
+from stemlab.data.sample.aliexpress import AliexpressSimulation, generate, pair_weights, write_sample
 from stemlab.data.sources.aliexpress_columns import (
+    ALIEXPRESS_TASKS,
     COUNTRIES,
     ITEM_CATEGORICALS,
     ITEM_FILE,
-    TASKS,
     USER_CATEGORICALS,
     USER_FILE,
 )
 
-SMALL = AliexpressWorld(rows=300)
-WIDE = AliexpressWorld(rows=40_000, main_effect=0.0)
+SMALL = AliexpressSimulation(rows=300)
+WIDE = AliexpressSimulation(rows=40_000, main_effect=0.0)
 
 
 def test_files_have_the_raw_format(tmp_path):
@@ -46,9 +46,9 @@ def test_files_have_the_raw_format(tmp_path):
 
 def test_the_same_world_gives_the_same_bytes(tmp_path):
     texts = []
-    for name, world in (("a", SMALL), ("b", SMALL), ("c", AliexpressWorld(rows=300, seed=1))):
+    for name, simulation in (("a", SMALL), ("b", SMALL), ("c", AliexpressSimulation(rows=300, seed=1))):
         (tmp_path / name).mkdir()
-        texts.append((write_sample(tmp_path / name, world, "nl") / "nl_item_train.csv").read_bytes())
+        texts.append((write_sample(tmp_path / name, simulation, "nl") / "nl_item_train.csv").read_bytes())
     assert texts[0] == texts[1] != texts[2]
     # A change here is a change of every number that was measured on the sample.
     assert hashlib.sha256(texts[0]).hexdigest()[:16] == "ec01b874c0bcf3e7"
@@ -66,7 +66,7 @@ def test_numbers_tell_three_factors_of_the_page_and_three_of_the_item():
 
 
 def test_rates_are_those_asked_for_and_purchases_follow_clicks():
-    made = generate(AliexpressWorld(rows=20_000), "us")
+    made = generate(AliexpressSimulation(rows=20_000), "us")
     label = made.item["label"]
     assert (label >= 1).mean() == pytest.approx(0.25, abs=0.01)
     assert (label == 2).mean() == pytest.approx(0.08, abs=0.01)
@@ -77,15 +77,15 @@ def test_rates_are_those_asked_for_and_purchases_follow_clicks():
 
 
 def test_the_dial_says_which_pairs_matter():
-    alike, unrelated = AliexpressWorld(difference=0), AliexpressWorld(difference=1)
-    for task in TASKS:
+    alike, unrelated = AliexpressSimulation(difference=0), AliexpressSimulation(difference=1)
+    for task in ALIEXPRESS_TASKS:
         assert len({tuple(pair_weights(alike, country)[task].items()) for country in COUNTRIES}) == 1
         own = [set(pair_weights(unrelated, country)[task]) for country in COUNTRIES]
         assert all(not a & b for a, b in combinations(own, 2))
         assert all(len(pairs) == 2 for pairs in own)
-    for world in (alike, unrelated, AliexpressWorld(difference=0.4, pairs=5)):
+    for simulation in (alike, unrelated, AliexpressSimulation(difference=0.4, pairs=5)):
         for country in COUNTRIES:
-            click, bought = (pair_weights(world, country)[task] for task in TASKS)
+            click, bought = (pair_weights(simulation, country)[task] for task in ALIEXPRESS_TASKS)
             assert not set(click) & set(bought)
             for weights in (click, bought):
                 assert sum(weight**2 for weight in weights.values()) == pytest.approx(1)
@@ -122,7 +122,7 @@ def test_the_pairs_that_matter_are_those_that_are_told(country):
 
 
 def logits(country, **dials):
-    made = generate(AliexpressWorld(rows=4000, **dials), country)
+    made = generate(AliexpressSimulation(rows=4000, **dials), country)
     return made, np.log(made.click_probability / (1 - made.click_probability))
 
 
@@ -139,9 +139,9 @@ def test_difference_moves_labels_only_and_0_makes_the_countries_alike():
 def mean_logits(country, difference):
     """Mean click logit of what matters to a country at ``difference`` 0, by the values of the first of these pairs."""
     dials = {"difference": difference, "main_effect": 0.0, "pairs": 1, "rows": 20_000}
-    world = AliexpressWorld(**dials)
-    made = generate(world, country)
-    ((user, item),) = pair_weights(AliexpressWorld(pairs=1, difference=0.0), country)["click"]
+    simulation = AliexpressSimulation(**dials)
+    made = generate(simulation, country)
+    ((user, item),) = pair_weights(AliexpressSimulation(pairs=1, difference=0.0), country)["click"]
     logit = np.log(made.click_probability / (1 - made.click_probability))
-    values = made.page[user][made.page_R] * world.values + made.item[item]
+    values = made.page[user][made.page_R] * simulation.values + made.item[item]
     return np.bincount(values, logit) / np.bincount(values)

@@ -1,4 +1,4 @@
-"""The paper's claim on a world where the truth is known, with small networks and three seeds.
+"""The paper's claim on a simulation where the truth is known, with small networks and three seeds.
 
 Where like contradicts finish, the tables that STEM keeps for like must beat MMoE and PLE, whose one table is shaped by
 the thirty times more frequent finish; where both tasks want the same, there is nothing to win by keeping them apart.

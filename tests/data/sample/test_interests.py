@@ -6,15 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stemlab.data.sample.interests import COLUMNS, LEAST_LENGTH, NOISE, InterestWorld, generate, write_sample
+from stemlab.data.sample.interests import (
+    LEAST_LENGTH,
+    NOISE,
+    RATING_COLUMNS,
+    InterestSimulation,
+    generate,
+    write_sample,
+)
 from stemlab.errors import StemlabError
 
-SMALL = InterestWorld(users=200, items=120, clusters=12, length=20)
+SMALL = InterestSimulation(users=200, items=120, clusters=12, length=20)
 
 
 @pytest.fixture(scope="module")
 def made():
-    return generate(InterestWorld())
+    return generate(InterestSimulation())
 
 
 def follows(made):
@@ -30,7 +37,7 @@ def test_file_has_the_raw_format(tmp_path):
     assert text.endswith("\n")
     rows = np.array([[int(value) for value in line.split("::")] for line in text.splitlines()])
     made = generate(SMALL)
-    wanted = np.stack([made.columns[name] for name in COLUMNS], axis=1)
+    wanted = np.stack([made.columns[name] for name in RATING_COLUMNS], axis=1)
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, wanted.tolist()))
     assert (np.diff(rows[:, 0]) >= 0).all()  # users together, as in the real file
     assert (np.diff(rows[:, 3])[np.diff(rows[:, 0]) == 0] < 0).any()  # but not in the order of time
@@ -39,10 +46,10 @@ def test_file_has_the_raw_format(tmp_path):
 
 def test_the_same_world_gives_the_same_bytes(tmp_path):
     files = [write_sample(tmp_path / name, SMALL).read_bytes() for name in "ab"]
-    other = write_sample(tmp_path / "c", InterestWorld(seed=1)).read_bytes()
+    other = write_sample(tmp_path / "c", InterestSimulation(seed=1)).read_bytes()
     assert files[0] == files[1] != other
     # A change here is a change of every number that was measured on the sample.
-    default = write_sample(tmp_path / "d", InterestWorld()).read_bytes()
+    default = write_sample(tmp_path / "d", InterestSimulation()).read_bytes()
     assert hashlib.sha256(default).hexdigest()[:16] == "9f636c410f4ea5e3"
 
 
@@ -78,7 +85,7 @@ def test_rows_follow_the_interests_of_their_user(made):
 
 
 def test_items_of_an_interest_do_not_repeat_until_it_is_used_up():
-    made = generate(InterestWorld(users=300, items=60, clusters=6, interests=2, length=40, noise=0.0))
+    made = generate(InterestSimulation(users=300, items=60, clusters=6, interests=2, length=40, noise=0.0))
     for user in range(1, 301):
         for interest in range(2):
             items = made.columns["item_id"][(made.columns["user_id"] == user) & (made.interest == interest)].tolist()
@@ -88,7 +95,7 @@ def test_items_of_an_interest_do_not_repeat_until_it_is_used_up():
 
 def test_popularity_goes_with_the_dial():
     def spread(zipf):
-        made = generate(InterestWorld(users=1000, items=100, clusters=2, interests=1, length=10, zipf=zipf))
+        made = generate(InterestSimulation(users=1000, items=100, clusters=2, interests=1, length=10, zipf=zipf))
         return np.bincount(made.columns["item_id"], minlength=101)[1:].std()
 
     assert spread(0.0) < 30 < 60 < spread(1.0)
@@ -109,7 +116,7 @@ def test_what_comes_next_is_known_to_who_knows_the_interests(made):
 @settings(max_examples=40, deadline=None)
 @given(
     st.builds(
-        InterestWorld,
+        InterestSimulation,
         seed=st.integers(0, 2**32),
         users=st.integers(1, 40),
         items=st.integers(9, 60),
@@ -121,21 +128,21 @@ def test_what_comes_next_is_known_to_who_knows_the_interests(made):
         zipf=st.floats(0, 3),
     )
 )
-def test_every_world_can_be_made(world):
-    made = generate(world)
-    assert set(made.columns) == set(COLUMNS)
+def test_every_world_can_be_made(simulation):
+    made = generate(simulation)
+    assert set(made.columns) == set(RATING_COLUMNS)
     assert len({len(column) for column in made.columns.values()} | {len(made.interest)}) == 1
-    assert set(made.columns["user_id"].tolist()) == set(range(1, world.users + 1))
-    assert 1 <= made.columns["item_id"].min() <= made.columns["item_id"].max() <= world.items
+    assert set(made.columns["user_id"].tolist()) == set(range(1, simulation.users + 1))
+    assert 1 <= made.columns["item_id"].min() <= made.columns["item_id"].max() <= simulation.items
     both, same = follows(made)
-    if world.stay in (0, 1) and world.interests > 1:
-        assert (same[both] == bool(world.stay)).all()
+    if simulation.stay in (0, 1) and simulation.interests > 1:
+        assert (same[both] == bool(simulation.stay)).all()
 
 
 @pytest.mark.parametrize("wrong", [{"users": 0}, {"stay": 1.1}, {"length": 4}, {"zipf": -1.0}, {"people": 3}])
 def test_impossible_dials_are_refused(wrong):
     with pytest.raises((ValidationError, TypeError)):
-        InterestWorld(**wrong)
+        InterestSimulation(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -147,4 +154,4 @@ def test_impossible_dials_are_refused(wrong):
 )
 def test_dials_that_contradict_each_other_are_told(wrong, told):
     with pytest.raises(StemlabError, match=told):
-        generate(InterestWorld(**wrong))
+        generate(InterestSimulation(**wrong))

@@ -5,10 +5,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stemlab.data.sample.kuairand import KuairandWorld, generate, log_names, side_names, users, videos, write_sample
+from stemlab.data.sample.kuairand import (
+    KuairandSimulation,
+    generate,
+    log_names,
+    side_names,
+    users,
+    videos,
+    write_sample,
+)
 from tests.conftest import REAL_DATA, require
 
-SMALL = KuairandWorld(rows=12_000, random_rows=3_000, users=60, videos=80)
+SMALL = KuairandSimulation(rows=12_000, random_rows=3_000, users=60, videos=80)
 LOG_HEADER = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"
     "play_time_ms,duration_ms,profile_stay_time,comment_stay_time,is_profile_enter,is_rand,tab"
@@ -86,7 +94,7 @@ def test_the_same_world_gives_the_same_bytes(folder, tmp_path):
 
 @pytest.mark.parametrize(("gap", "low", "high"), [(0.0, 0.999, 1.0), (0.5, 0.3, 0.8), (1.0, -0.35, 0.35)])
 def test_the_gap_turns_other_tabs_away_from_tab_1(gap, low, high):
-    sample = generate(KuairandWorld(rows=40_000, users=40, videos=40, scenario_gap=gap), random=False)
+    sample = generate(KuairandSimulation(rows=40_000, users=40, videos=40, scenario_gap=gap), random=False)
     logit = np.log(sample.truth["is_click"] / (1 - sample.truth["is_click"]))
     pair = sample.columns["user_id"] * 40 + sample.columns["video_id"]
     means = []
@@ -99,17 +107,17 @@ def test_the_gap_turns_other_tabs_away_from_tab_1(gap, low, high):
 
 
 def test_there_is_something_to_learn_also_from_numbers():
-    sample = generate(KuairandWorld(rows=30_000), random=False)
+    sample = generate(KuairandSimulation(rows=30_000), random=False)
     click = sample.columns["is_click"] == 1
     assert roc_auc_score(click, sample.truth["is_click"]) == pytest.approx(0.91, abs=0.03)
     for name in ("is_like", "long_view"):
         assert roc_auc_score(sample.columns[name][click], sample.truth[name][click]) > 0.75
-    main = users(KuairandWorld())["follow_user_num"][sample.columns["user_id"]]
+    main = users(KuairandSimulation())["follow_user_num"][sample.columns["user_id"]]
     assert roc_auc_score(click[sample.columns["tab"] == 1], main[sample.columns["tab"] == 1]) > 0.6
 
 
 def test_the_random_log_shows_every_video_as_often():
-    counts = np.bincount(generate(KuairandWorld(random_rows=40_000), random=True).columns["video_id"])
+    counts = np.bincount(generate(KuairandSimulation(random_rows=40_000), random=True).columns["video_id"])
     assert counts.min() > 150  # 200 expected, a standard deviation is 14
-    assert np.bincount(generate(KuairandWorld(), random=False).columns["video_id"]).max() > 1_200
-    assert len(videos(KuairandWorld())["video_id"]) == 200
+    assert np.bincount(generate(KuairandSimulation(), random=False).columns["video_id"]).max() > 1_200
+    assert len(videos(KuairandSimulation())["video_id"]) == 200

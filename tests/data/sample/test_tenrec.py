@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stemlab.data.sample.tenrec import COLUMNS, HISTORY, TenrecWorld, generate, write_sample
+from stemlab.data.sample.tenrec import HISTORY, TENREC_COLUMNS, TenrecSimulation, generate, write_sample
 
-SMALL = TenrecWorld(rows=12_000, users=60, items=80)
+SMALL = TenrecSimulation(rows=12_000, users=60, items=80)
 HEADERS = {
     "QK-video": "user_id,item_id,click,follow,like,share,video_category,watching_times,gender,age",
     "QK-article": "user_id,item_id,click,gender,age,exposure_count,click_count,like_count,comment_count,"
@@ -19,10 +19,10 @@ HEADERS["ctr_data_1M"] = HEADERS["QK-video"] + "".join(f",hist_{place}" for plac
 
 @pytest.fixture(scope="module")
 def made():
-    return {file: generate(SMALL, file) for file in COLUMNS}
+    return {file: generate(SMALL, file) for file in TENREC_COLUMNS}
 
 
-@pytest.mark.parametrize("file", list(COLUMNS))
+@pytest.mark.parametrize("file", list(TENREC_COLUMNS))
 def test_files_have_the_raw_header_and_plain_cells(tmp_path, file):
     path = write_sample(tmp_path / "deep" / f"{file}.csv", SMALL, file)
     text = path.read_text()
@@ -30,7 +30,7 @@ def test_files_have_the_raw_header_and_plain_cells(tmp_path, file):
     assert '"' not in text
     assert text.endswith("\n")
     rows = list(csv.DictReader(text.splitlines()))
-    assert {len(row) for row in rows} == {len(COLUMNS[file])}
+    assert {len(row) for row in rows} == {len(TENREC_COLUMNS[file])}
     if file == "QK-article":
         assert {row["click"] for row in rows} == {"1.0"}
         assert {row["like"] for row in rows} == {"0.0", "1.0"}
@@ -41,10 +41,10 @@ def test_files_have_the_raw_header_and_plain_cells(tmp_path, file):
 
 
 def test_the_same_world_gives_the_same_bytes(tmp_path):
-    small = TenrecWorld(rows=2_000, users=40, items=40)
+    small = TenrecSimulation(rows=2_000, users=40, items=40)
     first, second = (write_sample(tmp_path / name, small, "ctr_data_1M").read_bytes() for name in "ab")
     other = write_sample(
-        tmp_path / "c", TenrecWorld(rows=2_000, users=40, items=40, seed=1), "ctr_data_1M"
+        tmp_path / "c", TenrecSimulation(rows=2_000, users=40, items=40, seed=1), "ctr_data_1M"
     ).read_bytes()
     assert first == second != other
     # A change here is a change of every number that was measured on the sample.
@@ -80,8 +80,8 @@ def test_people_and_things_are_the_same_in_both_video_files(made):
 
 def test_histories_are_the_oldest_clicks_padded_with_zeros():
     # No user of this size clicks often: full, short and empty histories all occur.
-    world = TenrecWorld(rows=1_500, users=150, items=400, zipf=0.9)
-    columns = generate(world, "ctr_data_1M").columns
+    simulation = TenrecSimulation(rows=1_500, users=150, items=400, zipf=0.9)
+    columns = generate(simulation, "ctr_data_1M").columns
     history_RH = np.stack([columns[name] for name in HISTORY], axis=1)
     length_R = (history_RH > 0).sum(axis=1)
     assert {0, 10} < set(length_R.tolist())
@@ -93,11 +93,11 @@ def test_histories_are_the_oldest_clicks_padded_with_zeros():
     assert len(columns["click"]) < 1_500
 
 
-def correlation(world):
-    """How alike two files' click tastes are: the probabilities of rows of the users and items that both have."""
+def correlation(simulation):
+    """How alike two files' click vectors are: the probabilities of rows of the users and items that both have."""
     means = []
     for file in ("QK-video", "QB-video"):
-        sample = generate(world, file)
+        sample = generate(simulation, file)
         logit = np.log(sample.click_probability / (1 - sample.click_probability))
         pairs = zip(sample.columns["user_id"].tolist(), sample.columns["item_id"].tolist(), strict=True)
         means.append(dict(zip(pairs, logit.tolist(), strict=True)))
@@ -108,7 +108,7 @@ def correlation(world):
 
 @pytest.mark.parametrize(("gap", "low", "high"), [(0.0, 0.999, 1.0), (0.5, 0.3, 0.8), (1.0, -0.35, 0.35)])
 def test_the_gap_turns_qb_away_from_qk(gap, low, high):
-    assert low <= correlation(TenrecWorld(rows=12_000, users=60, items=80, scenario_gap=gap)) <= high
+    assert low <= correlation(TenrecSimulation(rows=12_000, users=60, items=80, scenario_gap=gap)) <= high
 
 
 def test_there_is_something_to_learn(made):
@@ -120,9 +120,9 @@ def test_there_is_something_to_learn(made):
 
 
 def test_the_gap_moves_only_what_depends_on_it(made):
-    other = generate(TenrecWorld(rows=12_000, users=60, items=80, scenario_gap=0.9), "QB-video").columns
+    other = generate(TenrecSimulation(rows=12_000, users=60, items=80, scenario_gap=0.9), "QB-video").columns
     for name in ("user_id", "item_id", "gender", "age", "video_category"):
         np.testing.assert_array_equal(other[name], made["QB-video"].columns[name])
     assert (other["click"] != made["QB-video"].columns["click"]).any()
-    same = generate(TenrecWorld(rows=12_000, users=60, items=80, scenario_gap=0.9), "QK-video").columns
+    same = generate(TenrecSimulation(rows=12_000, users=60, items=80, scenario_gap=0.9), "QK-video").columns
     np.testing.assert_array_equal(same["click"], made["QK-video"].columns["click"])

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
-from stemlab.data.sample.tiktok import COLUMNS, TiktokWorld, generate, write_sample
+from stemlab.data.sample.tiktok import TIKTOK_COLUMNS, TiktokSimulation, generate, write_sample
 from tests.conftest import REAL_DATA, require
 
-SMALL = TiktokWorld(rows=20_000)
+SMALL = TiktokSimulation(rows=20_000)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def small():
 
 
 def test_file_has_the_raw_format(tmp_path):
-    path = write_sample(tmp_path / "deep" / "raw.txt", TiktokWorld(rows=500))
+    path = write_sample(tmp_path / "deep" / "raw.txt", TiktokSimulation(rows=500))
     text = path.read_text()
     assert text.endswith("\n")
     rows = [[int(value) for value in line.split("\t")] for line in text.splitlines()]
@@ -30,7 +30,7 @@ def test_file_has_the_raw_format(tmp_path):
     theirs = np.array([[int(value) for value in line.split("\t")] for line in real])
     ours = np.array(rows)
     missing_there, missing_here = (
-        {name for name, column in zip(COLUMNS, table.T, strict=True) if (column == -1).any()}
+        {name for name, column in zip(TIKTOK_COLUMNS, table.T, strict=True) if (column == -1).any()}
         for table in (theirs, ours)
     )
     assert missing_here == missing_there == {"user_city", "item_city", "music_id"}
@@ -38,8 +38,8 @@ def test_file_has_the_raw_format(tmp_path):
 
 
 def test_the_same_world_gives_the_same_bytes(tmp_path):
-    files = [write_sample(tmp_path / name, TiktokWorld(rows=2_000)).read_bytes() for name in "ab"]
-    other = write_sample(tmp_path / "c", TiktokWorld(rows=2_000, seed=1)).read_bytes()
+    files = [write_sample(tmp_path / name, TiktokSimulation(rows=2_000)).read_bytes() for name in "ab"]
+    other = write_sample(tmp_path / "c", TiktokSimulation(rows=2_000, seed=1)).read_bytes()
     assert files[0] == files[1] != other
     # A change here is a change of every number that was measured on the sample.
     assert hashlib.sha256(files[0]).hexdigest()[:16] == "38341d6074c6435a"
@@ -61,30 +61,30 @@ def test_rates_and_what_belongs_together(small):
 
 
 def test_popularity_follows_zipf():
-    world = TiktokWorld(rows=200_000, zipf=1.0, users=100)
-    counts = np.sort(np.bincount(generate(world).columns["uid"]))[::-1]
+    simulation = TiktokSimulation(rows=200_000, zipf=1.0, users=100)
+    counts = np.sort(np.bincount(generate(simulation).columns["uid"]))[::-1]
     expected = 200_000 / np.arange(1, 101) / (1 / np.arange(1, 101)).sum()
     assert np.abs(counts[:20] / expected[:20] - 1).max() < 0.06
-    even = np.bincount(generate(TiktokWorld(rows=200_000, zipf=0.0, users=100)).columns["uid"])
+    even = np.bincount(generate(TiktokSimulation(rows=200_000, zipf=0.0, users=100)).columns["uid"])
     assert even.min() > 1_700
 
 
 def test_the_dial_moves_only_like(small):
-    other = generate(TiktokWorld(rows=SMALL.rows, conflict=0.1)).columns
-    for name in COLUMNS:
+    other = generate(TiktokSimulation(rows=SMALL.rows, conflict=0.1)).columns
+    for name in TIKTOK_COLUMNS:
         assert np.array_equal(other[name], small.columns[name]) == (name != "like")
 
 
 @pytest.mark.parametrize(("conflict", "low", "high"), [(0.0, 0.999, 1.0), (0.5, 0.3, 0.75), (1.0, -0.25, 0.25)])
 def test_conflict_turns_like_away_from_finish(conflict, low, high):
-    made = generate(TiktokWorld(rows=20_000, conflict=conflict))
+    made = generate(TiktokSimulation(rows=20_000, conflict=conflict))
     logits = [np.log(p / (1 - p)) for p in (made.finish_probability, made.like_probability)]
     assert low <= np.corrcoef(*logits)[0, 1] <= high
 
 
 def test_there_is_something_to_learn_along_the_whole_dial():
     for conflict in (0.0, 0.5, 1.0):
-        made = generate(TiktokWorld(conflict=conflict))
+        made = generate(TiktokSimulation(conflict=conflict))
         finish = roc_auc_score(made.columns["finish"], made.finish_probability)
         like = roc_auc_score(made.columns["like"], made.like_probability)
         assert finish == pytest.approx(0.91, abs=0.01)
@@ -94,7 +94,7 @@ def test_there_is_something_to_learn_along_the_whole_dial():
 @settings(max_examples=30, deadline=None)
 @given(
     st.builds(
-        TiktokWorld,
+        TiktokSimulation,
         rows=st.integers(1, 300),
         seed=st.integers(0, 2**32),
         conflict=st.floats(0, 1),
@@ -108,17 +108,17 @@ def test_there_is_something_to_learn_along_the_whole_dial():
         main_effect=st.floats(0, 1),
     )
 )
-def test_every_world_can_be_made(world):
-    made = generate(world)
-    assert set(made.columns) == set(COLUMNS)
-    assert {len(column) for column in made.columns.values()} == {world.rows}
-    assert made.finish_probability.mean() == pytest.approx(world.finish_rate, abs=1e-6)
-    assert made.like_probability.mean() == pytest.approx(world.like_rate, abs=1e-6)
-    assert made.columns["uid"].max() < world.users
-    assert made.columns["item_id"].max() < world.items
+def test_every_world_can_be_made(simulation):
+    made = generate(simulation)
+    assert set(made.columns) == set(TIKTOK_COLUMNS)
+    assert {len(column) for column in made.columns.values()} == {simulation.rows}
+    assert made.finish_probability.mean() == pytest.approx(simulation.finish_rate, abs=1e-6)
+    assert made.like_probability.mean() == pytest.approx(simulation.like_rate, abs=1e-6)
+    assert made.columns["uid"].max() < simulation.users
+    assert made.columns["item_id"].max() < simulation.items
 
 
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"conflict": 1.1}, {"like_rate": 0.0}, {"zipf": -1.0}, {"people": 3}])
 def test_impossible_worlds_are_refused(wrong):
     with pytest.raises((ValidationError, TypeError)):
-        TiktokWorld(**wrong)
+        TiktokSimulation(**wrong)

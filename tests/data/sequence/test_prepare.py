@@ -7,7 +7,7 @@ import pytest
 
 from stemlab.data.prepare.manifest import read_manifest
 from stemlab.data.sequence.prepare import prepare_sequences
-from stemlab.data.sequence.writer import read_tokens
+from stemlab.data.sequence.writer import read_original_ids
 from stemlab.data.spec import SequenceSpec, spec_from_dict
 from stemlab.errors import StemlabError
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
@@ -125,7 +125,7 @@ def test_missing_files_are_one_sentence(tmp_path, raw):
     with pytest.raises(StemlabError, match=r"log\.arrow is not a prepared split"):
         _ = data.log
     with pytest.raises(StemlabError, match=r"item\.parquet cannot be read"):
-        read_tokens(directory, "item")
+        read_original_ids(directory, "item")
 
 
 def test_a_spec_without_kind_is_one_of_impressions():

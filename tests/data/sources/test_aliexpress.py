@@ -15,8 +15,8 @@ from stemlab.data.io.text_blocks import TextBlock
 from stemlab.data.sources.aliexpress_columns import (
     CATEGORICALS,
     ITEM_FILE,
+    NUMERICAL_PARTS,
     NUMERICALS,
-    PARTS,
     PROCESSED_FILE,
     USER_FILE,
 )
@@ -56,7 +56,7 @@ def test_the_columns_are_where_the_publisher_put_them():
     assert tuple(ITEM_FILE[column - 1] for column in (19, 34, 35, 36, 40, 41, 42)) == CATEGORICALS[9:]
     assert tuple(name for name in ITEM_FILE if name.startswith("numerical")) == NUMERICALS[23:]
     assert (USER_FILE[0], ITEM_FILE[0], ITEM_FILE[48]) == ("search_id", "search_id", "label")
-    assert [PARTS[f"numerical_{number}"] for number in (1, 23, 24, 63)] == ["user", "user", "item", "item"]
+    assert [NUMERICAL_PARTS[f"numerical_{number}"] for number in (1, 23, 24, 63)] == ["user", "user", "item", "item"]
 
 
 def test_raw_pairs_give_the_rows_of_a_plain_join_in_its_order(tmp_path):
@@ -84,7 +84,7 @@ def test_raw_pairs_give_the_rows_of_a_plain_join_in_its_order(tmp_path):
             assert [row[task] for row in found] == frame[task].tolist()
     assert module.manifest["rows"]["valid"] == -(-len(frames["train"]) // 10)
     assert module.spec.tasks == ("click", "conversion")
-    assert {field.name: field.part for field in module.spec.numericals} == PARTS
+    assert {field.name: field.part for field in module.spec.numericals} == NUMERICAL_PARTS
     assert module.manifest["source"] == {"forms": {"nl": "raw"}, "pages_without_items": 0}
 
 
@@ -228,15 +228,15 @@ def test_rows_are_encoded_as_they_were_prepared(tmp_path, processed):
 
 
 def test_the_sample_has_the_raw_format_and_says_what_it_is(tmp_path, caplog):
-    world = {"rows": 200, "values": 4}
-    module = aliexpress(tmp_path, source="auto", scenarios=["fr", "es"], sample=world)
+    simulation = {"rows": 200, "values": 4}
+    module = aliexpress(tmp_path, source="auto", scenarios=["fr", "es"], sample=simulation)
     directory = module.prepare()
     (announced,) = [record.message for record in caplog.records if "SAMPLE" in record.message]
     assert "no files of fr, es in" in announced
     assert (module.spec.sample, module.spec.scenarios) == (True, ("fr", "es"))
     names = {path.name for path in (tmp_path / "sample").glob("aliexpress-fr-*/*")}
     assert names == {f"fr_{side}_{split}.csv" for side in ("user", "item") for split in ("train", "test")}
-    alone = aliexpress(tmp_path, source="sample", scenarios=["fr"], sample=world)
+    alone = aliexpress(tmp_path, source="sample", scenarios=["fr"], sample=simulation)
     assert len(alone_rows := decoded(alone, "test")) == sum(row["scenario"] == "fr" for row in decoded(module, "test"))
     assert alone_rows[0]["numerical_5"] == decoded(module, "test")[0]["numerical_5"]
     assert alone.directory != directory

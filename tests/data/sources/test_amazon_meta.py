@@ -12,7 +12,7 @@ from stemlab.data.io import text_blocks as rawfile
 from stemlab.data.prepare.manifest import read_manifest
 from stemlab.data.sources.amazon_meta import find_meta, read_leaves
 from stemlab.errors import StemlabError
-from tests.data.sources.test_amazon import NAME, beauty, review, world, write
+from tests.data.sources.test_amazon import NAME, beauty, review, random_reviews, write
 from tests.data.tiktok_rows import settings
 
 META = "meta_Beauty.json.gz"
@@ -70,12 +70,12 @@ def test_categories_stay_when_the_raw_files_are_gone(tmp_path):
 
 
 def test_without_metadata_everything_is_as_it_was(tmp_path):
-    write(tmp_path, [review(*row) for row in world()], PLAIN)
+    write(tmp_path, [review(*row) for row in random_reviews()], PLAIN)
     before = beauty(tmp_path, eval_negatives=3)
     assert before.prepare().name == "beauty-988d15506bd1"  # of the version that knew no metadata
     assert before.item_categories is None
     assert not {"categories", "items_without_category"} & set(before.manifest)
-    items = sorted({row[1] for row in world()})
+    items = sorted({row[1] for row in random_reviews()})
     write(tmp_path, [repr(meta(item, [f"path {place % 5}"])) for place, item in enumerate(items)], META)
     after = beauty(tmp_path, eval_negatives=3)
     assert after.prepare() != before.directory

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stemlab.config.instantiate import instantiate
-from stemlab.data.sample.interests import InterestWorld, generate, item_clusters
+from stemlab.data.sample.interests import InterestSimulation, generate, item_clusters
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sources.item_categories import _FLAGS, first_genres, meta_categories
 from stemlab.data.sources.rechorus import RechorusDataModule
@@ -57,8 +57,8 @@ def test_genres_of_the_small_collection_are_flags(tmp_path: Path) -> None:
 def test_the_synthetic_world_tells_its_planted_interests(tmp_path: Path) -> None:
     data = movielens(tmp_path, source="sample", sample=SMALL)
     data.prepare()
-    truth = generate(InterestWorld(**SMALL)).cluster
-    assert np.array_equal(item_clusters(InterestWorld(**SMALL)), truth)
+    truth = generate(InterestSimulation(**SMALL)).cluster
+    assert np.array_equal(item_clusters(InterestSimulation(**SMALL)), truth)
     names = ["", *data.item_categories.names]
     told = [names[code] for code in data.item_categories.code_I[1:]]
     assert told == [f"interest {truth[int(token) - 1]}" for token in data.item_tokens]

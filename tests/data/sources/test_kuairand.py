@@ -6,13 +6,13 @@ import pyarrow as pa
 import pytest
 
 from stemlab.data.prepare.split import SPLITS
-from stemlab.data.sample.kuairand import KuairandWorld, log_names, side_names, write_sample
+from stemlab.data.sample.kuairand import KuairandSimulation, log_names, side_names, write_sample
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.data.prepared_rows import as_set, datamodule, decoded, everything
 from tests.data.tiktok_rows import settings
 
-WORLD = KuairandWorld(rows=2_500, random_rows=300, users=30, videos=40)
+SIMULATION = KuairandSimulation(rows=2_500, random_rows=300, users=30, videos=40)
 FIELDS = ["user_id", "video_id", "user_active_degree", "onehot_feat4", "is_live_streamer", "author_id", "tag"]
 NUMBERS = ["follow_user_num", "video_duration"]
 TABS = {"tab0": "0", "tab1": "1", "tab2": "2", "tab4": "4", "tab6": "6"}
@@ -27,12 +27,12 @@ def kuairand(folder, **changed):
 def raw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kuairand") / "raw"
     folder.mkdir()
-    return write_sample(folder, WORLD, "1k")
+    return write_sample(folder, SIMULATION, "1k")
 
 
 @pytest.fixture
 def place(raw, tmp_path):
-    """A folder with the five files of a small world in ``raw``."""
+    """A folder with the five files of a small simulation in ``raw``."""
     shutil.copytree(raw, tmp_path / "raw")
     return tmp_path
 

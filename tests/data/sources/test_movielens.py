@@ -7,7 +7,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from stemlab.config.instantiate import instantiate
-from stemlab.data.sources.movielens import FIELDS, read_movies, read_users
+from stemlab.data.sources.movielens import ML1M_FIELDS, read_movies, read_users
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.data.tiktok_rows import settings
@@ -43,7 +43,7 @@ def test_real_rows_and_rates(real):
     totals = {task: sum(positives[split][task] for split in positives) for task in ("like", "love")}
     assert totals == {"like": 575_281, "love": 226_310}  # ratings 4 and 5, ratings 5 of the official README's histogram
     assert real.spec.tasks == ("like", "love")
-    assert list(real.spec.field_sizes) == list(FIELDS)
+    assert list(real.spec.field_sizes) == list(ML1M_FIELDS)
     assert [real.spec.field_sizes[name] for name in ("user_id", "gender", "age", "occupation")] == [6042, 4, 9, 23]
 
 
@@ -62,7 +62,7 @@ def test_real_rows_equal_a_pandas_join(real, real_data):
     train, _ = train_test_split(rest, test_size=0.1, random_state=42)
     store = ColumnStore(real.directory / "test.arrow")
     test = frame.iloc[np.sort(test)]
-    for place, field in enumerate(FIELDS):
+    for place, field in enumerate(ML1M_FIELDS):
         counts = frame[field].iloc[train].value_counts()
         kept = sorted(counts[counts >= 10].index, key=lambda token: (-counts[token], token))
         ids = {token: number for number, token in enumerate(kept, start=1)}
@@ -73,8 +73,8 @@ def test_real_rows_equal_a_pandas_join(real, real_data):
 
 
 def test_encode_takes_the_derived_columns(real):
-    columns = {name: pa.array([None], pa.string()) for name in FIELDS} | {"gender": ["M"], "year": [1995]}
-    ids = dict(zip(FIELDS, real.encode(pa.table(columns)).ids_BF[0].tolist(), strict=True))
+    columns = {name: pa.array([None], pa.string()) for name in ML1M_FIELDS} | {"gender": ["M"], "year": [1995]}
+    ids = dict(zip(ML1M_FIELDS, real.encode(pa.table(columns)).ids_BF[0].tolist(), strict=True))
     assert ids["gender"] == 1  # men rated most
     assert ids["user_id"] == real.spec.field_sizes["user_id"] - 1
     assert 0 < ids["year"] < real.spec.field_sizes["year"] - 1

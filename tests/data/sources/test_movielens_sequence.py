@@ -27,8 +27,8 @@ RATINGS = [
     "2::8::1::130",
     "3::60::5::999",
 ]
-WORLD = {"seed": 0, "users": 60, "items": 40, "length": 8, "clusters": 8, "interests": 2}
-SMALL = {**settings("ml1m")["sample"], **WORLD}
+SIMULATION = {"seed": 0, "users": 60, "items": 40, "length": 8, "clusters": 8, "interests": 2}
+SMALL = {**settings("ml1m")["sample"], **SIMULATION}
 
 
 def movielens(folder: Path, name="ml1m", **changed):
@@ -237,7 +237,7 @@ def test_without_a_raw_file(tmp_path, caplog):
 def publisher(tmp_path, monkeypatch):
     """A publisher's folder under a local address, whose checksum of ml-1m.zip is the expected one."""
     path = zipped(tmp_path / "publisher" / "ml-1m.zip")
-    monkeypatch.setattr(movielens_sequence, "SITE", path.parent.as_uri())
+    monkeypatch.setattr(movielens_sequence, "MOVIELENS_URL", path.parent.as_uri())
     known = replace(COLLECTIONS["ml-1m"], md5=hashlib.md5(path.read_bytes()).hexdigest())
     monkeypatch.setitem(COLLECTIONS, "ml-1m", known)
     return path

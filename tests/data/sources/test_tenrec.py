@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 
 from stemlab.data.prepare.split import SPLITS
-from stemlab.data.sample.tenrec import COLUMNS, HISTORY, TenrecWorld, write_sample
+from stemlab.data.sample.tenrec import HISTORY, TENREC_COLUMNS, TenrecSimulation, write_sample
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.data.prepared_rows import as_set, datamodule, everything
 from tests.data.tiktok_rows import settings
 
-WORLD = TenrecWorld(rows=1_500, users=30, items=40)
+SIMULATION = TenrecSimulation(rows=1_500, users=30, items=40)
 FIVE = ("user_id", "item_id", "gender", "age", "video_category")
 
 
@@ -23,10 +23,10 @@ def tenrec(folder, **changed):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """The four files of a small world, and their rows as texts."""
+    """The four files of a small simulation, and their rows as texts."""
     folder = tmp_path_factory.mktemp("tenrec") / "raw"
-    for file in COLUMNS:
-        write_sample(folder / f"{file}.csv", WORLD, file)
+    for file in TENREC_COLUMNS:
+        write_sample(folder / f"{file}.csv", SIMULATION, file)
     return folder
 
 
@@ -114,8 +114,8 @@ def test_the_papers_draw_is_made_in_each_scenario(place):
 
 
 def test_history_places_without_an_item_are_padding(tmp_path):
-    world = TenrecWorld(rows=800, users=90, items=120)
-    write_sample(tmp_path / "raw" / "ctr_data_1M.csv", world, "ctr_data_1M")
+    simulation = TenrecSimulation(rows=800, users=90, items=120)
+    write_sample(tmp_path / "raw" / "ctr_data_1M.csv", simulation, "ctr_data_1M")
     module = tenrec(tmp_path, protocol="stem", fields=["user_id", "item_id", "hist_1", "hist_10"])
     raw = texts(tmp_path, "ctr_data_1M")
     rows = everything(module)

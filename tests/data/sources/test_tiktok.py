@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from stemlab.data.sample.tiktok import COLUMNS
-from stemlab.data.sources.tiktok import INPUTS, RAW_NAME, RAW_NAMES
+from stemlab.data.sample.tiktok import TIKTOK_COLUMNS
+from stemlab.data.sources.tiktok import TIKTOK_FIELDS, TIKTOK_FILE, TIKTOK_FILES
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.data.tiktok_rows import random_columns, settings, tiktok, write_raw
@@ -15,14 +15,14 @@ SMALL_WORLD = {**settings("tiktok")["sample"], "rows": 2000, "users": 50, "items
 
 
 def test_official_names_plain_or_compressed(tmp_path):
-    assert {RAW_NAME, f"{RAW_NAME}.gz", f"{RAW_NAME}.tgz", "final_track1_train.tgz"} <= set(RAW_NAMES)
+    assert {TIKTOK_FILE, f"{TIKTOK_FILE}.gz", f"{TIKTOK_FILE}.tgz", "final_track1_train.tgz"} <= set(TIKTOK_FILES)
     path = write_raw(tmp_path, random_columns(300))
     plain = ColumnStore(tiktok(tmp_path).prepare() / "train.arrow").ids.copy()
-    (path.parent / f"{RAW_NAME}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (path.parent / f"{TIKTOK_FILE}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
     module = tiktok(tmp_path, source="auto")
     np.testing.assert_array_equal(ColumnStore(module.prepare() / "train.arrow").ids, plain)
-    assert module.manifest["raw"][0]["name"] == f"{RAW_NAME}.gz"
+    assert module.manifest["raw"][0]["name"] == f"{TIKTOK_FILE}.gz"
 
 
 def test_without_a_raw_file_auto_makes_the_sample_and_says_so(tmp_path, caplog):
@@ -30,11 +30,11 @@ def test_without_a_raw_file_auto_makes_the_sample_and_says_so(tmp_path, caplog):
     directory = module.prepare()
     announced = [r.message for r in caplog.records if "SAMPLE" in r.message]
     assert len(announced) == 1
-    assert f"no {RAW_NAME} in {tmp_path / 'raw'}" in announced[0]
+    assert f"no {TIKTOK_FILE} in {tmp_path / 'raw'}" in announced[0]
     assert module.spec.sample is True
     assert module.manifest["sample"] is True
     assert sum(module.manifest["rows"].values()) == 2000
-    (raw,) = (tmp_path / "sample").glob(f"tiktok-*/{RAW_NAME}")
+    (raw,) = (tmp_path / "sample").glob(f"tiktok-*/{TIKTOK_FILE}")
     written = raw.stat().st_mtime_ns
     assert tiktok(tmp_path, source="sample", sample=SMALL_WORLD).prepare() == directory
     assert raw.stat().st_mtime_ns == written
@@ -59,7 +59,7 @@ def test_the_same_rows_as_sample_and_as_raw_are_two_datasets(tmp_path):
 
 @pytest.mark.parametrize("changed", [{"source": "raw"}, {"source": "auto", "raw_file": "mine.txt"}])
 def test_a_missing_raw_file_is_named(tmp_path, changed):
-    name = changed.get("raw_file") or RAW_NAME
+    name = changed.get("raw_file") or TIKTOK_FILE
     with pytest.raises(StemlabError, match=rf"raw has no file {name}.*dataset\.raw_dir.*dataset\.source=sample"):
         tiktok(tmp_path, **changed).prepare()
 
@@ -84,14 +84,14 @@ def test_impossible_settings_are_refused_before_anything_is_read(tmp_path, chang
 
 
 def test_labels_are_no_inputs():
-    assert set(COLUMNS) - set(INPUTS) == {"finish", "like"}
+    assert set(TIKTOK_COLUMNS) - set(TIKTOK_FIELDS) == {"finish", "like"}
 
 
 def test_encode_raw_rows(tmp_path):
     path = write_raw(tmp_path, random_columns(400))
     module = tiktok(tmp_path)
     module.prepare()
-    options = pyarrow.csv.ReadOptions(column_names=list(COLUMNS)), pyarrow.csv.ParseOptions(delimiter="\t")
+    options = pyarrow.csv.ReadOptions(column_names=list(TIKTOK_COLUMNS)), pyarrow.csv.ParseOptions(delimiter="\t")
     table = pyarrow.csv.read_csv(path, *options)
     batch = module.encode(table)
     stores = [ColumnStore(module.directory / f"{split}.arrow") for split in ("train", "valid", "test")]
