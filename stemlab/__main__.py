@@ -8,7 +8,7 @@ import sys
 from stemlab import __version__
 from stemlab.errors import nearest
 
-COMMANDS = {
+COMMAND_HELP = {
     "train": "train a model on a dataset, test its best epoch, leave a record",
     "evaluate": "compute the metrics of a checkpoint again",
     "predict": "score raw rows, or choose items for users, with a checkpoint",
@@ -28,7 +28,7 @@ Settings are written key=value; -m runs a job for each of several values."""
 
 def usage() -> str:
     """Return the list of commands."""
-    lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<10}{text}" for name, text in COMMAND_HELP.items()]
     return "\n".join(
         [f"stemlab {__version__}", "usage: python -m stemlab <command> [key=value ...]", "", *lines, "", EXAMPLES]
     )
@@ -43,8 +43,8 @@ def main() -> None:
     if words[0] == "--version":
         print(__version__)
         return
-    if words[0] not in COMMANDS:
-        hint = nearest(words[0], list(COMMANDS)) or f" Commands: {', '.join(COMMANDS)}."
+    if words[0] not in COMMAND_HELP:
+        hint = nearest(words[0], list(COMMAND_HELP)) or f" Commands: {', '.join(COMMAND_HELP)}."
         print(f"error: there is no command {words[0]!r}.{hint}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [sys.argv[0], *words[1:]]

@@ -43,9 +43,9 @@ def analyze(config: Mapping[str, Any]) -> Path:
     from stemlab.config.instantiate import instantiate
     from stemlab.config.thresholds import check_sections, conditions, judge
     from stemlab.errors import StemlabError
-    from stemlab.runs.environment import hush
+    from stemlab.runs.environment import silence_lightning
 
-    hush()
+    silence_lightning()
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     analysis = cast(Analysis, instantiate(config["analysis"], key="analysis"))

@@ -27,11 +27,11 @@ def evaluate(config: Mapping[str, Any]) -> dict[str, float]:
     Returns:
         Metrics by their full names (``test/auc/like``), NaN where undefined.
     """
-    from stemlab.inference.evaluate import Measurement
-    from stemlab.runs.environment import hush, is_first_process
+    from stemlab.inference.evaluate import CheckpointEvaluation
+    from stemlab.runs.environment import is_first_process, silence_lightning
 
-    hush()
-    measurement = Measurement(config)
+    silence_lightning()
+    measurement = CheckpointEvaluation(config)
     metrics = measurement.run()
     if is_first_process():
         measurement.report(metrics)

@@ -34,10 +34,10 @@ def predict(config: Mapping[str, Any]) -> str:
     from stemlab.data.sequence.datamodule import SequenceDataModule
     from stemlab.inference.recommend import Recommender, refuse_options
     from stemlab.inference.score_rows import Scorer
-    from stemlab.runs.environment import hush
+    from stemlab.runs.environment import silence_lightning
     from stemlab.runs.restore import RebuiltRun
 
-    hush()
+    silence_lightning()
     run = RebuiltRun(config)
     job: Scorer | Recommender
     if isinstance(run.datamodule, SequenceDataModule):

@@ -42,7 +42,7 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: st
     """
     from stemlab.runs.stages import training_run
 
-    return training_run(config, overrides, sweep_id).go()
+    return training_run(config, overrides, sweep_id).run()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from stemlab.data.spec import DatasetSpec, Field
 from stemlab.data.store import StoreWriter
 from stemlab.models import parameter_counts
 from stemlab.runs.build import build_callbacks, build_datamodule, build_module, build_trainer
-from stemlab.runs.environment import hush
+from stemlab.runs.environment import silence_lightning
 from stemlab.runs.recorder import Recorder
 
 FIELDS, TASKS, GROUP = ("uid", "item_id"), ("finish", "like"), "uid"
@@ -98,7 +98,7 @@ def draw_tables(net: torch.nn.Module, seed: int) -> None:
 
 def write_all(folder: Path, users: int, items: int, width: int, pairs: int) -> dict[str, Path]:
     """Write the dataset and all runs; return the run directories."""
-    hush()
+    silence_lightning()
     prepared = write_dataset(folder / "data", users, items, pairs)
     for name in RUNS:
         write_run(folder, prepared, name, width)

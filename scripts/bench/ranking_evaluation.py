@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from stemlab.metrics import RankingMetrics
-from stemlab.metrics.catalogue import Catalogue, Seen
+from stemlab.metrics.catalogue import Catalogue, SeenItems
 
 USERS, ITEMS, CANDIDATES, WIDTH, SEEN = 6_040, 3_706, 1_001, 64, 166
 BATCH, TOPK = 256, (5, 10, 20, 50)
@@ -81,7 +81,7 @@ def full(world: World) -> Metrics:
     metrics, catalogue = RankingMetrics(TOPK), Catalogue(world.item_ID)
     for rows in world.batches():
         seen_BS: Tensor = world.seen_US[rows]
-        seen = Seen(seen_BS.reshape(-1), torch.arange(0, seen_BS.numel() + 1, SEEN))
+        seen = SeenItems(seen_BS.reshape(-1), torch.arange(0, seen_BS.numel() + 1, SEEN))
         positive_B = world.candidates_UN[rows, 0]
         metrics.update(catalogue.ranks(world.user_UKD[rows], positive_B, seen, "pessimistic"))
     return metrics.compute()

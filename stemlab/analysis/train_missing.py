@@ -161,7 +161,7 @@ def main() -> None:
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        training_run(job["config"], job["words"], None).go()
+        training_run(job["config"], job["words"], None).run()
     except StemlabError as error:
         fail(str(error))
 

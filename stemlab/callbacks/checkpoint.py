@@ -54,10 +54,10 @@ class BestCheckpoint(Checkpoint):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring the best checkpoint of the run that is resumed into this run's directory, even if no epoch is left."""
         if self._resumed and trainer.is_global_zero:
-            self._bring_best(Path(str(trainer.ckpt_path)))
+            self._copy_best(Path(str(trainer.ckpt_path)))
         trainer.strategy.barrier("best checkpoint brought")
 
-    def _bring_best(self, resumed_from: Path) -> None:
+    def _copy_best(self, resumed_from: Path) -> None:
         source = resumed_from.with_name(BEST)
         if self.best_path.exists() and source.exists() and self.best_path.samefile(source):
             return

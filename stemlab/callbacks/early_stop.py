@@ -56,7 +56,7 @@ class EarlyStop(Callback):
         self.improvement.load_state_dict(state_dict)
 
 
-WINDOW_FROM = 20
+WINDOW_WARMUP_EPOCHS = 20
 """The window rule is silent for so many epochs (published constant)."""
 
 
@@ -86,7 +86,7 @@ class WindowStop(Callback):
     def reason(self) -> str | None:
         """Return why training ends now, or None."""
         gains = [self.sign * value for value in self.values]
-        if len(gains) > WINDOW_FROM and all(a >= b for a, b in pairwise(gains[-self.window :])):
+        if len(gains) > WINDOW_WARMUP_EPOCHS and all(a >= b for a, b in pairwise(gains[-self.window :])):
             return f"{self.monitor} has not risen once in the last {self.window} epochs"
         since = len(gains) - gains.index(max(gains)) - 1 if gains else 0
         if since >= self.patience:

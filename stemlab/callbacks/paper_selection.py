@@ -49,9 +49,9 @@ class PaperSelection(Callback):
         assert isinstance(pl_module, MultiTaskModule)
         names = [POOLED, *pl_module.scenarios]
         if any(self.waited.get(name, 0) < self.patience for name in names):
-            self.take(names, pl_module.tasks, measure(trainer, pl_module), trainer.current_epoch)
+            self.update(names, pl_module.tasks, measure_test_split(trainer, pl_module), trainer.current_epoch)
 
-    def take(self, names: list[str], tasks: tuple[str, ...], values: Mapping[str, float], epoch: int) -> None:
+    def update(self, names: list[str], tasks: tuple[str, ...], values: Mapping[str, float], epoch: int) -> None:
         """Choose by the metrics of an epoch.
 
         Args:
@@ -114,7 +114,7 @@ def _belongs(key: str, ending: str) -> bool:
 
 
 @torch.no_grad()
-def measure(trainer: Trainer, module: MultiTaskModule) -> dict[str, float]:
+def measure_test_split(trainer: Trainer, module: MultiTaskModule) -> dict[str, float]:
     """Return the metrics of the test split, without its name; a collective, and the module is left as it was."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     metrics = MultiTaskMetrics(module.tasks, module.scenarios)
@@ -124,7 +124,7 @@ def measure(trainer: Trainer, module: MultiTaskModule) -> dict[str, float]:
     try:
         with trainer.precision_plugin.forward_context():
             for batch in islice(data.test_dataloader(), limit if isinstance(limit, int) else None):
-                module.measure(metrics, data.transfer_batch_to_device(batch, module.device, 0))
+                module.update_metrics(metrics, data.transfer_batch_to_device(batch, module.device, 0))
     finally:
         for part, training in modes:
             part.training = training

@@ -14,12 +14,12 @@ from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTh
 from stemlab.callbacks.throughput import Throughput
 
 
-def wants_bar(progress: bool | Literal["auto"]) -> bool:
+def use_progress_bar(progress: bool | Literal["auto"]) -> bool:
     """Return whether to draw a bar; ``auto`` draws it on a terminal only."""
     return sys.stdout.isatty() if progress == "auto" else bool(progress)
 
 
-def watched(module: LightningModule, split: str = "val") -> dict[str, float]:
+def headline_metrics(module: LightningModule, split: str = "val") -> dict[str, float]:
     """Return the module's headline metrics of the newest evaluation, each with its values by task.
 
     Those of single scenarios (``val/auc/click/nl``) would fill the screen.
@@ -31,7 +31,7 @@ def watched(module: LightningModule, split: str = "val") -> dict[str, float]:
     return {k.removeprefix(f"{split}/"): values[k] for k in told}
 
 
-def short_rate(rate: float | None) -> str:
+def format_rate(rate: float | None) -> str:
     """Return rows a second in three digits: ``41.2k rows/s``."""
     if rate is None:
         return "- rows/s"
@@ -56,8 +56,8 @@ class MetricBar(RichProgressBar):
         if trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
             loss = trainer.callback_metrics.get("train/loss")  # reading it makes a GPU wait: not at every step
             self._loss = "-" if loss is None else f"{float(loss):.4f}"
-        metrics = {name: f"{value:.4f}" for name, value in watched(pl_module).items()}
-        return {"loss": self._loss, **metrics, "speed": short_rate(self.throughput.train.rate())}
+        metrics = {name: f"{value:.4f}" for name, value in headline_metrics(pl_module).items()}
+        return {"loss": self._loss, **metrics, "speed": format_rate(self.throughput.train.rate())}
 
 
 class EpochLines(Callback):
@@ -89,9 +89,9 @@ class EpochLines(Callback):
         if not trainer.is_global_zero:
             return
         loss = float(self._sum) / self._steps if self._sum is not None else float("nan")
-        metrics = "  ".join(f"{name} {value:.5f}" for name, value in watched(pl_module).items())
+        metrics = "  ".join(f"{name} {value:.5f}" for name, value in headline_metrics(pl_module).items())
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}  val: {metrics}  "
         rich.get_console().print(
-            f"{line}{short_rate(self.throughput.train.rate())}  lr {rate:g}", highlight=False, soft_wrap=True
+            f"{line}{format_rate(self.throughput.train.rate())}  lr {rate:g}", highlight=False, soft_wrap=True
         )

@@ -1,1 +1,1 @@
-"""Score rows, recommend items, evaluate checkpoints, write vectors and a search index."""
+"""ScoreFunction rows, recommend items, evaluate checkpoints, write vectors and a search index."""

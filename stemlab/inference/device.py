@@ -14,7 +14,7 @@ from stemlab.errors import StemlabError
 from stemlab.runs.build import require_gpu
 
 
-def chosen_device(trainer: Mapping[str, Any]) -> torch.device:
+def inference_device(trainer: Mapping[str, Any]) -> torch.device:
     """Return the device of a trainer's config and set the number of threads.
 
     Raises:

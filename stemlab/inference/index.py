@@ -27,7 +27,7 @@ IndexKind = Literal["exact", "hnsw"]
 
 # Of the graph: links an item, breadth of the search while building and while searching. Faiss searches no narrower than
 # the number of items asked for; the search breadth is kept in the file and may be changed there.
-LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 200, 256
+_HNSW_LINKS, _BUILD_BREADTH, _SEARCH_BREADTH = 32, 200, 256
 
 
 def require_faiss() -> Any:
@@ -52,31 +52,31 @@ class ItemIndex:
     Args:
         index: a Faiss index; position p is item p + 1.
         items: original ids of items 1, 2, ...
-        about: what else the file beside the index says.
+        metadata: what else the file beside the index says.
     """
 
-    def __init__(self, index: Any, items: Sequence[str], about: dict[str, Any]) -> None:
-        self.index, self.items, self.about = index, list(items), about
+    def __init__(self, index: Any, items: Sequence[str], metadata: dict[str, Any]) -> None:
+        self.index, self.items, self.metadata = index, list(items), metadata
 
     @classmethod
-    def build(cls, kind: IndexKind, item_ID: Float32Array, items: Sequence[str], **about: Any) -> ItemIndex:
+    def build(cls, kind: IndexKind, item_ID: Float32Array, items: Sequence[str], **metadata: Any) -> ItemIndex:
         """Make an index.
 
         Args:
             kind: ``exact`` or ``hnsw``.
             item_ID: (I+1, D) vectors; row 0 is padding and is not in the index.
             items: original ids of items 1 to I.
-            about: plain values to tell in the file beside the index.
+            metadata: plain values to tell in the file beside the index.
         """
         faiss = require_faiss()
         width = item_ID.shape[1]
         if kind == "exact":
             index = faiss.IndexFlatIP(width)
         else:
-            index = faiss.IndexHNSWFlat(width, LINKS, faiss.METRIC_INNER_PRODUCT)
-            index.hnsw.efConstruction, index.hnsw.efSearch = BUILD_BREADTH, SEARCH_BREADTH
+            index = faiss.IndexHNSWFlat(width, _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction, index.hnsw.efSearch = _BUILD_BREADTH, _SEARCH_BREADTH
         index.add(np.ascontiguousarray(item_ID[1:], dtype=np.float32))
-        return cls(index, items, {"kind": kind, "measure": "inner product", **about})
+        return cls(index, items, {"kind": kind, "measure": "inner product", **metadata})
 
     def search(self, user_BKD: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
         """Return the items whose largest inner product with one of a user's vectors is largest, best first.
@@ -102,17 +102,19 @@ class ItemIndex:
 
     def save(self, path: Path) -> None:
         """Write the index and, beside it, what it is."""
-        with self.written(path):
+        with self.writing(path):
             pass
 
     @contextmanager
-    def written(self, path: Path) -> Iterator[None]:
+    def writing(self, path: Path) -> Iterator[None]:
         """Write both files at once, but let them appear only when the block is left without an error."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        parts = {file.with_name(f"{file.name}.part"): file for file in (_beside(path), path)}
+        parts = {file.with_name(f"{file.name}.part"): file for file in (_metadata_path(path), path)}
         try:
-            about, index = parts
-            about.write_text(json.dumps({**self.about, "items": self.items}, ensure_ascii=False), encoding="utf-8")
+            metadata, index = parts
+            metadata.write_text(
+                json.dumps({**self.metadata, "items": self.items}, ensure_ascii=False), encoding="utf-8"
+            )
             require_faiss().write_index(self.index, str(index))
             yield
             for part, file in parts.items():
@@ -130,17 +132,19 @@ class ItemIndex:
         """
         faiss = require_faiss()
         try:
-            about = json.loads(_beside(path).read_text(encoding="utf-8"))
-            index, items = faiss.read_index(str(path)), about.pop("items")
+            metadata = json.loads(_metadata_path(path).read_text(encoding="utf-8"))
+            index, items = faiss.read_index(str(path)), metadata.pop("items")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             told = " ".join(str(error).split())[:200]
             raise StemlabError(f"{path} cannot be read as an index of stemlab.predict ({told}).") from None
         if index.ntotal != len(items):
-            raise StemlabError(f"{path} holds {index.ntotal} vectors, and {_beside(path)} names {len(items)} items.")
-        return cls(index, items, about)
+            raise StemlabError(
+                f"{path} holds {index.ntotal} vectors, and {_metadata_path(path)} names {len(items)} items."
+            )
+        return cls(index, items, metadata)
 
 
-def _beside(path: Path) -> Path:
+def _metadata_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 

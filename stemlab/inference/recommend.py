@@ -19,19 +19,19 @@ from stemlab.array_types import AnyArray, Float32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError
-from stemlab.inference.device import chosen_device, progress_bar
+from stemlab.inference.device import inference_device, progress_bar
 from stemlab.inference.index import ItemIndex, require_faiss
-from stemlab.inference.table_io import written
-from stemlab.inference.topk import nothing_seen, top_items, top_scored
-from stemlab.inference.users import Audience, KnownUsers
-from stemlab.inference.users_file import AudienceFile, counted, told
-from stemlab.inference.vector_io import VectorWriter, check_vector_path, written_vectors
-from stemlab.metrics.catalogue import Catalogue, Seen
-from stemlab.metrics.direct import Score
+from stemlab.inference.table_io import table_writer
+from stemlab.inference.topk import no_seen_items, top_items, top_scored
+from stemlab.inference.users import DatasetUsers, TargetUsers
+from stemlab.inference.users_file import UsersFile, describe_skipped, with_count
+from stemlab.inference.vector_io import VectorWriter, check_vector_path, vector_writer
+from stemlab.metrics.catalogue import Catalogue, SeenItems
+from stemlab.metrics.direct import ScoreFunction
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.runs.restore import RebuiltRun
 
-DEFAULTS = {
+SEQUENTIAL_DEFAULTS = {
     **{"topk": 50, "exclude_seen": True, "on_unknown": "error", "index": "none", "index_path": None},
     **{"vectors": None, "interests": None, "item_vectors": None},
 }
@@ -44,7 +44,7 @@ Write = Callable[[slice, SequenceBatch, Tensor], None]
 
 def refuse_options(config: Mapping[str, Any]) -> None:
     """Refuse options of sequential models for another one, which would not read them."""
-    for key, value in DEFAULTS.items():
+    for key, value in SEQUENTIAL_DEFAULTS.items():
         if config[key] != value:
             raise StemlabError(
                 f"{key}={config[key]} is for sequential models, and {config['ckpt']} is a multi-task one."
@@ -66,7 +66,7 @@ class Recommender:
 
     def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
         _check_files(config)
-        self._config, self._run, self._device = config, run, chosen_device(run.config["trainer"])
+        self._config, self._run, self._device = config, run, inference_device(run.config["trainer"])
         self._autocast = run.config["trainer"]["precision"] == "bf16-mixed"
         assert isinstance(run.datamodule, SequenceDataModule)
         self._data: SequenceDataModule = run.datamodule
@@ -78,18 +78,18 @@ class Recommender:
         """Write everything asked for; files appear when all is done, or not at all."""
         self._run.prepare()
         self._net = self._network()
-        audience = self._audience()
-        self.skipped = audience.skipped
+        users = self._read_users()
+        self.skipped = users.skipped
         catalogue = self._catalogue() if self._net.factorises else None
         with progress_bar("users") as bar, ExitStack() as files:
-            task = bar.add_task("choosing items", total=len(audience), done=0)
+            task = bar.add_task("choosing items", total=len(users), done=0)
             if catalogue is not None:
                 self._write_items(files, catalogue.item_ID)
-            writers = [*self._vector_writers(files, audience), self._list_writer(files, audience, catalogue)]
+            writers = [*self._vector_writers(files, users), self._list_writer(files, users, catalogue)]
             step = self._data.eval_batch_size
-            for start in range(0, len(audience), step):
-                rows = slice(start, min(start + step, len(audience)))
-                self._serve(rows, audience, writers)
+            for start in range(0, len(users), step):
+                rows = slice(start, min(start + step, len(users)))
+                self._write_batch(rows, users, writers)
                 bar.update(task, completed=rows.stop, done=rows.stop)
 
     def _network(self) -> SequenceNet:
@@ -103,7 +103,7 @@ class Recommender:
         """Refuse files of vectors for a network that scores every pair of user and item by itself."""
         name = self._run.config["model"]["name"]
         for key in (*VECTOR_FILES, "index"):
-            if self._config[key] != DEFAULTS[key]:
+            if self._config[key] != SEQUENTIAL_DEFAULTS[key]:
                 raise StemlabError(
                     f"model {name} scores every pair of user and item by itself and has no vectors to write: "
                     f"set {key}={'none' if key == 'index' else 'null'} (lists of items need none)."
@@ -115,12 +115,12 @@ class Recommender:
         self._refuse_nan(item_ID)
         return Catalogue(item_ID)
 
-    def _audience(self) -> Audience:
+    def _read_users(self) -> TargetUsers:
         path = self._config["input"]
         if path is None:
-            return KnownUsers(self._data)
+            return DatasetUsers(self._data)
         personal = "user_id" in self._net.embedding_tables()
-        return AudienceFile(Path(path), self._data, self._config["on_unknown"], personal).read()
+        return UsersFile(Path(path), self._data, self._config["on_unknown"], personal).read()
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
@@ -131,8 +131,8 @@ class Recommender:
 
     # ---------------------------------------------------------------------------------------------------- users
 
-    def _serve(self, rows: slice, audience: Audience, writers: list[Write]) -> None:
-        batch = audience.batch(rows).to(self._device)
+    def _write_batch(self, rows: slice, users: TargetUsers, writers: list[Write]) -> None:
+        batch = users.batch(rows).to(self._device)
         user_BKD = torch.empty(len(batch), 0, 0)
         if self._net.factorises:
             with self._precision():
@@ -142,22 +142,22 @@ class Recommender:
             write(rows, batch, user_BKD)
         self.users += len(batch)
 
-    def _list_writer(self, files: ExitStack, audience: Audience, catalogue: Catalogue | None) -> Write:
+    def _list_writer(self, files: ExitStack, users: TargetUsers, catalogue: Catalogue | None) -> Write:
         """Return what chooses and writes the lists of some users."""
-        write_table = files.enter_context(written(Path(self._config["output"])))
+        write_table = files.enter_context(table_writer(Path(self._config["output"])))
         tokens = np.array(["", *self._data.item_tokens], dtype=object)
 
         def write(rows: slice, batch: SequenceBatch, user_BKD: Tensor) -> None:
-            seen = self._seen(audience, rows, len(batch))
+            seen = self._seen(users, rows, len(batch))
             if catalogue is not None:
                 item_BN, score_BN = top_items(catalogue, user_BKD, seen, self._config["topk"])
             else:
                 item_BN, score_BN = top_scored(self._scores(batch), len(tokens) - 1, seen, self._config["topk"])
-            write_table(self._table(audience.names(rows), tokens, item_BN.cpu().numpy(), score_BN.cpu().numpy()))
+            write_table(self._table(users.names(rows), tokens, item_BN.cpu().numpy(), score_BN.cpu().numpy()))
 
         return write
 
-    def _scores(self, batch: SequenceBatch) -> Score:
+    def _scores(self, batch: SequenceBatch) -> ScoreFunction:
         def score(item_BT: Tensor) -> Tensor:
             with self._precision():
                 score_BT = self._net.scores(batch, item_BT).float()
@@ -166,11 +166,11 @@ class Recommender:
 
         return score
 
-    def _seen(self, audience: Audience, rows: slice, users: int) -> Seen:
+    def _seen(self, users: TargetUsers, rows: slice, count: int) -> SeenItems:
         if not self._config["exclude_seen"]:
-            return nothing_seen(users, self._device)
-        item_S, offset_O = (torch.from_numpy(part).long().to(self._device) for part in audience.seen(rows))
-        return Seen(item_S, offset_O)
+            return no_seen_items(count, self._device)
+        item_S, offset_O = (torch.from_numpy(part).long().to(self._device) for part in users.seen(rows))
+        return SeenItems(item_S, offset_O)
 
     def _table(self, names: list[str], tokens: AnyArray, item_BN: Int64Array, score_BN: Float32Array) -> Any:
         """Return an Arrow table with a row an item: user, item, rank from 1, score."""
@@ -187,13 +187,13 @@ class Recommender:
             }
         )
 
-    def _vector_writers(self, files: ExitStack, audience: Audience) -> list[Write]:
+    def _vector_writers(self, files: ExitStack, users: TargetUsers) -> list[Write]:
         """Return what writes the vectors that score, and the interests, where they are asked for."""
         writers: list[Write] = []
         for key, vectors in (("vectors", _scoring), ("interests", self._interests)):
             if self._config[key] is not None:
-                file = files.enter_context(written_vectors(Path(self._config[key]), "user", len(audience)))
-                writers.append(_vector_writer(file, audience, vectors))
+                file = files.enter_context(vector_writer(Path(self._config[key]), "user", len(users)))
+                writers.append(_make_vector_writer(file, users, vectors))
         return writers
 
     def _interests(self, batch: SequenceBatch, user_BKD: Tensor) -> Tensor:
@@ -214,21 +214,20 @@ class Recommender:
         vectors, tokens = item_ID.cpu().numpy(), self._data.item_tokens
         if self._config["item_vectors"] is not None:
             path = Path(self._config["item_vectors"])
-            files.enter_context(written_vectors(path, "item", len(tokens)))(tokens, vectors[1:])
+            files.enter_context(vector_writer(path, "item", len(tokens)))(tokens, vectors[1:])
         if self._config["index"] != "none":
-            about = {"checkpoint": str(self._run.saved.path), "sample": self._run.saved.spec.sample}
-            index = ItemIndex.build(self._config["index"], vectors, tokens, **about)
-            files.enter_context(index.written(Path(self._config["index_path"])))
+            metadata = {"checkpoint": str(self._run.saved.path), "sample": self._run.saved.spec.sample}
+            index = ItemIndex.build(self._config["index"], vectors, tokens, **metadata)
+            files.enter_context(index.writing(Path(self._config["index_path"])))
 
     def summary(self) -> str:
         """Return what was done, what was skipped, and for whom too few items were left."""
-        config, left = self._config, "seen items left out" if self._config["exclude_seen"] else "seen items included"
-        parts = [
-            f"{counted(self.items, 'items')} for {counted(self.users, 'users')} written to {config['output']}, {left}"
-        ]
+        config, seen = self._config, "excluded" if self._config["exclude_seen"] else "included"
+        counts = f"{with_count(self.items, 'items')} for {with_count(self.users, 'users')}"
+        parts = [f"{counts} written to {config['output']}, seen items {seen}"]
         if self.short:
-            parts.append(f"{counted(self.short, 'users')} with fewer than {config['topk']} items left")
-        parts += [told(self.skipped)] if self.skipped else []
+            parts.append(f"{with_count(self.short, 'users')} with fewer than {config['topk']} items left")
+        parts += [describe_skipped(self.skipped)] if self.skipped else []
         parts += [f"{key.replace('_', ' ')} in {config[key]}" for key in VECTOR_FILES if config[key] is not None]
         if config["index"] != "none":
             parts.append(f"{config['index']} index of {len(self._data.item_tokens):,} items in {config['index_path']}")
@@ -240,9 +239,11 @@ def _scoring(batch: SequenceBatch, user_BKD: Tensor) -> Tensor:
     return user_BKD
 
 
-def _vector_writer(file: VectorWriter, audience: Audience, vectors: Callable[[SequenceBatch, Tensor], Tensor]) -> Write:
+def _make_vector_writer(
+    file: VectorWriter, users: TargetUsers, vectors: Callable[[SequenceBatch, Tensor], Tensor]
+) -> Write:
     def write(rows: slice, batch: SequenceBatch, user_BKD: Tensor) -> None:
-        file(audience.names(rows), vectors(batch, user_BKD).cpu().numpy())
+        file(users.names(rows), vectors(batch, user_BKD).cpu().numpy())
 
     return write
 

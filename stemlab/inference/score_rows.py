@@ -1,4 +1,4 @@
-"""Score raw rows with a checkpoint.
+"""ScoreFunction raw rows with a checkpoint.
 
 Legend: B rows, F fields, T tasks.
 """
@@ -18,17 +18,17 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError
-from stemlab.inference.device import chosen_device, progress_bar
-from stemlab.inference.table_io import RowFile, written
+from stemlab.inference.device import inference_device, progress_bar
+from stemlab.inference.table_io import TableReader, table_writer
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.runs.restore import RebuiltRun
 
-PREFIX = "pred_"
-BATCH_SIZE = 16384
+PREDICTION_PREFIX = "pred_"
+DEFAULT_BATCH_SIZE = 16384
 
 
 class Scorer:
-    """Score the rows of a file with a multi-task model.
+    """ScoreFunction the rows of a file with a multi-task model.
 
     Args:
         config: of the command ``predict``.
@@ -46,9 +46,9 @@ class Scorer:
         if self.input.resolve() == self.output.resolve():
             raise StemlabError(f"output={self.output} is the input: name another file.")
         trainer = run.config["trainer"]
-        self._device = chosen_device(trainer)
+        self._device = inference_device(trainer)
         self._autocast = trainer["precision"] == "bf16-mixed"
-        self._batch_size = config["batch_size"] or BATCH_SIZE
+        self._batch_size = config["batch_size"] or DEFAULT_BATCH_SIZE
         assert isinstance(run.datamodule, ImpressionDataModule)
         assert isinstance(run.saved.spec, DatasetSpec)
         self._run, self._data, self._spec = run, run.datamodule, run.saved.spec
@@ -56,24 +56,24 @@ class Scorer:
 
     def run(self) -> None:
         """Read the input piece by piece and write each with its scores."""
-        rows = RowFile(self.input, self._data.raw_columns, self._data.separator)
+        rows = TableReader(self.input, self._data.raw_columns, self._data.separator)
         self._run.prepare()
         module = self._run.module()
         assert isinstance(module, MultiTaskModule)
         self._module = module.to(self._device).eval()
-        with progress_bar("rows") as bar, written(self.output) as write:
+        with progress_bar("rows") as bar, table_writer(self.output) as write:
             task = bar.add_task("scoring", total=rows.total, done=0)
-            for piece in rows.pieces():
-                write(self.scored(piece))
+            for piece in rows.chunks():
+                write(self.score_table(piece))
                 bar.update(task, completed=rows.read, done=self.rows)
 
-    def scored(self, table: Any) -> Any:
+    def score_table(self, table: Any) -> Any:
         """Return an Arrow table with one float32 column a task added: ``pred_<task>``, a probability."""
         batch = self._data.encode(table)
         self._count_unknown(batch)
         prob_BT = self._probabilities(batch)
         for column, task in enumerate(self._module.tasks):
-            name = f"{PREFIX}{task}"
+            name = f"{PREDICTION_PREFIX}{task}"
             if name in table.column_names:
                 raise StemlabError(f"{self.input} already has a column {name!r}: rename it.")
             table = table.append_column(name, pa.array(np.ascontiguousarray(prob_BT[:, column])))
@@ -90,7 +90,7 @@ class Scorer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             for start in range(0, len(batch), self._batch_size):
                 rows = slice(start, start + self._batch_size)
-                out_BT[rows] = self._module(_part(batch, rows).to(self._device)).cpu().numpy()
+                out_BT[rows] = self._module(_slice_inputs(batch, rows).to(self._device)).cpu().numpy()
         return out_BT
 
     def summary(self) -> str:
@@ -103,7 +103,7 @@ class Scorer:
         return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{f': {told}' if told else ''}."
 
 
-def _part(batch: ImpressionBatch, rows: slice) -> ImpressionBatch:
+def _slice_inputs(batch: ImpressionBatch, rows: slice) -> ImpressionBatch:
     """Return a slice of what a network reads: ids, numericals, scenarios."""
     dense, scenario = batch.dense_BN, batch.scenario_B
     return ImpressionBatch(

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from stemlab.errors import StemlabError
 
-BLOCK_BYTES = 1 << 22
-PARQUET_ROWS = 1 << 16
-TEXT = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+_CSV_BLOCK_BYTES = 1 << 22
+_PARQUET_BATCH_ROWS = 1 << 16
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
-class RowFile:
+class TableReader:
     """A file of raw rows.
 
     Columns of a text file are kept as the text they are (an id ``007`` stays ``007``), those of a parquet file keep
@@ -38,7 +38,7 @@ class RowFile:
     def __init__(self, path: Path, raw_columns: Sequence[str], separator: str | None = None) -> None:
         if not path.is_file():
             raise StemlabError(f"input={path}: there is no such file.")
-        if path.suffix not in (*TEXT, ".parquet"):
+        if path.suffix not in (*_SEPARATORS, ".parquet"):
             raise StemlabError(f"input={path} must end in .csv, .tsv, .txt or .parquet.")
         if path.suffix == ".txt" and not raw_columns:
             raise StemlabError(
@@ -46,12 +46,12 @@ class RowFile:
             )
         self.path = path
         self.total = path.stat().st_size
-        usual = TEXT.get(path.suffix, "")
+        usual = _SEPARATORS.get(path.suffix, "")
         self._separator = usual if separator is None or path.suffix == ".tsv" else separator
         self._names = list(raw_columns) if path.suffix == ".txt" else []
         self.read = 0
 
-    def pieces(self) -> Iterator[Any]:
+    def chunks(self) -> Iterator[Any]:
         """Yield Arrow tables of the same columns, at least one (a file without rows yields an empty one)."""
         try:
             yield from self._parquet() if self.path.suffix == ".parquet" else self._text()
@@ -61,9 +61,9 @@ class RowFile:
 
     def _parquet(self) -> Iterator[Any]:
         file = pq.ParquetFile(self.path)
-        _unique(self.path, file.schema_arrow.names)
+        _check_unique(self.path, file.schema_arrow.names)
         rows = 0
-        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+        for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
             rows += batch.num_rows
             self.read = self.total * rows // max(1, file.metadata.num_rows)
             yield pa.Table.from_batches([batch])
@@ -72,13 +72,13 @@ class RowFile:
 
     def _text(self) -> Iterator[Any]:
         names = self._names or self._header()
-        _unique(self.path, names)
+        _check_unique(self.path, names)
         as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        reading = pa_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=self._names or None, use_threads=False)
+        reading = pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, column_names=self._names or None, use_threads=False)
         parsing = pa_csv.ParseOptions(delimiter=self._separator, newlines_in_values=False)
         with self.path.open("rb") as file:
             # opened with the header read: a file without rows is one that has nothing behind it
-            if self._only(names, file):
+            if self._has_no_rows(names, file):
                 yield pa.table({name: pa.array([], pa.string()) for name in names})
                 return
             for batch in pa_csv.open_csv(file, reading, parsing, as_text):
@@ -92,7 +92,7 @@ class RowFile:
             raise StemlabError(f"{self.path} is empty: it has not even a header.")
         return names
 
-    def _only(self, names: Sequence[str], file: Any) -> bool:
+    def _has_no_rows(self, names: Sequence[str], file: Any) -> bool:
         """Whether nothing but the header is in the file; leaves it at its beginning."""
         if not self._names:
             file.readline()
@@ -101,13 +101,13 @@ class RowFile:
         return not rest.strip()
 
 
-def _unique(path: Path, names: Sequence[str]) -> None:
+def _check_unique(path: Path, names: Sequence[str]) -> None:
     repeated = [name for name in names if list(names).count(name) > 1]
     if repeated:
         raise StemlabError(f"{path} has two columns {repeated[0]!r}: rename one.")
 
 
-class Writer(Protocol):
+class TableWriter(Protocol):
     """Takes tables of one schema."""
 
     def __call__(self, table: Any) -> None:
@@ -115,7 +115,7 @@ class Writer(Protocol):
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Writer]:
+def table_writer(path: Path) -> Iterator[TableWriter]:
     """Write tables to a ``.parquet`` or ``.csv`` file that appears when it is complete, or not at all.
 
     Args:
@@ -138,7 +138,7 @@ def written(path: Path) -> Iterator[Writer]:
 
 
 @contextmanager
-def _parquet_writer(path: Path) -> Iterator[Writer]:
+def _parquet_writer(path: Path) -> Iterator[TableWriter]:
     opened: list[Any] = []
 
     def write(table: Any) -> None:
@@ -154,7 +154,7 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
 
 
 @contextmanager
-def _csv_writer(path: Path) -> Iterator[Writer]:
+def _csv_writer(path: Path) -> Iterator[TableWriter]:
     with path.open("w", encoding="utf-8", newline="") as file:
 
         def write(table: Any) -> None:

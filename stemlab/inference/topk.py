@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from stemlab.metrics import catalogue
-from stemlab.metrics.catalogue import Catalogue, Seen
-from stemlab.metrics.direct import Score, scored_tiles
+from stemlab.metrics.catalogue import Catalogue, SeenItems
+from stemlab.metrics.direct import ScoreFunction, scored_tiles
 
 SPARE = 32
 """Items kept beyond those wanted."""
@@ -23,7 +23,7 @@ SPARE = 32
 _LOW = 0xFFFFFFFF
 
 
-def top_items(items: Catalogue, user_BKD: Tensor, seen: Seen, count: int) -> tuple[Tensor, Tensor]:
+def top_items(items: Catalogue, user_BKD: Tensor, seen: SeenItems, count: int) -> tuple[Tensor, Tensor]:
     """Return the best items of each user, best first.
 
     Of items with the same score the one with the lower id comes first.
@@ -31,7 +31,7 @@ def top_items(items: Catalogue, user_BKD: Tensor, seen: Seen, count: int) -> tup
     Args:
         items: vectors of all items.
         user_BKD: float32 vectors of the users; an item's score is its largest dot product with one of them.
-        seen: items left out (:func:`nothing_seen` for none).
+        seen: items left out (:func:`no_seen_items` for none).
         count: N, how many are wanted.
 
     Returns:
@@ -39,15 +39,15 @@ def top_items(items: Catalogue, user_BKD: Tensor, seen: Seen, count: int) -> tup
         infinity.
     """
     parts = []
-    for start in range(0, len(user_BKD), catalogue.ROWS):
-        stop = min(start + catalogue.ROWS, len(user_BKD))
-        parts.append(_top_of_rows(items, user_BKD[start:stop], seen.of(start, stop), count))
+    for start in range(0, len(user_BKD), catalogue.MAX_TILE_USERS):
+        stop = min(start + catalogue.MAX_TILE_USERS, len(user_BKD))
+        parts.append(_top_of_users(items, user_BKD[start:stop], seen.of_users(start, stop), count))
     if not parts:
         return seen.item_S.new_zeros(0, count), user_BKD.new_zeros(0, count)
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
-def top_scored(score: Score, items: int, seen: Seen, count: int) -> tuple[Tensor, Tensor]:
+def top_scored(score: ScoreFunction, items: int, seen: SeenItems, count: int) -> tuple[Tensor, Tensor]:
     """Return the best items of each user, best first, by a network that scores every pair by itself.
 
     Scores are compared as they are, in float32; of items with the same score the one with the lower id comes first.
@@ -65,27 +65,27 @@ def top_scored(score: Score, items: int, seen: Seen, count: int) -> tuple[Tensor
     for first, score_BT in scored_tiles(score, items, seen):
         both_BX = torch.cat([best_BW, _keys(score_BT, first)], dim=1)
         best_BW = both_BX.topk(min(count, both_BX.shape[1]), dim=1).values
-    left_BW = best_BW >> 32 > _LEFT_OUT
+    left_BW = best_BW >> 32 > _MASKED
     item_BW = (_LOW - (best_BW & _LOW)).masked_fill(~left_BW, 0)
-    score_BW = _numbers((best_BW >> 32).int()).masked_fill(~left_BW, -torch.inf)
+    score_BW = _floats_of((best_BW >> 32).int()).masked_fill(~left_BW, -torch.inf)
     return _padded(item_BW, score_BW, count)
 
 
-def nothing_seen(users: int, device: torch.device) -> Seen:
+def no_seen_items(users: int, device: torch.device) -> SeenItems:
     """Return what leaves no item out."""
     empty = torch.zeros(users + 1, dtype=torch.int64, device=device)
-    return Seen(empty[:0], empty)
+    return SeenItems(empty[:0], empty)
 
 
-def _top_of_rows(items: Catalogue, user_bKD: Tensor, seen: Seen, count: int) -> tuple[Tensor, Tensor]:
+def _top_of_users(items: Catalogue, user_bKD: Tensor, seen: SeenItems, count: int) -> tuple[Tensor, Tensor]:
     best_bW = seen.item_S.new_empty(len(user_bKD), 0)
     for first, score_bT in items.tiles(user_bKD, seen):
         both_bX = torch.cat([best_bW, _keys(score_bT, first)], dim=1)
         best_bW = both_bX.topk(min(count + SPARE, both_bX.shape[1]), dim=1).values
     item_bW = _LOW - (best_bW & _LOW)
-    left_bW = best_bW >> 32 > _LEFT_OUT
+    left_bW = best_bW >> 32 > _MASKED
     score_bW = _scores(items, user_bKD, item_bW).masked_fill(~left_bW, -torch.inf)
-    item_bW, score_bW = _ordered(item_bW.masked_fill(~left_bW, 0), score_bW)
+    item_bW, score_bW = _sorted_by_score(item_bW.masked_fill(~left_bW, 0), score_bW)
     return _padded(item_bW, score_bW, count)
 
 
@@ -97,28 +97,28 @@ def _padded(item_bW: Tensor, score_bW: Tensor, count: int) -> tuple[Tensor, Tens
 
 def _keys(score_bT: Tensor, first: int) -> Tensor:
     """Return one int64 an item, in the order wanted: by score, among equal ones the lower id higher."""
-    rank_bT = _integers(score_bT)
+    rank_bT = _sortable_ints(score_bT)
     item_T = torch.arange(first, first + score_bT.shape[1], device=score_bT.device)
     return (rank_bT.long() << 32) | (_LOW - item_T)
 
 
-def _integers(score: Tensor) -> Tensor:
+def _sortable_ints(score: Tensor) -> Tensor:
     """Return int32 numbers in the order of float32 numbers: the bits, those of negative numbers turned round."""
     bits = (score + 0.0).view(torch.int32)  # -0.0 is 0.0
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-def _numbers(rank: Tensor) -> Tensor:
-    """Return the float32 numbers of ``_integers``."""
+def _floats_of(rank: Tensor) -> Tensor:
+    """Return the float32 numbers of ``_sortable_ints``."""
     return (rank ^ ((rank >> 31) & 0x7FFFFFFF)).view(torch.float32)
 
 
-_LEFT_OUT = int(_integers(torch.tensor(-torch.inf)))
+_MASKED = int(_sortable_ints(torch.tensor(-torch.inf)))
 
 
 def _scores(items: Catalogue, user_bKD: Tensor, item_bW: Tensor) -> Tensor:
     """Return the scores of given items, computed in float64, as float32."""
-    step = max(1, catalogue.TILE // (2 * item_bW.shape[1] * user_bKD[0].numel() + 1))
+    step = max(1, catalogue.MAX_TILE_SCORES // (2 * item_bW.shape[1] * user_bKD[0].numel() + 1))
     pieces = zip(torch.split(user_bKD.double(), step), torch.split(item_bW, step), strict=True)
     found = [
         (user_pKD[:, None] * items.item_ID[item_pW].double()[:, :, None]).sum(3).amax(2) for user_pKD, item_pW in pieces
@@ -126,7 +126,7 @@ def _scores(items: Catalogue, user_bKD: Tensor, item_bW: Tensor) -> Tensor:
     return torch.cat(found).float()
 
 
-def _ordered(item_bW: Tensor, score_bW: Tensor) -> tuple[Tensor, Tensor]:
+def _sorted_by_score(item_bW: Tensor, score_bW: Tensor) -> tuple[Tensor, Tensor]:
     item_bW, order_bW = item_bW.sort(dim=1)
     score_bW, by_score_bW = score_bW.gather(1, order_bW).sort(dim=1, descending=True, stable=True)
     return item_bW.gather(1, by_score_bW), score_bW

@@ -19,7 +19,7 @@ from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.writer import smallest_gaps
 
 
-class Audience(Protocol):
+class TargetUsers(Protocol):
     """Users in a fixed order, taken batch by batch.
 
     Attributes:
@@ -41,7 +41,7 @@ class Audience(Protocol):
         """Return all items they have seen, flat, and (B + 1,) offsets."""
 
 
-class KnownUsers:
+class DatasetUsers:
     """Users of the prepared dataset, with everything that is known of them.
 
     Args:
@@ -74,7 +74,7 @@ class KnownUsers:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class UserHistories:
     """Interactions of a file, user after user in the order in which they first occur, each user's by time.
 
     Attributes:
@@ -94,7 +94,7 @@ class Rows:
     name: Sequence[str]
 
 
-class GivenHistories:
+class FileUsers:
     """Users whose histories come from a file; that file is all that is known of them.
 
     Args:
@@ -103,7 +103,7 @@ class GivenHistories:
         skipped: what was left out on the way here.
     """
 
-    def __init__(self, data: SequenceDataModule, rows: Rows, skipped: dict[str, int]) -> None:
+    def __init__(self, data: SequenceDataModule, rows: UserHistories, skipped: dict[str, int]) -> None:
         self._data, self._rows, self.skipped = data, rows, skipped
         owner_R = np.repeat(np.arange(1, len(rows.start) + 1), rows.stop - rows.start)
         self._unit_G = smallest_gaps(owner_R, rows.time, len(rows.start))[1:]

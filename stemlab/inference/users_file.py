@@ -21,15 +21,15 @@ import pyarrow.compute as pc
 from stemlab.array_types import Int64Array
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError, nearest
-from stemlab.inference.table_io import RowFile
-from stemlab.inference.users import Audience, GivenHistories, KnownUsers, Rows
+from stemlab.inference.table_io import TableReader
+from stemlab.inference.users import DatasetUsers, FileUsers, TargetUsers, UserHistories
 
 OnUnknown = Literal["error", "skip"]
-COLUMNS = ("user", "item", "time")
+_COLUMNS = ("user", "item", "time")
 _SECONDS = r"^\s*-?[0-9]{1,18}\s*$"
 
 
-class AudienceFile:
+class UsersFile:
     """Reads such a file.
 
     Args:
@@ -44,41 +44,41 @@ class AudienceFile:
         self._path, self._data, self._skip, self._personal = path, data, on_unknown == "skip", personal
         self.skipped: dict[str, int] = {}
 
-    def read(self) -> Audience:
+    def read(self) -> TargetUsers:
         """Return the audience.
 
         Raises:
             StemlabError: a missing column, a bad value, unknown users or items, nobody left.
         """
-        pieces = [self._needed(piece) for piece in RowFile(self._path, ()).pieces()]
+        pieces = [self._select_columns(piece) for piece in TableReader(self._path, ()).chunks()]
         table = pa.concat_tables(pieces)
         if table.num_rows == 0:
             raise StemlabError(f"{self._path} has no rows: name at least one user.")
         nameless = np.flatnonzero(pc.equal(table["user"], "").to_numpy())
         if len(nameless):
             raise StemlabError(f"{self._path}, row {nameless[0] + 1}: there is no user; name one, or delete the row.")
-        return self._histories(table) if "item" in table.column_names else self._listed(table)
+        return self._read_histories(table) if "item" in table.column_names else self._read_user_list(table)
 
-    def _needed(self, piece: Any) -> Any:
+    def _select_columns(self, piece: Any) -> Any:
         """Return the columns that are read, as text."""
         names = piece.column_names
-        needed = COLUMNS if set(names) & set(COLUMNS[1:]) else COLUMNS[:1]
+        needed = _COLUMNS if set(names) & set(_COLUMNS[1:]) else _COLUMNS[:1]
         for name in needed:
             if name not in names:
                 told = "histories need the columns user, item and time; a list of users needs user alone"
                 raise StemlabError(f"{self._path} has no column {name!r}: {told}.{nearest(name, names)}")
         return pa.table({name: pc.fill_null(pc.cast(piece[name], pa.string()), "") for name in needed})
 
-    def _listed(self, table: Any) -> Audience:
+    def _read_user_list(self, table: Any) -> TargetUsers:
         user_R = _ids(table["user"], self._data.user_tokens)
         log = self._data.log
         user_R[log.stop[user_R] == log.start[user_R]] = 0  # a number that nobody has
         self._check("user", table["user"], user_R, "; or give their histories, in columns user, item and time")
         known_R = user_R[user_R > 0]
         first = np.sort(np.unique(known_R, return_index=True)[1])
-        return self._anyone(KnownUsers(self._data, known_R[first], self.skipped))
+        return self._check_not_empty(DatasetUsers(self._data, known_R[first], self.skipped))
 
-    def _histories(self, table: Any) -> Audience:
+    def _read_histories(self, table: Any) -> TargetUsers:
         item_R = _ids(table["item"], self._data.item_tokens)
         self._check("item", table["item"], item_R)
         time_R = self._times(table["time"])
@@ -87,14 +87,14 @@ class AudienceFile:
         if self._personal:
             self._check("user", table["user"], user_R, "; this model knows no others, whatever their history")
             kept_R &= user_R > 0
-        names, code_R = _numbered(table["user"].filter(pa.array(kept_R)))
-        self._count_lost(table["user"], len(names))
+        names, code_R = _factorize(table["user"].filter(pa.array(kept_R)))
+        self._count_users_without_items(table["user"], len(names))
         item_R, time_R, user_R = item_R[kept_R], time_R[kept_R], user_R[kept_R]
         order = np.lexsort((time_R, code_R))  # stable
         bounds = np.searchsorted(code_R[order], np.arange(len(names) + 1))
         start, stop = bounds[:-1], bounds[1:]
-        rows = Rows(item_R[order], time_R[order], start, stop, user_R[order][start], names)
-        return self._anyone(GivenHistories(self._data, rows, self.skipped))
+        rows = UserHistories(item_R[order], time_R[order], start, stop, user_R[order][start], names)
+        return self._check_not_empty(FileUsers(self._data, rows, self.skipped))
 
     def _times(self, column: Any) -> Int64Array:
         good_R = pc.match_substring_regex(column, _SECONDS).to_numpy()
@@ -119,28 +119,28 @@ class AudienceFile:
             f"{self._data.name!r}{more}: set on_unknown=skip to leave them out{hint}."
         )
 
-    def _count_lost(self, column: Any, kept: int) -> None:
+    def _count_users_without_items(self, column: Any, kept: int) -> None:
         """Count the users that have no known item; unknown users of a personal model are counted already."""
         lost = pc.count_distinct(column).as_py() - kept - self.skipped.get("unknown users", 0)
         if lost:
             self.skipped["users without a known item"] = lost
 
-    def _anyone(self, audience: Audience) -> Audience:
+    def _check_not_empty(self, audience: TargetUsers) -> TargetUsers:
         if len(audience) == 0:
             raise StemlabError(
-                f"{self._path}: nothing is left of it ({told(self.skipped)}), so there is nobody to score."
+                f"{self._path}: nothing is left of it ({describe_skipped(self.skipped)}), so there is nobody to score."
             )
         return audience
 
 
-def counted(count: int, what: str) -> str:
+def with_count(count: int, what: str) -> str:
     """Return ``1 unknown user``, ``2 unknown users``; the first word in the plural is the one that ends in ``s``."""
     return f"{count:,} {what if count != 1 else re.sub('s(?= |$)', '', what, count=1)}"
 
 
-def told(skipped: dict[str, int]) -> str:
+def describe_skipped(skipped: dict[str, int]) -> str:
     """Return ``2 unknown users and 1 unknown item skipped``, or nothing."""
-    return f"{' and '.join(counted(count, what) for what, count in skipped.items())} skipped" if skipped else ""
+    return f"{' and '.join(with_count(count, what) for what, count in skipped.items())} skipped" if skipped else ""
 
 
 def _ids(column: Any, tokens: Sequence[str]) -> Int64Array:
@@ -150,7 +150,7 @@ def _ids(column: Any, tokens: Sequence[str]) -> Int64Array:
     return ids
 
 
-def _numbered(column: Any) -> tuple[list[str], Int64Array]:
+def _factorize(column: Any) -> tuple[list[str], Int64Array]:
     """Return the distinct values in the order in which they first occur, and each row's place among them."""
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from stemlab.array_types import Float32Array
 from stemlab.errors import StemlabError
-from stemlab.inference.table_io import written
+from stemlab.inference.table_io import table_writer
 
 SUFFIXES = (".parquet", ".npz")
 
@@ -40,7 +40,7 @@ def check_vector_path(key: str, path: Path) -> None:
 
 
 @contextmanager
-def written_vectors(path: Path, name: str, count: int) -> Iterator[VectorWriter]:
+def vector_writer(path: Path, name: str, count: int) -> Iterator[VectorWriter]:
     """Write vectors to a file that appears when it is complete, or not at all.
 
     Args:
@@ -50,7 +50,7 @@ def written_vectors(path: Path, name: str, count: int) -> Iterator[VectorWriter]
     """
     check_vector_path(name, path)
     if path.suffix == ".parquet":
-        with written(path) as write_table:
+        with table_writer(path) as write_table:
             yield lambda ids, vectors: write_table(_table(name, ids, vectors))
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stemlab.errors import StemlabError
 from stemlab.lightning.settings import CommonSettings
 
-SPLITS = ("train", "val", "test")
+METRIC_SPLITS = ("train", "val", "test")
 
 
 class SplitMetrics(Protocol):
@@ -42,7 +42,7 @@ class NetModule(LightningModule):
 
     Attributes:
         headlines: metrics that a person watches while it trains, without the split.
-        measured_as: the name under which the test loop's numbers are reported.
+        test_split_name: the name under which the test loop's numbers are reported.
         metric_values: newest value of every metric by its full name (``val/auc/like``), float64, NaN where undefined.
         metric_warnings: what the metrics had to say, each sentence once.
     """
@@ -61,7 +61,7 @@ class NetModule(LightningModule):
         self.net, self._common = net, settings
         # a plain dictionary, no submodules: their states stay on the CPU and out of checkpoints
         self._metrics = dict(metrics)
-        self.measured_as = "test"
+        self.test_split_name = "test"
         self.metric_values: dict[str, float] = {}
         self.metric_warnings: list[str] = []
 
@@ -76,17 +76,17 @@ class NetModule(LightningModule):
         """Give each epoch and process its own random numbers: a resumed run draws the same dropout masks."""
         torch.manual_seed((self._common.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
 
-    def _watch_step(self, loss: Tensor, parts: Mapping[str, Tensor], rows: int, batch_idx: int) -> None:
+    def _log_step(self, loss: Tensor, parts: Mapping[str, Tensor], rows: int, batch_idx: int) -> None:
         """Check that a step's loss is finite and log it, its parts (name -> scalar) and the learning rate."""
-        if self._logs_now(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
+        if self._is_logging_step(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
             self._check_finite(loss.detach().clone(), batch_idx)
-        if self._logs_now(batch_idx):
+        if self._is_logging_step(batch_idx):
             named = {"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}}
             # a mean of equally large batches may be averaged over processes; a metric may not
             self.log_dict({f"train/{k}": v.detach() for k, v in named.items()}, sync_dist=True, batch_size=rows)
             self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=rows)
 
-    def _logs_now(self, batch_idx: int) -> bool:
+    def _is_logging_step(self, batch_idx: int) -> bool:
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return (self.global_step + 1) % every == 0 or batch_idx == 0
 
@@ -99,10 +99,10 @@ class NetModule(LightningModule):
         if not torch.isfinite(loss):
             raise StemlabError(
                 f"the training loss became {loss.item()} in epoch {self.current_epoch}, step {batch_idx} "
-                f"(learning rate {self._learning_rate():g}): {self._cure()}."
+                f"(learning rate {self._learning_rate():g}): {self._remedy()}."
             )
 
-    def _cure(self) -> str:
+    def _remedy(self) -> str:
         return "lower optim.lr, or use trainer.precision=32-true"
 
     # ----------------------------------------------------------------------------------------------- evaluation
@@ -113,11 +113,11 @@ class NetModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Report the test metrics."""
-        self._report(self.measured_as)
+        self._report(self.test_split_name)
 
     def _report(self, split: str) -> None:
         metrics = self._metrics[split]
-        computed = {name: float(value) for name, value in metrics.compute().items() if self._reports(name)}
+        computed = {name: float(value) for name, value in metrics.compute().items() if self._is_reported(name)}
         values = {f"{split}/{name}": value for name, value in computed.items()}
         sentences = [f"{split}/{sentence}" for sentence in metrics.undefined]
         metrics.reset()
@@ -128,7 +128,7 @@ class NetModule(LightningModule):
                 self.metric_warnings.append(sentence)
                 rank_zero_info(f"warning: {sentence}")
 
-    def _reports(self, name: str) -> bool:
+    def _is_reported(self, name: str) -> bool:
         """Return whether a metric (without the split) is reported now."""
         del name
         return True

@@ -15,12 +15,12 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError
 from stemlab.lightning.metric_values import metric_value
-from stemlab.lightning.module import SPLITS, NetModule
+from stemlab.lightning.module import METRIC_SPLITS, NetModule
 from stemlab.lightning.settings import ModuleSettings
 from stemlab.metrics import MultiTaskMetrics
 from stemlab.models.api import MetaTrained, MultiTaskOutput
 from stemlab.nn.loss import task_losses
-from stemlab.optim import PublishedPlateau, build_optimizer, build_plateau, clip_gradients
+from stemlab.optim import PlateauScheduler, build_optimizer, build_plateau, clip_gradients
 
 
 class MultiTaskModule(NetModule):
@@ -48,14 +48,14 @@ class MultiTaskModule(NetModule):
         settings: ModuleSettings,
         hyper_parameters: dict[str, Any] | None = None,
     ) -> None:
-        metrics = {split: MultiTaskMetrics(tasks, spec.scenarios) for split in SPLITS}
+        metrics = {split: MultiTaskMetrics(tasks, spec.scenarios) for split in METRIC_SPLITS}
         super().__init__(net, settings, metrics, hyper_parameters)
         self._split_metrics = metrics
         self.tasks, self.sizes, self.settings = tuple(tasks), spec.sizes, settings
         self._columns = [spec.task_index(task) for task in tasks]
         names = list(spec.field_sizes)
         self._group_field = names.index(spec.group) if spec.group in names else None
-        self.plateau: PublishedPlateau | None = None
+        self.plateau: PlateauScheduler | None = None
         self._plateau_state: dict[str, Any] | None = None
 
     @property
@@ -81,24 +81,24 @@ class MultiTaskModule(NetModule):
         """Return the loss of a batch."""
         output, labels_BT = self._learn(batch)
         losses_T = task_losses(output.logit_BT, labels_BT, self.settings.loss_form)
-        loss = self._joined(losses_T)
+        loss = self._reduce_tasks(losses_T)
         parts = dict(zip(self.tasks, losses_T, strict=True))
         if output.penalty is not None:
             loss, parts["penalty"] = loss + output.penalty, output.penalty
-        self._watch_step(loss, parts, len(batch), batch_idx)
+        self._log_step(loss, parts, len(batch), batch_idx)
         return loss
 
     def _learn(self, batch: ImpressionBatch) -> tuple[MultiTaskOutput, Tensor]:
         """Return the output that the loss is taken of, and its labels."""
         labels_BT, form = self.labels(batch), self.settings.loss_form
         if isinstance(self.net, MetaTrained):
-            return self.net.meta_output(batch, labels_BT, lambda x, y: self._joined(task_losses(x, y, form)))
+            return self.net.meta_output(batch, labels_BT, lambda x, y: self._reduce_tasks(task_losses(x, y, form)))
         return self.net(batch), labels_BT
 
-    def _joined(self, losses_T: Tensor) -> Tensor:
+    def _reduce_tasks(self, losses_T: Tensor) -> Tensor:
         return losses_T.mean() if self.settings.loss_reduction == "mean" else losses_T.sum()
 
-    def _cure(self) -> str:
+    def _remedy(self) -> str:
         return "lower optim.lr, set optim.clip_norm, or use trainer.precision=32-true"
 
     def configure_optimizers(self) -> Optimizer:
@@ -119,7 +119,7 @@ class MultiTaskModule(NetModule):
         """Clip the norm of gradient plus penalty, as if the penalty were in the loss."""
         if self.settings.optim.clip_norm is not None:
             norm = clip_gradients(optimizer, self.settings.optim.clip_norm)
-            if self._logs_now(self.trainer.fit_loop.batch_idx):
+            if self._is_logging_step(self.trainer.fit_loop.batch_idx):
                 self.log("train/grad_norm", norm, batch_size=1)
 
     # ----------------------------------------------------------------------------------------------- evaluation
@@ -130,12 +130,12 @@ class MultiTaskModule(NetModule):
 
     def test_step(self, batch: ImpressionBatch, batch_idx: int) -> None:
         """Keep the scores of a test batch."""
-        self._measure(self.measured_as, batch)
+        self._measure(self.test_split_name, batch)
 
     def _measure(self, split: str, batch: ImpressionBatch) -> None:
-        self.measure(self._split_metrics[split], batch)
+        self.update_metrics(self._split_metrics[split], batch)
 
-    def measure(self, metrics: MultiTaskMetrics, batch: ImpressionBatch) -> None:
+    def update_metrics(self, metrics: MultiTaskMetrics, batch: ImpressionBatch) -> None:
         """Score a batch and add its rows to ``metrics``."""
         encoded_B = None if self._group_field is None else batch.ids_BF[:, self._group_field]
         metrics.update(self(batch), self.labels(batch), encoded_B, batch.group_B, batch.scenario_B)

@@ -18,16 +18,16 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.spec import SequenceSpec
 from stemlab.errors import StemlabError, nearest
-from stemlab.lightning.module import SPLITS, NetModule
+from stemlab.lightning.module import METRIC_SPLITS, NetModule
 from stemlab.lightning.settings import SequentialSettings
 from stemlab.metrics import RankingMetrics
-from stemlab.metrics.catalogue import Catalogue, Seen
+from stemlab.metrics.catalogue import Catalogue, SeenItems
 from stemlab.metrics.direct import scored_ranks
-from stemlab.metrics.ranking import metric_names, ranks
+from stemlab.metrics.ranking import metric_names, positive_ranks
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import build_ranking_optimizer
 
-SeenItems = Callable[[AnyArray], tuple[AnyArray, AnyArray]]
+_SeenLookup = Callable[[AnyArray], tuple[AnyArray, AnyArray]]
 
 
 class SequentialModule(NetModule):
@@ -56,14 +56,18 @@ class SequentialModule(NetModule):
         settings: SequentialSettings,
         hyper_parameters: dict[str, Any] | None = None,
     ) -> None:
-        metrics = {split: RankingMetrics(protocol.topk) for split in SPLITS}
+        metrics = {split: RankingMetrics(protocol.topk) for split in METRIC_SPLITS}
         super().__init__(net, settings, metrics, hyper_parameters)
         self.spec, self.protocol, self.settings = spec, protocol, settings
         self._split_metrics = metrics
         self._catalogue: Catalogue | None = None  # of the evaluation that is going on
         first = protocol.topk[0]
         self.headlines = (f"hr@{first}", f"ndcg@{first}")
-        self._watched = {*self.headlines, "mrr", check_monitor(settings.monitor, protocol).removeprefix("val/")}
+        self._reported_in_training = {
+            *self.headlines,
+            "mrr",
+            check_monitor(settings.monitor, protocol).removeprefix("val/"),
+        }
 
     @torch.no_grad()
     def forward(self, batch: SequenceBatch) -> Tensor:
@@ -85,7 +89,7 @@ class SequentialModule(NetModule):
         """Return the loss of a batch."""
         parts = self._sequence_net.losses(self.net(batch, "train"))
         loss = reduce(torch.add, parts.values())
-        self._watch_step(loss, parts, len(batch), batch_idx)
+        self._log_step(loss, parts, len(batch), batch_idx)
         return loss
 
     def configure_optimizers(self) -> Optimizer:
@@ -108,7 +112,7 @@ class SequentialModule(NetModule):
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         """Keep the ranks of a test batch."""
-        self._measure(self.measured_as, batch)
+        self._measure(self.test_split_name, batch)
 
     @torch.no_grad()
     def _measure(self, split: str, batch: SequenceBatch) -> None:
@@ -142,14 +146,14 @@ class SequentialModule(NetModule):
             return net.scores(batch, item_BT).float()
 
         if self.protocol.candidates == "stored":
-            return ranks(score(batch.candidates_BN), self.protocol.ties)
+            return positive_ranks(score(batch.candidates_BN), self.protocol.ties)
         seen, positive_B = self._seen(batch), batch.candidates_BN[:, 0]
         return scored_ranks(score, self.spec.items, positive_B, seen, self.protocol.ties)
 
-    def _seen(self, batch: SequenceBatch) -> Seen:
-        seen_items: SeenItems = self.trainer.datamodule.seen_items  # type: ignore[attr-defined]
+    def _seen(self, batch: SequenceBatch) -> SeenItems:
+        seen_items: _SeenLookup = self.trainer.datamodule.seen_items  # type: ignore[attr-defined]
         parts = (torch.from_numpy(part).long().to(self.device) for part in seen_items(batch.user_B.cpu().numpy()))
-        return Seen(*parts)
+        return SeenItems(*parts)
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics."""
@@ -161,8 +165,8 @@ class SequentialModule(NetModule):
         super().on_test_epoch_end()
         self._catalogue = None
 
-    def _reports(self, name: str) -> bool:
-        return self.trainer.state.fn != "fit" or name in self._watched
+    def _is_reported(self, name: str) -> bool:
+        return self.trainer.state.fn != "fit" or name in self._reported_in_training
 
 
 def check_monitor(monitor: str, protocol: RankingProtocol) -> str:

@@ -18,7 +18,7 @@ from stemlab.data.spec import ImpressionSizes
 from stemlab.models.sequential.base import SequenceNet
 
 
-def has_idle_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) -> bool:
+def has_unused_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) -> bool:
     """Return whether some trainable parameter gets no gradient from the loss.
 
     Asked on two rows, in evaluation mode: neither random numbers nor running statistics move. Both rows are of the

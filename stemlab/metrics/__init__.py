@@ -3,7 +3,7 @@
 from stemlab.metrics.auc import GroupAUC, auc, gauc, group_auc
 from stemlab.metrics.calibration import calibration_ratio, ece, log_loss
 from stemlab.metrics.multitask import MultiTaskMetrics
-from stemlab.metrics.ranking import RankingMetrics, ranking_metrics, ranks
+from stemlab.metrics.ranking import RankingMetrics, positive_ranks, ranking_metrics
 
 __all__ = [
     "GroupAUC",
@@ -15,6 +15,6 @@ __all__ = [
     "gauc",
     "group_auc",
     "log_loss",
+    "positive_ranks",
     "ranking_metrics",
-    "ranks",
 ]

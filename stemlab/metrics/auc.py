@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from stemlab.array_types import AnyArray, Float64Array, Int64Array
 
-Weighting = Literal["rows", "equal"]
+GroupWeighting = Literal["rows", "equal"]
 # A row becomes one integer: 31 bits of group, 32 of score, 1 of label.
 _GROUP_LIMIT, _GROUP_SHIFT, _LABEL = 1 << 31, np.uint64(33), np.uint64(1)
 
@@ -40,7 +40,7 @@ class GroupAUC:
     auc_G: Float64Array
     rows_G: Int64Array
 
-    def mean(self, weighting: Weighting = "rows") -> float:
+    def mean(self, weighting: GroupWeighting = "rows") -> float:
         """Return the mean over groups with both classes (nan if there is none)."""
         defined = ~np.isnan(self.auc_G)
         if not defined.any():
@@ -62,7 +62,7 @@ def auc(labels: AnyArray, scores: AnyArray) -> float:
     return group_auc(labels, scores, np.zeros(len(labels), dtype=np.int64)).mean()
 
 
-def gauc(labels: AnyArray, scores: AnyArray, groups: AnyArray, weighting: Weighting = "rows") -> float:
+def gauc(labels: AnyArray, scores: AnyArray, groups: AnyArray, weighting: GroupWeighting = "rows") -> float:
     """Return the mean AUC within groups.
 
     Args:

@@ -11,14 +11,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from stemlab.metrics.catalogue import TILE, Seen, tile_edges
-from stemlab.metrics.ranking import Ties, place
+from stemlab.metrics.catalogue import MAX_TILE_SCORES, SeenItems, tile_edges
+from stemlab.metrics.ranking import Ties, ranks_from_counts
 
-Score = Callable[[Tensor], Tensor]
+ScoreFunction = Callable[[Tensor], Tensor]
 """(B, T) item ids -> their float32 scores for B users."""
 
 
-def scored_tiles(score: Score, items: int, seen: Seen) -> Iterator[tuple[int, Tensor]]:
+def scored_tiles(score: ScoreFunction, items: int, seen: SeenItems) -> Iterator[tuple[int, Tensor]]:
     """Yield the scores of all items tile by tile: the first item's id, and (B, T) scores of it and its successors.
 
     Items that a user has seen score minus infinity.
@@ -30,7 +30,7 @@ def scored_tiles(score: Score, items: int, seen: Seen) -> Iterator[tuple[int, Te
     """
     rows = len(seen.offset_O) - 1
     row_S = torch.repeat_interleave(torch.arange(rows, device=seen.item_S.device), seen.offset_O.diff())
-    edges = tile_edges(items, max(1, TILE // max(1, rows)))
+    edges = tile_edges(items, max(1, MAX_TILE_SCORES // max(1, rows)))
     for first, last in pairwise(edges):
         item_T = torch.arange(first, last, device=seen.item_S.device)
         score_BT = score(item_T.expand(rows, -1))
@@ -39,7 +39,7 @@ def scored_tiles(score: Score, items: int, seen: Seen) -> Iterator[tuple[int, Te
         yield first, score_BT
 
 
-def scored_ranks(score: Score, items: int, positive_B: Tensor, seen: Seen, ties: Ties) -> Tensor:
+def scored_ranks(score: ScoreFunction, items: int, positive_B: Tensor, seen: SeenItems, ties: Ties) -> Tensor:
     """Return the rank of each user's positive among all items that the user has not seen, in bounded memory.
 
     Args:
@@ -55,8 +55,8 @@ def scored_ranks(score: Score, items: int, positive_B: Tensor, seen: Seen, ties:
     own_B1 = score(positive_B.unsqueeze(1))
     ahead_B, tied_B = torch.zeros_like(positive_B), torch.zeros_like(positive_B)
     broken_B = own_B1.squeeze(1).isnan()
-    for _, score_BT in scored_tiles(score, items, seen.with_one_more(positive_B)):
+    for _, score_BT in scored_tiles(score, items, seen.with_positives(positive_B)):
         ahead_B += (score_BT >= own_B1).sum(1)
         tied_B += (score_BT == own_B1).sum(1)
         broken_B |= score_BT.isnan().any(1)
-    return place(ahead_B, tied_B, ties).masked_fill(broken_B, float("nan"))
+    return ranks_from_counts(ahead_B, tied_B, ties).masked_fill(broken_B, float("nan"))

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def is_distributed() -> bool:
@@ -52,7 +52,7 @@ def gather_rows(column: Tensor) -> Tensor:
     return torch.cat([part[:n].cpu() for part, n in zip(received, rows, strict=True)])
 
 
-def from_rank_zero(value: T | None) -> T:
+def from_rank_zero(value: _T | None) -> _T:
     """Return rank 0's value on every rank; the other ranks may pass ``None``."""
     box = [value]
     if is_distributed():

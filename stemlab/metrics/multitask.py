@@ -18,7 +18,7 @@ from stemlab.metrics.auc import auc, gauc
 from stemlab.metrics.calibration import calibration_ratio, ece, log_loss
 from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
 
-Result = tuple[dict[str, float], list[str]]
+_ValuesAndReasons = tuple[dict[str, float], list[str]]
 
 _AVERAGED = ("auc", "gauc", "gauc_encoded", "logloss", "ece")
 _ENCODED = "gauc_encoded"
@@ -114,7 +114,7 @@ class MultiTaskMetrics(torchmetrics.Metric):
 
     def _evaluate(
         self, prob: AnyArray, labels: AnyArray, groups: dict[str, AnyArray], scenario: AnyArray | None
-    ) -> Result:
+    ) -> _ValuesAndReasons:
         given = {name: keys for name, keys in groups.items() if len(keys)}
         values, undefined = self._pooled(prob, labels, given)
         given.pop(_ENCODED, None)
@@ -130,7 +130,7 @@ class MultiTaskMetrics(torchmetrics.Metric):
                     undefined.append(_sentence(lost, f"{task}/{name}", _reason(*rows)))
         return values, undefined
 
-    def _pooled(self, prob: AnyArray, labels: AnyArray, given: dict[str, AnyArray]) -> Result:
+    def _pooled(self, prob: AnyArray, labels: AnyArray, given: dict[str, AnyArray]) -> _ValuesAndReasons:
         """Return the metrics of the rows of all scenarios, means over tasks first, and why some are undefined."""
         values: dict[str, float] = {}
         for column, task in enumerate(self.tasks):

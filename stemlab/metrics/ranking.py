@@ -28,8 +28,8 @@ from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
 Ties = Literal["pessimistic", "optimistic", "mean"]
 
 
-def ranks(score_BN: Tensor, ties: Ties = "pessimistic") -> Tensor:
-    """Return the place of column 0 in each row, highest score first.
+def positive_ranks(score_BN: Tensor, ties: Ties = "pessimistic") -> Tensor:
+    """Return the rank of column 0 in each row, highest score first.
 
     Args:
         score_BN: scores; minus infinity is allowed (an item that is out of the race).
@@ -42,10 +42,10 @@ def ranks(score_BN: Tensor, ties: Ties = "pessimistic") -> Tensor:
     positive_B1, others_BM = score_BN[:, :1], score_BN[:, 1:]
     ahead_B = (others_BM >= positive_B1).sum(1)
     tied_B = None if ties == "pessimistic" else (others_BM == positive_B1).sum(1)
-    return place(ahead_B, tied_B, ties).masked_fill(score_BN.amax(1).isnan(), float("nan"))
+    return ranks_from_counts(ahead_B, tied_B, ties).masked_fill(score_BN.amax(1).isnan(), float("nan"))
 
 
-def place(ahead_B: Tensor, tied_B: Tensor | None, ties: Ties) -> Tensor:
+def ranks_from_counts(ahead_B: Tensor, tied_B: Tensor | None, ties: Ties) -> Tensor:
     """Return ranks from counts.
 
     Args:

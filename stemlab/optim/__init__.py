@@ -3,7 +3,7 @@
 from stemlab.optim.adam import PenalisedAdam, PenaltyMode, build_optimizer, clip_gradients
 from stemlab.optim.config import OptimConfig, PlateauConfig
 from stemlab.optim.penalty import Penalty, parse_penalty, penalty_value, split_parameters
-from stemlab.optim.plateau import PublishedPlateau, build_plateau
+from stemlab.optim.plateau import PlateauScheduler, build_plateau
 from stemlab.optim.ranking import RankingOptimConfig, build_ranking_optimizer
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "Penalty",
     "PenaltyMode",
     "PlateauConfig",
-    "PublishedPlateau",
+    "PlateauScheduler",
     "RankingOptimConfig",
     "build_optimizer",
     "build_plateau",

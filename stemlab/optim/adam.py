@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from stemlab.optim.config import OptimConfig
-from stemlab.optim.penalty import Penalty, biases_and_norms, split_parameters
+from stemlab.optim.penalty import Penalty, bias_and_norm_ids, split_parameters
 
 PenaltyMode = Literal["dense", "batch"]
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -28,17 +28,17 @@ class PenalisedAdam(Adam):
     """
 
     # Class attributes, because torch's Optimizer drops instance attributes when it is copied.
-    _completed = False  # this step's gradients already hold everything but the dense L2 term
+    _penalty_added = False  # this step's gradients already hold everything but the dense L2 term
     _decay_scale = 1.0  # this step's clipping coefficient, applied to the dense L2 term
 
-    def complete_gradients(self) -> None:
+    def add_penalty_gradients(self) -> None:
         """Add to the gradients every penalty term except dense L2; does nothing when called again in the same step."""
-        if self._completed:
+        if self._penalty_added:
             return
         for group in self.param_groups:
             for parameter in group["params"]:
-                _complete(parameter, group)
-        self._completed = True
+                _add_penalty_gradient(parameter, group)
+        self._penalty_added = True
 
     def clip(self, max_norm: float) -> Tensor:
         """Scale this step's gradients and L2 term so that their global norm is at most ``max_norm``.
@@ -46,7 +46,7 @@ class PenalisedAdam(Adam):
         Returns:
             The norm before clipping, a float64 scalar on the parameters' device.
         """
-        self.complete_gradients()
+        self.add_penalty_gradients()
         norm = torch.stack([_squared_norm(group) for group in self.param_groups]).sum().sqrt()
         coefficient = max_norm / (float(norm) + 1e-6)  # torch.nn.utils.clip_grad_norm_ has the same 1e-6
         if not coefficient >= 1:  # also when the norm is NaN, so that a broken run shows it
@@ -58,7 +58,7 @@ class PenalisedAdam(Adam):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients and the clipping of a step that was not taken."""
         super().zero_grad(set_to_none)
-        self._completed, self._decay_scale = False, 1.0
+        self._penalty_added, self._decay_scale = False, 1.0
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -70,16 +70,16 @@ class PenalisedAdam(Adam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.complete_gradients()
+        self.add_penalty_gradients()
         for group in self.param_groups:
             group["weight_decay"] = 0.0 if group["rows_only"] else group["l2"] * self._decay_scale
         super().step()
-        self._completed, self._decay_scale = False, 1.0
+        self._penalty_added, self._decay_scale = False, 1.0
         return loss
 
 
 @torch.no_grad()
-def _complete(parameter: nn.Parameter, group: dict[str, Any]) -> None:
+def _add_penalty_gradient(parameter: nn.Parameter, group: dict[str, Any]) -> None:
     l1, l2 = group["l1"], group["l2"]
     if group["rows_only"]:
         if parameter.grad is not None and (l1 or l2):
@@ -126,7 +126,7 @@ def build_optimizer(
             several on its parts do the same. Either way all rows' moments decay at every step.
     """
     tables, others = split_parameters(net)
-    free: set[int] = biases_and_norms(net) if optim.exclude_bias_bn else set()
+    free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
     groups = [
         _group("embedding", tables, embedding, rows_only=mode == "batch"),
         _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),

@@ -76,7 +76,7 @@ def split_parameters(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parame
     return [p for p in trainable if id(p) in tables], [p for p in trainable if id(p) not in tables]
 
 
-def biases_and_norms(net: nn.Module) -> set[int]:
+def bias_and_norm_ids(net: nn.Module) -> set[int]:
     """Return the ids of the parameters that are biases, or belong to a normalisation (batch, layer, partitioned)."""
     biases = {id(p) for name, p in net.named_parameters() if name.rpartition(".")[2].startswith("bias")}
     norms = (module for module in net.modules() if "Norm" in type(module).__name__)

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from stemlab.optim.config import PlateauConfig
 
 
-class PublishedPlateau(ReduceLROnPlateau):
+class PlateauScheduler(ReduceLROnPlateau):
     """Cut the rate after every epoch in which the metric, to be maximised, did not reach best + threshold.
 
     Differs from the parent in one character: a gain of exactly ``threshold`` counts as an improvement.
@@ -18,11 +18,11 @@ class PublishedPlateau(ReduceLROnPlateau):
         return bool(a >= best + self.threshold)
 
 
-def build_plateau(optimizer: Optimizer, config: PlateauConfig) -> PublishedPlateau | None:
+def build_plateau(optimizer: Optimizer, config: PlateauConfig) -> PlateauScheduler | None:
     """Return the scheduler to be stepped with the monitored metric after each validation, or None when switched off."""
     if not config.enabled:
         return None
-    return PublishedPlateau(
+    return PlateauScheduler(
         optimizer,
         mode="max",
         factor=config.factor,

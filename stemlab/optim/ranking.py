@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from stemlab.types import NonNegativeFloat, PositiveFloat
 
-KINDS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
     "adagrad": torch.optim.Adagrad,
@@ -54,4 +54,4 @@ def build_ranking_optimizer(net: nn.Module, config: RankingOptimConfig) -> Optim
     ]
     devices = {parameter.device.type for _, parameter in named}
     fused: dict[str, Any] = {"fused": True} if devices <= set(_FUSED.get(config.name, ())) else {}
-    return KINDS[config.name]([group for group in groups if group["params"]], lr=config.lr, **fused)  # type: ignore[call-arg]
+    return OPTIMIZERS[config.name]([group for group in groups if group["params"]], lr=config.lr, **fused)  # type: ignore[call-arg]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import platform
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-LARGEST_BLOCK = 32 * 2**20  # the largest that glibc lets a program take from its heap instead of mapping it
-KEPT = 256 * 2**20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_MMAP_THRESHOLD_BYTES = 32 * 2**20  # the largest that glibc lets a program take from its heap instead of mapping it
+_TRIM_THRESHOLD_BYTES = 256 * 2**20
 
 
 def keep_freed_memory() -> bool:
@@ -20,4 +20,6 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT))
+    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)) and bool(
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+    )

@@ -19,7 +19,7 @@ from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.diagnostics import Diagnostics
 from stemlab.callbacks.early_stop import EarlyStop, WindowStop
 from stemlab.callbacks.paper_selection import PaperSelection
-from stemlab.callbacks.progress import EpochLines, MetricBar, wants_bar
+from stemlab.callbacks.progress import EpochLines, MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import check_scenarios, effective_stage, effective_tasks
 from stemlab.config.instantiate import import_target, instantiate
@@ -31,7 +31,7 @@ from stemlab.errors import StemlabError
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.sequential import SequentialModule
 from stemlab.lightning.settings import ModuleSettings, SequentialSettings
-from stemlab.lightning.unused_parameters import has_idle_parameters
+from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import OptimConfig, RankingOptimConfig
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO
@@ -128,7 +128,7 @@ def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
     others: list[Callback] = [EpochLines(throughput)]
     if stop["enabled"]:
         others.append(_early_stop(stop))
-    if wants_bar(chosen["progress"]):
+    if use_progress_bar(chosen["progress"]):
         others.append(MetricBar(throughput))
     if watched := chosen.get("diagnostics"):
         others += _diagnostics(watched)
@@ -206,6 +206,6 @@ def _ddp(chosen: Config, module: Module) -> Strategy:
     sizes = module.sizes if isinstance(module, MultiTaskModule) else None
     return DDPStrategy(
         process_group_backend=chosen["process_group_backend"],
-        find_unused_parameters=has_idle_parameters(module.net, sizes),
+        find_unused_parameters=has_unused_parameters(module.net, sizes),
         gradient_as_bucket_view=True,  # no second copy of the tables' dense gradients
     )

@@ -14,7 +14,7 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from stemlab.data.spec import DatasetSpec, SequenceSpec, spec_from_dict
 from stemlab.errors import StemlabError
 
-NET = "net."
+_NET_PREFIX = "net."
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -72,7 +72,7 @@ def read_checkpoint(path: str | Path) -> SavedRun:
     if path.is_dir():
         raise StemlabError(f"ckpt={path} is a directory: name a file, such as {path / 'checkpoints' / 'best.ckpt'}.")
     if not path.exists():
-        raise StemlabError(f"there is no checkpoint {path}{_beside(path)}")
+        raise StemlabError(f"there is no checkpoint {path}{_list_other_checkpoints(path)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:
@@ -81,7 +81,7 @@ def read_checkpoint(path: str | Path) -> SavedRun:
     return _saved_run(path, content)
 
 
-def _beside(path: Path) -> str:
+def _list_other_checkpoints(path: Path) -> str:
     """Tell which checkpoints there are in the same directory."""
     others = sorted(p.name for p in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
     return f"; beside it: {', '.join(others)}." if others else "."
@@ -92,6 +92,6 @@ def _saved_run(path: Path, content: Any) -> SavedRun:
     missing = [key for key in ("config", "spec", "fingerprint") if key not in told]
     if missing:
         raise StemlabError(f"{path} was not written by stemlab.train (it has no {' and no '.join(missing)}).")
-    weights = {k.removeprefix(NET): v for k, v in content["state_dict"].items() if k.startswith(NET)}
+    weights = {k.removeprefix(_NET_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_NET_PREFIX)}
     spec, stage1 = spec_from_dict(told["spec"]), told.get("stage1", {})
     return SavedRun(path, told["config"], spec, told["fingerprint"], int(content["epoch"]), weights, stage1)

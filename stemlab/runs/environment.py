@@ -13,7 +13,7 @@ from stemlab.errors import StemlabError
 
 # Advice of Lightning's that does not hold here: batches are sliced from memory-mapped columns (no workers needed),
 # metrics are merged exactly before they are logged, and the sampler is stemlab's own.
-MISGUIDED = (
+IGNORED_WARNINGS = (
     r".*does not have many workers.*",
     r".*It is recommended to use `self.log\(.*sync_dist=True.*",
     r".*recommended to use a single device.*",
@@ -23,12 +23,12 @@ MISGUIDED = (
     r".*found [0-9]+ module\(s\) in eval mode.*",
     r".*isinstance\(treespec, LeafSpec\).*",
 )
-NOISY = (
+FILTERED_LOGGERS = (
     *("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"),
     *("pytorch_lightning.accelerators.cuda", "lightning_fabric.utilities.distributed"),
     "pytorch_lightning.trainer.connectors.checkpoint_connector",
 )
-DULL = (
+IGNORED_LOG_PREFIXES = (
     *(
         "GPU available",
         "TPU available",
@@ -62,13 +62,13 @@ def check_launcher(hydra_overrides: Sequence[str]) -> None:
         )
 
 
-def hush() -> None:
+def silence_lightning() -> None:
     """Leave out of the terminal what Lightning says about devices and what does not apply here."""
-    for message in MISGUIDED:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
-    for name in NOISY:
-        logging.getLogger(name).addFilter(_is_news)
+    for name in FILTERED_LOGGERS:
+        logging.getLogger(name).addFilter(_is_kept)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(DULL)
+def _is_kept(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(IGNORED_LOG_PREFIXES)

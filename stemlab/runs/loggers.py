@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from stemlab.errors import StemlabError
 from stemlab.runs.environment import is_first_process
-from stemlab.runs.wandb_logger import wandb_logger, wandb_mode
+from stemlab.runs.wandb_logger import build_wandb_logger, wandb_mode
 
 
 def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_id: str | None) -> list[Logger]:
@@ -31,7 +31,7 @@ def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_
         loggers.append(_tensorboard(flat, run_dir))
     mode = wandb_mode(chosen["wandb"])
     if mode is not None:
-        loggers.append(wandb_logger(config, flat, run_dir, mode, sample, sweep_id))
+        loggers.append(build_wandb_logger(config, flat, run_dir, mode, sample, sweep_id))
     return loggers
 
 

@@ -70,7 +70,7 @@ class Recorder:
         found: dict[str, float | None] = self.record["metrics"]
         return found
 
-    def describe(self, manifest: Mapping[str, Any], sample: bool, parameters: Mapping[str, int]) -> None:
+    def set_dataset(self, manifest: Mapping[str, Any], sample: bool, parameters: Mapping[str, int]) -> None:
         """Note what is trained on what; the training begins."""
         self.record["sample"] = sample
         self.record["dataset_fingerprint"] = manifest["fingerprint"]
@@ -78,11 +78,11 @@ class Recorder:
         self.record["parameters"] = dict(parameters)
         self._fit_begin = time.monotonic()
 
-    def began_with(self, stage1: Mapping[str, Any]) -> None:
+    def set_stage1(self, stage1: Mapping[str, Any]) -> None:
         """Note the first stage that this second one begins with."""
         self.record["stage1"] = dict(stage1)
 
-    def fitted(self, epochs: int, checkpoint: BestCheckpoint, throughput: Throughput) -> None:
+    def set_fit(self, epochs: int, checkpoint: BestCheckpoint, throughput: Throughput) -> None:
         """Note how the training went."""
         best = checkpoint.improvement
         self.record["time"]["fit_s"] = round(time.monotonic() - self._fit_begin, 3)
@@ -95,17 +95,17 @@ class Recorder:
         }
         self.record["throughput"]["train_samples_per_s"] = throughput.train.rate()
 
-    def also_selected(self, summary: Mapping[str, Any]) -> None:
+    def set_paper_selection(self, summary: Mapping[str, Any]) -> None:
         """Note what the published selection on the test split found; the key exists only where it was asked for."""
         self.record["paper_selection"] = dict(summary)
 
-    def measured(self, metrics: Mapping[str, float], warnings: Sequence[str], throughput: Throughput) -> None:
+    def set_metrics(self, metrics: Mapping[str, float], warnings: Sequence[str], throughput: Throughput) -> None:
         """Note the metrics of the best epoch."""
         self.record["metrics"] = defined(metrics)
         self.record["warnings"] = list(warnings)
         self.record["throughput"]["eval_samples_per_s"] = throughput.evaluation.rate()
 
-    def failed_with(self, error: BaseException) -> None:
+    def set_error(self, error: BaseException) -> None:
         """Note why the run failed."""
         self.record["error"] = f"{type(error).__name__}: {error}"
 

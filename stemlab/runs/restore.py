@@ -26,7 +26,7 @@ class RebuiltRun:
 
     def __init__(self, chosen: Mapping[str, Any]) -> None:
         self.saved: SavedRun = read_checkpoint(chosen["ckpt"])
-        self.config: dict[str, Any] = merge(self.saved.config, chosen)
+        self.config: dict[str, Any] = merge_config(self.saved.config, chosen)
         self.datamodule: DataModule = build_datamodule(self.config)
 
     def prepare(self) -> None:
@@ -35,7 +35,7 @@ class RebuiltRun:
         Raises:
             StemlabError: it is not the one the checkpoint was trained on.
         """
-        known = self._prepared_before()
+        known = self._original_prepared_dir()
         if known is not None:
             self.datamodule.adopt(known)
         directory = self.datamodule.prepare()
@@ -46,7 +46,7 @@ class RebuiltRun:
                 f"{found[:12]}: the raw files differ; set raw_dir and data_dir to those of the training."
             )
 
-    def _prepared_before(self) -> Path | None:
+    def _original_prepared_dir(self) -> Path | None:
         """The prepared directory of the training, whole; it may outlive the raw files."""
         prepared = Path(self.config["dataset"]["data_dir"]) / "prepared"
         found = prepared.glob(f"*-{self.saved.fingerprint[:12]}")
@@ -70,7 +70,7 @@ class RebuiltRun:
         return folder.parent if folder.name == "checkpoints" else None
 
 
-def merge(saved: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+def merge_config(saved: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return the run's config with what the command chose; None keeps what is recorded.
 
     A run that was trained on a GPU is rebuilt on the processor where the command says nothing and there is no GPU.

@@ -10,13 +10,13 @@ from stemlab.errors import StemlabError
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 
 # What must be as it was. The rest (epochs, patience, logger, threads, learning rate ...) may be chosen anew.
-FIXED = (
+_FIXED_KEYS = (
     *("model.net", "model.task", "dataset.tasks", "dataset.fields", "dataset.batch_size", "seed"),
     *("dataset.history_max", "dataset.num_negatives", "dataset.train_negatives"),
 )
 
 # The same, of keys that a run of an earlier version does not have.
-ADDED = ("model.scenario_feature",)
+_ADDED_KEYS = ("model.scenario_feature",)
 
 
 def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
@@ -36,9 +36,9 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
             f"cannot resume {saved.path}: it is of stage {old}, and ckpt_path is for stage {new} here; "
             "model.stage=pretrain goes on with a first stage, model.init_from begins a second one with it."
         )
-    added = [key for key in ADDED if _at(saved.config, key) is not None]
-    for key in (*FIXED, *added):
-        for name, old, new in differences(_at(saved.config, key), _at(config, key), key):
+    added = [key for key in _ADDED_KEYS if _value_at(saved.config, key) is not None]
+    for key in (*_FIXED_KEYS, *added):
+        for name, old, new in config_differences(_value_at(saved.config, key), _value_at(config, key), key):
             raise StemlabError(f"cannot resume {saved.path}: its run had {name}={old}, this one has {new}.")
     if saved.fingerprint != fingerprint:
         raise StemlabError(
@@ -48,17 +48,17 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
     return saved
 
 
-def _at(config: Mapping[str, Any], key: str) -> Any:
+def _value_at(config: Mapping[str, Any], key: str) -> Any:
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
-def differences(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+def config_differences(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield (key, old value, new value) for everything that differs, depth first."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
-            yield from differences(old.get(name), new.get(name), f"{key}.{name}")
+            yield from config_differences(old.get(name), new.get(name), f"{key}.{name}")
     elif old != new:
         yield key, old, new

@@ -25,11 +25,11 @@ from stemlab.runs.build import (
     build_trainer,
 )
 from stemlab.runs.checkpoint_io import SavedRun
-from stemlab.runs.environment import hush, is_first_process
+from stemlab.runs.environment import is_first_process, silence_lightning
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable
-from stemlab.runs.summary import print_card, print_metrics
+from stemlab.runs.summary import print_metrics, print_run_summary
 
 
 class TrainingRun:
@@ -47,9 +47,9 @@ class TrainingRun:
         self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
         self.loggers: list[Logger] = []
 
-    def go(self) -> float:
+    def run(self) -> float:
         """Run it all and return the objective."""
-        hush()
+        silence_lightning()
         keep_freed_memory()
         status: Status = "failed"
         try:
@@ -59,7 +59,7 @@ class TrainingRun:
             status = "interrupted"
             raise
         except BaseException as error:
-            self.recorder.failed_with(error)
+            self.recorder.set_error(error)
             raise
         finally:
             try:
@@ -72,63 +72,65 @@ class TrainingRun:
     def _train(self) -> Mapping[str, float | None]:
         datamodule = build_datamodule(self.config)
         datamodule.prepare()
-        resumed = self._resumed(datamodule.manifest["fingerprint"])
-        module = self._module(datamodule, resumed)
-        self._say_task()
-        self.recorder.describe(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
+        resumed = self._check_resumed(datamodule.manifest["fingerprint"])
+        module = self._initial_module(datamodule, resumed)
+        self._log_default_task()
+        self.recorder.set_dataset(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
         callbacks = build_callbacks(self.config, self.directory)
-        steps = self._steps(datamodule) if needs_training(module) else 0
+        steps = self._steps_per_epoch(datamodule) if needs_training(module) else 0
         trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module, steps)
         if is_first_process():
-            print_card(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
+            print_run_summary(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
         if needs_training(module):
             self._fit(trainer, module, datamodule, callbacks)
         else:
-            self._keep(trainer, module, datamodule, callbacks)
+            self._save_untrained(trainer, module, datamodule, callbacks)
         return self._evaluate_best(trainer, module, datamodule, callbacks)
 
-    def _resumed(self, fingerprint: str) -> SavedRun | None:
+    def _check_resumed(self, fingerprint: str) -> SavedRun | None:
         if not self.config["ckpt_path"]:
             return None
         saved = check_resumable(self.config, fingerprint)
         rank_zero_info(f"going on after epoch {saved.epoch + 1} of {saved.path}")
         return saved
 
-    def _module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
+    def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
         """Return what is trained, as it begins."""
         del resumed
         seed_everything(self.config["seed"], workers=True, verbose=False)
         return build_module(self.config, datamodule)
 
-    def _say_task(self) -> None:
+    def _log_default_task(self) -> None:
         if self.config["model"]["name"] == "single_task" and self.config["model"]["task"] is None:
             task = effective_tasks(self.config)[0]
             rank_zero_info(f"model.task is not set: training the first task, {task!r}.")
 
-    def _steps(self, datamodule: DataModule) -> int:
+    def _steps_per_epoch(self, datamodule: DataModule) -> int:
         """Training steps an epoch on each process."""
-        rows = _training_rows(datamodule) // process_count(self.config["trainer"])
+        rows = _training_samples(datamodule) // process_count(self.config["trainer"])
         limit = self.config["trainer"]["limit_train_batches"]
         steps = -(-rows // datamodule.batch_size)
         return min(steps, limit) if limit else steps
 
     def _fit(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
         try:
-            fit(trainer, module, datamodule, self.config["ckpt_path"])
+            run_fit(trainer, module, datamodule, self.config["ckpt_path"])
         finally:  # a run that was interrupted has a best epoch too
             if callbacks.checkpoint.improvement.epoch >= 0:
-                self.recorder.fitted(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
+                self.recorder.set_fit(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
             if callbacks.paper_selection is not None:
-                self.recorder.also_selected(callbacks.paper_selection.summary())
+                self.recorder.set_paper_selection(callbacks.paper_selection.summary())
 
-    def _keep(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
+    def _save_untrained(
+        self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks
+    ) -> None:
         """Leave the checkpoint of a model that has nothing to train."""
         checkpoint = callbacks.checkpoint
         trainer.validate(module, datamodule=datamodule, verbose=False)
         checkpoint.improvement.update(module.metric_values[checkpoint.monitor], 0)
         trainer.save_checkpoint(checkpoint.best_path)
-        self.recorder.fitted(0, checkpoint, callbacks.throughput)
+        self.recorder.set_fit(0, checkpoint, callbacks.throughput)
 
     def _evaluate_best(
         self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks
@@ -140,7 +142,7 @@ class TrainingRun:
         trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
         if self.config["test"]:
             trainer.test(module, datamodule=datamodule, verbose=False)  # with the weights just loaded
-        self.recorder.measured(module.metric_values, module.metric_warnings, callbacks.throughput)
+        self.recorder.set_metrics(module.metric_values, module.metric_warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
         if is_first_process():
             split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)
@@ -157,7 +159,7 @@ def needs_training(module: Module) -> bool:
     return bool(getattr(module.net, "needs_training", True))
 
 
-def _training_rows(datamodule: DataModule) -> int:
+def _training_samples(datamodule: DataModule) -> int:
     rows = int(datamodule.manifest["rows"]["train"])
     if not isinstance(datamodule, SequenceDataModule) or not datamodule.first_interactions:
         return rows
@@ -166,7 +168,7 @@ def _training_rows(datamodule: DataModule) -> int:
     return every
 
 
-def fit(trainer: Trainer, module: LightningModule, datamodule: DataModule, ckpt_path: str | None) -> None:
+def run_fit(trainer: Trainer, module: LightningModule, datamodule: DataModule, ckpt_path: str | None) -> None:
     """Train; an interruption from the keyboard, which Lightning turns into an exit, stays an interruption.
 
     Args:

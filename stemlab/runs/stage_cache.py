@@ -32,12 +32,12 @@ from stemlab.runs.run import TrainingRun
 Config = Mapping[str, Any]
 
 # What counts beside the network's own settings, the seed, the optimiser and the rules for stopping and keeping.
-OF_DATASET = ("batch_size", "seed", "history_max", "num_negatives", "train_negatives", "evaluation")
-OF_TRAINER = ("precision", "max_epochs", "limit_train_batches", "limit_val_batches", "compile")
-POLL_SECONDS = 0.2
+_DATASET_KEYS = ("batch_size", "seed", "history_max", "num_negatives", "train_negatives", "evaluation")
+_TRAINER_KEYS = ("precision", "max_epochs", "limit_train_batches", "limit_val_batches", "compile")
+_POLL_SECONDS = 0.2
 
 
-class FirstStage:
+class StageCache:
     """The first stage that a config asks for, wherever it is up to now.
 
     Args:
@@ -72,54 +72,54 @@ class FirstStage:
     def ensure(self) -> None:
         """Train it unless it is finished; other processes of this run follow the first one."""
         if not is_first_process():
-            self._follow()
+            self._wait_or_train()
             return
         with self._locked():
             if self.is_finished():
                 return
-            self._forget_lost()
-            last = self._last()
+            self._remove_dangling_link()
+            last = self._resumable_checkpoint()
             # the other processes, which Lightning starts later, must not decide anew
-            write_json(self._decision, {"run": self._config["paths"]["output_dir"], "resume": last})
+            write_json(self._decision_file, {"run": self._config["paths"]["output_dir"], "resume": last})
             try:
                 self._train(last)
             finally:
-                self._decision.unlink(missing_ok=True)
+                self._decision_file.unlink(missing_ok=True)
 
-    def _follow(self) -> None:
+    def _wait_or_train(self) -> None:
         while True:
-            decision = _read_json(self._decision)
+            decision = _read_json(self._decision_file)
             if decision.get("run") == self._config["paths"]["output_dir"]:
                 self._train(decision["resume"])
                 return
             if self.is_finished():
                 return
-            time.sleep(POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _train(self, resume: str | None) -> None:
         rank_zero_info(f"stage pretrain {'goes on' if resume else 'is trained'} in {self.directory}")
         if resume and is_first_process():
-            _keep_curves(self.directory, resume)
-        TrainingRun(first_stage_config(self._config, self.directory, resume), self._overrides, self.group).go()
+            _rename_old_curves(self.directory, resume)
+        TrainingRun(first_stage_config(self._config, self.directory, resume), self._overrides, self.group).run()
 
-    def _last(self) -> str | None:
+    def _resumable_checkpoint(self) -> str | None:
         last = self.directory / "checkpoints" / LAST
         return str(last) if last.is_file() and self.best.is_file() else None
 
-    def offer(self, directory: Path) -> None:
+    def link(self, directory: Path) -> None:
         """Let second stages find a finished run made elsewhere, unless there is one (or a part of one) already."""
         if is_first_process() and directory.resolve() != self.directory.resolve():
             with self._locked():
-                self._forget_lost()
+                self._remove_dangling_link()
                 if not os.path.lexists(self.directory):
                     self.directory.symlink_to(directory, target_is_directory=True)
 
-    def _forget_lost(self) -> None:
+    def _remove_dangling_link(self) -> None:
         """Take away a link to a run that was deleted."""
         if self.directory.is_symlink() and not self.directory.exists():
             self.directory.unlink()
 
-    def note(self, first: Path, second: Path) -> None:
+    def record_second_stage(self, first: Path, second: Path) -> None:
         """Add a second stage to the record of this first one (not to one that was given by path)."""
         if is_first_process() and first == self.directory and (first / RECORD).is_file():
             with self._locked():
@@ -132,7 +132,7 @@ class FirstStage:
         return locked(self.directory.with_name(f".{self.directory.name}.lock"), "training")
 
     @property
-    def _decision(self) -> Path:
+    def _decision_file(self) -> Path:
         return self.directory.with_name(f".{self.directory.name}.json")
 
 
@@ -146,8 +146,8 @@ def first_stage_hash(config: Config, fingerprint: str) -> str:
         "optim": config["optim"],
         "early_stop": callbacks["early_stop"],
         "checkpoint": {key: callbacks["checkpoint"][key] for key in ("monitor", "mode")},
-        "dataset": {key: config["dataset"][key] for key in OF_DATASET},
-        "trainer": {key: config["trainer"][key] for key in OF_TRAINER},
+        "dataset": {key: config["dataset"][key] for key in _DATASET_KEYS},
+        "trainer": {key: config["trainer"][key] for key in _TRAINER_KEYS},
         "processes": process_count(config["trainer"]),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
@@ -177,7 +177,7 @@ def shared_settings(config: Config) -> tuple[str, ...]:
     return shared
 
 
-def _keep_curves(directory: Path, resume: str) -> None:
+def _rename_old_curves(directory: Path, resume: str) -> None:
     """The CSV logger begins its file anew: the curves up to the interruption stay under another name."""
     curves = directory / "metrics.csv"
     if curves.is_file():

@@ -17,9 +17,9 @@ from stemlab.errors import StemlabError
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.runs.build import DataModule, Module, build_module
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
-from stemlab.runs.resume import differences
+from stemlab.runs.resume import config_differences
 from stemlab.runs.run import TrainingRun
-from stemlab.runs.stage_cache import Config, FirstStage, shared_settings
+from stemlab.runs.stage_cache import Config, StageCache, shared_settings
 
 
 def training_run(config: Config, overrides: Sequence[str], sweep_id: str | None) -> TrainingRun:
@@ -31,38 +31,38 @@ def training_run(config: Config, overrides: Sequence[str], sweep_id: str | None)
 class PretrainRun(TrainingRun):
     """A first stage for its own sake; second stages with the same settings find it when it is finished."""
 
-    def go(self) -> float:
+    def run(self) -> float:
         """Run it all and return the objective."""
-        value = super().go()
+        value = super().run()
         fingerprint = self.recorder.record["dataset_fingerprint"]
-        FirstStage(self.config, fingerprint, self.overrides, self.group).offer(self.directory)
+        StageCache(self.config, fingerprint, self.overrides, self.group).link(self.directory)
         return value
 
 
 class FinetuneRun(TrainingRun):
     """A second stage: find, train or read the first one, take its extractor, and go on as any run."""
 
-    def _module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
+    def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
         fingerprint = datamodule.manifest["fingerprint"]
-        first = FirstStage(self.config, fingerprint, self.overrides, self.group)
+        first = StageCache(self.config, fingerprint, self.overrides, self.group)
         self.group = first.group
-        saved = None if resumed else self._find(first)
-        link = resumed.stage1 if resumed else _link(saved)
+        saved = None if resumed else self._find_first_stage(first)
+        link = resumed.stage1 if resumed else _stage1_link(saved)
         seed_everything(self.config["seed"], workers=True, verbose=False)
         module = build_module(self.config, datamodule, link)
         if saved is not None:
-            check_fits(saved, self.config, fingerprint)
+            check_first_stage(saved, self.config, fingerprint)
             cast(TiMiRec, module.net).import_extractor(saved.weights)
         if link:
-            self.recorder.began_with(link)
-            first.note(Path(link["directory"]), self.directory)
+            self.recorder.set_stage1(link)
+            first.record_second_stage(Path(link["directory"]), self.directory)
         return module
 
-    def _find(self, first: FirstStage) -> SavedRun | None:
+    def _find_first_stage(self, first: StageCache) -> SavedRun | None:
         """Return what the second stage begins with, or None for nothing."""
         model = self.config["model"]
         if model["init_from"] is not None:
-            return read_first(model["init_from"])
+            return read_first_stage(model["init_from"])
         if model["stage"] == "both":
             first.ensure()
         elif not first.is_finished():
@@ -77,7 +77,7 @@ class FinetuneRun(TrainingRun):
         return read_checkpoint(first.best)
 
 
-def read_first(place: str) -> SavedRun:
+def read_first_stage(place: str) -> SavedRun:
     """Return the first stage in a run directory or checkpoint that somebody named.
 
     Raises:
@@ -90,7 +90,7 @@ def read_first(place: str) -> SavedRun:
         raise StemlabError(f"model.init_from={place}: {error}") from None
 
 
-def check_fits(saved: SavedRun, config: Config, fingerprint: str) -> None:
+def check_first_stage(saved: SavedRun, config: Config, fingerprint: str) -> None:
     """Refuse a first stage of another kind, other shapes or other data.
 
     Raises:
@@ -106,15 +106,16 @@ def check_fits(saved: SavedRun, config: Config, fingerprint: str) -> None:
 
 
 def _differences(saved: SavedRun, config: Config) -> Iterator[tuple[str, Any, Any]]:
-    yield from differences(saved.config["model"]["net"][TARGET], config["model"]["net"][TARGET], f"model.net.{TARGET}")
-    yield from differences(effective_stage(saved.config), "pretrain", "model.stage")
+    old, new = saved.config["model"]["net"], config["model"]["net"]
+    yield from config_differences(old[TARGET], new[TARGET], f"model.net.{TARGET}")
+    yield from config_differences(effective_stage(saved.config), "pretrain", "model.stage")
     for key in shared_settings(config):
-        yield from differences(saved.config["model"]["net"].get(key), config["model"]["net"][key], f"model.net.{key}")
+        yield from config_differences(old.get(key), new[key], f"model.net.{key}")
     key = "history_max"
-    yield from differences(saved.config["dataset"].get(key), config["dataset"][key], f"dataset.{key}")
+    yield from config_differences(saved.config["dataset"].get(key), config["dataset"][key], f"dataset.{key}")
 
 
-def _link(saved: SavedRun | None) -> dict[str, Any]:
+def _stage1_link(saved: SavedRun | None) -> dict[str, Any]:
     """Return what the second stage's record and checkpoints say about the first one."""
     if saved is None:
         return {}

@@ -11,32 +11,33 @@ from rich.table import Table
 
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 
-COPIES = 4  # a table's weights, gradients and Adam's two moments, float32 each
-SHOWN = ("auc", "gauc", "logloss", "calibration", "ece")
-OF_SCENARIOS = ("auc", "gauc", "logloss")  # the grid of scenarios and tasks shows as many of them as fit
-CELL = 9  # least width of one of its columns: "undefined"
+_FLOATS_PER_WEIGHT = 4  # a table's weights, gradients and Adam's two moments, float32 each
+_TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece")
+_SCENARIO_METRICS = ("auc", "gauc", "logloss")  # the grid of scenarios and tasks shows as many of them as fit
+_MIN_COLUMN_WIDTH = 9  # least width of one of its columns: "undefined"
 
 
-def print_card(record: Mapping[str, Any], steps: int, processes: int, directory: Path) -> None:
+def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, directory: Path) -> None:
     """Print what is about to be trained: rows, parameters, memory of the tables, steps, where.
 
     Args:
         record: the run's record so far.
         steps: training steps an epoch.
-        processes: number of processes.
+        processes: format_metric of processes.
         directory: run directory.
     """
-    config, parameters, rows = record["config"], record["parameters"], record["dataset_manifest"]["rows"]
+    config, parameters, samples = record["config"], record["parameters"], record["dataset_manifest"]["rows"]
     batch = config["dataset"]["batch_size"]
     stage = f", stage {record['stage']}," if record.get("stage") else ""
     title = f"{record['model']}{stage} on {record['dataset']}"
     card = Table(title=_title(title, record["sample"]), show_header=False)
+    memory = format_bytes(parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT)
     lines = {
-        "rows": "  ".join(f"{split} {count:,}" for split, count in rows.items()),
+        "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),
         "parameters": f"dense {parameters['dense']:,}  embedding {parameters['embedding']:,}",
-        "embedding memory": f"{size(parameters['embedding'] * 4 * COPIES)} a process (weights, gradients, Adam)",
-        "steps": f"{steps:,} an epoch of {batch * processes:,} rows on {processes} process{'es' * (processes > 1)}, "
-        f"at most {config['trainer']['max_epochs']} epochs"
+        "embedding memory": f"{memory} per process (weights, gradients, Adam moments)",
+        "steps": f"{steps:,} per epoch, {batch * processes:,} samples per step on {processes} "
+        f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs"
         if steps
         else "nothing to train",
         "run directory": str(directory),
@@ -72,33 +73,39 @@ def print_metrics(
     table = Table(title=title, min_width=min(len(title), rich.get_console().width))
     of_split = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{split}/")}
     if tasks:
-        _fill_tasks(table, of_split, tasks)
+        _add_task_rows(table, of_split, tasks)
     else:
-        _fill_ranking(table, of_split)
+        _add_ranking_rows(table, of_split)
     rich.get_console().print(table)
     scenarios = spec.scenarios if isinstance(spec, DatasetSpec) else ()
     if tasks and any(f"auc/{task}/{name}" in of_split for task in tasks for name in scenarios):
-        rich.get_console().print(_grid(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample)))
+        rich.get_console().print(
+            _scenario_table(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample))
+        )
     told = f"best of {epochs} epochs: {best}" if epochs else str(best)
     rich.get_console().print(told, soft_wrap=True, highlight=False, markup=False)
 
 
-def _fill_tasks(table: Table, metrics: Mapping[str, float | None], tasks: Sequence[str]) -> None:
-    shown = [name for name in SHOWN if any(f"{name}/{task}" in metrics for task in tasks)]
+def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Sequence[str]) -> None:
+    shown = [name for name in _TASK_METRICS if any(f"{name}/{task}" in metrics for task in tasks)]
     table.add_column("task")
     for name in shown:
         table.add_column(name, justify="right")
     for task in tasks:
-        table.add_row(task, *(number(metrics.get(f"{name}/{task}")) for name in shown))
+        table.add_row(task, *(format_metric(metrics.get(f"{name}/{task}")) for name in shown))
     if len(tasks) > 1:
-        table.add_row("mean", *(number(metrics[name]) if name in metrics else "" for name in shown), style="bold")
+        table.add_row(
+            "mean", *(format_metric(metrics[name]) if name in metrics else "" for name in shown), style="bold"
+        )
 
 
-def _grid(metrics: Mapping[str, float | None], tasks: Sequence[str], scenarios: Sequence[str], title: str) -> Table:
+def _scenario_table(
+    metrics: Mapping[str, float | None], tasks: Sequence[str], scenarios: Sequence[str], title: str
+) -> Table:
     """Return a row a scenario and a column a task and metric; the first metric in any case, others while they fit."""
     room = rich.get_console().width - max(map(len, ("scenario", *scenarios))) - 4
-    measured = [name for name in OF_SCENARIOS if f"{name}/{tasks[0]}/{scenarios[0]}" in metrics]
-    shown = measured[: max(1, room // sum(max(CELL, len(task)) + 3 for task in tasks))]
+    measured = [name for name in _SCENARIO_METRICS if f"{name}/{tasks[0]}/{scenarios[0]}" in metrics]
+    shown = measured[: max(1, room // sum(max(_MIN_COLUMN_WIDTH, len(task)) + 3 for task in tasks))]
     table = Table(title=title)
     table.add_column("scenario")
     for task in tasks:
@@ -106,11 +113,11 @@ def _grid(metrics: Mapping[str, float | None], tasks: Sequence[str], scenarios: 
             table.add_column(f"{task}\n{name}", justify="right")
     for scenario in scenarios:
         names = [f"{name}/{task}/{scenario}" for task in tasks for name in shown]
-        table.add_row(scenario, *(number(metrics.get(name)) for name in names))
+        table.add_row(scenario, *(format_metric(metrics.get(name)) for name in names))
     return table
 
 
-def _fill_ranking(table: Table, metrics: Mapping[str, float | None]) -> None:
+def _add_ranking_rows(table: Table, metrics: Mapping[str, float | None]) -> None:
     names = dict.fromkeys(name.partition("@")[0] for name in metrics)
     cuts = dict.fromkeys(cut for _, _, cut in (name.partition("@") for name in metrics) if cut)
     table.add_column("metric")
@@ -119,16 +126,16 @@ def _fill_ranking(table: Table, metrics: Mapping[str, float | None]) -> None:
     if any(name in metrics for name in names):  # those of the whole list, such as mrr
         table.add_column("all", justify="right")
     for name in names:
-        cells = [number(metrics[key]) if (key := f"{name}@{cut}") in metrics else "" for cut in cuts]
-        table.add_row(name, *cells, *([number(metrics[name])] if name in metrics else []))
+        cells = [format_metric(metrics[key]) if (key := f"{name}@{cut}") in metrics else "" for cut in cuts]
+        table.add_row(name, *cells, *([format_metric(metrics[name])] if name in metrics else []))
 
 
-def number(value: float | None) -> str:
+def format_metric(value: float | None) -> str:
     """Return five decimals, or ``undefined``."""
     return "undefined" if value is None or value != value else f"{value:.5f}"
 
 
-def size(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Return bytes in a readable unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from stemlab.config.cross_checks import effective_stage
 from stemlab.runs.environment import is_first_process
 
-HINT = "W&B is off: `wandb login` turns it on, logger=wandb keeps an offline copy to sync later."
+WANDB_OFF_HINT = "W&B is off: `wandb login` turns it on, logger=wandb keeps an offline copy to sync later."
 WandbMode = Literal["online", "offline"]
 
 
@@ -34,7 +34,7 @@ def wandb_mode(wanted: str) -> WandbMode | None:
         return "online"
     if wanted == "on":
         return "offline"
-    rank_zero_info(HINT)
+    rank_zero_info(WANDB_OFF_HINT)
     return None
 
 
@@ -52,7 +52,7 @@ def wandb_logged_in() -> bool:
     return found is not None
 
 
-def wandb_logger(
+def build_wandb_logger(
     config: Mapping[str, Any], flat: Mapping[str, Any], run_dir: Path, mode: WandbMode, sample: bool, group: str | None
 ) -> Logger:
     """Begin a W&B run in the run directory and return its logger; other processes than the first get an idle one.
@@ -81,13 +81,13 @@ def wandb_logger(
         "tags": list(dict.fromkeys(tags)),
         "config": dict(flat),
     }
-    run = _begin(wanted, mode)
+    run = _init_run(wanted, mode)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(project=project, save_dir=run_dir, experiment=run)
 
 
-def _begin(wanted: Mapping[str, Any], mode: WandbMode) -> Any:
+def _init_run(wanted: Mapping[str, Any], mode: WandbMode) -> Any:
     """Begin before the training, so that a server out of reach is noticed at once and does not end the run."""
     import wandb
 
@@ -99,7 +99,7 @@ def _begin(wanted: Mapping[str, Any], mode: WandbMode) -> Any:
         if mode == "offline":
             raise
         rank_zero_warn(f"W&B cannot be reached ({error}); this run is kept offline in its directory.")
-        return _begin(wanted, "offline")
+        return _init_run(wanted, "offline")
     if mode == "online":
         rank_zero_info(f"W&B: {run.url}")
     else:

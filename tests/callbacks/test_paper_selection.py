@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback
 
 from stemlab.callbacks.checkpoint import BestCheckpoint
-from stemlab.callbacks.paper_selection import POOLED, PaperSelection, measure
+from stemlab.callbacks.paper_selection import POOLED, PaperSelection, measure_test_split
 from tests.lightning.test_multitask import Watch, module, trainer
 from tests.lightning.world import Toy
 
@@ -26,7 +26,7 @@ def epoch(pooled: float, nl: float, es: float) -> dict[str, float]:
 
 def chosen(rule: PaperSelection, *epochs: dict[str, float]) -> dict:
     for number, values in enumerate(epochs):
-        rule.take(NAMES, TASKS, values, number)
+        rule.update(NAMES, TASKS, values, number)
     return rule.summary()
 
 
@@ -66,7 +66,7 @@ def test_the_state_is_plain_and_goes_on() -> None:
     chosen(first, *series[:2])
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for number in (2, 3):
-        second.take(NAMES, TASKS, series[number], number)
+        second.update(NAMES, TASKS, series[number], number)
     assert second.summary() == expected
     assert second.state_dict() == whole.state_dict()
 
@@ -78,7 +78,7 @@ class Spy(Callback):
         self.found: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
-        self.found.append(measure(trainer, pl_module))
+        self.found.append(measure_test_split(trainer, pl_module))
 
 
 def test_it_measures_what_the_test_loop_measures(tmp_path: Path) -> None:

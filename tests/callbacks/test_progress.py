@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from stemlab.callbacks.progress import EpochLines, MetricBar, watched
+from stemlab.callbacks.progress import EpochLines, MetricBar, headline_metrics
 from stemlab.callbacks.throughput import Throughput
 from tests.lightning.test_multitask import Watch, module, trainer
 from tests.lightning.world import Toy
@@ -41,4 +41,4 @@ def test_the_bar_shows_loss_auc_of_each_task_and_speed(tmp_path: Path, capsys: p
 def test_single_scenarios_are_not_watched() -> None:
     values = {"val/auc": 0.1, "val/auc/like": 0.2, "val/auc/like/nl": 0.3, "val/gauc": 0.4, "test/auc": 0.5}
     module = SimpleNamespace(metric_values=values, headlines=("auc",))
-    assert watched(module) == {"auc": 0.1, "auc/like": 0.2}
+    assert headline_metrics(module) == {"auc": 0.1, "auc/like": 0.2}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stemlab.callbacks import throughput
-from stemlab.callbacks.progress import short_rate, wants_bar
+from stemlab.callbacks.progress import format_rate, use_progress_bar
 from stemlab.callbacks.throughput import Stopwatch, Throughput
 from tests.lightning.test_multitask import module, trainer
 from tests.lightning.world import Toy
@@ -81,10 +81,10 @@ def test_testing_is_evaluation(tmp_path: Path) -> None:
     ("rate", "told"), [(None, "- rows/s"), (7.25, "7.25 rows/s"), (41234.0, "41.2k rows/s"), (2.5e6, "2.5M rows/s")]
 )
 def test_rates_are_short(rate: float | None, told: str) -> None:
-    assert short_rate(rate) == told
+    assert format_rate(rate) == told
 
 
 def test_the_bar_needs_a_terminal_unless_it_is_asked_for() -> None:
-    assert not wants_bar("auto")  # pytest captures the output
-    assert wants_bar(True)
-    assert not wants_bar(False)
+    assert not use_progress_bar("auto")  # pytest captures the output
+    assert use_progress_bar(True)
+    assert not use_progress_bar(False)

@@ -80,6 +80,6 @@ def test_the_composed_config_is_shown_without_running(tmp_path):
 def test_every_listed_command_exists():
     from importlib.util import find_spec
 
-    from stemlab.__main__ import COMMANDS
+    from stemlab.__main__ import COMMAND_HELP
 
-    assert [name for name in COMMANDS if find_spec(f"stemlab.{name}") is None] == []
+    assert [name for name in COMMAND_HELP if find_spec(f"stemlab.{name}") is None] == []

@@ -11,7 +11,7 @@ import torch
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.evaluate import evaluate
-from stemlab.inference.evaluate import compare
+from stemlab.inference.evaluate import compare_with_record
 from tests.cli.conftest import Workplace
 
 
@@ -93,9 +93,11 @@ def test_a_difference_from_the_record_is_told(trained: Path) -> None:
     record = json.loads((trained / "record.json").read_text())
     checkpoint = trained / "checkpoints" / "best.ckpt"
     metrics = {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
-    assert compare(metrics, trained, checkpoint).startswith("equal to the run record")
+    assert compare_with_record(metrics, trained, checkpoint).startswith("equal to the run record")
     changed = {**metrics, "test/auc": metrics["test/auc"] + 1e-12}
-    assert "differs from the run record in 1 of 17 metrics, most in test/auc:" in compare(changed, trained, checkpoint)
+    assert "differs from the run record in 1 of 17 metrics, most in test/auc:" in compare_with_record(
+        changed, trained, checkpoint
+    )
     undefined = {**metrics, "test/gauc": None}
-    assert "most in test/gauc: None here" in compare(undefined, trained, checkpoint)
-    assert "tells of another checkpoint" in compare(metrics, trained, trained / "checkpoints" / "last.ckpt")
+    assert "most in test/gauc: None here" in compare_with_record(undefined, trained, checkpoint)
+    assert "tells of another checkpoint" in compare_with_record(metrics, trained, trained / "checkpoints" / "last.ckpt")

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 from stemlab.config.compose import compose
 from stemlab.runs import wandb_logger as wandb_run
 from stemlab.runs.loggers import build_loggers, flatten
-from stemlab.runs.wandb_logger import HINT, wandb_logged_in, wandb_mode
+from stemlab.runs.wandb_logger import WANDB_OFF_HINT, wandb_logged_in, wandb_mode
 from stemlab.train import train
 from tests.cli.conftest import TINY, Workplace, environment
 from tests.cli.test_train import rows
@@ -106,7 +106,7 @@ def test_no_logger_still_leaves_a_record(workplace: Workplace) -> None:
 
 def test_auto_is_csv_and_one_line_of_advice(workplace: Workplace) -> None:
     told = workplace.run("train", *TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=auto")
-    assert (told.stdout + told.stderr).count(HINT) == 1
+    assert (told.stdout + told.stderr).count(WANDB_OFF_HINT) == 1
     assert not (workplace.directory / "auto" / "wandb").exists()
     assert (workplace.directory / "auto" / "metrics.csv").is_file()
 

@@ -92,7 +92,7 @@ def test_many_pieces_are_one_file(
     score(trained, tmp_path / "rows.csv", tmp_path / "whole.parquet")
     monkeypatch.setattr(rowfiles, "BLOCK_BYTES", 2000)
     monkeypatch.setattr(rowfiles, "PARQUET_ROWS", 37)
-    assert len(list(rowfiles.RowFile(tmp_path / "rows.csv", ()).pieces())) > 5
+    assert len(list(rowfiles.TableReader(tmp_path / "rows.csv", ()).pieces())) > 5
     score(trained, tmp_path / "rows.csv", tmp_path / "pieces.parquet", "batch_size=7")
     score(trained, tmp_path / "rows.parquet", tmp_path / "typed.parquet")
     whole, pieces, typed = (pd.read_parquet(tmp_path / f"{n}.parquet") for n in ("whole", "pieces", "typed"))

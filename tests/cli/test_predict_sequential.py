@@ -32,7 +32,7 @@ def test_every_user_gets_the_best_unseen_items(full: Path, sequences: Workplace)
     words = ["output=top.parquet", f"topk={TOPK}", "vectors=users.npz", "index=hnsw", "index_path=items.faiss"]
     done = sequences.run("predict", f"ckpt={full / 'checkpoints' / 'best.ckpt'}", *words)
     assert done.stdout.endswith(  # matplotlib, which torchmetrics imports, greets a new home directory
-        f"{TOPK * USERS} items for {USERS} users written to top.parquet, seen items left out; vectors in users.npz; "
+        f"{TOPK * USERS} items for {USERS} users written to top.parquet, seen items excluded; vectors in users.npz; "
         f"hnsw index of {ITEMS} items in items.faiss.\n"
     )
     table = pd.read_parquet(sequences.directory / "top.parquet")

@@ -7,7 +7,7 @@ from stemlab.config.cross_checks import effective_stage
 from stemlab.config.sweep import check_command_line
 from stemlab.errors import StemlabError
 from stemlab.runs.stage_cache import first_stage_config, first_stage_hash
-from stemlab.runs.stages import check_fits
+from stemlab.runs.stages import check_first_stage
 
 SEQUENCE = ("model=timirec", "dataset=ml1m")
 
@@ -168,8 +168,8 @@ def test_the_first_difference_of_a_given_stage_is_named(words, fingerprint, expe
     saved = SavedRun(tmp_path / "best.ckpt", first, None, "f", 0, {})
     config = compose("train", [*SEQUENCE, *words])
     if expected is None:
-        check_fits(saved, config, fingerprint)
+        check_first_stage(saved, config, fingerprint)
         return
     with pytest.raises(StemlabError) as caught:
-        check_fits(saved, config, fingerprint)
+        check_first_stage(saved, config, fingerprint)
     assert expected in str(caught.value)

@@ -10,7 +10,7 @@ import torch
 from stemlab.errors import StemlabError
 from stemlab.inference import index as index_module
 from stemlab.inference.index import ItemIndex
-from stemlab.inference.topk import nothing_seen, top_items
+from stemlab.inference.topk import no_seen_items, top_items
 from stemlab.metrics.catalogue import Catalogue
 
 faiss = pytest.importorskip("faiss", reason="needs Faiss: pip install 'stemlab[retrieval]'")
@@ -33,7 +33,7 @@ def names(items: int) -> list[str]:
 def exact_lists(item_ID, user_BKD, count: int):
     device = torch.device("cpu")
     catalogue, users = Catalogue(torch.from_numpy(item_ID)), torch.from_numpy(user_BKD)
-    return [part.numpy() for part in top_items(catalogue, users, nothing_seen(len(user_BKD), device), count)]
+    return [part.numpy() for part in top_items(catalogue, users, no_seen_items(len(user_BKD), device), count)]
 
 
 def recall(found_BN, wanted_BN) -> float:
@@ -74,7 +74,7 @@ def test_what_is_saved_is_read_again(kind: str, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"items.faiss", "items.faiss.json"}
     back = ItemIndex.load(tmp_path / "new" / "items.faiss")
     assert back.items == names(300)
-    assert back.about == {"kind": kind, "measure": "inner product", "sample": True}
+    assert back.metadata == {"kind": kind, "measure": "inner product", "sample": True}
     for one, other in zip(made.search(user_BKD, 20), back.search(user_BKD, 20), strict=True):
         assert np.array_equal(one, other)
     plain = faiss.read_index(str(tmp_path / "new" / "items.faiss"))
@@ -86,7 +86,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     made = ItemIndex.build("exact", world(5, 1)[0], names(5))
 
     def fail() -> None:
-        with made.written(tmp_path / "items.faiss"):
+        with made.writing(tmp_path / "items.faiss"):
             raise RuntimeError("on the way")
 
     with pytest.raises(RuntimeError, match="on the way"):

@@ -9,7 +9,7 @@ import torch
 
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
-from stemlab.inference.recommend import DEFAULTS, refuse_options
+from stemlab.inference.recommend import SEQUENTIAL_DEFAULTS, refuse_options
 from tests.inference.users_files import ITEMS, NETS, ROWS, USERS, World, known_rows, twin_lists
 
 
@@ -50,7 +50,7 @@ def test_new_users_are_served_by_their_history(world: World) -> None:
 
 
 def test_only_rows_of_the_file_count_as_seen(world: World) -> None:
-    """A file says all about its users, also about those that the dataset knows."""
+    """A file describes its users completely, also those that the dataset knows."""
     rows = [("u7", "i1", 5), ("u7", "i2", 6)]
     world.recommend(input=world.write("rows.csv", rows, "user", "item", "time"), topk=ITEMS)
     (items,) = world.lists().values()
@@ -64,7 +64,7 @@ def test_listed_users_in_their_order_each_once(kind: str, world: World) -> None:
     all_lists = twin_lists(world.net, 4)
     assert list(world.lists().items()) == [(user, all_lists[user]) for user in ("u9", "u2", "u20")]
     assert (
-        told == f"[SAMPLE model] 12 items for 3 users written to {world.folder}/out/top.parquet, seen items left out."
+        told == f"[SAMPLE model] 12 items for 3 users written to {world.folder}/out/top.parquet, seen items excluded."
     )
 
 
@@ -99,7 +99,7 @@ def test_vectors_and_index_give_the_same_lists(tmp_path: Path) -> None:
     assert users["user"].tolist() == [f"u{user}" for user in range(1, USERS)]
     assert items["item"].tolist() == [f"i{item}" for item in range(1, ITEMS + 1)]
     index = ItemIndex.load(world.folder / "out/items.faiss")
-    assert index.about == {"kind": "exact", "measure": "inner product", "checkpoint": "best.ckpt", "sample": True}
+    assert index.metadata == {"kind": "exact", "measure": "inner product", "checkpoint": "best.ckpt", "sample": True}
     item_BN, score_BN = index.search(users["vector"], 6)
     found = {user: [index.items[i - 1] for i in row] for user, row in zip(users["user"], item_BN, strict=True)}
     assert found == world.lists()
@@ -161,7 +161,7 @@ def test_vectors_that_are_no_numbers(broken: str, world: World) -> None:
 
 def test_defaults_are_those_of_the_file() -> None:
     config = compose("predict", ["ckpt=a.ckpt", "output=b.csv"])
-    assert {key: config[key] for key in DEFAULTS} == DEFAULTS
+    assert {key: config[key] for key in SEQUENTIAL_DEFAULTS} == SEQUENTIAL_DEFAULTS
     assert config["input"] is None
 
 

@@ -7,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.inference import topk
-from stemlab.inference.topk import nothing_seen, top_items
+from stemlab.inference.topk import no_seen_items, top_items
 from stemlab.metrics import catalogue
-from stemlab.metrics.catalogue import Catalogue, Seen
+from stemlab.metrics.catalogue import Catalogue, SeenItems
 
 CPU = torch.device("cpu")
 
 
-def seen_of(lists: list[list[int]]) -> Seen:
+def seen_of(lists: list[list[int]]) -> SeenItems:
     flat = torch.tensor([item for items in lists for item in items], dtype=torch.int64)
-    return Seen(flat, torch.tensor([0, *np.cumsum([len(items) for items in lists])]))
+    return SeenItems(flat, torch.tensor([0, *np.cumsum([len(items) for items in lists])]))
 
 
 def twin(item_ID: torch.Tensor, user_BKD: torch.Tensor, lists: list[list[int]], count: int):
@@ -46,8 +46,8 @@ def test_lists_are_those_of_the_whole_table(users, interests, items, count, seed
         item_ID, user_BKD = item_ID.round(), user_BKD.round()
     lists = [rng.integers(1, items + 1, rng.integers(0, items + 1)).tolist() for _ in range(users)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "ROWS", 7)
-        patch.setattr(catalogue, "TILE", 50)
+        patch.setattr(catalogue, "MAX_TILE_USERS", 7)
+        patch.setattr(catalogue, "MAX_TILE_SCORES", 50)
         item_BN, score_BN = top_items(Catalogue(item_ID), user_BKD, seen_of(lists), count)
     wanted, table = twin(item_ID, user_BKD, lists, count)
     assert item_BN.shape == score_BN.shape == (users, count)
@@ -59,10 +59,10 @@ def test_lists_are_those_of_the_whole_table(users, interests, items, count, seed
 def test_nothing_depends_on_tiles_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = torch.Generator().manual_seed(0)
     item_ID, user_BKD = torch.randn(3001, 48, generator=draw), torch.randn(300, 3, 48, generator=draw)
-    whole = top_items(Catalogue(item_ID), user_BKD, nothing_seen(300, CPU), 50)
-    monkeypatch.setattr(catalogue, "ROWS", 11)
-    monkeypatch.setattr(catalogue, "TILE", 4321)
-    pieces = top_items(Catalogue(item_ID), user_BKD, nothing_seen(300, CPU), 50)
+    whole = top_items(Catalogue(item_ID), user_BKD, no_seen_items(300, CPU), 50)
+    monkeypatch.setattr(catalogue, "MAX_TILE_USERS", 11)
+    monkeypatch.setattr(catalogue, "MAX_TILE_SCORES", 4321)
+    pieces = top_items(Catalogue(item_ID), user_BKD, no_seen_items(300, CPU), 50)
     assert torch.equal(whole[0], pieces[0])
     assert torch.equal(whole[1], pieces[1])
 
@@ -77,9 +77,9 @@ def test_memory_is_bounded_by_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
             yield first, score_BT
 
     monkeypatch.setattr(Catalogue, "tiles", watched)
-    monkeypatch.setattr(catalogue, "TILE", 1000)
-    monkeypatch.setattr(catalogue, "ROWS", 10)
-    top_items(Catalogue(torch.randn(5001, 4)), torch.randn(25, 2, 4), nothing_seen(25, CPU), 5)
+    monkeypatch.setattr(catalogue, "MAX_TILE_SCORES", 1000)
+    monkeypatch.setattr(catalogue, "MAX_TILE_USERS", 10)
+    top_items(Catalogue(torch.randn(5001, 4)), torch.randn(25, 2, 4), no_seen_items(25, CPU), 5)
     assert sum(widths) == 25 * 5000
     assert max(widths) <= 1000
 
@@ -91,12 +91,12 @@ def test_everything_seen_leaves_nothing() -> None:
 
 
 def test_no_users_give_no_lists() -> None:
-    item_BN, score_BN = top_items(Catalogue(torch.randn(4, 2)), torch.randn(0, 1, 2), nothing_seen(0, CPU), 3)
+    item_BN, score_BN = top_items(Catalogue(torch.randn(4, 2)), torch.randn(0, 1, 2), no_seen_items(0, CPU), 3)
     assert item_BN.shape == score_BN.shape == (0, 3)
 
 
 def test_integers_keep_the_order_of_floats() -> None:
     values = torch.tensor([-torch.inf, -3e38, -1.5, -1e-45, 0.0, 1e-45, 2.0, 3e38, torch.inf])
-    numbers = topk._integers(values)
+    numbers = topk._sortable_ints(values)
     assert (numbers.diff() > 0).all()
-    assert topk._integers(torch.tensor([-0.0])) == topk._integers(torch.tensor([0.0]))
+    assert topk._sortable_ints(torch.tensor([-0.0])) == topk._sortable_ints(torch.tensor([0.0]))

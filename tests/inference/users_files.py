@@ -11,7 +11,7 @@ from torch import nn
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
-from stemlab.inference.recommend import DEFAULTS, Recommender
+from stemlab.inference.recommend import SEQUENTIAL_DEFAULTS, Recommender
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.models.sequential.bprmf import BPRMF
 from stemlab.models.sequential.comirec import ComiRec
@@ -69,7 +69,7 @@ class World:
             prepare=self.toy.prepare,
             module=lambda: SimpleNamespace(net=self.net),
         )
-        job = Recommender({**DEFAULTS, "input": None, **chosen, **paths}, run)
+        job = Recommender({**SEQUENTIAL_DEFAULTS, "input": None, **chosen, **paths}, run)
         job.run()
         return job.summary()
 

@@ -15,7 +15,7 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.settings import ModuleSettings
-from stemlab.lightning.unused_parameters import has_idle_parameters
+from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.metrics import MultiTaskMetrics, auc
 from stemlab.models.multitask.mmoe import MMoE
 from stemlab.models.multitask.stem import STEM
@@ -274,15 +274,15 @@ class Idle(nn.Module):
 
 
 def test_idle_parameters_are_found() -> None:
-    assert has_idle_parameters(Idle(used_only=False))
-    assert not has_idle_parameters(Idle(used_only=True))
+    assert has_unused_parameters(Idle(used_only=False))
+    assert not has_unused_parameters(Idle(used_only=True))
 
 
 def test_stem_has_idle_parameters_and_mmoe_has_none() -> None:
     """Spec of STEM, section 2, property 2: the last shared gate is computed and not consumed."""
     stem = STEM(SPEC.field_sizes, SPEC.tasks, num_shared_experts=2, num_specific_experts=1, num_layers=1, **SMALL)
     stem.train()
-    assert has_idle_parameters(stem)
+    assert has_unused_parameters(stem)
     assert stem.training
     assert all(p.grad is None for p in stem.parameters())
-    assert not has_idle_parameters(net())
+    assert not has_unused_parameters(net())

@@ -11,10 +11,10 @@ from torch import nn
 from stemlab.config.compose import compose
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import Field
-from stemlab.inference.score_rows import _part
+from stemlab.inference.score_rows import _slice_inputs
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.settings import ModuleSettings
-from stemlab.lightning.unused_parameters import has_idle_parameters
+from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.models.api import MultiTaskOutput
 from stemlab.optim import OptimConfig
 from stemlab.runs.build import build_net
@@ -107,19 +107,19 @@ class Parts(nn.Module):
 
 def test_a_batch_may_lack_the_rows_of_a_scenario() -> None:
     """Several processes must look for parameters without a gradient where such a batch leaves some."""
-    assert has_idle_parameters(Parts(all_of_them=False), MIXED.sizes)
-    assert not has_idle_parameters(Parts(all_of_them=True), MIXED.sizes)
-    assert not has_idle_parameters(net(), MIXED.sizes)
+    assert has_unused_parameters(Parts(all_of_them=False), MIXED.sizes)
+    assert not has_unused_parameters(Parts(all_of_them=True), MIXED.sizes)
+    assert not has_unused_parameters(net(), MIXED.sizes)
 
 
 def test_a_slice_of_rows_to_score_keeps_numbers_and_scenarios() -> None:
     batch = ImpressionBatch(
         torch.arange(10).reshape(5, 2), dense_BN=torch.arange(5.0)[:, None], scenario_B=torch.arange(5) % 3
     )
-    part = _part(batch, slice(1, 3))
+    part = _slice_inputs(batch, slice(1, 3))
     assert part.ids_BF.tolist() == [[2, 3], [4, 5]]
     assert part.dense_BN is not None
     assert part.scenario_B is not None
     assert (part.dense_BN.tolist(), part.scenario_B.tolist()) == ([[1.0], [2.0]], [1, 2])
-    plain = _part(ImpressionBatch(batch.ids_BF), slice(1, 3))
+    plain = _slice_inputs(ImpressionBatch(batch.ids_BF), slice(1, 3))
     assert plain.dense_BN is plain.scenario_B is None

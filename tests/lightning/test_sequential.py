@@ -18,7 +18,7 @@ from stemlab.data.spec import SequenceSizes, SequenceSpec
 from stemlab.errors import StemlabError
 from stemlab.lightning.sequential import SequentialModule
 from stemlab.lightning.settings import SequentialSettings
-from stemlab.metrics import RankingMetrics, ranking_metrics, ranks
+from stemlab.metrics import RankingMetrics, positive_ranks, ranking_metrics
 from stemlab.models.sequential.comirec import ComiRec
 from stemlab.models.sequential.mind import MIND
 from stemlab.optim import RankingOptimConfig
@@ -80,7 +80,7 @@ def twin_ranks(made: SequentialModule, toy: Toy, full: bool, rule: str) -> np.nd
             flat, offsets = toy.seen_items(batch.user_B.numpy())
             for row in range(len(batch)):
                 score_BN[row, flat[offsets[row] : offsets[row + 1]]] = -torch.inf
-        found.append(ranks(score_BN, rule).numpy())
+        found.append(positive_ranks(score_BN, rule).numpy())
     return np.concatenate(found)
 
 

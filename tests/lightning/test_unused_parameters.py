@@ -5,7 +5,7 @@ import torch
 
 from stemlab.config.compose import compose
 from stemlab.data.spec import SequenceSizes
-from stemlab.lightning.unused_parameters import has_idle_parameters
+from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.runs.build import build_net
 
 MODELS = ["timirec", "comirec", "mind", "youtube", "gru4rec", "sasrec", "tisasrec", "bprmf", "lightgcn"]
@@ -24,16 +24,16 @@ def test_the_loss_reaches_every_parameter_of_a_sequential_net(model: str) -> Non
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    assert has_idle_parameters(made) is False
+    assert has_unused_parameters(made) is False
     assert torch.equal(torch.rand(3), expected)  # MIND draws its routing
     assert made.training
 
 
 def test_in_the_first_stage_too() -> None:
-    assert has_idle_parameters(net("timirec", "model.stage=pretrain")) is False
+    assert has_unused_parameters(net("timirec", "model.stage=pretrain")) is False
 
 
 def test_a_parameter_outside_the_loss_is_noticed() -> None:
     made = net("gru4rec")
     made.spare = torch.nn.Parameter(torch.zeros(2))
-    assert has_idle_parameters(made) is True
+    assert has_unused_parameters(made) is True

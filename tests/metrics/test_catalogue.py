@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.metrics import catalogue, ranks
-from stemlab.metrics.catalogue import Catalogue, Seen, tile_edges
+from stemlab.metrics import catalogue, positive_ranks
+from stemlab.metrics.catalogue import Catalogue, SeenItems, tile_edges
 
 RULES = ("pessimistic", "optimistic", "mean")
 
@@ -30,7 +30,7 @@ class World:
     @property
     def seen(self):
         flat = [item for items in self.lists for item in items]
-        return Seen(torch.tensor(flat, dtype=torch.int64), torch.tensor(np.cumsum([0, *map(len, self.lists)])))
+        return SeenItems(torch.tensor(flat, dtype=torch.int64), torch.tensor(np.cumsum([0, *map(len, self.lists)])))
 
     def ranks(self, rule="pessimistic"):
         return Catalogue(self.item).ranks(self.user, self.positive, self.seen, rule)
@@ -49,7 +49,7 @@ class World:
         """The published way: all items, then the positive in column 0, its own column out of the race."""
         own = torch.einsum("bkd,bd->bk", self.user.double(), self.item[self.positive].double()).amax(1)
         score = self.all_scores().scatter(1, self.positive[:, None], -torch.inf)
-        return ranks(torch.cat([own[:, None], score[:, 1:]], 1), rule)
+        return positive_ranks(torch.cat([own[:, None], score[:, 1:]], 1), rule)
 
     def gathered_scores(self):
         """The published way: a vector for every candidate, every product with an interest, the largest of them."""
@@ -66,8 +66,8 @@ def small_world(data, **more):
 def test_tiles_give_the_ranks_of_the_whole_matrix(data, rule):
     world = small_world(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "TILE", data.draw(st.integers(1, 200)))
-        patch.setattr(catalogue, "ROWS", data.draw(st.integers(1, 10)))
+        patch.setattr(catalogue, "MAX_TILE_SCORES", data.draw(st.integers(1, 200)))
+        patch.setattr(catalogue, "MAX_TILE_USERS", data.draw(st.integers(1, 10)))
         found = world.ranks(rule)
     assert found.tolist() == world.untiled_ranks(rule).tolist()
     assert found.dtype == torch.float64
@@ -77,7 +77,7 @@ def test_tiles_give_the_ranks_of_the_whole_matrix(data, rule):
 def test_real_numbers_in_tiles_of_the_usual_size(rule):
     """At sizes where the default tile is cut into several."""
     world = World(users=300, interests=4, width=8, items=5000, whole=False, seen=100)
-    assert len(tile_edges(5000, catalogue.TILE // (catalogue.ROWS * 4))) > 3
+    assert len(tile_edges(5000, catalogue.MAX_TILE_SCORES // (catalogue.MAX_TILE_USERS * 4))) > 3
     expected = world.untiled_ranks(rule)
     assert world.ranks(rule).tolist() == expected.tolist()
     assert len(set(expected.tolist())) > 200
@@ -91,7 +91,7 @@ def test_equal_vectors_tie_to_the_last_bit(users, interests, width, items, tile)
     world.item[:] = world.item[0]
     unseen = torch.tensor([items - len({*seen, int(p)}) for seen, p in zip(world.lists, world.positive, strict=True)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "TILE", tile)
+        patch.setattr(catalogue, "MAX_TILE_SCORES", tile)
         patch.setattr(catalogue, "GATHER_COST", tile % 2 * 1000)
         full = {rule: world.ranks(rule).tolist() for rule in RULES}
         among = {rule: world.candidate_ranks(rule).tolist() for rule in RULES}
@@ -107,7 +107,7 @@ def test_a_lead_smaller_than_the_rounding_errors_is_seen():
     """Two scores of about 1e8 that differ by 1 are the same number in float32; sorting needs the difference."""
     user, item = torch.tensor([[[1e4, 1.0]]]), torch.tensor([[0, 0], [1e4, 1], [1e4, 2], [1e4, 0], [1e4, 1]])
     assert len(set((user[0] @ item[1:].t()).flatten().tolist())) == 1
-    nothing = Seen(torch.empty(0, dtype=torch.int64), torch.tensor([0, 0]))
+    nothing = SeenItems(torch.empty(0, dtype=torch.int64), torch.tensor([0, 0]))
     positive, candidates = torch.tensor([1]), torch.tensor([[1, 2, 3, 4]])
     for rule, expected in (("pessimistic", 3), ("optimistic", 2), ("mean", 2.5)):
         assert Catalogue(item).ranks(user, positive, nothing, rule).tolist() == [expected]
@@ -138,8 +138,8 @@ def test_tiles_cover_all_items_once_and_are_about_equally_wide(items, width):
 
 
 def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(catalogue, "TILE", 3000)
-    monkeypatch.setattr(catalogue, "ROWS", 10)
+    monkeypatch.setattr(catalogue, "MAX_TILE_SCORES", 3000)
+    monkeypatch.setattr(catalogue, "MAX_TILE_USERS", 10)
     sizes, product = [], catalogue._product
 
     def watched(user_BKD, item_TD):
@@ -157,7 +157,7 @@ def test_memory_is_bounded(monkeypatch):
 
 
 def test_a_tile_tells_which_items_it_holds(monkeypatch):
-    monkeypatch.setattr(catalogue, "TILE", 90)
+    monkeypatch.setattr(catalogue, "MAX_TILE_SCORES", 90)
     world = World(users=5, interests=2, width=3, items=40)
     tiles = list(Catalogue(world.item).tiles(world.user, world.seen))
     assert [first for first, _ in tiles] == [1, 9, 17, 25, 33]
@@ -169,11 +169,11 @@ def test_a_tile_tells_which_items_it_holds(monkeypatch):
 def test_candidates_score_as_in_the_published_code(data, rule):
     world = small_world(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "TILE", data.draw(st.integers(1, 200)))
+        patch.setattr(catalogue, "MAX_TILE_SCORES", data.draw(st.integers(1, 200)))
         patch.setattr(catalogue, "GATHER_COST", data.draw(st.sampled_from([0, 1000])))
         expected = world.gathered_scores()
         assert torch.equal(Catalogue(world.item).scores(world.user, world.candidates), expected)
-        assert world.candidate_ranks(rule).tolist() == ranks(expected, rule).tolist()
+        assert world.candidate_ranks(rule).tolist() == positive_ranks(expected, rule).tolist()
 
 
 @pytest.mark.parametrize("cost", [0, 1000])
@@ -182,15 +182,15 @@ def test_candidates_with_real_numbers(cost, monkeypatch):
     world = World(users=64, interests=3, width=64, items=500, whole=False)
     expected = world.gathered_scores()
     torch.testing.assert_close(Catalogue(world.item).scores(world.user, world.candidates), expected, rtol=0, atol=1e-5)
-    assert world.candidate_ranks().tolist() == ranks(expected).tolist()
+    assert world.candidate_ranks().tolist() == positive_ranks(expected).tolist()
 
 
 @pytest.mark.parametrize(("items", "candidates", "whole"), [(3706, 1001, True), (8713, 100, False)])
 def test_the_cheaper_way_is_taken(items, candidates, whole, monkeypatch):
     """ML-1M's 1,001 candidates are better scored with all items, Grocery's 100 are gathered."""
     taken = []
-    for name in ("_by_product", "_by_gathering"):
+    for name in ("_by_product", "_by_gather"):
         monkeypatch.setattr(catalogue, name, lambda u, i, c, name=name: taken.append(name) or c.float())
     chosen = torch.ones(2, candidates, dtype=torch.int64)
     Catalogue(torch.zeros(items + 1, 4)).scores(torch.zeros(2, 2, 4), chosen)
-    assert set(taken) == {"_by_product" if whole else "_by_gathering"}
+    assert set(taken) == {"_by_product" if whole else "_by_gather"}

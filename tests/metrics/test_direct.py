@@ -11,11 +11,11 @@ from torch import Tensor
 
 from stemlab.inference.topk import top_scored
 from stemlab.metrics import direct
-from stemlab.metrics.catalogue import Seen
+from stemlab.metrics.catalogue import SeenItems
 from stemlab.metrics.direct import scored_ranks
 
 
-def world(seed: int, users: int, items: int, levels: int) -> tuple[Tensor, Tensor, Seen, list[set[int]]]:
+def world(seed: int, users: int, items: int, levels: int) -> tuple[Tensor, Tensor, SeenItems, list[set[int]]]:
     """Scores of few levels, so that many tie; positives, and seen items, some of them twice."""
     rng = np.random.default_rng(seed)
     score_BI = torch.from_numpy(rng.integers(-levels, levels + 1, (users, items + 1)).astype(np.float32))
@@ -23,10 +23,10 @@ def world(seed: int, users: int, items: int, levels: int) -> tuple[Tensor, Tenso
     offset = torch.from_numpy(np.cumsum([0, *map(len, seen)]))
     flat = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *seen]))
     positive = torch.from_numpy(rng.integers(1, items + 1, users))
-    return score_BI, positive, Seen(flat, offset), [set(row.tolist()) for row in seen]
+    return score_BI, positive, SeenItems(flat, offset), [set(row.tolist()) for row in seen]
 
 
-def scorer(score_BI: Tensor, asked: list[int]) -> direct.Score:
+def scorer(score_BI: Tensor, asked: list[int]) -> direct.ScoreFunction:
     def score(item_BT: Tensor) -> Tensor:
         asked.append(item_BT.shape[1])
         return score_BI.gather(1, item_BT)
@@ -40,7 +40,7 @@ def test_ranks_and_lists_are_those_of_sorted_rows(seed: int, users: int, items: 
     score_BI, positive_B, seen, left_out = world(seed, users, items, levels)
     asked: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direct, "TILE", tile)
+        patch.setattr(direct, "MAX_TILE_SCORES", tile)
         score = scorer(score_BI, asked)
         found = {rule: scored_ranks(score, items, positive_B, seen, rule) for rule in ("pessimistic", "optimistic")}
         item_BN, score_BN = top_scored(score, items, seen, 4)
@@ -58,7 +58,7 @@ def test_ranks_and_lists_are_those_of_sorted_rows(seed: int, users: int, items: 
 
 def test_a_score_that_is_no_number_gives_no_rank() -> None:
     score_BI, positive_B, seen, _ = world(0, 3, 6, 2)
-    free = Seen(seen.item_S[:0], torch.zeros(4, dtype=torch.int64))
+    free = SeenItems(seen.item_S[:0], torch.zeros(4, dtype=torch.int64))
     score_BI[1, 4] = torch.nan
     rank_B = scored_ranks(scorer(score_BI, []), 6, positive_B, free, "mean")
     assert rank_B.isnan().tolist() == [False, True, False]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stemlab.errors import StemlabError
-from stemlab.metrics import RankingMetrics, ranking_metrics, ranks
+from stemlab.metrics import RankingMetrics, positive_ranks, ranking_metrics
 from stemlab.metrics.ranking import metric_names
 from tests.conftest import GOLDEN
 from tests.metrics.test_multitask_metrics import free_port  # noqa: F401 (a fixture)
@@ -30,7 +30,7 @@ every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_published_rank_is_ours_or_lies_between_our_rules(path):
     with np.load(path) as z:
         scores, published = torch.from_numpy(z["input/predictions"]), z["output/gt_rank"]
-        found = {rule: ranks(scores, rule).numpy() for rule in RULES}
+        found = {rule: positive_ranks(scores, rule).numpy() for rule in RULES}
         np.testing.assert_array_equal(found["optimistic"], z["output/rank_best_case"])
         np.testing.assert_array_equal(found["pessimistic"], z["output/rank_worst_case"])
     np.testing.assert_array_equal(found["mean"], (found["optimistic"] + found["pessimistic"]) / 2)
@@ -55,9 +55,9 @@ def test_constant_scores_hit_nothing_unless_one_asks_for_it(path):
     with np.load(path) as z:
         scores = torch.from_numpy(z["input/predictions"])
         assert z["metric/HR@1"] == 1  # the published code's accident
-    hits = {rule: ranking_metrics(ranks(scores, rule).numpy(), TOPK)["hr@50"] for rule in RULES}
+    hits = {rule: ranking_metrics(positive_ranks(scores, rule).numpy(), TOPK)["hr@50"] for rule in RULES}
     assert hits == {"pessimistic": 0, "optimistic": 1, "mean": 0}
-    assert ranks(scores, "mean").tolist() == [50.5] * len(scores)
+    assert positive_ranks(scores, "mean").tolist() == [50.5] * len(scores)
 
 
 def rank_by_sort(row, rule):
@@ -77,9 +77,9 @@ def rank_by_sort(row, rule):
 def test_ranks_are_those_of_a_sort(scores):
     twin = {rule: [rank_by_sort(row, rule) for row in scores.tolist()] for rule in ("pessimistic", "optimistic")}
     for rule, expected in twin.items():
-        assert ranks(torch.from_numpy(scores), rule).tolist() == expected
+        assert positive_ranks(torch.from_numpy(scores), rule).tolist() == expected
     halves = [(a + b) / 2 for a, b in zip(twin["pessimistic"], twin["optimistic"], strict=True)]
-    assert ranks(torch.from_numpy(scores), "mean").tolist() == halves
+    assert positive_ranks(torch.from_numpy(scores), "mean").tolist() == halves
 
 
 def test_metrics_by_hand():
@@ -95,11 +95,11 @@ def test_metrics_by_hand():
 
 
 def test_a_cut_off_beyond_the_candidates_always_hits():
-    assert ranking_metrics(ranks(torch.zeros(3, 12)).numpy(), (50,))["hr@50"] == 1
+    assert ranking_metrics(positive_ranks(torch.zeros(3, 12)).numpy(), (50,))["hr@50"] == 1
 
 
 def test_a_lone_positive_is_first():
-    assert ranks(torch.zeros(3, 1)).tolist() == [1, 1, 1]
+    assert positive_ranks(torch.zeros(3, 1)).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("column", [0, 2])
@@ -107,14 +107,14 @@ def test_a_lone_positive_is_first():
 def test_scores_that_are_not_numbers_have_no_rank(column, rule):
     scores = torch.tensor([[3.0, 1.0, 2.0], [1.0, 3.0, 2.0]])
     scores[0, column] = math.nan
-    found = ranks(scores, rule).tolist()
+    found = positive_ranks(scores, rule).tolist()
     assert math.isnan(found[0])
     assert found[1] == 3
 
 
 def test_they_end_the_evaluation_with_a_sentence():
     metrics = RankingMetrics(TOPK)
-    metrics.update(ranks(torch.tensor([[1.0, 0.0], [math.nan, 0.0], [1.0, 2.0]])))
+    metrics.update(positive_ranks(torch.tensor([[1.0, 0.0], [math.nan, 0.0], [1.0, 2.0]])))
     with pytest.raises(StemlabError, match=r"scores of 1 of 3 users are not numbers: the training diverged"):
         metrics.compute()
 
@@ -134,14 +134,14 @@ def scores_of(rows, seed=0):
 def filled(scores, size=32):
     metrics = RankingMetrics(TOPK)
     for part in torch.split(scores, size):
-        metrics.update(ranks(part))
+        metrics.update(positive_ranks(part))
     return metrics
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 3))
 def test_batches_and_order_change_no_digit(rows, size, seed):
     scores = scores_of(rows, seed)
-    whole = ranking_metrics(ranks(scores).numpy(), TOPK)
+    whole = ranking_metrics(positive_ranks(scores).numpy(), TOPK)
     shuffled = scores[torch.from_numpy(np.random.default_rng(seed).permutation(rows))]
     assert filled(scores, size).compute() == filled(shuffled, size).compute() == whole
     assert all(type(value) is float for value in whole.values())
@@ -151,7 +151,7 @@ def test_reset_forgets():
     metrics = filled(scores_of(50))
     first = metrics.compute()
     metrics.reset()
-    metrics.update(ranks(scores_of(20, seed=1)))
+    metrics.update(positive_ranks(scores_of(20, seed=1)))
     assert metrics.compute() == filled(scores_of(20, seed=1)).compute() != first
 
 
@@ -159,7 +159,7 @@ SCRIPT = """
 import json, sys
 import torch, torch.distributed as dist
 from stemlab.errors import StemlabError
-from tests.metrics.test_ranking import RankingMetrics, TOPK, ranks, scores_of
+from tests.metrics.test_ranking import RankingMetrics, TOPK, positive_ranks, scores_of
 rank, port, rows, broken = int(sys.argv[1]), *sys.argv[2:3], int(sys.argv[3]), sys.argv[4] == "broken"
 dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 scores = scores_of(rows)
@@ -167,7 +167,7 @@ scores[0, 0] = float("nan") if broken else scores[0, 0]
 metrics = RankingMetrics(TOPK)
 for number, part in enumerate(torch.split(scores, 32)):
     if number % 2 == rank:
-        metrics.update(ranks(part))
+        metrics.update(positive_ranks(part))
 try:
     told = metrics.compute()
 except StemlabError as error:

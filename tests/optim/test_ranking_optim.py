@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from stemlab.optim import RankingOptimConfig, build_ranking_optimizer
-from stemlab.optim.ranking import KINDS
+from stemlab.optim.ranking import OPTIMIZERS
 from tests.conftest import GOLDEN
 
 FILES = [
@@ -75,10 +75,10 @@ def plain(net, kind, lr, l2):
     """Torch's optimiser one parameter at a time, unfused."""
     named = dict(net.named_parameters())
     groups = [{"params": [named[n] for n in DECAYED], "weight_decay": l2}, {"params": [named[n] for n in BIASES]}]
-    return KINDS[kind](groups, lr=lr, foreach=False)
+    return OPTIMIZERS[kind](groups, lr=lr, foreach=False)
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", list(OPTIMIZERS))
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 def test_numbers_are_those_of_the_plain_optimiser(kind, l2):
     ours, theirs = Net(), Net()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from stemlab.errors import StemlabError
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from stemlab.runs.loggers import flatten
-from stemlab.runs.restore import merge
-from stemlab.runs.resume import differences
+from stemlab.runs.restore import merge_config
+from stemlab.runs.resume import config_differences
 
 
 def test_a_checkpoint_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,11 @@ def test_a_checkpoint_of_torch_s_old_format(tmp_path: Path) -> None:
 def test_differences_are_found_in_depth() -> None:
     old = {"a": 1, "b": {"c": [1, 2], "d": None}, "gone": 0}
     new = {"a": 1, "b": {"c": [1, 3], "d": None}, "new": 5}
-    assert list(differences(old, new, "k")) == [("k.b.c", [1, 2], [1, 3]), ("k.gone", 0, None), ("k.new", None, 5)]
+    assert list(config_differences(old, new, "k")) == [
+        ("k.b.c", [1, 2], [1, 3]),
+        ("k.gone", 0, None),
+        ("k.new", None, 5),
+    ]
 
 
 SAVED = {
@@ -111,16 +115,16 @@ CHOSEN = {
 
 def test_null_keeps_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    merged = merge(SAVED, CHOSEN)
+    merged = merge_config(SAVED, CHOSEN)
     assert merged["trainer"] == {"accelerator": "gpu", "precision": "bf16-mixed", "devices": 1, "threads": 3}
     assert merged["dataset"] == SAVED["dataset"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert merge(SAVED, CHOSEN)["trainer"]["accelerator"] == "cpu"
+    assert merge_config(SAVED, CHOSEN)["trainer"]["accelerator"] == "cpu"
 
 
 def test_what_is_chosen_wins() -> None:
     chosen = {"accelerator": "cpu", "precision": "32-true", "devices": 2, "threads": 1}
-    merged = merge(SAVED, {"trainer": chosen, "raw_dir": "/new", "data_dir": "/d", "batch_size": 5})
+    merged = merge_config(SAVED, {"trainer": chosen, "raw_dir": "/new", "data_dir": "/d", "batch_size": 5})
     assert merged["trainer"] == chosen
     assert merged["dataset"] == {"raw_dir": "/new", "data_dir": "/d", "eval_batch_size": 5}
     assert SAVED["dataset"]["raw_dir"] == "/old"

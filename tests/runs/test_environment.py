@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from stemlab.errors import StemlabError
-from stemlab.runs.environment import check_launcher, hush
+from stemlab.runs.environment import check_launcher, silence_lightning
 
 
 def test_processes_started_from_outside_need_one_directory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,7 @@ def test_processes_started_from_outside_need_one_directory(monkeypatch: pytest.M
 
 
 def test_only_dull_lines_are_hushed(caplog: pytest.LogCaptureFixture) -> None:
-    hush()
+    silence_lightning()
     log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     with caplog.at_level(logging.INFO, logger=log.name):
         log.info("GPU available: False, used: False")

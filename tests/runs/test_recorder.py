@@ -16,7 +16,7 @@ KEYS = {
 def test_a_run_that_fails_early_still_leaves_a_whole_record(tmp_path: Path) -> None:
     config = compose("train", ["model=ple", "seed=5", "tags=[a]", f"hydra.run.dir={tmp_path}"])
     recorder = Recorder("train", config, ["model=ple", "seed=5"], tmp_path, processes=1)
-    recorder.failed_with(ValueError("no data"))
+    recorder.set_error(ValueError("no data"))
     recorder.write("failed")
     told = json.loads((tmp_path / "record.json").read_text())
     assert set(told) == KEYS

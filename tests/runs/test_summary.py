@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stemlab.data.spec import SequenceSpec
-from stemlab.runs.summary import number, print_card, print_metrics, size
+from stemlab.runs.summary import format_bytes, format_metric, print_metrics, print_run_summary
 from tests.lightning.world import SPEC
 
 RECORD = {
@@ -20,13 +20,16 @@ RECORD = {
 
 
 def test_the_card_tells_what_the_run_will_cost(capsys: pytest.CaptureFixture[str]) -> None:
-    print_card(RECORD, steps=5, processes=2, directory=Path("/runs/x"))
+    print_run_summary(RECORD, steps=5, processes=2, directory=Path("/runs/x"))
     told = capsys.readouterr().out
     assert "stem on toy  [SAMPLE: synthetic rows, not a result]" in told
     assert "train 1,000  valid 20  test 30" in told
     assert "dense 1,234  embedding 1,000,000" in told
-    assert "16 MB a process" in told  # a million numbers, four copies of four bytes
-    assert "5 an epoch of 200 rows on 2 processes, at most 7 epochs" in told
+    assert "16 MB per process" in told  # a million parameters, four float32 values each
+    assert "5 per epoch" in told
+    assert "200 samples" in told
+    assert "2 processes" in told
+    assert "7 epochs" in told
 
 
 def test_final_metrics_are_a_row_a_task(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +84,7 @@ def test_final_metrics_of_a_ranking_model_are_a_column_a_cut_off(capsys: pytest.
 
 
 def test_the_card_names_the_stage_and_what_needs_no_training(capsys: pytest.CaptureFixture[str]) -> None:
-    print_card({**RECORD, "sample": False, "stage": "pretrain"}, steps=0, processes=1, directory=Path("/runs/x"))
+    print_run_summary({**RECORD, "sample": False, "stage": "pretrain"}, steps=0, processes=1, directory=Path("/runs/x"))
     told = capsys.readouterr().out
     assert "stem, stage pretrain, on toy" in told
     assert "nothing to train" in told
@@ -89,9 +92,9 @@ def test_the_card_names_the_stage_and_what_needs_no_training(capsys: pytest.Capt
 
 @pytest.mark.parametrize(("value", "told"), [(None, "undefined"), (float("nan"), "undefined"), (0.1234567, "0.12346")])
 def test_numbers(value: float | None, told: str) -> None:
-    assert number(value) == told
+    assert format_metric(value) == told
 
 
 @pytest.mark.parametrize(("count", "told"), [(12, "12 B"), (57_216, "57.2 kB"), (3.2e9, "3.2 GB"), (5e12, "5 TB")])
 def test_sizes(count: float, told: str) -> None:
-    assert size(count) == told
+    assert format_bytes(count) == told

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
-from stemlab.lightning.unused_parameters import has_idle_parameters
+from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.metrics import MultiTaskMetrics
 from stemlab.models.api import MultiTaskNet
 from stemlab.models.multiscenario.mmfi import MMFI
@@ -95,7 +95,7 @@ def test_a_training_batch_may_have_any_number_of_rows_of_a_scenario(released: bo
     ("sparse", "released"), [*((kind, False) for kind in SPARSE), (SPARSE[0], True), (SPARSE[1], True)]
 )
 def test_no_parameter_is_idle(sparse: str, released: bool) -> None:
-    assert not has_idle_parameters(build(published=released, sparse=sparse), sizes_of())
+    assert not has_unused_parameters(build(published=released, sparse=sparse), sizes_of())
 
 
 @published
