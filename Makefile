@@ -5,11 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-# Two workers with one thread each keep two cores busy and never crowd them; more cores: make test WORKERS=8.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+# Folders whose tests together take less than a minute.
+QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/callbacks tests/inference tests/cli/test_bad_config.py tests/test_hygiene.py tests/test_imports.py tests/test_private_interfaces.py
+# Test processes with one thread each; on a machine with more cores: make test WORKERS=8.
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint format type loc pytest bench wheel clean
+.PHONY: help install train test check nightly newest oldest lint format type loc pytest bench wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,14 +32,26 @@ $(STAMP): pyproject.toml constraints.txt
 train: $(STAMP) ## train STEM on TikTok (four epochs; on the sample when there is no raw file) and show test metrics
 	$(BIN)/python -m stemlab.train model=stem dataset=tiktok trainer.max_epochs=4 $(ARGS)
 
-test: lint type pytest ## lint, types and all tests
+test: lint type pytest ## lint, types and all tests except the long ones of `make nightly`
+
+check: lint type ## lint, import layers, types and the quick tests (under two minutes)
+	$(PYTEST) -m "not slow and not process and not ddp" $(QUICK) $(ARGS)
+
+nightly: $(STAMP) ## long statistical claims and benchmarks (tests marked slow)
+	$(PYTEST) -m slow $(ARGS)
+
+newest: ## a short suite on Python 3.13 with the newest allowed versions, in .venv-newest
+	scripts/test_environment.sh newest
+
+oldest: ## the same on Python 3.11 with the oldest allowed versions, in .venv-oldest
+	scripts/test_environment.sh oldest
 
 lint: $(STAMP) ## ruff and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/codespell
 
-format: $(STAMP) ## let ruff mend what it can
+format: $(STAMP) ## apply the automatic fixes of ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -46,8 +61,8 @@ type: $(STAMP) ## mypy, strict, on the package
 loc: $(STAMP) ## fail where a file has 300 lines or a function 60
 	$(BIN)/pytest -q tests/test_hygiene.py
 
-pytest: $(STAMP) ## the tests alone; ARGS='-m "not slow"' leaves out the long ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+pytest: $(STAMP) ## the tests of `make test` alone; ARGS=tests/config runs some of them
+	$(PYTEST) $(ARGS)
 
 bench: $(STAMP) ## time loader, metrics, preparation, training step and analyses (16 GB of disk); results in scripts/bench/results
 	@for script in gauc loader prepare prepare_aliexpress step sequence_loader sequence_step ranking_evaluation mmfi_step diagnostics analysis; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done

@@ -60,6 +60,7 @@ def test_what_is_analysed_was_trained(calls: list[list[str]], root: Path) -> Non
 def test_a_folder_without_ratings_is_refused(root: Path, tmp_path: Path) -> None:
     done = subprocess.run(["bash", "scripts/analyze_ml1m.sh", str(tmp_path)], cwd=root, capture_output=True, text=True)
     assert done.returncode == 2
-    assert (
-        done.stderr == f"error: there is no {tmp_path}/ratings.dat; give the folder of MovieLens-1M (data/README.md).\n"
-    )
+    assert done.stderr.startswith("error: ")
+    assert f"{tmp_path}/ratings.dat" in done.stderr
+    assert "data/README.md" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,6 +1,5 @@
 """Packages import only packages below them; the layers are in pyproject.toml (``[tool.importlinter]``)."""
 
-import pytest
 from importlinter.cli import lint_imports
 
 
@@ -19,7 +18,9 @@ def test_an_upward_import_is_named_with_its_line(tmp_path, capsys, monkeypatch, 
         (folder / "__init__.py").write_text("")
     (package / "high" / "top.py").write_text("")
     (package / "low" / "bottom.py").write_text('"""Doc."""\nfrom layered.high import top\n')
-    contract = '[[tool.importlinter.contracts]]\nname = "l"\ntype = "layers"\nlayers = ["layered.high", "layered.low"]\n'
+    contract = (
+        '[[tool.importlinter.contracts]]\nname = "l"\ntype = "layers"\nlayers = ["layered.high", "layered.low"]\n'
+    )
     (tmp_path / "pyproject.toml").write_text(f'[tool.importlinter]\nroot_package = "layered"\n{contract}')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)

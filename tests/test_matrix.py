@@ -125,7 +125,7 @@ def test_a_model_on_a_dataset(composed: Any, prepared: Any, model: str, dataset:
     said = refusal(config)
     if (MODELS[model]["family"] == "sequential") != tiny_worlds.is_sequential(dataset):
         assert said is not None
-        assert f"model={model} and dataset={tiny_worlds.dataset_of(dataset)} do not fit" in said
+        assert f"model={model} and dataset={tiny_worlds.dataset_of(dataset)} " in said
     elif said is not None:  # of the same family: only a number of tasks that the network cannot learn
         net = import_target(config["model"]["net"])
         with pytest.raises(StemlabError):
@@ -136,7 +136,7 @@ def test_a_model_on_a_dataset(composed: Any, prepared: Any, model: str, dataset:
         return
     data = prepared(config, dataset)
     if getattr(data, "tells_categories", False) and data.item_categories is None:
-        with pytest.raises(StemlabError, match="reads the category of items, and this dataset tells none"):
+        with pytest.raises(StemlabError, match="category of items"):
             build_module(config, data)
         return
     module = build_module(config, data)

@@ -6,12 +6,17 @@ import numpy as np
 
 USERS, ITEMS, NEGATIVES = 101, 60, 20  # 101 rows a split: neither batches nor processes divide them
 
-WORLD = ["dataset=rechorus", "dataset.raw_dir=folder", "dataset.history_max=6", "dataset.evaluation.topk=[5,10]"]
+SEQUENCE_DATA = [
+    "dataset=rechorus",
+    "dataset.raw_dir=folder",
+    "dataset.history_max=6",
+    "dataset.evaluation.topk=[5,10]",
+]
 FAST = ["dataset.batch_size=32", "dataset.eval_batch_size=16", "optim.lr=0.003", "logger=csv"]
 NET = ["model.net.embedding_dim=8"]
 NO_STOP = ["callbacks.early_stop.enabled=false", "trainer.log_every_n_steps=1"]
-TIMIREC = ["model=timirec", *WORLD, *FAST, *NET, *NO_STOP, "trainer.max_epochs=2"]
-SASREC = ["model=sasrec", *WORLD, *FAST, *NET, *NO_STOP]
+TIMIREC = ["model=timirec", *SEQUENCE_DATA, *FAST, *NET, *NO_STOP, "trainer.max_epochs=2"]
+SASREC = ["model=sasrec", *SEQUENCE_DATA, *FAST, *NET, *NO_STOP]
 
 
 def write_folder(directory: Path, seed: int = 0) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Workplace
+from tests.cli.commands import Workspace
 from tests.cli.sequences import FAST, NO_STOP
 
 USERS, ITEMS = 60, 36
 LEAVES = ("Men's Care", "Combs", "Soap")
-WORLD = ["dataset=beauty", "dataset.raw_dir=amazon", "dataset.history_max=6", "dataset.eval_negatives=12"]
+AMAZON = ["dataset=beauty", "dataset.raw_dir=amazon", "dataset.history_max=6", "dataset.eval_negatives=12"]
 TINY = ["model.net.embedding_dim=4", "model.net.category_dim=4", "model.net.hidden_units=[8]"]
-TIN = ["model=tin", *WORLD, *FAST, *TINY, *NO_STOP, "dataset.evaluation.topk=[5,10]", "trainer.max_epochs=1"]
+TIN = ["model=tin", *AMAZON, *FAST, *TINY, *NO_STOP, "dataset.evaluation.topk=[5,10]", "trainer.max_epochs=1"]
 
 
 def write_amazon(folder: Path) -> None:
@@ -39,13 +39,12 @@ def write_amazon(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def amazon(workplace: Workplace) -> Workplace:
-    write_amazon(workplace.directory / "amazon")
-    return workplace
+def amazon(workspace: Workspace) -> Workspace:
+    write_amazon(workspace.directory / "amazon")
+    return workspace
 
 
-@pytest.mark.slow
-def test_target_attention_and_correlation_go_by_the_leaves(amazon: Workplace) -> None:
+def test_target_attention_and_correlation_go_by_the_leaves(amazon: Workspace) -> None:
     amazon.run("train", *TIN, "hydra.run.dir=amazon_tin")
     amazon.run(
         *("analyze", "analysis=correlation", "run=amazon_tin", "output=amazon_found"),
@@ -60,9 +59,10 @@ def test_target_attention_and_correlation_go_by_the_leaves(amazon: Workplace) ->
     assert amazon.record("amazon_tin")["dataset_manifest"]["categories"] == 3
 
 
-def test_a_named_file_that_is_missing_leaves_with_one_sentence(amazon: Workplace) -> None:
+def test_a_named_file_that_is_missing_leaves_with_one_sentence(amazon: Workspace) -> None:
     known = set((amazon.directory / "data").glob("prepared/beauty-*"))
-    done = amazon.run("prepare", *WORLD, "dataset.meta_file=meta_Soap.json.gz", "dataset.eval_seed=5", status=2)
-    assert "dataset.meta_file: there is no file amazon/meta_Soap.json.gz; put" in done.stderr
+    done = amazon.run("prepare", *AMAZON, "dataset.meta_file=meta_Soap.json.gz", "dataset.eval_seed=5", status=2)
+    assert "dataset.meta_file: " in done.stderr
+    assert "amazon/meta_Soap.json.gz" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert set((amazon.directory / "data").glob("prepared/beauty-*")) == known

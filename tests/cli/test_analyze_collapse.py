@@ -13,9 +13,17 @@ from stemlab.analysis import runs as subject
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.analyze import analyze
 from stemlab.config.compose import compose
-from tests.cli.conftest import FAST, WORLD, Workplace, weights
+from tests.cli.commands import Workspace
+from tests.cli.conftest import FAST, SMALL_DATA, weights
 
-CROSSED = ["model=dcnv2", "dataset=tiktok", *WORLD, *FAST, "model.net.embedding_dim=4", "model.net.num_cross_layers=2"]
+CROSSED = [
+    "model=dcnv2",
+    "dataset=tiktok",
+    *SMALL_DATA,
+    *FAST,
+    "model.net.embedding_dim=4",
+    "model.net.num_cross_layers=2",
+]
 SHORT = ["model.net.hidden_units=[8]", "trainer.max_epochs=1"]
 
 
@@ -62,11 +70,11 @@ def test_weighting_by_count_is_every_row_times_the_root_of_its_training_rows(tra
 @pytest.mark.parametrize("tables", [1, 2])
 @pytest.mark.parametrize("norm", ["l2", "none"])
 def test_the_interaction_map_is_a_loop_over_pairs_rows_and_columns(
-    tables: int, norm: str, here: Callable[..., float], workplace: Workplace, tmp_path: Path
+    tables: int, norm: str, run_training: Callable[..., float], workspace: Workspace, tmp_path: Path
 ) -> None:
-    run = workplace.directory / f"crossed{tables}"
+    run = workspace.directory / f"crossed{tables}"
     if not run.exists():
-        here(run.name, *CROSSED, *SHORT, f"model.net.num_tables={tables}")
+        run_training(run.name, *CROSSED, *SHORT, f"model.net.num_tables={tables}")
     folder, numbers = found(tmp_path / "found", f"run={run}", f"analysis.row_norm={norm}")
     state, names, K = weights(run, "best.ckpt"), list(opened(run).spec.field_sizes), 4
     read = {name.removeprefix("net."): value.double().numpy() for name, value in state.items()}

@@ -11,18 +11,18 @@ import pytest
 
 from stemlab.analyze import analyze
 from stemlab.config.compose import compose
-from tests.cli.conftest import Workplace
+from tests.cli.commands import Workspace
 
-pytestmark = [pytest.mark.slow]
-
-WORLD = ["dataset=aliexpress", "dataset.scenarios=[nl,es]", "dataset.sample.rows=400"]
+ALIEXPRESS = ["dataset=aliexpress", "dataset.scenarios=[nl,es]", "dataset.sample.rows=400"]
 FAST = ["dataset.eval_batch_size=64", "optim.lr=0.01", "trainer.max_epochs=1", "trainer.limit_train_batches=3"]
-RUN = ["model=mmfi", "model.net.embedding_dim=4", *WORLD, *FAST, "dataset.batch_size=128"]
+RUN = ["model=mmfi", "model.net.embedding_dim=4", *ALIEXPRESS, *FAST, "dataset.batch_size=128"]
 
 
-def test_pairs_of_every_scenario_and_task(here: Callable[..., float], workplace: Workplace, tmp_path: Path) -> None:
-    here("mmfi", *RUN)
-    run = f"run={workplace.directory / 'mmfi'}"
+def test_pairs_of_every_scenario_and_task(
+    run_training: Callable[..., float], workspace: Workspace, tmp_path: Path
+) -> None:
+    run_training("mmfi", *RUN)
+    run = f"run={workspace.directory / 'mmfi'}"
     folder = analyze(compose("analyze", ["analysis=interactions", run, f"output={tmp_path / 'found'}"]))
     numbers = json.loads((folder / "results.json").read_text())["sections"]["interactions"]["numbers"]
     cells = numbers["runs"]["mmfi"]["cells"]
@@ -40,15 +40,15 @@ def test_pairs_of_every_scenario_and_task(here: Callable[..., float], workplace:
     assert sum(cell["rows"] for cell in few["numbers"]["runs"]["mmfi"]["cells"].values()) <= 2 * 64
 
 
-def test_transfer_shows_the_gates_of_every_task(here: Callable[..., float], workplace: Workplace) -> None:
-    single = ["model=single_task", "model.task=click", *WORLD, *FAST, "dataset.batch_size=128"]
-    here("gates/click", *single)
-    here("gates/mmfi", *RUN)
-    runs = f"runs=[{workplace.directory / 'gates/click'},{workplace.directory / 'gates/mmfi'}]"
+def test_transfer_shows_the_gates_of_every_task(run_training: Callable[..., float], workspace: Workspace) -> None:
+    single = ["model=single_task", "model.task=click", *ALIEXPRESS, *FAST, "dataset.batch_size=128"]
+    run_training("gates/click", *single)
+    run_training("gates/mmfi", *RUN)
+    runs = f"runs=[{workspace.directory / 'gates/click'},{workspace.directory / 'gates/mmfi'}]"
     words = [
         "analysis=transfer",
         runs,
-        f"output={workplace.directory / 'gates/found'}",
+        f"output={workspace.directory / 'gates/found'}",
         "analysis.entity=categorical_1",
     ]
     folder = analyze(compose("analyze", [*words, "analysis.buckets=2", "analysis.resamples=5", "analysis.rows=300"]))

@@ -9,18 +9,18 @@ import pytest
 from stemlab.analyze import analyze
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
-from tests.cli.conftest import Workplace
+from tests.cli.commands import Workspace
 from tests.cli.sequences import ITEMS, SASREC
 
 
 @pytest.fixture(scope="session")
-def ranked(sequences: Workplace, here: Callable[..., float]) -> Path:
-    here("correlated", *SASREC, "trainer.max_epochs=2")
+def ranked(sequences: Workspace, run_training: Callable[..., float]) -> Path:
+    run_training("correlated", *SASREC, "trainer.max_epochs=2")
     return sequences.directory / "correlated"
 
 
 @pytest.fixture(scope="session")
-def thirds(sequences: Workplace) -> Path:
+def thirds(sequences: Workspace) -> Path:
     """Original ids and their third; the last item is in none."""
     path = sequences.directory / "thirds.csv"
     names = [f"third{3 * item // ITEMS}" for item in range(ITEMS)]
@@ -45,23 +45,23 @@ def test_the_own_category_stands_out_in_the_data(ranked: Path, thirds: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "hint"),
     [
-        (["analysis.targets=[third9]"], "analysis.targets: there is no category 'third9'; there are .*mean 'third"),
-        (["analysis.positions=7"], "analysis.positions=7 is more than the histories hold: dataset.history_max=6"),
-        (["analysis.categories=nowhere.csv"], "analysis.categories=nowhere.csv: there is no such file"),
-        (["analysis.categories={here}/train.csv"], "has no column 'item'; it has user_id, item_id, time"),
+        (["analysis.targets=[third9]"], "analysis.targets: .*'third9'.*'third"),
+        (["analysis.positions=7"], "analysis.positions=7 .*dataset.history_max=6"),
+        (["analysis.categories=nowhere.csv"], "analysis.categories=nowhere.csv: "),
+        (["analysis.categories={here}/train.csv"], "column 'item'.*user_id, item_id, time"),
     ],
 )
-def test_refused(words: list[str], sentence: str, ranked: Path, thirds: Path, tmp_path: Path) -> None:
+def test_refused(words: list[str], hint: str, ranked: Path, thirds: Path, tmp_path: Path) -> None:
     known = [f"analysis.categories={thirds}", "analysis.positions=4"]
     typed = [word.replace("{here}", str(thirds.parent / "folder")) for word in words]
     kept = [word for word in known if word.split("=")[0] not in typed[0]]
-    with pytest.raises(StemlabError, match=sentence):
+    with pytest.raises(StemlabError, match=hint):
         analyze(compose("analyze", ["analysis=correlation", f"run={ranked}", *kept, *typed, f"output={tmp_path}/x"]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_impressions_have_no_histories(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(StemlabError, match="learnt labels of impressions; correlation needs histories of items"):
+    with pytest.raises(StemlabError, match=r"correlation .*histories"):
         analyze(compose("analyze", ["analysis=correlation", f"run={trained}", f"output={tmp_path}/x"]))

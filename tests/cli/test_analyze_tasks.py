@@ -10,14 +10,15 @@ import pytest
 from stemlab.analyze import analyze
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
-from tests.cli.conftest import FAST, NET, WORLD, Workplace
+from tests.cli.commands import Workspace
+from tests.cli.conftest import FAST, NET, SMALL_DATA
 
 BOTTOM = "model.net.bottom_hidden_units=[8]"
-COMMON = ["dataset=tiktok", *WORLD, *NET, BOTTOM, *FAST, "trainer.max_epochs=2"]
+COMMON = ["dataset=tiktok", *SMALL_DATA, *NET, BOTTOM, *FAST, "trainer.max_epochs=2"]
 
 
 @pytest.fixture(scope="session")
-def family(here: Callable[..., float], workplace: Workplace, trained: Path) -> dict[str, Path]:
+def family(run_training: Callable[..., float], workspace: Workspace, trained: Path) -> dict[str, Path]:
     """Single-task models, one of them with a second seed, and two joint models."""
     runs = {
         "finish": ["model=single_task", "model.task=finish"],
@@ -26,8 +27,8 @@ def family(here: Callable[..., float], workplace: Workplace, trained: Path) -> d
         "shared": ["model=shared_bottom"],
     }
     for name, words in runs.items():
-        here(f"family/{name}", *words, *COMMON)
-    return {**{name: workplace.directory / "family" / name for name in runs}, "stem": trained}
+        run_training(f"family/{name}", *words, *COMMON)
+    return {**{name: workspace.directory / "family" / name for name in runs}, "stem": trained}
 
 
 def found(analysis: str, places: list[Path], tmp_path: Path, *words: str) -> tuple[Path, dict]:
@@ -63,24 +64,24 @@ def test_entanglement(family: dict[str, Path], tmp_path: Path) -> None:
     assert list(table(folder / "label_auc.csv"))[3:] == [
         *("shared_bottom shared", "stem finish", "stem like", "stem shared"),
     ]
-    assert "No second seed of finish" in sections["entanglement"]["notes"][0]
+    assert "second seed of finish" in sections["entanglement"]["notes"][0]
 
 
 @pytest.mark.parametrize(
-    ("names", "words", "sentence"),
+    ("names", "words", "hint"),
     [
-        (["stem"], [], r"at least two tasks, and there are too few \(finish: 0, like: 0\)"),
-        (["finish", "like", "stem"], [], "needs the noise of a seed as its control: train one of the single-task"),
-        (["finish", "like", "like2"], ["analysis.user_field=uidd"], "no field 'uidd'; .*Did you mean 'uid'"),
-        (["finish", "like", "like2"], ["analysis.tasks=[lik]"], "no task 'lik'; there are finish, like.*mean 'like'"),
-        (["finish", "like", "like2"], ["analysis.activity=100"], "0 of 151 test rows .* set analysis.activity lower"),
-        (["finish", "like", "like2"], ["analysis.near=70"], "analysis.near=70 must not be greater than analysis.far"),
+        (["stem"], [], r"two tasks.*\(finish: 0, like: 0\)"),
+        (["finish", "like", "stem"], [], "seed .*single-task"),
+        (["finish", "like", "like2"], ["analysis.user_field=uidd"], "field 'uidd'.*'uid'"),
+        (["finish", "like", "like2"], ["analysis.tasks=[lik]"], "task 'lik'.*finish, like.*'like'"),
+        (["finish", "like", "like2"], ["analysis.activity=100"], "0 of 151 .*analysis.activity"),
+        (["finish", "like", "like2"], ["analysis.near=70"], "analysis.near=70 .*analysis.far"),
     ],
 )
 def test_entanglement_refuses(
-    names: list[str], words: list[str], sentence: str, family: dict[str, Path], tmp_path: Path
+    names: list[str], words: list[str], hint: str, family: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(StemlabError, match=sentence):
+    with pytest.raises(StemlabError, match=hint):
         found("entanglement", [family[name] for name in names], tmp_path, *words)
 
 
@@ -115,17 +116,17 @@ def test_one_bucket_of_everything_has_the_recorded_auc(family: dict[str, Path], 
 
 
 @pytest.mark.parametrize(
-    ("names", "words", "sentence"),
+    ("names", "words", "hint"),
     [
-        (["finish", "like"], [], "there are 2 of these and 0 joint runs"),
-        (["finish", "like", "stem"], ["analysis.entity=usr"], "analysis.entity: there is no field 'usr'"),
-        (["finish", "like", "stem"], ["analysis.buckets=60"], r"bucket \d+ has \d+ test rows and all of them are"),
+        (["finish", "like"], [], "2 .* 0 joint"),
+        (["finish", "like", "stem"], ["analysis.entity=usr"], "analysis.entity: .*'usr'"),
+        (["finish", "like", "stem"], ["analysis.buckets=60"], r"bucket \d+ .*\d+ test"),
     ],
 )
 def test_comparable_refuses(
-    names: list[str], words: list[str], sentence: str, family: dict[str, Path], tmp_path: Path
+    names: list[str], words: list[str], hint: str, family: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(StemlabError, match=sentence):
+    with pytest.raises(StemlabError, match=hint):
         found("comparable", [family[name] for name in names], tmp_path, "analysis.resamples=2", *words)
 
 
@@ -133,5 +134,5 @@ def test_a_report_leaves_out_what_does_not_apply(family: dict[str, Path], tmp_pa
     folder, sections = found("report", [family["stem"]], tmp_path)
     assert "collapse" in sections
     results = json.loads((folder / "results.json").read_text())
-    assert "at least two tasks" in results["refused"]["entanglement"]
+    assert "two tasks" in results["refused"]["entanglement"]
     assert "entanglement left out" in (folder / "index.html").read_text()

@@ -20,9 +20,10 @@ from stemlab.analyze import analyze
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.train import train
-from tests.cli.conftest import WORLD, Workplace
+from tests.cli.commands import Workspace
+from tests.cli.conftest import SMALL_DATA
 
-DATA = ["dataset=tiktok", *WORLD, "dataset.batch_size=128", "dataset.eval_batch_size=64", "dataset.min_count=3"]
+DATA = ["dataset=tiktok", *SMALL_DATA, "dataset.batch_size=128", "dataset.eval_batch_size=64", "dataset.min_count=3"]
 NET = "model.net.embedding_dim:4,model.net.tower_hidden_units:[8],model.net.bottom_hidden_units:[8]"
 TRAIN = f"train={{trainer.max_epochs:2,optim.lr:0.01,logger:csv,{NET}}}"
 WORDS = ["analysis=transfer", "models=[shared_bottom]", *DATA, TRAIN, "analysis.buckets=2", "analysis.resamples=20"]
@@ -35,9 +36,9 @@ def in_this_process(arguments: list[str]) -> int:
     return 0
 
 
-def run(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Path, str]:
+def run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Path, str]:
     """Return the folder of the results, and what was said."""
-    monkeypatch.chdir(workplace.directory)
+    monkeypatch.chdir(workspace.directory)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         folder = analyze(compose("analyze", [*WORDS, *words]))
@@ -45,11 +46,11 @@ def run(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, *words: str) -> t
 
 
 @pytest.fixture(scope="module")
-def done(workplace: Workplace) -> Iterator[tuple[Path, str]]:
+def done(workspace: Workspace) -> Iterator[tuple[Path, str]]:
     """Folder of the results, and what the first command said."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(trained, "run_group", in_this_process)
-        found = run(workplace, monkeypatch, "output=transfer")
+        found = run(workspace, monkeypatch, "output=transfer")
     yield found
     torch.use_deterministic_algorithms(False)
 
@@ -58,13 +59,13 @@ def numbers(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())["sections"]["transfer"]["numbers"]
 
 
-def test_missing_runs_are_trained_single_task_twins_included(done: tuple[Path, str], workplace: Workplace) -> None:
+def test_missing_runs_are_trained_single_task_twins_included(done: tuple[Path, str], workspace: Workspace) -> None:
     folder, said = done
-    assert "0 of 3 runs are there" in said
-    assert "training shared_bottom (3 of 3)" in said
+    assert "0 of 3" in said
+    assert "shared_bottom (3 of 3)" in said
     runs = json.loads((folder / "results.json").read_text())["runs"]
     assert [run["label"] for run in runs] == ["single_task finish", "single_task like", "shared_bottom"]
-    for run in (workplace.directory / "runs/transfer/tiktok").iterdir():
+    for run in (workspace.directory / "runs/transfer/tiktok").iterdir():
         record = json.loads((run / "record.json").read_text())
         assert record["status"] == "finished"
         assert run.name.endswith(record["config_hash"])
@@ -72,16 +73,16 @@ def test_missing_runs_are_trained_single_task_twins_included(done: tuple[Path, s
 
 
 def test_finished_runs_are_taken_half_ones_go_on(
-    done: tuple[Path, str], workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+    done: tuple[Path, str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a process of its own."""
-    place = workplace.directory / "runs/transfer/tiktok"
+    place = workspace.directory / "runs/transfer/tiktok"
     before = {path: path.stat().st_mtime_ns for path in place.glob("*/record.json")}
     half = next(place.glob("shared_bottom-*"))
     record = json.loads((half / "record.json").read_text())
     (half / "record.json").write_text(json.dumps(record | {"status": "interrupted"}))
-    _, again = run(workplace, monkeypatch, "output=transfer_again")
-    assert "2 of 3 runs are there" in again
+    _, again = run(workspace, monkeypatch, "output=transfer_again")
+    assert "2 of 3" in again
     after = {path: path.stat().st_mtime_ns for path in place.glob("*/record.json")}
     kept = [path for path in before if "single_task" in path.parent.name]
     assert len(kept) == 2
@@ -89,7 +90,7 @@ def test_finished_runs_are_taken_half_ones_go_on(
     aside = half.with_name(f"{half.name}.part1")
     resumed = json.loads((half / "record.json").read_text())
     assert resumed["config"]["ckpt_path"] == str(aside / "checkpoints" / "last.ckpt")
-    assert numbers(workplace.directory / "transfer_again")["tasks"] == numbers(done[0])["tasks"]
+    assert numbers(workspace.directory / "transfer_again")["tasks"] == numbers(done[0])["tasks"]
 
 
 def test_gains_are_differences_of_auc(done: tuple[Path, str]) -> None:
@@ -113,21 +114,21 @@ def test_gains_are_differences_of_auc(done: tuple[Path, str]) -> None:
     assert float(rows["shared_bottom: finish"]["all"]) == pytest.approx(1000 * joint["gain"])
 
 
-def test_cosines_and_their_curve(done: tuple[Path, str], workplace: Workplace) -> None:
+def test_cosines_and_their_curve(done: tuple[Path, str], workspace: Workspace) -> None:
     inside = numbers(done[0])["interiors"]["shared_bottom"]
     assert inside["gates"] == []
     assert -1 <= inside["gradient_cosine"]["finish-like"]["tables"] <= 1
-    parts = (workplace.directory / "runs/transfer/tiktok").glob("shared_bottom-*")  # it may have been set aside
+    parts = (workspace.directory / "runs/transfer/tiktok").glob("shared_bottom-*")  # it may have been set aside
     curves = {curve.name: curve for run in parts for curve in logged_conflicts("x", run)}
     assert curves.keys() == {"finish-like/tables", "finish-like/experts"}
     assert numbers(done[0])["conflicts_by_epoch"][0]["epochs"] == [1, 2]
     assert (done[0] / "conflict.png").is_file()
-    assert logged_conflicts("x", workplace.directory) == []
+    assert logged_conflicts("x", workspace.directory) == []
 
 
-def test_buckets_go_by_training_rows(done: tuple[Path, str], workplace: Workplace) -> None:
+def test_buckets_go_by_training_rows(done: tuple[Path, str], workspace: Workspace) -> None:
     config = compose("analyze", ["analysis=transfer"])
-    run = next((workplace.directory / "runs/transfer/tiktok").glob("single_task_like-*"))
+    run = next((workspace.directory / "runs/transfer/tiktok").glob("single_task_like-*"))
     data = AnalysedRun(run, config).datamodule
     settings = {"rows": 9, "resamples": 2, "confidence": 0.9, "seed": 0}
     names, bucket_R = Transfer(name="transfer", entity=None, buckets=2, **settings).split(data)
@@ -137,9 +138,9 @@ def test_buckets_go_by_training_rows(done: tuple[Path, str], workplace: Workplac
     assert names[0] == f"F1 ({count_R[bucket_R == 0].min()}-{count_R[bucket_R == 0].max()})"
 
 
-def test_runs_that_somebody_names_have_gates(done: tuple[Path, str], workplace: Workplace, trained: Path) -> None:
-    single = sorted((workplace.directory / "runs/transfer/tiktok").glob("single_task_*"))
-    words = [f"runs=[{','.join(map(str, [*single, trained]))}]", f"output={workplace.directory / 'named'}"]
+def test_runs_that_somebody_names_have_gates(done: tuple[Path, str], workspace: Workspace, trained: Path) -> None:
+    single = sorted((workspace.directory / "runs/transfer/tiktok").glob("single_task_*"))
+    words = [f"runs=[{','.join(map(str, [*single, trained]))}]", f"output={workspace.directory / 'named'}"]
     folder = analyze(compose("analyze", ["analysis=transfer", "analysis.buckets=2", "analysis.resamples=5", *words]))
     (layer,) = numbers(folder)["interiors"]["stem"]["gates"]
     assert layer.keys() == {"finish", "like"}
@@ -149,26 +150,26 @@ def test_runs_that_somebody_names_have_gates(done: tuple[Path, str], workplace: 
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "hint"),
     [
-        (["models=[ple]"], r"^models=\[\.\.\.\] are trained on a dataset: write dataset=<name>, too\.$"),
-        (["dataset=tiktok"], r"^dataset=\.\.\. is for the models that are trained: name them"),
-        (["train={optim.lr:0.1}"], r"^train=\.\.\. is for the models that are trained"),
+        (["models=[ple]"], r"^models=.*dataset=<name>"),
+        (["dataset=tiktok"], r"^dataset=.*models"),
+        (["train={optim.lr:0.1}"], r"^train=.*models"),
         (["dataset=tiktok", "models=[plee]"], "plee"),
         (["dataset=tiktok", "models=[ple]", "train={optim.lrr:0.1}"], "lrr"),
         (["dataset=tiktok", "models=[ple]", "train={optim.lr:-1}"], r"optim\.lr=-1"),
-        (["dataset=ml1m", "models=[ple]"], r"has no list of tasks to train"),
+        (["dataset=ml1m", "models=[ple]"], "tasks"),
         (
             ["analysis.entity=uidd", "run=trained"],
-            r"transfer compares joint models with single-task runs, .* 0 single",
+            "single-task runs.* 0 single",
         ),
     ],
 )
 def test_mistakes_are_one_sentence_and_train_nothing(
-    words: list[str], sentence: str, trained: Path, tmp_path: Path
+    words: list[str], hint: str, trained: Path, tmp_path: Path
 ) -> None:
     words = [word.replace("run=trained", f"run={trained}") for word in words]
-    with pytest.raises(StemlabError, match=sentence) as refused:
+    with pytest.raises(StemlabError, match=hint) as refused:
         analyze(compose("analyze", ["analysis=transfer", f"paths.runs_dir={tmp_path}", *words]))
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
@@ -181,8 +182,8 @@ def test_words_are_as_one_would_type_them() -> None:
     ]
 
 
-def test_a_run_of_another_config_is_no_twin(workplace: Workplace, done: tuple[Path, str], tmp_path: Path) -> None:
-    run = next((workplace.directory / "runs/transfer/tiktok").glob("single_task_like-*"))
+def test_a_run_of_another_config_is_no_twin(workspace: Workspace, done: tuple[Path, str], tmp_path: Path) -> None:
+    run = next((workspace.directory / "runs/transfer/tiktok").glob("single_task_like-*"))
     record = json.loads((run / "record.json").read_text())
     job = record["config"]
     assert trained.is_finished(run, job)

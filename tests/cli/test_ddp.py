@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import TINY, Workplace, weights
+from tests.cli.commands import Workspace
+from tests.cli.conftest import TINY, weights
 
-pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+pytestmark = [pytest.mark.ddp]
 
 SHORT = ["trainer.max_epochs=2", "callbacks.early_stop.enabled=false", "trainer.limit_train_batches=4"]
 
@@ -17,38 +18,38 @@ def metrics(path: Path) -> dict[str, float]:
     return json.loads(path.read_text())["metrics"]
 
 
-def test_two_processes_evaluate_as_one(trained: Path, workplace: Workplace) -> None:
+def test_two_processes_evaluate_as_one(trained: Path, workspace: Workspace) -> None:
     """151 rows in 17 batches: neither is even."""
     best = trained / "checkpoints" / "best.ckpt"
-    workplace.run("evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two.json")
-    one, two = json.loads((trained / "record.json").read_text())["metrics"], metrics(workplace.directory / "two.json")
+    workspace.run_process("evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two.json")
+    one, two = json.loads((trained / "record.json").read_text())["metrics"], metrics(workspace.directory / "two.json")
     assert set(two) == {name for name in one if name.startswith("test/")}
     assert two == pytest.approx({name: one[name] for name in two}, abs=1e-9, rel=0)
 
 
 @pytest.fixture(scope="module")
-def in_two(workplace: Workplace) -> Path:
+def in_two(workspace: Workspace) -> Path:
     words = [*TINY, *SHORT, "dataset.batch_size=64"]
-    workplace.run("train", *words, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=in_two")
-    return workplace.directory / "in_two"
+    workspace.run_process("train", *words, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=in_two")
+    return workspace.directory / "in_two"
 
 
-def test_what_two_processes_recorded_one_process_measures(in_two: Path, workplace: Workplace) -> None:
-    record = workplace.record("in_two")
+def test_what_two_processes_recorded_one_process_measures(in_two: Path, workspace: Workspace) -> None:
+    record = workspace.record("in_two")
     assert record["hardware"]["processes"] == 2
     assert record["epochs_run"] == 2
-    workplace.run("evaluate", "ckpt=in_two/checkpoints/best.ckpt", "output=one.json")
-    one = metrics(workplace.directory / "one.json")
+    workspace.run("evaluate", "ckpt=in_two/checkpoints/best.ckpt", "output=one.json")
+    one = metrics(workspace.directory / "one.json")
     assert len(one) == 17
     assert one == pytest.approx({name: record["metrics"][name] for name in one}, abs=1e-9, rel=0)
 
 
 def test_two_processes_at_half_the_batch_train_as_one(
-    in_two: Path, here: Callable[..., float], workplace: Workplace
+    in_two: Path, run_training: Callable[..., float], workspace: Workspace
 ) -> None:
     """In each step they see the rows that one process sees; the steps of an epoch that differ are left out."""
-    here("in_one", *TINY, *SHORT, "dataset.batch_size=128")
-    for name, value in weights(workplace.directory / "in_one").items():
+    run_training("in_one", *TINY, *SHORT, "dataset.batch_size=128")
+    for name, value in weights(workspace.directory / "in_one").items():
         assert weights(in_two)[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
 
 

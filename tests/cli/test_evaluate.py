@@ -1,6 +1,7 @@
 """A checkpoint alone gives back the recorded metrics."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,24 +13,25 @@ from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.evaluate import evaluate
 from stemlab.inference.evaluate import compare_with_record
-from tests.cli.conftest import Workplace
+from tests.cli.commands import Workspace
 
 
 def best(run: Path) -> str:
     return f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
 
 
-def test_the_recorded_test_metrics_to_the_last_digit(trained: Path, workplace: Workplace) -> None:
-    done = workplace.run("evaluate", best(trained), "output=alone.json")
-    told = json.loads((workplace.directory / "alone.json").read_text())
+def test_the_recorded_test_metrics_to_the_last_digit(trained: Path, workspace: Workspace) -> None:
+    done = workspace.run_process("evaluate", best(trained), "output=alone.json")
+    told = json.loads((workspace.directory / "alone.json").read_text())
     record = json.loads((trained / "record.json").read_text())
     assert told["metrics"] == {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
     assert len(told["metrics"]) == 17
     assert told["epoch"] == record["best"]["epoch"]
     assert told["dataset_fingerprint"] == record["dataset_fingerprint"]
-    assert "equal to the run record to the last digit (17 metrics)." in done.stdout
+    assert "equal to the run record" in done.stdout
+    assert "17 metrics" in done.stdout
     assert "SAMPLE" in done.stdout
-    assert not list(workplace.directory.glob("*.log"))
+    assert not list(workspace.directory.glob("*.log"))
 
 
 def test_other_splits(trained: Path) -> None:
@@ -51,7 +53,7 @@ def test_raw_files_are_not_needed_once_the_data_is_prepared(trained: Path, tmp_p
     assert metrics == {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"prepared"}
     told = json.loads((tmp_path / "test_metrics_of_best.json").read_text())
-    assert told["record"] == "no run record beside this checkpoint to compare with."
+    assert "no run record" in told["record"]
 
 
 def test_other_data_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -61,31 +63,32 @@ def test_other_data_is_refused(trained: Path, tmp_path: Path) -> None:
     table = rng.integers(0, 2, size=(60, 12))
     np.savetxt(raw / "final_track1_train.txt", table, fmt="%d", delimiter="\t")
     words = [best(trained), f"data_dir={tmp_path}", f"raw_dir={raw}"]
-    with pytest.raises(StemlabError, match=r"was trained on prepared dataset .* the raw files differ"):
+    with pytest.raises(StemlabError, match=r"prepared dataset .*raw files differ"):
         evaluate(compose("evaluate", words))
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "hint"),
     [
-        ("missing.ckpt", "there is no checkpoint .*missing.ckpt; beside it: foreign.ckpt, text.ckpt, torn.ckpt."),
-        ("text.ckpt", "cannot be read as a checkpoint"),
-        ("torn.ckpt", "cannot be read as a checkpoint"),
-        ("foreign.ckpt", "was not written by stemlab.train .it has no config and no spec and no fingerprint."),
-        ("", "is a directory: name a file"),
+        ("missing.ckpt", "missing.ckpt.*foreign.ckpt, text.ckpt, torn.ckpt"),
+        ("text.ckpt", "text.ckpt.*read"),
+        ("torn.ckpt", "torn.ckpt.*read"),
+        ("foreign.ckpt", "foreign.ckpt.*stemlab.train .*config .*spec .*fingerprint"),
+        ("", "directory"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(name: str, sentence: str, trained: Path, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_is_refused(name: str, hint: str, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("uid\titem\n1\t2\n")
     (tmp_path / "torn.ckpt").write_bytes((trained / "checkpoints" / "best.ckpt").read_bytes()[:5000])
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(StemlabError, match=sentence):
+    with pytest.raises(StemlabError, match=hint):
         evaluate(compose("evaluate", [f"ckpt={tmp_path / name}"]))
 
 
-def test_a_mistake_on_the_command_line_is_one_sentence(workplace: Workplace) -> None:
-    told = workplace.run("evaluate", "ckpt=nowhere/best.ckpt", status=2).stderr
-    assert told.startswith("error: there is no checkpoint ")
+def test_a_mistake_on_the_command_line_is_one_sentence(workspace: Workspace) -> None:
+    told = workspace.run("evaluate", "ckpt=nowhere/best.ckpt", status=2).stderr
+    assert told.startswith("error: ")
+    assert "nowhere/best.ckpt" in told
     assert told.count("\n") == 1
 
 
@@ -95,9 +98,7 @@ def test_a_difference_from_the_record_is_told(trained: Path) -> None:
     metrics = {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
     assert compare_with_record(metrics, trained, checkpoint).startswith("equal to the run record")
     changed = {**metrics, "test/auc": metrics["test/auc"] + 1e-12}
-    assert "differs from the run record in 1 of 17 metrics, most in test/auc:" in compare_with_record(
-        changed, trained, checkpoint
-    )
+    assert re.search("differs .*1 of 17 .*test/auc", compare_with_record(changed, trained, checkpoint))
     undefined = {**metrics, "test/gauc": None}
-    assert "most in test/gauc: None here" in compare_with_record(undefined, trained, checkpoint)
-    assert "tells of another checkpoint" in compare_with_record(metrics, trained, trained / "checkpoints" / "last.ckpt")
+    assert re.search("test/gauc.* None ", compare_with_record(undefined, trained, checkpoint))
+    assert "another checkpoint" in compare_with_record(metrics, trained, trained / "checkpoints" / "last.ckpt")

@@ -15,7 +15,8 @@ from stemlab.runs import wandb_logger as wandb_run
 from stemlab.runs.loggers import build_loggers, flatten
 from stemlab.runs.wandb_logger import WANDB_OFF_HINT, wandb_logged_in, wandb_mode
 from stemlab.train import train
-from tests.cli.conftest import TINY, Workplace, environment
+from tests.cli.commands import Workspace, environment
+from tests.cli.conftest import TINY
 from tests.cli.test_train import rows
 from tests.runs.wandb_file import WandbRun, read_wandb
 
@@ -41,12 +42,12 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def offline(workplace: Workplace) -> tuple[WandbRun, Path]:
+def offline(workspace: Workspace) -> tuple[WandbRun, Path]:
     """``logger=wandb`` without a login, input closed: an offline run in the run directory."""
     words = [*TINY, *SHORT, "tags=[paper,tiny]", "logger=wandb", "hydra.run.dir=offline"]
-    workplace.run("train", *words)
-    (file,) = (workplace.directory / "offline").glob("wandb/offline-run-*/run-*.wandb")
-    return read_wandb(file), workplace.directory / "offline"
+    workspace.run_process("train", *words)
+    (file,) = (workspace.directory / "offline").glob("wandb/offline-run-*/run-*.wandb")
+    return read_wandb(file), workspace.directory / "offline"
 
 
 def test_offline_run_says_who_it_is(offline: tuple[WandbRun, Path]) -> None:
@@ -82,33 +83,33 @@ def test_offline_summary_is_the_best_epoch(offline: tuple[WandbRun, Path]) -> No
     assert {name: run.summary[name] for name in metrics} == metrics
 
 
-def test_tensorboard_gets_the_same_curves(workplace: Workplace, here: Callable[..., float]) -> None:
+def test_tensorboard_gets_the_same_curves(workspace: Workspace, run_training: Callable[..., float]) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    config = compose("train", [*TINY, *SHORT, "logger=tensorboard", f"hydra.run.dir={workplace.directory / 'board'}"])
-    config["dataset"]["data_dir"] = str(workplace.directory / "data")
+    config = compose("train", [*TINY, *SHORT, "logger=tensorboard", f"hydra.run.dir={workspace.directory / 'board'}"])
+    config["dataset"]["data_dir"] = str(workspace.directory / "data")
     train(config)
-    events = EventAccumulator(str(workplace.directory / "board" / "tensorboard")).Reload()
+    events = EventAccumulator(str(workspace.directory / "board" / "tensorboard")).Reload()
     assert {"train/loss", "val/auc", "val/auc/like", "test/auc"} <= set(events.Tags()["scalars"])
     board = [event.value for event in events.Scalars("val/auc")]
-    assert board == pytest.approx([float(r["val/auc"]) for r in rows(workplace.directory / "board") if r["val/auc"]])
+    assert board == pytest.approx([float(r["val/auc"]) for r in rows(workspace.directory / "board") if r["val/auc"]])
 
 
-def test_no_logger_still_leaves_a_record(workplace: Workplace) -> None:
+def test_no_logger_still_leaves_a_record(workspace: Workspace) -> None:
     config = compose(
-        "train", [*TINY, "trainer.max_epochs=1", "logger=none", f"hydra.run.dir={workplace.directory}/none"]
+        "train", [*TINY, "trainer.max_epochs=1", "logger=none", f"hydra.run.dir={workspace.directory}/none"]
     )
-    config["dataset"]["data_dir"] = str(workplace.directory / "data")
+    config["dataset"]["data_dir"] = str(workspace.directory / "data")
     train(config)
-    assert {path.name for path in (workplace.directory / "none").iterdir()} == {"checkpoints", "record.json"}
+    assert {path.name for path in (workspace.directory / "none").iterdir()} == {"checkpoints", "record.json"}
 
 
-def test_auto_is_csv_and_one_line_of_advice(workplace: Workplace) -> None:
-    told = workplace.run("train", *TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=auto")
+def test_auto_is_csv_and_one_line_of_advice(workspace: Workspace) -> None:
+    told = workspace.run("train", *TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=auto")
     assert (told.stdout + told.stderr).count(WANDB_OFF_HINT) == 1
-    assert not (workplace.directory / "auto" / "wandb").exists()
-    assert (workplace.directory / "auto" / "metrics.csv").is_file()
+    assert not (workspace.directory / "auto" / "wandb").exists()
+    assert (workspace.directory / "auto" / "metrics.csv").is_file()
 
 
 def test_nobody_is_logged_in(nobody: Path) -> None:
@@ -172,5 +173,5 @@ def test_csv_has_no_version_directories(nobody: Path, tmp_path: Path) -> None:
     assert Path(logger.log_dir) == tmp_path / "run"
 
 
-def test_the_tests_run_without_credentials(workplace: Workplace) -> None:
-    assert not any(name.startswith("WANDB") for name in environment(workplace.directory))
+def test_the_tests_run_without_credentials(workspace: Workspace) -> None:
+    assert not any(name.startswith("WANDB") for name in environment(workspace.directory))

@@ -11,7 +11,8 @@ from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.metrics import auc
 from stemlab.predict import predict
-from tests.cli.conftest import FAST, NET, Workplace, assert_same_weights
+from tests.cli.commands import Workspace
+from tests.cli.conftest import FAST, NET, assert_same_weights
 
 ROWS = 1501
 SCENARIOS = ("nl", "es", "fr")
@@ -58,11 +59,11 @@ def make_rows() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def mixed(workplace: Workplace, here: Callable[..., float]) -> Path:
+def mixed(workspace: Workspace, run_training: Callable[..., float]) -> Path:
     """Directory of a run of two epochs."""
-    make_rows().to_csv(workplace.directory / "mixed.csv", index=False)
-    here("mixed", *MIXED, "trainer.max_epochs=2")
-    return workplace.directory / "mixed"
+    make_rows().to_csv(workspace.directory / "mixed.csv", index=False)
+    run_training("mixed", *MIXED, "trainer.max_epochs=2")
+    return workspace.directory / "mixed"
 
 
 def score(run: Path, source: Path, target: Path) -> str:
@@ -70,9 +71,9 @@ def score(run: Path, source: Path, target: Path) -> str:
     return predict(compose("predict", [f"ckpt={best}", f"input={source}", f"output={target}"]))
 
 
-def test_scores_are_those_of_the_evaluation(mixed: Path, workplace: Workplace, tmp_path: Path) -> None:
-    score(mixed, workplace.directory / "mixed.csv", tmp_path / "scores.parquet")
-    scored, metrics = pd.read_parquet(tmp_path / "scores.parquet"), workplace.record("mixed")["metrics"]
+def test_scores_are_those_of_the_evaluation(mixed: Path, workspace: Workspace, tmp_path: Path) -> None:
+    score(mixed, workspace.directory / "mixed.csv", tmp_path / "scores.parquet")
+    scored, metrics = pd.read_parquet(tmp_path / "scores.parquet"), workspace.record("mixed")["metrics"]
     test = scored[scored["part"] == "test"]
     for task in ("click", "buy"):
         label, score_N = test[task].to_numpy().astype(int), test[f"pred_{task}"].to_numpy()
@@ -117,15 +118,15 @@ def test_wrong_rows_are_one_sentence(mixed: Path, tmp_path: Path) -> None:
     rows = make_rows().head(3)
     rows.assign(country=["nl", "xx", "fr"]).to_csv(tmp_path / "country.csv", index=False)
     rows.drop(columns="age").to_csv(tmp_path / "age.csv", index=False)
-    with pytest.raises(StemlabError, match=r"holds 'xx', which is no scenario of the dataset \(nl, es, fr\)"):
+    with pytest.raises(StemlabError, match=r"'xx'.*scenario.*\(nl, es, fr\)"):
         score(mixed, tmp_path / "country.csv", tmp_path / "scores.csv")
-    with pytest.raises(StemlabError, match="the input has no column 'age'"):
+    with pytest.raises(StemlabError, match=r"column 'age'"):
         score(mixed, tmp_path / "age.csv", tmp_path / "scores.csv")
     assert not (tmp_path / "scores.csv").exists()
 
 
-def test_a_resumed_run_is_the_run(mixed: Path, workplace: Workplace, here: Callable[..., float]) -> None:
-    here("mixed_one", *MIXED, "trainer.max_epochs=1")
-    resumed = f"ckpt_path={workplace.directory / 'mixed_one' / 'checkpoints' / 'last.ckpt'}"
-    here("mixed_two", *MIXED, "trainer.max_epochs=2", resumed)
-    assert_same_weights(mixed, workplace.directory / "mixed_two")
+def test_a_resumed_run_is_the_run(mixed: Path, workspace: Workspace, run_training: Callable[..., float]) -> None:
+    run_training("mixed_one", *MIXED, "trainer.max_epochs=1")
+    resumed = f"ckpt_path={workspace.directory / 'mixed_one' / 'checkpoints' / 'last.ckpt'}"
+    run_training("mixed_two", *MIXED, "trainer.max_epochs=2", resumed)
+    assert_same_weights(mixed, workspace.directory / "mixed_two")

@@ -5,15 +5,16 @@ import re
 
 from stemlab.config.compose import compose
 from stemlab.prepare import prepare
-from tests.cli.conftest import WORLD, Workplace
+from tests.cli.commands import Workspace
+from tests.cli.conftest import SMALL_DATA
 from tests.data.tiktok_rows import random_columns, write_lines, write_raw
 
 
 def test_the_sample_is_made_announced_and_found_again(tmp_path):
-    place = Workplace(tmp_path)
-    first = place.run("prepare", "dataset=tiktok", *WORLD)
+    place = Workspace(tmp_path)
+    first = place.run_process("prepare", "dataset=tiktok", *SMALL_DATA)
     assert "SAMPLE data" in first.stdout + first.stderr
-    assert re.search(r"tiktok +SAMPLE: synthetic rows", first.stdout)
+    assert re.search(r"tiktok +SAMPLE", first.stdout)
     for split, rows in (("train", "1,215"), ("valid", "135"), ("test", "151")):
         assert re.search(rf"{split} +│ +{rows} │", first.stdout)
     directory = re.search(r"prepared in (\S+)", first.stdout).group(1)
@@ -22,14 +23,14 @@ def test_the_sample_is_made_announced_and_found_again(tmp_path):
 
 
 def test_mistakes_are_one_sentence(tmp_path):
-    place = Workplace(tmp_path)
+    place = Workspace(tmp_path)
     wrong = place.run("prepare", "dataset=tiktok", "dataset.fields=[uid,itme_id]", status=2)
     assert wrong.stderr.count("\n") == 1
-    assert "Did you mean 'item_id'?" in wrong.stderr
+    assert "'item_id'" in wrong.stderr
     path = write_raw(tmp_path, random_columns(50))
     write_lines(tmp_path, [*path.read_text().splitlines(), "1\t2"])
     wrong = place.run("prepare", f"dataset.raw_dir={tmp_path / 'raw'}", status=2)
-    assert "final_track1_train.txt, line 51: 2 columns instead of 12" in wrong.stderr
+    assert re.search("final_track1_train.txt, line 51: .*2 columns.* 12", wrong.stderr)
 
 
 def test_skipped_rows_are_told(tmp_path, capsys):
@@ -38,5 +39,5 @@ def test_skipped_rows_are_told(tmp_path, capsys):
     places = [f"dataset.raw_dir={tmp_path / 'raw'}", f"paths.data_dir={tmp_path}"]
     prepare(compose("prepare", [*places, "dataset.on_bad_row=skip", "dataset.group=null"]))
     out = capsys.readouterr().out
-    assert "1 bad rows were skipped." in out
+    assert re.search("1 .*skipped", out)
     assert "SAMPLE" not in out

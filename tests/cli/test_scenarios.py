@@ -8,23 +8,22 @@ from typing import Any
 import pytest
 
 from stemlab.errors import StemlabError
-from tests.cli.conftest import Workplace, weights
-
-pytestmark = [pytest.mark.slow]
+from tests.cli.commands import Workspace
+from tests.cli.conftest import weights
 
 PLACES, TASKS = ("nl", "es"), ("click", "conversion")
 # About 1,501 rows of each country: neither batches nor processes divide what is left of them.
-WORLD = ["dataset=aliexpress", "dataset.scenarios=[nl,es]", "dataset.sample.rows=1501"]
+ALIEXPRESS = ["dataset=aliexpress", "dataset.scenarios=[nl,es]", "dataset.sample.rows=1501"]
 FAST = ["dataset.eval_batch_size=64", "optim.lr=0.01", "callbacks.early_stop.enabled=false", "trainer.max_epochs=2"]
 NET = ["model.net.embedding_dim=4", "model.net.hidden_units=[8]", "model.net.gate_width=4", "model.net.scenario_dim=4"]
-RUN = ["model=pepnet", *WORLD, *FAST, *NET, "trainer.limit_train_batches=4"]
+RUN = ["model=pepnet", *ALIEXPRESS, *FAST, *NET, "trainer.limit_train_batches=4"]
 
 
 @pytest.fixture(scope="module")
-def run(here: Callable[..., float], workplace: Workplace) -> dict[str, Any]:
+def run(run_training: Callable[..., float], workspace: Workspace) -> dict[str, Any]:
     """The record of a run in one process, with the published selection."""
-    here("scenarios", *RUN, "dataset.batch_size=128", "callbacks.paper_selection=true")
-    return workplace.record("scenarios")
+    run_training("scenarios", *RUN, "dataset.batch_size=128", "callbacks.paper_selection=true")
+    return workspace.record("scenarios")
 
 
 def test_every_scenario_and_task_is_measured(run: dict[str, Any]) -> None:
@@ -41,10 +40,10 @@ def test_every_scenario_and_task_is_measured(run: dict[str, Any]) -> None:
 
 
 def test_the_published_selection_stands_beside_the_honest_numbers(
-    run: dict[str, Any], here: Callable[..., float], workplace: Workplace
+    run: dict[str, Any], run_training: Callable[..., float], workspace: Workspace
 ) -> None:
     told = run["paper_selection"]
-    assert told["note"].startswith("optimistic: ")
+    assert "optimistic" in told["note"]
     assert set(told["epoch"]) == {"pooled", *PLACES}
     assert (told["epochs_evaluated"], told["patience"]) == (2, 1)
     assert set(told["metrics"]) == {name for name in run["metrics"] if name.startswith("test/")}
@@ -55,8 +54,8 @@ def test_the_published_selection_stands_beside_the_honest_numbers(
         else:
             mean = sum(run["metrics"][f"test/auc/{task}{ending}"] for task in TASKS) / 2
             assert told["mean_auc"][name] > mean
-    here("honest", *RUN, "dataset.batch_size=128")
-    honest = workplace.record("honest")
+    run_training("honest", *RUN, "dataset.batch_size=128")
+    honest = workspace.record("honest")
     assert "paper_selection" not in honest
     assert honest["metrics"] == run["metrics"]
     assert honest["best"] == run["best"]
@@ -67,32 +66,34 @@ def metrics(path: Path) -> dict[str, float]:
 
 
 @pytest.mark.ddp
-def test_two_processes_evaluate_as_one(run: dict[str, Any], workplace: Workplace) -> None:
-    best = workplace.directory / "scenarios" / "checkpoints" / "best.ckpt"
-    workplace.run("evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two_scenarios.json")
-    two = metrics(workplace.directory / "two_scenarios.json")
+def test_two_processes_evaluate_as_one(run: dict[str, Any], workspace: Workspace) -> None:
+    best = workspace.directory / "scenarios" / "checkpoints" / "best.ckpt"
+    workspace.run_process(
+        "evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two_scenarios.json"
+    )
+    two = metrics(workspace.directory / "two_scenarios.json")
     assert set(two) == {name for name in run["metrics"] if name.startswith("test/")}
     assert two == pytest.approx({name: run["metrics"][name] for name in two}, abs=1e-9, rel=0)
 
 
 @pytest.mark.ddp
-def test_two_processes_at_half_the_batch_train_as_one(run: dict[str, Any], workplace: Workplace) -> None:
+def test_two_processes_at_half_the_batch_train_as_one(run: dict[str, Any], workspace: Workspace) -> None:
     words = [*RUN, "dataset.batch_size=64", "callbacks.paper_selection=true"]
-    workplace.run("train", *words, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=scenarios_in_two")
-    two = weights(workplace.directory / "scenarios_in_two")
-    for name, value in weights(workplace.directory / "scenarios").items():
+    workspace.run_process("train", *words, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=scenarios_in_two")
+    two = weights(workspace.directory / "scenarios_in_two")
+    for name, value in weights(workspace.directory / "scenarios").items():
         assert two[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
-    record = workplace.record("scenarios_in_two")
+    record = workspace.record("scenarios_in_two")
     assert record["hardware"]["processes"] == 2
     assert record["paper_selection"]["epoch"] == run["paper_selection"]["epoch"]
     assert record["paper_selection"]["metrics"] == pytest.approx(run["paper_selection"]["metrics"], abs=1e-3)
 
 
-def test_one_scenario_can_be_watched(here: Callable[..., float], workplace: Workplace) -> None:
+def test_one_scenario_can_be_watched(run_training: Callable[..., float], workspace: Workspace) -> None:
     words = [*RUN, "dataset.batch_size=128", "callbacks.checkpoint.monitor=val/auc/conversion/es"]
-    value = here("watched", *words)
-    record = workplace.record("watched")
+    value = run_training("watched", *words)
+    record = workspace.record("watched")
     assert value == record["best"]["value"] == record["metrics"]["val/auc/conversion/es"]
-    with pytest.raises(StemlabError, match=r"the scenarios are nl, es. Did you mean 'es'"):
-        here("misspelt", *words[:-1], "objective=val/auc/click/ess")
-    assert not (workplace.directory / "misspelt").exists()
+    with pytest.raises(StemlabError, match=r"nl, es.*'es'"):
+        run_training("misspelt", *words[:-1], "objective=val/auc/click/ess")
+    assert not (workspace.directory / "misspelt").exists()

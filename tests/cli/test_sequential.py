@@ -10,15 +10,16 @@ import torch
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.evaluate import evaluate
-from tests.cli.conftest import Workplace, assert_same_weights, weights
-from tests.cli.sequences import FAST, SASREC, WORLD
+from tests.cli.commands import Workspace
+from tests.cli.conftest import assert_same_weights, weights
+from tests.cli.sequences import FAST, SASREC, SEQUENCE_DATA
 from tests.cli.test_train import rows, walk
 
 METRICS = {f"{split}/{m}" for split in ("val", "test") for m in ("hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")}
 
 
 @pytest.fixture(scope="module")
-def ranked(sequences: Workplace) -> Path:
+def ranked(sequences: Workspace) -> Path:
     """A finished run of SASRec: four epochs, by the command line, in one process."""
     told = sequences.run("train", *SASREC, "trainer.max_epochs=4", "hydra.run.dir=ranked").stdout
     assert "epoch 4/4" in told
@@ -59,20 +60,21 @@ def test_a_checkpoint_holds_plain_values_only(ranked: Path) -> None:
     assert not [key for key in content["state_dict"] if not key.startswith("net.")]
 
 
-def test_the_checkpoint_alone_gives_back_the_recorded_metrics(ranked: Path, sequences: Workplace) -> None:
+def test_the_checkpoint_alone_gives_back_the_recorded_metrics(ranked: Path, sequences: Workspace) -> None:
     done = sequences.run("evaluate", "ckpt=ranked/checkpoints/best.ckpt", "output=ranked.json")
     told = json.loads((sequences.directory / "ranked.json").read_text())["metrics"]
     assert told == {name: value for name, value in record(ranked)["metrics"].items() if name.startswith("test/")}
-    assert "equal to the run record to the last digit (5 metrics)." in done.stdout
+    assert "equal to the run record" in done.stdout
+    assert "5 metrics" in done.stdout
 
 
 @pytest.mark.parametrize("model", ["comirec", "mind", "bprmf", "lightgcn", "gru4rec", "tisasrec", "youtube", "pop"])
 def test_every_model_trains_and_its_checkpoint_gives_back_its_metrics(
-    model: str, sequences: Workplace, here: Callable[..., float]
+    model: str, sequences: Workspace, run_training: Callable[..., float]
 ) -> None:
     """What a net looks at once (LightGCN's graph, POP's counts) and draws (MIND's routing) is found again."""
-    words = [f"model={model}", *WORLD, *FAST, "trainer.max_epochs=1", "trainer.limit_train_batches=3"]
-    objective = here(f"one_{model}", *words)
+    words = [f"model={model}", *SEQUENCE_DATA, *FAST, "trainer.max_epochs=1", "trainer.limit_train_batches=3"]
+    objective = run_training(f"one_{model}", *words)
     told = sequences.record(f"one_{model}")
     assert objective == told["metrics"]["val/ndcg@5"]
     best = sequences.directory / f"one_{model}" / "checkpoints" / "best.ckpt"
@@ -81,8 +83,8 @@ def test_every_model_trains_and_its_checkpoint_gives_back_its_metrics(
         assert measured == {key: value for key, value in told["metrics"].items() if key.startswith(name)}
 
 
-def test_a_model_without_training_is_only_evaluated(sequences: Workplace, here: Callable[..., float]) -> None:
-    here("popular", "model=pop", *WORLD, *FAST)
+def test_a_model_without_training_is_only_evaluated(sequences: Workspace, run_training: Callable[..., float]) -> None:
+    run_training("popular", "model=pop", *SEQUENCE_DATA, *FAST)
     told = sequences.record("popular")
     assert (told["epochs_run"], told["best"]["epoch"], told["status"]) == (0, 0, "finished")
     assert told["parameters"] == {"dense": 0, "embedding": 0}
@@ -90,10 +92,10 @@ def test_a_model_without_training_is_only_evaluated(sequences: Workplace, here: 
     assert told["throughput"]["train_samples_per_s"] is None
 
 
-def test_two_epochs_and_two_more_are_four(ranked: Path, here: Callable[..., float]) -> None:
+def test_two_epochs_and_two_more_are_four(ranked: Path, run_training: Callable[..., float]) -> None:
     half, resumed = ranked.parent / "ranked_half", ranked.parent / "ranked_on"
-    here("ranked_half", *SASREC, "trainer.max_epochs=2")
-    here("ranked_on", *SASREC, "trainer.max_epochs=4", f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}")
+    run_training("ranked_half", *SASREC, "trainer.max_epochs=2")
+    run_training("ranked_on", *SASREC, "trainer.max_epochs=4", f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}")
     for name in ("last.ckpt", "best.ckpt"):
         assert_same_weights(ranked, resumed, name)
     one, other = record(ranked), record(resumed)
@@ -101,63 +103,67 @@ def test_two_epochs_and_two_more_are_four(ranked: Path, here: Callable[..., floa
 
 
 @pytest.mark.parametrize(
-    ("word", "sentence"),
+    ("word", "hint"),
     [
-        ("dataset.history_max=5", "dataset.history_max=6, this one has 5"),
-        ("dataset.num_negatives=2", "dataset.num_negatives=1, this one has 2"),
-        ("model.net.num_heads=2", "model.net.num_heads=4, this one has 2"),
+        ("dataset.history_max=5", "dataset.history_max=6.* 5"),
+        ("dataset.num_negatives=2", "dataset.num_negatives=1.* 2"),
+        ("model.net.num_heads=2", "model.net.num_heads=4.* 2"),
     ],
 )
-def test_another_run_is_not_gone_on_with(ranked: Path, word: str, sentence: str, here: Callable[..., float]) -> None:
-    with pytest.raises(StemlabError, match=sentence):
-        here("refused", *SASREC, word, f"ckpt_path={ranked / 'checkpoints' / 'last.ckpt'}")
+def test_another_run_is_not_gone_on_with(
+    ranked: Path, word: str, hint: str, run_training: Callable[..., float]
+) -> None:
+    with pytest.raises(StemlabError, match=hint):
+        run_training("refused", *SASREC, word, f"ckpt_path={ranked / 'checkpoints' / 'last.ckpt'}")
 
 
-def test_the_full_catalogue_ranks_lower_than_sampled_candidates(ranked: Path, here: Callable[..., float]) -> None:
+def test_the_full_catalogue_ranks_lower_than_sampled_candidates(
+    ranked: Path, run_training: Callable[..., float]
+) -> None:
     words = ["trainer.max_epochs=1", "dataset.evaluation.candidates=full"]
-    here("full", *SASREC, *words)
+    run_training("full", *SASREC, *words)
     metrics = record(ranked.parent / "full")["metrics"]
     assert set(metrics) == METRICS
-    here("sampled", *SASREC, words[0])
+    run_training("sampled", *SASREC, words[0])
     assert metrics["val/mrr"] != record(ranked.parent / "sampled")["metrics"]["val/mrr"]
 
 
+RANKS = ["trainer=ddp_cpu", "trainer.devices=2"]
+
+
 @pytest.mark.ddp
-@pytest.mark.slow
-def test_two_processes_evaluate_as_one_and_train_what_one_can_measure(ranked: Path, sequences: Workplace) -> None:
-    two = ["trainer=ddp_cpu", "trainer.devices=2"]
-    sequences.run("evaluate", "ckpt=ranked/checkpoints/best.ckpt", "output=two.json", *two)
-    told = json.loads((sequences.directory / "two.json").read_text())["metrics"]
+def test_two_ranks_evaluate_like_one(ranked: Path, sequences: Workspace) -> None:
+    sequences.run_process("evaluate", "ckpt=ranked/checkpoints/best.ckpt", "output=two.json", *RANKS)
+    found = json.loads((sequences.directory / "two.json").read_text())["metrics"]
     metrics = record(ranked)["metrics"]
-    assert told == pytest.approx({name: metrics[name] for name in told}, abs=1e-9, rel=0)
-    assert len(told) == 5
-    words = [*SASREC, *two, "trainer.max_epochs=2", "dataset.batch_size=16", "hydra.run.dir=ranked_in_two"]
-    sequences.run("train", *words)
-    best = sequences.directory / "ranked_in_two" / "checkpoints" / "best.ckpt"
-    one = evaluate(compose("evaluate", [f"ckpt={best}"]))
-    metrics = sequences.record("ranked_in_two")["metrics"]
-    assert one == pytest.approx({name: metrics[name] for name in one}, abs=1e-9, rel=0)
+    assert found == pytest.approx({name: metrics[name] for name in found}, abs=1e-9, rel=0)
+    assert len(found) == 5
 
 
 @pytest.mark.ddp
-@pytest.mark.slow
-def test_two_processes_at_half_the_batch_train_as_one(sequences: Workplace, here: Callable[..., float]) -> None:
-    """In each step they see the instances and negatives that one process sees; uneven last steps are left out."""
+def test_two_ranks_train_like_one_and_one_process_measures_the_same(
+    sequences: Workspace, run_training: Callable[..., float]
+) -> None:
+    """Half the batch size: each step sees the same instances and negatives; uneven last steps are left out."""
     words = [*SASREC, "trainer.max_epochs=2", "trainer.limit_train_batches=6"]
-    here("six_in_one", *words)
-    two = ["trainer=ddp_cpu", "trainer.devices=2", "dataset.batch_size=16", "hydra.run.dir=six_in_two"]
-    sequences.run("train", *words, *two)
+    run_training("six_in_one", *words)
+    sequences.run_process("train", *words, *RANKS, "dataset.batch_size=16", "hydra.run.dir=six_in_two")
     other = weights(sequences.directory / "six_in_two")
     for name, value in weights(sequences.directory / "six_in_one").items():
         assert other[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
+    best = sequences.directory / "six_in_two" / "checkpoints" / "best.ckpt"
+    one = evaluate(compose("evaluate", [f"ckpt={best}"]))
+    metrics = sequences.record("six_in_two")["metrics"]
+    assert len(one) == 5
+    assert one == pytest.approx({name: metrics[name] for name in one}, abs=1e-9, rel=0)
 
 
 @pytest.mark.parametrize(
     ("model", "dataset"), [("stem", "rechorus"), ("sasrec", "tiktok")], ids=["impressions", "sequences"]
 )
-def test_a_model_on_data_of_the_other_kind_is_refused(model: str, dataset: str, workplace: Workplace) -> None:
-    before = set(workplace.directory.iterdir())
-    told = workplace.run("train", f"model={model}", f"dataset={dataset}", "hydra.run.dir=wrong_pair", status=2)
-    assert told.stderr.startswith(f"error: model={model} and dataset={dataset} do not fit: ")
+def test_a_model_on_data_of_the_other_kind_is_refused(model: str, dataset: str, workspace: Workspace) -> None:
+    before = set(workspace.directory.iterdir())
+    told = workspace.run("train", f"model={model}", f"dataset={dataset}", "hydra.run.dir=wrong_pair", status=2)
+    assert told.stderr.startswith(f"error: model={model} and dataset={dataset} ")
     assert told.stderr.count("\n") == 1
-    assert set(workplace.directory.iterdir()) == before
+    assert set(workspace.directory.iterdir()) == before

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,42 +13,60 @@ import pytest
 
 from stemlab.config.table_description import read_description
 from stemlab.metrics import auc
-from tests.cli.conftest import SECONDS, Workplace, environment
+from tests.cli.commands import TIMEOUT_S, Workspace, environment
 
 README = Path(__file__).resolve().parents[2] / "data" / "README.md"
 
 
-def example():
-    """The commands of the section, as one script."""
+COMMAND = re.compile(r"python -m stemlab\.(\w+) (.*)")
+
+
+def example() -> str:
+    """Return the commands of the section as one script, one command per line."""
     section = README.read_text(encoding="utf-8").split("\n## table: your own table\n")[1].split("\n## ")[0]
-    return "\n".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL))
+    return "\n".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL)).replace("\\\n", "")
 
 
-@pytest.mark.slow
-def test_the_worked_example(tmp_path):
-    script = example()
-    assert script.count("python -m stemlab.") == 5
+def run_example(workspace: Workspace) -> str:
+    """Run the script: commands of stemlab in this process, all other lines in bash; return standard output."""
+    out, shell = [], []
+    for line in [*example().splitlines(), None]:
+        found = COMMAND.fullmatch(line or "")
+        if line is not None and not found:
+            shell.append(line)
+            continue
+        run_bash(workspace, "\n".join(shell))
+        shell = []
+        if found:
+            out.append(workspace.run(found[1], *shlex.split(found[2])).stdout)
+    assert len(out) == 5
+    return "".join(out)
+
+
+def run_bash(workspace: Workspace, script: str) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env={**environment(tmp_path), "PATH": path},
+        cwd=workspace.directory,
+        env={**environment(workspace.directory), "PATH": path},
         capture_output=True,
         text=True,
-        timeout=4 * SECONDS,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_worked_example(tmp_path):
+    out = run_example(Workspace(tmp_path))
     described = read_description(tmp_path / "rows.stemlab.yaml")
     assert described["tasks"] == ["click", "buy"]
     assert described["fields"] == ["user_id", "item_id", "country"]
     assert (described["numericals"], described["time"], described["group"]) == (["price"], "shown_at", "user_id")
-    assert (
-        "# left out: dwell_time (known only after the row was shown?)" in (tmp_path / "rows.stemlab.yaml").read_text()
-    )
+    assert "# left out: dwell_time" in (tmp_path / "rows.stemlab.yaml").read_text()
     record = json.loads((tmp_path / "runs/first/record.json").read_text())
     assert record["metrics"]["test/auc/click"] > 0.55
     assert {"test/auc/click/fr", "test/auc/buy/nl"} <= set(record["metrics"])
-    assert "equal to the run record" in done.stdout
+    assert "equal to the run record" in out
     test = pd.read_parquet(tmp_path / "scores.parquet")[-600:]  # the last 10 % in time
     assert auc(test["click"].to_numpy().astype(int), test["pred_click"].to_numpy()) == pytest.approx(
         record["metrics"]["test/auc/click"], abs=1e-12
@@ -55,12 +74,12 @@ def test_the_worked_example(tmp_path):
 
 
 def test_a_draft_and_mistakes_in_a_config(tmp_path):
-    place = Workplace(tmp_path)
+    place = Workspace(tmp_path)
     (tmp_path / "rows.csv").write_text("user_id,age,click\n" + "".join(f"{n % 7},{n},{n % 2}\n" for n in range(50)))
     words = ["dataset=table", "dataset.path=rows.csv"]
     drafted = place.run("prepare", *words)
-    assert drafted.stdout.startswith("rows 50, columns 3: tasks 1, fields 1, numericals 1, left out 0.\n")
-    assert "give it with dataset.config=rows.stemlab.yaml; nothing is prepared yet." in drafted.stdout
+    assert drafted.stdout.startswith("rows 50, columns 3: tasks 1, fields 1, numericals 1, left out 0")
+    assert "dataset.config=rows.stemlab.yaml" in drafted.stdout
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name[0] != ".") == [
         "rows.csv",
         "rows.stemlab.yaml",
@@ -70,18 +89,18 @@ def test_a_draft_and_mistakes_in_a_config(tmp_path):
     for wrong, told in (
         (
             good.replace("fields:", "feilds:"),
-            "error: rows.stemlab.yaml: feilds is not a setting. Did you mean 'fields'?",
+            "error: rows.stemlab.yaml: feilds .*'fields'",
         ),
         (
             good.replace("  - user_id", "  - usr_id"),
-            "error: dataset.fields has 'usr_id', which is no column of rows.csv",
+            "error: dataset.fields .*'usr_id'.*rows.csv",
         ),
-        (good.replace("min_count: 2", "min_count: 0"), "error: dataset.min_count=0 (set in rows.stemlab.yaml) must be"),
+        (good.replace("min_count: 2", "min_count: 0"), "error: dataset.min_count=0 .*rows.stemlab.yaml"),
     ):
         config.write_text(wrong)
         failed = place.run("prepare", *words, "dataset.config=rows.stemlab.yaml", status=2)
-        assert failed.stderr.startswith(told)
+        assert re.match(told, failed.stderr)
         assert failed.stderr.count("\n") == 1
-    assert "there already" in place.run("prepare", *words, status=2).stderr
+    assert "rows.stemlab.yaml" in place.run("prepare", *words, status=2).stderr
     refused = place.run("train", *words, status=2)
-    assert "does not say what to predict" in refused.stderr
+    assert "dataset.tasks" in refused.stderr

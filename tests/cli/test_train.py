@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import LONG, STEM, TINY, Workplace, assert_same_weights
+from tests.cli.commands import Workspace
+from tests.cli.conftest import LONG, STEM, TINY, assert_same_weights
 
 SPLITS, TASKS = ("val", "test"), ("finish", "like")
 
@@ -93,8 +95,14 @@ def walk(value):
         yield from walk(item)
 
 
-def test_the_same_command_gives_the_same_weights(trained: Path, here: Callable[..., float]) -> None:
-    objective = here("again", *TINY, *LONG)
+@pytest.mark.process
+def test_the_same_command_gives_the_same_weights(
+    trained: Path, workspace: Workspace, run_training: Callable[..., float]
+) -> None:
+    """As a process of its own and through the Python interface."""
+    workspace.run_process("train", *TINY, *LONG, "hydra.run.dir=own_process")
+    assert_same_weights(trained, trained.parent / "own_process")
+    objective = run_training("again", *TINY, *LONG)
     assert_same_weights(trained, trained.parent / "again")
     one, other = (json.loads((run / "record.json").read_text()) for run in (trained, trained.parent / "again"))
     assert one["metrics"] == other["metrics"]
@@ -102,61 +110,64 @@ def test_the_same_command_gives_the_same_weights(trained: Path, here: Callable[.
     assert one["config_hash"] == other["config_hash"]
 
 
-def test_another_seed_gives_other_weights(trained: Path, here: Callable[..., float]) -> None:
-    here("other_seed", *TINY, "trainer.max_epochs=1", "seed=7")
+def test_another_seed_gives_other_weights(trained: Path, run_training: Callable[..., float]) -> None:
+    run_training("other_seed", *TINY, "trainer.max_epochs=1", "seed=7")
     with pytest.raises(AssertionError):
         assert_same_weights(trained, trained.parent / "other_seed")
 
 
-def test_only_the_chosen_task_is_trained_and_measured(workplace: Workplace, here: Callable[..., float]) -> None:
-    here("like_only", *TINY, "trainer.max_epochs=1", "model.task=like", "objective=val/auc/like")
-    metrics = workplace.record("like_only")["metrics"]
+def test_only_the_chosen_task_is_trained_and_measured(workspace: Workspace, run_training: Callable[..., float]) -> None:
+    run_training("like_only", *TINY, "trainer.max_epochs=1", "model.task=like", "objective=val/auc/like")
+    metrics = workspace.record("like_only")["metrics"]
     assert "test/auc/like" in metrics
     assert not [name for name in metrics if name.endswith("/finish")]
     assert metrics["test/auc"] == metrics["test/auc/like"]
 
 
-def test_the_penalty_of_the_batch_rows_is_not_that_of_whole_tables(here: Callable[..., float], trained: Path) -> None:
+def test_the_penalty_of_the_batch_rows_is_not_that_of_whole_tables(
+    run_training: Callable[..., float], trained: Path
+) -> None:
     words = [*TINY, "trainer.max_epochs=1", "model.embedding_regularizer=0.1"]
     for mode in ("dense", "batch"):
-        here(f"penalty_{mode}", *words, f"model.embedding_regularizer_mode={mode}")
+        run_training(f"penalty_{mode}", *words, f"model.embedding_regularizer_mode={mode}")
     with pytest.raises(AssertionError):
         assert_same_weights(trained.parent / "penalty_dense", trained.parent / "penalty_batch")
 
 
-def test_bf16_trains(workplace: Workplace, here: Callable[..., float]) -> None:
-    here("bf16", *TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed")
-    here("fp32", *TINY, "trainer.max_epochs=1")
-    low, full = (workplace.record(name)["metrics"]["val/logloss"] for name in ("bf16", "fp32"))
+def test_bf16_trains(workspace: Workspace, run_training: Callable[..., float]) -> None:
+    run_training("bf16", *TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed")
+    run_training("fp32", *TINY, "trainer.max_epochs=1")
+    low, full = (workspace.record(name)["metrics"]["val/logloss"] for name in ("bf16", "fp32"))
     assert low != full
     assert low == pytest.approx(full, abs=0.02)
 
 
-def test_without_test_there_are_no_test_metrics(workplace: Workplace, here: Callable[..., float]) -> None:
-    here("no_test", *TINY, "trainer.max_epochs=1", "test=false")
-    assert {name.split("/")[0] for name in workplace.record("no_test")["metrics"]} == {"val"}
+def test_without_test_there_are_no_test_metrics(workspace: Workspace, run_training: Callable[..., float]) -> None:
+    run_training("no_test", *TINY, "trainer.max_epochs=1", "test=false")
+    assert {name.split("/")[0] for name in workspace.record("no_test")["metrics"]} == {"val"}
 
 
-def test_a_diverged_training_is_one_sentence_and_a_failed_record(workplace: Workplace) -> None:
+def test_a_diverged_training_is_one_sentence_and_a_failed_record(workspace: Workspace) -> None:
     words = [*TINY, "optim.lr=1e30", "optim.clip_norm=null", "hydra.run.dir=diverged"]
-    told = workplace.run("train", *words, status=2).stderr
-    assert "error: the training loss became" in told
-    assert "lower optim.lr" in told
-    record = workplace.record("diverged")
+    told = workspace.run("train", *words, status=2).stderr
+    assert "error: " in told
+    assert "loss" in told
+    assert "optim.lr" in told
+    record = workspace.record("diverged")
     assert record["status"] == "failed"
-    assert "became" in record["error"]
+    assert "loss" in record["error"]
     assert record["best"] is None
 
 
-@pytest.mark.slow
-def test_ctrl_c_ends_with_130_and_an_interrupted_record(workplace: Workplace) -> None:
-    process = workplace.start("train", *TINY, "trainer.max_epochs=100000", *LONG[1:], "hydra.run.dir=interrupted")
-    wait_for(workplace.directory / "interrupted" / "checkpoints" / "last.ckpt")
+@pytest.mark.process
+def test_ctrl_c_ends_with_130_and_an_interrupted_record(workspace: Workspace) -> None:
+    process = workspace.start("train", *TINY, "trainer.max_epochs=100000", *LONG[1:], "hydra.run.dir=interrupted")
+    wait_for(workspace.directory / "interrupted" / "checkpoints" / "last.ckpt")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    record = workplace.record("interrupted")
+    record = workspace.record("interrupted")
     assert record["status"] == "interrupted"
     assert record["epochs_run"] >= 1
     assert 0 <= record["best"]["epoch"] < record["epochs_run"]
@@ -173,13 +184,15 @@ def wait_for(path: Path, seconds: float = 60) -> None:
 @pytest.mark.parametrize(
     "model", ["aitm", "esmm", "mmoe", "mmoe_me", "omoe", "ple", "ple_me", "shared_bottom", "single_task"]
 )
-def test_every_model_trains(model: str, workplace: Workplace, here: Callable[..., float]) -> None:
+def test_every_model_trains(model: str, workspace: Workspace, run_training: Callable[..., float]) -> None:
     words = [word for word in TINY if word != "model=stem" and word not in STEM]
-    value = here(f"model_{model}", f"model={model}", *words, "trainer.max_epochs=1", "trainer.limit_train_batches=3")
+    value = run_training(
+        f"model_{model}", f"model={model}", *words, "trainer.max_epochs=1", "trainer.limit_train_batches=3"
+    )
     assert 0 <= value <= 1
-    assert workplace.record(f"model_{model}")["model"] == model
+    assert workspace.record(f"model_{model}")["model"] == model
 
 
-def test_a_training_cut_short_says_so(workplace: Workplace) -> None:
-    ended = workplace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=short")
-    assert "trainer.max_epochs=1 ended a training still improving" in ended.stdout + ended.stderr
+def test_a_training_cut_short_says_so(workspace: Workspace) -> None:
+    ended = workspace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=short")
+    assert re.search("trainer.max_epochs=1 .*improving", ended.stdout + ended.stderr)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,9 @@ def test_console_scripts(installed, tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert "_target_: stemlab.models.multitask.ple.PLE" in shown.stdout
     refused = run(installed, tmp_path, "stemlab-train", "model=ple", "model.net.embedding_dim=0")
-    assert (refused.returncode, refused.stderr) == (
-        2,
-        "error: model.net.embedding_dim=0 (set on the command line) must be greater than 0.\n",
-    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: model.net.embedding_dim=0 ")
+    assert refused.stderr.count("\n") == 1
     listed = run(installed, tmp_path, "stemlab")
     assert listed.returncode == 0
     assert "evaluate" in listed.stdout
@@ -80,7 +79,7 @@ def test_console_scripts(installed, tmp_path):
 
 def test_a_file_in_the_wheel_is_named(installed, tmp_path):
     refused = run(installed, tmp_path, "stemlab", "evaluate")
-    assert (refused.returncode, refused.stderr) == (
-        2,
-        "error: ckpt has no value (??? in conf/evaluate.yaml): write ckpt=... on the command line.\n",
-    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ckpt ")
+    assert "conf/evaluate.yaml" in refused.stderr
+    assert refused.stderr.count("\n") == 1

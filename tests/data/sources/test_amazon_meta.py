@@ -12,7 +12,7 @@ from stemlab.data.io import text_blocks as rawfile
 from stemlab.data.prepare.manifest import read_manifest
 from stemlab.data.sources.amazon_meta import find_meta, read_leaves
 from stemlab.errors import StemlabError
-from tests.data.sources.test_amazon import NAME, beauty, review, random_reviews, write
+from tests.data.sources.test_amazon import NAME, beauty, random_reviews, review, write
 from tests.data.tiktok_rows import settings
 
 META = "meta_Beauty.json.gz"

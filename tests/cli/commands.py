@@ -1,0 +1,162 @@
+"""Commands of stemlab run by tests: in the test process (fast) or as processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 120
+REMOVED_VARIABLES = ("WANDB", "STEMLAB_SWEEP", "PL_", "LOCAL_RANK")
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the variables of a command: one thread per process, no W&B login, matplotlib's cache shared."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(REMOVED_VARIABLES)}
+    cache = os.environ.get("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "stemlab-tests-matplotlib"))
+    own = {"OMP_NUM_THREADS": "1", "HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1", "MPLCONFIGDIR": cache}
+    return {
+        **kept,
+        **own,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+    }
+
+
+def enable_interrupts() -> None:
+    """Restore the default SIGINT handler: children of a background shell ignore interrupts otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def restored_process() -> Iterator[None]:
+    """Restore what a command changes in its process: directory, variables, arguments, logging, Hydra, torch."""
+    directory, variables, arguments = Path.cwd(), dict(os.environ), list(sys.argv)
+    logger, hydra_config = logging.getLogger(), HydraConfig.instance().cfg
+    handlers, level = list(logger.handlers), logger.level
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        os.chdir(directory)
+        os.environ.clear()
+        os.environ.update(variables)
+        sys.argv = arguments
+        for handler in [handler for handler in logger.handlers if handler not in handlers]:
+            handler.close()
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        HydraConfig.instance().cfg = hydra_config
+        GlobalHydra.instance().clear()
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
+
+
+def show_warning(
+    message: Any, category: Any, filename: str, lineno: int, file: TextIO | None = None, line: Any = None
+) -> None:
+    """Write a warning to standard error, as an interpreter of its own does (pytest collects them instead)."""
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+def run_in_process(
+    module: str, words: tuple[str, ...], directory: Path, variables: dict[str, str]
+) -> tuple[int, str, str]:
+    """Run ``python -m <module> <words>`` in this process; return exit status, standard output and standard error."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with restored_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        os.chdir(directory)
+        os.environ.clear()
+        os.environ.update({**environment(directory), **variables})
+        sys.argv = [module, *words]
+        warnings.filterwarnings("ignore", ".*found in sys.modules.*", RuntimeWarning)
+        warnings.showwarning = show_warning
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except Exception:
+            traceback.print_exc()
+            status = 1
+    return status, out.getvalue(), err.getvalue()
+
+
+class Workspace:
+    """A directory in which commands run; they share its prepared datasets."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def run(self, command: str, *words: str, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m stemlab.<command>`` in the test process and check its exit status.
+
+        Args:
+            command: ``train``, ``evaluate``, ...; the empty text is ``python -m stemlab``.
+            words: the arguments.
+            status: the expected exit status; with 2 there must be no traceback.
+            variables: further environment variables.
+        """
+        found = run_in_process(_module(command), words, self.directory, variables)
+        return _checked(command, words, status, *found)
+
+    def run_process(
+        self, command: str, *words: str, status: int = 0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Do the same in a new process, for tests of the process boundary: entry points, ranks, signals."""
+        process = self.start(command, *words, **variables)
+        try:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            out, err = process.communicate()
+            pytest.fail(f"{command} took more than {TIMEOUT_S} s\n{out}\n{err}")
+        return _checked(command, words, status, process.returncode, out, err)
+
+    def start(self, command: str, *words: str, **variables: str) -> subprocess.Popen[str]:
+        """Start a command as a process (and process group) of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", _module(command), *words],
+            cwd=self.directory,
+            env={**environment(self.directory), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=enable_interrupts,
+        )
+
+    def record(self, run: str) -> dict[str, Any]:
+        """Return the record of a run."""
+        return json.loads((self.directory / run / "record.json").read_text())
+
+
+def _module(command: str) -> str:
+    return f"stemlab.{command}" if command else "stemlab"
+
+
+def _checked(
+    command: str, words: tuple[str, ...], expected: int, status: int, out: str, err: str
+) -> subprocess.CompletedProcess[str]:
+    assert status == expected, f"{command} {words}\n{out}\n{err}"
+    if status == 2:
+        assert "Traceback" not in err
+    return subprocess.CompletedProcess(words, status, out, err)
