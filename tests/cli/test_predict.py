@@ -40,8 +40,8 @@ def test_scores_are_those_of_the_evaluation(trained: Path, raw: pd.DataFrame, wo
     best = trained / "checkpoints" / "best.ckpt"
     done = workspace.run_process("predict", f"ckpt={best}", "input=rows.csv", "output=scores.parquet")
     scored = pd.read_parquet(workspace.directory / "scores.parquet")
-    pd.testing.assert_frame_equal(scored[list(COLUMNS)], raw, check_dtype=False)
-    assert list(scored)[len(COLUMNS) :] == ["pred_finish", "pred_like"]
+    pd.testing.assert_frame_equal(scored[list(TIKTOK_COLUMNS)], raw, check_dtype=False)
+    assert list(scored)[len(TIKTOK_COLUMNS) :] == ["pred_finish", "pred_like"]
     test = scored[random_codes(len(raw), SplitRule(rule="random", test_size=0.1, valid_size=0.1, seed=42)) == 2]
     record = json.loads((trained / "record.json").read_text())
     assert len(test) == 151
@@ -109,7 +109,7 @@ def test_no_rows_give_an_empty_file(kind: str, trained: Path, raw: pd.DataFrame,
     none.to_parquet(tmp_path / "rows.parquet")
     told = score(trained, tmp_path / f"rows.{kind}", tmp_path / "scores.parquet")
     assert "0 rows" in told
-    assert pq.read_table(tmp_path / "scores.parquet").column_names == [*COLUMNS, "pred_finish", "pred_like"]
+    assert pq.read_table(tmp_path / "scores.parquet").column_names == [*TIKTOK_COLUMNS, "pred_finish", "pred_like"]
 
 
 def broken(raw: pd.DataFrame, folder: Path) -> None:
