@@ -122,7 +122,19 @@ class StoreWriter:
         dense_BN: Float32Array | None = None,
         scenario_B: Int32Array | None = None,
     ) -> None:
-        """Write the next rows: ids (B, F), labels (B, T), group keys (B,), values (B, N) and scenarios (B,)."""
+        """Write the next rows, in exactly the stored dtypes (nothing is cast).
+
+        Args:
+            ids_BF: (B, F) int32.
+            labels_BT: (B, T) int8.
+            group_B: (B,) int64.
+            dense_BN: (B, N) float32.
+            scenario_B: (B,) int32.
+
+        Raises:
+            ValueError: a stored column is missing or has another length, or there are more rows than were reserved.
+            TypeError: a column has another dtype.
+        """
         if self._done + len(ids_BF) > self.rows:
             raise ValueError(f"{self.path} was reserved for {self.rows} rows")
         parts: dict[str, AnyArray | None] = {
@@ -136,7 +148,9 @@ class StoreWriter:
             part = parts[name]
             if part is None or len(part) != len(ids_BF):
                 raise ValueError(f"column {name!r} needs {len(ids_BF)} rows")
-            block = np.ascontiguousarray(part, dtype=dtype)
+            if part.dtype != dtype:
+                raise TypeError(f"column {name!r} is {part.dtype} instead of {dtype}")
+            block = np.ascontiguousarray(part)
             width = block.nbytes // max(len(block), 1)
             _write_at(self._file, block, offset + self._done * width)
         self._done += len(ids_BF)

@@ -119,3 +119,11 @@ def test_writer_refuses_more_rows_and_ragged_columns(tmp_path):
         with pytest.raises(ValueError, match="'group' needs 1 rows"):
             writer.append(np.ones((1, 1), np.int32), np.ones((1, 1), np.int8))
         writer.append(np.ones((1, 1), np.int32), np.ones((1, 1), np.int8), np.ones(1, np.int64))
+
+
+@pytest.mark.parametrize("column", ["ids", "labels", "group"])
+def test_writer_casts_nothing(tmp_path, column):
+    parts = {"ids": np.ones((1, 1), np.int32), "labels": np.ones((1, 1), np.int8), "group": np.ones(1, np.int64)}
+    parts[column] = parts[column].astype(np.int16)
+    with pytest.raises(TypeError, match=f"{column!r} is int16"), StoreWriter(tmp_path / "a", 1, ["f"], ["t"]) as writer:
+        writer.append(*parts.values())

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from stemlab.array_types import AnyArray
+from stemlab.data.prepare.dtypes import check_raw_integers
 from stemlab.data.prepare.scaling import check_finite
 
 _KINDS: tuple[np.dtype[Any], ...] = tuple(np.dtype(kind) for kind in (np.int8, np.int16, np.int32, np.int64))
@@ -43,9 +44,10 @@ class Spool:
         return sum(self.rows)
 
     def append(self, columns: Mapping[str, AnyArray]) -> None:
-        """Write the next chunk; columns of other names are left out.
+        """Write the next chunk, integer columns as (R,) int64; columns of other names are ignored.
 
         Raises:
+            TypeError: an integer column is not int64.
             StemlabError: a numerical column holds an infinite value.
         """
         rows = 0
@@ -62,6 +64,7 @@ class Spool:
         if name in self._numericals:
             check_finite(name, values)
             return np.dtype(np.float32)
+        check_raw_integers(name, values)
         low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
         if len(values):
             least, greatest = self._spans.get(name, (low, high))
@@ -73,12 +76,12 @@ class Spool:
         return self._spans.get(name, (0, 0))
 
     def column(self, name: str) -> Iterator[AnyArray]:
-        """Yield a column chunk by chunk, (R,) of any signed integer type or float32."""
+        """Yield a column chunk by chunk, (R,) int64 or float32."""
         for chunk in self.chunks([name]):
             yield chunk[name]
 
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, AnyArray]]:
-        """Yield several columns chunk by chunk, each (R,) of any signed integer type or float32."""
+        """Yield several columns chunk by chunk, each (R,) int64 or float32."""
         offsets = dict.fromkeys(names, 0)
         for name in names:
             self._files[name].flush()
@@ -88,7 +91,8 @@ class Spool:
                 kind = self._kinds[name][number]
                 size = rows * kind.itemsize
                 data = os.pread(self._files[name].fileno(), size, offsets[name])
-                chunk[name] = np.frombuffer(data, dtype=kind)
+                values = np.frombuffer(data, dtype=kind)
+                chunk[name] = values if name in self._numericals else values.astype(np.int64)
                 offsets[name] += size
             yield chunk
 

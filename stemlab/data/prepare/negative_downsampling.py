@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stemlab.array_types import BoolArray, Int8Array, IntegerArray
+from stemlab.array_types import BoolArray, IntegerArray
+from stemlab.data.prepare.dtypes import to_small_codes
 
 _STEP = 1 << 20
 
@@ -39,28 +40,20 @@ def draw_rows(
         labels: the label's column chunk by chunk, one pass.
         rows: its length.
         sampling: the rule.
-        scenarios: ids of the rows' scenarios, 0 to 126, chunk by chunk; ``None``: one scenario.
+        scenarios: ids of the rows' scenarios, 0 to 254, chunk by chunk; ``None``: one scenario.
 
     Returns:
         (rows,) bool.
     """
-    positive: BoolArray = _whole(labels, rows) != 0
-    scenario = np.zeros(rows, dtype=np.int8) if scenarios is None else _whole(scenarios, rows)
+    positive: BoolArray = to_small_codes(labels, rows) != 0
+    scenario = np.zeros(rows, dtype=np.uint8) if scenarios is None else to_small_codes(scenarios, rows)
     kept: BoolArray = positive.copy()
     rng = np.random.default_rng(sampling.seed)
-    for place in range(int(scenario.max(initial=-1)) + 1):
+    for place in range(int(scenario.max(initial=0)) + 1):
         inside = scenario == place
         wanted = sampling.negatives * int(np.count_nonzero(positive & inside))
         _draw(kept, inside & ~positive, wanted, rng)
     return kept
-
-
-def _whole(chunks: Iterable[IntegerArray], rows: int) -> Int8Array:
-    column, row = np.empty(rows, dtype=np.int8), 0
-    for chunk in chunks:
-        column[row : row + len(chunk)] = chunk
-        row += len(chunk)
-    return column
 
 
 def _draw(kept: BoolArray, candidates: BoolArray, wanted: int, rng: np.random.Generator) -> None:

@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from stemlab.array_types import Int64Array, UInt8Array
+from stemlab.data.prepare.dtypes import to_small_codes
 from stemlab.errors import StemlabError
 from stemlab.types import Fraction, NonNegativeInt
 
@@ -170,11 +171,11 @@ def given_codes(
     Raises:
         StemlabError: a value is none of 0, 1, 2, or a split has no rows.
     """
-    codes = _whole(given(), rows)
+    codes = to_small_codes(given(), rows)
     if codes.max(initial=0) > 2:
         raise StemlabError("the column of the given split has values other than 0 (train), 1 (valid) and 2 (test).")
     if split_counts(codes)[1] == 0:
-        scenario = np.zeros(rows, dtype=np.uint8) if scenarios is None else _whole(scenarios(), rows)
+        scenario = np.zeros(rows, dtype=np.uint8) if scenarios is None else to_small_codes(scenarios(), rows)
         for place in range(int(scenario.max(initial=0)) + 1):
             _carve(codes, np.flatnonzero((codes == 0) & (scenario == place)), rule)
     counts = split_counts(codes)
@@ -198,15 +199,6 @@ def _carve(codes: UInt8Array, rows: NDArray[np.intp], rule: SplitRule) -> None:
     if size > 0:
         random = rule.carve == "random"
         codes[rows[_permutation(len(rows), rule.seed)[:size]] if random else rows[-size:]] = 1
-
-
-def _whole(chunks: Iterable[Int64Array], rows: int) -> UInt8Array:
-    """Join a column of small values; negative ones become 255."""
-    column, row = np.empty(rows, dtype=np.uint8), 0
-    for chunk in chunks:
-        column[row : row + len(chunk)] = np.where((chunk < 0) | (chunk > 255), 255, chunk)
-        row += len(chunk)
-    return column
 
 
 def _told(value: int | None) -> str:
