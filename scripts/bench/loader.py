@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from stemlab.data.loader import BatchLoader, DealtOrder, ShuffledOrder
+from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder
 from stemlab.data.store import ColumnStore, write_store
 
 BATCH = 4096
@@ -75,7 +75,7 @@ def measure(store: ColumnStore, repeats: int) -> dict[str, list[float]]:
     shuffled = BatchLoader(store, ShuffledOrder(len(store), BATCH, seed=1))
     loaders: dict[str, Iterable[Any]] = {
         "stemlab_train": shuffled,
-        "stemlab_eval": BatchLoader(store, DealtOrder(len(store), 4 * BATCH)),
+        "stemlab_eval": BatchLoader(store, SequentialOrder(len(store), 4 * BATCH)),
         "per_row_matrix": DataLoader(MatrixRows(store), BATCH, shuffle=True),
         "per_row_columns": DataLoader(ColumnRows(store), BATCH, shuffle=True),
     }

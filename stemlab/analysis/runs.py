@@ -15,7 +15,7 @@ from torch import nn
 
 from stemlab.analysis.collapse.tables import FieldTable, field_tables
 from stemlab.config.cross_checks import effective_tasks, is_sequential
-from stemlab.data.io.progress import Advance, Steps
+from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.data.prepare.manifest import sha256_of
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.errors import StemlabError
@@ -195,7 +195,7 @@ def open_runs(config: Mapping[str, Any]) -> list[AnalysedRun]:
 
 def describe(runs: Sequence[AnalysedRun]) -> list[dict[str, Any]]:
     """Return what the results say about each run; several checkpoints are read at once."""
-    with Steps() as steps, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ProgressBars() as steps, ThreadPoolExecutor(os.cpu_count()) as pool:
         advance = steps.bytes("hashing checkpoints", sum(run.checkpoint.stat().st_size for run in runs))
         return list(pool.map(lambda run: run.described(advance), runs))
 

@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from stemlab.data.batch import ImpressionBatch
-from stemlab.data.loader import BatchLoader, DealtOrder, ShuffledOrder, current_rank
+from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder, current_rank
 from stemlab.data.prepare.split import SPLITS
-from stemlab.data.prepared import Prepared
+from stemlab.data.prepared import PreparedDirectory
 from stemlab.data.spec import DatasetSpec
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
@@ -54,7 +54,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
                 raise StemlabError(f"dataset.{key} is {value}: give a positive number of rows.")
         self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
         self.test_split: Split = "test"  # what the test loop reads; evaluation may point it at another split
-        self._prepared = Prepared(name, self.build)
+        self._prepared = PreparedDirectory(name, self.build)
         self._stores: dict[str, ColumnStore] = {}
 
     @abstractmethod
@@ -133,7 +133,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
 
     def _eval_loader(self, split: Split) -> BatchLoader:
         store = self.store(split)
-        order = DealtOrder(len(store), self.eval_batch_size, *current_rank())
+        order = SequentialOrder(len(store), self.eval_batch_size, *current_rank())
         return BatchLoader(store, order, pin_memory=self._on_gpu())
 
     def _on_gpu(self) -> bool:

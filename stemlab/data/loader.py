@@ -7,7 +7,7 @@ which rows is decided by an *order*, a small object without data that a test can
   ``batch_size * world`` rows and each rank its own ``batch_size`` of them, so in a step two ranks at batch size b see
   the rows that one process sees at batch size 2b. The short last step is shared equally; at most ``world - 1`` rows of
   an epoch (other ones each epoch) are left out, and none in a single process.
-* ``DealtOrder`` (evaluation): batches are cut as for one process, then dealt to the ranks in turn. Every row is
+* ``SequentialOrder`` (evaluation): batches are cut as for one process, then dealt to the ranks in turn. Every row is
   evaluated exactly once, and in the same company on any number of ranks.
 
 Legend: B rows in the batch, F fields, N numerical fields, T tasks.
@@ -28,14 +28,14 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 
 Batch = TypeVar("Batch")
-Rows = slice | AnyArray
+RowSelection = slice | AnyArray
 """Which rows a batch takes: a slice of neighbours, or row numbers."""
 
 MIN_EVAL_BATCHES = 16
 """Small splits are evaluated in smaller batches than configured, so that up to 16 ranks all have at least one."""
 
 
-class Columns(Protocol):
+class ImpressionColumns(Protocol):
     """What a loader reads: equally long arrays (``stemlab.data.store.ColumnStore``, or plain arrays)."""
 
     @property
@@ -61,14 +61,14 @@ class Columns(Protocol):
     def __len__(self) -> int: ...
 
 
-class Order(Protocol):
+class BatchOrder(Protocol):
     """Which rows make up this rank's batches of an epoch."""
 
     epoch: int
 
     def __len__(self) -> int: ...
 
-    def batches(self, start: int = 0) -> Iterator[Rows]:
+    def batches(self, start: int = 0) -> Iterator[RowSelection]:
         """Yield the rows of batch ``start``, ``start + 1``, ..."""
 
     def set_epoch(self, epoch: int) -> None:
@@ -116,7 +116,7 @@ class ShuffledOrder:
         dtype = np.int32 if self.rows <= np.iinfo(np.int32).max else np.int64
         return np.random.default_rng([self.seed, self.epoch]).permutation(np.arange(self.rows, dtype=dtype))
 
-    def batches(self, start: int = 0) -> Iterator[Rows]:
+    def batches(self, start: int = 0) -> Iterator[RowSelection]:
         """Yield the row numbers of this rank's batches from number ``start`` on."""
         order, share = self.permutation(), self.rows // self.world
         for step in range(start, len(self)):
@@ -126,7 +126,7 @@ class ShuffledOrder:
             yield order[first : first + size]
 
 
-class DealtOrder:
+class SequentialOrder:
     """Neighbouring rows in batches; batch i belongs to rank ``i % world``.
 
     Args:
@@ -157,7 +157,7 @@ class DealtOrder:
     def __len__(self) -> int:
         return len(range(self.rank, self.total, self.world))
 
-    def batches(self, start: int = 0) -> Iterator[Rows]:
+    def batches(self, start: int = 0) -> Iterator[RowSelection]:
         """Yield slices of neighbouring rows."""
         for batch in range(self.rank + start * self.world, self.total, self.world):
             yield slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.rows))
@@ -176,12 +176,12 @@ class OrderedLoader(Generic[Batch], ABC):
 
     batch_sampler = None  # Lightning asks for it wherever there is a ``sampler``
 
-    def __init__(self, order: Order, pin_memory: bool = False) -> None:
+    def __init__(self, order: BatchOrder, pin_memory: bool = False) -> None:
         self.order, self.pin_memory = order, pin_memory
         self._delivered, self._resume = 0, (0, 0)
 
     @property
-    def sampler(self) -> Order:
+    def sampler(self) -> BatchOrder:
         """The order, under the name by which Lightning looks for ``set_epoch``."""
         return self.order
 
@@ -203,7 +203,7 @@ class OrderedLoader(Generic[Batch], ABC):
             yield self.take(rows)
 
     @abstractmethod
-    def take(self, rows: Rows) -> Batch:
+    def take(self, rows: RowSelection) -> Batch:
         """Return a batch of the given rows in fresh, writable tensors."""
 
     def state_dict(self) -> dict[str, int]:
@@ -227,11 +227,11 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
         pin_memory: put batches into page-locked memory, for copies to a GPU that overlap with computing.
     """
 
-    def __init__(self, columns: Columns, order: Order, pin_memory: bool = False) -> None:
+    def __init__(self, columns: ImpressionColumns, order: BatchOrder, pin_memory: bool = False) -> None:
         super().__init__(order, pin_memory)
         self.columns = columns
 
-    def take(self, rows: Rows) -> ImpressionBatch:
+    def take(self, rows: RowSelection) -> ImpressionBatch:
         """Return a batch of the given rows in fresh, writable tensors."""
         ids_BF, labels_BT = self._copy(self.columns.ids, rows), self._copy(self.columns.labels, rows)
         return ImpressionBatch(
@@ -242,10 +242,10 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
             group_B=self._copy_of(self.columns.group, rows),
         )
 
-    def _copy_of(self, column: AnyArray | None, rows: Rows) -> Tensor | None:
+    def _copy_of(self, column: AnyArray | None, rows: RowSelection) -> Tensor | None:
         return None if column is None else self._copy(column, rows)
 
-    def _copy(self, column: AnyArray, rows: Rows) -> Tensor:
+    def _copy(self, column: AnyArray, rows: RowSelection) -> Tensor:
         if isinstance(rows, slice):
             fresh = np.array(column[rows])
         else:  # "clip" spares the default's look at every index; all are in range

@@ -10,7 +10,7 @@ from stemlab.data.prepare.manifest import read_manifest
 from stemlab.errors import StemlabError
 
 
-class Prepared:
+class PreparedDirectory:
     """A dataset's prepared directory and what its manifest says.
 
     Args:

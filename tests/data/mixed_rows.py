@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemlab.data.io.progress import Advance
-from stemlab.data.prepare.pipeline import Numerical, Recipe, prepare_impressions
+from stemlab.data.prepare.pipeline import NumericalColumn, PrepareConfig, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 
 SCENARIOS = ("nl", "es", "fr")
 NUMERICALS = (
-    Numerical(name="price", part="item", scaling="standard"),
-    Numerical(name="age", part="user", scaling="minmax"),
-    Numerical(name="rate", part="user"),
+    NumericalColumn(name="price", part="item", scaling="standard"),
+    NumericalColumn(name="age", part="user", scaling="minmax"),
+    NumericalColumn(name="rate", part="user"),
 )
 WORDS = ("", "red", "green", "blue")
 
@@ -59,7 +59,7 @@ class RawMixed:
             yield {name: column[start : start + self._piece] for name, column in self._columns.items()}
 
 
-def recipe(**changed: Any) -> Recipe:
+def prepare_config(**changed: Any) -> PrepareConfig:
     """Return the recipe of these columns."""
     values: dict[str, Any] = {
         "name": "mixed",
@@ -75,11 +75,11 @@ def recipe(**changed: Any) -> Recipe:
         "shared": {"hist_1": "item", "hist_2": "item"},
         "padding": {"hist_1": 0, "hist_2": 0},
     }
-    return Recipe(**{**values, **changed})
+    return PrepareConfig(**{**values, **changed})
 
 
 def prepare_mixed(folder: Path, columns: Mapping[str, NDArray[Any]], piece: int = 37, **changed: Any) -> Path:
     """Return the prepared directory of these columns."""
     file = folder / "raw.txt"
     file.write_text("stands for the columns")
-    return prepare_impressions(RawMixed(file, columns, piece), recipe(**changed), folder / "prepared", "error")
+    return prepare_impressions(RawMixed(file, columns, piece), prepare_config(**changed), folder / "prepared", "error")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from stemlab.data.loader import MIN_EVAL_BATCHES, BatchLoader, DealtOrder, ShuffledOrder
+from stemlab.data.loader import MIN_EVAL_BATCHES, BatchLoader, SequentialOrder, ShuffledOrder
 from stemlab.errors import StemlabError
 
 
@@ -58,7 +58,7 @@ def rows_of(loader):
 @pytest.mark.parametrize("order", ["shuffled", "dealt"])
 def test_equals_a_per_row_loader(order):
     arrays = columns()
-    plan = ShuffledOrder(103, 20, seed=1) if order == "shuffled" else DealtOrder(103, 20)
+    plan = ShuffledOrder(103, 20, seed=1) if order == "shuffled" else SequentialOrder(103, 20)
     wanted = np.concatenate([np.arange(103)[rows] for rows in plan.batches()])
     twin = DataLoader(PerRow(arrays), batch_size=plan.batch_size, sampler=wanted.tolist())
     batches = list(BatchLoader(arrays, plan))
@@ -73,14 +73,14 @@ def test_equals_a_per_row_loader(order):
 
 def test_batches_are_fresh_writable_memory():
     arrays = columns()
-    for plan in (ShuffledOrder(103, 20, seed=1), DealtOrder(103, 20)):
+    for plan in (ShuffledOrder(103, 20, seed=1), SequentialOrder(103, 20)):
         for batch in BatchLoader(arrays, plan):
             batch.ids_BF.fill_(-1)
             batch.labels_BT.fill_(-1)
     assert arrays.ids.min() == arrays.labels.min() == 0
 
 
-@pytest.mark.parametrize("order", [ShuffledOrder(103, 20, seed=1), DealtOrder(103, 20)])
+@pytest.mark.parametrize("order", [ShuffledOrder(103, 20, seed=1), SequentialOrder(103, 20)])
 def test_numerical_columns_and_scenarios_come_along_and_groups_may_be_missing(order):
     dense = np.arange(206, dtype=np.float32).reshape(103, 2)
     arrays = Arrays(columns().ids, columns().labels, None, dense, np.arange(103, dtype=np.int32) % 4)
@@ -118,14 +118,14 @@ def test_training_rows_on_any_number_of_ranks(n, batch_size, world, epoch):
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 16))
 def test_evaluation_rows_on_any_number_of_ranks(n, batch_size, world):
-    whole = [(s.start, s.stop) for s in DealtOrder(n, batch_size).batches()]
+    whole = [(s.start, s.stop) for s in SequentialOrder(n, batch_size).batches()]
     assert [i for start, stop in whole for i in range(start, stop)] == list(range(n))
     assert max(stop - start for start, stop in whole) <= batch_size
     if len(whole) < world:
         with pytest.raises(StemlabError, match="too few for"):
-            DealtOrder(n, batch_size, 0, world)
+            SequentialOrder(n, batch_size, 0, world)
         return
-    dealt = [DealtOrder(n, batch_size, r, world) for r in range(world)]
+    dealt = [SequentialOrder(n, batch_size, r, world) for r in range(world)]
     for rank, order in enumerate(dealt):
         found = [(s.start, s.stop) for s in order.batches()]
         assert found == whole[rank::world]
@@ -134,7 +134,7 @@ def test_evaluation_rows_on_any_number_of_ranks(n, batch_size, world):
 
 @given(st.integers(MIN_EVAL_BATCHES, 10**6), st.integers(1, 10**6))
 def test_sixteen_ranks_always_have_something_to_evaluate(n, batch_size):
-    assert min(len(DealtOrder(n, batch_size, r, 16)) for r in range(16)) >= 1
+    assert min(len(SequentialOrder(n, batch_size, r, 16)) for r in range(16)) >= 1
 
 
 def test_epochs_and_seeds_differ_and_repeat():
@@ -150,7 +150,7 @@ def test_epochs_and_seeds_differ_and_repeat():
 
 
 def test_split_smaller_than_a_batch():
-    assert rows_of(BatchLoader(columns(3), DealtOrder(3, 4096))) == [[0], [1], [2]]
+    assert rows_of(BatchLoader(columns(3), SequentialOrder(3, 4096))) == [[0], [1], [2]]
     assert [len(rows) for rows in rows_of(BatchLoader(columns(3), ShuffledOrder(3, 4096, seed=0)))] == [3]
 
 
@@ -189,6 +189,6 @@ def test_state_of_another_epoch_skips_nothing():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_pinned_memory():
-    batch = next(iter(BatchLoader(columns(), DealtOrder(103, 20), pin_memory=True)))
+    batch = next(iter(BatchLoader(columns(), SequentialOrder(103, 20), pin_memory=True)))
     assert batch.ids_BF.is_pinned()
     assert batch.to("cuda", non_blocking=True).ids_BF.device.type == "cuda"

@@ -7,7 +7,7 @@ import pytest
 
 from stemlab.analysis.collapse.projected_spectra import interact
 from stemlab.analysis.collapse.spectra import Rows, information_abundance, normalised_spectrum, singular_values
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 from tests.conftest import GOLDEN, require
 
 FILES = sorted((GOLDEN / "recscope").glob("collapse_*.npz"))
@@ -54,7 +54,7 @@ def test_interaction(path: Path) -> None:
     count = len(values["input/field_dims"])
     weight = values["input/cross_W0"].reshape(count, width, count, width)
     tables = {str(field): table for field, table in enumerate(fields_of(values))}
-    with Steps() as steps:
+    with ProgressBars() as steps:
         found = interact("net", tables, lambda toward, source: weight[int(toward), :, int(source)], "l2", steps)
     order = values["output/argsort_field_dims"][values["output/argsort_of_ia"]]
     assert [int(field) for field in found.fields] == order.tolist()

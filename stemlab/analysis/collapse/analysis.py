@@ -21,7 +21,7 @@ from stemlab.analysis.collapse.table_spectra import NORMS, RunSpectra, TableSpec
 from stemlab.analysis.collapse.tables import FieldTable, chosen, training_counts
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.progress import Advance, Steps
+from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.errors import StemlabError
 
 Weighting = Literal["none", "count"]
@@ -88,7 +88,7 @@ class Collapse(Analysis):
             StemlabError: an unknown field, or no table with a row.
         """
         found, left_out = [], []
-        with Steps() as steps:
+        with ProgressBars() as steps:
             for table in chosen(tables, self.fields, "analysis.fields"):
                 kept = self._kept(table)
                 if not len(table.weight_VD[kept]):
@@ -108,7 +108,7 @@ class Collapse(Analysis):
             if len(rows_VK):
                 tables.setdefault(table.role, {})[table.field] = rows_VK
         found = []
-        with Steps() as steps:
+        with ProgressBars() as steps:
             for role, by_field in tables.items():
                 projection = projections(run.net, list(by_field), role)
                 label = run.label if len(tables) == 1 else f"{run.label} {role}"

@@ -86,7 +86,7 @@ def interact(label: str, tables: Mapping[str, AnyArray], projection: Projection,
         tables: field -> (V, K) rows.
         projection: ``(toward, source)`` -> (K', K).
         norm: ``l2`` divides every row by its length, before and after projection; ``none`` leaves them.
-        told: ``Steps`` for the progress bar.
+        told: ``ProgressBars`` for the progress bar.
     """
     advance = told.rows(f"{label} interaction", (len(tables) + 1) * sum(map(len, tables.values())))
     own = {field: _abundance(weight_VK, None, norm, advance) for field, weight_VK in tables.items()}

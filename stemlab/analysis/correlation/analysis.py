@@ -30,7 +30,7 @@ from stemlab.analysis.correlation.learned import Formula, target_attention
 from stemlab.analysis.correlation.probe import Probe
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.data.batch import SequenceBatch
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.loader import SequenceLoader
 from stemlab.errors import StemlabError
@@ -100,7 +100,7 @@ class Correlation(Analysis):
             )
         known = item_categories(data, self.categories)
         truth = self.truth(data, known)
-        with Steps() as steps:
+        with ProgressBars() as steps:
             learnt = [found for run in runs for found in self.learnt(run, known, truth, steps)]
         return view.findings(truth, learnt)
 
@@ -110,7 +110,7 @@ class Correlation(Analysis):
         targets = self._places(known, self.targets, "analysis.targets", items, self.top_targets)
         rows = self._places(known, self.behaviours, "analysis.behaviours", items, self.top_behaviours)
         counts = CorrelationCounts(known.member_IC[:, targets], known.member_IC[:, rows], self.positions)
-        with Steps() as steps:
+        with ProgressBars() as steps:
             for batch, advance in self._samples(data, steps):
                 _count(counts, batch)
                 advance(len(batch))
@@ -124,7 +124,7 @@ class Correlation(Analysis):
             samples_T=counts.total_TY.sum(axis=1),
         )
 
-    def learnt(self, run: AnalysedRun, known: ItemCategories, truth: Truth, steps: Steps) -> Iterator[Learnt]:
+    def learnt(self, run: AnalysedRun, known: ItemCategories, truth: Truth, steps: ProgressBars) -> Iterator[Learnt]:
         """Yield the correlation that a run's network has learnt, for each target category."""
         rows = [known.names.index(name) for name in truth.behaviours]
         attention = None if self.categories else getattr(run.net, METHOD, lambda: None)()
@@ -140,7 +140,9 @@ class Correlation(Analysis):
             matrix_CP = np.broadcast_to(found.correlation(self.formula), (len(rows), self.positions))
             yield Learnt(run.label, target, f"{kind}, {self.formula}", matrix_CP)
 
-    def _probed(self, run: AnalysedRun, known: ItemCategories, target: int, rows: Sequence[int], steps: Steps) -> Any:
+    def _probed(
+        self, run: AnalysedRun, known: ItemCategories, target: int, rows: Sequence[int], steps: ProgressBars
+    ) -> Any:
         data = _sequences(run)
         if not getattr(run.net, "reads_history", True):
             raise StemlabError(f"{run.place} is a {type(run.net).__name__}, which reads no history.")
@@ -159,7 +161,7 @@ class Correlation(Analysis):
             return [known.place(name, key) for name in names]
         return most_frequent(known.member_IC, items, top)
 
-    def _samples(self, data: SequenceDataModule, steps: Steps) -> Iterator[tuple[SequenceBatch, Any]]:
+    def _samples(self, data: SequenceDataModule, steps: ProgressBars) -> Iterator[tuple[SequenceBatch, Any]]:
         """Yield batches whose first two candidates are a positive and a negative."""
         loaders = [data.train_dataloader()]
         if self.splits == "all":
@@ -168,7 +170,7 @@ class Correlation(Analysis):
             yield from _batches(loader, steps)
 
 
-def _batches(loader: SequenceLoader, steps: Steps) -> Iterator[tuple[SequenceBatch, Any]]:
+def _batches(loader: SequenceLoader, steps: ProgressBars) -> Iterator[tuple[SequenceBatch, Any]]:
     rows = len(loader.instances)
     advance = steps.rows("samples", rows)
     for start in range(0, rows, _BATCH):

@@ -22,7 +22,7 @@ from stemlab.analysis.demo import findings as view
 from stemlab.analysis.demo import worlds
 from stemlab.analysis.entanglement.conflict import Column, column, retention
 from stemlab.analysis.runs import AnalysedRun
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 from stemlab.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 WIDTH, CATEGORIES, POSITIONS = 16, 5, 8
@@ -57,7 +57,7 @@ class Demo(Analysis):
         """Return a section for each of the three; the runs are not looked at."""
         makers = dict(zip(self.section_names, (self.collapse, self.correlation, self.conflict), strict=True))
         found: dict[str, Findings] = {}
-        with Steps() as steps:
+        with ProgressBars() as steps:
             advance = steps.rows("planted worlds", len(makers))
             for name, make in makers.items():
                 found[name] = make()

@@ -24,7 +24,7 @@ from stemlab.analysis.fields import item_field, user_field
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.array_types import Int8Array, Int32Array
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError, nearest
 
@@ -104,7 +104,7 @@ class Entanglement(Analysis):
         data = cast(ImpressionDataModule, runs[0].datamodule)
         pairs = self.pairs(data, fields)
         found: list[Column] = []
-        with Steps() as steps:
+        with ProgressBars() as steps:
             for run in runs:
                 views = list(_views(run, fields))
                 advance = steps.rows(f"distances of {run.label}", len(pairs.user_P) * len(views))

@@ -17,7 +17,7 @@ from stemlab.analysis.interactions import findings as view
 from stemlab.analysis.interactions.findings import Measure, RunInteractions
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError
 from stemlab.types import PositiveInt
 
@@ -67,7 +67,7 @@ class Interactions(Analysis):
         loader = data.val_dataloader() if self.split == "valid" else data.test_dataloader()
         kept = _spread(len(loader), len(data.store(self.split)), self.rows)
         found = []
-        with Steps() as steps, torch.no_grad():
+        with ProgressBars() as steps, torch.no_grad():
             advance = steps.rows(f"attention of {run.label}", len(data.store(self.split)))
             for number, batch in enumerate(loader):
                 if number in kept:

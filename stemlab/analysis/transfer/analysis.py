@@ -26,7 +26,7 @@ from stemlab.analysis.transfer.findings import ALL, Gains, Interior
 from stemlab.analysis.transfer.logged_curves import Curve, logged_conflicts
 from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError
 from stemlab.metrics.auc import auc
 from stemlab.models.multitask.diagnostics import look_inside
@@ -73,7 +73,7 @@ class Transfer(Analysis):
         data = cast(ImpressionDataModule, runs[0].datamodule)
         names, bucket_R = self.split(data)
         interiors = [self._interior(run, data) for run in joint]  # before scores: those are made without gradients
-        with Steps() as steps:
+        with ProgressBars() as steps:
             scored = [score(run, steps) for run in runs]
         gains = tuple(self._gains(data, scored, task, names, bucket_R) for task in tasks)
         curves: list[Curve] = [curve for run in joint for curve in logged_conflicts(run.label, run.directory)]

@@ -34,7 +34,7 @@ from stemlab.analysis.transfer.buckets import (
 from stemlab.analysis.transfer.comparable_findings import Comparison, Panel
 from stemlab.array_types import Float32Array
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError, nearest
 from stemlab.metrics.auc import auc, gauc
 from stemlab.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
@@ -101,7 +101,7 @@ class Comparable(Analysis):
         one_dataset(runs)
         tasks = self._tasks(runs)
         data = cast(ImpressionDataModule, runs[0].datamodule)
-        with Steps() as steps:
+        with ProgressBars() as steps:
             scored = [score(run, steps) for run in runs]
         comparisons = []
         for pair in combinations(tasks, 2):
@@ -191,7 +191,7 @@ def _refuse_one_class(number: int, task: str, rows: Any, labels_B: Any) -> None:
 
 
 @torch.inference_mode()
-def score(run: AnalysedRun, steps: Steps) -> Scored:
+def score(run: AnalysedRun, steps: ProgressBars) -> Scored:
     """Return a run's logits of the test rows, in their order."""
     data = cast(ImpressionDataModule, run.datamodule)
     loader, rows, net = data.test_dataloader(), len(data.store("test")), run.net

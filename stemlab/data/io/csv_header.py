@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import TextBlock, read_blocks
 from stemlab.errors import StemlabError, nearest
@@ -16,7 +16,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(slots=True)
-class HeadedReader:
+class HeaderCsvReader:
     """Reads chosen columns of integers and numbers, in whichever order the header names them.
 
     Attributes:
@@ -35,7 +35,7 @@ class HeadedReader:
     numbers: Collection[str] = ()
     skipped: int = 0
 
-    def read(self, path: Path, member: str, advance: Advance) -> Iterator[tuple[Rows, IntegerReader]]:
+    def read(self, path: Path, member: str, advance: Advance) -> Iterator[tuple[ParsedRows, IntegerReader]]:
         """Yield the rows of a file block by block, with the reader that refuses or counts further bad rows.
 
         Args:

@@ -32,7 +32,7 @@ _LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class ParsedRows:
     """Parsed rows.
 
     Attributes:
@@ -83,7 +83,7 @@ class IntegerReader:
             marks += [self.separator + b".0", b"\n.0"]
         return marks
 
-    def parse(self, blocks: Iterable[TextBlock]) -> Iterator[Rows]:
+    def parse(self, blocks: Iterable[TextBlock]) -> Iterator[ParsedRows]:
         """Yield the rows of each block.
 
         Raises:
@@ -96,7 +96,7 @@ class IntegerReader:
                 yield self._parse_lines(data, block.first_line)
             else:
                 rows = len(next(iter(columns.values())))
-                yield Rows(columns, np.arange(block.first_line, block.first_line + rows))
+                yield ParsedRows(columns, np.arange(block.first_line, block.first_line + rows))
 
     def refuse(self, line: int, problem: str) -> None:
         """Raise for a bad row, or count it when bad rows are skipped."""
@@ -133,7 +133,7 @@ class IntegerReader:
                 return None
         return columns
 
-    def _parse_lines(self, data: bytes, first_line: int) -> Rows:
+    def _parse_lines(self, data: bytes, first_line: int) -> ParsedRows:
         places = {name: self.columns.index(name) for name in self._chosen}
         good: list[list[bytes]] = []
         lines: list[int] = []
@@ -146,7 +146,7 @@ class IntegerReader:
                 good.append(cells)
                 lines.append(number)
         columns = {name: self._column(name, [cells[place] for cells in good]) for name, place in places.items()}
-        return Rows(columns, np.array(lines, dtype=np.int64))
+        return ParsedRows(columns, np.array(lines, dtype=np.int64))
 
     def _column(self, name: str, cells: Sequence[bytes]) -> AnyArray:
         if name in self.numbers:

@@ -17,10 +17,10 @@ from urllib.request import urlopen
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0  # until the server answers: looking up its name, connecting and the first line together
 READ_SECONDS = 30.0  # of silence in the middle of a file
 _BLOCK = 1 << 18
@@ -95,9 +95,9 @@ def _fetch(file: PublishedFile, path: Path, advice: str) -> None:
 def _copy(file: PublishedFile, target: Any, advice: str) -> str:
     """Write what the server sends; return its MD5."""
     digest, received = hashlib.md5(usedforsecurity=False), 0
-    with closing(_open(file.url, advice)) as answer, Steps() as steps:
+    with closing(_open(file.url, advice)) as answer, ProgressBars() as progress:
         expected = int(answer.headers.get("Content-Length") or 0)
-        advance = steps.bytes(f"fetching {file.name}", expected)
+        advance = progress.bytes(f"fetching {file.name}", expected)
         while block := _read(answer, file.url, advice):
             target.write(block)
             digest.update(block)
@@ -150,4 +150,4 @@ def _reason(error: Exception) -> str:
 
 @rank_zero_only
 def _announce(file: PublishedFile, path: Path) -> None:
-    log.warning("fetching %s to %s: %s", file.url, path, file.notice)
+    _log.warning("fetching %s to %s: %s", file.url, path, file.notice)

@@ -7,19 +7,19 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def work_ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+def prefetch(items: Iterable[_T], depth: int = 2) -> Iterator[_T]:
     """Yield the same items in the same order, computed up to ``depth`` ahead in a thread.
 
     An exception of ``items`` is raised where the item would have come. The thread ends when the iterator is exhausted
     or closed.
     """
-    ready: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(depth)
+    ready: queue.Queue[tuple[_T] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(entry: tuple[T] | BaseException | None) -> bool:
+    def put(entry: tuple[_T] | BaseException | None) -> bool:
         while not stop.is_set():
             try:
                 ready.put(entry, timeout=0.1)

@@ -12,7 +12,7 @@ Advance = Callable[[int], None]
 _AMOUNT = "{task.completed:>13,.0f} / {task.total:,.0f} {task.fields[unit]}"
 
 
-class Steps:
+class ProgressBars:
     """One bar a step, on standard error of a terminal, gone when all is done. Use as a context manager."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Steps:
             *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
         )
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> ProgressBars:
         self._bars.start()
         return self
 

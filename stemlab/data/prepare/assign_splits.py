@@ -7,34 +7,34 @@ from collections.abc import Iterator
 import numpy as np
 
 from stemlab.array_types import AnyArray, BoolArray, UInt8Array
-from stemlab.data.prepare.column_cache import Spool
-from stemlab.data.prepare.negative_downsampling import draw_rows
-from stemlab.data.prepare.recipe import Recipe
+from stemlab.data.prepare.column_cache import ColumnCache
+from stemlab.data.prepare.negative_downsampling import draw_negatives
+from stemlab.data.prepare.prepare_config import PrepareConfig
 from stemlab.data.prepare.split import date_codes, given_codes, random_codes, time_codes
 
-LEFT_OUT = 3
+DROPPED = 3
 """Code of rows that go to no split."""
 
 
-def assign_rows(spool: Spool, recipe: Recipe) -> UInt8Array:
-    """Return the code of every row: 0 train, 1 valid, 2 test, 3 left out by ``recipe.sampling``.
+def assign_splits(spool: ColumnCache, config: PrepareConfig) -> UInt8Array:
+    """Return the code of every row: 0 train, 1 valid, 2 test, 3 left out by ``config.sampling``.
 
     Raises:
         StemlabError: a split has no rows, or the columns do not say what the rule needs.
     """
-    if recipe.sampling is None:
-        return _codes(_Kept(spool, None), recipe)
-    scenarios = None if recipe.scenario is None else spool.column(recipe.scenario)
-    kept = draw_rows(spool.column(recipe.sampling.label), len(spool), recipe.sampling, scenarios)
-    codes = np.full(len(spool), LEFT_OUT, dtype=np.uint8)
-    codes[kept] = _codes(_Kept(spool, kept), recipe)
+    if config.sampling is None:
+        return _codes(_Kept(spool, None), config)
+    scenarios = None if config.scenario is None else spool.column(config.scenario)
+    kept = draw_negatives(spool.column(config.sampling.label), len(spool), config.sampling, scenarios)
+    codes = np.full(len(spool), DROPPED, dtype=np.uint8)
+    codes[kept] = _codes(_Kept(spool, kept), config)
     return codes
 
 
 class _Kept:
     """The columns of the rows that are kept (``None``: all)."""
 
-    def __init__(self, spool: Spool, kept: BoolArray | None) -> None:
+    def __init__(self, spool: ColumnCache, kept: BoolArray | None) -> None:
         self._spool, self._kept = spool, kept
 
     def __len__(self) -> int:
@@ -47,13 +47,13 @@ class _Kept:
             row += len(chunk)
 
 
-def _codes(rows: _Kept, recipe: Recipe) -> UInt8Array:
-    rule, scenario = recipe.split, recipe.scenario
+def _codes(rows: _Kept, config: PrepareConfig) -> UInt8Array:
+    rule, scenario = config.split, config.scenario
     if rule.rule == "given":
         scenarios = None if scenario is None else lambda: rows.column(scenario)
-        return given_codes(len(rows), rule, lambda: rows.column(recipe.split_column), scenarios)
+        return given_codes(len(rows), rule, lambda: rows.column(config.split_column), scenarios)
     if rule.rule == "dates":
-        return date_codes(len(rows), rule, lambda: rows.column(recipe.time))
+        return date_codes(len(rows), rule, lambda: rows.column(config.time))
     if rule.rule == "time":
-        return time_codes(len(rows), rule, lambda: rows.column(recipe.time))
+        return time_codes(len(rows), rule, lambda: rows.column(config.time))
     return random_codes(len(rows), rule)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stemlab.errors import StemlabError
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _BUILD = ".build-"
 
 
@@ -39,7 +39,7 @@ def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Call
             wrong = damage(final)
             if wrong is None:  # another process built it while this one waited
                 return final
-            log.warning("%s is damaged (%s): making it again", final, wrong)
+            _log.warning("%s is damaged (%s): making it again", final, wrong)
         _sweep(final.parent)
         _build(final, build)
     return final
@@ -80,7 +80,7 @@ def locked(path: Path, doing: str, wait: bool = True) -> Iterator[bool]:
         except BlockingIOError:
             held = wait
             if wait:
-                log.warning("another process is %s %s: waiting for it", doing, path.name[1:].removesuffix(".lock"))
+                _log.warning("another process is %s %s: waiting for it", doing, path.name[1:].removesuffix(".lock"))
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield held
 

@@ -16,7 +16,7 @@ from stemlab.data.prepare.scaling import check_finite
 _KINDS: tuple[np.dtype[Any], ...] = tuple(np.dtype(kind) for kind in (np.int8, np.int16, np.int32, np.int64))
 
 
-class Spool:
+class ColumnCache:
     """Columns in one file each, chunk by chunk: integers in the narrowest type that holds them, floats as float32.
 
     Args:

@@ -66,7 +66,7 @@ class TableEncoder:
             return None
         if len(self._scenarios) == 1 and self._scenario not in table.column_names:
             return np.zeros(table.num_rows, dtype=np.int32)
-        return scenario_ids(self._scenario, _column(table, self._scenario), self._scenarios)
+        return encode_scenarios(self._scenario, _column(table, self._scenario), self._scenarios)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def as_floats(name: str, values: Any) -> Float32Array:
     return floats
 
 
-def scenario_ids(name: str, values: Any, scenarios: tuple[str, ...]) -> Int32Array:
+def encode_scenarios(name: str, values: Any, scenarios: tuple[str, ...]) -> Int32Array:
     """Return the (B,) int32 ids of a column of scenario names (or of ids, where no name is a number).
 
     Raises:

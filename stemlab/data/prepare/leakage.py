@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from stemlab.errors import StemlabError
 
-AFTER = "known only after the impression was shown"
-LABEL = "a label"
+KNOWN_LATER = "known only after the impression was shown"
+IS_LABEL = "a label"
 
 
 def refuse_leaks(setting: str, chosen: Sequence[str], reasons: Mapping[str, str]) -> None:
@@ -30,4 +30,4 @@ def refuse_leaks(setting: str, chosen: Sequence[str], reasons: Mapping[str, str]
 
 def reasons(after: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
     """Return column -> reason for columns known too late and for labels."""
-    return {**dict.fromkeys(after, AFTER), **dict.fromkeys(labels, LABEL)}
+    return {**dict.fromkeys(after, KNOWN_LATER), **dict.fromkeys(labels, IS_LABEL)}

@@ -14,7 +14,7 @@ _STEP = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class DownsamplingRule:
     """Which rows are kept.
 
     Attributes:
@@ -28,8 +28,11 @@ class Sampling:
     seed: int
 
 
-def draw_rows(
-    labels: Iterable[IntegerArray], rows: int, sampling: Sampling, scenarios: Iterable[IntegerArray] | None = None
+def draw_negatives(
+    labels: Iterable[IntegerArray],
+    rows: int,
+    sampling: DownsamplingRule,
+    scenarios: Iterable[IntegerArray] | None = None,
 ) -> BoolArray:
     """Return which rows are kept; every set of that many negatives is equally likely.
 

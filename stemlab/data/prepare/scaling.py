@@ -12,7 +12,7 @@ import numpy as np
 from stemlab.array_types import Float32Array
 from stemlab.errors import StemlabError
 
-Rule = Literal["none", "standard", "minmax"]
+Scaling = Literal["none", "standard", "minmax"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Scaler:
         missing: training rows without a value.
     """
 
-    rule: Rule
+    rule: Scaling
     mean: float
     std: float
     low: float
@@ -36,7 +36,7 @@ class Scaler:
     missing: int
 
     @classmethod
-    def fit(cls, name: str, rule: Rule, chunks: Iterable[Float32Array]) -> Scaler:
+    def fit(cls, name: str, rule: Scaling, chunks: Iterable[Float32Array]) -> Scaler:
         """Look once at a column's training rows, in constant memory.
 
         Args:

@@ -9,14 +9,14 @@ import numpy as np
 from stemlab.array_types import Int64Array, IntegerArray
 from stemlab.data.prepare.vocabulary import DENSE_SPAN
 
-Counts = tuple[Int64Array, Int64Array]  # distinct values in ascending order, and their counts
+ValueCounts = tuple[Int64Array, Int64Array]  # distinct values in ascending order, and their counts
 _PART_ROWS = 1 << 24
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing (Knuth): spreads runs of ids over the parts
 
 
 def count_values(
     chunks: Callable[[], Iterable[IntegerArray]], span: tuple[int, int], min_count: int, dense_span: int = DENSE_SPAN
-) -> Counts:
+) -> ValueCounts:
     """Count the values of a column.
 
     Args:
@@ -34,7 +34,7 @@ def count_values(
     return _count_in_parts(chunks, 1 + sum(map(len, chunks())) // _PART_ROWS, min_count)
 
 
-def _count_dense(chunks: Iterable[IntegerArray], low: int, span: int, min_count: int) -> Counts:
+def _count_dense(chunks: Iterable[IntegerArray], low: int, span: int, min_count: int) -> ValueCounts:
     counts = np.zeros(span, dtype=np.uint32)
     one = np.uint32(1)
     for chunk in chunks:
@@ -43,7 +43,7 @@ def _count_dense(chunks: Iterable[IntegerArray], low: int, span: int, min_count:
     return kept + low, counts[kept].astype(np.int64)
 
 
-def _count_in_parts(chunks: Callable[[], Iterable[IntegerArray]], parts: int, min_count: int) -> Counts:
+def _count_in_parts(chunks: Callable[[], Iterable[IntegerArray]], parts: int, min_count: int) -> ValueCounts:
     """Sort one hash part of the column after the other; ``parts`` passes, each holding a part of the rows."""
     found = [_count_sorted(_part_of(chunks(), part, parts), min_count) for part in range(parts)]
     values, counts = (np.concatenate(columns) for columns in zip(*found, strict=True))
@@ -57,7 +57,7 @@ def _part_of(chunks: Iterable[IntegerArray], part: int, parts: int) -> Int64Arra
     return np.concatenate(empty + [c[((c.astype(np.uint64) * _MIX) >> shift) % base == part] for c in chunks])
 
 
-def _count_sorted(values: Int64Array, min_count: int) -> Counts:
+def _count_sorted(values: Int64Array, min_count: int) -> ValueCounts:
     values.sort()
     starts = np.flatnonzero(np.concatenate([[len(values) > 0], values[1:] != values[:-1]]))
     counts = np.diff(starts, append=len(values))

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemlab.array_types import AnyArray, Float32Array, Int8Array, Int32Array, Int64Array, UInt8Array
-from stemlab.data.io.prefetch import work_ahead
+from stemlab.data.io.prefetch import prefetch
 from stemlab.data.io.progress import Advance
-from stemlab.data.prepare.column_cache import Spool
-from stemlab.data.prepare.fit_vocabularies import Encoding
-from stemlab.data.prepare.recipe import Recipe
+from stemlab.data.prepare.column_cache import ColumnCache
+from stemlab.data.prepare.fit_vocabularies import FittedEncoders
+from stemlab.data.prepare.prepare_config import PrepareConfig
 from stemlab.data.prepare.split import SPLITS, split_counts
 from stemlab.data.store import StoreWriter
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class SplitCounts:
     """What is in the splits.
 
     Attributes:
@@ -37,20 +37,25 @@ class Counts:
 
 
 def write_splits(
-    directory: Path, spool: Spool, codes: UInt8Array, encoding: Encoding, recipe: Recipe, advance: Advance
-) -> Counts:
+    directory: Path,
+    spool: ColumnCache,
+    codes: UInt8Array,
+    encoders: FittedEncoders,
+    config: PrepareConfig,
+    advance: Advance,
+) -> SplitCounts:
     """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow`` and count what is in them."""
-    places = max(1, len(recipe.scenarios))
-    counts = Counts(
+    places = max(1, len(config.scenarios))
+    counts = SplitCounts(
         np.zeros((len(SPLITS), places), dtype=np.int64),
-        np.zeros((len(SPLITS), places, len(recipe.tasks)), dtype=np.int64),
+        np.zeros((len(SPLITS), places, len(config.tasks)), dtype=np.int64),
     )
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(_writer(directory / f"{split}.arrow", rows, recipe))
+            stack.enter_context(_writer(directory / f"{split}.arrow", rows, config))
             for split, rows in zip(SPLITS, split_counts(codes), strict=True)
         ]
-        for codes_B, rows in work_ahead(_encoded(spool, codes, encoding, recipe)):
+        for codes_B, rows in prefetch(_encoded(spool, codes, encoders, config)):
             for code, writer in enumerate(writers):
                 part = rows.take(np.flatnonzero(codes_B == code))
                 writer.append(part.ids_BF, part.labels_BT, part.group_B, part.dense_BN, part.scenario_B)
@@ -76,15 +81,15 @@ class _Rows:
         )
 
 
-def _writer(path: Path, rows: int, recipe: Recipe) -> StoreWriter:
+def _writer(path: Path, rows: int, config: PrepareConfig) -> StoreWriter:
     return StoreWriter(
         path,
         rows,
-        recipe.fields,
-        recipe.tasks,
-        grouped=recipe.group is not None,
-        numericals=[column.name for column in recipe.numericals],
-        scenario=recipe.scenario is not None,
+        config.fields,
+        config.tasks,
+        grouped=config.group is not None,
+        numericals=[column.name for column in config.numericals],
+        scenario=config.scenario is not None,
     )
 
 
@@ -96,25 +101,27 @@ def _count(part: _Rows, rows_S: Int64Array, positives_ST: Int64Array) -> None:
         positives_ST[:, task] += np.bincount(scenario[label_B != 0], minlength=len(rows_S))
 
 
-def _encoded(spool: Spool, codes: UInt8Array, encoding: Encoding, recipe: Recipe) -> Iterator[tuple[UInt8Array, _Rows]]:
+def _encoded(
+    spool: ColumnCache, codes: UInt8Array, encoders: FittedEncoders, config: PrepareConfig
+) -> Iterator[tuple[UInt8Array, _Rows]]:
     """Yield split codes and encoded rows chunk by chunk."""
     row = 0
-    for chunk, rows in zip(spool.chunks([*recipe.columns, *encoding.scalers]), spool.rows, strict=True):
-        ids_BF = np.empty((rows, len(recipe.fields)), dtype=np.int32)
-        for place, name in enumerate(recipe.fields):
-            ids_BF[:, place] = encoding.encoders[name](chunk[name])
-        dense_BN = np.empty((rows, len(encoding.scalers)), dtype=np.float32) if encoding.scalers else None
+    for chunk, rows in zip(spool.chunks([*config.columns, *encoders.scalers]), spool.rows, strict=True):
+        ids_BF = np.empty((rows, len(config.fields)), dtype=np.int32)
+        for place, name in enumerate(config.fields):
+            ids_BF[:, place] = encoders.encoders[name](chunk[name])
+        dense_BN = np.empty((rows, len(encoders.scalers)), dtype=np.float32) if encoders.scalers else None
         if dense_BN is not None:
-            for place, (name, scaler) in enumerate(encoding.scalers.items()):
+            for place, (name, scaler) in enumerate(encoders.scalers.items()):
                 dense_BN[:, place] = scaler(chunk[name])
-        labels_BT = np.stack([chunk[name].astype(np.int8) for name in recipe.tasks], axis=1)
-        group_B = chunk[recipe.group] if recipe.group else None
-        scenario_B = _scenarios(chunk[recipe.scenario], recipe) if recipe.scenario else None
+        labels_BT = np.stack([chunk[name].astype(np.int8) for name in config.tasks], axis=1)
+        group_B = chunk[config.group] if config.group else None
+        scenario_B = _scenarios(chunk[config.scenario], config) if config.scenario else None
         yield codes[row : row + rows], _Rows(ids_BF, labels_BT, group_B, dense_BN, scenario_B)
         row += rows
 
 
-def _scenarios(ids_B: AnyArray, recipe: Recipe) -> Int32Array:
-    if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(recipe.scenarios):
-        raise ValueError(f"column {recipe.scenario!r} has scenario ids outside 0 to {len(recipe.scenarios) - 1}")
+def _scenarios(ids_B: AnyArray, config: PrepareConfig) -> Int32Array:
+    if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(config.scenarios):
+        raise ValueError(f"column {config.scenario!r} has scenario ids outside 0 to {len(config.scenarios) - 1}")
     return ids_B.astype(np.int32)

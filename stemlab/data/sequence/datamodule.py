@@ -14,8 +14,8 @@ from pytorch_lightning import LightningDataModule
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.datamodule import Split
-from stemlab.data.loader import DealtOrder, ShuffledOrder, current_rank
-from stemlab.data.prepared import Prepared
+from stemlab.data.loader import SequentialOrder, ShuffledOrder, current_rank
+from stemlab.data.prepared import PreparedDirectory
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.loader import SequenceLoader
@@ -80,7 +80,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         self.test_split: Split = "test"  # evaluation may point it at another split
         self.first_interactions = False
         self.tells_categories = False
-        self._prepared = Prepared(name, self.build)
+        self._prepared = PreparedDirectory(name, self.build)
 
     @abstractmethod
     def build(self) -> Path:
@@ -216,7 +216,7 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     def _eval_loader(self, split: Split) -> SequenceLoader:
         instances = self._instances(split)
-        order = DealtOrder(len(instances), self.eval_batch_size, *current_rank())
+        order = SequentialOrder(len(instances), self.eval_batch_size, *current_rank())
         if self.evaluation.candidates == "full":
             return self._loader(instances, order, None)
         if instances.negatives is None:
@@ -227,7 +227,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         return self._loader(instances, order, instances.negatives)
 
     def _loader(
-        self, instances: Instances, order: ShuffledOrder | DealtOrder, negatives: NegativeSampler | Any
+        self, instances: Instances, order: ShuffledOrder | SequentialOrder, negatives: NegativeSampler | Any
     ) -> SequenceLoader:
         gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return SequenceLoader(

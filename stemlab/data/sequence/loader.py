@@ -9,7 +9,7 @@ import numpy as np
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
-from stemlab.data.loader import Order, OrderedLoader, Rows
+from stemlab.data.loader import BatchOrder, OrderedLoader, RowSelection
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.log import Instances, InteractionLog
 from stemlab.data.sequence.negatives import NegativeSampler
@@ -33,7 +33,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         self,
         log: InteractionLog,
         instances: Instances,
-        order: Order,
+        order: BatchOrder,
         negatives: NegativeSampler | Int32Array | None,
         *,
         history_max: int,
@@ -45,7 +45,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         self.history_max, self.times = history_max, times
         self._drawn: tuple[int, Int32Array] | None = None
 
-    def take(self, rows: Rows) -> SequenceBatch:
+    def take(self, rows: RowSelection) -> SequenceBatch:
         """Return a batch of the given instances in fresh, writable tensors."""
         row_B = np.array(self.instances.row[rows])
         user_B = self.log.user[row_B].astype(np.int64)
@@ -61,7 +61,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
             row_B=None if training else self._tensor(row_B),
         )
 
-    def _candidates(self, row_B: Int64Array, rows: Rows) -> Int64Array:
+    def _candidates(self, row_B: Int64Array, rows: RowSelection) -> Int64Array:
         others = self._others()
         candidates_BN = np.empty((len(row_B), 1 + (0 if others is None else others.shape[1])), dtype=np.int64)
         candidates_BN[:, 0] = self.log.item[row_B]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import stemlab
-from stemlab.data.io.progress import Advance, Steps
+from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.data.prepare.atomic_directory import find_or_build
 from stemlab.data.prepare.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
 from stemlab.data.sequence.raw import RawSequences
@@ -43,15 +43,15 @@ def prepare_sequences(
     Raises:
         StemlabError: what ``read`` raises, ids out of range, a full disk.
     """
-    with Steps() as steps:
+    with ProgressBars() as progress:
         size = sum(path.stat().st_size for path in files)
-        advance = steps.bytes("checking raw files", size)
+        advance = progress.bytes("checking raw files", size)
         raw = [describe_file(path, root / ".hashes.json", advance) for path in files]
         known = {"kind": "sequence", "name": name, "reader": reader, "sample": sample, "raw": raw, **settings}
         fingerprint = fingerprint_of(known)
 
         def build(directory: Path) -> None:
-            sequences = read(steps.bytes("reading raw files", size))
+            sequences = read(progress.bytes("reading raw files", size))
             sequences.check(name)
             spec = SequenceSpec(name, sequences.users, sequences.items, sample=sample)
             contents = write_log(directory, sequences)

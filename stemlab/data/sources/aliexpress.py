@@ -16,13 +16,13 @@ import numpy as np
 from stemlab.array_types import AnyArray
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.csv_header import HeadedReader
-from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.io.csv_header import HeaderCsvReader
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns
-from stemlab.data.prepare.pipeline import Numerical, Recipe, prepare_impressions
-from stemlab.data.prepare.scaling import Rule
+from stemlab.data.prepare.pipeline import NumericalColumn, PrepareConfig, prepare_impressions
+from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.aliexpress import AliexpressSimulation, write_sample
 from stemlab.data.sample.folder import announce_sample, sample_file
@@ -120,7 +120,7 @@ class RawAliexpress:
     def _read_processed(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[RawColumns]:
         wanted = [SEARCH_COLUMN, *sorted(self._columns), *ALIEXPRESS_TASKS]
         (text,) = texts
-        reader = HeadedReader(wanted, _RANGES, (), self._on_bad_row, numbers=self._numbers)
+        reader = HeaderCsvReader(wanted, _RANGES, (), self._on_bad_row, numbers=self._numbers)
         for rows, lines in reader.read(text.path, text.member, advance):
             yield _checked(rows, lines)
         self.skipped += reader.skipped
@@ -160,7 +160,7 @@ class AliexpressDataModule(ImpressionDataModule):
         scenarios: list[str],
         fields: list[str] | None,
         numericals: list[str] | None,
-        scaling: Rule,
+        scaling: Scaling,
         tasks: list[str],
         group: str | None,
         min_count: PositiveInt,
@@ -178,7 +178,7 @@ class AliexpressDataModule(ImpressionDataModule):
             raise StemlabError(f"dataset.split.rule={split.rule}: AliExpress comes as train and test; use given.")
         numbers = NUMERICALS if numericals is None else tuple(numericals)
         inputs = CATEGORICALS if fields is None else check_columns("dataset.fields", fields, CATEGORICALS)
-        self._recipe = Recipe(
+        self._prepare_config = PrepareConfig(
             name=name,
             fields=inputs,
             tasks=check_columns("dataset.tasks", tasks, ALIEXPRESS_TASKS),
@@ -187,7 +187,7 @@ class AliexpressDataModule(ImpressionDataModule):
             split=split,
             time="",
             numericals=tuple(
-                Numerical(name=one, part=NUMERICAL_PARTS[one], scaling=scaling)
+                NumericalColumn(name=one, part=NUMERICAL_PARTS[one], scaling=scaling)
                 for one in (check_columns("dataset.numericals", list(numbers), NUMERICALS) if numbers else ())
             ),
             scenario=SCENARIO,
@@ -200,11 +200,11 @@ class AliexpressDataModule(ImpressionDataModule):
         """Return the prepared directory of the raw files or of the sample."""
         found = None if self._source == "sample" else self._find_raw()
         prepared = self._data_dir / "prepared"
-        columns = [*self._recipe.fields, *(number.name for number in self._recipe.numericals)]
+        columns = [*self._prepare_config.fields, *(number.name for number in self._prepare_config.numericals)]
         raw = RawAliexpress(
             found or self._make_sample(), columns, prepared, sample=found is None, on_bad_row=self._on_bad_row
         )
-        return prepare_impressions(raw, self._recipe, prepared, self._on_bad_row)
+        return prepare_impressions(raw, self._prepare_config, prepared, self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows as a batch: columns as in MTReclib's files; of several countries, with a ``scenario``."""
@@ -214,13 +214,13 @@ class AliexpressDataModule(ImpressionDataModule):
 
     def _find_raw(self) -> list[CountryFiles] | None:
         """Return the countries' files, or ``None`` where there are none and a sample will do."""
-        found = find_countries(self._raw_dir, self._recipe.scenarios)
+        found = find_countries(self._raw_dir, self._prepare_config.scenarios)
         if found is None and self._source == "raw":
-            raise missing_country(self._raw_dir, self._recipe.scenarios[0], "use dataset.source=sample")
+            raise missing_country(self._raw_dir, self._prepare_config.scenarios[0], "use dataset.source=sample")
         return found
 
     def _make_sample(self) -> list[CountryFiles]:
-        countries, found = self._recipe.scenarios, list[CountryFiles]()
+        countries, found = self._prepare_config.scenarios, list[CountryFiles]()
         announce_sample(
             "asked for by dataset.source=sample"
             if self._source == "sample"
@@ -247,7 +247,7 @@ def _form(files: CountryFiles) -> str:
     return "raw" if files.raw else "processed"
 
 
-def _checked(rows: Rows, lines: IntegerReader) -> RawColumns:
+def _checked(rows: ParsedRows, lines: IntegerReader) -> RawColumns:
     """Return the rows without those that are bought but not clicked."""
     wrong = rows.columns["conversion"] > rows.columns["click"]
     if not wrong.any():

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemlab.array_types import AnyArray, BoolArray, Int64Array
-from stemlab.data.io.csv_integers import IntegerReader, Rows
+from stemlab.data.io.csv_integers import IntegerReader, ParsedRows
 from stemlab.data.io.text_blocks import TextBlock
 from stemlab.data.prepare.atomic_directory import locked
 from stemlab.data.sources.aliexpress_columns import SEARCH_COLUMN
@@ -101,7 +101,7 @@ class PageJoin:
                 parts[one].write(packed[part == one].data)
         self.empty_pages = len(np.unique(pages.ids)) - int(np.count_nonzero(shown))
 
-    def _refuse_strangers(self, rows: Rows, known: BoolArray) -> None:
+    def _refuse_strangers(self, rows: ParsedRows, known: BoolArray) -> None:
         strangers = np.flatnonzero(~known)
         if len(strangers):
             row = strangers[0]

@@ -19,9 +19,9 @@ from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.leakage import refuse_leaks
-from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
-from stemlab.data.prepare.recipe import Numerical
-from stemlab.data.prepare.scaling import Rule
+from stemlab.data.prepare.pipeline import PrepareConfig, prepare_impressions
+from stemlab.data.prepare.prepare_config import NumericalColumn
+from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.kuairand import (
@@ -97,7 +97,7 @@ class KuairandDataModule(ImpressionDataModule):
         scenarios: list[str],
         fields: list[str],
         numericals: list[str],
-        scaling: Rule,
+        scaling: Scaling,
         tasks: list[str],
         group: str | None,
         min_count: PositiveInt,
@@ -116,7 +116,7 @@ class KuairandDataModule(ImpressionDataModule):
         refuse_leaks("dataset.fields", fields, _LEAKS)
         refuse_leaks("dataset.numericals", numericals, _LEAKS)
         numbers = check_columns("dataset.numericals", numericals, tuple(_NUMERICALS)) if numericals else ()
-        self._recipe = Recipe(
+        self._prepare_config = PrepareConfig(
             name=name,
             fields=check_columns("dataset.fields", fields, _FIELDS),
             tasks=check_columns("dataset.tasks", tasks, KUAIRAND_LABELS),
@@ -124,12 +124,12 @@ class KuairandDataModule(ImpressionDataModule):
             min_count=min_count,
             split=replace(split, rule="given") if self._dates else split,
             time="time_ms" if split.rule == "time" else "date",
-            numericals=tuple(Numerical(name=one, part=_NUMERICALS[one], scaling=scaling) for one in numbers),
+            numericals=tuple(NumericalColumn(name=one, part=_NUMERICALS[one], scaling=scaling) for one in numbers),
             scenario=SCENARIO if scenarios else None,
             scenarios=tuple(scenarios),
             split_column=SPLIT,
         )
-        self._recipe.check()
+        self._prepare_config.check()
         self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
@@ -137,13 +137,13 @@ class KuairandDataModule(ImpressionDataModule):
         files = None if self._source == "sample" else self._find_raw()
         raw = RawKuairand(
             files or self._make_sample(),
-            self._recipe,
+            self._prepare_config,
             self._tabs,
             dates=self._dates,
             sample=files is None,
             on_bad_row=self._on_bad_row,
         )
-        return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._prepare_config, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return joined rows (every field and numerical column, and ``tab`` where there are scenarios) as a batch."""
@@ -155,7 +155,7 @@ class KuairandDataModule(ImpressionDataModule):
             )
             table = table.append_column(SCENARIO, names)
         for place, name in enumerate(table.column_names):
-            if name in self._recipe.fields and pa.types.is_string(table[name].type):
+            if name in self._prepare_config.fields and pa.types.is_string(table[name].type):
                 table = table.set_column(place, name, plain_tokens(table[name]).dictionary_decode())
         return self._encoder(table)
 

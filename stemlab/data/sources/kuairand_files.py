@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from stemlab.array_types import AnyArray, Int64Array
-from stemlab.data.io.csv_header import HeadedReader
-from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.io.csv_header import HeaderCsvReader
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
-from stemlab.data.prepare.pipeline import Recipe
+from stemlab.data.prepare.pipeline import PrepareConfig
 from stemlab.data.sample.kuairand import LOG_COLUMNS, USER_COLUMNS, VIDEO_COLUMNS, log_names, side_names
 from stemlab.data.table.side_table import SideTable, read_side_table
 from stemlab.errors import StemlabError
@@ -59,15 +59,15 @@ class RawKuairand:
     def __init__(
         self,
         files: KuairandFiles,
-        recipe: Recipe,
+        config: PrepareConfig,
         tabs: Sequence[int],
         *,
         dates: tuple[int, int] | None,
         sample: bool,
         on_bad_row: OnBadRow,
     ) -> None:
-        self._numbers = [column.name for column in recipe.numericals]
-        needed = [*recipe.columns, *self._numbers]
+        self._numbers = [column.name for column in config.numericals]
+        needed = [*config.columns, *self._numbers]
         self._sides = [(files.users, USER_COLUMNS, ID_COLUMNS[0]), (files.videos, VIDEO_COLUMNS, ID_COLUMNS[1])]
         self._asked = [[name for name in header[1:] if name in needed] for _, header, _ in self._sides]
         read = [path for (path, _, _), asked in zip(self._sides, self._asked, strict=True) if asked]
@@ -78,7 +78,7 @@ class RawKuairand:
         self.kind = "kuairand/1" if dates is None else f"kuairand/1, random log as test, valid {dates[0]} to {dates[1]}"
         own = [*ID_COLUMNS, *(name for name in LOG_COLUMNS if name in needed and name not in ID_COLUMNS)]
         extra = (["tab"] if tabs else []) + (["date"] if dates else [])
-        self._reader = HeadedReader(tuple(dict.fromkeys([*own, *extra])), _RANGES, (), on_bad_row)
+        self._reader = HeaderCsvReader(tuple(dict.fromkeys([*own, *extra])), _RANGES, (), on_bad_row)
         self._other_tabs = 0
 
     @property
@@ -110,7 +110,7 @@ class RawKuairand:
                 yield self._joined(rows, reader, sides, random=path == self._random)
 
     def _joined(
-        self, rows: Rows, reader: IntegerReader, sides: Sequence[SideTable], *, random: bool
+        self, rows: ParsedRows, reader: IntegerReader, sides: Sequence[SideTable], *, random: bool
     ) -> Mapping[str, AnyArray]:
         columns: dict[str, AnyArray] = dict(rows.columns)
         kept = np.ones(len(rows), dtype=np.bool_)

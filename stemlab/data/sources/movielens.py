@@ -17,11 +17,11 @@ import numpy as np
 from stemlab.array_types import Int64Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, Rows
+from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
-from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
+from stemlab.data.prepare.pipeline import PrepareConfig, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
@@ -85,7 +85,7 @@ class RawMovieLens:
         for rows in self._reader.parse(read_blocks(self.files[0], _RAW_FILES[0], advance)):
             yield self._join(rows, users, movies)
 
-    def _join(self, rows: Rows, users: AttributeTable, movies: AttributeTable) -> dict[str, Int64Array]:
+    def _join(self, rows: ParsedRows, users: AttributeTable, movies: AttributeTable) -> dict[str, Int64Array]:
         user, user_known = users.find(rows.columns["user_id"])
         movie, movie_known = movies.find(rows.columns["item_id"])
         for row in np.flatnonzero(~(user_known & movie_known)):
@@ -138,7 +138,7 @@ class MovieLensDataModule(ImpressionDataModule):
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
         self._raw_dir, self._data_dir, self._on_bad_row = Path(raw_dir), Path(data_dir), on_bad_row
         columns = check_columns("dataset.fields", fields, ML1M_FIELDS)
-        self._recipe = Recipe(
+        self._prepare_config = PrepareConfig(
             name=name,
             fields=columns,
             tasks=check_columns("dataset.tasks", tasks, _TASKS),
@@ -158,7 +158,7 @@ class MovieLensDataModule(ImpressionDataModule):
                 f"unpack it and set dataset.raw_dir to the folder with {', '.join(_RAW_FILES)}."
             )
         raw = RawMovieLens(self._raw_dir, on_bad_row=self._on_bad_row)
-        return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._prepare_config, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows with the field columns (user_id, item_id, gender, ...) as a batch."""

@@ -13,13 +13,13 @@ from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.prepare.encode_table import TableEncoder
 from stemlab.data.prepare.pipeline import prepare_impressions
-from stemlab.data.prepare.recipe import Numerical, Recipe
+from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.table import cells
-from stemlab.data.table.columns import MOST_SCENARIOS, Columns, check_names, check_roles
+from stemlab.data.table.columns import MOST_SCENARIOS, ColumnRoles, check_names, check_roles
 from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
-from stemlab.data.table.raw import SHOWN, RawTable, scenario_of, split_of, time_of
+from stemlab.data.table.raw import SHOWN_CHARACTERS, RawTable, scenario_of, split_of, time_of
 from stemlab.errors import StemlabError, nearest
 from stemlab.types import NonNegativeInt, PositiveInt
 
@@ -90,7 +90,7 @@ class TableDataModule(ImpressionDataModule):
         self.described = fields is not None or tasks is not None or config is not None
         self._encoder: TableEncoder | None = None
         self._rule, self._scaling, self._min_count = split, scaling, min_count
-        self._columns = Columns(
+        self._columns = ColumnRoles(
             fields=tuple(fields or ()),
             numericals=tuple(numericals),
             tasks=tuple(tasks or ()),
@@ -117,12 +117,12 @@ class TableDataModule(ImpressionDataModule):
         if rule == "given" and columns.split is None:
             raise StemlabError("dataset.split.rule=given needs dataset.split_column: the column of train, valid, test.")
 
-    def _recipe(self) -> Recipe:
+    def _prepare_config(self) -> PrepareConfig:
         columns = self._columns
-        return Recipe(
+        return PrepareConfig(
             name=self._dataset,
             fields=columns.fields,
-            numericals=tuple(Numerical(name=name, scaling=self._scaling) for name in columns.numericals),
+            numericals=tuple(NumericalColumn(name=name, scaling=self._scaling) for name in columns.numericals),
             tasks=columns.tasks,
             scenario=None if columns.scenario is None else scenario_of(columns.scenario),
             scenarios=columns.scenarios,
@@ -145,7 +145,7 @@ class TableDataModule(ImpressionDataModule):
         check_names(self._columns, table.names, table.path)
         self._check_scenarios(table)
         raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row)
-        return prepare_impressions(raw, self._recipe(), self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._prepare_config(), self._data_dir / "prepared", self._on_bad_row)
 
     def draft(self) -> tuple[Path, list[str]]:
         """Inspect the table and write a proposed config beside it; return its path and what to tell the user."""
@@ -179,7 +179,9 @@ class TableDataModule(ImpressionDataModule):
         values, bad = cells.read_numbers(column)
         if bad.any():
             cell = column[int(np.argmax(bad))].as_py()
-            raise StemlabError(f"column {name!r} of the input has {str(cell)[:SHOWN]!r}, no number; mend the cell.")
+            raise StemlabError(
+                f"column {name!r} of the input has {str(cell)[:SHOWN_CHARACTERS]!r}, no number; mend the cell."
+            )
         return pa.array(values)
 
     def _open(self) -> TableFile:
@@ -195,7 +197,7 @@ class TableDataModule(ImpressionDataModule):
         if self._columns.scenario is None or self._columns.scenarios:
             return
         found: set[str] = set()
-        for piece in table.pieces([self._columns.scenario], lambda size: None):
+        for piece in table.chunks([self._columns.scenario], lambda size: None):
             column = cells.without_missing(piece.columns[self._columns.scenario], self._columns.missing)
             found |= {word for word in cells.words_of(column.unique()).to_pylist() if word is not None}
             if len(found) > MOST_SCENARIOS:

@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 from stemlab.array_types import Int64Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.csv_header import HeadedReader
+from stemlab.data.io.csv_header import HeaderCsvReader
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.io.progress import Advance
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns
-from stemlab.data.prepare.leakage import LABEL, refuse_leaks
+from stemlab.data.prepare.leakage import IS_LABEL, refuse_leaks
 from stemlab.data.prepare.leakage import reasons as leak_reasons
-from stemlab.data.prepare.negative_downsampling import Sampling
-from stemlab.data.prepare.pipeline import Recipe, prepare_impressions
+from stemlab.data.prepare.negative_downsampling import DownsamplingRule
+from stemlab.data.prepare.pipeline import PrepareConfig, prepare_impressions
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecSimulation, write_sample
@@ -59,7 +59,7 @@ _MIN_COUNT = {"paper": 1, "stem": 10}
 _SCENARIO = "scenario"
 _RANGES = {
     **dict.fromkeys(("user_id", "item_id"), (0, (1 << 63) - 1)),
-    **{name: (0, 1) for name, reason in _LEAKS.items() if reason == LABEL},
+    **{name: (0, 1) for name, reason in _LEAKS.items() if reason == IS_LABEL},
 }
 
 
@@ -78,7 +78,7 @@ class RawTenrec:
 
     def __init__(self, files: Sequence[Path], columns: Sequence[str], *, sample: bool, on_bad_row: OnBadRow) -> None:
         self.files, self.sample = tuple(files), sample
-        self._reader = HeadedReader(columns, _RANGES, _MISSING, on_bad_row)
+        self._reader = HeaderCsvReader(columns, _RANGES, _MISSING, on_bad_row)
 
     @property
     def skipped(self) -> int:
@@ -147,7 +147,7 @@ class TenrecDataModule(ImpressionDataModule):
         if split.rule != "random":
             raise StemlabError(f"dataset.split.rule={split.rule}: Tenrec's rows have no times or splits; use random.")
         inputs = _check_fields(fields, self._names, protocol)
-        self._recipe = Recipe(
+        self._prepare_config = PrepareConfig(
             name=name,
             fields=inputs,
             tasks=_check_tasks(tasks, self._names[0]),
@@ -161,22 +161,22 @@ class TenrecDataModule(ImpressionDataModule):
             sampling=_sampling(protocol, self._names[0], split.seed),
             padding={name: 0 for name in inputs if name in HISTORY},
         )
-        self._recipe.check()
+        self._prepare_config.check()
         self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
         """Return the prepared directory of the raw files or of the sample."""
         files = None if self._source == "sample" else self._find_raw()
-        columns = [name for name in self._recipe.columns if name != _SCENARIO]
+        columns = [name for name in self._prepare_config.columns if name != _SCENARIO]
         raw = RawTenrec(files or self._make_sample(), columns, sample=files is None, on_bad_row=self._on_bad_row)
-        return prepare_impressions(raw, self._recipe, self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._prepare_config, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         r"""Return raw rows as a batch; ``\N`` is missing. Of several files, a column ``scenario`` names the row's."""
         if self._encoder is None:
             self._encoder = TableEncoder(self.prepare(), self.spec)
         for place, name in enumerate(table.column_names):
-            if name in self._recipe.fields:
+            if name in self._prepare_config.fields:
                 table = table.set_column(place, name, _missing_as_token(table[name].combine_chunks()))
         return self._encoder(table)
 
@@ -258,7 +258,7 @@ def _shared(fields: Sequence[str]) -> dict[str, str]:
     return shared
 
 
-def _sampling(protocol: str, file: str, seed: int) -> Sampling | None:
+def _sampling(protocol: str, file: str, seed: int) -> DownsamplingRule | None:
     if protocol == "stem":
         return None
     if file == "QK-article":
@@ -266,7 +266,7 @@ def _sampling(protocol: str, file: str, seed: int) -> Sampling | None:
             "dataset.protocol=paper draws rows without a click, and every row of QK-article is a click: use "
             "dataset.protocol=stem, which keeps all rows."
         )
-    return Sampling(label="click", negatives=_NEGATIVES, seed=seed)
+    return DownsamplingRule(label="click", negatives=_NEGATIVES, seed=seed)
 
 
 def _missing_as_token(column: Any) -> Any:

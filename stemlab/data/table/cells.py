@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 
 from stemlab.array_types import AnyArray, BoolArray, Int64Array
 from stemlab.data.io.arrow import as_numpy
-from stemlab.data.table.tokens import MISSING, TokenCodes
+from stemlab.data.table.tokens import MISSING_CODE, TokenCodes
 
-Cells = tuple[AnyArray, BoolArray]
+ParsedCells = tuple[AnyArray, BoolArray]
 _BAD = np.iinfo(np.int64).min
 _MOMENTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
-LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
-SPLITS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2, "val": 1, "validation": 1, "dev": 1}
+LABEL_SPELLINGS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
+SPLIT_SPELLINGS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2, "val": 1, "validation": 1, "dev": 1}
 
 
 def without_missing(column: Any, missing: Sequence[str]) -> Any:
@@ -36,28 +36,28 @@ def without_missing(column: Any, missing: Sequence[str]) -> Any:
     return pc.if_else(gone, pa.scalar(None, column.type), column)
 
 
-def read_tokens(column: Any, codes: TokenCodes) -> Cells:
+def read_token_codes(column: Any, codes: TokenCodes) -> ParsedCells:
     """Return the codes of categories; missing ones have the code 0."""
-    return _by_word(column, lambda words: _token_codes(words, codes), missing=MISSING)
+    return _by_word(column, lambda words: _token_codes(words, codes), missing=MISSING_CODE)
 
 
-def read_labels(column: Any) -> Cells:
+def read_labels(column: Any) -> ParsedCells:
     """Return labels: 0 and 1, or false and true."""
-    return _by_word(column, lambda words: _looked_up(words, LABELS), missing=_BAD)
+    return _by_word(column, lambda words: _looked_up(words, LABEL_SPELLINGS), missing=_BAD)
 
 
-def read_splits(column: Any) -> Cells:
+def read_splits(column: Any) -> ParsedCells:
     """Return 0 for train, 1 for valid, 2 for test."""
-    return _by_word(column, lambda words: _looked_up(words, SPLITS), missing=_BAD)
+    return _by_word(column, lambda words: _looked_up(words, SPLIT_SPELLINGS), missing=_BAD)
 
 
-def read_names(column: Any, names: Sequence[str]) -> Cells:
+def read_names(column: Any, names: Sequence[str]) -> ParsedCells:
     """Return the place of each cell in ``names``."""
     places = {name: place for place, name in enumerate(names)}
     return _by_word(column, lambda words: np.array([places.get(word, _BAD) for word in words.to_pylist()]), _BAD)
 
 
-def read_numbers(column: Any) -> Cells:
+def read_numbers(column: Any) -> ParsedCells:
     """Return float32 numbers, NaN where missing; texts, booleans and numbers without end are bad."""
     if pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
         column = pc.cast(column, pa.string())
@@ -69,7 +69,7 @@ def read_numbers(column: Any) -> Cells:
     return values, given & ~np.isfinite(values)
 
 
-def read_times(column: Any) -> Cells:
+def read_times(column: Any) -> ParsedCells:
     """Return integers as they are; ISO dates and moments (as UTC) as yyyymmddhhmmss, which keeps their order."""
     if not pa.types.is_temporal(column.type):
         column = _first_fitting(column, [pa.int64(), *_MOMENTS] if _is_text(column) else [pa.int64()])
@@ -88,7 +88,7 @@ def _digits(moments: Any) -> Any:
     return total if clock else pc.multiply(total, 1_000_000)
 
 
-def _by_word(column: Any, read: Callable[[Any], Int64Array], missing: int) -> Cells:
+def _by_word(column: Any, read: Callable[[Any], Int64Array], missing: int) -> ParsedCells:
     """Read each distinct cell once."""
     coded = column.dictionary_encode()
     values = np.append(read(words_of(coded.dictionary)), missing)

@@ -14,7 +14,7 @@ _SHOWN = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
+class ColumnRoles:
     """The roles of a table's columns.
 
     Attributes:
@@ -66,70 +66,70 @@ class Columns:
         return asdict(self)
 
 
-def check_roles(columns: Columns) -> None:
+def check_roles(roles: ColumnRoles) -> None:
     """Refuse a task that is also an input (a leak), inputs of two kinds, and names that cannot be files.
 
     Raises:
         StemlabError: one sentence about the first such column.
     """
-    inputs = dict.fromkeys(columns.fields, "dataset.fields") | dict.fromkeys(columns.numericals, "dataset.numericals")
-    for name in columns.tasks:
-        role = inputs.get(name) or ("dataset.scenario" if name == columns.scenario else None)
+    inputs = dict.fromkeys(roles.fields, "dataset.fields") | dict.fromkeys(roles.numericals, "dataset.numericals")
+    for name in roles.tasks:
+        role = inputs.get(name) or ("dataset.scenario" if name == roles.scenario else None)
         if role:
             raise StemlabError(
                 f"{name!r} is in dataset.tasks and in {role}: a label that is also an input leaks; keep one of them."
             )
-    for name in columns.numericals:
-        if name in columns.fields:
+    for name in roles.numericals:
+        if name in roles.fields:
             raise StemlabError(f"{name!r} is in dataset.fields and in dataset.numericals: keep one of them.")
-    if columns.split in inputs:
-        raise StemlabError(f"{columns.split!r} is dataset.split_column and in {inputs[columns.split]}: keep one.")
-    for setting, name in columns.named():
+    if roles.split in inputs:
+        raise StemlabError(f"{roles.split!r} is dataset.split_column and in {inputs[roles.split]}: keep one.")
+    for setting, name in roles.named():
         if not name or "/" in name or name.startswith("."):
             raise StemlabError(
                 f"{setting} has {name!r}: rename the column, it must not be empty, have / or begin by a dot."
             )
-    for setting, names in (("fields", columns.fields), ("numericals", columns.numericals), ("tasks", columns.tasks)):
+    for setting, names in (("fields", roles.fields), ("numericals", roles.numericals), ("tasks", roles.tasks)):
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise StemlabError(f"dataset.{setting} names {repeated[0]!r} twice: name every column once.")
-    _check_shared(columns)
-    _check_scenarios(columns)
+    _check_shared(roles)
+    _check_scenarios(roles)
 
 
-def _check_shared(columns: Columns) -> None:
-    for name, owner in columns.shared.items():
+def _check_shared(roles: ColumnRoles) -> None:
+    for name, owner in roles.shared.items():
         for one in (name, owner):
-            if one not in columns.fields:
+            if one not in roles.fields:
                 raise StemlabError(
-                    f"dataset.shared has {one!r}, which is none of dataset.fields.{nearest(one, columns.fields)}"
+                    f"dataset.shared has {one!r}, which is none of dataset.fields.{nearest(one, roles.fields)}"
                 )
-        if owner in columns.shared:
+        if owner in roles.shared:
             raise StemlabError(
-                f"dataset.shared: {name} shares with {owner}, which shares itself; name {columns.shared[owner]!r}."
+                f"dataset.shared: {name} shares with {owner}, which shares itself; name {roles.shared[owner]!r}."
             )
 
 
-def _check_scenarios(columns: Columns) -> None:
-    if len(columns.scenarios) > MOST_SCENARIOS:
+def _check_scenarios(roles: ColumnRoles) -> None:
+    if len(roles.scenarios) > MOST_SCENARIOS:
         raise StemlabError(
-            f"dataset.scenarios has {len(columns.scenarios):,} names, more than {MOST_SCENARIOS}: scenarios are a few "
-            f"surfaces, and each has parts of the network of its own; put {columns.scenario!r} into dataset.fields."
+            f"dataset.scenarios has {len(roles.scenarios):,} names, more than {MOST_SCENARIOS}: scenarios are a few "
+            f"surfaces, and each has parts of the network of its own; put {roles.scenario!r} into dataset.fields."
         )
-    repeated = [name for name in columns.scenarios if columns.scenarios.count(name) > 1]
+    repeated = [name for name in roles.scenarios if roles.scenarios.count(name) > 1]
     if repeated:
         raise StemlabError(f"dataset.scenarios names {repeated[0]!r} twice.")
-    if columns.scenarios and columns.scenario is None:
+    if roles.scenarios and roles.scenario is None:
         raise StemlabError("dataset.scenarios is set and dataset.scenario is not: name the column that holds them.")
 
 
-def check_names(columns: Columns, known: Sequence[str], path: Path) -> None:
+def check_names(roles: ColumnRoles, known: Sequence[str], path: Path) -> None:
     """Refuse a name that is no column of the file.
 
     Raises:
         StemlabError: the setting, the name, the columns that there are, and the nearest one.
     """
-    for setting, name in columns.named():
+    for setting, name in roles.named():
         if name not in known:
             more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
             raise StemlabError(

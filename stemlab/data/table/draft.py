@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from stemlab.data.table.file import TableFile, TextTable
-from stemlab.data.table.guess import GROUP, Proposal, propose
-from stemlab.data.table.survey import ColumnSurvey, Survey, survey
+from stemlab.data.table.guess import GROUP_PATTERNS, Proposal, propose
+from stemlab.data.table.survey import ColumnSurvey, Survey, survey_table
 from stemlab.errors import StemlabError
 
 _ENDS = (".gz", ".zip", ".csv", ".tsv", ".txt", ".parquet", ".pq")
@@ -40,10 +40,10 @@ def write_draft(table: TableFile) -> tuple[Path, list[str]]:
             f"{path} is there already: name it, dataset.config={path}, or delete it for a new draft of {table.path}."
         )
     _check_header(table)
-    looked = survey(table)
-    proposal = propose(looked)
-    path.write_text(_text(table, path, looked, proposal), encoding="utf-8")
-    return path, [_found(looked, proposal), *proposal.checks]
+    survey = survey_table(table)
+    proposal = propose(survey)
+    path.write_text(_text(table, path, survey, proposal), encoding="utf-8")
+    return path, [_found(survey, proposal), *proposal.checks]
 
 
 def _check_header(table: TableFile) -> None:
@@ -55,14 +55,14 @@ def _check_header(table: TableFile) -> None:
         )
 
 
-def _found(looked: Survey, made: Proposal) -> str:
+def _found(survey: Survey, made: Proposal) -> str:
     counts = (f"tasks {len(made.tasks)}", f"fields {len(made.fields)}", f"numericals {len(made.numericals)}")
-    return f"rows {looked.rows:,}, columns {len(looked.columns)}: {', '.join(counts)}, left out {len(made.left)}."
+    return f"rows {survey.rows:,}, columns {len(survey.columns)}: {', '.join(counts)}, left out {len(made.left)}."
 
 
-def _text(table: TableFile, path: Path, looked: Survey, made: Proposal) -> str:
+def _text(table: TableFile, path: Path, survey: Survey, made: Proposal) -> str:
     """Return the config as YAML with a comment to every guess."""
-    seen = f"all {looked.rows:,} rows" if looked.whole else f"the first {looked.rows:,} rows"
+    seen = f"all {survey.rows:,} rows" if survey.whole else f"the first {survey.rows:,} rows"
     lines = [
         f"# Drafted from {table.path.name} ({seen} were read). Check it, change it, then:",
         f"#   python -m stemlab.prepare dataset=table dataset.path={table.path.name} dataset.config={path.name}",
@@ -76,28 +76,28 @@ def _text(table: TableFile, path: Path, looked: Survey, made: Proposal) -> str:
         if made.missing:
             words = ", ".join(json.dumps(word) for word in ("", *made.missing))
             lines.append(f"missing: [{words}] # cells that stand for a missing value; add the others")
-    lines += _listed("tasks", "0 or 1: what is predicted", made.tasks, looked)
+    lines += _listed("tasks", "0 or 1: what is predicted", made.tasks, survey)
     lines += _listed(
-        "fields", "categories: each value with min_count training rows gets an embedding", made.fields, looked
+        "fields", "categories: each value with min_count training rows gets an embedding", made.fields, survey
     )
-    lines += _listed("numericals", "amounts: scaled, missing ones become the mean", made.numericals, looked)
-    lines += ["scaling: standard # of numericals: standard | minmax | none", *_roles(looked, made)]
-    least = 2 if looked.rows < _SMALL else 10
+    lines += _listed("numericals", "amounts: scaled, missing ones become the mean", made.numericals, survey)
+    lines += ["scaling: standard # of numericals: standard | minmax | none", *_roles(survey, made)]
+    least = 2 if survey.rows < _SMALL else 10
     lines.append(f"min_count: {least} # training rows that a category needs to get an id of its own")
     lines += [f"# left out: {_plain(name)} ({reason})" for name, reason in made.left.items()]
     return "\n".join(lines) + "\n"
 
 
-def _roles(looked: Survey, made: Proposal) -> list[str]:
-    named = [c.name for names in GROUP for c in made.fields if names.search(c.name)]
+def _roles(survey: Survey, made: Proposal) -> list[str]:
+    named = [c.name for names in GROUP_PATTERNS for c in made.fields if names.search(c.name)]
     others = f"; candidates: {', '.join(dict.fromkeys(named))}" if len(set(named)) > 1 else ""
     lines = [
         f"group: {_plain(made.group.name) if made.group else 'null'} # whose rows are ranked together (gAUC){others}"
     ]
     if made.time is not None:
-        lines.append(f"time: {_plain(made.time.name)} # {_about(made.time, looked)}")
+        lines.append(f"time: {_plain(made.time.name)} # {_about(made.time, survey)}")
     if made.split is not None:
-        lines.append(f"split_column: {_plain(made.split.name)} # {_about(made.split, looked)}")
+        lines.append(f"split_column: {_plain(made.split.name)} # {_about(made.split, survey)}")
     rule = "given" if made.split is not None else "time" if made.time is not None else "random"
     lines += ["split:", f"  rule: {rule} # random | time: the last rows are held out | given: by split_column | dates"]
     for column in made.scenarios:
@@ -106,29 +106,29 @@ def _roles(looked: Survey, made: Proposal) -> list[str]:
     return lines
 
 
-def _listed(key: str, about: str, columns: list[ColumnSurvey], looked: Survey) -> list[str]:
+def _listed(key: str, about: str, columns: list[ColumnSurvey], survey: Survey) -> list[str]:
     if not columns:
         return [f"{key}: [] # {about}"]
-    return [f"{key}: # {about}", *(f"  - {_plain(c.name)} # {_about(c, looked)}" for c in columns)]
+    return [f"{key}: # {about}", *(f"  - {_plain(c.name)} # {_about(c, survey)}" for c in columns)]
 
 
-def _about(column: ColumnSurvey, looked: Survey) -> str:
+def _about(column: ColumnSurvey, survey: Survey) -> str:
     more = "more than " if column.full else ""
     told = [f"{more}{column.distinct:,} values"]
     if column.binary:
-        told = [f"{_share(column.ones, looked)} ones"]
+        told = [f"{_share(column.ones, survey)} ones"]
     elif column.kind == "integer":
         told.append(f"{column.low:.0f} to {column.high:.0f}")
     elif column.kind == "number":
         told.append(f"{column.low:g} to {column.high:g}")
     missing = column.missing + (column.spellings.total() if column.kind != "text" else 0)
     if missing:
-        told.append(f"{_share(missing, looked)} missing")
+        told.append(f"{_share(missing, survey)} missing")
     return ", ".join(told)
 
 
-def _share(part: int, looked: Survey) -> str:
-    return f"{100 * part / looked.rows:.3g} %"
+def _share(part: int, survey: Survey) -> str:
+    return f"{100 * part / survey.rows:.3g} %"
 
 
 def _plain(name: str) -> str:

@@ -23,13 +23,13 @@ from stemlab.data.io.text_blocks import TextBlock, read_blocks
 from stemlab.errors import StemlabError
 
 SEPARATORS = (",", "\t", ";", "|")
-BLOCK_BYTES = 1 << 24
+TABLE_BLOCK_BYTES = 1 << 24
 PARQUET_ROWS = 1 << 17
 _MARK = b"\xef\xbb\xbf"  # what spreadsheet programs put before UTF-8
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TableChunk:
     """Some rows of a table.
 
     Attributes:
@@ -50,7 +50,7 @@ class TableFile(Protocol):
         path: the file.
         names: its columns in file order.
         readable: those of them that hold cells (parquet may have lists and the like).
-        counted: what ``Piece.lines`` are: ``line`` or ``row``.
+        counted: what ``TableChunk.lines`` are: ``line`` or ``row``.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class TableFile(Protocol):
     readable: tuple[str, ...]
     counted: str
 
-    def pieces(self, columns: Sequence[str], advance: Advance) -> Iterator[Piece]:
+    def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
         """Yield some columns piece by piece, telling ``advance`` the bytes of the file consumed."""
         ...
 
@@ -103,7 +103,7 @@ class ParquetTable:
         if not self._file.metadata.num_rows:
             raise StemlabError(f"{path} is empty: it has columns and no rows.")
 
-    def pieces(self, columns: Sequence[str], advance: Advance) -> Iterator[Piece]:
+    def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
         """Yield some columns in pieces of at most ``PARQUET_ROWS`` rows."""
         for name in set(columns) - set(self.readable):
             kind = self._file.schema_arrow.field(name).type
@@ -114,7 +114,7 @@ class ParquetTable:
                 lines = rows + 1 + np.arange(batch.num_rows)
                 advance(size * (rows + batch.num_rows) // total - size * rows // total)
                 rows += batch.num_rows
-                yield Piece({name: batch.column(name) for name in columns}, lines)
+                yield TableChunk({name: batch.column(name) for name in columns}, lines)
         except (OSError, pa.ArrowException) as error:
             raise StemlabError(f"{self.path} is damaged after row {rows} ({_told(error)}); write it again.") from error
 
@@ -139,7 +139,7 @@ class TextTable:
         if not self.names:
             raise StemlabError(f"{path}, line 1 is empty: it must name the columns.")
 
-    def pieces(self, columns: Sequence[str], advance: Advance) -> Iterator[Piece]:
+    def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
         """Yield some columns block by block, as strings; empty lines are no rows."""
         rows = 0
         for block in self._blocks(advance):
@@ -151,14 +151,14 @@ class TextTable:
 
     def _blocks(self, advance: Advance) -> Iterator[TextBlock]:
         """The lines below the header."""
-        blocks = read_blocks(self.path, self._member, advance, BLOCK_BYTES)
+        blocks = read_blocks(self.path, self._member, advance, TABLE_BLOCK_BYTES)
         first = next(blocks)
         data, line = first.data.removeprefix(_MARK), first.first_line
         if self.headed:
             data, line = data.partition(b"\n")[2], line + 1
         yield from chain([TextBlock(data, line)] if data else [], blocks)
 
-    def _parse(self, block: TextBlock, columns: list[str]) -> Piece:
+    def _parse(self, block: TextBlock, columns: list[str]) -> TableChunk:
         data = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data
         wrong: dict[int, str] = {}  # by place in the block, from 0
 
@@ -179,7 +179,7 @@ class TextTable:
         malformed = [(block.first_line + place, told) for place, told in wrong.items() if not blank[place]]
         if (kept & blank).any():
             table = table.filter(pa.array(~blank[kept]))
-        return Piece({name: table[name].combine_chunks() for name in columns}, lines, malformed)
+        return TableChunk({name: table[name].combine_chunks() for name in columns}, lines, malformed)
 
     def _options(self, columns: list[str], set_aside: Any, size: int) -> dict[str, Any]:
         return {

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stemlab.data.table.cells import SPLITS
-from stemlab.data.table.survey import ColumnSurvey, Survey, tells
+from stemlab.data.table.cells import SPLIT_SPELLINGS
+from stemlab.data.table.survey import ColumnSurvey, Survey, single_column_auc
 
 _FEW, _MOST_SURFACES, _LONG_TEXT = 10, 30, 60
 _TELLING = 0.98
@@ -18,22 +18,31 @@ def _word(*names: str) -> re.Pattern[str]:
     return re.compile(rf"(^|[_.\- ])({'|'.join(names)})($|[_.\- ])", re.IGNORECASE)
 
 
-LABEL = _word(
+LABEL_PATTERN = _word(
     *("labels?", "target", "y", "clk", "click(ed|s)?", "likes?", "liked", "shared?", "follow(ed|s)?", "buy", "bought"),
     *("purchased?", "conver(t|ted|sion)", "cvr", "ctr", "order(ed)?", "finish(ed)?", "cart", "favou?rited?", "comment"),
     *("forward", "installed?", "subscribed?", "churn(ed)?", "long_view", "hate", "response", "outcome"),
 )
-LATE = _word("(play|watch|dwell|stay|view|read)(ing)?_?(time|duration|secs?|seconds|ms)", "rating", "revenue", "gmv")
-TIME = _word("time", "timestamp", "ts", "date", "datetime", "day", "dt", "time_ms", "created(_at)?", "event_time")
-GROUP = (_word("user", "uid", "userid", "u"), _word("member", "customer", "visitor", "account", "session", "buyer"))
-SCENARIO = _word("scenario", "scene", "domain", "country", "tab", "channel", "surface", "market", "region", "platform")
-SPLIT = _word("split", "fold", "subset", "partition", "set")
-CATEGORY = _word(
+LATE_PATTERN = _word(
+    "(play|watch|dwell|stay|view|read)(ing)?_?(time|duration|secs?|seconds|ms)", "rating", "revenue", "gmv"
+)
+TIME_PATTERN = _word(
+    "time", "timestamp", "ts", "date", "datetime", "day", "dt", "time_ms", "created(_at)?", "event_time"
+)
+GROUP_PATTERNS = (
+    _word("user", "uid", "userid", "u"),
+    _word("member", "customer", "visitor", "account", "session", "buyer"),
+)
+SCENARIO_PATTERN = _word(
+    "scenario", "scene", "domain", "country", "tab", "channel", "surface", "market", "region", "platform"
+)
+SPLIT_PATTERN = _word("split", "fold", "subset", "partition", "set")
+CATEGORY_PATTERN = _word(
     *("id", "uid", "iid", "pid", "code", "type", "cat", "category", "class", "zip", "zipcode", "postal", "brand"),
     *("gender", "sex", "city", "device", "os", "browser", "page", "hour", "weekday", "dow", "month", "occupation"),
     *("genre", "tag", "music", "author", "shop", "store", "seller", "user", "item", "video", "hash", "is", "has"),
 )
-AMOUNT = _word(
+AMOUNT_PATTERN = _word(
     *("age", "price", "cost", "count", "cnt", "num", "n", "amount", "duration", "length", "size", "score", "rate"),
     *("ratio", "avg", "mean", "sum", "days", "width", "height", "weight", "distance", "bid", "percent", "pct"),
 )
@@ -68,21 +77,21 @@ class Proposal:
     checks: list[str] = field(default_factory=list)
 
 
-def propose(looked: Survey) -> Proposal:
+def propose(survey: Survey) -> Proposal:
     """Return what each column seems to be."""
     made = Proposal()
-    rest = [column for column in looked.columns if not _left_out(column, looked, made)]
+    rest = [column for column in survey.columns if not _left_out(column, survey, made)]
     made.split = _first(c for c in rest if _is_split(c))
     made.time = _first(c for c in rest if _is_time(c))
     made.tasks = _labels([c for c in rest if c.binary and c is not made.split], made)
     for column in rest:
         if column not in (*made.tasks, made.split):
-            _place(column, looked, made)
-    made.group = _first(c for names in GROUP for c in made.fields if names.search(c.name) and c.distinct > 1)
-    surfaces = [c for c in made.fields if SCENARIO.search(c.name) and c.distinct <= _MOST_SURFACES]
+            _place(column, survey, made)
+    made.group = _first(c for names in GROUP_PATTERNS for c in made.fields if names.search(c.name) and c.distinct > 1)
+    surfaces = [c for c in made.fields if SCENARIO_PATTERN.search(c.name) and c.distinct <= _MOST_SURFACES]
     made.scenarios = [c for c in surfaces if not c.missing]
     made.missing = sorted({word for c in made.numericals for word in c.spellings} | _everywhere(made.fields))
-    _check(looked, made)
+    _check(survey, made)
     return made
 
 
@@ -91,16 +100,16 @@ def _everywhere(columns: Iterable[ColumnSurvey]) -> set[str]:
     return {word for column in columns for word in column.spellings if word == "\\N"}
 
 
-def _left_out(column: ColumnSurvey, looked: Survey, made: Proposal) -> bool:
+def _left_out(column: ColumnSurvey, survey: Survey, made: Proposal) -> bool:
     reason = ""
     if not column.name or "/" in column.name or column.name.startswith("."):
         reason = "its name is empty, has / or begins by a dot"
     elif column.distinct < 2:
         reason = "one value only" if column.distinct else "empty"
-    elif LATE.search(column.name):
+    elif LATE_PATTERN.search(column.name):
         reason = "known only after the row was shown?"
-    elif column.distinct == looked.rows > _FEW and column.kind in ("text", "integer") and not _is_time(column):
-        reason = "another value in every row" if not AMOUNT.search(column.name) else ""
+    elif column.distinct == survey.rows > _FEW and column.kind in ("text", "integer") and not _is_time(column):
+        reason = "another value in every row" if not AMOUNT_PATTERN.search(column.name) else ""
     elif column.kind == "text" and column.longest > _LONG_TEXT:
         reason = f"texts of up to {column.longest} characters"
     if reason:
@@ -110,18 +119,18 @@ def _left_out(column: ColumnSurvey, looked: Survey, made: Proposal) -> bool:
 
 def _is_split(column: ColumnSurvey) -> bool:
     words = {word.lower() for word in column.listed or ("?",)}
-    return bool(SPLIT.search(column.name)) and words <= set(SPLITS) and not column.missing
+    return bool(SPLIT_PATTERN.search(column.name)) and words <= set(SPLIT_SPELLINGS) and not column.missing
 
 
 def _is_time(column: ColumnSurvey) -> bool:
     if column.kind == "moment":
         return True
-    named = bool(TIME.search(column.name)) and not LATE.search(column.name)
+    named = bool(TIME_PATTERN.search(column.name)) and not LATE_PATTERN.search(column.name)
     return named and column.kind == "integer" and column.low >= 1e7 and column.distinct > 1
 
 
 def _labels(binary: list[ColumnSurvey], made: Proposal) -> list[ColumnSurvey]:
-    named = [column for column in binary if LABEL.search(column.name)]
+    named = [column for column in binary if LABEL_PATTERN.search(column.name)]
     if named or not binary:
         if not binary:
             made.checks.append("No column holds 0 and 1 only: make the labels, or name them in tasks.")
@@ -130,7 +139,7 @@ def _labels(binary: list[ColumnSurvey], made: Proposal) -> list[ColumnSurvey]:
     return binary[-1:]
 
 
-def _place(column: ColumnSurvey, looked: Survey, made: Proposal) -> None:
+def _place(column: ColumnSurvey, survey: Survey, made: Proposal) -> None:
     if column is made.time:
         return
     if column.kind == "moment" or _is_time(column):
@@ -144,21 +153,21 @@ def _place(column: ColumnSurvey, looked: Survey, made: Proposal) -> None:
 def _is_amount(column: ColumnSurvey) -> bool:
     if column.kind == "number":
         return True
-    if column.kind != "integer" or CATEGORY.search(column.name):
+    if column.kind != "integer" or CATEGORY_PATTERN.search(column.name):
         return False
-    if AMOUNT.search(column.name):
+    if AMOUNT_PATTERN.search(column.name):
         return column.distinct > _FEW
     return column.listed is None and (column.low < 0 or column.distinct < (column.high - column.low + 1) / 2)
 
 
-def _check(looked: Survey, made: Proposal) -> None:
-    if not looked.whole:
-        made.checks.append(f"Only the first {looked.rows:,} rows were read: counts and shares are theirs.")
+def _check(survey: Survey, made: Proposal) -> None:
+    if not survey.whole:
+        made.checks.append(f"Only the first {survey.rows:,} rows were read: counts and shares are theirs.")
     if made.left:
         made.checks.append(f"Left out, add what should be read: {', '.join(made.left)}.")
     for column in (*made.fields, *made.numericals):
         for task in made.tasks:
-            area = tells(looked, column, task.name)
+            area = single_column_auc(survey, column, task.name)
             if area >= _TELLING:
                 made.checks.append(
                     f"{column.name!r} alone tells {task.name!r} (AUC {area:.3f}): is it known before? If not, it leaks."

@@ -14,13 +14,13 @@ from stemlab.array_types import AnyArray, BoolArray
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.io.progress import Advance
 from stemlab.data.table import cells
-from stemlab.data.table.columns import Columns
-from stemlab.data.table.file import Piece, TableFile
+from stemlab.data.table.columns import ColumnRoles
+from stemlab.data.table.file import TableChunk, TableFile
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
 
-Read = Callable[[Any], cells.Cells]
-SHOWN = 40
+Read = Callable[[Any], cells.ParsedCells]
+SHOWN_CHARACTERS = 40
 _AS = " as "
 
 
@@ -35,7 +35,7 @@ class RawTable:
 
     sample = False
 
-    def __init__(self, table: TableFile, columns: Columns, *, on_bad_row: OnBadRow) -> None:
+    def __init__(self, table: TableFile, columns: ColumnRoles, *, on_bad_row: OnBadRow) -> None:
         self.files: Sequence[Path] = (table.path,)
         self.skipped = 0
         self._table, self._columns, self._on_bad_row = table, columns, on_bad_row
@@ -62,7 +62,7 @@ class RawTable:
             StemlabError: a bad row, a label that is the same in all rows, a scenario without rows.
         """
         readers = self._readers()
-        for piece in self._table.pieces(self._columns.needed, advance):
+        for piece in self._table.chunks(self._columns.needed, advance):
             read = {role: reader(self._cells(piece, name)) for role, (name, reader) in readers.items()}
             kept = self._check(piece, {role: bad for role, (_, bad) in read.items()})
             chunk = {role: values if kept.all() else values[kept] for role, (values, _) in read.items()}
@@ -74,7 +74,7 @@ class RawTable:
         """Name in the recipe -> column, and how its cells are read."""
         columns = self._columns
         readers: dict[str, tuple[str, Read]] = {}
-        readers |= {name: (name, partial(cells.read_tokens, codes=codes)) for name, codes in self._codes.items()}
+        readers |= {name: (name, partial(cells.read_token_codes, codes=codes)) for name, codes in self._codes.items()}
         readers |= {name: (name, cells.read_numbers) for name in columns.numericals}
         readers |= {name: (name, cells.read_labels) for name in columns.tasks}
         if columns.scenario is not None:
@@ -86,10 +86,10 @@ class RawTable:
             readers[split_of(columns.split)] = (columns.split, cells.read_splits)
         return readers
 
-    def _cells(self, piece: Piece, name: str) -> Any:
+    def _cells(self, piece: TableChunk, name: str) -> Any:
         return cells.without_missing(piece.columns[name], self._columns.missing)
 
-    def _check(self, piece: Piece, bad: Mapping[str, BoolArray]) -> BoolArray:
+    def _check(self, piece: TableChunk, bad: Mapping[str, BoolArray]) -> BoolArray:
         """Return which rows are good; raise at the first bad one, or count them."""
         any_bad: BoolArray = np.logical_or.reduce(list(bad.values()))
         self.skipped += int(any_bad.sum()) + len(piece.malformed)
@@ -108,7 +108,7 @@ class RawTable:
         good: BoolArray = ~any_bad
         return good
 
-    def _problem(self, piece: Piece, row: int, role: str) -> str:
+    def _problem(self, piece: TableChunk, row: int, role: str) -> str:
         """Return what is wrong with a cell."""
         columns, name = self._columns, self._readers()[role][0]
         cell = cells.words_of(self._cells(piece, name).slice(row, 1))[0].as_py()
@@ -119,7 +119,7 @@ class RawTable:
             time_of(columns.time or ""): "neither an integer nor an ISO date",
             split_of(columns.split or ""): "none of train, valid, test, 0, 1, 2",
         }
-        return f"column {name!r} is {'empty' if cell is None else repr(cell[:SHOWN])}, {wanted[role]}"
+        return f"column {name!r} is {'empty' if cell is None else repr(cell[:SHOWN_CHARACTERS])}, {wanted[role]}"
 
     def _count(self, chunk: Mapping[str, AnyArray]) -> None:
         self._rows += len(next(iter(chunk.values())))

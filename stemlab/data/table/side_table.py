@@ -20,8 +20,8 @@ from stemlab.array_types import AnyArray, BoolArray, Float32Array, Int64Array
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.csv_header import check_header
 from stemlab.data.io.progress import Advance
-from stemlab.data.table.cells import read_numbers, read_tokens
-from stemlab.data.table.file import Piece, open_table
+from stemlab.data.table.cells import read_numbers, read_token_codes
+from stemlab.data.table.file import TableChunk, open_table
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
 
@@ -81,12 +81,12 @@ def read_side_table(
     codes = {name: TokenCodes() for name in categories}
     keys: list[Int64Array] = []
     parts: dict[str, list[AnyArray]] = {name: [] for name in wanted[1:]}
-    for piece in table.pieces(wanted, advance):
+    for piece in table.chunks(wanted, advance):
         for line, told in piece.malformed:
             raise StemlabError(f"{path}, line {line}: {told}; mend the line.")
         keys.append(_integers(path, piece, key))
         for name in categories:
-            parts[name].append(read_tokens(plain_tokens(piece.columns[name]), codes[name])[0].astype(np.int32))
+            parts[name].append(read_token_codes(plain_tokens(piece.columns[name]), codes[name])[0].astype(np.int32))
         for name in numbers:
             parts[name].append(_numbers(path, piece, name))
     every = np.concatenate(keys)
@@ -106,7 +106,7 @@ def plain_tokens(column: Any) -> Any:
     return pa.DictionaryArray.from_arrays(coded.indices, words)
 
 
-def _integers(path: Path, piece: Piece, name: str) -> Int64Array:
+def _integers(path: Path, piece: TableChunk, name: str) -> Int64Array:
     try:
         return as_numpy(pc.cast(piece.columns[name], pa.int64()))
     except pa.ArrowInvalid:
@@ -115,7 +115,7 @@ def _integers(path: Path, piece: Piece, name: str) -> Int64Array:
         raise _bad(path, line, name, cell, "an integer") from None
 
 
-def _numbers(path: Path, piece: Piece, name: str) -> Float32Array:
+def _numbers(path: Path, piece: TableChunk, name: str) -> Float32Array:
     column = piece.columns[name]
     values, bad = read_numbers(pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column))
     for place in np.flatnonzero(bad):

@@ -15,16 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemlab.array_types import BoolArray, Float64Array, Int64Array
-from stemlab.data.io.progress import Steps
-from stemlab.data.table.cells import LABELS, read_labels, read_numbers, read_times, without_missing, words_of
+from stemlab.data.io.progress import ProgressBars
+from stemlab.data.table.cells import LABEL_SPELLINGS, read_labels, read_numbers, read_times, without_missing, words_of
 from stemlab.data.table.file import TableFile
 
-Kind = Literal["empty", "integer", "number", "moment", "truth", "text"]
+CellKind = Literal["empty", "integer", "number", "moment", "truth", "text"]
 MOST_BYTES = 1 << 28
 MOST_DISTINCT = 1 << 20
 MOST_LISTED = 100
 PAIRED_ROWS = 200_000
-NOTHING = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "\\N", "?")
+MISSING_SPELLINGS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "\\N", "?")
 """Spellings of a missing value, where the other cells of the column are numbers or times."""
 
 
@@ -47,7 +47,7 @@ class ColumnSurvey:
     name: str
     missing: int = 0
     spellings: Counter[str] = field(default_factory=Counter)
-    kind: Kind = "empty"
+    kind: CellKind = "empty"
     low: float = np.inf
     high: float = -np.inf
     longest: int = 0
@@ -69,12 +69,12 @@ class ColumnSurvey:
         """Whether it holds both labels, nothing else, and in every row."""
         if self.listed is None or self.missing or self.spellings:
             return False
-        return {LABELS.get(word.lower(), -1) for word in self.listed} == {0, 1}
+        return {LABEL_SPELLINGS.get(word.lower(), -1) for word in self.listed} == {0, 1}
 
     @property
     def ones(self) -> int:
         """Rows with label 1 of a binary column."""
-        return sum(count for word, count in (self.listed or {}).items() if LABELS.get(word.lower()) == 1)
+        return sum(count for word, count in (self.listed or {}).items() if LABEL_SPELLINGS.get(word.lower()) == 1)
 
     def add(self, column: Any) -> None:
         """Look at some more rows."""
@@ -85,7 +85,7 @@ class ColumnSurvey:
         texts = words.to_pylist()
         found = Counter({word: int(n) for word, n in zip(texts, counts[:-1], strict=True) if word})
         self.missing += int(counts.sum()) - found.total()
-        for word in NOTHING:
+        for word in MISSING_SPELLINGS:
             if word in found:
                 self.spellings[word] += found.pop(word)
         self._widen(list(found))
@@ -127,45 +127,45 @@ class Survey:
     first: dict[str, Any]
 
 
-def survey(table: TableFile) -> Survey:
+def survey_table(table: TableFile) -> Survey:
     """Look at a table.
 
     Raises:
         StemlabError: it is empty, or no text.
     """
     columns = [ColumnSurvey(name) for name in table.readable]
-    looked = Survey(0, True, columns, {})
+    survey = Survey(0, True, columns, {})
     size, consumed = table.path.stat().st_size, 0
-    with Steps() as steps:
-        show = steps.bytes("looking at the table", min(size, MOST_BYTES))
+    with ProgressBars() as progress:
+        show = progress.bytes("looking at the table", min(size, MOST_BYTES))
 
         def advance(amount: int) -> None:
             nonlocal consumed
             consumed += amount
             show(amount)
 
-        for piece in table.pieces(table.readable, advance):
-            if looked.rows and consumed > MOST_BYTES:
-                looked.whole = False
+        for piece in table.chunks(table.readable, advance):
+            if survey.rows and consumed > MOST_BYTES:
+                survey.whole = False
                 break
-            looked.first = looked.first or {name: piece.columns[name].slice(0, PAIRED_ROWS) for name in table.readable}
-            looked.rows += len(piece.lines)
+            survey.first = survey.first or {name: piece.columns[name].slice(0, PAIRED_ROWS) for name in table.readable}
+            survey.rows += len(piece.lines)
             for column in columns:
                 column.add(piece.columns[column.name])
-    return looked
+    return survey
 
 
-def tells(looked: Survey, column: ColumnSurvey, label: str) -> float:
+def single_column_auc(survey: Survey, column: ColumnSurvey, label: str) -> float:
     """Return how well a column alone orders the first rows by a label: AUC, 0.5 to 1.
 
     Numbers count as they are, a few categories by their mean label; many categories would tell by chance (0.5).
     """
-    labels, bad = read_labels(looked.first[label])
-    cells = looked.first[column.name]
+    labels, bad = read_labels(survey.first[label])
+    cells = survey.first[column.name]
     if bad.any() or len(np.unique(labels)) < 2 or (column.listed is None and column.kind == "text"):
         return 0.5
     if column.listed is None:
-        score = np.nan_to_num(read_numbers(without_missing(cells, ("", *NOTHING)))[0]).astype(np.float64)
+        score = np.nan_to_num(read_numbers(without_missing(cells, ("", *MISSING_SPELLINGS)))[0]).astype(np.float64)
     else:
         codes = pc.fill_null(cells.dictionary_encode().indices, -1).to_numpy(zero_copy_only=False) + 1
         score = (np.bincount(codes, labels) / np.maximum(np.bincount(codes), 1))[codes]
@@ -181,7 +181,7 @@ def _area(score: Float64Array, positive: BoolArray) -> float:
     return float((ones * (below + zeros / 2)).sum() / (ones.sum() * zeros.sum()))
 
 
-def _kind(values: Any) -> Kind:
+def _kind(values: Any) -> CellKind:
     """What distinct words are."""
     if pc.all(pc.match_substring_regex(values, r"^\s*[+-]?[0-9]{1,18}\s*$")).as_py():
         return "integer"

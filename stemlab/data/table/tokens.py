@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from stemlab.array_types import Int64Array
 from stemlab.data.io.arrow import as_numpy
 
-MISSING = 0  # the code of the empty string
+MISSING_CODE = 0  # the code of the empty string
 _LARGEST_PIECE = 1 << 30  # bytes; Arrow's strings count them in 31 bits
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 
 from stemlab.analysis.collapse.projected_spectra import interact
-from stemlab.data.io.progress import Steps
+from stemlab.data.io.progress import ProgressBars
 
 
 def test_every_pair_is_projected_row_by_row() -> None:
     rng = np.random.default_rng(0)
     tables = {name: rng.normal(size=(rows, 4)) for name, rows in (("a", 9), ("b", 3), ("c", 20))}
     maps = {(toward, source): rng.normal(size=(4, 4)) for toward in tables for source in tables}
-    with Steps() as steps:
+    with ProgressBars() as steps:
         found = interact("net", tables, lambda toward, source: maps[toward, source], "l2", steps)
     own = {}
     for source, weight in tables.items():

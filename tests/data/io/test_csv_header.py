@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.data.io import text_blocks as rawfile
-from stemlab.data.io.csv_header import HeadedReader
+from stemlab.data.io.csv_header import HeaderCsvReader
 from stemlab.errors import StemlabError
 
 RANGES = {"user": (0, (1 << 63) - 1), "like": (0, 1)}
 
 
 def read(path, columns=("like", "user"), **options):
-    reader = HeadedReader(columns, **{"ranges": RANGES, "missing": ("\\N", ""), **options})
+    reader = HeaderCsvReader(columns, **{"ranges": RANGES, "missing": ("\\N", ""), **options})
     seen = []
     rows = [rows for rows, _ in reader.read(path, "rows.csv", seen.append)]
     assert sum(seen) == path.stat().st_size
@@ -83,7 +83,7 @@ def test_packed_files_and_files_without_rows(tmp_path):
     with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
         archive.writestr("deep/rows.csv", text)
     assert read(tmp_path / "rows.csv.gz") == read(tmp_path / "rows.zip") == plain
-    reader = HeadedReader(("user",))
+    reader = HeaderCsvReader(("user",))
     assert list(reader.read(write(tmp_path, "user,like\n", "none.csv"), "none.csv", lambda size: None)) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.data.io.csv_header import HeadedReader
+from stemlab.data.io.csv_header import HeaderCsvReader
 from stemlab.data.io.csv_integers import IntegerReader
 from stemlab.data.io.text_blocks import TextBlock, read_blocks
 from stemlab.errors import StemlabError
@@ -51,7 +51,7 @@ def test_an_empty_integer_is_bad_even_where_numbers_may_be_missing():
 def test_whole_floats_leave_numbers_alone(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("key,x,y\n1.0,.0,2.0\n3,10.0,.0\n4.0,-0.0,\n")
-    reader = HeadedReader(("y", "key", "x"), numbers=("x", "y"))
+    reader = HeaderCsvReader(("y", "key", "x"), numbers=("x", "y"))
     ((rows, _),) = reader.read(path, "rows.csv", lambda size: None)
     assert rows.columns["key"].tolist() == [1, 3, 4]
     assert rows.columns["x"].tolist() == [0.0, 10.0, 0.0]

@@ -2,12 +2,12 @@ import threading
 
 import pytest
 
-from stemlab.data.io.prefetch import work_ahead
+from stemlab.data.io.prefetch import prefetch
 
 
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_same_items_in_order(count):
-    assert list(work_ahead(iter(range(count)))) == list(range(count))
+    assert list(prefetch(iter(range(count)))) == list(range(count))
 
 
 def test_an_exception_comes_in_its_place():
@@ -15,7 +15,7 @@ def test_an_exception_comes_in_its_place():
         yield 1
         raise ValueError("third")
 
-    ahead = work_ahead(items())
+    ahead = prefetch(items())
     assert next(ahead) == 1
     with pytest.raises(ValueError, match="third"):
         next(ahead)
@@ -23,7 +23,7 @@ def test_an_exception_comes_in_its_place():
 
 def test_closing_early_ends_the_thread():
     before = threading.active_count()
-    ahead = work_ahead(iter(range(10**9)), depth=1)
+    ahead = prefetch(iter(range(10**9)), depth=1)
     assert next(ahead) == 0
     assert threading.active_count() == before + 1
     ahead.close()

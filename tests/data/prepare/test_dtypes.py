@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from stemlab.data.prepare.column_cache import Spool
+from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.dtypes import OUTSIDE, to_small_codes
-from stemlab.data.prepare.negative_downsampling import Sampling, draw_rows
+from stemlab.data.prepare.negative_downsampling import DownsamplingRule, draw_negatives
 from stemlab.data.prepare.split import SplitRule, date_codes, given_codes, time_codes
 
 DTYPES = [np.int8, np.uint8, np.int16, np.int32, np.int64]
@@ -20,7 +20,7 @@ def test_small_codes_are_the_same_from_every_dtype(dtype):
 
 
 def test_cached_columns_are_int64_whatever_the_width_on_disk(tmp_path):
-    cache = Spool(tmp_path / "columns", ["a"], ["x"])
+    cache = ColumnCache(tmp_path / "columns", ["a"], ["x"])
     chunks = [[0, 1], [-300, 7], [2**40], []]
     for values in chunks:
         cache.append({"a": np.array(values, dtype=np.int64), "x": np.array(values, dtype=np.float32)})
@@ -33,7 +33,7 @@ def test_cached_columns_are_int64_whatever_the_width_on_disk(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint64, np.bool_, np.float64])
 def test_readers_must_yield_int64(tmp_path, dtype):
-    cache = Spool(tmp_path / "columns", ["a"])
+    cache = ColumnCache(tmp_path / "columns", ["a"])
     with pytest.raises(TypeError, match=f"'a' is {np.dtype(dtype)}"):
         cache.append({"a": np.array([0, 1], dtype=dtype)})
 
@@ -61,13 +61,13 @@ def test_splits_are_the_same_from_every_dtype(dtype):
 def test_negatives_drawn_are_the_same_from_every_dtype(dtype):
     rng = np.random.default_rng(0)
     labels, scenario = (rng.random(500) < 0.1).astype(dtype), rng.integers(0, 100, 500).astype(dtype)
-    rule = Sampling(label="click", negatives=1, seed=3)
-    kept = draw_rows([labels], 500, rule, [scenario])
-    expected = draw_rows([labels.astype(np.int64)], 500, rule, [scenario.astype(np.int64)])
+    rule = DownsamplingRule(label="click", negatives=1, seed=3)
+    kept = draw_negatives([labels], 500, rule, [scenario])
+    expected = draw_negatives([labels.astype(np.int64)], 500, rule, [scenario.astype(np.int64)])
     np.testing.assert_array_equal(kept, expected)
 
 
 def test_scenarios_above_127_are_drawn_too():
     labels, scenario = np.array([1, 0, 0, 1, 0, 0]), np.array([200, 200, 200, 254, 254, 254])
-    kept = draw_rows([labels], 6, Sampling(label="click", negatives=1, seed=3), [scenario])
+    kept = draw_negatives([labels], 6, DownsamplingRule(label="click", negatives=1, seed=3), [scenario])
     assert (kept[:3].sum(), kept[3:].sum()) == (2, 2)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from stemlab.data.prepare.encode_table import TableEncoder, as_floats, check_group, scenario_ids
+from stemlab.data.prepare.encode_table import TableEncoder, as_floats, check_group, encode_scenarios
 from stemlab.data.prepare.manifest import read_manifest
-from stemlab.data.prepare.negative_downsampling import Sampling
+from stemlab.data.prepare.negative_downsampling import DownsamplingRule
 from stemlab.data.prepare.split import SPLITS, SplitRule
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.data.store import ColumnStore
@@ -208,9 +208,9 @@ def test_a_single_scenario_needs_no_column(tmp_path):
 
 def test_scenarios_named_by_numbers_are_no_ids():
     names = ("1", "0", "4")
-    assert scenario_ids("tab", pa.array([1, 0, 4, 1]), names).tolist() == [0, 1, 2, 0]
+    assert encode_scenarios("tab", pa.array([1, 0, 4, 1]), names).tolist() == [0, 1, 2, 0]
     with pytest.raises(StemlabError, match="holds '2', which is no scenario"):
-        scenario_ids("tab", pa.array([0, 2]), names)
+        encode_scenarios("tab", pa.array([0, 2]), names)
 
 
 def test_numbers_from_any_column():
@@ -262,7 +262,7 @@ def test_split_at_dates(tmp_path):
 
 def test_rows_not_drawn_are_in_no_split(tmp_path):
     columns = random_rows(400)
-    sampling = Sampling(label="buy", negatives=1, seed=0)
+    sampling = DownsamplingRule(label="buy", negatives=1, seed=0)
     directory = prepare_mixed(tmp_path, columns, split=SplitRule(), sampling=sampling)
     manifest = read_manifest(directory)
     assert sum(manifest["rows"].values()) == 2 * columns["buy"].sum()

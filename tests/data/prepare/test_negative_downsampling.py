@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.data.prepare import negative_downsampling as sampling
-from stemlab.data.prepare.negative_downsampling import Sampling, draw_rows
+from stemlab.data.prepare.negative_downsampling import DownsamplingRule, draw_negatives
 
-RULE = Sampling(label="click", negatives=2, seed=7)
+RULE = DownsamplingRule(label="click", negatives=2, seed=7)
 
 
 def cut(column, size):
@@ -22,10 +22,10 @@ def cut(column, size):
 )
 def test_every_positive_and_exactly_so_many_others(labels, negatives, seed, step):
     column = np.array(labels, dtype=np.int64)
-    rule = Sampling(label="click", negatives=negatives, seed=seed)
+    rule = DownsamplingRule(label="click", negatives=negatives, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling, "_STEP", step)
-        kept = draw_rows(cut(column, 7), len(column), rule)
+        kept = draw_negatives(cut(column, 7), len(column), rule)
     positives = int(column.sum())
     assert kept[column == 1].all()
     assert kept[column == 0].sum() == min(negatives * positives, len(column) - positives)
@@ -33,9 +33,9 @@ def test_every_positive_and_exactly_so_many_others(labels, negatives, seed, step
 
 def test_the_draw_hangs_on_the_seed_and_not_on_the_chunks():
     column = (np.random.default_rng(0).random(5_000) < 0.1).astype(np.int64)
-    first, second = (draw_rows(cut(column, size), len(column), RULE) for size in (11, 5_000))
+    first, second = (draw_negatives(cut(column, size), len(column), RULE) for size in (11, 5_000))
     np.testing.assert_array_equal(first, second)
-    other = draw_rows([column], len(column), Sampling(label="click", negatives=2, seed=8))
+    other = draw_negatives([column], len(column), DownsamplingRule(label="click", negatives=2, seed=8))
     assert (other != first).any()
     assert other.sum() == first.sum() == 3 * column.sum()
 
@@ -43,7 +43,9 @@ def test_the_draw_hangs_on_the_seed_and_not_on_the_chunks():
 def test_every_negative_is_as_likely_across_the_steps(monkeypatch):
     monkeypatch.setattr(sampling, "_STEP", 5)
     column = np.array([0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1])
-    drawn = np.stack([draw_rows([column], 12, Sampling(label="y", negatives=2, seed=seed)) for seed in range(4_000)])
+    drawn = np.stack(
+        [draw_negatives([column], 12, DownsamplingRule(label="y", negatives=2, seed=seed)) for seed in range(4_000)]
+    )
     assert (drawn.sum(axis=1) == 6).all()
     share = drawn.mean(axis=0)[column == 0]
     assert np.abs(share - 0.4).max() < 0.03  # 4 of 10; a standard deviation is 0.008
@@ -55,7 +57,7 @@ def test_each_scenario_has_its_own_number():
     rng = np.random.default_rng(1)
     scenario = rng.integers(0, 3, 6_000)
     column = (rng.random(6_000) < np.array([0.1, 0.6, 0.0])[scenario]).astype(np.int64)
-    kept = draw_rows(cut(column, 100), 6_000, RULE, cut(scenario, 33))
+    kept = draw_negatives(cut(column, 100), 6_000, RULE, cut(scenario, 33))
     for place in range(3):
         clicks, others = ((scenario == place) & (column == value) for value in (1, 0))
         assert kept[clicks].all()

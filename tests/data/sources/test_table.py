@@ -87,7 +87,7 @@ def test_column_order_and_the_cut_into_blocks_do_not_matter(tmp_path_factory, or
     rows = frame(120)
     first = arrays(table(folder, save(rows, folder / "rows.csv")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file, "BLOCK_BYTES", block)
+        patch.setattr(file, "TABLE_BLOCK_BYTES", block)
         other = table(folder, save(rows[order], folder / "other.csv"))
         assert_same(first, arrays(other))
 

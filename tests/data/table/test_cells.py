@@ -82,12 +82,12 @@ def test_splits_and_names():
 
 def test_tokens_of_every_type_are_the_same_text():
     codes = TokenCodes()
-    assert read(cells.read_tokens, pa.array(["5", "", "007", None]), codes) == [1, 0, 2, 0]
-    assert read(cells.read_tokens, pa.array([5.0, float("nan"), None]), codes) == [1, 0, 0]
-    assert read(cells.read_tokens, pa.array([7, 5, None]), codes) == [3, 1, 0]
-    assert read(cells.read_tokens, pa.array([True, None]), codes) == [4, 0]
-    assert read(cells.read_tokens, pa.array(["007", "true"], pa.large_string()), codes) == [2, 4]
-    assert read(cells.read_tokens, pa.array([None, None]), codes) == [0, 0]
+    assert read(cells.read_token_codes, pa.array(["5", "", "007", None]), codes) == [1, 0, 2, 0]
+    assert read(cells.read_token_codes, pa.array([5.0, float("nan"), None]), codes) == [1, 0, 0]
+    assert read(cells.read_token_codes, pa.array([7, 5, None]), codes) == [3, 1, 0]
+    assert read(cells.read_token_codes, pa.array([True, None]), codes) == [4, 0]
+    assert read(cells.read_token_codes, pa.array(["007", "true"], pa.large_string()), codes) == [2, 4]
+    assert read(cells.read_token_codes, pa.array([None, None]), codes) == [0, 0]
     assert list(codes) == ["", "5", "007", "7", "true"]
 
 

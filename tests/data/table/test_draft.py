@@ -140,7 +140,7 @@ def test_only_the_beginning_of_a_large_file_is_read(tmp_path, monkeypatch):
     path = tmp_path / "rows.csv"
     frame(2000).to_csv(path, index=False)
     monkeypatch.setattr(survey, "MOST_BYTES", 40_000)
-    monkeypatch.setattr(file, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(file, "TABLE_BLOCK_BYTES", 10_000)
     written, told = write_draft(open_table(path))
     (sentence,) = [s for s in told if s.startswith("Only the first")]
     rows = int(sentence.split()[3].replace(",", ""))

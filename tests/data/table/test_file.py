@@ -16,7 +16,7 @@ from stemlab.errors import StemlabError
 def rows_of(table, *columns):
     """Return (line, cells) of all rows, and the malformed lines."""
     rows, malformed = [], []
-    for piece in table.pieces(columns or table.names, lambda size: None):
+    for piece in table.chunks(columns or table.names, lambda size: None):
         cells = zip(*(piece.columns[name].to_pylist() for name in columns or table.names), strict=True)
         rows += list(zip(piece.lines.tolist(), cells, strict=True))
         malformed += piece.malformed
@@ -61,7 +61,7 @@ def test_any_cells_however_the_file_is_cut(tmp_path_factory, lines, block):
     path = write(tmp_path_factory.mktemp("cut"), f"left,right\n{text}\n")
     expected = [(place + 2, cells) for place, cells in enumerate(lines) if cells is not None]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file, "BLOCK_BYTES", block)
+        patch.setattr(file, "TABLE_BLOCK_BYTES", block)
         if not expected:
             with pytest.raises(StemlabError, match="has a header and no rows"):
                 rows_of(open_table(path))
@@ -107,12 +107,12 @@ def test_parquet_keeps_types_and_counts_rows(tmp_path, monkeypatch):
     pq.write_table(pa.table({"a": [1, None, 3], "b": ["x", "y", "z"], "c": [[1], [2], [3]]}), path)
     consumed = []
     table = open_table(path)
-    pieces = list(table.pieces(["b", "a"], consumed.append))
-    assert [piece.lines.tolist() for piece in pieces] == [[1, 2], [3]]
-    assert [piece.columns["a"].to_pylist() for piece in pieces] == [[1, None], [3]]
+    chunks = list(table.chunks(["b", "a"], consumed.append))
+    assert [piece.lines.tolist() for piece in chunks] == [[1, 2], [3]]
+    assert [piece.columns["a"].to_pylist() for piece in chunks] == [[1, None], [3]]
     assert sum(consumed) == path.stat().st_size
     with pytest.raises(StemlabError, match=r"column 'c' holds list<.*>, which are no cells"):
-        list(table.pieces(["c"], consumed.append))
+        list(table.chunks(["c"], consumed.append))
 
 
 def test_an_empty_parquet_file(tmp_path):

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from stemlab.data.prepare.negative_downsampling import Sampling
-from stemlab.data.prepare.pipeline import Numerical, Recipe
+from stemlab.data.prepare.negative_downsampling import DownsamplingRule
+from stemlab.data.prepare.pipeline import NumericalColumn, PrepareConfig
 from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError
-from tests.data.mixed_rows import prepare_mixed, random_rows, recipe
+from tests.data.mixed_rows import prepare_config, prepare_mixed, random_rows
 
 
 def test_recipes_of_earlier_versions_keep_their_fingerprint():
-    plain = Recipe(
+    plain = PrepareConfig(
         name="t", fields=("a",), tasks=("x",), group=None, min_count=10, split=SplitRule(), time="t"
     ).settings()
     assert json.loads(json.dumps(plain)) == {
@@ -29,17 +29,17 @@ def test_recipes_of_earlier_versions_keep_their_fingerprint():
 @pytest.mark.parametrize(
     "changed",
     [
-        {"numericals": (Numerical(name="price"),)},
+        {"numericals": (NumericalColumn(name="price"),)},
         {"scenarios": ("nl", "fr", "es")},
         {"shared": {"hist_1": "item"}},
         {"padding": {}},
         {"split": SplitRule(rule="given", carve="random")},
-        {"sampling": Sampling(label="buy", negatives=2, seed=0)},
+        {"sampling": DownsamplingRule(label="buy", negatives=2, seed=0)},
         {"split_column": "time"},
     ],
 )
 def test_whatever_determines_the_content_is_in_the_settings(changed):
-    assert json.dumps(recipe(**changed).settings()) != json.dumps(recipe().settings())
+    assert json.dumps(prepare_config(**changed).settings()) != json.dumps(prepare_config().settings())
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_whatever_determines_the_content_is_in_the_settings(changed):
         ({"shared": {"hist_1": "itme"}}, r"'hist_1' cannot share the vocabulary of 'itme'.*mean 'item'"),
         ({"shared": {"hist_1": "item", "hist_2": "hist_1"}}, "'hist_2' cannot share the vocabulary of 'hist_1'"),
         ({"shared": {"user": "item"}}, "'user' cannot share the vocabulary of 'item'"),
-        ({"numericals": (Numerical(name="item"),)}, "column 'item' is named twice"),
+        ({"numericals": (NumericalColumn(name="item"),)}, "column 'item' is named twice"),
     ],
 )
 def test_recipes_that_do_not_fit(tmp_path, changed, told):

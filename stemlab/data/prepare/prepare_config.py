@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
-from stemlab.data.prepare.negative_downsampling import Sampling
-from stemlab.data.prepare.scaling import Rule
+from stemlab.data.prepare.negative_downsampling import DownsamplingRule
+from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numerical:
+class NumericalColumn:
     """A column of numbers.
 
     Attributes:
@@ -25,11 +25,11 @@ class Numerical:
 
     name: str
     part: str = ""
-    scaling: Rule = "none"
+    scaling: Scaling = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class PrepareConfig:
     """What is made of the raw columns.
 
     Attributes:
@@ -57,13 +57,13 @@ class Recipe:
     min_count: int
     split: SplitRule
     time: str
-    numericals: tuple[Numerical, ...] = ()
+    numericals: tuple[NumericalColumn, ...] = ()
     scenario: str | None = None
     scenarios: tuple[str, ...] = ()
     shared: Mapping[str, str] = field(default_factory=dict)
     padding: Mapping[str, int] = field(default_factory=dict)
     split_column: str = "split"
-    sampling: Sampling | None = None
+    sampling: DownsamplingRule | None = None
 
     @property
     def columns(self) -> list[str]:
