@@ -43,6 +43,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     from stemlab.config.instantiate import instantiate
     from stemlab.config.thresholds import check_sections, conditions, judge
     from stemlab.errors import StemlabError
+    from stemlab.nn.kernels.dispatch import kernel_mode
     from stemlab.runs.environment import silence_lightning
 
     silence_lightning()
@@ -58,7 +59,8 @@ def analyze(config: Mapping[str, Any]) -> Path:
     if not runs and analysis.needs_runs:
         raise StemlabError(f"analysis={analysis.name} needs a run: write run=<run directory>.")
     folder = output_folder(config, analysis.name, [] if config["models"] else runs)
-    sections = analysis.sections(runs)
+    with kernel_mode(config["trainer"]["kernels"] or "auto"):
+        sections = analysis.sections(runs)
     write_results(folder, config, analysis.name, runs, sections)
     for name, findings in sections.found.items():
         print(f"{name}: {findings.verdict}")

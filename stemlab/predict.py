@@ -34,6 +34,7 @@ def predict(config: Mapping[str, Any]) -> str:
     from stemlab.data.sequence.datamodule import SequenceDataModule
     from stemlab.inference.recommend import Recommender, refuse_options
     from stemlab.inference.score_rows import Scorer
+    from stemlab.nn.kernels.dispatch import kernel_mode
     from stemlab.runs.environment import silence_lightning
     from stemlab.runs.restore import RebuiltRun
 
@@ -45,7 +46,8 @@ def predict(config: Mapping[str, Any]) -> str:
     else:
         refuse_options(config)
         job = Scorer(config, run)
-    job.run()
+    with kernel_mode(run.config["trainer"]["kernels"]):
+        job.run()
     sentence = job.summary()
     print(sentence)
     return sentence

@@ -34,6 +34,7 @@ class TrainerConfig(Section):
         devices: number of processes, -1 for all GPUs, or a list of GPU numbers.
         threads: intra-op threads a process; ``None`` leaves torch's own choice.
         limit_train_batches: a number of batches an epoch, for a quick look; ``None`` is all of them.
+        kernels: ``auto`` uses a CPU kernel wherever it was measured, ``off`` runs the plain equations everywhere.
     """
 
     name: str
@@ -50,6 +51,7 @@ class TrainerConfig(Section):
     limit_val_batches: PositiveInt | None
     limit_test_batches: PositiveInt | None
     compile: bool
+    kernels: Literal["auto", "off"]
 
 
 class SavedTrainerConfig(TrainerConfig):
@@ -57,6 +59,7 @@ class SavedTrainerConfig(TrainerConfig):
 
     accelerator: Literal["cpu", "gpu"] | None  # type: ignore[assignment]
     precision: Literal["32-true", "bf16-mixed"] | None  # type: ignore[assignment]
+    kernels: Literal["auto", "off"] | None  # type: ignore[assignment]
 
 
 class LoggerConfig(Section):

@@ -13,6 +13,7 @@ from stemlab.callbacks.progress import MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.errors import StemlabError
+from stemlab.nn.kernels.dispatch import kernel_mode
 from stemlab.reporting.record import RECORD, defined, read_record, write_json
 from stemlab.runs.build import build_trainer
 from stemlab.runs.restore import RebuiltRun
@@ -39,11 +40,12 @@ class CheckpointEvaluation:
         module, datamodule = self.rebuilt.module(), self.rebuilt.datamodule
         callbacks = [MetricBar(Throughput())] if use_progress_bar("auto") else []
         trainer = build_trainer(self.rebuilt.config, Path.cwd(), [*callbacks], [], module, steps=0)
-        if self.prefix == "val":
-            trainer.validate(module, datamodule=datamodule, verbose=False)
-        else:
-            module.test_split_name, datamodule.test_split = self.prefix, self.chosen["split"]
-            trainer.test(module, datamodule=datamodule, verbose=False)
+        with kernel_mode(self.rebuilt.config["trainer"]["kernels"]):
+            if self.prefix == "val":
+                trainer.validate(module, datamodule=datamodule, verbose=False)
+            else:
+                module.test_split_name, datamodule.test_split = self.prefix, self.chosen["split"]
+                trainer.test(module, datamodule=datamodule, verbose=False)
         return dict(module.metric_values)
 
     def report(self, metrics: Mapping[str, float]) -> None:

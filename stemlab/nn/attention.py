@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.nn.kernels.dispatch import one_node
+from stemlab.nn.kernels.dispatch import use_cpu_kernel
 from stemlab.nn.kernels.embedding_lookup import Distinct
 from stemlab.nn.kernels.transformer import transformer_layer, transformer_layer_of_rows
 
@@ -71,7 +71,8 @@ class TransformerLayer(nn.Module):
         return output_BLD
 
     def _is_node(self, *inputs: Tensor) -> bool:
-        return self.heads == 1 and not (self.training and self.dropout.p) and one_node(*inputs)
+        no_dropout = not (self.training and self.dropout.p)
+        return self.heads == 1 and no_dropout and use_cpu_kernel(*inputs, *self._weights())
 
     def _weights(self) -> list[Tensor]:
         parts = (self.qkv, self.norm1, self.linear1, self.linear2, self.norm2)

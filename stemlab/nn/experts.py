@@ -8,11 +8,14 @@ Legend: B rows, D input width, H expert output width, E experts a gate sees.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from stemlab.nn.kernels.dispatch import use_cpu_kernel
 from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import MLP, MLPStyle
 
@@ -42,6 +45,33 @@ class Wiring:
             raise ValueError("every gate must see an expert and read an input")
         if [len(row) for row in self.sees] != [len(row) for row in self.trains]:
             raise ValueError("sees and trains must have the same shape")
+
+
+def mix_experts(
+    experts: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    sees: Sequence[Sequence[int]],
+    trains: Sequence[Sequence[bool]],
+) -> list[Tensor]:
+    """Return the mixture (B, H) of every gate k: ``sum_e g_k[e] * h_e``, the sum over the experts that it sees.
+
+    An expert that the gate's loss may not train is read with its gradient stopped; the gate weight keeps its gradient.
+
+    Args:
+        experts: outputs h_e of all experts of the layer, (B, H) each.
+        weights: gate weights g_k, (B, E) each; E may differ from gate to gate.
+        sees: gate -> indices into ``experts``, in the order of the columns of its weights.
+        trains: gate -> for every expert it sees, whether its loss may train that expert.
+    """
+    if use_cpu_kernel(*weights, *experts):
+        return mix(experts, weights, sees, trains)
+    mixtures = []
+    for weight_BE, seen, trained in zip(weights, sees, trains, strict=True):
+        outputs = [experts[e] if train else experts[e].detach() for e, train in zip(seen, trained, strict=True)]
+        gate_columns = torch.split(weight_BE.to(outputs[0].dtype), 1, dim=1)
+        products = [g_B1 * h_BH for g_B1, h_BH in zip(gate_columns, outputs, strict=True)]
+        mixtures.append(functools.reduce(torch.add, products))
+    return mixtures
 
 
 class MixtureLayer(nn.Module):
@@ -78,7 +108,7 @@ class MixtureLayer(nn.Module):
             # The published code runs idle gates too, which shows in their running statistics.
             for gate in range(used, len(self.gates)):
                 self._gate(gate, inputs)
-        return mix(experts, weights, self.wiring.sees[:used], self.wiring.trains[:used]), weights
+        return mix_experts(experts, weights, self.wiring.sees[:used], self.wiring.trains[:used]), weights
 
     def _gate(self, gate: int, inputs: Sequence[Tensor]) -> Tensor:
         """Return a gate's scores (B, E) before the softmax."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stemlab.nn.attention import TransformerLayer, padding_bias
 from stemlab.nn.kernels.attention_pooling import pool
-from stemlab.nn.kernels.dispatch import one_node
+from stemlab.nn.kernels.dispatch import use_cpu_kernel
 from stemlab.nn.kernels.embedding_lookup import Distinct, look_up
 
 FEW = 8  # candidates up to which a product of matrices takes longer than multiplying and adding up
@@ -74,8 +74,8 @@ class SelfAttentiveExtractor(nn.Module):
         bias = padding_bias(history_BL, dtype) if self.mask_padding else zero
         state_BLD = self.states(items, length_B, bias)
         raw_BLD = items if self.pool_raw and isinstance(items, Tensor) else None
-        if one_node(state_BLD):
-            weights = [p for part in (self.hidden, self.weigh) for p in (part.weight, part.bias)]
+        weights = [p for part in (self.hidden, self.weigh) for p in (part.weight, part.bias)]
+        if use_cpu_kernel(state_BLD, *weights):
             return pool(state_BLD, raw_BLD, bias, weights)
         weight_BKL = (self.scores(state_BLD).transpose(1, 2) + bias).softmax(dim=2)
         return weight_BKL @ (state_BLD if raw_BLD is None else raw_BLD)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from stemlab.nn.kernels.dispatch import one_node
+from stemlab.nn.kernels.dispatch import use_cpu_kernel
 from stemlab.nn.kernels.embedding_lookup import Distinct, take_back
 from stemlab.nn.kernels.linear_relu import product
 
@@ -40,7 +40,7 @@ class LastStateGRU(nn.GRU):
             x: right-padded sequences (B, L, D), or the same with every different vector held once.
             length_B: true lengths.
         """
-        if one_node(x.row_UD if isinstance(x, Distinct) else x):
+        if use_cpu_kernel(x.row_UD if isinstance(x, Distinct) else x, *self.parameters()):
             return self._by_node(x, length_B)
         every_BLH = super().forward(x.vectors() if isinstance(x, Distinct) else x)[0]
         return every_BLH[torch.arange(len(length_B), device=length_B.device), length_B - 1]

@@ -14,6 +14,7 @@ from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.job_process import process_count
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.models import parameter_counts
+from stemlab.nn.kernels.dispatch import kernel_mode
 from stemlab.runs.allocator import keep_freed_memory
 from stemlab.runs.build import (
     DataModule,
@@ -53,7 +54,8 @@ class TrainingRun:
         keep_freed_memory()
         status: Status = "failed"
         try:
-            metrics = self._train()
+            with kernel_mode(self.config["trainer"]["kernels"]):
+                metrics = self._train()
             status = "finished"
         except KeyboardInterrupt:
             status = "interrupted"

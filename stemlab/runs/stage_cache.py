@@ -33,7 +33,7 @@ Config = Mapping[str, Any]
 
 # What counts beside the network's own settings, the seed, the optimiser and the rules for stopping and keeping.
 _DATASET_KEYS = ("batch_size", "seed", "history_max", "num_negatives", "train_negatives", "evaluation")
-_TRAINER_KEYS = ("precision", "max_epochs", "limit_train_batches", "limit_val_batches", "compile")
+_TRAINER_KEYS = ("precision", "max_epochs", "limit_train_batches", "limit_val_batches", "compile", "kernels")
 _POLL_SECONDS = 0.2
 
 

@@ -18,9 +18,8 @@ from torch.nn import functional
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
 from stemlab.models.multitask.base import Gates, build_towers, run_towers
 from stemlab.models.multitask.expert_layout import specific_and_shared
-from stemlab.nn.experts import MixtureStack
+from stemlab.nn.experts import MixtureStack, mix_experts
 from stemlab.nn.init import initialise
-from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
 
@@ -36,7 +35,9 @@ class SubExperts(nn.Module):
     def forward(self, input_BI: Tensor) -> Tensor:
         """Return the mixture."""
         outputs = [expert(input_BI) for expert in self.experts]
-        return mix(outputs, [self.gate(input_BI).softmax(dim=1)], [range(len(outputs))], [[True] * len(outputs)])[0]
+        return mix_experts(
+            outputs, [self.gate(input_BI).softmax(dim=1)], [range(len(outputs))], [[True] * len(outputs)]
+        )[0]
 
 
 class HiNet(ScenarioNet):

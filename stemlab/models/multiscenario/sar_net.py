@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, join_rows, rows_by_scenario, take_rows
 from stemlab.models.multitask.base import Gates, build_towers, run_towers
+from stemlab.nn.experts import mix_experts
 from stemlab.nn.init import initialise
-from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.nn.norm import RowsNorm
 from stemlab.types import Dropout, PositiveInt
@@ -93,7 +93,7 @@ class SARNet(ScenarioNet):
         weight_BE = self.gate(input_BI).softmax(dim=1)
         experts = [*self.shared(input_BI).unbind(dim=1), *self.own_experts(input_BI, scenario_B)]
         everyone = range(len(experts))
-        (mixed_BH,) = mix(experts, [weight_BE], [everyone], [[True] * len(experts)])
+        (mixed_BH,) = mix_experts(experts, [weight_BE], [everyone], [[True] * len(experts)])
         return run_towers(self.towers, [mixed_BH] * len(self.tasks)), ()
 
     def own_experts(self, input_BI: Tensor, scenario_B: Tensor) -> list[Tensor]:

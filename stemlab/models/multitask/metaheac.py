@@ -20,8 +20,8 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers
+from stemlab.nn.experts import mix_experts
 from stemlab.nn.init import Init, initialise
-from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 
@@ -94,7 +94,7 @@ class MetaHeac(TabularNet):
         weights = [self.expert_gate(context).softmax(dim=1) for context in contexts]
         experts = [expert(input_BI) for expert in self.experts]
         table = [range(len(experts))] * len(contexts)
-        states = mix(experts, weights, table, [[True] * len(experts)] * len(contexts))
+        states = mix_experts(experts, weights, table, [[True] * len(experts)] * len(contexts))
         return [self.judge(*pair) for pair in zip(states, contexts, strict=True)], ()
 
     def meta_output(

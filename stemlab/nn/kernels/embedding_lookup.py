@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from stemlab.nn.kernels.dispatch import one_node
+from stemlab.nn.kernels.dispatch import use_cpu_kernel
 
 
 def look_up(table_VD: Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
@@ -24,7 +24,7 @@ def look_up(table_VD: Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
     All look-ups of a table in one call make one gradient of the table's size, and on the processor adding up its rows
     takes a third of the time of ``torch.nn.Embedding``'s.
     """
-    if one_node(table_VD):
+    if use_cpu_kernel(table_VD):
         found: tuple[Tensor, ...] = _Rows.apply(table_VD, *ids)  # type: ignore[no-untyped-call]
         return found
     return tuple(functional.embedding(i, table_VD) for i in ids)
@@ -83,7 +83,7 @@ class Repeats:
     @classmethod
     def of(cls, ids: Tensor, table_VD: Tensor) -> Repeats:
         """Sort out the repeats on the processor; elsewhere it would cost more than it saves."""
-        if not one_node(table_VD):
+        if not use_cpu_kernel(table_VD):
             return cls(ids, None)
         if len(table_VD) > 8 * ids.numel():
             return cls(*ids.unique(return_inverse=True))  # type: ignore[no-untyped-call]

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from stemlab.nn.kernels.dispatch import PLAIN_TYPES, is_transformed, kernels_off
+
 _DTYPES = (torch.float32, torch.bfloat16)
 # Multiplications in the first product from which it pays; below, rounding is exactly that of the plain modules.
 SMALLEST = 2**22
@@ -33,7 +35,7 @@ def stack_dtype(input_BI: Tensor, width: int) -> torch.dtype | None:
     """
     if input_BI.device.type != "cpu" or input_BI.dim() != 2 or input_BI.numel() * width < SMALLEST:
         return None
-    if torch.compiler.is_compiling() or not _has_product():
+    if kernels_off() or is_transformed() or type(input_BI) not in PLAIN_TYPES or not _has_product():
         return None
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input_BI.dtype
     return dtype if dtype in _DTYPES else None

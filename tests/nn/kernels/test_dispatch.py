@@ -145,7 +145,7 @@ def test_pool(
 
     def plain() -> Tensor:
         with monkeypatch.context() as patch:
-            patch.setattr(interest, "one_node", lambda *tensors: False)
+            patch.setattr(interest, "use_cpu_kernel", lambda *tensors: False)
             return extractor(item_BLD, history_BL, length_B)
 
     assert type(extractor(item_BLD, history_BL, length_B).grad_fn).__name__ == "_PoolBackward"
