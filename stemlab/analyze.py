@@ -39,7 +39,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     from stemlab.analysis.base import Analysis
     from stemlab.analysis.output import RESULTS, output_folder, write_results
     from stemlab.analysis.runs import open_runs
-    from stemlab.analysis.train_missing import asked, trained
+    from stemlab.analysis.train_missing import train_missing_runs, training_requested
     from stemlab.config.instantiate import instantiate
     from stemlab.config.thresholds import check_sections, conditions, judge
     from stemlab.errors import StemlabError
@@ -52,9 +52,9 @@ def analyze(config: Mapping[str, Any]) -> Path:
     analysis = cast(Analysis, instantiate(config["analysis"], key="analysis"))
     asked_for = conditions(config["fail_if"])
     check_sections(asked_for, analysis.section_names)
-    if asked(config):
+    if training_requested(config):
         output_folder(config, analysis.name, [])  # refused before hours of training
-        config = {**config, "runs": [*config["runs"], *map(str, trained(config))]}
+        config = {**config, "runs": [*config["runs"], *map(str, train_missing_runs(config))]}
     runs = open_runs(config)
     if not runs and analysis.needs_runs:
         raise StemlabError(f"analysis={analysis.name} needs a run: write run=<run directory>.")

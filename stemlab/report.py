@@ -13,8 +13,8 @@ from stemlab.errors import StemlabError
 
 if TYPE_CHECKING:
     from stemlab.config.report_schema import ReportConfig
-    from stemlab.reporting.reference import Comparison
-    from stemlab.reporting.table import Table
+    from stemlab.reporting.reference import ReferenceComparison
+    from stemlab.reporting.table import ReportTable
 
 
 @command("report")
@@ -41,7 +41,7 @@ def report(config: Mapping[str, Any]) -> str:
     from stemlab.config.report_schema import ReportConfig
     from stemlab.reporting.collect import collect, save_copies
     from stemlab.reporting.document import check_block, update_block
-    from stemlab.reporting.reference import compare, read_reference
+    from stemlab.reporting.reference import compare_with_reference, read_reference
     from stemlab.reporting.render import markdown
     from stemlab.reporting.table import build_table
 
@@ -51,7 +51,7 @@ def report(config: Mapping[str, Any]) -> str:
     found = collect(asked.runs or [str(asked.paths["runs_dir"])], asked.only)
     table = build_table(found.runs, asked.by, asked.metrics, asked.split, asked.order, asked.scenarios)
     reference = read_reference(Path(asked.reference)) if asked.reference else None
-    beside = compare(table, reference) if reference else []
+    beside = compare_with_reference(table, reference) if reference else []
     text = markdown(table, asked.caption, beside, reference.title if reference else "")
     told = [text, *found.skipped]
     if asked.output:
@@ -68,9 +68,9 @@ def report(config: Mapping[str, Any]) -> str:
     return "\n".join(told)
 
 
-def _write(asked: ReportConfig, table: Table, beside: Sequence[Comparison], text: str) -> list[Path]:
+def _write(asked: ReportConfig, table: ReportTable, beside: Sequence[ReferenceComparison], text: str) -> list[Path]:
     """Write Markdown, CSV, JSON and the figure into ``output``."""
-    from stemlab.reporting.figure import differences, draw
+    from stemlab.reporting.figure import baseline_differences, draw
     from stemlab.reporting.render import as_csv, as_json, rows_flat
 
     folder = Path(str(asked.output))
@@ -82,7 +82,7 @@ def _write(asked: ReportConfig, table: Table, beside: Sequence[Comparison], text
         path.write_text(content, encoding="utf-8")
     figure = asked.figure
     if figure.x is not None:
-        curves = differences(table, figure.x, figure.metric, figure.baseline)
+        curves = baseline_differences(table, figure.x, figure.metric, figure.baseline)
         place = folder / f"{asked.name}_{figure.metric.replace('/', '_')}"
         paths += draw(curves, place, x=figure.x, metric=figure.metric, baseline=figure.baseline, sample=table.sample)
     return paths

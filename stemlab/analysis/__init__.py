@@ -1,1 +1,1 @@
-"""What the embeddings learnt: analyses of finished runs, from records, checkpoints and prepared datasets alone."""
+"""Analyses of finished runs: they read run records, checkpoints and prepared datasets, and train nothing themselves."""

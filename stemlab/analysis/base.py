@@ -1,7 +1,8 @@
-"""What every analysis is and what it finds.
+"""Base class of analyses, and the dataclasses of their results.
 
-An analysis is a class with keyword-only settings: one file ``stemlab/analysis/<name>.py``, one file
-``conf/analysis/<name>.yaml`` that names it. It computes and draws; ``stemlab.analysis.output`` writes.
+An analysis is a class with keyword-only settings in ``stemlab/analysis/<name>/analysis.py``;
+``conf/analysis/<name>.yaml`` names the class and its settings. The class computes numbers and figures;
+``stemlab.analysis.output`` writes them.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from stemlab.errors import StemlabError
 
 @dataclass(frozen=True)
 class Matrix:
-    """A table of numbers with names, written as CSV.
+    """A named matrix, written as a CSV file.
 
     Attributes:
         rows: R row names.
         columns: C column names.
-        values: (R, C) numbers; nan where undefined.
-        corner: what the rows are (``field``).
+        values: (R, C) numbers; NaN where undefined.
+        corner: header of the column of row names (``field``).
     """
 
     rows: Sequence[str]
@@ -36,8 +37,8 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure and what one sees in it."""
+class CaptionedFigure:
+    """A figure with its caption."""
 
     figure: Figure
     caption: str
@@ -45,16 +46,16 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an analysis found.
+    """Results of one analysis.
 
     Attributes:
-        title: heading of its part of the page.
-        verdict: one sentence with the numbers that decide.
-        reading: how to read the figures, a paragraph each.
-        numbers: for ``results.json``; plain values.
-        matrices: file name without ending -> table.
-        drawings: file name without ending -> figure.
-        notes: what was left out and why, a sentence each.
+        title: heading of its section on the page.
+        verdict: one or a few sentences with the main numbers.
+        reading: paragraphs that explain how to read the figures.
+        numbers: plain values for ``results.json``.
+        matrices: file name without suffix -> matrix.
+        figures: file name without suffix -> figure.
+        notes: one sentence per part that was left out, with the reason.
     """
 
     title: str
@@ -62,19 +63,19 @@ class Findings:
     reading: Sequence[str]
     numbers: Mapping[str, Any]
     matrices: Mapping[str, Matrix] = field(default_factory=dict)
-    drawings: Mapping[str, Drawing] = field(default_factory=dict)
+    figures: Mapping[str, CaptionedFigure] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Sections:
-    """What a command found.
+    """Results of one command.
 
     Attributes:
-        found: the findings of each analysis.
-        refused: why others refused.
-        sample: whether synthetic rows were analysed without a run that says so.
-        failed: after everything is written, the command leaves with this sentence.
+        found: section name -> findings.
+        refused: analysis name -> reason why it does not apply to the runs.
+        sample: whether synthetic samples were analysed although no run is marked SAMPLE.
+        failed: error message with which the command exits after it has written the results; empty: none.
     """
 
     found: Mapping[str, Findings]
@@ -87,39 +88,43 @@ class Analysis(ABC):
     """An analysis of runs.
 
     Args:
-        name: as typed on the command line.
+        name: name of the analysis on the command line.
     """
 
     needs_runs: bool = True
-    """Whether there is nothing to do without ``run`` or ``runs``."""
+    """Whether the analysis requires ``run`` or ``runs``."""
 
     def __init__(self, *, name: str) -> None:
         self.name = name
 
     @property
     def section_names(self) -> tuple[str, ...]:
-        """Names of the sections that it may find."""
+        """Names of the sections that the analysis can produce."""
         return (self.name,)
 
     @abstractmethod
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
-        """Analyse the runs, in the order in which they were named.
+        """Analyse the runs, in the order of the command line.
 
         Raises:
-            StemlabError: they are not of a kind that can be analysed so.
+            StemlabError: the analysis does not apply to these runs.
         """
 
     def sections(self, runs: Sequence[AnalysedRun]) -> Sections:
-        """Return the findings under the analysis' name."""
+        """Return the findings as one section with the name of the analysis."""
         return Sections({self.name: self.find(runs)})
 
 
-def one_dataset(runs: Sequence[AnalysedRun]) -> None:
-    """Refuse runs of several prepared datasets, whose ids mean different things."""
+def check_same_dataset(runs: Sequence[AnalysedRun]) -> None:
+    """Check that all runs were trained on the same prepared dataset.
+
+    Raises:
+        StemlabError: two runs have different prepared datasets; their ids differ in meaning.
+    """
     first = runs[0]
     for other in runs[1:]:
         if other.fingerprint != first.fingerprint:
             raise StemlabError(
-                f"{first.place} and {other.place} were trained on different prepared datasets "
+                f"{first.path} and {other.path} were trained on different prepared datasets "
                 f"({first.fingerprint[:12]} and {other.fingerprint[:12]}): their ids cannot be compared."
             )

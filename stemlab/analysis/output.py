@@ -1,4 +1,4 @@
-"""The folder of results: numbers, tables, figures and the page appear in one step, whole, or not at all."""
+"""Output folder of an analysis: numbers, tables, figures and the page, written atomically."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from stemlab.analysis.base import Findings, Matrix, Sections
-from stemlab.analysis.page import Shown, page
+from stemlab.analysis.page import PageFigure, page
 from stemlab.analysis.plots import save
-from stemlab.analysis.runs import AnalysedRun, describe
+from stemlab.analysis.runs import AnalysedRun, summarise_runs
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import code_version, packages, write_json
 
-SCHEMA = 1
+_SCHEMA = 1
 RESULTS, PAGE = "results.json", "index.html"
 
 
 def output_folder(config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun]) -> Path:
-    """Return where the results go, before anything is computed.
+    """Return the output folder; called before anything is computed.
 
     Raises:
-        StemlabError: something else than results of an analysis is there, or nowhere to write was told.
+        StemlabError: the folder exists and holds other files than results of an analysis.
     """
     if config["output"]:
         folder = Path(config["output"]).absolute()
     elif runs:
-        beside = runs[0].checkpoint.parent
-        folder = (beside.parent if beside.name == "checkpoints" else beside) / "analysis" / name
+        parent = runs[0].checkpoint.parent
+        folder = (parent.parent if parent.name == "checkpoints" else parent) / "analysis" / name
     else:
         folder = Path(config["paths"]["runs_dir"]) / "analysis" / name
-    if folder.exists() and not (folder.is_dir() and (_is_ours(folder) or not any(folder.iterdir()))):
-        raise StemlabError(f"output={folder} holds other files than those of stemlab.analyze: name another folder.")
+    if folder.exists() and not (folder.is_dir() and (_holds_results(folder) or not any(folder.iterdir()))):
+        raise StemlabError(
+            f"output={folder} exists and holds other files than results of stemlab.analyze; choose another folder."
+        )
     return folder
 
 
-def _is_ours(folder: Path) -> bool:
+def _holds_results(folder: Path) -> bool:
     try:
         return bool(json.loads((folder / RESULTS).read_text(encoding="utf-8")).get("command") == "analyze")
     except (OSError, ValueError, AttributeError):
@@ -52,17 +54,17 @@ def _is_ours(folder: Path) -> bool:
 def write_results(
     folder: Path, config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun], sections: Sections
 ) -> None:
-    """Write everything beside ``folder`` and move it into place.
+    """Write all results into a temporary folder and rename it to ``folder``.
 
     Args:
-        folder: replaced where it holds earlier results.
-        config: of the command.
-        name: of the analysis.
-        runs: what was analysed.
-        sections: what was found.
+        folder: output folder; earlier results in it are replaced.
+        config: config of the command.
+        name: name of the analysis.
+        runs: analysed runs.
+        sections: findings.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part, old = (folder.with_name(f".{folder.name}.{word}-{os.getpid()}") for word in ("part", "old"))
+    part, old = (folder.with_name(f".{folder.name}.{suffix}-{os.getpid()}") for suffix in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
@@ -76,35 +78,35 @@ def write_results(
 
 
 def _fill(folder: Path, config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun], sections: Sections) -> None:
-    shown, sample = {}, _of_sample(sections, runs)
+    figures, sample = {}, _is_sample(sections, runs)
     for section, findings in sections.found.items():
         inner = folder if [section] == list(sections.found) == [name] else folder / section
         inner.mkdir(exist_ok=True)
-        shown[section] = _write_section(folder, inner, findings, sample)
-    results = described(config, name, runs, sections)
+        figures[section] = _write_section(folder, inner, findings, sample)
+    results = results_dict(config, name, runs, sections)
     results["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     write_json(folder / RESULTS, results)
-    (folder / PAGE).write_text(page(results, shown), encoding="utf-8")
+    (folder / PAGE).write_text(page(results, figures), encoding="utf-8")
 
 
-def _of_sample(sections: Sections, runs: Sequence[AnalysedRun]) -> bool:
+def _is_sample(sections: Sections, runs: Sequence[AnalysedRun]) -> bool:
     return sections.sample or any(run.spec.sample for run in runs)
 
 
-def _write_section(folder: Path, inner: Path, findings: Findings, sample: bool) -> list[Shown]:
-    """Write tables and figures; return the figures as the page shows them."""
+def _write_section(folder: Path, inner: Path, findings: Findings, sample: bool) -> list[PageFigure]:
+    """Write matrices and figures; return the figures for the page."""
     for name, matrix in findings.matrices.items():
         write_csv(inner / f"{name}.csv", matrix)
-    shown = []
-    for name, drawing in findings.drawings.items():
-        figure: Figure = drawing.figure
+    figures = []
+    for name, captioned in findings.figures.items():
+        figure: Figure = captioned.figure
         png, svg = save(figure, inner / name, sample)
-        shown.append(Shown(png.read_bytes(), str(svg.relative_to(folder)), drawing.caption))
-    return shown
+        figures.append(PageFigure(png.read_bytes(), str(svg.relative_to(folder)), captioned.caption))
+    return figures
 
 
 def write_csv(path: Path, matrix: Matrix) -> None:
-    """Write a table: names in the first line and column, undefined numbers empty, all digits."""
+    """Write a matrix as CSV: names in the first row and column, full precision, NaN as an empty cell."""
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow([matrix.corner, *matrix.columns])
@@ -112,15 +114,17 @@ def write_csv(path: Path, matrix: Matrix) -> None:
             lines.writerow([name, *("" if value != value else value for value in values)])
 
 
-def described(config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun], sections: Sections) -> dict[str, Any]:
-    """Return ``results.json``: what was found, in what, with what."""
+def results_dict(
+    config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun], sections: Sections
+) -> dict[str, Any]:
+    """Return the content of ``results.json``: findings, runs, settings and versions."""
     settings = {key: value for key, value in config["analysis"].items() if key != "_target_"}
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "command": "analyze",
         "analysis": name,
-        "sample": _of_sample(sections, runs),
-        "runs": describe(runs),
+        "sample": _is_sample(sections, runs),
+        "runs": summarise_runs(runs),
         "config": settings,
         "config_hash": config_hash({"analysis": config["analysis"]}),
         "code": code_version(),
@@ -138,5 +142,5 @@ def _plain(findings: Findings) -> dict[str, Any]:
         "notes": list(findings.notes),
         "numbers": findings.numbers,
         "tables": sorted(findings.matrices),
-        "figures": sorted(findings.drawings),
+        "figures": sorted(findings.figures),
     }

@@ -1,4 +1,4 @@
-"""Figures that analyses share: heat maps, lines, bars; the same picture from the same numbers, without a display."""
+"""Figures shared by the analyses: heat maps and line plots; deterministic files, no display needed."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from matplotlib.ticker import MaxNLocator
 from stemlab.array_types import AnyArray
 from stemlab.reporting.figure import FIRST_COLOURS
 
-STYLE: Any = {"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}
+FIGURE_STYLE: Any = {"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}
 _MOST_NAMES = 60
-"""More rows than these are drawn without their names."""
+"""Above this number of ticks, tick labels are left out."""
 _MARK_INCHES = 0.14
 
 
 def save(figure: Figure, path: Path, sample: bool = False) -> tuple[Path, Path]:
-    """Write ``path`` with the endings .png and .svg and return both; a picture of synthetic rows says so."""
+    """Write ``path`` with the suffixes .png and .svg and return both; ``sample`` adds the mark SAMPLE."""
     if sample:
         _mark(figure)
     png, svg = (path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg"))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(FIGURE_STYLE):
         figure.savefig(png)
         figure.savefig(svg, metadata={"Date": None})
     return png, svg
 
 
 def _mark(figure: Figure) -> None:
-    """Say SAMPLE in a strip of its own below everything else."""
+    """Write the mark SAMPLE into a strip below the axes."""
     strip = _MARK_INCHES / figure.get_figheight()
     layout: Any = figure.get_layout_engine()
     layout.set(rect=(0, strip, 1, 1 - strip))
-    figure.text(0.995, 0.005, "SAMPLE: synthetic rows", ha="right", va="bottom", fontsize=7, color="#d55e00")
+    figure.text(0.995, 0.005, "SAMPLE: synthetic data", ha="right", va="bottom", fontsize=7, color="#d55e00")
 
 
 def blank(width: float, height: float) -> Figure:
-    """Return an empty figure, in inches, in the style of all others."""
-    with matplotlib.rc_context(STYLE):
+    """Return an empty figure in the common style; width and height in inches."""
+    with matplotlib.rc_context(FIGURE_STYLE):
         return Figure(figsize=(width, height), layout="constrained")
 
 
 def colour(number: int) -> str:
-    """Return the colour of the n-th curve; there are six that everybody can tell apart."""
+    """Return the colour of curve ``number`` (from 0); six colours that are safe for colour-blind readers."""
     return FIRST_COLOURS[number % len(FIRST_COLOURS)]
 
 
@@ -61,22 +61,22 @@ def heat_map(
     colours: str = "Reds",
     annotated: bool = False,
 ) -> Figure:
-    """Return a matrix as colours.
+    """Return a heat map.
 
     Args:
-        values: (R, C); nan stays white.
-        rows: R names.
-        columns: C names.
-        labels: of the horizontal and the vertical axis.
-        title: above it.
-        limits: values of the lightest and the darkest colour; ``None``: of the matrix.
+        values: (R, C); NaN cells stay white.
+        rows: R row names.
+        columns: C column names.
+        labels: labels of the horizontal and the vertical axis.
+        title: title of the figure.
+        limits: values at the ends of the colour map; ``None``: minimum and maximum of ``values``.
         colours: name of a matplotlib colour map.
-        annotated: whether the numbers are written into the cells.
+        annotated: whether each cell shows its value.
     """
     turned = max(map(len, columns), default=0) > 3
     height = min(max(0.18 * len(rows), 1.2), 11.0) + 0.9 + (0.07 * max(map(len, columns)) if turned else 0)
     width = min(max(0.18 * len(columns) * (2.2 if annotated else 1), 2.5), 10.0) + 1.4 + 0.06 * max(map(len, rows))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(FIGURE_STYLE):
         figure = blank(width, height)
         axes = figure.add_subplot()
         low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
@@ -96,7 +96,7 @@ def _names(setter: Any, names: Sequence[str], **style: Any) -> None:
 
 
 def _annotate(axes: Any, values: AnyArray, image: Any) -> None:
-    """Write the numbers, white where the cell is dark."""
+    """Write the value into each cell, in white on dark cells."""
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             red, green, blue, _ = image.to_rgba(value)
@@ -112,16 +112,16 @@ def curves(
     ticks: Sequence[str] | None = None,
     marker: str = "",
 ) -> Figure:
-    """Return lines in one picture.
+    """Return a line plot.
 
     Args:
-        lines: name -> horizontal and vertical values.
-        labels: of the horizontal and the vertical axis.
-        title: above it.
-        ticks: names of the horizontal values 0, 1, ... (fields).
-        marker: matplotlib's, of the points.
+        lines: name -> x values and y values.
+        labels: labels of the horizontal and the vertical axis.
+        title: title of the figure.
+        ticks: tick labels of x = 0, 1, ...; ``None``: numeric ticks.
+        marker: matplotlib marker of the points.
     """
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(FIGURE_STYLE):
         figure = blank(min(max(5.0, 0.22 * len(ticks or ())), 11.0), 3.4 + (0.8 if ticks else 0))
         axes = figure.add_subplot()
         for number, (name, (x, y)) in enumerate(lines.items()):

@@ -1,4 +1,4 @@
-"""Several analyses on one page; one that refuses the runs leaves the others alone."""
+"""Several analyses on one page; those that do not apply to the runs are left out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Report(Analysis):
     """All analyses that apply to the runs.
 
     Args:
-        name: as typed on the command line.
-        parts: the analyses with their settings, in the order of the page.
+        name: name of the analysis on the command line.
+        parts: config of each analysis, in the order of the page.
     """
 
     def __init__(self, *, name: str, parts: dict[str, Any]) -> None:
@@ -35,10 +35,10 @@ class Report(Analysis):
         return next(iter(self.sections(runs).found.values()))
 
     def sections(self, runs: Sequence[AnalysedRun]) -> Sections:
-        """Return what each analysis found, and why others refused.
+        """Return the findings of each analysis that applies, and the reasons of the others.
 
         Raises:
-            StemlabError: all of them refuse.
+            StemlabError: no analysis applies to the runs.
         """
         found: dict[str, Findings] = {}
         refused: dict[str, str] = {}
@@ -48,6 +48,6 @@ class Report(Analysis):
             except StemlabError as error:
                 refused[part.name] = str(error)
         if not found:
-            told = " ".join(f"{name}: {why}" for name, why in refused.items())
-            raise StemlabError(f"no analysis applies to these runs. {told}")
+            reasons = " ".join(f"{name}: {reason}" for name, reason in refused.items())
+            raise StemlabError(f"no analysis applies to these runs. {reasons}")
         return Sections(found, refused)

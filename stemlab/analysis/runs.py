@@ -1,4 +1,4 @@
-"""The runs that are analysed: found by directory, rebuilt from their checkpoints when something is asked of them."""
+"""Runs to analyse: found by path, network and dataset rebuilt from the checkpoint on first use."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from stemlab.runs.restore import RebuiltRun
 
 BEST = Path("checkpoints") / "best.ckpt"
 LARGE = 1 << 28
-"""Bytes of weights above which they are read twice rather than kept."""
+"""Size of the weights, in bytes, above which they are read again on use and not kept in memory."""
 
 
 class AnalysedRun:
     """A finished run.
 
     Args:
-        place: run directory, or one of its checkpoints (``checkpoints/last.ckpt``).
-        chosen: config of the command: ``trainer``, ``raw_dir``, ``data_dir``.
+        path: run directory, or one of its checkpoints (``checkpoints/last.ckpt``).
+        command: config of the command, with ``trainer``, ``raw_dir`` and ``data_dir``.
 
     Attributes:
-        place: as named.
+        path: as given.
         checkpoint: the checkpoint whose weights are analysed.
-        label: short name among the runs of the command (``stem``, ``single_task like``).
+        label: short name, unique among the runs of the command (``stem``, ``single_task like``).
 
     Raises:
         StemlabError: there is no checkpoint.
     """
 
-    def __init__(self, place: Path, chosen: Mapping[str, Any]) -> None:
-        self.place = place
-        self.checkpoint = checkpoint_of(place)
-        self._chosen = {"batch_size": None, **chosen, "ckpt": str(self.checkpoint)}
-        self._rebuilt = RebuiltRun(self._chosen)
+    def __init__(self, path: Path, command: Mapping[str, Any]) -> None:
+        self.path = path
+        self.checkpoint = checkpoint_of(path)
+        self._command = {"batch_size": None, **command, "ckpt": str(self.checkpoint)}
+        self._rebuilt = RebuiltRun(self._command)
         if sum(weight.nbytes for weight in self._rebuilt.saved.weights.values()) > LARGE:
-            self._rebuilt.saved.weights.clear()  # of several large runs only one is in memory
+            self._rebuilt.saved.weights.clear()  # keep the weights of only one large run in memory
         self.label = self._name()
 
     def _name(self) -> str:
@@ -61,63 +61,65 @@ class AnalysedRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The run's own config."""
+        """Resolved config of the run."""
         return self._rebuilt.config
 
     @property
     def directory(self) -> Path | None:
-        """The run directory around the checkpoint, if it still lies in one."""
+        """Run directory of the checkpoint; ``None`` if the checkpoint is not in a run directory."""
         return self._rebuilt.directory
 
     @property
     def spec(self) -> DatasetSpec | SequenceSpec:
-        """Names and sizes of its dataset, as the checkpoint tells."""
+        """Names and sizes of the dataset, from the checkpoint."""
         return self._rebuilt.saved.spec
 
     @property
     def impressions(self) -> DatasetSpec:
-        """Names and sizes of a dataset of impressions.
+        """Names and sizes of an impression dataset.
 
         Raises:
-            StemlabError: the run learnt sequences.
+            StemlabError: the run was trained on a sequence dataset.
         """
         if not isinstance(self.spec, DatasetSpec):
-            raise StemlabError(f"{self.place} learnt sequences of items; this needs labels of impressions.")
+            raise StemlabError(
+                f"{self.path} was trained on item sequences; this analysis needs a run on labels of impressions."
+            )
         return self.spec
 
     @property
     def fingerprint(self) -> str:
-        """Of the prepared dataset it was trained on."""
+        """Fingerprint of the prepared dataset of the training."""
         return self._rebuilt.saved.fingerprint
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Labels it was trained on; none for sequential models."""
+        """Trained tasks; empty for sequential models."""
         return tuple(effective_tasks(self.config))
 
     @property
     def joint(self) -> bool:
-        """Whether it was trained on all of several labels (or is sequential), not on one of them."""
+        """Whether the run was trained on all tasks of the dataset (or is sequential), not on a single task."""
         return is_sequential(self.config) or len(self.tasks) == len(self.config["dataset"]["tasks"])
 
     @property
     def seed(self) -> int:
-        """Seed of the training."""
+        """Random seed of the training."""
         return int(self.config["seed"])
 
     @property
     def epoch(self) -> int:
-        """Epochs after which the checkpoint was written, from 1 on."""
+        """Epoch after which the checkpoint was written, from 1."""
         return self._rebuilt.saved.epoch + 1
 
     @property
     def training(self) -> str:
-        """What all checkpoints of one training share, for figures."""
+        """Name of the training, shared by all of its checkpoints; used in figures."""
         return f"{self._name()}, seed {self.seed}, {(self.directory or self.checkpoint.parent).name}"
 
     @property
     def datamodule(self) -> DataModule:
-        """The prepared dataset (found or made, and checked against the checkpoint)."""
+        """Datamodule with the prepared dataset, checked against the checkpoint; prepared first if it is missing."""
         self._prepared  # noqa: B018 - once
         return self._rebuilt.datamodule
 
@@ -130,7 +132,7 @@ class AnalysedRun:
     def net(self) -> nn.Module:
         """The network with the checkpoint's weights, in evaluation mode."""
         if not self._rebuilt.saved.weights:
-            self._rebuilt = RebuiltRun(self._chosen)
+            self._rebuilt = RebuiltRun(self._command)
             self.__dict__.pop("_prepared", None)
         self._prepared  # noqa: B018
         net = self._rebuilt.module().net.eval()
@@ -138,17 +140,17 @@ class AnalysedRun:
         return net
 
     def release(self) -> None:
-        """Forget the network; it is read again when it is needed again."""
+        """Free the network; the next use of ``net`` reads the checkpoint again."""
         self.__dict__.pop("net", None)
-        gc.collect()  # a module and its parts know each other
+        gc.collect()  # module and submodules form reference cycles
 
     @property
     def tables(self) -> list[FieldTable]:
-        """The embedding tables by field and role."""
+        """Embedding tables by field and role."""
         return field_tables(self.net, self.spec)
 
     def initial_tables(self) -> list[FieldTable]:
-        """Tables as the training began: the same network, freshly made with the run's seed."""
+        """Return the embedding tables before training: a new network with the seed of the run."""
         from pytorch_lightning import seed_everything
 
         seed_everything(self.seed, workers=True, verbose=False)
@@ -156,8 +158,12 @@ class AnalysedRun:
         sizes = data.spec if isinstance(data.spec, DatasetSpec) else data.sizes
         return field_tables(build_net(self.config, sizes), self.spec)
 
-    def described(self, advance: Advance) -> dict[str, Any]:
-        """Return what the results say about the run, telling ``advance`` the checkpoint's bytes as they are read."""
+    def summary(self, advance: Advance) -> dict[str, Any]:
+        """Return the entry of the run in ``results.json``.
+
+        Args:
+            advance: progress callback; receives the number of checkpoint bytes hashed.
+        """
         directory = self._rebuilt.directory
         record = read_record(directory) if directory and (directory / RECORD).is_file() else {}
         return {
@@ -178,33 +184,37 @@ class AnalysedRun:
 
 
 def open_runs(config: Mapping[str, Any]) -> list[AnalysedRun]:
-    """Return the runs of ``run`` and ``runs``, each once, with labels that tell them apart.
+    """Return the runs of ``run`` and ``runs``, each once, with unique labels.
 
     Args:
-        config: of the command.
+        config: config of the command.
 
     Raises:
-        StemlabError: a place where there is no run, or a run without a checkpoint.
+        StemlabError: a path holds no run, or a run has no checkpoint.
     """
-    places = [*([config["run"]] if config["run"] else []), *config["runs"]]
-    found = {path: None for place in places for path in run_places(str(place))}
-    runs = [AnalysedRun(path, config) for path in found]
-    _tell_apart(runs)
+    patterns = [*([config["run"]] if config["run"] else []), *config["runs"]]
+    paths = {path: None for pattern in patterns for path in find_run_paths(str(pattern))}
+    runs = [AnalysedRun(path, config) for path in paths]
+    _make_labels_unique(runs)
     return runs
 
 
-def describe(runs: Sequence[AnalysedRun]) -> list[dict[str, Any]]:
-    """Return what the results say about each run; several checkpoints are read at once."""
+def summarise_runs(runs: Sequence[AnalysedRun]) -> list[dict[str, Any]]:
+    """Return the entries of the runs in ``results.json``; checkpoints are hashed in parallel."""
     with ProgressBars() as steps, ThreadPoolExecutor(os.cpu_count()) as pool:
         advance = steps.bytes("hashing checkpoints", sum(run.checkpoint.stat().st_size for run in runs))
-        return list(pool.map(lambda run: run.described(advance), runs))
+        return list(pool.map(lambda run: run.summary(advance), runs))
 
 
-def run_places(place: str) -> list[Path]:
-    """Return the run directories and checkpoints at a place: itself, a pattern, or all runs below a directory."""
-    matches = sorted(Path(match) for match in glob.glob(place, recursive=True))
+def find_run_paths(pattern: str) -> list[Path]:
+    """Return the run directories and checkpoints that match a path or glob pattern, or lie below a directory.
+
+    Raises:
+        StemlabError: nothing matches.
+    """
+    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
     if not matches:
-        raise StemlabError(f"run={place}: there is nothing at this place.")
+        raise StemlabError(f"run={pattern}: no file or directory matches.")
     found: list[Path] = []
     for match in matches:
         below = [] if match.is_file() or _is_run(match) else sorted(path.parent for path in match.rglob(RECORD))
@@ -216,39 +226,39 @@ def _is_run(directory: Path) -> bool:
     return (directory / RECORD).is_file() or (directory / BEST).is_file()
 
 
-def checkpoint_of(place: Path) -> Path:
-    """Return the checkpoint that stands for a run: the named file, or the best epoch of a run directory.
+def checkpoint_of(path: Path) -> Path:
+    """Return the checkpoint to analyse: the file itself, or the best epoch of a run directory.
 
     Raises:
-        StemlabError: there is none.
+        StemlabError: the run directory has no best checkpoint.
     """
-    if not place.is_dir():
-        return place.absolute()
-    if (place / BEST).is_file():
-        return (place / BEST).absolute()
-    others = sorted(path.name for path in (place / BEST.parent).glob("*.ckpt"))
-    told = f"name one of its checkpoints: {', '.join(others)}" if others else "train it first with stemlab.train"
-    kind = "the run" if (place / RECORD).is_file() else "no run directory:"
-    raise StemlabError(f"run={place}: {kind} has no {BEST}; {told}.")
+    if not path.is_dir():
+        return path.absolute()
+    if (path / BEST).is_file():
+        return (path / BEST).absolute()
+    others = sorted(other.name for other in (path / BEST.parent).glob("*.ckpt"))
+    advice = f"name one of its checkpoints: {', '.join(others)}" if others else "train the run with stemlab.train first"
+    kind = "the run" if (path / RECORD).is_file() else "this is not a run directory: it"
+    raise StemlabError(f"run={path}: {kind} has no {BEST}; {advice}.")
 
 
-def _tell_apart(runs: Sequence[AnalysedRun]) -> None:
-    """Add seeds, then checkpoints with their epochs, then numbers to labels that several runs would share."""
+def _make_labels_unique(runs: Sequence[AnalysedRun]) -> None:
+    """Add seed, then checkpoint and epoch, then a number to labels that several runs share."""
     additions: tuple[Callable[[AnalysedRun], str], ...] = (
         lambda run: f"seed {run.seed}",
         lambda run: f"{run.checkpoint.stem} (epoch {run.epoch})",
     )
-    for added in additions:
-        shared = _shared(runs)
-        told = [{added(run) for run in runs if run.label == label} for label in shared]
-        for label, words in zip(shared, told, strict=True):
-            for run in [run for run in runs if run.label == label and len(words) > 1]:
-                run.label = f"{label} {added(run)}"
-    for label in _shared(runs):
+    for suffix in additions:
+        shared = _shared_labels(runs)
+        suffixes = [{suffix(run) for run in runs if run.label == label} for label in shared]
+        for label, different in zip(shared, suffixes, strict=True):
+            for run in [run for run in runs if run.label == label and len(different) > 1]:
+                run.label = f"{label} {suffix(run)}"
+    for label in _shared_labels(runs):
         for number, run in enumerate([run for run in runs if run.label == label], start=1):
             run.label = f"{label} ({number})"
 
 
-def _shared(runs: Sequence[AnalysedRun]) -> list[str]:
+def _shared_labels(runs: Sequence[AnalysedRun]) -> list[str]:
     labels = [run.label for run in runs]
     return sorted({label for label in labels if labels.count(label) > 1})

@@ -1,8 +1,8 @@
-"""Runs that an analysis needs and nobody named: found by the hash of their config, trained where they are missing.
+"""Training of the runs that an analysis needs: found by config hash, trained if missing.
 
-``dataset=tiktok models=[ple,stem]`` means these models and a single-task model of every task, each in a process of its
-own. A finished run below ``<runs_dir>/transfer`` with the same config is taken as it is; half a run goes on after its
-last whole epoch.
+``dataset=tiktok models=[ple,stem]`` requests these models and a single-task model of every task, each trained in its
+own process. A finished run with the same config below ``<runs_dir>/transfer`` is reused; an interrupted run is resumed
+from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record
 
-FOLDER = "transfer"
-JOB = "job.json"
-SINGLE = "single_task"
+_FOLDER = "transfer"
+_JOB = "job.json"
+_SINGLE = "single_task"
 _CHECKPOINTS = Path("checkpoints")
 
 
-def trained(config: Mapping[str, Any]) -> list[Path]:
-    """Return the run directories of ``models`` on ``dataset``, single-task models first.
+def train_missing_runs(config: Mapping[str, Any]) -> list[Path]:
+    """Train the runs of ``models`` on ``dataset`` that are missing; return all run directories, single-task first.
 
-    Every config is checked before the first training.
+    All configs are validated before the first training starts.
 
     Args:
-        config: of the command: ``dataset``, ``models``, ``train``, ``seed``, ``paths``.
+        config: config of the command, with ``dataset``, ``models``, ``train``, ``seed`` and ``paths``.
 
     Raises:
-        StemlabError: one of these without the others, a config that cannot run, or a training that failed.
+        StemlabError: ``dataset`` without ``models`` or the reverse, an invalid config, or a training that failed.
     """
-    if not asked(config):
+    if not training_requested(config):
         return []
-    jobs = {place(config, job, name): (name, words, job) for name, words, job in planned(config)}
+    jobs = {run_directory(config, job, name): (name, words, job) for name, words, job in plan_trainings(config)}
     missing = [folder for folder in jobs if not is_finished(folder, jobs[folder][2])]
-    print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are there")
+    print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are finished already")
     for number, folder in enumerate(missing, start=1):
         name, words, job = jobs[folder]
         print(f"training {name} ({number} of {len(missing)}) in {folder}", flush=True)
@@ -54,44 +54,44 @@ def trained(config: Mapping[str, Any]) -> list[Path]:
     return list(jobs)
 
 
-def asked(config: Mapping[str, Any]) -> bool:
-    """Return whether runs are to be trained.
+def training_requested(config: Mapping[str, Any]) -> bool:
+    """Return whether the command names models to train.
 
     Raises:
-        StemlabError: that was said by half.
+        StemlabError: only one of ``models`` and ``dataset`` is given, or ``train`` without ``models``.
     """
     if config["models"] and not config.get("dataset"):
-        raise StemlabError("models=[...] are trained on a dataset: write dataset=<name>, too.")
+        raise StemlabError("models=[...] needs a dataset for the training: add dataset=<name>.")
     for key in ("dataset", "train"):
         if config.get(key) and not config["models"]:
-            raise StemlabError(f"{key}=... is for the models that are trained: name them, models=[ple,stem].")
+            raise StemlabError(f"{key}=... applies to models that are trained: add models=[ple,stem].")
     return bool(config["models"])
 
 
-def planned(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict[str, Any]]]:
-    """Return name, words and plain config of every training.
+def plan_trainings(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict[str, Any]]]:
+    """Return name, overrides and plain config of every training.
 
     Raises:
-        StemlabError: a config cannot run.
+        StemlabError: a config is invalid, or the dataset has no tasks.
     """
     tasks = config["dataset"].get("tasks")
     if not tasks:
         raise StemlabError(f"dataset={config['dataset']['name']} has no list of tasks to train.")
-    models = [name for name in dict.fromkeys(config["models"]) if name != SINGLE]
-    named = {f"{SINGLE}_{task}": [f"model={SINGLE}", f"model.task={task}"] for task in tasks}
-    named |= {model: [f"model={model}"] for model in models}
-    found = []
+    models = [name for name in dict.fromkeys(config["models"]) if name != _SINGLE]
+    choices = {f"{_SINGLE}_{task}": [f"model={_SINGLE}", f"model.task={task}"] for task in tasks}
+    choices |= {model: [f"model={model}"] for model in models}
+    trainings = []
     with _inner_session():
-        for name, chosen in named.items():
-            words = [*chosen, *map(word, (config["train"] or {}).items()), f"seed={config['seed']}"]
-            job = _composed(words) | {"dataset": dict(config["dataset"])}
+        for name, choice in choices.items():
+            words = [*choice, *map(override, (config["train"] or {}).items()), f"seed={config['seed']}"]
+            job = _compose(words) | {"dataset": dict(config["dataset"])}
             job["paths"] = job["paths"] | {"data_dir": config["paths"]["data_dir"]}
             validate("train", job, Origins("train", words))
-            found.append((name, words, job))
-    return found
+            trainings.append((name, words, job))
+    return trainings
 
 
-def _composed(words: list[str]) -> dict[str, Any]:
+def _compose(words: list[str]) -> dict[str, Any]:
     try:
         return plain_job("train", words)
     except COMPOSITION_ERRORS as error:
@@ -100,32 +100,32 @@ def _composed(words: list[str]) -> dict[str, Any]:
 
 @contextmanager
 def _inner_session() -> Iterator[None]:
-    """Compose configs of another command while this one, which Hydra started, goes on."""
+    """Replace the global Hydra instance of the running command, to compose configs of another command."""
     running = GlobalHydra.instance()
-    before, running.hydra = running.hydra, None
+    outer, running.hydra = running.hydra, None
     try:
         with session(CommandLine("train")):
             yield
     finally:
-        running.hydra = before
+        running.hydra = outer
 
 
-def word(setting: tuple[str, Any]) -> str:
-    """Return ``key=value`` as it would be typed."""
+def override(setting: tuple[str, Any]) -> str:
+    """Return a key and its value as a command-line override ``key=value``."""
     key, value = setting
     if isinstance(value, str) and not re.fullmatch(r"[\w.-]+", value):
         return f"{key}={quoted(value)}"
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def place(config: Mapping[str, Any], job: Mapping[str, Any], name: str) -> Path:
-    """Return the run directory of a training; equal configs have the same one."""
-    folder = Path(config["paths"]["runs_dir"]) / FOLDER / str(job["dataset"]["name"])
+def run_directory(config: Mapping[str, Any], job: Mapping[str, Any], name: str) -> Path:
+    """Return the run directory of a training; equal configs give the same directory."""
+    folder = Path(config["paths"]["runs_dir"]) / _FOLDER / str(job["dataset"]["name"])
     return folder / f"{name}-{config_hash(job)}"
 
 
 def is_finished(folder: Path, job: Mapping[str, Any]) -> bool:
-    """Return whether the directory holds a finished run of that config, with its best checkpoint."""
+    """Return whether the directory holds a finished run with this config and its best checkpoint."""
     if not (folder / RECORD).is_file() or not (folder / _CHECKPOINTS / "best.ckpt").is_file():
         return False
     record = read_record(folder)
@@ -133,17 +133,19 @@ def is_finished(folder: Path, job: Mapping[str, Any]) -> bool:
 
 
 def _train(folder: Path, words: Sequence[str], job: dict[str, Any]) -> None:
-    last = _aside(folder)
+    last = _move_interrupted(folder)
     folder.mkdir(parents=True)
     job["paths"] = job["paths"] | {"output_dir": str(folder)}
-    (folder / JOB).write_text(json.dumps({"words": list(words), "config": job | {"ckpt_path": last}}, indent=1))
-    status = run_group([sys.executable, "-m", __spec__.name if __spec__ else __name__, str(folder / JOB)])
+    (folder / _JOB).write_text(json.dumps({"words": list(words), "config": job | {"ckpt_path": last}}, indent=1))
+    status = run_group([sys.executable, "-m", __spec__.name if __spec__ else __name__, str(folder / _JOB)])
     if status != 0:
-        raise StemlabError(f"the training in {folder} failed with exit status {status}; its own message is above.")
+        raise StemlabError(
+            f"the training in {folder} failed with exit status {status}; its error message is printed above."
+        )
 
 
-def _aside(folder: Path) -> str | None:
-    """Move half a run to ``<folder>.part1``, ``.part2``, ... and return its last checkpoint, if it has one."""
+def _move_interrupted(folder: Path) -> str | None:
+    """Move an interrupted run to ``<folder>.part1``, ``.part2``, ...; return its last checkpoint, if it has one."""
     if not folder.exists():
         return None
     number = 1
@@ -155,7 +157,7 @@ def _aside(folder: Path) -> str | None:
 
 
 def main() -> None:
-    """Train the job in the file that the first word names."""
+    """Run the training described by the job file in the first command-line argument."""
     from stemlab.config.cli import fail
     from stemlab.runs.stages import training_run
 

@@ -1,6 +1,6 @@
-"""Find run records, leave out what cannot stand in a table, and say so.
+"""Collection of run records for tables; records that cannot be used are skipped with a message.
 
-A record is read from a run directory, from any directory above it, or from a committed copy (``compact``).
+A record is read from a run directory, from any directory above it, or from a compact copy (``compact``).
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from stemlab.config.resolve import NOT_HASHED
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record, write_json
 
-# A file under a directory is a record if it is called this, or lies among committed copies of records.
-COPIES = "records"
-KEPT = (
+_COPIES_FOLDER = "records"  # below a folder of this name every JSON file is a record
+_KEPT = (
     *("schema", "command", "status", "sample", "model", "dataset", "seed", "tags", "config", "config_hash"),
     *("dataset_fingerprint", "dataset_manifest", "code", "packages", "hardware", "parameters", "time", "throughput"),
     *("memory", "best", "epochs_run", "metrics", "warnings"),
 )
-KEPT_OF_MANIFEST = ("name", "rows", "positives", "split", "fingerprint", "sample", "spec")
-SOMETIMES = ("stage", "stage1", "paper_selection")  # models trained in two stages; the published selection rule
-NEEDED = ("model", "dataset", "seed", "sample", "config", "metrics", "dataset_fingerprint")
+_KEPT_OF_MANIFEST = ("name", "rows", "positives", "split", "fingerprint", "sample", "spec")
+_OPTIONAL = ("stage", "stage1", "paper_selection")  # two-stage models; test-set selection of the released code
+_REQUIRED = ("model", "dataset", "seed", "sample", "config", "metrics", "dataset_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Run:
     """One finished run.
 
     Attributes:
-        path: its record.
-        record: what the record says.
+        path: path of the record.
+        record: content of the record.
     """
 
     path: Path
@@ -43,36 +42,37 @@ class Run:
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
-        """Labels it was trained on; none on a sequence dataset, whose metrics have no task."""
+        """Trained tasks; empty on a sequence dataset, whose metrics have no task."""
         return tuple(effective_tasks(self.record["config"])) if "tasks" in self.record["config"]["dataset"] else ()
 
     @cached_property
     def scenarios(self) -> tuple[str, ...]:
-        """Names of the dataset's scenarios; none where its rows have no scenario."""
+        """Scenarios of the dataset; empty if it has none."""
         spec = (self.record.get("dataset_manifest") or {}).get("spec") or {}
         return tuple(spec.get("scenarios", ()))
 
     @property
     def alone(self) -> bool:
-        """Whether it was trained on one label of several: such runs stand together in one row."""
+        """Whether the run was trained on one of several tasks; such runs share one row of a table."""
         return len(self.tasks) == 1 < len(self.record["config"]["dataset"].get("tasks", ()))
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Flat config without seeds, paths and the like; equal for runs that may be averaged."""
+        """Flat config without seeds, paths and other keys without effect; equal for runs that may be averaged."""
         flat = flatten({k: v for k, v in self.record["config"].items() if k not in (*NOT_HASHED, "seed", "objective")})
         ends = ("dataset.seed", *(f"dataset.{name}" for name in NOT_HASHED))
-        told = {key: value for key, value in flat.items() if not key.startswith(ends)}
-        told["model.task"] = "each" if self.alone else None
-        told.pop("callbacks.paper_selection", None)  # it adds to the record and changes nothing in it
+        settings = {key: value for key, value in flat.items() if not key.startswith(ends)}
+        settings["model.task"] = "each" if self.alone else None
+        settings.pop("callbacks.paper_selection", None)  # adds keys to the record, changes no metric
         if not self.scenarios:
-            told.pop("model.scenario_feature", None)
-        return {"model.loss_reduction": "sum", **told} if self.tasks else told  # records of earlier versions: sum
+            settings.pop("model.scenario_feature", None)
+        # committed records without the key were made with the sum
+        return {"model.loss_reduction": "sum", **settings} if self.tasks else settings
 
     def value(self, key: str) -> Any:
-        """Return a config value (``dataset.sample.conflict``) or a part of the record (``hardware.cpu``).
+        """Return a config value (``dataset.sample.conflict``) or a record value (``hardware.cpu``); ``None`` if absent.
 
-        ``model`` and ``dataset`` are their names.
+        The keys ``model`` and ``dataset`` give their names.
         """
         for source in (self.record["config"], self.record):
             found = _dig(source, key)
@@ -81,36 +81,36 @@ class Run:
         return None
 
     def metric(self, name: str) -> float | None:
-        """Return a metric by its full name, None if undefined or not measured."""
+        """Return a metric by its full name; ``None`` if it is undefined or was not measured."""
         found = self.record["metrics"].get(name)
         return None if found is None else float(found)
 
 
 @dataclass
-class Collection:
-    """What was found.
+class CollectedRuns:
+    """Usable runs and messages about skipped records.
 
     Attributes:
-        runs: finished runs, one a model, settings and seed.
-        skipped: a sentence for each record left out.
+        runs: finished runs, one per combination of model, settings and seed.
+        skipped: one sentence per skipped record.
     """
 
     runs: list[Run] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
-def collect(places: Sequence[str], only: Mapping[str, Any] | None = None) -> Collection:
-    """Read all records in the given places.
+def collect(patterns: Sequence[str], only: Mapping[str, Any] | None = None) -> CollectedRuns:
+    """Read all records at the given paths.
 
     Args:
-        places: directories, record files, or patterns (``runs/tiktok/*``).
-        only: keys and the values a run must have (``{"dataset": "tiktok"}``).
+        patterns: directories, record files, or glob patterns (``runs/tiktok/*``).
+        only: required values by key (``{"dataset": "tiktok"}``).
 
     Raises:
-        StemlabError: a place does not exist, or there is no usable record in any of them.
+        StemlabError: a path does not exist, or no usable record is found.
     """
-    found = Collection()
-    for path in record_paths(places):
+    found = CollectedRuns()
+    for path in record_paths(patterns):
         try:
             run = Run(path, _checked(read_record(path), path))
         except StemlabError as error:
@@ -118,33 +118,37 @@ def collect(places: Sequence[str], only: Mapping[str, Any] | None = None) -> Col
             continue
         if all(run.value(key) == value for key, value in (only or {}).items()):
             found.runs.append(run)
-    _leave_out_repeated(found)
+    _skip_repeated(found)
     if not found.runs:
-        told = f" Left out: {' '.join(found.skipped[:3])}" if found.skipped else ""
-        raise StemlabError(f"there is no finished run in {', '.join(places)}.{told}")
+        skipped = f" Skipped: {' '.join(found.skipped[:3])}" if found.skipped else ""
+        raise StemlabError(f"there is no finished run in {', '.join(patterns)}.{skipped}")
     return found
 
 
-def record_paths(places: Sequence[str]) -> list[Path]:
-    """Return the record files in the given places, sorted, each once."""
+def record_paths(patterns: Sequence[str]) -> list[Path]:
+    """Return the record files at the given paths, sorted and unique.
+
+    Raises:
+        StemlabError: a path or pattern matches nothing.
+    """
     paths: set[Path] = set()
-    for place in places:
-        matches = [Path(match) for match in glob.glob(place, recursive=True)]
+    for pattern in patterns:
+        matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
         if not matches:
-            raise StemlabError(f"runs: there is nothing at {place}.")
+            raise StemlabError(f"runs: there is nothing at {pattern}; no file or directory matches.")
         for match in matches:
             paths.update(_below(match) if match.is_dir() else [match])
     return sorted(paths)
 
 
 def compact(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a table needs of a record, without anything about the machine's folders."""
-    kept = {key: record.get(key) for key in KEPT} | {key: record[key] for key in SOMETIMES if key in record}
+    """Return a copy of a record with the keys that tables need, without local paths."""
+    kept = {key: record.get(key) for key in _KEPT} | {key: record[key] for key in _OPTIONAL if key in record}
     config = {key: value for key, value in record["config"].items() if key not in NOT_HASHED}
     config["dataset"] = {key: value for key, value in config["dataset"].items() if key not in NOT_HASHED}
     manifest = record.get("dataset_manifest") or {}
     kept["config"] = config
-    kept["dataset_manifest"] = {key: manifest[key] for key in KEPT_OF_MANIFEST if key in manifest}
+    kept["dataset_manifest"] = {key: manifest[key] for key in _KEPT_OF_MANIFEST if key in manifest}
     kept["hardware"] = {k: v for k, v in (record.get("hardware") or {}).items() if k != "platform"}
     kept["warnings"] = []
     if isinstance(first := kept.get("stage1"), Mapping):
@@ -155,7 +159,7 @@ def compact(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def save_copies(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Write compact copies of the runs' records, to be committed beside the table they make."""
+    """Write compact copies of the records of the runs, to be committed with the table made from them."""
     paths = []
     for run in runs:
         task = f"_{run.tasks[0]}" if run.alone else ""
@@ -166,7 +170,7 @@ def save_copies(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values under dotted keys."""
+    """Return nested values as a flat dictionary with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
@@ -174,7 +178,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _below(directory: Path) -> list[Path]:
-    copies = COPIES in directory.resolve().parts
+    copies = _COPIES_FOLDER in directory.resolve().parts
     return [path for path in directory.rglob("*.json") if path.name == RECORD or copies]
 
 
@@ -188,20 +192,20 @@ def _dig(source: Mapping[str, Any], key: str) -> Any:
 
 
 def _checked(record: dict[str, Any], path: Path) -> dict[str, Any]:
-    missing = [key for key in NEEDED if record.get(key) is None]
+    missing = [key for key in _REQUIRED if record.get(key) is None]
     if record.get("status") != "finished":
-        raise StemlabError(f"{path} is left out: its run is {record.get('status') or 'of unknown status'}.")
+        raise StemlabError(f"{path} is skipped: the status of its run is {record.get('status') or 'unknown'}.")
     if missing:
-        raise StemlabError(f"{path} is left out: it lacks {', '.join(missing)}.")
+        raise StemlabError(f"{path} is skipped: it lacks {', '.join(missing)}.")
     return record
 
 
-def _leave_out_repeated(found: Collection) -> None:
-    """Of runs that are the same experiment with the same seed keep the last started: a mean counts a seed once."""
+def _skip_repeated(found: CollectedRuns) -> None:
+    """Keep the run that was started last among runs with equal settings, seed and dataset."""
     latest: dict[tuple[str, ...], Run] = {}
     for run in sorted(found.runs, key=lambda run: str((run.value("time.started"), run.path))):
         key = tuple(map(str, (run.record["seed"], run.tasks, run.settings, run.record["dataset_fingerprint"])))
         if key in latest:
-            found.skipped.append(f"{latest[key].path} is left out: {run.path} repeats it.")
+            found.skipped.append(f"{latest[key].path} is skipped: {run.path} repeats it.")
         latest[key] = run
     found.runs = sorted(latest.values(), key=lambda run: run.path)

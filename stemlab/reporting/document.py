@@ -11,10 +11,15 @@ END = "<!-- /table -->"
 
 
 def update_block(path: Path, name: str, content: str) -> bool:
-    """Replace the content of a block in one step; return whether it changed.
+    """Replace the content of a block atomically; return whether it changed.
+
+    Args:
+        path: document.
+        name: name of the block.
+        content: new content.
 
     Raises:
-        StemlabError: no such file, or not exactly one such block in it.
+        StemlabError: the file does not exist, or does not have exactly one such block.
     """
     text = _read(path)
     start, end = _find(text, path, name)
@@ -28,19 +33,28 @@ def update_block(path: Path, name: str, content: str) -> bool:
 
 
 def check_block(path: Path, name: str, content: str) -> None:
-    """Raise StemlabError, with the first line that differs, if the block is not what the records give."""
+    """Check that a block equals the generated content.
+
+    Args:
+        path: document.
+        name: name of the block.
+        content: generated content.
+
+    Raises:
+        StemlabError: the block differs (with the first different line), or is not found.
+    """
     text = _read(path)
     start, end = _find(text, path, name)
-    there, wanted = text[start:end].strip().splitlines(), content.strip().splitlines()
-    if there == wanted:
+    current, wanted = text[start:end].strip().splitlines(), content.strip().splitlines()
+    if current == wanted:
         return
-    place = next(
-        (i for i, (a, b) in enumerate(zip(there, wanted, strict=False)) if a != b), min(len(there), len(wanted))
+    offset = next(
+        (i for i, (a, b) in enumerate(zip(current, wanted, strict=False)) if a != b), min(len(current), len(wanted))
     )
-    line = text[:start].count("\n") + 2 + place
+    line = text[:start].count("\n") + 2 + offset
     raise StemlabError(
-        f"{path}, line {line}: table {name!r} is not what the run records give; run the same command with "
-        f"update={path} and without check=true."
+        f"{path}, line {line}: table {name!r} differs from the run records; run the same command with update={path} "
+        "and without check=true."
     )
 
 
@@ -48,16 +62,16 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise StemlabError(f"update: there is no file {path}.") from None
+        raise StemlabError(f"update: the file {path} does not exist.") from None
 
 
 def _find(text: str, path: Path, name: str) -> tuple[int, int]:
-    """Return where the block's content begins and ends."""
+    """Return the start and end offset of the content of the block."""
     begin = f"<!-- table:{name} -->"
     if text.count(begin) != 1:
         known = re.findall(r"<!-- table:(\S+) -->", text)
-        told = "more than one place" if begin in text else "no place"
-        raise StemlabError(f"{path} has {told} for table {name!r} ({begin} … {END}).{nearest(name, known)}")
+        count = "more than one block" if begin in text else "no block"
+        raise StemlabError(f"{path} has {count} for table {name!r} ({begin} … {END}).{nearest(name, known)}")
     start = text.index(begin) + len(begin)
     end = text.find(END, start)
     following = text.find("<!-- table:", start)

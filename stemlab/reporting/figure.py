@@ -1,4 +1,4 @@
-"""How far models are from a baseline along a dial (the conflict of the sample), as PNG and SVG."""
+"""Figure of metric differences to a baseline as a function of a swept setting, as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from stemlab.errors import StemlabError, nearest
-from stemlab.reporting.table import Stat, Table
+from stemlab.reporting.table import ReportTable, Stat
 
-FIRST_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # told apart by everybody
+FIRST_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # safe for colour-blind readers
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A model's difference to the baseline, paired by seed.
+class DifferenceCurve:
+    """Difference of a model to the baseline, paired by seed.
 
     Attributes:
-        model: its name.
-        x: values of the dial, ascending.
+        model: name of the model.
+        x: values of the swept setting, ascending.
         mean: mean difference over seeds.
-        std: standard deviation of the difference over seeds, 0 for a single seed.
+        std: standard deviation of the difference over seeds; 0 for a single seed.
     """
 
     model: str
@@ -30,32 +30,32 @@ class Curve:
     std: tuple[float, ...]
 
 
-def differences(table: Table, x: str, metric: str, baseline: str) -> list[Curve]:
-    """Return each model's curve; ``table`` has the rows ``by=[model, x]``.
+def baseline_differences(table: ReportTable, x: str, metric: str, baseline: str) -> list[DifferenceCurve]:
+    """Return the curve of each model except the baseline.
 
     Args:
-        table: one row a model and value of the dial.
-        x: key of the dial (``dataset.sample.conflict``).
+        table: table with ``by=[model, x]``: one row per model and value of the swept setting.
+        x: key of the swept setting (``dataset.sample.conflict``).
         metric: metric and task (``auc/like``), or a metric without task (``ndcg@5``).
-        baseline: the model that the others are compared with.
+        baseline: name of the baseline model.
 
     Raises:
-        StemlabError: the table is not of that form, or lacks the baseline or the metric.
+        StemlabError: the table has another form, or lacks the baseline or the metric.
     """
     points: dict[str, dict[float, Stat]] = {}
     for row in table.rows:
         model, value = str(row.labels["model"]), row.labels.get(x)
         if not isinstance(value, int | float) or metric not in row.stats:
-            raise StemlabError(f"figure: {model} has no number {x} or no metric {metric}.")
+            raise StemlabError(f"figure: a row of {model} has no numeric {x} or no metric {metric}.")
         if float(value) in points.setdefault(model, {}):
-            raise StemlabError(f"figure: {model} has two rows at {x}={value}; select one with only={{…}}.")
+            raise StemlabError(f"figure: {model} has two rows at {x}={value}; select one with only={{...}}.")
         points[model][float(value)] = row.stats[metric]
     if baseline not in points:
         raise StemlabError(f"figure.baseline: there is no run of {baseline!r}.{nearest(baseline, list(points))}")
     return [_curve(model, points[model], points[baseline]) for model in points if model != baseline]
 
 
-def _curve(model: str, ours: dict[float, Stat], base: dict[float, Stat]) -> Curve:
+def _curve(model: str, ours: dict[float, Stat], base: dict[float, Stat]) -> DifferenceCurve:
     xs, means, stds = [], [], []
     for x in sorted(ours.keys() & base.keys()):
         seeds = sorted(ours[x].values.keys() & base[x].values.keys())
@@ -64,11 +64,22 @@ def _curve(model: str, ours: dict[float, Stat], base: dict[float, Stat]) -> Curv
             xs.append(x)
             means.append(fmean(paired))
             stds.append(stdev(paired) if len(paired) > 1 else 0.0)
-    return Curve(model, tuple(xs), tuple(means), tuple(stds))
+    return DifferenceCurve(model, tuple(xs), tuple(means), tuple(stds))
 
 
-def draw(curves: Sequence[Curve], path: Path, *, x: str, metric: str, baseline: str, sample: bool) -> list[Path]:
-    """Write ``path`` with the endings .png and .svg and return both."""
+def draw(
+    curves: Sequence[DifferenceCurve], path: Path, *, x: str, metric: str, baseline: str, sample: bool
+) -> list[Path]:
+    """Write ``path`` with the suffixes .png and .svg and return both.
+
+    Args:
+        curves: differences of the models.
+        path: path without suffix.
+        x: key of the swept setting.
+        metric: metric and task, or a metric without task.
+        baseline: name of the baseline model.
+        sample: whether the data are synthetic; the title is then marked SAMPLE.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -83,7 +94,7 @@ def draw(curves: Sequence[Curve], path: Path, *, x: str, metric: str, baseline: 
         axes.set_xlabel(x.rpartition(".")[2])
         axes.set_ylabel(f"{name}{f' of {task}' * bool(task)}: difference to {baseline}")
         axes.set_title(
-            f"{'SAMPLE (synthetic rows): ' if sample else ''}mean ± standard deviation over seeds", fontsize=8
+            f"{'SAMPLE (synthetic data): ' if sample else ''}mean ± standard deviation over seeds", fontsize=8
         )
         axes.legend(frameon=False)
         paths = [path.with_suffix(ending) for ending in (".png", ".svg")]

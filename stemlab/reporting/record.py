@@ -1,4 +1,4 @@
-"""The run record: everything a table, a dashboard or a doubt needs to know about a run, in one JSON file."""
+"""Run record: one JSON file with config, data, code, hardware and metrics of a run; the source of all tables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from stemlab.errors import StemlabError
 
 SCHEMA = 1
 RECORD = "record.json"
-PACKAGES = (
+_PACKAGES = (
     *("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "pydantic"),
     *("numpy", "pandas", "pyarrow", "wandb"),
 )
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON in one step: a reader finds the old file or the new one. Undefined numbers become ``null``."""
+    """Write JSON atomically; NaN and infinity become ``null``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(defined(values), indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -36,10 +36,10 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return the record in a run directory, or in the given file.
+    """Return the record of a run directory, or of the given file.
 
     Raises:
-        StemlabError: no record there, not JSON, or of a schema this version does not know.
+        StemlabError: the record does not exist, is not JSON, or has another schema version.
     """
     path = path / RECORD if path.is_dir() else path
     try:
@@ -54,7 +54,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def defined(value: Any) -> Any:
-    """Return the value with every NaN and infinity replaced by None, as JSON wants it."""
+    """Return a JSON-serialisable copy of the value with NaN and infinity replaced by ``None``."""
     if isinstance(value, Mapping):
         return {str(key): defined(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -63,14 +63,14 @@ def defined(value: Any) -> Any:
 
 
 def code_version() -> dict[str, Any]:
-    """Return version and, where the package is tracked by git, commit and whether files differ from it."""
+    """Return the version and, if git tracks the package, the commit and whether tracked files differ from it."""
     package = Path(stemlab.__file__).parent
-    told: dict[str, Any] = {"version": stemlab.__version__, "git_commit": None, "git_dirty": None}
-    # a package installed inside somebody else's checkout must not borrow that commit
+    version: dict[str, Any] = {"version": stemlab.__version__, "git_commit": None, "git_dirty": None}
+    # a package installed inside another project's checkout must not report the commit of that project
     if _git(package, "ls-files", "--error-unmatch", "__init__.py"):
-        told["git_commit"] = _git(package, "rev-parse", "HEAD")
-        told["git_dirty"] = bool(_git(package, "status", "--porcelain", "--untracked-files=no"))
-    return told
+        version["git_commit"] = _git(package, "rev-parse", "HEAD")
+        version["git_dirty"] = bool(_git(package, "status", "--porcelain", "--untracked-files=no"))
+    return version
 
 
 def _git(directory: Path, *words: str) -> str | None:
@@ -82,9 +82,9 @@ def _git(directory: Path, *words: str) -> str | None:
 
 
 def packages() -> dict[str, str]:
-    """Return Python's version and those of the packages that determine a result."""
+    """Return the versions of Python and of the packages that affect results."""
     versions = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -93,10 +93,10 @@ def packages() -> dict[str, str]:
 
 
 def hardware(processes: int) -> dict[str, Any]:
-    """Return what the run ran on.
+    """Return the hardware of the run.
 
     Args:
-        processes: number of processes of the run.
+        processes: number of processes of the run (world size).
     """
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
@@ -119,9 +119,9 @@ def _cpu_name() -> str:
 
 
 def peak_memory() -> dict[str, int]:
-    """Return the largest resident size of this process, in bytes, and the largest allocation on its GPU."""
+    """Return the peak resident set size of this process and, if used, the peak GPU memory, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
-    told = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    peak = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if torch.cuda.is_available() and torch.cuda.memory_allocated():
-        told["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
-    return told
+        peak["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
+    return peak

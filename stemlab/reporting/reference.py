@@ -1,6 +1,6 @@
-"""Published numbers, to be set beside ours.
+"""Published numbers, for comparison with own runs.
 
-The file is YAML::
+The reference file is YAML::
 
     title: the published code
     tolerance: {auc: 0.0015}
@@ -22,22 +22,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from yaml import YAMLError
 
 from stemlab.errors import StemlabError
-from stemlab.reporting.table import Row, Table
+from stemlab.reporting.table import ReportRow, ReportTable
 
-Numbers = float | tuple[float, float]
+PublishedValue = float | tuple[float, float]
 
 
 class ReferenceRow(BaseModel):
-    """Numbers of one row; ``match`` holds labels that our row must have."""
+    """Published numbers of one row; ``match`` holds the values that a row of own runs must have."""
 
     model_config = ConfigDict(extra="forbid")
     match: dict[str, Any]
     seeds: list[int] = []
-    metrics: dict[str, Numbers]
+    metrics: dict[str, PublishedValue]
 
 
 class Reference(BaseModel):
-    """A reference file."""
+    """Content of a reference file."""
 
     model_config = ConfigDict(extra="forbid")
     title: str
@@ -46,36 +46,36 @@ class Reference(BaseModel):
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One number of ours beside one of theirs.
+class ReferenceComparison:
+    """One own number and the published one.
 
     Attributes:
-        row: our row.
-        name: ``auc/like``, or ``hr@5`` where there are no tasks.
-        ours: our mean over all our seeds: the same seed draws other numbers in other code.
-        theirs: their mean.
-        std: their standard deviation, if stated.
-        seeds: number of seeds behind theirs, 0 if not stated.
-        tolerance: largest difference that needs no explanation, None if none is stated.
+        row: row of own runs.
+        name: ``auc/like``, or ``hr@5`` without tasks.
+        ours: own mean over all own seeds; equal seeds give different random numbers in different code.
+        published: published mean.
+        std: published standard deviation, or ``None``.
+        seeds: number of published seeds; 0 if not stated.
+        tolerance: largest accepted difference, or ``None``.
     """
 
-    row: Row
+    row: ReportRow
     name: str
     ours: float
-    theirs: float
+    published: float
     std: float | None
     seeds: int
     tolerance: float | None
 
     @property
     def difference(self) -> float:
-        """Ours minus theirs."""
-        return self.ours - self.theirs
+        """Own mean minus published mean."""
+        return self.ours - self.published
 
     @property
     def within(self) -> bool | None:
-        """Whether the difference is within the tolerance, None if there is none."""
-        # both sides are printed with four digits: a difference of exactly the tolerance is not to fail by rounding
+        """Whether the difference is within the tolerance; ``None`` without a tolerance."""
+        # published numbers have four digits: a difference equal to the tolerance must not fail by rounding
         return None if self.tolerance is None else abs(self.difference) <= self.tolerance + 1e-9
 
 
@@ -83,7 +83,7 @@ def read_reference(path: Path) -> Reference:
     """Read a reference file.
 
     Raises:
-        StemlabError: no such file, not YAML, or not of the form above.
+        StemlabError: the file does not exist, is not YAML, or has another form.
     """
     try:
         return Reference.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
@@ -97,8 +97,8 @@ def read_reference(path: Path) -> Reference:
         raise StemlabError(f"reference: {path}: {where}: {first['msg']}.") from None
 
 
-def compare(table: Table, reference: Reference) -> list[Comparison]:
-    """Return every number of the reference for which the table has one, in the order of the table."""
+def compare_with_reference(table: ReportTable, reference: Reference) -> list[ReferenceComparison]:
+    """Return the comparison of every published number that the table also has, in the order of the table."""
     found = []
     for row in table.rows:
         for other in reference.rows:
@@ -108,13 +108,13 @@ def compare(table: Table, reference: Reference) -> list[Comparison]:
     return found
 
 
-def _both(row: Row, other: ReferenceRow, name: str) -> bool:
+def _both(row: ReportRow, other: ReferenceRow, name: str) -> bool:
     return name in other.metrics and bool(row.stats[name].values)
 
 
-def _compare(row: Row, other: ReferenceRow, name: str, reference: Reference) -> Comparison:
+def _compare(row: ReportRow, other: ReferenceRow, name: str, reference: Reference) -> ReferenceComparison:
     stat, numbers = row.stats[name], other.metrics[name]
-    theirs, std = numbers if isinstance(numbers, tuple) else (numbers, None)
+    published, std = numbers if isinstance(numbers, tuple) else (numbers, None)
     assert stat.mean is not None
     tolerance = reference.tolerance.get(name.split("/")[0])
-    return Comparison(row, name, stat.mean, theirs, std, len(other.seeds), tolerance)
+    return ReferenceComparison(row, name, stat.mean, published, std, len(other.seeds), tolerance)

@@ -1,4 +1,4 @@
-"""A table as Markdown, CSV and JSON. Synthetic data are marked SAMPLE in every row and in the caption."""
+"""Tables as Markdown, CSV and JSON; synthetic data are marked SAMPLE in every row and in the caption."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stemlab.reporting.reference import Comparison
-from stemlab.reporting.table import COSTS, Row, Stat, Table
+from stemlab.reporting.reference import ReferenceComparison
+from stemlab.reporting.table import COSTS, ReportRow, ReportTable, Stat
 
-SAMPLE = "SAMPLE"
-SHOWN = {"auc": "AUC", "gauc": "gAUC", "gauc_encoded": "gAUC (encoded)", "logloss": "log loss", "ece": "ECE"}
-RANKING = ("hr", "ndcg", "mrr")
-COST_HEADS = {"samples/s": "samples/s", "dense": "dense parameters", "embedding": "embedding parameters"}
-DECIMALS = 4
+_SAMPLE = "SAMPLE"
+_METRIC_NAMES = {"auc": "AUC", "gauc": "gAUC", "gauc_encoded": "gAUC (encoded)", "logloss": "log loss", "ece": "ECE"}
+_RANKING = ("hr", "ndcg", "mrr")
+_COST_HEADS = {"samples/s": "samples/s", "dense": "dense parameters", "embedding": "embedding parameters"}
+_DECIMALS = 4
 
 
-def markdown(table: Table, caption: str, comparisons: Sequence[Comparison] = (), title: str = "") -> str:
-    """Return the table, what must be said about it, and the comparison with published numbers.
+def markdown(table: ReportTable, caption: str, comparisons: Sequence[ReferenceComparison] = (), title: str = "") -> str:
+    """Return the table with its notes and the comparison with published numbers, as Markdown.
 
     Args:
-        table: rows.
-        caption: one line above the table.
-        comparisons: our numbers beside published ones.
-        title: who published them.
+        table: table of own runs.
+        caption: line above the table.
+        comparisons: own and published numbers.
+        title: source of the published numbers.
     """
     blocks = [_caption(table, caption), "", *_grid(_cells(table))]
     blocks += [f"\n*{note}*" for note in _notes(table)]
     if comparisons:
-        blocks += ["", _about(comparisons, title), "", *_grid(_beside(comparisons))]
+        blocks += ["", _about(comparisons, title), "", *_grid(_comparison_lines(comparisons))]
     return "\n".join(blocks) + "\n"
 
 
-def _caption(table: Table, caption: str) -> str:
-    told = "mean ± standard deviation over seeds"
+def _caption(table: ReportTable, caption: str) -> str:
+    remark = "mean ± standard deviation over seeds"
     if table.sample:
-        told += f"; {SAMPLE}: synthetic rows, their numbers are no results"
-    return f"{caption} ({told})" if caption else f"({told})"
+        remark += f"; {_SAMPLE}: synthetic data, not results"
+    return f"{caption} ({remark})" if caption else f"({remark})"
 
 
-def _cells(table: Table) -> list[list[str]]:
+def _cells(table: ReportTable) -> list[list[str]]:
     differs = any(row.differs for row in table.rows)
     head = [key.rpartition(".")[2] for key in table.by]
     head += ["settings"] * differs + [_heading(name) for name in table.columns]
-    lines = [[*head, "seeds", *COST_HEADS.values()]]
+    lines = [[*head, "seeds", *_COST_HEADS.values()]]
     for row in table.rows:
         line = _label(row) + [_settings(row)] * differs
-        line += [number(row.stats[name]) for name in table.columns]
+        line += [format_stat(row.stats[name]) for name in table.columns]
         lines.append([*line, str(len(row.seeds)), *(_whole(row.costs[column]) for column in COSTS)])
     return lines
 
@@ -60,67 +60,67 @@ def _heading(name: str) -> str:
 
 
 def _shown(metric: str) -> str:
-    return SHOWN.get(metric, metric.upper() if metric.partition("@")[0] in RANKING else metric)
+    return _METRIC_NAMES.get(metric, metric.upper() if metric.partition("@")[0] in _RANKING else metric)
 
 
-def _label(row: Row) -> list[str]:
-    marks = " (a network a task)" * row.alone + f" {SAMPLE}" * row.sample
+def _label(row: ReportRow) -> list[str]:
+    marks = " (one network per task)" * row.alone + f" {_SAMPLE}" * row.sample
     marked = "model" if "model" in row.labels else next(iter(row.labels))
     return [f"{_word(value)}{marks if key == marked else ''}" for key, value in row.labels.items()]
 
 
 def _word(value: Any) -> str:
-    if value is None:  # a key that other rows have
+    if value is None:  # a key that only other rows have
         return "–"
     names = isinstance(value, list) and all(isinstance(item, str) for item in value)
     return " ".join(value) if names else str(value)
 
 
-def _settings(row: Row) -> str:
+def _settings(row: ReportRow) -> str:
     return ", ".join(f"{key.rpartition('.')[2]}={_word(value)}" for key, value in row.differs.items())
 
 
-def number(stat: Stat) -> str:
-    """Return ``0.8208 ± 0.0003``, without deviation for a single seed, a dash where undefined."""
+def format_stat(stat: Stat) -> str:
+    """Return ``0.8208 ± 0.0003``; without deviation for a single seed; a dash if undefined."""
     if stat.mean is None:
         return "–"
     return _fixed(stat.mean) if stat.std is None else f"{_fixed(stat.mean)} ± {_fixed(stat.std)}"
 
 
 def _fixed(value: float) -> str:
-    return f"{value:.{DECIMALS}f}"
+    return f"{value:.{_DECIMALS}f}"
 
 
 def _whole(stat: Stat) -> str:
     return "–" if stat.mean is None else f"{stat.mean:,.0f}"
 
 
-def _notes(table: Table) -> list[str]:
+def _notes(table: ReportTable) -> list[str]:
     alone = any(row.alone for row in table.rows)
-    costs = ["Samples/s and parameters of a network a task are those of one of the networks."] if alone else []
+    costs = ["With one network per task, samples/s and parameters are those of one network."] if alone else []
     machines = {(run.value("hardware.cpu"), run.value("hardware.threads")) for row in table.rows for run in row.runs}
-    told = "; ".join(sorted(f"{cpu}, {threads} thread{'s' * (threads != 1)}" for cpu, threads in machines if cpu))
-    return [*costs, *([f"Measured on: {told}."] if told else []), *table.warnings]
+    names = "; ".join(sorted(f"{cpu}, {threads} thread{'s' * (threads != 1)}" for cpu, threads in machines if cpu))
+    return [*costs, *([f"Measured on: {names}."] if names else []), *table.warnings]
 
 
-def _about(comparisons: Sequence[Comparison], title: str) -> str:
+def _about(comparisons: Sequence[ReferenceComparison], title: str) -> str:
     tolerances = {one.name.split("/")[0]: one.tolerance for one in comparisons if one.tolerance is not None}
     bold = ", ".join(f"{_shown(metric)} more than {value:g}" for metric, value in tolerances.items())
     single = list(dict.fromkeys(_label(one.row)[0] for one in comparisons if one.seeds == 1))
     return (
-        f"What {title} reached, and in brackets how far stemlab's mean is from it"
+        f"Numbers of {title}, with the difference of stemlab's mean in brackets"
         + (f" (bold: {bold})" if bold else "")
         + (f"; one seed only: {', '.join(single)}" if single else "")
         + ":"
     )
 
 
-def _beside(comparisons: Sequence[Comparison]) -> list[list[str]]:
-    """One line a row of ours, one column a metric and task."""
+def _comparison_lines(comparisons: Sequence[ReferenceComparison]) -> list[list[str]]:
+    """Return one line per row of own runs, with one column per metric and task."""
     names = list(dict.fromkeys(one.name for one in comparisons))
     heads = [key.rpartition(".")[2] for key in comparisons[0].row.labels]
     lines = [[*heads, *map(_heading, names)]]
-    by_row: dict[int, list[Comparison]] = {}
+    by_row: dict[int, list[ReferenceComparison]] = {}
     for one in comparisons:
         by_row.setdefault(id(one.row), []).append(one)
     for row in by_row.values():
@@ -129,10 +129,10 @@ def _beside(comparisons: Sequence[Comparison]) -> list[list[str]]:
     return lines
 
 
-def _distance(one: Comparison) -> str:
-    theirs = _fixed(one.theirs) + ("" if one.std is None else f" ± {_fixed(one.std)}")
-    distance = f"({one.difference:+.{DECIMALS}f})"
-    return f"{theirs} {distance if one.within is not False else f'**{distance}**'}"
+def _distance(one: ReferenceComparison) -> str:
+    published = _fixed(one.published) + ("" if one.std is None else f" ± {_fixed(one.std)}")
+    distance = f"({one.difference:+.{_DECIMALS}f})"
+    return f"{published} {distance if one.within is not False else f'**{distance}**'}"
 
 
 def _grid(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -140,23 +140,23 @@ def _grid(lines: Sequence[Sequence[str]]) -> list[str]:
     return [head, f"|{'---|' * len(lines[0])}", *body]
 
 
-def rows_flat(table: Table, comparisons: Sequence[Comparison] = ()) -> list[dict[str, Any]]:
-    """Return the rows as plain values: labels, per metric mean, std, number of seeds, costs, sample mark."""
-    beside = {(id(one.row), one.name): one for one in comparisons}
+def rows_flat(table: ReportTable, comparisons: Sequence[ReferenceComparison] = ()) -> list[dict[str, Any]]:
+    """Return one dictionary per row: labels, SAMPLE mark, seeds, settings; mean, std and count per metric and cost."""
+    compared = {(id(one.row), one.name): one for one in comparisons}
     flat = []
     for row in table.rows:
         line: dict[str, Any] = {**row.labels, "sample": row.sample, "seeds": " ".join(map(str, row.seeds))}
         line["settings"] = _settings(row)
         for name, stat in {**row.stats, **row.costs}.items():
             line |= {f"{name} mean": stat.mean, f"{name} std": stat.std, f"{name} n": len(stat.values)}
-            if (one := beside.get((id(row), name))) is not None:
-                line |= {f"{name} published": one.theirs, f"{name} difference": one.difference}
+            if (one := compared.get((id(row), name))) is not None:
+                line |= {f"{name} published": one.published, f"{name} difference": one.difference}
         flat.append(line)
     return flat
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return flat rows as CSV; undefined is empty."""
+    """Return flat rows as CSV; undefined values are empty cells."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -165,7 +165,12 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def as_json(rows: Sequence[Mapping[str, Any]], table: Table, caption: str) -> str:
-    """Return flat rows with caption and warnings as JSON; undefined is null."""
-    told = {"caption": _caption(table, caption), "sample": table.sample, "warnings": table.warnings, "rows": list(rows)}
-    return json.dumps(told, indent=2) + "\n"
+def as_json(rows: Sequence[Mapping[str, Any]], table: ReportTable, caption: str) -> str:
+    """Return flat rows with caption and warnings as JSON; undefined values are null."""
+    content = {
+        "caption": _caption(table, caption),
+        "sample": table.sample,
+        "warnings": table.warnings,
+        "rows": list(rows),
+    }
+    return json.dumps(content, indent=2) + "\n"

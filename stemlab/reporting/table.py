@@ -1,7 +1,7 @@
-"""Group runs into rows, and take mean and standard deviation over their seeds.
+"""Report tables: runs grouped into rows, with mean and standard deviation over seeds.
 
-Rows never mix samples with real data, two prepared datasets, or two settings: what differs makes rows of its own, and
-the difference is told.
+A row never mixes synthetic with real data, two prepared datasets, or two settings. Runs that differ make separate rows,
+and a warning names the difference.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COSTS = {
     "dense": "parameters.dense",
     "embedding": "parameters.embedding",
 }
-DATA = "data"  # the pseudo-setting that tells prepared datasets apart
+_DATA = "data"  # pseudo-setting: fingerprint of the prepared dataset
 Scenarios = Literal["pooled", "each"]
 
 
@@ -29,32 +29,32 @@ class Stat:
     """A quantity over seeds.
 
     Attributes:
-        values: seed -> value, where it is defined.
+        values: seed -> value; undefined values are absent.
     """
 
     values: Mapping[int, float]
 
     @property
     def mean(self) -> float | None:
-        """Mean over seeds."""
+        """Mean over seeds; ``None`` without values."""
         return fmean(self.values.values()) if self.values else None
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation (n - 1), None for a single seed."""
+        """Sample standard deviation (n - 1); ``None`` for fewer than two seeds."""
         return stdev(self.values.values()) if len(self.values) > 1 else None
 
 
 @dataclass
-class Row:
-    """One line of a table.
+class ReportRow:
+    """One row of a table.
 
     Attributes:
         labels: key of ``by`` -> value.
-        runs: its runs.
+        runs: runs of the row.
         stats: column (``auc/like``, ``auc/click/nl``, ``ndcg@5``) -> statistic.
         costs: column of ``COSTS`` -> statistic.
-        differs: what tells it from another row of the same labels (``optim.lr`` -> value).
+        differs: settings that differ from another row with the same labels (``optim.lr`` -> value).
     """
 
     labels: dict[str, Any]
@@ -65,42 +65,42 @@ class Row:
 
     @property
     def sample(self) -> bool:
-        """Whether its rows are synthetic."""
+        """Whether the data are synthetic."""
         return bool(self.runs[0].record["sample"])
 
     @property
     def alone(self) -> bool:
-        """Whether each task has a network of its own."""
+        """Whether there is one network per task."""
         return self.runs[0].alone
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds in the row, in ascending order."""
+        """Seeds of the runs, ascending."""
         return sorted({int(run.record["seed"]) for run in self.runs})
 
 
 @dataclass
-class Table:
-    """Rows and what must be said about them.
+class ReportTable:
+    """Table of runs.
 
     Attributes:
-        by: keys that make a row.
-        metrics: names without split and task (``auc``).
-        columns: a column a metric and task (``auc/like``), or metric, task and scenario (``auc/click/nl``), or a metric
-            that has no task (``ndcg@5``).
-        rows: the lines.
-        warnings: sentences.
+        by: keys that define a row.
+        metrics: metric names without split and task (``auc``).
+        columns: one column per metric and task (``auc/like``), per metric, task and scenario (``auc/click/nl``), or per
+            metric without task (``ndcg@5``).
+        rows: rows.
+        warnings: sentences printed below the table.
     """
 
     by: list[str]
     metrics: list[str]
     columns: list[str]
-    rows: list[Row]
+    rows: list[ReportRow]
     warnings: list[str]
 
     @property
     def sample(self) -> bool:
-        """Whether any row is synthetic."""
+        """Whether any row is from synthetic data."""
         return any(row.sample for row in self.rows)
 
 
@@ -111,19 +111,20 @@ def build_table(
     split: str = "test",
     order: Sequence[str] = (),
     scenarios: Scenarios = "pooled",
-) -> Table:
-    """Make a table.
+) -> ReportTable:
+    """Return a table.
 
     Args:
-        runs: finished runs, each experiment and seed once.
-        by: record or config keys that make a row (``model``, ``dataset.sample.conflict``).
-        metrics: names of metrics, whether measured for each task (``auc``, ``logloss``) or not (``ndcg@5``).
+        runs: finished runs, each combination of settings and seed once.
+        by: record or config keys that define a row (``model``, ``dataset.sample.conflict``).
+        metrics: metric names, per task (``auc``, ``logloss``) or without task (``ndcg@5``).
         split: ``test`` or ``val``.
-        order: labels in the order of the rows; others follow in alphabetical order.
-        scenarios: a column a task (``pooled``: the rows of all scenarios), or a column a task and scenario (``each``).
+        order: labels in the order of the rows; other labels follow alphabetically.
+        scenarios: ``pooled``: one column per task, over the samples of all scenarios; ``each``: one column per task and
+            scenario.
 
     Raises:
-        StemlabError: a key or a metric that no run has, or scenarios where there are none.
+        StemlabError: no run has a key or metric, or ``scenarios="each"`` without scenarios.
     """
     _check_keys(runs, by)
     columns = _columns(runs, metrics, split, scenarios)
@@ -131,13 +132,13 @@ def build_table(
     for run in runs:
         groups.setdefault(json.dumps([_labels(run, by), _identity(run)], sort_keys=True, default=str), []).append(run)
     rows = [_row(group, by, columns, split) for group in groups.values()]
-    place = {label: i for i, label in enumerate(order)}
-    rows.sort(key=lambda row: [_sort_key(value, place) for value in (*row.labels.values(), row.seeds)])
-    return Table(list(by), list(metrics), columns, rows, [*_tell_apart(rows), *_uneven(rows, columns)])
+    position = {label: i for i, label in enumerate(order)}
+    rows.sort(key=lambda row: [_sort_key(value, position) for value in (*row.labels.values(), row.seeds)])
+    return ReportTable(list(by), list(metrics), columns, rows, [*_mark_differences(rows), *_uneven(rows, columns)])
 
 
 def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str, scenarios: Scenarios) -> list[str]:
-    """Return the columns of each metric: its tasks where runs have any, itself where a run without tasks has it.
+    """Return the columns of each metric: one per task, and one without task if a run without tasks has the metric.
 
     Raises:
         StemlabError: no run has the metric.
@@ -145,7 +146,7 @@ def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str, scenarios:
     tasks = list(dict.fromkeys(task for run in runs for task in run.record["config"]["dataset"].get("tasks", ())))
     names = list(dict.fromkeys(f"/{name}" for run in runs for name in run.scenarios))
     if scenarios == "each" and not names:
-        raise StemlabError("scenarios=each: no run is on a dataset with scenarios; write scenarios=pooled.")
+        raise StemlabError("scenarios=each: no run has a dataset with scenarios; use scenarios=pooled.")
     columns = []
     for metric in metrics:
         for_tasks = [f"{metric}/{task}{name}" for task in tasks for name in (names if scenarios == "each" else [""])]
@@ -158,13 +159,13 @@ def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str, scenarios:
 
 def _unmeasured(run: Run, name: str, split: str) -> StemlabError:
     known = sorted({name.split("/")[1] for name in run.record["metrics"] if name.startswith(f"{split}/")})
-    return StemlabError(f"metrics: no run has {split}/{name}; measured there: {', '.join(known) or 'nothing'}.")
+    return StemlabError(f"metrics: no run has {split}/{name}; measured: {', '.join(known) or 'nothing'}.")
 
 
-def _row(runs: list[Run], by: Sequence[str], names: Sequence[str], split: str) -> Row:
+def _row(runs: list[Run], by: Sequence[str], names: Sequence[str], split: str) -> ReportRow:
     stats = {name: _stat(runs, name, split) for name in names}
     costs = {column: _cost(runs, key) for column, key in COSTS.items()}
-    return Row(_labels(runs[0], by), runs, stats, costs)
+    return ReportRow(_labels(runs[0], by), runs, stats, costs)
 
 
 def _stat(runs: Sequence[Run], name: str, split: str) -> Stat:
@@ -174,7 +175,7 @@ def _stat(runs: Sequence[Run], name: str, split: str) -> Stat:
 
 
 def _measures(run: Run, name: str) -> bool:
-    """Return whether a run has what a column shows: the task, and the scenario if it names one."""
+    """Return whether a run has the task of a column, and its scenario if the column has one."""
     _, *rest = name.split("/", 2)
     if not rest:
         return not run.tasks
@@ -182,7 +183,7 @@ def _measures(run: Run, name: str) -> bool:
 
 
 def _cost(runs: Sequence[Run], key: str) -> Stat:
-    """Mean over the runs of a seed: where each task has its own network, this is the cost of one of them."""
+    """Return the mean cost over the runs of each seed; with one network per task, the cost of one network."""
     by_seed: dict[int, list[float]] = {}
     for run in runs:
         value = run.value(key)
@@ -196,16 +197,16 @@ def _labels(run: Run, by: Sequence[str]) -> dict[str, Any]:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    """Everything that must be equal within a row."""
-    return {**run.settings, DATA: str(run.record["dataset_fingerprint"])[:8], "sample": run.record["sample"]}
+    """Return everything that must be equal within a row."""
+    return {**run.settings, _DATA: str(run.record["dataset_fingerprint"])[:8], "sample": run.record["sample"]}
 
 
-def _tell_apart(rows: Sequence[Row]) -> list[str]:
-    """Note on rows of the same labels in what they differ, and return a sentence for each such group."""
-    same: dict[str, list[Row]] = {}
+def _mark_differences(rows: Sequence[ReportRow]) -> list[str]:
+    """Store the differing settings of rows with equal labels in the rows; return one sentence per group of rows."""
+    same: dict[str, list[ReportRow]] = {}
     for row in rows:
         same.setdefault(json.dumps(row.labels, default=str), []).append(row)
-    told = []
+    warnings = []
     for group in (group for group in same.values() if len(group) > 1):
         identities = [_identity(row.runs[0]) for row in group]
         keys = sorted({key for identity in identities for key in identity})
@@ -213,21 +214,21 @@ def _tell_apart(rows: Sequence[Row]) -> list[str]:
         for row, identity in zip(group, identities, strict=True):
             row.differs = {key: identity.get(key) for key in differing}
         label = ", ".join(str(value) for value in group[0].labels.values() if value is not None)
-        told.append(f"{label}: {len(group)} rows, because the runs differ in {', '.join(differing)}.")
-    return told
+        warnings.append(f"{label}: {len(group)} rows, because the runs differ in {', '.join(differing)}.")
+    return warnings
 
 
-def _uneven(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Tell rows whose metrics were not measured on all of their seeds."""
-    told = []
+def _uneven(rows: Sequence[ReportRow], columns: Sequence[str]) -> list[str]:
+    """Return one sentence per row and metric that lacks a value for some seed."""
+    warnings = []
     for row in rows:
         label = ", ".join(str(value) for value in row.labels.values() if value is not None)
         for name in columns:
             elsewhere = name.count("/") == 2 and not any(_measures(run, name) for run in row.runs)
             missing = [] if elsewhere else sorted(set(row.seeds) - set(row.stats[name].values))
             if missing:
-                told.append(f"{label}: {name} has no value for seed {', '.join(map(str, missing))}.")
-    return told
+                warnings.append(f"{label}: {name} has no value for seed {', '.join(map(str, missing))}.")
+    return warnings
 
 
 def _check_keys(runs: Sequence[Run], by: Sequence[str]) -> None:
@@ -237,7 +238,7 @@ def _check_keys(runs: Sequence[Run], by: Sequence[str]) -> None:
             raise StemlabError(f"by: no run has the key {key!r}.{nearest(key, known)}")
 
 
-def _sort_key(value: Any, place: Mapping[str, int]) -> tuple[int, float, str]:
+def _sort_key(value: Any, position: Mapping[str, int]) -> tuple[int, float, str]:
     if isinstance(value, int | float):
         return (0, float(value), "")
-    return (1, float(place.get(str(value), len(place))), str(value))
+    return (1, float(position.get(str(value), len(position))), str(value))

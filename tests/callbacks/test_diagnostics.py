@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import CSVLogger
 
-from stemlab.analysis.collapse.spectra import Rows, information_abundance, singular_values
+from stemlab.analysis.collapse.spectra import BlockwiseMatrix, information_abundance, singular_values
 from stemlab.callbacks.diagnostics import Diagnostics, abundance, diagnose, first_rows
 from stemlab.data.batch import ImpressionBatch
 from stemlab.lightning.multitask import MultiTaskModule
@@ -81,7 +81,7 @@ def test_every_logger_gets_it_each_chosen_epoch(tmp_path: Path) -> None:
 def test_abundances_are_those_of_the_analysis() -> None:
     table = torch.randn(70, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 3, 1, 0.3, 0.1, 0.03])
     for norm in ("l2", "none"):
-        expected = information_abundance(singular_values(Rows(table.numpy(), normalised=norm == "l2")))
+        expected = information_abundance(singular_values(BlockwiseMatrix(table.numpy(), normalised=norm == "l2")))
         assert abundance(table, norm) == pytest.approx(expected, rel=1e-6)
     assert abundance(torch.eye(5), "none") == pytest.approx(5)
     assert abundance(torch.ones(9, 4), "none") == pytest.approx(1, abs=1e-6)
@@ -92,7 +92,7 @@ def test_abundances_are_those_of_the_analysis() -> None:
 def test_the_mean_over_fields_leaves_padding_and_unknown_tokens_out() -> None:
     made = module()
     tables = [roles["shared"].detach()[1:-1].numpy() for roles in made.net.embedding_tables().values()]
-    expected = np.mean([information_abundance(singular_values(Rows(table))) for table in tables])
+    expected = np.mean([information_abundance(singular_values(BlockwiseMatrix(table))) for table in tables])
     assert diagnose(made, batch(), "none")["ia/shared"] == pytest.approx(expected, rel=1e-6)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from stemlab.analysis import train_missing as trained
+from stemlab.analysis import train_missing
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.analysis.transfer.analysis import Transfer
 from stemlab.analysis.transfer.logged_curves import logged_conflicts
@@ -49,7 +49,7 @@ def run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *words: str) -> t
 def done(workspace: Workspace) -> Iterator[tuple[Path, str]]:
     """Folder of the results, and what the first command said."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(trained, "run_group", in_this_process)
+        monkeypatch.setattr(train_missing, "run_group", in_this_process)
         found = run(workspace, monkeypatch, "output=transfer")
     yield found
     torch.use_deterministic_algorithms(False)
@@ -177,7 +177,7 @@ def test_mistakes_are_one_sentence_and_train_nothing(
 
 def test_words_are_as_one_would_type_them() -> None:
     told = {"optim.lr": 0.1, "model.net.x": [8, 4], "model": "ple", "model.embedding_regularizer": "l2(1e-6)"}
-    assert [trained.word(setting) for setting in told.items()] == [
+    assert [train_missing.override(setting) for setting in told.items()] == [
         *("optim.lr=0.1", "model.net.x=[8, 4]", "model=ple", "model.embedding_regularizer='l2(1e-6)'"),
     ]
 
@@ -186,9 +186,9 @@ def test_a_run_of_another_config_is_no_twin(workspace: Workspace, done: tuple[Pa
     run = next((workspace.directory / "runs/transfer/tiktok").glob("single_task_like-*"))
     record = json.loads((run / "record.json").read_text())
     job = record["config"]
-    assert trained.is_finished(run, job)
-    assert not trained.is_finished(run, job | {"seed": 1})
+    assert train_missing.is_finished(run, job)
+    assert not train_missing.is_finished(run, job | {"seed": 1})
     copy = tmp_path / run.name
     shutil.copytree(run, copy)
     (copy / "checkpoints" / "best.ckpt").unlink()
-    assert not trained.is_finished(copy, job)
+    assert not train_missing.is_finished(copy, job)

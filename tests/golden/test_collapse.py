@@ -5,8 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemlab.analysis.collapse.projected_spectra import interact
-from stemlab.analysis.collapse.spectra import Rows, information_abundance, normalised_spectrum, singular_values
+from stemlab.analysis.collapse.projected_spectra import projected_abundance
+from stemlab.analysis.collapse.spectra import (
+    BlockwiseMatrix,
+    information_abundance,
+    normalised_spectrum,
+    singular_values,
+)
 from stemlab.data.io.progress import ProgressBars
 from tests.conftest import GOLDEN, require
 
@@ -34,7 +39,7 @@ def test_spectra(path: Path, tall: int) -> None:
     width = tables[0].shape[1]
 
     def spectrum(table: np.ndarray, normalised: bool) -> np.ndarray:
-        return normalised_spectrum(singular_values(Rows(table, normalised), tall=tall), width)
+        return normalised_spectrum(singular_values(BlockwiseMatrix(table, normalised), tall=tall), width)
 
     raw = np.array([spectrum(table, False) for table in tables])
     np.testing.assert_allclose(raw, values["output/raw_spectrum_per_field_original_order"], atol=2e-6)
@@ -43,7 +48,7 @@ def test_spectra(path: Path, tall: int) -> None:
     normalised = np.array([spectrum(tables[field], True) for field in order])
     np.testing.assert_allclose(normalised, values["output/normalised_row_spectrum_sorted_by_vocab"], atol=2e-6)
     np.testing.assert_allclose(normalised.sum(1), values["output/information_abundance_sorted_by_vocab"], rtol=2e-6)
-    found = [information_abundance(singular_values(Rows(tables[field], True), tall=tall)) for field in order]
+    found = [information_abundance(singular_values(BlockwiseMatrix(tables[field], True), tall=tall)) for field in order]
     np.testing.assert_allclose(found, values["output/information_abundance_sorted_by_vocab"], rtol=2e-6)
 
 
@@ -55,7 +60,9 @@ def test_interaction(path: Path) -> None:
     weight = values["input/cross_W0"].reshape(count, width, count, width)
     tables = {str(field): table for field, table in enumerate(fields_of(values))}
     with ProgressBars() as steps:
-        found = interact("net", tables, lambda toward, source: weight[int(toward), :, int(source)], "l2", steps)
+        found = projected_abundance(
+            "net", tables, lambda toward, source: weight[int(toward), :, int(source)], "l2", steps
+        )
     order = values["output/argsort_field_dims"][values["output/argsort_of_ia"]]
     assert [int(field) for field in found.fields] == order.tolist()
     np.testing.assert_allclose(found.abundance_NN, values["output/ia_after_projection_resorted"], rtol=2e-5)

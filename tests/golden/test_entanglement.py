@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemlab.analysis.entanglement.conflict import Column, column
+from stemlab.analysis.entanglement.conflict import TableDistances, table_distances
 from stemlab.analysis.entanglement.pair_distances import active, kept_rows, pair_distances
 from tests.conftest import GOLDEN, require
 
@@ -30,7 +30,7 @@ def kept(values: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndar
     return rows, *masks
 
 
-def columns_of(values: dict[str, np.ndarray]) -> dict[str, Column]:
+def columns_of(values: dict[str, np.ndarray]) -> dict[str, TableDistances]:
     rows = kept(values)[0]
     users, items = values["input/test_uid"][rows], values["input/test_item_id"][rows]
     found = {}
@@ -46,7 +46,7 @@ def columns_of(values: dict[str, np.ndarray]) -> dict[str, Column]:
             width = tables[0].shape[1] // len(SLICES)
             tables = [table[:, SLICES[name] * width : (SLICES[name] + 1) * width] for table in tables]
         distance = pair_distances(*tables, users, items, "euclidean", lambda pairs: None)
-        found[name] = column(name, name, "", distance, (40, 60), 39, rounded=True)
+        found[name] = table_distances(name, name, "", distance, (40, 60), 39, rounded=True)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Records of runs that never were, with chosen numbers."""
+"""Made-up run records with chosen numbers."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ BASE = {
     "dataset_manifest": {"rows": {"train": 8, "valid": 1, "test": 1}, "raw": {"path": "/home/me/raw/rows.txt"}},
     "code": {"version": "0.1.0", "git_commit": None, "git_dirty": None},
     "packages": {"torch": "2"},
-    "hardware": {"cpu": "a processor", "threads": 2, "platform": "me"},
+    "hardware": {"cpu": "some CPU", "threads": 2, "platform": "me"},
     "parameters": {"dense": 1000, "embedding": 2000},
     "time": {"started": "2026-11-20T10:00:00+00:00", "wall_s": 3.0, "fit_s": 2.0},
     "throughput": {"train_samples_per_s": 5000.4, "eval_samples_per_s": 9000.0},
@@ -56,7 +56,7 @@ def record(model="stem", seed=1, task=None, lr=0.001, auc=(0.7, 0.8), conflict=N
 
 
 def sequence_record(model="timirec", seed=1, ndcg=0.3, **changes):
-    """Return a record of a dataset without tasks; HR@5 is 0.1 more than NDCG@5, MRR undefined."""
+    """Return a record of a dataset without tasks; HR@5 is NDCG@5 + 0.1, MRR is undefined."""
     made = record(model, seed)
     del made["config"]["dataset"]["tasks"], made["config"]["model"]["task"]
     made["dataset"] = made["config"]["dataset"]["name"] = "grocery"
@@ -65,7 +65,7 @@ def sequence_record(model="timirec", seed=1, ndcg=0.3, **changes):
 
 
 def write(folder, *records):
-    """Write each record into a run directory of its own and return the folder."""
+    """Write each record into its own run directory below the folder; return the folder."""
     for i, made in enumerate(records):
         path = folder / f"run{i}" / "record.json"
         path.parent.mkdir(parents=True)

@@ -1,3 +1,5 @@
+"""Collection of run records from folders, patterns and compact copies."""
+
 import json
 
 import pytest
@@ -7,16 +9,16 @@ from stemlab.reporting.collect import collect, compact, flatten, save_copies
 from tests.reporting.records import record, write
 
 
-def test_records_below_a_folder_and_by_pattern(tmp_path):
+def test_records_are_found_below_a_folder_and_by_pattern(tmp_path):
     write(tmp_path / "runs", record(seed=1), record(seed=2))
-    (tmp_path / "runs" / "run0" / "metrics.json").write_text("{}")  # no record
+    (tmp_path / "runs" / "run0" / "metrics.json").write_text("{}")  # not a record
     assert [run.record["seed"] for run in collect([str(tmp_path)]).runs] == [1, 2]
     assert [run.record["seed"] for run in collect([str(tmp_path / "runs" / "*1")]).runs] == [2]
     twice = [str(tmp_path / "runs"), str(tmp_path / "runs" / "run0" / "record.json")]
     assert len(collect(twice).runs) == 2
 
 
-def test_what_is_broken_is_named(tmp_path):
+def test_unusable_records_are_named(tmp_path):
     unfinished, old = record(seed=2, status="interrupted"), record(seed=3, schema=0)
     incomplete = {key: value for key, value in record(seed=4).items() if key != "metrics"}
     write(tmp_path, record(seed=1), unfinished, old, incomplete)
@@ -29,7 +31,7 @@ def test_what_is_broken_is_named(tmp_path):
         assert any(word in sentence and name in sentence for sentence in found.skipped)
 
 
-def test_a_repeated_run_counts_once_and_the_last_one_stays(tmp_path):
+def test_the_last_started_of_repeated_runs_is_kept(tmp_path):
     early, late = record(seed=1, auc=(0.5, 0.5)), record(seed=1, auc=(0.6, 0.6))
     late["time"]["started"] = "2026-11-20T11:00:00+00:00"
     late["config"]["dataset"]["raw_dir"] = "/elsewhere"
@@ -41,7 +43,7 @@ def test_a_repeated_run_counts_once_and_the_last_one_stays(tmp_path):
     assert "repeats" in found.skipped[0]
 
 
-def test_only_some(tmp_path):
+def test_only_selects_runs_by_value(tmp_path):
     write(tmp_path, record("stem"), record("mmoe"), record("mmoe", seed=2, conflict=0.5))
     assert len(collect([str(tmp_path)], {"model": "mmoe"}).runs) == 2
     assert len(collect([str(tmp_path)], {"model": "mmoe", "dataset.sample.conflict": 0.5}).runs) == 1
@@ -49,14 +51,14 @@ def test_only_some(tmp_path):
         collect([str(tmp_path)], {"model": "ple"})
 
 
-def test_nothing_there(tmp_path):
+def test_no_match_and_no_record_are_errors(tmp_path):
     with pytest.raises(StemlabError, match="nothing at"):
         collect([str(tmp_path / "none")])
     with pytest.raises(StemlabError, match="no finished run"):
         collect([str(tmp_path)])
 
 
-def test_values_and_tasks(tmp_path):
+def test_values_and_tasks_of_a_run(tmp_path):
     write(tmp_path, record("single_task", task="like"), record("single_task"), record("stem"))
     alone, default, joint = collect([str(tmp_path)]).runs
     assert (alone.tasks, alone.alone) == (("like",), True)
@@ -65,14 +67,14 @@ def test_values_and_tasks(tmp_path):
     assert [joint.value(key) for key in ("model", "optim.lr", "hardware.cpu", "optim.none", "optim")] == [
         "stem",
         0.001,
-        "a processor",
+        "some CPU",
         None,
         None,
     ]
     assert alone.metric("test/auc/finish") is None
 
 
-def test_compact_copies_say_the_same_without_the_machine_s_folders(tmp_path):
+def test_compact_copies_have_equal_settings_and_no_local_paths(tmp_path):
     made = record("stem", seed=7)
     assert "/home/me" in json.dumps(made)
     assert "/home/me" not in json.dumps(compact(made))
@@ -87,5 +89,5 @@ def test_compact_copies_say_the_same_without_the_machine_s_folders(tmp_path):
         assert (copy.settings, copy.tasks, copy.record["metrics"]) == (run.settings, run.tasks, run.record["metrics"])
 
 
-def test_flatten():
+def test_flatten_gives_dotted_keys():
     assert flatten({"a": 1, "b": {"c": [2], "d": {"e": None}}}) == {"a": 1, "b.c": [2], "b.d.e": None}

@@ -1,4 +1,4 @@
-"""The run record: written whole, readable by anybody, honest about the code it came from."""
+"""Run record: atomic writing, reading, and the code version in it."""
 
 import math
 import subprocess
@@ -12,12 +12,12 @@ from stemlab.reporting import record
 from stemlab.reporting.record import code_version, defined, hardware, packages, peak_memory, read_record, write_json
 
 
-def test_undefined_numbers_are_null() -> None:
+def test_nan_and_infinity_become_none() -> None:
     values = {"a": math.nan, "b": [1.5, math.inf, (math.nan,)], "c": {"d": -math.inf, "e": 0.1 + 0.2}, "f": None}
     assert defined(values) == {"a": None, "b": [1.5, None, [None]], "c": {"d": None, "e": 0.1 + 0.2}, "f": None}
 
 
-def test_numbers_survive_to_the_last_digit(tmp_path: Path) -> None:
+def test_floats_round_trip_exactly(tmp_path: Path) -> None:
     value = 0.7123456789012345
     write_json(tmp_path / "new" / "record.json", {"schema": 1, "metrics": {"val/auc": value, "val/gauc": math.nan}})
     assert read_record(tmp_path / "new")["metrics"] == {"val/auc": value, "val/gauc": None}
@@ -38,18 +38,18 @@ def test_a_failed_write_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "hint"),
     [
-        (None, "there is no run record"),
+        (None, "no run record"),
         ("{", "is not JSON"),
-        ('{"schema": 99}', "not a run record of schema 1"),
+        ('{"schema": 99}', "schema 1"),
         ("[]", "not a"),
     ],
 )
-def test_what_is_no_record_is_refused(content: str | None, sentence: str, tmp_path: Path) -> None:
+def test_an_invalid_record_is_an_error(content: str | None, hint: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "record.json").write_text(content)
-    with pytest.raises(StemlabError, match=sentence):
+    with pytest.raises(StemlabError, match=hint):
         read_record(tmp_path)
 
 
@@ -65,7 +65,7 @@ def checkout(folder: Path, *tracked: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_of_the_package_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = checkout(tmp_path, "package", "other")
     monkeypatch.setattr(record.stemlab, "__file__", str(tmp_path / "package" / "__init__.py"))
     assert code_version() == {"version": stemlab.__version__, "git_commit": commit, "git_dirty": False}
@@ -73,14 +73,14 @@ def test_the_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.M
     assert code_version()["git_dirty"] is True
 
 
-def test_an_installed_package_borrows_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Installed in the environment of somebody else's checkout."""
+def test_an_installed_package_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is installed inside another project's checkout."""
     checkout(tmp_path, "other")
     monkeypatch.setattr(record.stemlab, "__file__", str(tmp_path / "package" / "__init__.py"))
     assert code_version() == {"version": stemlab.__version__, "git_commit": None, "git_dirty": None}
 
 
-def test_surroundings() -> None:
+def test_packages_hardware_and_memory() -> None:
     assert packages()["pytorch-lightning"].startswith("2.")
     assert hardware(3)["processes"] == 3
     assert hardware(1)["memory_bytes"] > 10**9

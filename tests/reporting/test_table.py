@@ -1,3 +1,5 @@
+"""Report tables: rows, statistics, warnings and formats."""
+
 import csv
 import io
 import json
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from stemlab.errors import StemlabError
 from stemlab.reporting.collect import Run
-from stemlab.reporting.reference import compare, read_reference
+from stemlab.reporting.reference import compare_with_reference, read_reference
 from stemlab.reporting.render import as_csv, as_json, markdown, rows_flat
 from stemlab.reporting.table import Stat, build_table
 from tests.reporting.records import record
@@ -20,9 +22,9 @@ def table(*records, by=("model",), metrics=("auc",), **options):
     return build_table(runs, by, metrics, **options)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine is no failure
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a slow machine must not fail the test
 @given(st.dictionaries(st.integers(0, 9), st.floats(0, 1), min_size=1))
-def test_mean_and_deviation(values):
+def test_mean_and_standard_deviation(values):
     stat = Stat(values)
     assert stat.mean == pytest.approx(fmean(values.values()))
     assert stat.std == (pytest.approx(stdev(values.values())) if len(values) > 1 else None)
@@ -44,7 +46,7 @@ def test_seeds_are_averaged_and_models_ordered():
     assert made.warnings == []
 
 
-def test_networks_of_single_tasks_share_a_row():
+def test_single_task_networks_share_a_row():
     made = table(
         *(record("single_task", seed, task="like", auc=(0.1, 0.8)) for seed in (1, 2)),
         *(record("single_task", seed, task="finish", auc=(0.7, 0.1)) for seed in (1, 2)),
@@ -52,32 +54,34 @@ def test_networks_of_single_tasks_share_a_row():
         record("stem", 1, task="like", auc=(0.1, 0.6)),
     )
     labels = [line.split(" | ")[0] for line in markdown(made, "").splitlines() if line.startswith("| s")]
-    assert labels == ["| single_task (a network a task)", "| stem", "| stem (a network a task)"]
+    assert labels == ["| single_task (one network per task)", "| stem", "| stem (one network per task)"]
     assert [row.stats["auc/finish"].mean for row in made.rows] == [pytest.approx(0.7), 0.7, None]
     assert [row.stats["auc/like"].mean for row in made.rows] == [pytest.approx(0.8), 0.8, 0.6]
 
 
-def test_samples_never_meet_real_rows():
+def test_synthetic_and_real_data_are_never_mixed():
     made = table(record("stem", 1), record("stem", 2, sample=True, dataset_fingerprint="a" * 64))
     assert [row.seeds for row in made.rows] == [[1], [2]]
     text = markdown(made, "Toy")
     marked = [line for line in text.splitlines() if "SAMPLE" in line]
     assert len(marked) == 2
-    assert "no results" in marked[0]
+    assert "synthetic" in marked[0]
     assert marked[1].startswith("| stem SAMPLE |")
     assert json.loads(as_json(rows_flat(made), made, ""))["sample"] is True
 
 
-def test_other_settings_and_other_data_are_other_rows_and_told():
+def test_different_settings_and_data_make_separate_rows_with_a_warning():
     made = table(
         record("stem", 1), record("stem", 2), record("stem", 3, lr=0.1), record("stem", 4, dataset_fingerprint="0")
     )
     assert sorted(row.seeds for row in made.rows) == [[1, 2], [3], [4]]
-    assert made.warnings == ["stem: 3 rows, because the runs differ in data, optim.lr."]
+    (warning,) = made.warnings
+    assert warning.startswith("stem: 3 rows")
+    assert "data, optim.lr" in warning
     assert "lr=0.1" in markdown(made, "")
 
 
-def test_rows_along_a_setting():
+def test_one_row_per_value_of_a_setting():
     made = table(
         *(record(model, 1, conflict=c) for c in (1.0, 0.5, 0.0) for model in ("stem", "ple")),
         by=("model", "dataset.sample.conflict"),
@@ -86,25 +90,27 @@ def test_rows_along_a_setting():
     assert "| model | conflict | finish AUC |" in markdown(made, "")
 
 
-def test_undefined_metrics_are_told():
+def test_undefined_metrics_give_a_warning():
     broken = record("stem", 2)
     broken["metrics"]["test/auc/like"] = None
     made = table(record("stem", 1), broken)
-    assert made.warnings == ["stem: auc/like has no value for seed 2."]
+    (warning,) = made.warnings
+    assert warning.startswith("stem: auc/like")
+    assert "seed 2" in warning
     assert made.rows[0].stats["auc/like"].mean == 0.8
     empty = record("stem", 1)
     empty["metrics"]["test/auc/like"] = None
     assert "| stem | 0.7000 | – |" in markdown(table(empty), "")
 
 
-def test_unknown_keys_and_metrics():
+def test_unknown_keys_and_metrics_are_errors():
     with pytest.raises(StemlabError, match=r"optim\.rl.*'optim\.lr'"):
         table(record(), by=("optim.rl",))
-    with pytest.raises(StemlabError, match="test/ndcg/finish; measured there: auc, logloss"):
+    with pytest.raises(StemlabError, match=r"test/ndcg/finish.*: auc, logloss"):
         table(record(), metrics=("ndcg",))
 
 
-def test_csv_and_json_hold_the_numbers():
+def test_csv_and_json_have_the_numbers():
     made = table(record("stem", 1, auc=(0.7, 0.81)), record("stem", 2, auc=(0.7, 0.83)), record("mmoe"))
     rows = rows_flat(made)
     mmoe, stem = csv.DictReader(io.StringIO(as_csv(rows)))
@@ -132,31 +138,33 @@ rows:
 """
 
 
-def test_published_numbers_beside_ours(tmp_path):
+def test_published_numbers_are_compared(tmp_path):
     path = tmp_path / "published.yaml"
     path.write_text(REFERENCE)
     made = table(record("stem", 1), record("stem", 2, auc=(0.7, 0.81)), record("mmoe"), metrics=("auc", "logloss"))
-    auc, logloss = beside = compare(made, read_reference(path))
+    auc, logloss = compared = compare_with_reference(made, read_reference(path))
     assert (auc.name, auc.ours, auc.seeds, auc.within) == ("auc/like", pytest.approx(0.805), 1, True)
     assert (logloss.ours, logloss.within) == (pytest.approx(0.195), None)
-    text = markdown(made, "", beside, "them")
-    assert "What them reached" in text
+    text = markdown(made, "", compared, "them")
+    assert "Numbers of them" in text
     assert "(bold: AUC more than 0.01); one seed only: stem:" in text
     assert "| model | like AUC | like log loss |" in text
     assert "| stem | 0.8100 ± 0.0020 (-0.0050) | 0.2000 (-0.0050) |" in text
-    assert rows_flat(made, beside)[1]["auc/like difference"] == pytest.approx(-0.005)
+    assert rows_flat(made, compared)[1]["auc/like difference"] == pytest.approx(-0.005)
     far = table(record("stem", 1, auc=(0.7, 0.7)), record("stem", 2, auc=(0.7, 0.7)))
-    assert "| stem | 0.8100 ± 0.0020 **(-0.1100)** |" in markdown(far, "", compare(far, read_reference(path)), "them")
+    assert "| stem | 0.8100 ± 0.0020 **(-0.1100)** |" in markdown(
+        far, "", compare_with_reference(far, read_reference(path)), "them"
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "hint"),
     [("title: x", "rows: Field required"), ("a: [", "not YAML"), ("title: x\nrows: [{}]", "rows.0.match")],
 )
-def test_a_broken_reference_is_told(tmp_path, text, told):
+def test_an_invalid_reference_is_an_error(tmp_path, text, hint):
     path = tmp_path / "published.yaml"
     path.write_text(text)
-    with pytest.raises(StemlabError, match=told):
+    with pytest.raises(StemlabError, match=hint):
         read_reference(path)
     with pytest.raises(StemlabError, match="no file"):
         read_reference(tmp_path / "none.yaml")

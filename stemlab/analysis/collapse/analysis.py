@@ -1,8 +1,8 @@
-"""Dimensional collapse: how many of its K directions an embedding table uses.
+"""Dimensional collapse: how many of its K dimensions an embedding table uses.
 
-"On the Embedding Collapse When Scaling Up Recommendation Models" (ICML 2024, arXiv 2310.04400) and the analysis tools
-released with arXiv 2403.00793; spec/recscope.md section 2. The paper takes the table as it is, the released notebook
-divides every row by its length first: both are reported, ``row_norm`` chooses which one is drawn.
+Source: "On the Embedding Collapse When Scaling Up Recommendation Models" (ICML 2024, arXiv 2310.04400) and the analysis
+tools released with arXiv 2403.00793; docs/methods/recscope.md#collapse. The paper uses the table unchanged, the
+released notebook scales every row to unit length first. Both are reported; ``row_norm`` selects the one in the figures.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from stemlab.analysis.base import Analysis, Findings
 from stemlab.analysis.collapse import findings as view
-from stemlab.analysis.collapse.projected_spectra import Interaction, interact, projections
-from stemlab.analysis.collapse.spectra import Rows, singular_values
+from stemlab.analysis.collapse.projected_spectra import ProjectedAbundance, projected_abundance, projections
+from stemlab.analysis.collapse.spectra import BlockwiseMatrix, singular_values
 from stemlab.analysis.collapse.table_spectra import NORMS, RunSpectra, TableSpectrum
 from stemlab.analysis.collapse.tables import FieldTable, chosen, training_counts
 from stemlab.analysis.runs import AnalysedRun
@@ -24,22 +24,23 @@ from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.errors import StemlabError
 
-Weighting = Literal["none", "count"]
+RowWeighting = Literal["none", "count"]
 
 
 class Collapse(Analysis):
     """Spectra and Information Abundance of every embedding table, by field and role.
 
     Args:
-        name: as typed on the command line.
-        fields: only these; empty: all.
-        row_norm: what is drawn and judged: tables with rows of length 1 (``l2``, published figures) or as they are
-            (``none``, published definition).
-        keep_padding_oov: whether the rows of padding and out-of-vocabulary count (published).
-        weighting: ``count`` weights every row by the square root of its training rows, because rare rows, still near
-            their initial values, are most of a large table.
-        initial: whether the network before training, made again from its seed, stands beside each run.
-        interaction: whether networks with a projection for every pair of fields get the map of abundances after it.
+        name: name of the analysis on the command line.
+        fields: fields to analyse; empty: all.
+        row_norm: normalisation used in figures and verdict: rows of unit length (``l2``, as in the published figures)
+            or the table unchanged (``none``, the published definition).
+        keep_padding_oov: whether to include the padding and out-of-vocabulary rows (as in the released code).
+        weighting: ``count`` weights every row by the square root of the number of its training samples: most rows of a
+            large table are rare and still close to their initial values.
+        initial: whether to add the network before training, rebuilt from the seed, next to each run.
+        interaction: whether to compute the abundance after interaction for networks that have a projection per pair of
+            fields.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Collapse(Analysis):
         fields: list[str],
         row_norm: Literal["l2", "none"],
         keep_padding_oov: bool,
-        weighting: Weighting,
+        weighting: RowWeighting,
         initial: bool,
         interaction: bool,
     ) -> None:
@@ -58,9 +59,9 @@ class Collapse(Analysis):
         self.keep_padding_oov, self.weighting, self.interaction = keep_padding_oov, weighting, interaction
 
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
-        """Return spectra, abundances and ranks of the runs, side by side."""
+        """Return spectra, abundances and ranks of all runs."""
         spectra: list[RunSpectra] = []
-        maps: list[Interaction] = []
+        maps: list[ProjectedAbundance] = []
         notes: list[str] = []
         for run in runs:
             weights = self._weights(run)
@@ -77,15 +78,15 @@ class Collapse(Analysis):
         return view.findings(spectra, maps, notes, self.row_norm)
 
     def measure(self, label: str, tables: Sequence[FieldTable], weights: Mapping[str, Any]) -> RunSpectra:
-        """Return the spectra of a network's tables.
+        """Return the spectra of the embedding tables of a network.
 
         Args:
-            label: of the run.
-            tables: its tables.
-            weights: field -> (V,) factors of its rows; fields without them are not weighted.
+            label: label of the run.
+            tables: embedding tables.
+            weights: field -> (V,) factors of the rows; other fields are not weighted.
 
         Raises:
-            StemlabError: an unknown field, or no table with a row.
+            StemlabError: an unknown field, or no table has a row to analyse.
         """
         found, left_out = [], []
         with ProgressBars() as steps:
@@ -97,11 +98,11 @@ class Collapse(Analysis):
                 advance = steps.rows(f"{table.field} {table.role}", len(NORMS) * len(table.weight_VD[kept]))
                 found.append(_spectrum(table, kept, weights.get(table.field), advance))
         if not found:
-            raise StemlabError(f"{label}: no table has a row besides padding and out-of-vocabulary.")
+            raise StemlabError(f"{label}: every table has only padding and out-of-vocabulary rows.")
         return RunSpectra(label, tuple(found), tuple(dict.fromkeys(left_out)))
 
-    def interactions(self, run: AnalysedRun) -> list[Interaction]:
-        """Return the map of each role whose tables the network projects for every pair of fields."""
+    def interactions(self, run: AnalysedRun) -> list[ProjectedAbundance]:
+        """Return the abundance after interaction for each role that has a projection per pair of fields."""
         tables: dict[str, dict[str, Any]] = {}
         for table in chosen(run.tables, self.fields, "analysis.fields"):
             rows_VK = table.weight_VD[self._kept(table)]
@@ -113,7 +114,7 @@ class Collapse(Analysis):
                 projection = projections(run.net, list(by_field), role)
                 label = run.label if len(tables) == 1 else f"{run.label} {role}"
                 if projection is not None:
-                    found.append(interact(label, by_field, projection, self.row_norm, steps))
+                    found.append(projected_abundance(label, by_field, projection, self.row_norm, steps))
         return found
 
     def _kept(self, table: FieldTable) -> slice:
@@ -125,7 +126,7 @@ class Collapse(Analysis):
         data = run.datamodule
         if not isinstance(data, ImpressionDataModule):
             raise StemlabError(
-                f"analysis.weighting=count needs a dataset of impressions; {run.place} learnt sequences."
+                f"analysis.weighting=count needs an impression dataset; {run.path} was trained on item sequences."
             )
         ids_RF = data.store("train").ids
         sizes = data.spec.field_sizes
@@ -137,14 +138,14 @@ class Collapse(Analysis):
 
 def _no_projection(run: AnalysedRun) -> str:
     net = type(run.net).__name__
-    return f"{run.label}: no interaction map, because {net} has no projection of its own for every pair of fields."
+    return f"{run.label}: no interaction map, because {net} has no projection per pair of fields."
 
 
 def _spectrum(table: FieldTable, kept: slice, scale_V: Any, advance: Advance) -> TableSpectrum:
     weight_VD = table.weight_VD[kept]
     scale_v = None if scale_V is None else scale_V[kept]
     values = {
-        norm: singular_values(Rows(weight_VD, normalised=norm == "l2", scale_V=scale_v), advance=advance)
+        norm: singular_values(BlockwiseMatrix(weight_VD, normalised=norm == "l2", scale_V=scale_v), advance=advance)
         for norm in NORMS
     }
     return TableSpectrum(table.field, table.role, len(weight_VD), weight_VD.shape[1], values)

@@ -1,4 +1,4 @@
-"""Spectra of runs' tables as numbers, matrices and figures.
+"""Findings of the collapse analysis: spectra as numbers, matrices and figures.
 
 Legend: T tables, K width of a table.
 """
@@ -11,35 +11,36 @@ from typing import Any
 import numpy as np
 
 from stemlab.analysis.base import Findings, Matrix
-from stemlab.analysis.collapse import projected_spectra as interactions
-from stemlab.analysis.collapse.figures import drawings, log_tokens
-from stemlab.analysis.collapse.projected_spectra import Interaction
+from stemlab.analysis.collapse.figures import log_tokens, spectrum_figures
+from stemlab.analysis.collapse.projected_spectra import HOW_TO_READ, ProjectedAbundance
 from stemlab.analysis.collapse.spectra import normalised_spectrum
 from stemlab.analysis.collapse.table_spectra import NORMS, STATISTICS, RunSpectra
 from stemlab.analysis.correlation.agreement import pearson
 
-LEVELS = ((0.25, "strongly collapsed"), (0.5, "partly collapsed"))
-"""Below these mean shares of the possible abundance; the published Criteo model (6.64 of 40) is at 0.17."""
+_LEVELS = ((0.25, "strongly collapsed"), (0.5, "partly collapsed"))
+"""Upper limits of the mean share of the possible abundance; the published Criteo model (6.64 of 40) has 0.17."""
 
-READING = (
-    "Information Abundance is the sum of a table's singular values over the largest: 1 when all rows lie on one line, "
-    "K when the K directions are used alike. It cannot exceed the number of tokens, so fields with fewer tokens than "
-    "dimensions are judged by what is possible for them.",
-    "A table drawn at random with many more rows than dimensions is near K: training makes it smaller. Compare runs of "
-    "the same width, or the shares of what is possible.",
-    "In the heat map a row is a table, dark where a direction is as strong as the strongest one. A collapsed table is "
-    "dark at the left end only.",
+_READING = (
+    "Information Abundance is the sum of the singular values of a table divided by the largest one: 1 if all rows are "
+    "multiples of one vector, K if all K singular values are equal. It cannot exceed the number of tokens; therefore a "
+    "field with fewer tokens than dimensions is compared with its own upper bound.",
+    "A randomly initialised table with many more rows than dimensions has a value close to K; training lowers it. "
+    "Compare runs with the same embedding dimension, or compare the shares of the upper bound.",
+    "In the heat map each row is a table and each column a singular value; a dark cell is a singular value close to "
+    "the largest one. A collapsed table is dark only at the left end.",
 )
 
 
-def findings(runs: Sequence[RunSpectra], maps: Sequence[Interaction], notes: Sequence[str], norm: str) -> Findings:
-    """Return what the runs' spectra say.
+def findings(
+    runs: Sequence[RunSpectra], maps: Sequence[ProjectedAbundance], notes: Sequence[str], norm: str
+) -> Findings:
+    """Return the findings.
 
     Args:
-        runs: at least one.
+        runs: spectra of at least one run.
         maps: abundances after interaction.
-        notes: what was left out and why.
-        norm: which of the two kinds is drawn and judged.
+        notes: sentences about parts that were left out.
+        norm: normalisation (``l2`` or ``none``) of figures and verdict.
     """
     names = [f"{run.label}/{table.field}/{table.role}" for run in runs for table in run.tables]
     tables = [table for run in runs for table in run.tables]
@@ -48,7 +49,7 @@ def findings(runs: Sequence[RunSpectra], maps: Sequence[Interaction], notes: Seq
     statistics = [table.statistics() for table in tables]
     matrices = {
         "abundance": Matrix(
-            names, STATISTICS, np.array([list(told.values()) for told in statistics]), "run/field/role"
+            names, STATISTICS, np.array([list(values.values()) for values in statistics]), "run/field/role"
         ),
         **{f"interaction_{n}": found.matrix() for n, found in enumerate(maps, 1)},
         "spectra": Matrix(names, [str(k + 1) for k in range(width)], spectra_TK, "run/field/role"),
@@ -56,34 +57,34 @@ def findings(runs: Sequence[RunSpectra], maps: Sequence[Interaction], notes: Seq
     return Findings(
         title="Dimensional collapse",
         verdict=" ".join(_verdict(run, norm) for run in runs),
-        reading=[*READING, _told_norm(norm), *([interactions.READING] if maps else [])],
+        reading=[*_READING, _norm_sentence(norm), *([HOW_TO_READ] if maps else [])],
         numbers={
             "row_norm": norm,
             "runs": {run.label: _numbers(run) for run in runs},
             "interaction": {found.label: found.numbers() for found in maps},
         },
         matrices=matrices,
-        drawings={
-            **drawings(runs, norm),
-            **{f"interaction_{n}": found.drawing() for n, found in enumerate(maps, 1)},
+        figures={
+            **spectrum_figures(runs, norm),
+            **{f"interaction_{n}": found.figure() for n, found in enumerate(maps, 1)},
         },
         notes=[*notes, *(_left_out(run) for run in runs if run.left_out)],
     )
 
 
 def _left_out(run: RunSpectra) -> str:
-    return f"{run.label}: {', '.join(run.left_out)} left out: no token besides padding and out-of-vocabulary."
+    return f"{run.label}: {', '.join(run.left_out)} left out: no tokens other than padding and out-of-vocabulary."
 
 
-def _told_norm(norm: str) -> str:
+def _norm_sentence(norm: str) -> str:
     if norm == "l2":
-        return "Rows are divided by their length first, as in the published figures; results.json has both kinds."
-    return "Tables are taken as they are, as in the published definition; results.json has both kinds."
+        return "Rows are scaled to unit length first, as in the published figures; results.json has both variants."
+    return "Tables are used unchanged, as in the published definition; results.json has both variants."
 
 
 def _verdict(run: RunSpectra, norm: str) -> str:
     abundance, share, width = run.mean("abundance", norm), run.mean("share", norm), run.judged()[0].width
-    level = next((word for limit, word in LEVELS if share < limit), "not collapsed")
+    level = next((word for limit, word in _LEVELS if share < limit), "not collapsed")
     return (
         f"{run.label}: {level}, mean Information Abundance {abundance:.2f} of {width} dimensions "
         f"({share:.0%} of what is possible)."
@@ -101,7 +102,7 @@ def _numbers(run: RunSpectra) -> dict[str, Any]:
 
 
 def _with_tokens(run: RunSpectra, norm: str) -> float:
-    """Correlation of abundance with the logarithm of the number of tokens; tables of zeros do not count."""
+    """Return the correlation of abundance with the logarithm of the number of tokens; all-zero tables are ignored."""
     points = [(log_tokens(table), table.abundance(norm)) for table in run.tables]
     known = np.array([point for point in points if point[1] == point[1]]).reshape(-1, 2)
     return pearson(known[:, 0], known[:, 1])

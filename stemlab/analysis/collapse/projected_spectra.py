@@ -1,11 +1,12 @@
-"""Collapse after interaction: the table of field j, projected as it meets field i (spec/recscope.md section 2.2).
+"""Collapse after interaction: table of field j, projected for its interaction with field i.
 
-Networks that give every pair of fields a projection of their own (a cross layer's blocks, a bilinear matrix) offer
+Source: arXiv 2310.04400; docs/methods/recscope.md#collapse-after-interaction. Networks with one projection per pair of
+fields (blocks of a cross layer, a bilinear matrix) implement
 
     interaction_projection(toward: str, source: str, role: str) -> Tensor | None
 
-the (K', K) matrix W by which a row v of ``source``'s table enters the interaction with ``toward`` as W v; ``role`` is
-that of the table (``embedding_tables``), and ``None`` says that this table meets no other one.
+It returns the (K', K) matrix W; a row v of the table of ``source`` enters the interaction with ``toward`` as W v.
+``role`` is the role of the table in ``embedding_tables()``. ``None``: this table takes part in no interaction.
 
 Legend: N fields, V rows, K width.
 """
@@ -19,31 +20,32 @@ from typing import Any
 import numpy as np
 
 from stemlab.analysis import plots
-from stemlab.analysis.base import Drawing, Matrix
-from stemlab.analysis.collapse.spectra import Rows, information_abundance, singular_values
+from stemlab.analysis.base import CaptionedFigure, Matrix
+from stemlab.analysis.collapse.spectra import BlockwiseMatrix, information_abundance, singular_values
 from stemlab.analysis.correlation.agreement import pearson
 from stemlab.array_types import AnyArray
 
 Projection = Callable[[str, str], AnyArray]
-METHOD = "interaction_projection"
+_METHOD = "interaction_projection"
 
-READING = (
-    "The interaction map: a row is a field's table, a column the field that it is projected towards; dark cells keep "
-    "many directions. Both axes are sorted by the abundance of the tables themselves, lowest first. If cells grow "
-    "darker downwards, a table's own abundance decides; if they grow darker to the right, too, the partner's does: "
-    "meeting a collapsed field collapses the others (the interaction-collapse theory of arXiv 2310.04400)."
+HOW_TO_READ = (
+    "In the interaction map each row is the table of a field and each column the field towards which it is projected; "
+    "dark cells have a high Information Abundance after the projection. Both axes are sorted by the abundance of the "
+    "unprojected tables, lowest first. Cells that become darker downwards depend on the abundance of the table itself; "
+    "cells that become darker to the right depend on the partner field: interaction with a collapsed field collapses "
+    "the other tables (interaction-collapse theory, arXiv 2310.04400)."
 )
 
 
 @dataclass(frozen=True)
-class Interaction:
+class ProjectedAbundance:
     """Abundance of every table after projection towards every field.
 
     Attributes:
-        label: of the run, and the role where it has several.
-        fields: N names, by ascending abundance of the tables themselves.
-        own_N: that abundance.
-        abundance_NN: row: the projected table's field, column: the field that it meets.
+        label: label of the run, with the role if the run has several.
+        fields: N field names, by ascending abundance of the unprojected tables.
+        own_N: abundance of the unprojected tables.
+        abundance_NN: abundance after projection; row: field of the table, column: field of the interaction.
     """
 
     label: str
@@ -52,7 +54,7 @@ class Interaction:
     abundance_NN: AnyArray
 
     def numbers(self) -> dict[str, Any]:
-        """Extremes, and how closely the means of rows and columns follow the tables' own abundance."""
+        """Return extremes, and the correlation of row and column means with the abundance of the unprojected tables."""
         return {
             "fields": list(self.fields),
             "own_abundance": self.own_N.tolist(),
@@ -63,11 +65,11 @@ class Interaction:
         }
 
     def matrix(self) -> Matrix:
-        """The map as a table."""
+        """Return the map as a matrix."""
         return Matrix(self.fields, self.fields, self.abundance_NN, "table/projected towards")
 
-    def drawing(self) -> Drawing:
-        """The map as a figure."""
+    def figure(self) -> CaptionedFigure:
+        """Return the map as a figure."""
         figure = plots.heat_map(
             self.abundance_NN,
             self.fields,
@@ -75,38 +77,40 @@ class Interaction:
             labels=("projected towards", "table"),
             title=f"{self.label}: Information Abundance after interaction",
         )
-        return Drawing(figure, f"{self.label}: abundance of every table, projected as it meets every field.")
+        return CaptionedFigure(figure, f"{self.label}: abundance of every table, projected towards every field.")
 
 
-def interact(label: str, tables: Mapping[str, AnyArray], projection: Projection, norm: str, told: Any) -> Interaction:
-    """Return the map of one network and role.
+def projected_abundance(
+    label: str, tables: Mapping[str, AnyArray], projection: Projection, norm: str, steps: Any
+) -> ProjectedAbundance:
+    """Return the abundance of every table after projection towards every field.
 
     Args:
-        label: of the run.
+        label: label of the run.
         tables: field -> (V, K) rows.
-        projection: ``(toward, source)`` -> (K', K).
-        norm: ``l2`` divides every row by its length, before and after projection; ``none`` leaves them.
-        told: ``ProgressBars`` for the progress bar.
+        projection: ``(toward, source)`` -> (K', K) matrix.
+        norm: ``l2`` scales the rows to unit length after projection; ``none`` does not.
+        steps: ``ProgressBars`` of the progress bar.
     """
-    advance = told.rows(f"{label} interaction", (len(tables) + 1) * sum(map(len, tables.values())))
+    advance = steps.rows(f"{label} interaction", (len(tables) + 1) * sum(map(len, tables.values())))
     own = {field: _abundance(weight_VK, None, norm, advance) for field, weight_VK in tables.items()}
     fields = sorted(own, key=lambda field: own[field])
     abundance = [
         [_abundance(tables[source], projection(toward, source), norm, advance) for toward in fields]
         for source in fields
     ]
-    return Interaction(label, tuple(fields), np.array([own[field] for field in fields]), np.array(abundance))
+    return ProjectedAbundance(label, tuple(fields), np.array([own[field] for field in fields]), np.array(abundance))
 
 
 def _abundance(weight_VK: AnyArray, map_KK: AnyArray | None, norm: str, advance: Callable[[int], None]) -> float:
     return information_abundance(
-        singular_values(Rows(weight_VK, normalised=norm == "l2", map_KK=map_KK), advance=advance)
+        singular_values(BlockwiseMatrix(weight_VK, normalised=norm == "l2", map_KK=map_KK), advance=advance)
     )
 
 
 def projections(net: Any, fields: Sequence[str], role: str) -> Projection | None:
-    """Return a network's projections for the tables of one role, or ``None`` where it has none for these pairs."""
-    offered = getattr(net, METHOD, None)
-    if offered is None or offered(fields[0], fields[-1], role) is None:
+    """Return the projections of a network for the tables of one role; ``None`` if it has none for these fields."""
+    method = getattr(net, _METHOD, None)
+    if method is None or method(fields[0], fields[-1], role) is None:
         return None
-    return lambda toward, source: np.asarray(offered(toward, source, role).detach().cpu().numpy())
+    return lambda toward, source: np.asarray(method(toward, source, role).detach().cpu().numpy())

@@ -1,7 +1,8 @@
-"""Singular values of embedding tables and what is said of them (spec/recscope.md section 2).
+"""Singular values of embedding tables, and statistics of them (docs/methods/recscope.md#information-abundance).
 
-Tall tables go through their Gram matrix in double precision, a block of rows at a time: K x K numbers instead of V x K.
-A second pass over the directions that it found makes small singular values as exact as those of an SVD.
+Tables with many rows use the eigenvalues of the Gram matrix, accumulated block by block in double precision: K x K
+numbers in memory instead of V x K. A second pass in the eigenvector basis makes small singular values as accurate as
+those of an SVD.
 
 Legend: V rows, K width, r number of singular values.
 """
@@ -17,21 +18,21 @@ from stemlab.array_types import AnyArray, Float64Array
 
 _BLOCK = 1 << 16
 _TALL = 1 << 12
-"""Tables with at most this many rows are decomposed as they are."""
+"""Tables with at most this many rows use a direct SVD."""
 _INEXACT = 1e-5
-"""Below this ratio to the largest, a singular value from a Gram matrix alone is not exact to six digits."""
+"""Singular values from a Gram matrix below this ratio to the largest are not accurate to six digits."""
 _EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of a table, perhaps normalised or weighted, that are read in blocks.
+class BlockwiseMatrix:
+    """Matrix that is projected, normalised and weighted block by block.
 
     Attributes:
-        weight_VK: (V, K) table.
-        normalised: every row is divided by its length + 1e-8 (published notebook).
-        scale_V: (V,) factor of each row (the square root of its count), or ``None``.
-        map_KK: (K, K); every row v becomes ``map_KK @ v`` before it is normalised, or ``None``.
+        weight_VK: (V, K) matrix.
+        normalised: whether every row is divided by its L2 norm + 1e-8 (released notebook).
+        scale_V: (V,) factors of the rows, applied last (square root of the count), or ``None``.
+        map_KK: (K', K) projection; every row v becomes ``map_KK @ v`` before normalisation, or ``None``.
     """
 
     weight_VK: AnyArray
@@ -40,7 +41,7 @@ class Rows:
     map_KK: AnyArray | None = None
 
     def blocks(self) -> Iterator[Float64Array]:
-        """Yield (at most 65,536, K) rows in double precision."""
+        """Yield blocks of at most 65,536 rows, (B, K) float64."""
         for start in range(0, len(self.weight_VK), _BLOCK):
             rows_BK = self.weight_VK[start : start + _BLOCK].astype(np.float64)
             if self.map_KK is not None:
@@ -53,19 +54,19 @@ class Rows:
 
     @property
     def width(self) -> int:
-        """Columns after the map."""
+        """Number of columns after the projection."""
         return int(self.weight_VK.shape[1] if self.map_KK is None else self.map_KK.shape[0])
 
 
 def singular_values(
-    rows: Rows, *, tall: int = _TALL, advance: Callable[[int], None] = lambda rows: None
+    rows: BlockwiseMatrix, *, tall: int = _TALL, advance: Callable[[int], None] = lambda rows: None
 ) -> Float64Array:
-    """Return the singular values in descending order, min(V, K) of them.
+    """Return the min(V, K) singular values in descending order.
 
     Args:
-        rows: the table.
-        tall: tables with more rows go through the Gram matrix.
-        advance: told the rows of every block read.
+        rows: matrix.
+        tall: matrices with more rows use the Gram matrix.
+        advance: progress callback; receives the number of rows of every block.
     """
     count = min(len(rows.weight_VK), rows.width)
     if len(rows.weight_VK) <= tall:
@@ -75,7 +76,7 @@ def singular_values(
     return _from_gram(rows, advance)[:count]
 
 
-def _from_gram(rows: Rows, advance: Callable[[int], None]) -> Float64Array:
+def _from_gram(rows: BlockwiseMatrix, advance: Callable[[int], None]) -> Float64Array:
     gram_KK = np.zeros((rows.width, rows.width))
     for block_BK in rows.blocks():
         gram_KK += block_BK.T @ block_BK
@@ -87,26 +88,29 @@ def _from_gram(rows: Rows, advance: Callable[[int], None]) -> Float64Array:
     return _refined(rows, directions_KK[:, ::-1])
 
 
-def _refined(rows: Rows, directions_KK: Float64Array) -> Float64Array:
-    """Singular values from columns that are almost orthogonal: errors relative to each column, not to the longest."""
+def _refined(rows: BlockwiseMatrix, directions_KK: Float64Array) -> Float64Array:
+    """Return singular values in the eigenvector basis, whose columns are almost orthogonal.
+
+    The error is then relative to the length of each column, not to the longest column.
+    """
     gram_KK = np.zeros_like(directions_KK)
     for block_BK in rows.blocks():
-        turned_BK = block_BK @ directions_KK
-        gram_KK += turned_BK.T @ turned_BK
+        rotated_BK = block_BK @ directions_KK
+        gram_KK += rotated_BK.T @ rotated_BK
     length_K = np.sqrt(np.diag(gram_KK))
     kept_k = np.flatnonzero(length_K > 1e-14 * length_K[0])
     length_k = length_K[kept_k]
     cosines_kk = gram_KK[np.ix_(kept_k, kept_k)] / np.outer(length_k, length_k)
     try:
         factor_kk = np.linalg.cholesky(cosines_kk)
-    except np.linalg.LinAlgError:  # columns of rounding noise alone
+    except np.linalg.LinAlgError:  # columns that hold only rounding errors
         return np.sort(length_K)[::-1]
     found_k = np.linalg.svd(length_k[:, None] * factor_kk, compute_uv=False)
     return np.concatenate([found_k, np.zeros(len(length_K) - len(found_k))])
 
 
 def normalised_spectrum(values_r: Float64Array, width: int) -> Float64Array:
-    """Return s_j / s_1, filled with zeros to length K; all zeros for a table of zeros."""
+    """Return s_j / s_1, padded with zeros to length K; all zeros for an all-zero table."""
     spectrum_K = np.zeros(width)
     if len(values_r) and values_r[0] > 0:
         spectrum_K[: len(values_r)] = values_r / values_r[0]
@@ -114,15 +118,15 @@ def normalised_spectrum(values_r: Float64Array, width: int) -> Float64Array:
 
 
 def information_abundance(values_r: Float64Array) -> float:
-    """Return the sum of the singular values over the largest (arXiv 2310.04400): 1 is one direction, K all alike.
+    """Return the sum of the singular values divided by the largest (arXiv 2310.04400).
 
-    nan for a table of zeros.
+    1 for a table of rank 1, K if all singular values are equal, NaN for an all-zero table.
     """
     return float(values_r.sum() / values_r[0]) if len(values_r) and values_r[0] > 0 else float("nan")
 
 
 def effective_rank(values_r: Float64Array) -> float:
-    """Return exp of the entropy of s / sum(s)."""
+    """Return exp of the entropy of s / sum(s); NaN for an all-zero table."""
     if not len(values_r) or values_r[0] <= 0:
         return float("nan")
     share_r = values_r[values_r > 0] / values_r.sum()
@@ -130,16 +134,16 @@ def effective_rank(values_r: Float64Array) -> float:
 
 
 def stable_rank(values_r: Float64Array) -> float:
-    """Return sum(s^2) / s_1^2."""
+    """Return sum(s^2) / s_1^2; NaN for an all-zero table."""
     return float((values_r**2).sum() / values_r[0] ** 2) if len(values_r) and values_r[0] > 0 else float("nan")
 
 
 def numeric_rank(values_r: Float64Array, share: float = 0.01) -> int:
-    """Return how many singular values are larger than a share of the largest."""
+    """Return the number of singular values larger than ``share`` times the largest."""
     return int((values_r > share * values_r[0]).sum()) if len(values_r) else 0
 
 
 def energy_share(values_r: Float64Array, top: int) -> float:
-    """Return the share of sum(s^2) in the ``top`` largest."""
+    """Return the share of sum(s^2) in the ``top`` largest singular values; NaN for an all-zero table."""
     total = float((values_r**2).sum())
     return float((values_r[:top] ** 2).sum() / total) if total > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""What is said of a run's tables: their singular values, as numbers.
+"""Singular values and their statistics for the embedding tables of a run.
 
 Legend: K width of a table.
 """
@@ -25,11 +25,11 @@ class TableSpectrum:
     """Singular values of one table.
 
     Attributes:
-        field: its field.
-        role: its role.
-        rows: tokens that count.
+        field: field of the table.
+        role: role of the table (``shared``, ``task:<name>``, ``expert:<m>``).
+        rows: number of analysed tokens.
         width: K.
-        values: ``none`` or ``l2`` -> singular values, descending.
+        values: normalisation (``none`` or ``l2``) -> singular values, descending.
     """
 
     field: str
@@ -40,38 +40,38 @@ class TableSpectrum:
 
     @property
     def name(self) -> str:
-        """Field, and the role where it is not the shared table."""
+        """Field name, with the role if it is not ``shared``."""
         return self.field if self.role == "shared" else f"{self.field} {self.role}"
 
     def abundance(self, norm: str) -> float:
-        """Information Abundance."""
+        """Return the Information Abundance."""
         return information_abundance(self.values[norm])
 
     def share(self, norm: str) -> float:
-        """Abundance over the largest possible, min(rows, K)."""
+        """Return the abundance divided by its upper bound min(rows, K)."""
         return self.abundance(norm) / min(self.rows, self.width)
 
     def statistics(self) -> dict[str, float]:
-        """Everything that is said of the table; ranks and energies are those of the table as it is."""
+        """Return all statistics by name; ranks and energies are those of the unnormalised table."""
         values = self.values["none"]
-        told = (
+        statistics = (
             *(self.rows, self.width, self.abundance("none"), self.abundance("l2")),
             *(self.share("none"), self.share("l2"), spectra.effective_rank(values), spectra.stable_rank(values)),
             *(spectra.numeric_rank(values), spectra.energy_share(values, 1), spectra.energy_share(values, 5)),
         )
-        return dict(zip(STATISTICS, told, strict=True))
+        return dict(zip(STATISTICS, statistics, strict=True))
 
 
 @dataclass(frozen=True)
 class RunSpectra:
-    """Spectra of a run's tables.
+    """Spectra of the embedding tables of a run.
 
     Attributes:
-        label: of the run.
-        tables: their spectra.
-        left_out: fields that have no token.
-        training: what all checkpoints of one training share.
-        epoch: after which these are the tables, from 1; 0 before training.
+        label: label of the run.
+        tables: spectra of the tables.
+        left_out: fields without tokens.
+        training: name of the training, shared by all of its checkpoints.
+        epoch: epoch of the checkpoint, from 1; 0 is before training.
     """
 
     label: str
@@ -81,12 +81,12 @@ class RunSpectra:
     epoch: int = 0
 
     def judged(self) -> list[TableSpectrum]:
-        """Tables that could use all K directions; where there is none, all tables with two tokens."""
+        """Return the tables with at least K tokens; if there are none, all tables with at least two tokens."""
         wide = [table for table in self.tables if table.rows >= table.width]
         return wide or [table for table in self.tables if table.rows > 1] or list(self.tables)
 
-    def mean(self, what: str, norm: str) -> float:
-        """Mean ``abundance`` or ``share`` of the judged tables; tables of zeros do not count."""
-        found = [getattr(table, what)(norm) for table in self.judged()]
+    def mean(self, statistic: str, norm: str) -> float:
+        """Return the mean ``abundance`` or ``share`` of the judged tables; all-zero tables are ignored."""
+        found = [getattr(table, statistic)(norm) for table in self.judged()]
         known = [value for value in found if value == value]
         return fmean(known) if known else float("nan")

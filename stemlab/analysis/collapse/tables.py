@@ -1,4 +1,4 @@
-"""Embedding tables of any network, with the rows that stand for no token.
+"""Embedding tables of a network, with the range of their token rows.
 
 Legend: V rows, D width.
 """
@@ -22,11 +22,11 @@ class FieldTable:
     """One embedding table.
 
     Attributes:
-        field: whose values its rows are.
+        field: field of the table.
         role: ``shared``, ``task:<name>`` or ``expert:<m>``.
-        weight_VD: (V, D) float view into the weights.
-        first: row of the first token: behind padding.
-        last: behind the row of the last token: before out-of-vocabulary.
+        weight_VD: (V, D) float view of the weights.
+        first: index of the first token row (after padding).
+        last: index after the last token row (the out-of-vocabulary row, if there is one).
     """
 
     field: str
@@ -37,19 +37,19 @@ class FieldTable:
 
     @property
     def tokens(self) -> AnyArray:
-        """The rows of tokens, without padding and out-of-vocabulary."""
+        """Token rows, without padding and out-of-vocabulary."""
         return self.weight_VD[self.first : self.last]
 
 
 def field_tables(net: nn.Module, spec: DatasetSpec | SequenceSpec) -> list[FieldTable]:
-    """Return a network's tables in its own order.
+    """Return the embedding tables of a network, in the order of ``embedding_tables()``.
 
     Args:
-        net: with ``embedding_tables()``.
-        spec: of the dataset it was built for.
+        net: network with ``embedding_tables()``.
+        spec: dataset of the network.
 
     Raises:
-        StemlabError: it has no tables, or they do not have the dataset's numbers of rows.
+        StemlabError: the network has no tables, or the number of rows of a table differs from the dataset.
     """
     tables: Mapping[str, Mapping[str, Tensor]] = cast(Any, net).embedding_tables()
     found = []
@@ -64,24 +64,29 @@ def field_tables(net: nn.Module, spec: DatasetSpec | SequenceSpec) -> list[Field
 
 
 def _tokens(field: str, rows: int, spec: DatasetSpec | SequenceSpec) -> tuple[int, int]:
-    """Rows of tokens: impressions keep padding first and out-of-vocabulary last, sequences padding first."""
+    """Return the range of token rows: padding is first; impression datasets have out-of-vocabulary last."""
     if isinstance(spec, SequenceSpec):
         sizes = {"item_id": spec.items, "user_id": spec.users}
         return (1, rows) if sizes.get(field, rows) < rows else (0, rows)
     size = spec.field_sizes.get(field)
     if size is not None and size != rows:
         raise StemlabError(
-            f"field {field!r} has {size:,} ids in dataset {spec.name}, but its table in the checkpoint has {rows:,} "
-            "rows: they belong to different vocabularies."
+            f"field {field!r} has {size:,} ids in dataset {spec.name}, but its embedding table in the checkpoint has "
+            f"{rows:,} rows: the vocabularies differ."
         )
     return 1, max(rows - 1, 1)
 
 
 def chosen(tables: Sequence[FieldTable], fields: Sequence[str], key: str) -> list[FieldTable]:
-    """Return the tables of some fields (of all where none is named).
+    """Return the tables of the given fields, or all tables if ``fields`` is empty.
+
+    Args:
+        tables: embedding tables.
+        fields: field names.
+        key: config key for the error message.
 
     Raises:
-        StemlabError: a field that the network does not have.
+        StemlabError: the network has no such field.
     """
     known = list(dict.fromkeys(table.field for table in tables))
     for field in fields:
@@ -93,7 +98,12 @@ def chosen(tables: Sequence[FieldTable], fields: Sequence[str], key: str) -> lis
 
 
 def training_counts(ids_R: Int32Array, rows: int) -> Int64Array:
-    """Return how often each id of a field occurs; ids (R,) memory-mapped, read piece by piece."""
+    """Return (V,) int64 counts of each id of a field; the (R,) ids are read in blocks.
+
+    Args:
+        ids_R: ids of the training samples, memory-mapped.
+        rows: V, number of ids of the field.
+    """
     counts = np.zeros(rows, dtype=np.int64)
     for start in range(0, len(ids_R), 1 << 20):
         counts += np.bincount(ids_R[start : start + (1 << 20)], minlength=rows)

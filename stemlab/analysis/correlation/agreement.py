@@ -1,4 +1,4 @@
-"""How well two matrices of the same cells agree, and how fast a row decays."""
+"""Agreement of two matrices, and the decay rate of a row (docs/methods/recscope.md#correlation-agreement)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stemlab.array_types import AnyArray
 
 
 def pearson(one: AnyArray, other: AnyArray) -> float:
-    """Return the correlation of all cells; nan where one of them is constant."""
+    """Return Pearson's correlation over all cells; NaN if one matrix is constant."""
     one, other = np.ravel(one), np.ravel(other)
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
@@ -17,44 +17,45 @@ def pearson(one: AnyArray, other: AnyArray) -> float:
 
 
 def spearman(one: AnyArray, other: AnyArray) -> float:
-    """Return the correlation of ranks; ties have their mean rank."""
-    return pearson(ranks(one), ranks(other))
+    """Return Spearman's rank correlation over all cells; ties get their mean rank."""
+    return pearson(average_ranks(one), average_ranks(other))
 
 
-def ranks(values: AnyArray) -> AnyArray:
-    """Return the rank of every cell, from 1; ties have their mean rank."""
+def average_ranks(values: AnyArray) -> AnyArray:
+    """Return the rank of every cell as a flat array, from 1; ties get their mean rank."""
     return np.asarray(pd.Series(np.ravel(values)).rank().to_numpy())
 
 
-def cosine(one: AnyArray, other: AnyArray) -> float:
-    """Return the cosine of the matrices as vectors; nan for zeros."""
+def cosine_similarity(one: AnyArray, other: AnyArray) -> float:
+    """Return the cosine similarity of the flattened matrices; NaN if one is all zeros."""
     one, other = np.ravel(one), np.ravel(other)
     lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other / lengths) if lengths > 0 else float("nan")
 
 
 def agreement(one: AnyArray, other: AnyArray) -> dict[str, float]:
-    """Return all three."""
+    """Return ``pearson``, ``spearman`` and ``cosine`` of two matrices of equal shape."""
     return {
-        name: score(one, other) for name, score in (("pearson", pearson), ("spearman", spearman), ("cosine", cosine))
+        name: score(one, other)
+        for name, score in (("pearson", pearson), ("spearman", spearman), ("cosine", cosine_similarity))
     }
 
 
 def decay(row: AnyArray) -> tuple[float, float]:
     """Return (a, b) of the least-squares fit a exp(-b p) to values at p = 1, 2, ...
 
-    b is searched between -2 (growing) and 10, three times finer each time; a follows from b.
+    b is found by grid search between -2 (growing) and 10, with three refinements; a has a closed form given b.
     """
-    place = np.arange(1, len(row) + 1)
+    position = np.arange(1, len(row) + 1)
     low, high = -2.0, 10.0
     best = 0.0
     for _ in range(4):
         rates = np.linspace(low, high, 401)
-        curves = np.exp(-np.outer(rates, place))
+        curves = np.exp(-np.outer(rates, position))
         factors = curves @ row / (curves**2).sum(1)
         errors = ((factors[:, None] * curves - row) ** 2).sum(1)
         best = float(rates[errors.argmin()])
         step = rates[1] - rates[0]
         low, high = best - step, best + step
-    curve = np.exp(-best * place)
+    curve = np.exp(-best * position)
     return float(curve @ row / (curve @ curve)), best

@@ -1,17 +1,18 @@
-"""Feature correlation: which behaviours inform the label, by category and position, and does a model learn it?
+"""Feature correlation: which behaviours inform the label, by category and position, and does the model learn it?
 
-Ground truth is a mutual information counted in the data, compared with what the run's network makes of a behaviour of
-that category at that position (arXiv 2308.08487, arXiv 2403.00793; spec/recscope.md section 3).
+The ground truth is the mutual information of behaviour and label in the data. It is compared with the influence of a
+behaviour of that category and position in the network (arXiv 2308.08487, arXiv 2403.00793;
+docs/methods/recscope.md#correlation).
 
-A network with target attention of the published form says so by a method
+A network with target attention of the published form has the method
 
     target_attention() -> tuple[kind, category_CD, position_PD | None]
 
-with kind ``tin``, ``din`` or ``din_plus``, a row of its category table a category of the dataset's ``item_categories``,
-and encodings of positions 0 (the target), 1 (the newest behaviour), ...; every other one is probed, as are those that
-return ``None``, and all where the categories are not the dataset's own.
+where kind is ``tin``, ``din`` or ``din_plus``, ``category_CD`` has one row per category of the dataset's
+``item_categories``, and ``position_PD`` encodes positions 0 (target), 1 (newest behaviour), .... All other networks are
+probed, also those that return ``None``, and every network if the categories come from a file.
 
-Legend: T target categories, C behaviour categories, P positions, B rows.
+Legend: T target categories, C behaviour categories, P positions, B samples.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stemlab.analysis.base import Analysis, Findings, one_dataset
+from stemlab.analysis.base import Analysis, Findings, check_same_dataset
 from stemlab.analysis.correlation import findings as view
-from stemlab.analysis.correlation.categories import ItemCategories, item_categories, most_frequent
-from stemlab.analysis.correlation.findings import Learnt, Truth
+from stemlab.analysis.correlation.categories import CategoryMembership, item_categories, most_frequent
+from stemlab.analysis.correlation.findings import GroundTruth, LearnedCorrelation
 from stemlab.analysis.correlation.ground_truth import PUBLISHED_SMOOTH, CorrelationCounts
 from stemlab.analysis.correlation.learned import Formula, target_attention
 from stemlab.analysis.correlation.probe import Probe
@@ -39,27 +40,27 @@ from stemlab.types import NonNegativeInt, PositiveInt
 _TRAIN = 0
 _BATCH = 1 << 13
 _PROBED = 512
-METHOD = "target_attention"
+_METHOD = "target_attention"
 
 
 class Correlation(Analysis):
     """Category-wise target-aware correlation in the data and in networks.
 
     Args:
-        name: as typed on the command line.
-        categories: file that tells the items' categories; ``None``: the dataset's own.
-        targets: categories of the target item, a matrix each; empty: the most frequent ones.
-        top_targets: how many of these.
-        behaviours: categories of behaviours, the rows; empty: the most frequent ones.
-        top_behaviours: how many of these.
-        positions: columns; 1 is the newest behaviour.
-        splits: ``train``, or ``all`` (published: test rows count, too).
-        reaching: whether position p counts only histories that reach it; else shorter ones count as without the
-            category (published).
-        smooth: whether counts of zero become 0.00001 (published).
-        formula: of networks with target attention: ``paper`` or the released ``script``.
-        probe_rows: most test histories of a target category that a probe reads.
-        seed: of the draw of these.
+        name: name of the analysis on the command line.
+        categories: file with the categories of the items; ``None``: categories of the dataset.
+        targets: categories of the target item, one matrix per category; empty: the most frequent ones.
+        top_targets: number of most frequent target categories.
+        behaviours: categories of behaviours, one row per category; empty: the most frequent ones.
+        top_behaviours: number of most frequent behaviour categories.
+        positions: number of positions (columns); 1 is the newest behaviour.
+        splits: ``train``, or ``all`` (includes validation and test samples, as in the released code).
+        reaching: whether position p uses only histories with at least p behaviours; otherwise shorter histories count
+            as samples without the category (as in the released code).
+        smooth: whether zero counts are replaced by 0.00001 (as in the released code).
+        formula: formula for networks with target attention: ``paper``, or ``script`` of the released code.
+        probe_rows: maximum number of test histories that are probed per target category.
+        seed: seed of the draw of these histories.
     """
 
     def __init__(
@@ -86,29 +87,29 @@ class Correlation(Analysis):
         self.probe_rows, self.seed = probe_rows, seed
 
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
-        """Return the ground truth and what every run has learnt of it.
+        """Return the ground truth and the correlation learned by every run.
 
         Raises:
-            StemlabError: the runs learnt no sequences or read no history, or a category does not exist.
+            StemlabError: a run is not sequential or reads no history, or a category does not exist.
         """
-        one_dataset(runs)
+        check_same_dataset(runs)
         data = _sequences(runs[0])
         if self.positions > data.history_max:
             raise StemlabError(
-                f"analysis.positions={self.positions} is more than the histories hold: "
+                f"analysis.positions={self.positions} exceeds the maximum history length: "
                 f"dataset.history_max={data.history_max}."
             )
         known = item_categories(data, self.categories)
         truth = self.truth(data, known)
         with ProgressBars() as steps:
-            learnt = [found for run in runs for found in self.learnt(run, known, truth, steps)]
-        return view.findings(truth, learnt)
+            learned = [found for run in runs for found in self.learned(run, known, truth, steps)]
+        return view.findings(truth, learned)
 
-    def truth(self, data: SequenceDataModule, known: ItemCategories) -> Truth:
-        """Return the correlation in the data."""
+    def truth(self, data: SequenceDataModule, known: CategoryMembership) -> GroundTruth:
+        """Return the ground-truth correlation of the data."""
         items = data.log.item[data.log.split == _TRAIN]
-        targets = self._places(known, self.targets, "analysis.targets", items, self.top_targets)
-        rows = self._places(known, self.behaviours, "analysis.behaviours", items, self.top_behaviours)
+        targets = self._columns(known, self.targets, "analysis.targets", items, self.top_targets)
+        rows = self._columns(known, self.behaviours, "analysis.behaviours", items, self.top_behaviours)
         counts = CorrelationCounts(known.member_IC[:, targets], known.member_IC[:, rows], self.positions)
         with ProgressBars() as steps:
             for batch, advance in self._samples(data, steps):
@@ -117,35 +118,39 @@ class Correlation(Analysis):
         smooth = PUBLISHED_SMOOTH if self.smooth else 0.0
         matrices_TCP = counts.correlation(smooth=smooth, reaching=self.reaching)
         names = known.names
-        return Truth(
-            targets=tuple(names[place] for place in targets),
-            behaviours=tuple(names[place] for place in rows),
+        return GroundTruth(
+            targets=tuple(names[column] for column in targets),
+            behaviours=tuple(names[column] for column in rows),
             bits_TCP=matrices_TCP,
             samples_T=counts.total_TY.sum(axis=1),
         )
 
-    def learnt(self, run: AnalysedRun, known: ItemCategories, truth: Truth, steps: ProgressBars) -> Iterator[Learnt]:
-        """Yield the correlation that a run's network has learnt, for each target category."""
+    def learned(
+        self, run: AnalysedRun, known: CategoryMembership, truth: GroundTruth, steps: ProgressBars
+    ) -> Iterator[LearnedCorrelation]:
+        """Yield the correlation learned by the network of a run, for each target category."""
         rows = [known.names.index(name) for name in truth.behaviours]
-        attention = None if self.categories else getattr(run.net, METHOD, lambda: None)()
+        attention = None if self.categories else getattr(run.net, _METHOD, lambda: None)()
         for target in truth.targets:
-            place = known.names.index(target)
+            column = known.names.index(target)
             if attention is None:
-                yield Learnt(run.label, target, "probe", self._probed(run, known, place, rows, steps))
+                yield LearnedCorrelation(run.label, target, "probe", self._probe(run, known, column, rows, steps))
                 continue
             kind, category_CD, position_PD = attention
             category_CD = category_CD.detach().numpy()
             encodings_PD = None if position_PD is None else position_PD.detach().numpy()[: self.positions + 1]
-            found = target_attention(kind, category_CD[rows], category_CD[place], encodings_PD)
+            found = target_attention(kind, category_CD[rows], category_CD[column], encodings_PD)
             matrix_CP = np.broadcast_to(found.correlation(self.formula), (len(rows), self.positions))
-            yield Learnt(run.label, target, f"{kind}, {self.formula}", matrix_CP)
+            yield LearnedCorrelation(run.label, target, f"{kind}, {self.formula}", matrix_CP)
 
-    def _probed(
-        self, run: AnalysedRun, known: ItemCategories, target: int, rows: Sequence[int], steps: ProgressBars
+    def _probe(
+        self, run: AnalysedRun, known: CategoryMembership, target: int, rows: Sequence[int], steps: ProgressBars
     ) -> Any:
         data = _sequences(run)
         if not getattr(run.net, "reads_history", True):
-            raise StemlabError(f"{run.place} is a {type(run.net).__name__}, which reads no history.")
+            raise StemlabError(
+                f"{run.path}: {type(run.net).__name__} reads no history of items; correlation needs one."
+            )
         loader = data.test_dataloader()
         target_B = data.log.item[loader.instances.row]
         chosen = np.flatnonzero(known.member_IC[target_B, target])
@@ -156,13 +161,13 @@ class Correlation(Analysis):
             probe.add(loader.take(chosen[start : start + _PROBED]), advance)
         return probe.correlation()
 
-    def _places(self, known: ItemCategories, names: Sequence[str], key: str, items: Any, top: int) -> list[int]:
+    def _columns(self, known: CategoryMembership, names: Sequence[str], key: str, items: Any, top: int) -> list[int]:
         if names:
-            return [known.place(name, key) for name in names]
+            return [known.column(name, key) for name in names]
         return most_frequent(known.member_IC, items, top)
 
     def _samples(self, data: SequenceDataModule, steps: ProgressBars) -> Iterator[tuple[SequenceBatch, Any]]:
-        """Yield batches whose first two candidates are a positive and a negative."""
+        """Yield batches whose first two candidates are a positive and a negative item."""
         loaders = [data.train_dataloader()]
         if self.splits == "all":
             loaders += [data.val_dataloader(), data.test_dataloader()]
@@ -177,7 +182,7 @@ def _batches(loader: SequenceLoader, steps: ProgressBars) -> Iterator[tuple[Sequ
         batch = loader.take(slice(start, min(start + _BATCH, rows)))
         if batch.candidates_BN.shape[1] < 2:
             raise StemlabError(
-                "analysis.splits=all needs negatives of test rows: dataset.evaluation.candidates=stored."
+                "analysis.splits=all needs negatives of the test samples: set dataset.evaluation.candidates=stored."
             )
         yield batch, advance
 
@@ -191,5 +196,5 @@ def _count(counts: CorrelationCounts, batch: SequenceBatch) -> None:
 
 def _sequences(run: AnalysedRun) -> SequenceDataModule:
     if not isinstance(run.datamodule, SequenceDataModule):
-        raise StemlabError(f"{run.place} learnt labels of impressions; correlation needs histories of items.")
+        raise StemlabError(f"{run.path} was trained on impressions; correlation needs histories of items.")
     return run.datamodule

@@ -1,7 +1,8 @@
-"""Categories of the items of a sequence dataset: one or several each.
+"""Categories of the items of a sequence dataset, one or several per item.
 
-A dataset's own are one each (of MovieLens the first genre, of Amazon the leaf). Others, or several each, are read from
-a file: MovieLens' ``movies.dat`` (all genres) or a table with the columns ``item`` and ``category``.
+The categories of the dataset are one per item (MovieLens: the first genre; Amazon: the leaf category). Other
+categories, or several per item, are read from a file: ``movies.dat`` of MovieLens (all genres), or a table with the
+columns ``item`` and ``category``.
 
 Legend: I items, C categories.
 """
@@ -21,59 +22,67 @@ from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sources.item_categories import MOVIES, all_genres
 from stemlab.errors import StemlabError, nearest
 
-SEVERAL = "|"
+_SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
-class ItemCategories:
-    """Which item has which categories.
+class CategoryMembership:
+    """Category membership of the items, one or several categories per item.
 
     Attributes:
         names: C names.
-        member_IC: (I + 1, C) booleans; row 0 is padding and has none.
+        member_IC: (I + 1, C) bool; row 0 is padding and has no category.
     """
 
     names: tuple[str, ...]
     member_IC: BoolArray
 
-    def place(self, name: str, key: str) -> int:
-        """Return the column of a category.
+    def column(self, name: str, key: str) -> int:
+        """Return the column index of a category.
+
+        Args:
+            name: category.
+            key: config key for the error message.
 
         Raises:
             StemlabError: there is no such category.
         """
         if name not in self.names:
-            told = f"{key}: there is no category {name!r}; there are {', '.join(self.names[:20])}"
-            raise StemlabError(f"{told}{', ...' if len(self.names) > 20 else ''}.{nearest(name, self.names)}")
+            first = f"{', '.join(self.names[:20])}{', ...' if len(self.names) > 20 else ''}"
+            raise StemlabError(f"{key}: there is no category {name!r}; there are {first}.{nearest(name, self.names)}")
         return self.names.index(name)
 
 
-def item_categories(data: SequenceDataModule, file: str | None) -> ItemCategories:
-    """Return the categories of a dataset's items.
+def item_categories(data: SequenceDataModule, file: str | None) -> CategoryMembership:
+    """Return the categories of the items of a dataset.
 
     Args:
-        data: prepared.
-        file: where they stand; ``None``: the dataset's own.
+        data: prepared dataset.
+        file: file with the categories; ``None``: categories of the dataset.
 
     Raises:
-        StemlabError: there is no such file, it cannot be read, or no item of the dataset is in it.
+        StemlabError: the dataset has no categories, or the file is missing, unreadable or has no item of the dataset.
     """
     if file is None:
         known = data.item_categories
         if known is None:
             raise StemlabError(
-                f"dataset {data.name} says nothing of its items' categories: write analysis.categories=<file with the "
-                "columns item and category>."
+                f"dataset {data.name} has no item categories: set analysis.categories=<file with the columns item and "
+                "category>."
             )
-        return ItemCategories(known.names, known.member_IC)
+        return CategoryMembership(known.names, known.member_IC)
     path = Path(file)
     if not path.is_file():
-        raise StemlabError(f"analysis.categories={path}: there is no such file.")
-    return from_table(read_categories(path), data.item_tokens, path)
+        raise StemlabError(f"analysis.categories={path}: the file does not exist.")
+    return from_table(read_category_file(path), data.item_tokens, path)
 
 
-def read_categories(path: Path) -> dict[str, list[str]]:
-    """Return original item id -> its categories, from ``movies.dat`` or a csv, tsv or parquet table."""
+def read_category_file(path: Path) -> dict[str, list[str]]:
+    """Return raw item id -> categories, from ``movies.dat`` or a CSV, TSV or Parquet table.
+
+    Raises:
+        StemlabError: the file cannot be read, or a column is missing.
+    """
     if path.name == MOVIES:
         return all_genres(path)
     try:
@@ -86,24 +95,39 @@ def read_categories(path: Path) -> dict[str, list[str]]:
             f"analysis.categories={path} has no column {missing[0]!r}; it has {', '.join(table.columns)}."
         )
     pairs = zip(table["item"].astype(str), table["category"].astype(str), strict=True)
-    return {item: category.split(SEVERAL) for item, category in pairs}
+    return {item: category.split(_SEPARATOR) for item, category in pairs}
 
 
-def from_table(categories: Mapping[str, Sequence[str]], tokens: Sequence[str], path: Path) -> ItemCategories:
-    """Return the categories of items 1, 2, ... with the original ids ``tokens``."""
-    names = tuple(sorted({name for told in categories.values() for name in told}))
-    place = {name: number for number, name in enumerate(names)}
+def from_table(categories: Mapping[str, Sequence[str]], tokens: Sequence[str], path: Path) -> CategoryMembership:
+    """Return the categories of items 1, 2, ... with the raw ids ``tokens``.
+
+    Args:
+        categories: raw item id -> categories.
+        tokens: raw ids of the items of the dataset.
+        path: file of the categories, for the error message.
+
+    Raises:
+        StemlabError: no item of the dataset has a category.
+    """
+    names = tuple(sorted({name for several in categories.values() for name in several}))
+    column = {name: number for number, name in enumerate(names)}
     member_IC = np.zeros((len(tokens) + 1, len(names)), dtype=np.bool_)
     for item, token in enumerate(tokens, start=1):
-        member_IC[item, [place[name] for name in categories.get(str(token), ())]] = True
+        member_IC[item, [column[name] for name in categories.get(str(token), ())]] = True
     if not member_IC.any():
-        raise StemlabError(f"{path} knows none of the dataset's items: is it the file of another collection?")
-    return ItemCategories(names, member_IC)
+        raise StemlabError(f"{path} has no item of the dataset: it may belong to another dataset.")
+    return CategoryMembership(names, member_IC)
 
 
 def most_frequent(member_IC: BoolArray, item_R: Any, count: int) -> list[int]:
-    """Return the places of the categories that occur most often among some items, most frequent first."""
-    times_I = np.bincount(item_R, minlength=len(member_IC))
-    times_C = times_I @ member_IC
-    order = np.lexsort((np.arange(len(times_C)), -times_C))
-    return [int(place) for place in order[:count] if times_C[place] > 0]
+    """Return the column indices of the ``count`` most frequent categories, most frequent first.
+
+    Args:
+        member_IC: (I + 1, C) category membership.
+        item_R: (R,) item ids in which categories are counted.
+        count: number of categories.
+    """
+    count_I = np.bincount(item_R, minlength=len(member_IC))
+    count_C = count_I @ member_IC
+    order = np.lexsort((np.arange(len(count_C)), -count_C))
+    return [int(column) for column in order[:count] if count_C[column] > 0]

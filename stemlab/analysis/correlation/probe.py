@@ -1,8 +1,9 @@
-"""What a sequential model makes of each behaviour: how much a target's score changes without it.
+"""Probe of sequential models: change of the target's score when a behaviour is removed from the history.
 
-This project's generic probe (spec/recscope.md section 3.2), for models without target attention of a known form.
+A generic method of this project for models without target attention of the published form
+(docs/methods/recscope.md#correlation-probe).
 
-Legend: B rows, L history width, C behaviour categories, P positions.
+Legend: B batch, L history length, C behaviour categories, P positions.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from stemlab.array_types import AnyArray, Float64Array
 from stemlab.data.batch import SequenceBatch
 
 
-def without(batch: SequenceBatch, position: int) -> SequenceBatch:
-    """Return the batch with one behaviour taken out of every history.
+def remove_behaviour(batch: SequenceBatch, position: int) -> SequenceBatch:
+    """Return the batch with one behaviour removed from every history.
 
     Args:
-        batch: histories longer than ``position`` - 1 and than 1.
-        position: counted from the target; 1 is the newest.
+        batch: every history has at least ``position`` and at least two behaviours.
+        position: target-relative position; 1 is the newest behaviour.
     """
-    place_B = batch.length_B - position
+    removed_B = batch.length_B - position
     column_L = torch.arange(batch.history_BL.shape[1] - 1)
-    column_BL = column_L + (column_L >= place_B[:, None])
+    column_BL = column_L + (column_L >= removed_B[:, None])
 
     def kept(values_BL: Tensor) -> Tensor:
         return torch.take_along_dim(values_BL, column_BL, dim=1)
@@ -38,11 +39,11 @@ def without(batch: SequenceBatch, position: int) -> SequenceBatch:
 
 
 class Probe:
-    """Mean absolute change of the target's score by category and position of the behaviour taken out.
+    """Mean absolute change of the target's score, by category and position of the removed behaviour.
 
     Args:
-        net: a sequential network in evaluation mode.
-        member_IC: (I + 1, C) categories of items.
+        net: sequential network in evaluation mode.
+        member_IC: (I + 1, C) bool, categories of the items.
         positions: P.
     """
 
@@ -53,14 +54,19 @@ class Probe:
 
     @torch.inference_mode()
     def add(self, batch: SequenceBatch, advance: Callable[[int], None] = lambda rows: None) -> None:
-        """Probe a batch; column 0 of its candidates is the target."""
+        """Probe a batch; column 0 of its candidates is the target.
+
+        Args:
+            batch: test samples.
+            advance: progress callback; receives the number of samples.
+        """
         batch = replace(batch, candidates_BN=batch.candidates_BN[:, :1])
         whole_B = self._score(batch)
         item_BP = newest_first(batch.history_BL.numpy(), batch.length_B.numpy(), self.positions)
         for position in range(1, self.positions + 1):
             rows = torch.nonzero(batch.length_B >= max(position, 2)).flatten()
             if len(rows):
-                change_B = np.abs(self._score(without(_rows(batch, rows), position)) - whole_B[rows.numpy()])
+                change_B = np.abs(self._score(remove_behaviour(_rows(batch, rows), position)) - whole_B[rows.numpy()])
                 member_BC = self._member_IC[item_BP[rows.numpy(), position - 1]]
                 self._sum_CP[:, position - 1] += change_B @ member_BC
                 self._count_CP[:, position - 1] += member_BC.sum(axis=0)
@@ -70,7 +76,7 @@ class Probe:
         return np.asarray(self._net(batch).score_BN[:, 0].double().numpy())
 
     def correlation(self) -> Float64Array:
-        """Return (C, P) mean changes; nan where no history had such a behaviour."""
+        """Return (C, P) mean changes; NaN where no history has such a behaviour."""
         return np.divide(self._sum_CP, self._count_CP, out=np.full_like(self._sum_CP, np.nan), where=self._count_CP > 0)
 
 

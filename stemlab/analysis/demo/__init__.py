@@ -1,1 +1,1 @@
-"""Demonstration on synthetic data with planted effects."""
+"""Demonstration of the analyses on synthetic data with known effects."""

@@ -1,7 +1,6 @@
-"""A demonstration: what is planted in small synthetic worlds is found again by the suite's own measures.
+"""Demonstration: the analyses find effects planted in small synthetic datasets (docs/methods/recscope.md#demo).
 
-Each of the three worlds has a twin without what is planted in the first one, so that a measure that always says yes
-would be noticed.
+Each of the three synthetic datasets has a control without the planted effect, so that a false positive is noticed.
 
 Legend: C categories, P positions, T tasks, K width of tables.
 """
@@ -14,13 +13,18 @@ from typing import Any
 import numpy as np
 
 from stemlab.analysis.base import Analysis, Findings, Sections
-from stemlab.analysis.collapse.spectra import Rows, information_abundance, normalised_spectrum, singular_values
+from stemlab.analysis.collapse.spectra import (
+    BlockwiseMatrix,
+    information_abundance,
+    normalised_spectrum,
+    singular_values,
+)
 from stemlab.analysis.correlation.agreement import decay, pearson
 from stemlab.analysis.correlation.ground_truth import CorrelationCounts, scaled
 from stemlab.analysis.correlation.learned import target_attention
 from stemlab.analysis.demo import findings as view
-from stemlab.analysis.demo import worlds
-from stemlab.analysis.entanglement.conflict import Column, column, retention
+from stemlab.analysis.demo import synthetic
+from stemlab.analysis.entanglement.conflict import TableDistances, retention, table_distances
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.data.io.progress import ProgressBars
 from stemlab.types import NonNegativeInt, PositiveFloat, PositiveInt
@@ -30,14 +34,14 @@ LIMITS = (40.0, 60.0)
 
 
 class Demo(Analysis):
-    """Collapse, correlation and conflict: planted, learnt, found.
+    """Collapse, correlation and conflict on synthetic data.
 
     Args:
-        name: as typed on the command line.
-        rank: planted rank of the affinity of users and items.
-        rate: planted decay of a behaviour's effect with its position.
-        rows: samples of the correlation.
-        seed: of the worlds and of the models.
+        name: name of the analysis on the command line.
+        rank: rank of the user-item affinity matrix in the dataset with collapse.
+        rate: decay rate of the effect of a behaviour with its position.
+        rows: number of samples in the dataset with correlation.
+        seed: seed of the datasets and the models.
     """
 
     needs_runs = False
@@ -50,15 +54,15 @@ class Demo(Analysis):
 
     @property
     def section_names(self) -> tuple[str, ...]:
-        """The three worlds."""
+        """Names of the three effects."""
         return "collapse", "correlation", "conflict"
 
     def sections(self, runs: Sequence[AnalysedRun]) -> Sections:
-        """Return a section for each of the three; the runs are not looked at."""
+        """Return one section per effect; ``runs`` is ignored."""
         makers = dict(zip(self.section_names, (self.collapse, self.correlation, self.conflict), strict=True))
         found: dict[str, Findings] = {}
         with ProgressBars() as steps:
-            advance = steps.rows("planted worlds", len(makers))
+            advance = steps.rows("synthetic datasets", len(makers))
             for name, make in makers.items():
                 found[name] = make()
                 advance(1)
@@ -71,61 +75,63 @@ class Demo(Analysis):
         return next(iter(self.sections(runs).found.values()))
 
     def collapse(self) -> Findings:
-        """Train tables on affinities of a low and of full rank; their abundance tells which is which."""
-        told: dict[str, dict[str, Any]] = {}
+        """Train embedding tables on affinities of low and of full rank, and compare their Information Abundance."""
+        results: dict[str, dict[str, Any]] = {}
         for name, rank in (("planted", self.rank), ("control", WIDTH)):
-            before, after = (singular_values(Rows(table)) for table in worlds.collapsed_table(rank, WIDTH, self.seed))
-            told[name] = {
+            before, after = (
+                singular_values(BlockwiseMatrix(table)) for table in synthetic.collapsed_table(rank, WIDTH, self.seed)
+            )
+            results[name] = {
                 "rank": rank,
                 "abundance_before": information_abundance(before),
                 "abundance": information_abundance(after),
                 "spectrum": normalised_spectrum(after, WIDTH).tolist(),
             }
-        planted, control = told["planted"]["abundance"], told["control"]["abundance"]
-        found = planted < 0.5 * control and planted < 0.5 * told["planted"]["abundance_before"]
-        return view.collapse({"found": bool(found), "width": WIDTH, **told})
+        planted, control = results["planted"]["abundance"], results["control"]["abundance"]
+        found = planted < 0.5 * control and planted < 0.5 * results["planted"]["abundance_before"]
+        return view.collapse({"found": bool(found), "width": WIDTH, **results})
 
     def correlation(self) -> Findings:
-        """Count and learn what behaviours say; both must show the target's category, and its decay."""
-        told, pictures = {}, {}
+        """Measure the correlation in the data and in a trained model: target category and decay must agree."""
+        results, pictures = {}, {}
         for name, rate in (("planted", self.rate), ("control", 0.0)):
-            world = worlds.histories(CATEGORIES, POSITIONS, rate, self.rows, self.seed)
-            truth_CP = counted(world)
-            category_CD, position_PD = worlds.temporal_attention(world, CATEGORIES, WIDTH, self.seed)
+            data = synthetic.histories(CATEGORIES, POSITIONS, rate, self.rows, self.seed)
+            truth_CP = counted_correlation(data)
+            category_CD, position_PD = synthetic.temporal_attention(data, CATEGORIES, WIDTH, self.seed)
             attention = target_attention("tin", category_CD[1:], category_CD[1], position_PD)
-            learnt_CP = attention.correlation("paper")
-            told[name] = {
+            learned_CP = attention.correlation("paper")
+            results[name] = {
                 "rate": rate,
                 "decay_data": decay(truth_CP[0])[1],
-                "decay_model": decay(learnt_CP[0])[1],
-                "agreement": pearson(truth_CP, learnt_CP),
+                "decay_model": decay(learned_CP[0])[1],
+                "agreement": pearson(truth_CP, learned_CP),
                 "category": int(truth_CP.sum(axis=1).argmax()) + 1,
-                "category_model": int(learnt_CP.sum(axis=1).argmax()) + 1,
+                "category_model": int(learned_CP.sum(axis=1).argmax()) + 1,
             }
-            pictures[name] = (scaled(truth_CP), scaled(learnt_CP))
-        planted, control = told["planted"], told["control"]
+            pictures[name] = (scaled(truth_CP), scaled(learned_CP))
+        planted, control = results["planted"], results["control"]
         found = (
             planted["category"] == planted["category_model"] == 1
             and planted["agreement"] > 0.8
             and min(planted["decay_data"], planted["decay_model"]) > 0.2
             and max(control["decay_data"], control["decay_model"]) < 0.1
         )
-        return view.correlation({"found": bool(found), **told}, pictures["planted"])
+        return view.correlation({"found": bool(found), **results}, pictures["planted"])
 
     def conflict(self) -> Findings:
-        """Train each task alone, one again from another seed, and both in one table; look for pairs they dispute."""
-        told: dict[str, dict[str, float]] = {}
-        shown: list[tuple[Column, Any]] = []
+        """Train single-task tables, a second seed and joint tables; compare the pairs in conflict."""
+        results: dict[str, dict[str, float]] = {}
+        shown: list[tuple[TableDistances, Any]] = []
         for name, planted in (("planted", True), ("control", False)):
-            world = worlds.tastes(planted, self.seed)
-            tables = [world.label_TUI[:1], world.label_TUI[1:], world.label_TUI[1:], world.label_TUI]
+            data = synthetic.two_task_labels(planted, self.seed)
+            tables = [data.label_TUI[:1], data.label_TUI[1:], data.label_TUI[1:], data.label_TUI]
             first, second, again, joint = (
-                _column(label, worlds.distances(labels, self.seed + place))
-                for place, (label, labels) in enumerate(zip(view.MODELS, tables, strict=True))
+                _view(label, synthetic.distances(labels, self.seed + offset))
+                for offset, (label, labels) in enumerate(zip(view.MODELS, tables, strict=True))
             )
             disputed_P = first.near() & second.far()
-            true_P = _close(world.closeness_TUI[0]) & _far(world.closeness_TUI[1])
-            told[name] = {
+            true_P = _close(data.closeness_TUI[0]) & _far(data.closeness_TUI[1])
+            results[name] = {
                 "share": float(disputed_P.mean()),
                 "seed_noise": float((second.near() & again.far()).mean()),
                 "truly_disputed": float(true_P[disputed_P].mean()) if disputed_P.any() else float("nan"),
@@ -134,26 +140,26 @@ class Demo(Analysis):
             }
             if planted:
                 shown = [(one, disputed_P) for one in (first, second, again, joint)]
-        planted_, control = told["planted"], told["control"]
+        planted_, control = results["planted"], results["control"]
         found = (
             planted_["share"] > 5 * max(control["share"], planted_["seed_noise"])
             and planted_["truly_disputed"] > 0.6
             and planted_["kept_by_separate_tables"] > 0.7 > 0.5 >= planted_["kept_by_one_table"]
         )
-        return view.conflict({"found": bool(found), **told}, shown)
+        return view.conflict({"found": bool(found), **results}, shown)
 
 
-def counted(world: worlds.Histories) -> Any:
-    """Return (C, P) mutual information of behaviours and label for targets of category 1."""
+def counted_correlation(data: synthetic.LabelledHistories) -> Any:
+    """Return the (C, P) mutual information of behaviours and label for targets of category 1."""
     member = np.eye(CATEGORIES + 1)[:, 1:]
     counts = CorrelationCounts(member[:, :1], member, POSITIONS)
-    length_R = np.full(len(world.target_R), POSITIONS)
-    counts.add(world.category_RP[:, ::-1], length_R, world.target_R, world.label_R)
+    length_R = np.full(len(data.target_R), POSITIONS)
+    counts.add(data.category_RP[:, ::-1], length_R, data.target_R, data.label_R)
     return counts.correlation()[0]
 
 
-def _column(label: str, distance_UI: Any) -> Column:
-    return column(label, label, "", distance_UI.ravel(), LIMITS, 39)
+def _view(label: str, distance_UI: Any) -> TableDistances:
+    return table_distances(label, label, "", distance_UI.ravel(), LIMITS, 39)
 
 
 def _close(closeness_UI: Any) -> Any:

@@ -1,10 +1,11 @@
-"""Interest entanglement: do tasks disagree on who is close to what, and does a joint model keep the disagreement?
+"""Interest entanglement: do tasks disagree on the distances of user-item pairs, and does a joint model keep this?
 
-Single-task models of every task say which user-item pairs are close for one task and far for another; where those pairs
-lie in the tables of joint models shows whether they hold both views (arXiv 2403.00793; spec/recscope.md section 4).
-A second seed of a single-task model is needed: it shows how much of a disagreement is chance.
+The single-task models define which pairs are close for one task and far for another. The distances of these pairs in
+the embedding tables of a joint model show whether it represents both tasks (arXiv 2403.00793;
+docs/methods/recscope.md#entanglement). A second seed of a single-task model is required as a control: it shows how much
+disagreement is random.
 
-Legend: P pairs, R rows.
+Legend: P pairs, R samples, T tasks.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Annotated, Any, cast
 
 from pydantic import Field
 
-from stemlab.analysis.base import Analysis, Findings, one_dataset
+from stemlab.analysis.base import Analysis, Findings, check_same_dataset
 from stemlab.analysis.collapse.tables import FieldTable
 from stemlab.analysis.entanglement import findings as view
-from stemlab.analysis.entanglement.conflict import Column, column
+from stemlab.analysis.entanglement.conflict import TableDistances, table_distances
 from stemlab.analysis.entanglement.pair_distances import Metric, active, kept_rows, pair_distances
 from stemlab.analysis.fields import item_field, user_field
 from stemlab.analysis.runs import AnalysedRun
@@ -33,16 +34,16 @@ Bins = Annotated[int, Field(gt=0, le=254)]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Kept test pairs.
+class TestPairs:
+    """User-item pairs of the test samples after the activity filter.
 
     Attributes:
-        user_P: rows of the user table.
-        item_P: rows of the item table.
+        user_P: row indices in the user table.
+        item_P: row indices in the item table.
         labels_PT: labels.
-        rows: test rows before the filter.
-        users: users kept.
-        items: items kept.
+        rows: number of test samples before the filter.
+        users: number of users after the filter.
+        items: number of items after the filter.
     """
 
     user_P: Int32Array
@@ -57,17 +58,17 @@ class Entanglement(Analysis):
     """Conflicting pairs of single-task models in the distances of joint models.
 
     Args:
-        name: as typed on the command line.
-        tasks: the tasks compared, every two of them in both directions; empty: all that have a single-task run.
-        user_field: field of the users; ``None``: the dataset's group field, else ``uid`` or ``user_id``.
-        item_field: field of the items; ``None``: ``item_id``, ``iid``, ``video_id`` or ``movie_id``.
-        metric: what a distance is; ``euclidean`` is published.
-        activity: percentile of training rows that users and items must exceed.
+        name: name of the analysis on the command line.
+        tasks: tasks to compare, every ordered pair of them; empty: all tasks with a single-task run.
+        user_field: user field; ``None``: the dataset's group field, else ``uid`` or ``user_id``.
+        item_field: item field; ``None``: ``item_id``, ``iid``, ``video_id`` or ``movie_id``.
+        metric: distance; ``euclidean`` as in the released code.
+        activity: percentile of the number of training samples that users and items must exceed.
         near: percentile up to which a pair is close.
         far: percentile above which a pair is far.
-        keep_padding_oov: whether the rows of padding and out-of-vocabulary count as users and items (published).
-        bins: bars of the histograms.
-        rounded_bins: round their bounds to three digits (published).
+        keep_padding_oov: whether padding and out-of-vocabulary count as users and items (as in the released code).
+        bins: number of histogram bins.
+        rounded_bins: whether bin edges are rounded to three digits (as in the released code).
     """
 
     def __init__(
@@ -93,17 +94,17 @@ class Entanglement(Analysis):
         self.bins, self.rounded_bins = bins, rounded_bins
 
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
-        """Return conflicts and what every model keeps of them.
+        """Return the conflicts of the tasks and their retention in every model.
 
         Raises:
-            StemlabError: fewer than two tasks have a single-task run, or none of them has a second seed.
+            StemlabError: fewer than two tasks have a single-task run, or no task has a second seed.
         """
-        one_dataset(runs)
+        check_same_dataset(runs)
         singles, controls = self._single_runs(runs)
         fields = self._fields(runs[0].impressions)
         data = cast(ImpressionDataModule, runs[0].datamodule)
         pairs = self.pairs(data, fields)
-        found: list[Column] = []
+        found: list[TableDistances] = []
         with ProgressBars() as steps:
             for run in runs:
                 views = list(_views(run, fields))
@@ -112,7 +113,7 @@ class Entanglement(Analysis):
                 views.clear()
                 run.release()
             by_run = {run.label: [one for one in found if one.run == run.label] for run in runs}
-            evidence = view.Evidence(
+            evidence = view.ConflictData(
                 tasks=tuple(singles),
                 singles={task: by_run[run.label][0] for task, run in singles.items()},
                 controls={task: by_run[run.label][0] for task, run in controls.items()},
@@ -120,44 +121,44 @@ class Entanglement(Analysis):
                 columns=tuple(found),
                 labels_PT={task: pairs.labels_PT[:, data.spec.task_index(task)] for task in singles},
             )
-            kept = view.Kept(pairs.rows, len(pairs.user_P), pairs.users, pairs.items, self.limits)
-            steps.rows("conflicts", kept.pairs)  # not told how far it is: a clock that runs
+            kept = view.FilterCounts(pairs.rows, len(pairs.user_P), pairs.users, pairs.items, self.limits)
+            steps.rows("conflicts", kept.pairs)  # shows the elapsed time only
             return view.findings(evidence, kept)
 
     def measure(
-        self, run: AnalysedRun, task: str, tables: tuple[FieldTable, FieldTable], pairs: Pairs, advance: Any
-    ) -> Column:
-        """Return the distances of all pairs in one pair of tables."""
+        self, run: AnalysedRun, task: str, tables: tuple[FieldTable, FieldTable], pairs: TestPairs, advance: Any
+    ) -> TableDistances:
+        """Return the distances of all pairs in one pair of user and item tables."""
         user, item = (table.weight_VD for table in tables)
         distance_P = pair_distances(user, item, pairs.user_P, pairs.item_P, self.metric, advance)
         role = tables[0].role.removeprefix("task:")
         label = run.label if not run.joint else f"{run.label} {role}"
-        return column(label, run.label, task, distance_P, self.limits, self.bins, self.rounded_bins)
+        return table_distances(label, run.label, task, distance_P, self.limits, self.bins, self.rounded_bins)
 
-    def pairs(self, data: ImpressionDataModule, fields: tuple[str, str]) -> Pairs:
+    def pairs(self, data: ImpressionDataModule, fields: tuple[str, str]) -> TestPairs:
         """Return the test pairs of active users and items.
 
         Raises:
-            StemlabError: the filter leaves none.
+            StemlabError: the filter leaves fewer than two pairs.
         """
         sizes = data.spec.field_sizes
         columns = [list(sizes).index(field) for field in fields]
         train, test = data.store("train"), data.store("test")
         masks = [
-            active(train.ids[:, place], sizes[field], self.activity, self.keep_padding_oov)
-            for place, field in zip(columns, fields, strict=True)
+            active(train.ids[:, column], sizes[field], self.activity, self.keep_padding_oov)
+            for column, field in zip(columns, fields, strict=True)
         ]
         rows = kept_rows(test.ids[:, columns[0]], test.ids[:, columns[1]], *masks)
         if len(rows) < 2:
             raise StemlabError(
-                f"{len(rows)} of {len(test):,} test rows have a user and an item with more training rows than "
-                f"percentile {self.activity:g}: set analysis.activity lower."
+                f"{len(rows)} of {len(test):,} test samples have a user and an item with more training samples than "
+                f"percentile {self.activity:g}: decrease analysis.activity."
             )
-        user_P, item_P = (test.ids[:, place][rows] for place in columns)
-        return Pairs(user_P, item_P, test.labels[rows], len(test), int(masks[0].sum()), int(masks[1].sum()))
+        user_P, item_P = (test.ids[:, column][rows] for column in columns)
+        return TestPairs(user_P, item_P, test.labels[rows], len(test), int(masks[0].sum()), int(masks[1].sum()))
 
     def _single_runs(self, runs: Sequence[AnalysedRun]) -> tuple[dict[str, AnalysedRun], dict[str, AnalysedRun]]:
-        """Return the first single-task run of every task, and the second one of those that have it."""
+        """Return the first single-task run of every task, and the second one of the tasks that have two."""
         known = runs[0].impressions.tasks
         for task in self.tasks:
             if task not in known:
@@ -171,16 +172,16 @@ class Entanglement(Analysis):
         chosen = {task: alone[task] for task in self.tasks or known if task in alone}
         missing = [task for task in self.tasks if task not in alone]
         if missing or len(chosen) < 2:
-            told = ", ".join(f"{task}: {len(alone.get(task, []))}" for task in self.tasks or known)
+            counts = ", ".join(f"{task}: {len(alone.get(task, []))}" for task in self.tasks or known)
             raise StemlabError(
-                f"entanglement compares single-task runs of at least two tasks, and there are too few ({told}): train "
-                "model=single_task model.task=<task> of each and name all in runs=[...]."
+                f"entanglement needs single-task runs of at least two tasks; there are {counts}. Train "
+                "model=single_task model.task=<task> for each task and name all runs in runs=[...]."
             )
         controls = {task: found[1] for task, found in chosen.items() if len(found) > 1}
         if not controls:
             raise StemlabError(
-                "entanglement needs the noise of a seed as its control: train one of the single-task models with a "
-                f"second seed (model=single_task model.task={next(iter(chosen))} seed=...) and name it in runs, too."
+                "entanglement needs a second seed of a single-task model as its control: train one (model=single_task "
+                f"model.task={next(iter(chosen))} seed=...) and add it to runs=[...]."
             )
         return {task: found[0] for task, found in chosen.items()}, controls
 
@@ -189,7 +190,7 @@ class Entanglement(Analysis):
 
 
 def _views(run: AnalysedRun, fields: tuple[str, str]) -> Iterator[tuple[str, tuple[FieldTable, FieldTable]]]:
-    """Yield each role's user and item tables, with the task that they serve alone."""
+    """Yield the user and item table of each role, with the task if they belong to a single task."""
     tables = {(table.field, table.role): table for table in run.tables}
     roles = [role for field, role in tables if field == fields[0] and (fields[1], role) in tables]
     for role in roles:

@@ -1,6 +1,7 @@
-"""Pairs that are close for one task and far for another, and where they lie in other models' distances.
+"""Pairs that are close for one task and far for another, and their distances in other models.
 
-The released notebook of arXiv 2403.00793; spec/recscope.md section 4. Retention is this project's summary of it.
+Source: released notebook of arXiv 2403.00793; docs/methods/recscope.md#conflict-subset. Retention is a summary defined
+by this project (docs/methods/recscope.md#conflict-retention).
 
 Legend: P pairs, N bins.
 """
@@ -19,18 +20,18 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Column:
-    """One distance of all pairs: of a single-task model, or of one table of a joint one.
+class TableDistances:
+    """Distances of all pairs in the tables of a single-task model, or in one pair of tables of a joint model.
 
     Attributes:
-        label: its name in tables and figures.
+        label: name in matrices and figures.
         run: label of the run.
-        task: the task whose view it is; empty for a table that serves none alone.
+        task: task of the tables; empty for tables that belong to no single task.
         distance_P: (P,) distances.
-        low: value below which the closest pairs lie (40th percentile), inclusive.
-        high: value above which the farthest lie (60th percentile), exclusive.
-        edges: (N + 1,) bounds of equal-width bins, the first one a little below the smallest distance.
-        bin_P: (P,) bin of every pair; N where it is in none (rounded bounds only).
+        low: largest distance of a close pair (40th percentile), inclusive.
+        high: distance above which a pair is far (60th percentile), exclusive.
+        edges: (N + 1,) edges of equal-width bins; the first one is slightly below the smallest distance.
+        bin_P: (P,) bin index of every pair; N for pairs in no bin (rounded edges only).
     """
 
     label: str
@@ -43,21 +44,21 @@ class Column:
     bin_P: UInt8Array
 
     def near(self) -> BoolArray:
-        """Pairs that are close here."""
+        """Return (P,) whether each pair is close."""
         return np.asarray(self.distance_P <= self.low)
 
     def far(self) -> BoolArray:
-        """Pairs that are far here."""
+        """Return (P,) whether each pair is far."""
         return np.asarray(self.distance_P > self.high)
 
     def counts(self, chosen_P: BoolArray) -> tuple[AnyArray, AnyArray]:
-        """Return (N,) chosen pairs and (N,) all other pairs in each bin."""
+        """Return the numbers of chosen pairs (N,) and of other pairs (N,) per bin."""
         bins = len(self.edges) - 1
         chosen_N = np.bincount(self.bin_P[chosen_P], minlength=bins)[:bins]
         return chosen_N, np.bincount(self.bin_P, minlength=bins)[:bins] - chosen_N
 
     def shares(self, chosen_P: BoolArray) -> tuple[float, float, float]:
-        """Return which shares of the chosen pairs lie in this column's closest, middle and farthest part."""
+        """Return the shares of the chosen pairs that are close, in between, and far; NaN if no pair is chosen."""
         distance = self.distance_P[chosen_P]
         if not len(distance):
             return (float("nan"),) * 3
@@ -65,7 +66,7 @@ class Column:
         return near, 1 - near - far, far
 
 
-def column(
+def table_distances(
     label: str,
     run: str,
     task: str,
@@ -73,33 +74,33 @@ def column(
     limits: tuple[float, float],
     bins: int,
     rounded: bool = False,
-) -> Column:
-    """Return a column with its percentiles and bins.
+) -> TableDistances:
+    """Return distances with their percentiles and bins.
 
     Args:
-        label: its name.
+        label: name in matrices and figures.
         run: label of the run.
-        task: whose view it is.
-        distance_P: distances.
-        limits: percentiles, such as (40, 60).
+        task: task of the tables, or empty.
+        distance_P: (P,) distances.
+        limits: percentiles of close and far pairs, such as (40, 60).
         bins: N, at most 254.
-        rounded: whether bounds are rounded (published).
+        rounded: whether bin edges are rounded (as in the released code).
     """
-    # in the distances' own precision, linearly interpolated, as published
+    # dtype of the distances and linear interpolation, as in the released code
     low, high = percentiles(distance_P, limits)
     edges = bin_edges(float(distance_P.min()), float(distance_P.max()), bins, rounded)
-    return Column(label, run, task, distance_P, low, high, edges, _bins(distance_P, edges))
+    return TableDistances(label, run, task, distance_P, low, high, edges, _bins(distance_P, edges))
 
 
 def bin_edges(low: float, high: float, bins: int, rounded: bool = False) -> AnyArray:
-    """Return (N + 1,) bounds of equal-width bins that include both ends (``pandas.cut``).
+    """Return (N + 1,) edges of equal-width bins that include both ends (as ``pandas.cut``).
 
     Args:
         low: smallest value.
         high: largest value.
         bins: N.
-        rounded: take the bounds from the names that pandas gives to the bins, three digits of each, as the released
-            notebook does; values beyond the last one are then in no bin.
+        rounded: whether to use the edges of the pandas interval labels, rounded to three digits, as the released
+            notebook does; values above the last edge are then in no bin.
     """
     if rounded:
         names = pd.cut(np.array([low, high]), bins, include_lowest=True).categories
@@ -121,11 +122,11 @@ def _bins(distance_P: AnyArray, edges: AnyArray) -> UInt8Array:
 
 @dataclass(frozen=True)
 class Retention:
-    """How much of a disagreement a model keeps.
+    """Share of a conflict that a model retains.
 
     Attributes:
-        near: share of the conflicting pairs that are close in its view of the first task.
-        far: share that are far in its view of the second.
+        near: share of the conflicting pairs that are close in the model's tables of the first task.
+        far: share of the conflicting pairs that are far in the model's tables of the second task.
     """
 
     near: float
@@ -133,16 +134,16 @@ class Retention:
 
     @property
     def score(self) -> float:
-        """Their mean: 1 for the models that define the conflict, at most 0.5 where both tasks share one table."""
+        """Mean of both: 1 for the models that define the conflict, at most 0.5 if the tasks share one table."""
         return (self.near + self.far) / 2
 
 
-def retention(chosen_P: BoolArray, near: Column, far: Column) -> Retention:
-    """Return how much of a conflict is kept.
+def retention(chosen_P: BoolArray, near: TableDistances, far: TableDistances) -> Retention:
+    """Return the retention of a conflict.
 
     Args:
-        chosen_P: pairs that are close for task A and far for task B in the single-task models.
-        near: a model's view of task A.
-        far: its view of task B.
+        chosen_P: (P,) whether a pair is close for task A and far for task B in the single-task models.
+        near: distances in the model's tables of task A.
+        far: distances in the model's tables of task B.
     """
     return Retention(near.shares(chosen_P)[0], far.shares(chosen_P)[2])

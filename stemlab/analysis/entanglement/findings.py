@@ -1,6 +1,6 @@
-"""Conflicts and retention as numbers, tables and histogram panels.
+"""Findings of the entanglement analysis: conflicts and retention as numbers, matrices and histograms.
 
-Legend: P pairs, M columns (distances), N bins.
+Legend: P pairs, N bins.
 """
 
 from __future__ import annotations
@@ -16,33 +16,42 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stemlab.analysis import plots
-from stemlab.analysis.base import Drawing, Findings, Matrix
-from stemlab.analysis.correlation.agreement import pearson, ranks
-from stemlab.analysis.entanglement.conflict import Column, retention
+from stemlab.analysis.base import CaptionedFigure, Findings, Matrix
+from stemlab.analysis.correlation.agreement import average_ranks, pearson
+from stemlab.analysis.entanglement.conflict import TableDistances, retention
 from stemlab.array_types import AnyArray, BoolArray
 from stemlab.metrics.auc import auc
 
 NEAR, MIDDLE, FAR = "#58A658", "#4E84B5", "#ED8C3D"
 _DRAWN = 1_000_000
-"""Pairs from which correlations and AUC are computed, where there are more."""
+"""Largest number of pairs used for rank correlations and AUC."""
 
-READING = (
-    "A pair of user and item is close for a task if the single-task model of that task puts their embeddings close to "
-    "each other. Pairs that are close for one task and far for another are the conflict; in the panels they are the "
-    "coloured part of the bars, all other pairs are hatched. Green bins hold the closest pairs of that table, orange "
-    "ones the farthest.",
-    "A joint model that keeps both views shows the conflict in green in its table for the first task and in orange in "
-    "its table for the second. With one table for both tasks the same pairs cannot be close and far, so retention "
-    "(the share that is close where it should be and far where it should be, averaged) cannot exceed 0.5.",
-    "The control is the same single-task model with another seed: what it does not keep is chance, and no joint model "
-    "should be blamed for it. Distances between tables of a network with hidden layers are not trained to mean "
-    "closeness, so all of this describes and proves nothing.",
+_READING = (
+    "A user-item pair is close for a task if the distance of its embeddings is small in the single-task model of the "
+    "task. Pairs that are close for one task and far for another are the conflict. In the histograms, the coloured "
+    "part of a bar counts the pairs in conflict and the hatched part all other pairs. Green bins hold the closest "
+    "pairs of that table, orange bins the farthest.",
+    "In a joint model that represents both tasks, the conflict is green in the table of the first task and orange in "
+    "the table of the second task. Retention is the mean of two shares: pairs in conflict that are close in the first "
+    "table, and pairs in conflict that are far in the second table. If both tasks share one table, a pair cannot be "
+    "close and far, and retention is at most 0.5.",
+    "The control is the single-task model with another seed; the part of the conflict that it does not retain is "
+    "random. Distances between embeddings of a network with hidden layers are not trained to measure preference. The "
+    "analysis is therefore descriptive; it does not prove a cause.",
 )
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What the filter left."""
+class FilterCounts:
+    """Counts of the activity filter.
+
+    Attributes:
+        rows: number of test samples before the filter.
+        pairs: number of pairs after the filter.
+        users: number of active users.
+        items: number of active items.
+        limits: percentiles of close and far pairs.
+    """
 
     rows: int
     pairs: int
@@ -52,40 +61,40 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """All distances, and whose they are.
+class ConflictData:
+    """Distances of all models.
 
     Attributes:
         tasks: compared tasks.
         singles: task -> distances of its single-task model.
-        controls: task -> the same with another seed, where there is one.
+        controls: task -> distances of its second seed, if there is one.
         joint: label of a joint run -> distances of its tables.
-        columns: all of these.
+        columns: all distances, in the order of the runs.
         labels_PT: task -> (P,) labels.
     """
 
     tasks: tuple[str, ...]
-    singles: Mapping[str, Column]
-    controls: Mapping[str, Column]
-    joint: Mapping[str, Sequence[Column]]
-    columns: tuple[Column, ...]
+    singles: Mapping[str, TableDistances]
+    controls: Mapping[str, TableDistances]
+    joint: Mapping[str, Sequence[TableDistances]]
+    columns: tuple[TableDistances, ...]
     labels_PT: Mapping[str, AnyArray]
 
-    def view(self, run: str, task: str) -> Column | None:
-        """The table in which a joint model sees a task: its own, or the only one; ``None`` if neither is there."""
+    def view(self, run: str, task: str) -> TableDistances | None:
+        """Return the distances of a joint model for a task: of its task table, or of its only table; else ``None``."""
         own = [one for one in self.joint[run] if one.task == task]
         return own[0] if own else self.joint[run][0] if len(self.joint[run]) == 1 else None
 
 
-def findings(evidence: Evidence, kept: Kept) -> Findings:
-    """Return what the distances say."""
+def findings(evidence: ConflictData, kept: FilterCounts) -> Findings:
+    """Return the findings."""
     modes = {(a, b): evidence.singles[a].near() & evidence.singles[b].far() for a, b in permutations(evidence.tasks, 2)}
     numbers = {f"{a} near, {b} far": _mode(evidence, a, b, chosen, kept) for (a, b), chosen in modes.items()}
     retained = _retention_matrix(evidence, modes)
     return Findings(
         title="Interest entanglement",
         verdict=_verdict(evidence, modes, retained),
-        reading=READING,
+        reading=_READING,
         numbers={
             "rows": kept.rows,
             "pairs": kept.pairs,
@@ -101,12 +110,12 @@ def findings(evidence: Evidence, kept: Kept) -> Findings:
             "label_auc": _label_auc(evidence),
             **{f"bins_{a}_{b}": _bin_matrix(evidence, chosen) for (a, b), chosen in modes.items()},
         },
-        drawings={f"conflict_{a}_{b}": _panels(evidence, a, b, chosen) for (a, b), chosen in modes.items()},
+        figures={f"conflict_{a}_{b}": _panels(evidence, a, b, chosen) for (a, b), chosen in modes.items()},
         notes=_notes(evidence),
     )
 
 
-def _mode(evidence: Evidence, near: str, far: str, chosen_P: BoolArray, kept: Kept) -> dict[str, Any]:
+def _mode(evidence: ConflictData, near: str, far: str, chosen_P: BoolArray, kept: FilterCounts) -> dict[str, Any]:
     count = int(chosen_P.sum())
     shares = {one.label: one.shares(chosen_P) for one in evidence.columns}
     return {
@@ -114,19 +123,19 @@ def _mode(evidence: Evidence, near: str, far: str, chosen_P: BoolArray, kept: Ke
         "share_of_pairs": count / kept.pairs,
         "share_of_rows": count / kept.rows,
         "share_if_independent": kept.limits[0] / 100 * (1 - kept.limits[1] / 100),
-        "shares": {label: dict(zip(("near", "middle", "far"), told, strict=True)) for label, told in shares.items()},
+        "shares": {label: dict(zip(("near", "middle", "far"), parts, strict=True)) for label, parts in shares.items()},
         "opposite_sides_of_median": _opposite(evidence.singles[near], evidence.singles[far]),
     }
 
 
-def _opposite(one: Column, other: Column) -> float:
-    """Share of pairs on different sides of the two medians."""
+def _opposite(one: TableDistances, other: TableDistances) -> float:
+    """Return the share of pairs below the median in one model and above it in the other."""
     sides = [column.distance_P > np.median(column.distance_P) for column in (one, other)]
     return float((sides[0] != sides[1]).mean())
 
 
-def _noise(evidence: Evidence) -> dict[str, Any]:
-    """What two seeds of the same single-task model disagree on."""
+def _noise(evidence: ConflictData) -> dict[str, Any]:
+    """Return the disagreement between two seeds of the same single-task model."""
     return {
         task: {
             "near_then_far": float((evidence.singles[task].near() & control.far()).mean()),
@@ -137,10 +146,10 @@ def _noise(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _retention_matrix(evidence: Evidence, modes: Mapping[tuple[str, str], BoolArray]) -> Matrix:
-    """A row a model, three columns a conflict: kept close, kept far, their mean."""
+def _retention_matrix(evidence: ConflictData, modes: Mapping[tuple[str, str], BoolArray]) -> Matrix:
+    """Return one row per model and three columns per conflict: share close, share far, their mean."""
     rows = {"single-task (definition)": evidence.singles, "control (another seed)": evidence.controls}
-    views: dict[str, Mapping[str, Column | None]] = {
+    views: dict[str, Mapping[str, TableDistances | None]] = {
         **rows,
         **{run: {task: evidence.view(run, task) for task in evidence.tasks} for run in evidence.joint},
     }
@@ -152,8 +161,8 @@ def _retention_matrix(evidence: Evidence, modes: Mapping[tuple[str, str], BoolAr
     return Matrix(list(views), columns, np.array(values), "model")
 
 
-def _kept(near: Column | None, far: Column | None, chosen_P: BoolArray) -> tuple[float, float, float]:
-    """What is close, what is far, and the mean; with one of the two views missing, of the one that is there."""
+def _kept(near: TableDistances | None, far: TableDistances | None, chosen_P: BoolArray) -> tuple[float, float, float]:
+    """Return share close, share far and their mean; if one table is missing, the share of the other one."""
     if near is not None and far is not None:
         found = retention(chosen_P, near, far)
         return found.near, found.far, found.score
@@ -162,22 +171,22 @@ def _kept(near: Column | None, far: Column | None, chosen_P: BoolArray) -> tuple
     return close, distant, close if near is not None else distant
 
 
-def _drawn(evidence: Evidence) -> Any:
-    """All pairs, or a million of them drawn with a fixed seed."""
+def _drawn(evidence: ConflictData) -> Any:
+    """Return the pairs for rank correlation and AUC: all, or a million drawn with a fixed seed."""
     count = len(evidence.columns[0].distance_P)
     if count <= _DRAWN:
         return slice(None)
     return np.sort(np.random.default_rng(0).integers(0, count, _DRAWN))
 
 
-def _correlations(evidence: Evidence) -> Matrix:
+def _correlations(evidence: ConflictData) -> Matrix:
     names, drawn = [one.label for one in evidence.columns], _drawn(evidence)
-    values = [ranks(one.distance_P[drawn]) for one in evidence.columns]  # sorted once each
+    values = [average_ranks(one.distance_P[drawn]) for one in evidence.columns]  # each array is sorted once
     return Matrix(names, names, np.array([[pearson(one, other) for other in values] for one in values]), "distance")
 
 
-def _label_auc(evidence: Evidence) -> Matrix:
-    """How well closeness predicts each label."""
+def _label_auc(evidence: ConflictData) -> Matrix:
+    """Return the AUC of the negative distance for each label."""
     drawn = _drawn(evidence)
     values = [
         [auc(labels_P[drawn], -one.distance_P[drawn]) for labels_P in evidence.labels_PT.values()]
@@ -186,8 +195,8 @@ def _label_auc(evidence: Evidence) -> Matrix:
     return Matrix([one.label for one in evidence.columns], list(evidence.labels_PT), np.array(values), "distance")
 
 
-def _bin_matrix(evidence: Evidence, chosen_P: BoolArray) -> Matrix:
-    """Bounds and counts of all panels of a conflict."""
+def _bin_matrix(evidence: ConflictData, chosen_P: BoolArray) -> Matrix:
+    """Return edges and counts of all histograms of a conflict."""
     rows, values = [], []
     for one in evidence.columns:
         conflict_N, other_N = one.counts(chosen_P)
@@ -197,55 +206,58 @@ def _bin_matrix(evidence: Evidence, chosen_P: BoolArray) -> Matrix:
     return Matrix(rows, ("left", "right", "conflict", "other"), np.array(values), "distance/bin")
 
 
-def _verdict(evidence: Evidence, modes: Mapping[tuple[str, str], BoolArray], retained: Matrix) -> str:
+def _verdict(evidence: ConflictData, modes: Mapping[tuple[str, str], BoolArray], retained: Matrix) -> str:
     means = {name: np.nanmean(row[2::3]) for name, row in zip(retained.rows, retained.values, strict=True)}
     share = fmean(float(chosen.mean()) for chosen in modes.values())
     noise = fmean(value["near_then_far"] for value in _noise(evidence).values())
-    told = [f"{name} keeps {means[name]:.2f}" for name in evidence.joint if means[name] == means[name]]
+    control = f"another seed {means['control (another seed)']:.2f}"
+    joint = [f"{name} {means[name]:.2f}" for name in evidence.joint if means[name] == means[name]]
     return (
         f"{share:.1%} of the pairs are close for one task and far for another ({noise:.1%} for two seeds of one "
-        f"task). Of this disagreement another seed keeps {means['control (another seed)']:.2f}"
-        f"{', ' if told else ''}{', '.join(told)}; one table for all tasks keeps 0.50 at most."
+        f"task). Retention: {', '.join([control, *joint])}; at most 0.50 "
+        "if all tasks share one table."
     )
 
 
-def _notes(evidence: Evidence) -> list[str]:
-    blind = [run for run in evidence.joint if any(evidence.view(run, task) is None for task in evidence.tasks)]
-    without = [task for task in evidence.tasks if task not in evidence.controls]
-    notes = [f"{run}: its tables belong to no task alone, so it has shares but no retention." for run in blind]
-    if without:
-        notes.append(f"No second seed of {', '.join(without)}: its side of the control is missing.")
+def _notes(evidence: ConflictData) -> list[str]:
+    untasked = [run for run in evidence.joint if any(evidence.view(run, task) is None for task in evidence.tasks)]
+    uncontrolled = [task for task in evidence.tasks if task not in evidence.controls]
+    notes = [f"{run}: no table belongs to a single task, so shares are reported but no retention." for run in untasked]
+    if uncontrolled:
+        notes.append(f"No second seed of {', '.join(uncontrolled)}: the control of this task is missing.")
     if isinstance(_drawn(evidence), np.ndarray):
-        notes.append(f"Rank correlations and AUC are those of {_DRAWN:,} pairs drawn with a fixed seed.")
+        notes.append(f"Rank correlations and AUC use {_DRAWN:,} pairs drawn with a fixed seed.")
     return notes
 
 
-def _panels(evidence: Evidence, near: str, far: str, chosen_P: BoolArray) -> Drawing:
-    """A histogram a column: conflict solid, all other pairs hatched on top (published layout)."""
+def _panels(evidence: ConflictData, near: str, far: str, chosen_P: BoolArray) -> CaptionedFigure:
+    """Draw one histogram per table: conflict in colour, all other pairs hatched on top (layout of the notebook)."""
     columns = evidence.columns
     across = min(3, len(columns))
     down = -(-len(columns) // across)
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(plots.FIGURE_STYLE):
         figure: Figure = plots.blank(3.4 * across, 2.2 * down)
         for number, one in enumerate(columns):
             axes = figure.add_subplot(down, across, number + 1)
             _panel(axes, one, chosen_P)
         figure.suptitle(f"close for {near}, far for {far}", fontsize=10)
-    return Drawing(figure, f"Pairs close for {near} and far for {far} (coloured) in the distances of every table.")
+    return CaptionedFigure(
+        figure, f"Pairs close for {near} and far for {far} (coloured) in the distances of every table."
+    )
 
 
-def _panel(axes: Any, one: Column, chosen_P: BoolArray) -> None:
+def _panel(axes: Any, one: TableDistances, chosen_P: BoolArray) -> None:
     conflict_N, other_N = one.counts(chosen_P)
-    place = np.arange(len(conflict_N))
-    axes.bar(place, conflict_N, width=1.0, color=[bin_colour(one, int(number)) for number in place])
-    axes.bar(place, other_N, width=1.0, bottom=conflict_N, color="white", edgecolor="0.6", hatch="////", linewidth=0.3)
+    bins = np.arange(len(conflict_N))
+    axes.bar(bins, conflict_N, width=1.0, color=[bin_colour(one, int(number)) for number in bins])
+    axes.bar(bins, other_N, width=1.0, bottom=conflict_N, color="white", edgecolor="0.6", hatch="////", linewidth=0.3)
     axes.set_title(one.label, fontsize=8)
     axes.set(xlabel="bin", ylabel="pairs")
     axes.tick_params(labelsize=7)
 
 
-def bin_colour(one: Column, number: int) -> str:
-    """Green where a bin begins among the closest pairs, orange where it ends among the farthest, else blue."""
+def bin_colour(one: TableDistances, number: int) -> str:
+    """Return orange if the bin ends among the far pairs, else green if it begins among the close pairs, else blue."""
     if one.edges[number + 1] > one.high:
         return FAR
     return NEAR if one.edges[number] <= one.low else MIDDLE

@@ -1,6 +1,6 @@
-"""Distances of user-item pairs in embedding tables; pairs are read in blocks, tables stay where they are.
+"""Distances of user-item pairs in embedding tables, computed in blocks of pairs.
 
-Legend: R training rows, V rows of a table, P pairs, D width.
+Legend: R training samples, V rows of a table, P pairs, D width.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Metric = Literal["euclidean", "cosine", "dot"]
 
 _BLOCK = 1 << 18
 _GATHERED = 1 << 13
-"""Pairs whose rows are gathered at once: few enough that they stay in the processor's cache."""
+"""Pairs gathered at once; small enough for the CPU cache."""
 
 
 def active(ids_R: AnyArray, rows: int, percentile: float, keep_padding_oov: bool) -> BoolArray:
-    """Return (V,) whether an entity has strictly more training rows than a percentile of those that have any.
+    """Return (V,) whether an entity has strictly more training samples than a percentile of the occurring entities.
 
     Args:
-        ids_R: its ids in the training rows.
+        ids_R: ids of the training samples.
         rows: V.
         percentile: 0 to 100.
-        keep_padding_oov: whether rows 0 and V - 1 may be kept. Out-of-vocabulary stands for all rare entities at once,
-            has a large count and would always be kept (published).
+        keep_padding_oov: whether ids 0 and V - 1 may be active (as in the released code). Out-of-vocabulary collects
+            all rare entities, so its count is large and it would always be active.
     """
     counts_V = training_counts(ids_R, rows)
     if not keep_padding_oov:
@@ -40,7 +40,14 @@ def active(ids_R: AnyArray, rows: int, percentile: float, keep_padding_oov: bool
 
 
 def kept_rows(user_R: AnyArray, item_R: AnyArray, user_V: BoolArray, item_V: BoolArray) -> Int64Array:
-    """Return the rows whose user and item are both kept, ascending."""
+    """Return the ascending indices of samples whose user and item are both active.
+
+    Args:
+        user_R: user ids.
+        item_R: item ids.
+        user_V: whether a user is active.
+        item_V: whether an item is active.
+    """
     found = [start + np.flatnonzero(user_V[user_R[part]] & item_V[item_R[part]]) for start, part in _parts(len(user_R))]
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
@@ -53,29 +60,31 @@ def pair_distances(
     metric: Metric,
     advance: Callable[[int], None],
 ) -> Float32Array:
-    """Return (P,) distances, smaller for closer.
+    """Return (P,) float32 distances; smaller is closer.
 
     Args:
         user_VD: user table.
         item_VD: item table of the same width.
-        user_P: rows of the users.
-        item_P: rows of the items.
-        metric: ``euclidean`` length of the difference (published), ``cosine`` 1 - cosine, ``dot`` negative product.
-        advance: told the pairs of every block.
+        user_P: row indices of the users.
+        item_P: row indices of the items.
+        metric: ``euclidean`` (as in the released code), ``cosine`` (1 - cosine similarity) or ``dot`` (negative dot
+            product).
+        advance: progress callback; receives the number of pairs of every block.
 
     Raises:
-        IndexError: a pair names a row that its table does not have.
+        IndexError: a row index is out of range.
     """
     for ids_P, table in ((user_P, user_VD), (item_P, item_VD)):
         if len(ids_P) and not 0 <= ids_P.min() <= ids_P.max() < len(table):
-            raise IndexError(f"rows {ids_P.min()} to {ids_P.max()} of a table with {len(table)}")
+            raise IndexError(f"row indices {ids_P.min()} to {ids_P.max()} do not fit a table with {len(table)} rows")
     distance_P = np.empty(len(user_P), dtype=np.float32)
-    room_2BD = [np.empty((_GATHERED, table.shape[1]), dtype=table.dtype) for table in (user_VD, item_VD)]
+    buffer_2BD = [np.empty((_GATHERED, table.shape[1]), dtype=table.dtype) for table in (user_VD, item_VD)]
     for start, part in _parts(len(user_P)):
         for first in range(start, part.stop, _GATHERED):
             few = slice(first, min(first + _GATHERED, part.stop))
-            user_BD, item_BD = (room_BD[: few.stop - first] for room_BD in room_2BD)
-            np.take(user_VD, user_P[few], axis=0, out=user_BD, mode="clip")  # in range: no second buffer is needed
+            user_BD, item_BD = (buffer_BD[: few.stop - first] for buffer_BD in buffer_2BD)
+            # "clip" writes into `out` without a temporary buffer; the indices are in range
+            np.take(user_VD, user_P[few], axis=0, out=user_BD, mode="clip")
             np.take(item_VD, item_P[few], axis=0, out=item_BD, mode="clip")
             distance_P[few] = _distance(user_BD, item_BD, metric)
         advance(part.stop - start)
@@ -83,7 +92,7 @@ def pair_distances(
 
 
 def _distance(user_BD: AnyArray, item_BD: AnyArray, metric: Metric) -> AnyArray:
-    """Return (B,) distances; the rows may be overwritten."""
+    """Return (B,) distances; the inputs may be overwritten."""
     if metric == "euclidean":
         user_BD -= item_BD
         user_BD *= user_BD

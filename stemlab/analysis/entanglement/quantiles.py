@@ -1,4 +1,4 @@
-"""Percentiles of many values: exact, or of so many values that a sorted copy is too large, from a histogram.
+"""Percentiles of large arrays: exact, or from a histogram where a sorted copy would need too much memory.
 
 Legend: P values, Q percentiles, N bins.
 """
@@ -12,19 +12,19 @@ import numpy as np
 from stemlab.array_types import AnyArray, Int64Array
 
 EXACT = 50_000_000
-"""Up to so many values percentiles are exact (spec/recscope.md section 4)."""
+"""Largest number of values with exact percentiles (docs/methods/recscope.md#exact-percentiles)."""
 BINS = 1 << 20
 _BLOCK = 1 << 20
 
 
 def percentiles(values_P: AnyArray, wanted: Sequence[float]) -> AnyArray:
-    """Return (Q,) linearly interpolated percentiles, in the values' own precision (``numpy.percentile``).
+    """Return (Q,) linearly interpolated percentiles in the dtype of the values (as ``numpy.percentile``).
 
-    Of more than 50,000,000 values they are read from a histogram of 1,048,576 equal bins: at most one bin,
-    (largest - smallest) / 1,048,576, from the exact ones. The smallest and the largest value are exact.
+    For more than 50,000,000 values they come from a histogram of 1,048,576 equal bins; the error is at most one bin
+    width, (maximum - minimum) / 1,048,576. Minimum and maximum are exact.
 
     Args:
-        values_P: at least one value, none of them nan.
+        values_P: at least one value, without NaN.
         wanted: Q percentiles, 0 to 100.
     """
     if len(values_P) <= EXACT:
@@ -35,28 +35,28 @@ def percentiles(values_P: AnyArray, wanted: Sequence[float]) -> AnyArray:
     below_N = np.cumsum(_histogram(values_P, low, high))
     found = []
     for percentile in wanted:
-        place = percentile / 100 * (len(values_P) - 1)
-        first = int(place)
+        position = percentile / 100 * (len(values_P) - 1)
+        first = int(position)
         one, other = (_value(rank, below_N, low, high) for rank in (first, min(first + 1, len(values_P) - 1)))
-        found.append(one + (place - first) * (other - one))
+        found.append(one + (position - first) * (other - one))
     return np.asarray(found, dtype=values_P.dtype)
 
 
 def _histogram(values_P: AnyArray, low: float, high: float) -> Int64Array:
-    """Return (N,) how many values are in each of the equal bins between the smallest and the largest."""
+    """Return (N,) counts of the equal-width bins between ``low`` and ``high``."""
     count_N = np.zeros(BINS, dtype=np.int64)
     for start in range(0, len(values_P), _BLOCK):
         block = values_P[start : start + _BLOCK].astype(np.float64)
-        place = ((block - low) * (BINS / (high - low))).astype(np.int64)
-        count_N += np.bincount(place.clip(0, BINS - 1), minlength=BINS)
+        bin_B = ((block - low) * (BINS / (high - low))).astype(np.int64)
+        count_N += np.bincount(bin_B.clip(0, BINS - 1), minlength=BINS)
     return count_N
 
 
 def _value(rank: int, below_N: Int64Array, low: float, high: float) -> float:
-    """Return about the value that has this rank (from 0): its bin's values count as evenly spread in the bin."""
+    """Return the approximate value of a rank (from 0); values are assumed to be spread evenly within their bin."""
     if rank in (0, below_N[-1] - 1):
         return low if rank == 0 else high
-    place = int(np.searchsorted(below_N, rank, side="right"))
-    before = int(below_N[place - 1]) if place else 0
-    inside = (rank - before + 0.5) / (int(below_N[place]) - before)
-    return low + (place + inside) * (high - low) / BINS
+    number = int(np.searchsorted(below_N, rank, side="right"))
+    before = int(below_N[number - 1]) if number else 0
+    fraction = (rank - before + 0.5) / (int(below_N[number]) - before)
+    return low + (number + fraction) * (high - low) / BINS

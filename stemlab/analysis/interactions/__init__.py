@@ -1,1 +1,1 @@
-"""Learned field interactions of MMFI."""
+"""Field interactions learned by MMFI."""

@@ -1,9 +1,10 @@
-"""Learnt interactions: which pairs of fields, and which fields, MMFI weighs in each scenario for each task.
+"""Learned field interactions of MMFI: weights of pairs of fields, and of fields, per scenario and task.
 
-MMFI (TKDD 2024) learns an attention over pairs of fields for every scenario and task; its means over rows say what was
-learnt (spec/mmfi.md sections 4 and 5). The paper's own figures of them are not public.
+MMFI (TKDD 2024) learns attention over pairs of fields for every scenario and task
+(docs/methods/mmfi.md#attention, docs/methods/mmfi.md#first-order-branch). The analysis reports its means over samples.
+The figures of the paper are not public.
 
-Legend: S scenarios, T tasks, P pairs, F fields, C = S * T cells.
+Legend: S scenarios, T tasks, P pairs, F fields, C = S * T combinations of scenario and task.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from stemlab.errors import StemlabError
 from stemlab.types import PositiveInt
 
 
-class Interactions(Analysis):
-    """Importance of pairs and fields by scenario and task.
+class FieldInteractions(Analysis):
+    """Importance of pairs of fields and of fields, by scenario and task.
 
     Args:
-        name: as typed on the command line.
-        split: the rows that are read.
-        rows: how many of them at the most, in whole batches spread evenly; ``None``: all.
-        measure: what is drawn and told: the spread over rows of what a pair adds to the tower's input, its mean weight,
-            or the share of rows in which that is not zero.
-        top: pairs told of every scenario and task.
+        name: name of the analysis on the command line.
+        split: split of the samples.
+        rows: maximum number of samples, as whole batches spread evenly over the split; ``None``: all.
+        measure: measure of figures and verdict: ``strength`` (root mean square deviation over samples of the pair's
+            contribution to the tower input), ``attention`` (mean weight) or ``open`` (share of samples with a non-zero
+            weight).
+        top: number of pairs listed per scenario and task.
     """
 
     def __init__(
@@ -50,14 +52,14 @@ class Interactions(Analysis):
         """Return the importances of every run.
 
         Raises:
-            StemlabError: a run's network does not weigh pairs of fields.
+            StemlabError: a run is not a run of MMFI.
         """
         for run in runs:
             _check(run)
         return view.findings([self.of(run) for run in runs], self.measure, self.top)
 
     def of(self, run: AnalysedRun) -> RunInteractions:
-        """Return a run's importances."""
+        """Return the importances of a run."""
         import torch
 
         from stemlab.models.multiscenario.mmfi import MMFI
@@ -80,14 +82,14 @@ def _check(run: AnalysedRun) -> None:
     target = str(run.config["model"]["net"]["_target_"])
     if not target.endswith(".MMFI"):
         raise StemlabError(
-            f"{run.place}: model {run.config['model']['name']} learns no weights of pairs of fields; "
-            "analysis=interactions reads runs of model=mmfi."
+            f"{run.path}: model {run.config['model']['name']} has no weights of pairs of fields; "
+            "analysis=interactions needs runs of model=mmfi."
         )
 
 
-def _spread(batches: int, rows: int, most: int | None) -> frozenset[int]:
-    """Return the numbers of the batches that are read: about ``most`` rows of ``rows``, at least one batch."""
-    if most is None or most >= rows:
+def _spread(batches: int, rows: int, limit: int | None) -> frozenset[int]:
+    """Return the indices of the batches to read: about ``limit`` of ``rows`` samples, at least one batch."""
+    if limit is None or limit >= rows:
         return frozenset(range(batches))
-    count = max(1, batches * most // rows)
+    count = max(1, batches * limit // rows)
     return frozenset(number * batches // count for number in range(count))

@@ -1,10 +1,10 @@
-"""Transfer: what learning tasks together gains or costs each of them, for whom, and what happens inside.
+"""Transfer: gain or loss of each task in joint models compared with single-task models, with gates and gradients.
 
-AUC of every joint model minus that of the single-task model, for all test rows and by how often their user (or another
-entity) was seen in training; cosine of the tasks' gradients on shared weights; shares of the gates. The questions are
-those of STEM (arXiv 2308.13537) and PLE; buckets and intervals are ours.
+AUC of every joint model minus AUC of the single-task model, for all test samples and by the number of training samples
+of the user (or another entity); gradient cosines of the tasks on shared weights; gate shares. The questions come from
+STEM (arXiv 2308.13537) and PLE; buckets and intervals are defined by this project (docs/methods/recscope.md#transfer).
 
-Legend: R rows, B rows of a bucket, V entities, T tasks.
+Legend: R test samples, B samples of a bucket, V entities, T tasks.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import cast
 import numpy as np
 import torch
 
-from stemlab.analysis.base import Analysis, Findings, one_dataset
+from stemlab.analysis.base import Analysis, Findings, check_same_dataset
 from stemlab.analysis.collapse.tables import training_counts
 from stemlab.analysis.fields import user_field
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.analysis.transfer import findings as view
 from stemlab.analysis.transfer.buckets import COLD, bootstrap_differences, quantile_buckets
-from stemlab.analysis.transfer.comparable import AtLeastTwo, Scored, score
-from stemlab.analysis.transfer.findings import ALL, Gains, Interior
-from stemlab.analysis.transfer.logged_curves import Curve, logged_conflicts
+from stemlab.analysis.transfer.comparable import AtLeastTwo, RunScores, score
+from stemlab.analysis.transfer.findings import ALL, RunDiagnostics, TaskGains
+from stemlab.analysis.transfer.logged_curves import LoggedCurve, logged_conflicts
 from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.progress import ProgressBars
@@ -34,16 +34,16 @@ from stemlab.types import Fraction, NonNegativeInt, PositiveInt
 
 
 class Transfer(Analysis):
-    """Gain of every joint model over single-task, with what its gates and gradients show.
+    """Gain of every joint model over the single-task model, with its gates and gradients.
 
     Args:
-        name: as typed on the command line.
-        entity: field by whose training rows test rows are put into buckets; ``None``: the users' field.
-        buckets: number of buckets with about equally many test rows.
-        rows: training rows whose gates and gradients are looked at.
-        resamples: how often groups are drawn again for the intervals.
-        confidence: of the intervals.
-        seed: of those draws.
+        name: name of the analysis on the command line.
+        entity: field whose number of training samples defines the buckets; ``None``: the user field.
+        buckets: number of buckets with about equal numbers of test samples.
+        rows: number of training samples for gates and gradients.
+        resamples: number of bootstrap resamples of groups.
+        confidence: confidence level of the intervals.
+        seed: seed of the bootstrap.
     """
 
     def __init__(
@@ -62,34 +62,41 @@ class Transfer(Analysis):
         self.resamples, self.confidence, self.seed = resamples, confidence, seed
 
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
-        """Return gains by task and bucket, cosines of gradients, shares of gates.
+        """Return gains by task and bucket, gradient cosines and gate shares.
 
         Raises:
-            StemlabError: no joint run, no single-task run, or a bucket with one class only.
+            StemlabError: no joint run, no single-task run, or a bucket with labels of one class.
         """
-        one_dataset(runs)
+        check_same_dataset(runs)
         tasks = _tasks(runs)
         joint = [run for run in runs if run.joint]
         data = cast(ImpressionDataModule, runs[0].datamodule)
         names, bucket_R = self.split(data)
-        interiors = [self._interior(run, data) for run in joint]  # before scores: those are made without gradients
+        interiors = [self._interior(run, data) for run in joint]  # before scoring, which runs in inference mode
         with ProgressBars() as steps:
             scored = [score(run, steps) for run in runs]
         gains = tuple(self._gains(data, scored, task, names, bucket_R) for task in tasks)
-        curves: list[Curve] = [curve for run in joint for curve in logged_conflicts(run.label, run.directory)]
+        curves: list[LoggedCurve] = [curve for run in joint for curve in logged_conflicts(run.label, run.directory)]
         return view.findings(gains, interiors, curves, names, self.confidence)
 
     def split(self, data: ImpressionDataModule) -> tuple[dict[int, str], Int64Array]:
-        """Return bucket -> name and (R,) the bucket of every test row: by training rows of its entity, rare first."""
+        """Return bucket -> name, and (R,) buckets of the test samples by training samples of their entity, rare first.
+
+        Args:
+            data: prepared dataset.
+
+        Raises:
+            StemlabError: no entity of the test samples occurs in training.
+        """
         spec = data.spec
         entity = user_field(spec, self.entity, key="analysis.entity")
         column, size = list(spec.field_sizes).index(entity), spec.field_sizes[entity]
         count_V = training_counts(data.store("train").ids[:, column], size)
-        count_V[[0, -1]] = 0  # padding; out-of-vocabulary is no entity
+        count_V[[0, -1]] = 0  # padding and out-of-vocabulary are not entities
         count_R = count_V[data.store("test").ids[:, column]]
         if not count_R.any():
             raise StemlabError(
-                f"no test row has a {entity} of the training rows: buckets need analysis.entity=<field>."
+                f"no {entity} of the test samples occurs in the training samples: set analysis.entity=<field>."
             )
         bucket_R = quantile_buckets(count_R.astype(np.float64), count_R > 0, self.buckets).bucket_B
         names = {}
@@ -99,8 +106,13 @@ class Transfer(Analysis):
         return names, bucket_R
 
     def _gains(
-        self, data: ImpressionDataModule, scored: Sequence[Scored], task: str, names: dict[int, str], bucket_R: AnyArray
-    ) -> Gains:
+        self,
+        data: ImpressionDataModule,
+        scored: Sequence[RunScores],
+        task: str,
+        names: dict[int, str],
+        bucket_R: AnyArray,
+    ) -> TaskGains:
         labels_R = data.store("test").labels[:, data.spec.task_index(task)]
         group_R = _groups(data)
         base = next(one for one in scored if not one.run.joint and one.run.tasks == (task,))
@@ -114,36 +126,36 @@ class Transfer(Analysis):
                 _refuse_one_class(number, name, task, len(rows))
                 left_out = True
                 continue
-            told = self._measure(labels_B, [one.of(task)[rows] for one in (base, *others)], group_R[rows])
-            for one, numbers in zip((base, *others), told, strict=True):
+            measured = self._measure(labels_B, [one.of(task)[rows] for one in (base, *others)], group_R[rows])
+            for one, numbers in zip((base, *others), measured, strict=True):
                 cells[one.run.label][name] = numbers
-        return Gains(task, base.run.label, tuple(one.run.label for one in others if one.run.joint), cells, left_out)
+        return TaskGains(task, base.run.label, tuple(one.run.label for one in others if one.run.joint), cells, left_out)
 
     def _measure(self, labels_B: AnyArray, scores: Sequence[AnyArray], group_B: AnyArray) -> list[dict[str, float]]:
-        """Return a model's numbers in one bucket, the baseline's first."""
+        """Return the numbers of each model in one bucket, the baseline first."""
         drawn = bootstrap_differences(labels_B, scores[0], scores[1:], group_B, self.resamples, self.seed)
         values = [auc(labels_B, scores_B) for scores_B in scores]
         rows = {"rows": len(labels_B), "positives": int(labels_B.sum())}
-        told = [{**rows, "auc": values[0]}]
+        measured = [{**rows, "auc": values[0]}]
         tail = (1 - self.confidence) / 2
         for value, draws in zip(values[1:], drawn, strict=True):
             low, high = np.nanquantile(draws, [tail, 1 - tail]) if not np.isnan(draws).all() else (np.nan, np.nan)
-            told.append({**rows, "auc": value, "gain": value - values[0], "low": float(low), "high": float(high)})
-        return told
+            measured.append({**rows, "auc": value, "gain": value - values[0], "low": float(low), "high": float(high)})
+        return measured
 
-    def _interior(self, run: AnalysedRun, data: ImpressionDataModule) -> Interior:
-        """Look at evenly spaced training rows, always the same ones."""
+    def _interior(self, run: AnalysedRun, data: ImpressionDataModule) -> RunDiagnostics:
+        """Return gates and gradients for evenly spaced training samples, the same for every run."""
         total = len(data.store("train"))
         rows = np.unique(np.linspace(0, total - 1, min(self.rows, total)).astype(np.int64))
         batch = data.train_dataloader().take(rows)
         assert batch.labels_BT is not None
         labels_BT: torch.Tensor = batch.labels_BT[:, [run.impressions.task_index(task) for task in run.tasks]]
         inside = look_inside(run.net, batch, labels_BT, run.config["model"].get("loss_form", "logits"))
-        return Interior(run.label, inside)
+        return RunDiagnostics(run.label, inside)
 
 
 def _groups(data: ImpressionDataModule) -> AnyArray:
-    """Whose rows are drawn together: true group keys, else the users' ids, else every row alone."""
+    """Return the bootstrap group of each test sample: raw group key, else user id, else its own index."""
     store, spec = data.store("test"), data.spec
     if store.group is not None:
         return store.group
@@ -160,13 +172,16 @@ def _tasks(runs: Sequence[AnalysedRun]) -> list[str]:
     joint = sum(run.joint for run in runs)
     if not alone or not joint:
         raise StemlabError(
-            f"transfer compares joint models with single-task runs, and there are {joint} joint and {len(alone)} "
-            "single-task runs: name all in runs=[...], or let dataset=... models=[...] train them."
+            f"transfer needs joint and single-task runs; there are {joint} joint and {len(alone)} single-task runs. "
+            "Name all runs in runs=[...], or train them with dataset=... models=[...]."
         )
     return alone
 
 
 def _refuse_one_class(number: int, name: str, task: str, rows: int) -> None:
     if number != COLD:
-        cure = "" if number == ALL else "; set analysis.buckets lower"
-        raise StemlabError(f"bucket {name} has {rows:,} test rows of one class for {task}: its AUC is undefined{cure}.")
+        advice = "" if number == ALL else "; decrease analysis.buckets"
+        raise StemlabError(
+            f"bucket {name}: the labels of its {rows:,} test samples for {task} have one class, so AUC is "
+            f"undefined{advice}."
+        )

@@ -1,9 +1,10 @@
-"""Test samples by the relative amount of positive feedback of their user or item (spec/stem.md section 7).
+"""Buckets of test samples by relative positive feedback of their user or item.
 
-r = log(((c_A + 1)/(N_A + 1)) / ((c_B + 1)/(N_B + 1))) with an entity's training positives c and all training positives
-N of two tasks: negative where task B dominates, positive where A does. Without N (``normalised`` off) base rates count.
+r = log(((c_A + 1)/(N_A + 1)) / ((c_B + 1)/(N_B + 1))), where c is the number of training positives of the entity and N
+the number of all training positives, for tasks A and B (docs/methods/recscope.md#comparable-samples). r is negative
+where task B dominates and positive where task A dominates. With ``normalised=False``, N is left out.
 
-Legend: R training rows, V entities, B test samples, G groups (users) that are drawn again.
+Legend: R training samples, V entities, B test samples, G bootstrap groups (users).
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import numpy as np
 from stemlab.array_types import AnyArray, BoolArray, Float64Array, Int64Array
 
 COLD = -1
-"""Bucket of samples whose entity has no training row of its own."""
+"""Bucket of samples whose entity has no training sample."""
 
 
 def relative_feedback(positives_VT: AnyArray, normalised: bool) -> Float64Array:
-    """Return (V,) relative amounts.
+    """Return (V,) relative feedback r.
 
     Args:
-        positives_VT: training positives of every entity for task A and task B.
-        normalised: whether each task's positives are shares of all of its positives.
+        positives_VT: (V, 2) training positives of every entity for task A and task B.
+        normalised: whether the positives of each task are divided by the number of all positives of the task.
     """
     amount_VT = positives_VT.astype(np.float64) + 1
     if normalised:
@@ -33,7 +34,7 @@ def relative_feedback(positives_VT: AnyArray, normalised: bool) -> Float64Array:
 
 
 def positives_by_entity(ids_R: AnyArray, labels_RT: AnyArray, entities: int) -> tuple[AnyArray, AnyArray]:
-    """Return (V, T) training positives and (V,) training rows of every entity, reading rows in blocks."""
+    """Return (V, T) training positives and (V,) training samples of every entity; samples are read in blocks."""
     tasks = labels_RT.shape[1]
     positives_VT, rows_V = np.zeros((entities, tasks), dtype=np.int64), np.zeros(entities, dtype=np.int64)
     for start in range(0, len(ids_R), 1 << 20):
@@ -46,12 +47,12 @@ def positives_by_entity(ids_R: AnyArray, labels_RT: AnyArray, entities: int) -> 
 
 @dataclass(frozen=True)
 class Buckets:
-    """Where every test sample belongs.
+    """Buckets of the test samples.
 
     Attributes:
-        bucket_B: (B,) number of its bucket, ``COLD`` for entities without training rows.
-        bounds: (buckets + 1,) limits of r; ties at a limit belong to the lower bucket.
-        comparable: number of the bucket whose samples have the most similar feedback (smallest mean of abs(r)).
+        bucket_B: (B,) bucket of each sample; ``COLD`` for entities without training samples.
+        bounds: (buckets + 1,) limits of r; a value equal to a limit belongs to the lower bucket.
+        comparable: bucket with the most similar feedback for both tasks (smallest mean of abs(r)).
     """
 
     bucket_B: Int64Array
@@ -60,19 +61,19 @@ class Buckets:
 
 
 def quantile_buckets(r_B: Float64Array, known_B: BoolArray, count: int) -> Buckets:
-    """Return buckets of about equal numbers of samples.
+    """Return buckets with about equal numbers of samples.
 
     Args:
-        r_B: relative amounts of the samples' entities.
-        known_B: whether the entity has training rows.
-        count: number of buckets; fewer where many samples share one amount.
+        r_B: relative feedback of the entity of each sample.
+        known_B: whether the entity has training samples.
+        count: number of buckets; the result has fewer if many samples share one value.
     """
     bounds = np.unique(np.quantile(r_B[known_B], np.linspace(0, 1, count + 1)))
     return _buckets(r_B, known_B, bounds)
 
 
 def threshold_buckets(r_B: Float64Array, known_B: BoolArray, tau: float) -> Buckets:
-    """Return three buckets: r below -tau, from -tau to tau (comparable), above tau."""
+    """Return three buckets: r below -tau, r from -tau to tau (comparable), r above tau."""
     low, high = float(r_B[known_B].min()), float(r_B[known_B].max())
     bounds = np.array([min(low, -tau) - 1e-9, np.nextafter(-tau, -np.inf), tau, max(high, tau) + 1e-9])
     return _buckets(r_B, known_B, bounds)
@@ -89,11 +90,11 @@ def _buckets(r_B: Float64Array, known_B: BoolArray, bounds: Float64Array) -> Buc
 
 
 class WeightedAUC:
-    """The AUC of one set of scores under many weightings of its rows: sorted once.
+    """AUC of one set of scores for many sample weights; the scores are sorted once.
 
     Args:
-        labels_B: 0 or 1.
-        scores_B: higher for more likely.
+        labels_B: labels, 0 or 1.
+        scores_B: scores, higher for likelier samples.
     """
 
     def __init__(self, labels_B: AnyArray, scores_B: AnyArray) -> None:
@@ -103,7 +104,7 @@ class WeightedAUC:
         self._first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
 
     def __call__(self, weight_B: AnyArray | None = None) -> float:
-        """Return the AUC with (B,) weights of the rows (of all alike); nan if a class has no weight."""
+        """Return the AUC with (B,) sample weights, or unweighted; NaN if a class has zero weight."""
         ordered = np.ones(len(self._order)) if weight_B is None else weight_B[self._order]
         positive = np.add.reduceat(np.where(self._positive_B, ordered, 0.0), self._first)
         negative = np.add.reduceat(np.where(self._positive_B, 0.0, ordered), self._first)
@@ -117,17 +118,17 @@ class WeightedAUC:
 def bootstrap_differences(
     labels_B: AnyArray, scores_B: AnyArray, others: Sequence[AnyArray], group_B: AnyArray, resamples: int, seed: int
 ) -> Float64Array:
-    """Return (others, resamples) differences of AUC to ``scores_B`` when groups are drawn again with replacement.
+    """Return (others, resamples) paired AUC differences to ``scores_B`` in a bootstrap over groups.
 
-    All scores see the same draws, so differences are paired.
+    All models use the same resamples, so the differences are paired.
 
     Args:
         labels_B: labels.
         scores_B: scores of the baseline.
         others: scores of the other models.
-        group_B: whose rows are drawn together (users).
-        resamples: number of draws.
-        seed: of the draws.
+        group_B: group (user) of each sample; groups are resampled with replacement.
+        resamples: number of resamples.
+        seed: seed of the resampling.
     """
     code_B = np.unique(group_B, return_inverse=True)[1]
     groups = int(code_B.max()) + 1

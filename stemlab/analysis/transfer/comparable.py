@@ -1,10 +1,10 @@
-"""Comparable samples: does learning tasks together help where their feedback is alike (the question of STEM)?
+"""Comparable samples: does joint training help users with similar feedback for both tasks (the question of STEM)?
 
-Test samples are put into buckets by the relative amount of positive feedback of two tasks from their user (or item);
-in each bucket every model's AUC is compared with the single-task model's (arXiv 2308.13537; spec/stem.md section 7).
-Thresholds and figure are not published: everything is a setting here.
+Test samples are divided into buckets by the relative positive feedback of their user (or item) for two tasks. In each
+bucket the AUC of every model is compared with the AUC of the single-task model (arXiv 2308.13537;
+docs/methods/recscope.md#comparable-samples). The paper does not publish its thresholds, so they are settings here.
 
-Legend: R rows, B rows of a bucket, T tasks.
+Legend: R test samples, B samples of a bucket, T tasks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from stemlab.analysis.base import Analysis, Findings, one_dataset
+from stemlab.analysis.base import Analysis, Findings, check_same_dataset
 from stemlab.analysis.fields import user_field
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.analysis.transfer import comparable_findings as view
@@ -31,7 +31,7 @@ from stemlab.analysis.transfer.buckets import (
     relative_feedback,
     threshold_buckets,
 )
-from stemlab.analysis.transfer.comparable_findings import Comparison, Panel
+from stemlab.analysis.transfer.comparable_findings import TaskPairComparison, TaskPanel
 from stemlab.array_types import Float32Array
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.progress import ProgressBars
@@ -44,35 +44,36 @@ _BATCH = 1 << 14
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A run's logits of all test rows.
+class RunScores:
+    """Logits of a run for all test samples.
 
     Attributes:
         run: the run.
-        logit_RT: (R, its tasks).
+        logit_RT: (R, tasks of the run) logits.
     """
 
     run: AnalysedRun
     logit_RT: Float32Array
 
     def of(self, task: str) -> Float32Array:
-        """Logits (R,) of a task."""
+        """Return the (R,) logits of a task."""
         return self.logit_RT[:, self.run.tasks.index(task)]
 
 
 class Comparable(Analysis):
-    """Difference of every model to single-task by bucket of relative positive feedback.
+    """AUC difference of every model to the single-task model, by bucket of relative positive feedback.
 
     Args:
-        name: as typed on the command line.
-        tasks: every two of these are compared; empty: all that have a single-task run.
-        entity: field by whose values samples are put into buckets; ``None``: the users' field.
-        buckets: number of buckets with about equally many samples.
-        tau: instead, three buckets: r below -tau, up to tau (comparable), above; ``None``: equal buckets.
-        normalised: whether each task's positives count as shares of all its positives, since base rates differ.
-        resamples: how often users are drawn again for the intervals.
-        confidence: of the intervals.
-        seed: of those draws.
+        name: name of the analysis on the command line.
+        tasks: tasks to compare in pairs; empty: all tasks with a single-task run.
+        entity: field whose feedback defines the buckets; ``None``: the user field.
+        buckets: number of buckets with about equal numbers of samples.
+        tau: threshold of three buckets instead: r below -tau, from -tau to tau (comparable), above tau; ``None``: use
+            ``buckets``.
+        normalised: whether positives are divided by all positives of the task, because base rates differ.
+        resamples: number of bootstrap resamples of users.
+        confidence: confidence level of the intervals.
+        seed: seed of the bootstrap.
     """
 
     def __init__(
@@ -93,12 +94,12 @@ class Comparable(Analysis):
         self.resamples, self.confidence, self.seed = resamples, confidence, seed
 
     def find(self, runs: Sequence[AnalysedRun]) -> Findings:
-        """Return every model's difference to single-task in every bucket, with bootstrap intervals.
+        """Return the AUC difference of every model in every bucket, with bootstrap intervals.
 
         Raises:
-            StemlabError: too few single-task runs, or a bucket with one class only.
+            StemlabError: too few single-task runs, or a bucket with labels of one class.
         """
-        one_dataset(runs)
+        check_same_dataset(runs)
         tasks = self._tasks(runs)
         data = cast(ImpressionDataModule, runs[0].datamodule)
         with ProgressBars() as steps:
@@ -107,7 +108,7 @@ class Comparable(Analysis):
         for pair in combinations(tasks, 2):
             buckets = self.split(data, pair)
             panels = tuple(self._panel(data, scored, task, buckets) for task in pair)
-            comparisons.append(Comparison(pair, buckets, panels))
+            comparisons.append(TaskPairComparison(pair, buckets, panels))
         return view.findings(comparisons, self.confidence, len(runs) - len(tasks))
 
     def split(self, data: ImpressionDataModule, pair: tuple[str, str]) -> Buckets:
@@ -118,19 +119,19 @@ class Comparable(Analysis):
         train, test = data.store("train"), data.store("test")
         tasks = [spec.task_index(task) for task in pair]
         positives_VT, rows_V = positives_by_entity(train.ids[:, column], train.labels[:, tasks], size)
-        rows_V[[0, -1]] = 0  # padding; out-of-vocabulary is no entity
+        rows_V[[0, -1]] = 0  # padding and out-of-vocabulary are not entities
         r_V = relative_feedback(positives_VT, self.normalised)
         ids_R = test.ids[:, column]
         known_R = rows_V[ids_R] > 0
         if not known_R.any():
             raise StemlabError(
-                f"no test row has a {entity} of the training rows: buckets need analysis.entity=<field>."
+                f"no {entity} of the test samples occurs in the training samples: set analysis.entity=<field>."
             )
         if self.tau is not None:
             return threshold_buckets(r_V[ids_R], known_R, self.tau)
         return quantile_buckets(r_V[ids_R], known_R, self.buckets)
 
-    def _panel(self, data: ImpressionDataModule, scored: Sequence[Scored], task: str, buckets: Buckets) -> Panel:
+    def _panel(self, data: ImpressionDataModule, scored: Sequence[RunScores], task: str, buckets: Buckets) -> TaskPanel:
         store = data.store("test")
         labels_R = store.labels[:, data.spec.task_index(task)]
         users = list(data.spec.field_sizes).index(user_field(data.spec, None))
@@ -149,23 +150,23 @@ class Comparable(Analysis):
             measured = self._measure(
                 labels_B, base.of(task)[rows], [one.of(task)[rows] for one in others], group_R[rows]
             )
-            for one, told in zip((base, *others), measured, strict=True):
-                cells[one.run.label][number] = told
-        return Panel(task, base.run.label, cells, left_out)
+            for one, numbers in zip((base, *others), measured, strict=True):
+                cells[one.run.label][number] = numbers
+        return TaskPanel(task, base.run.label, cells, left_out)
 
     def _measure(self, labels_B: Any, base_B: Any, others: Sequence[Any], group_B: Any) -> list[dict[str, float]]:
-        """Return a model's numbers in one bucket, the baseline's first."""
+        """Return the numbers of each model in one bucket, the baseline first."""
         drawn = bootstrap_differences(labels_B, base_B, others, group_B, self.resamples, self.seed)
         tail = (1 - self.confidence) / 2
         first = {"rows": len(labels_B), "positives": int(labels_B.sum())}
         base = {"auc": auc(labels_B, base_B), "gauc": gauc(labels_B, base_B, group_B)}
-        told = [{**first, **base}]
+        measured = [{**first, **base}]
         for scores_B, draws in zip(others, drawn, strict=True):
             own = {"auc": auc(labels_B, scores_B), "gauc": gauc(labels_B, scores_B, group_B)}
             low, high = np.nanquantile(draws, [tail, 1 - tail]) if not np.isnan(draws).all() else (np.nan, np.nan)
-            differences = {f"delta_{key}": own[key] - base[key] for key in own}
-            told.append({**first, **own, **differences, "low": float(low), "high": float(high)})
-        return told
+            deltas = {f"delta_{key}": own[key] - base[key] for key in own}
+            measured.append({**first, **own, **deltas, "low": float(low), "high": float(high)})
+        return measured
 
     def _tasks(self, runs: Sequence[AnalysedRun]) -> list[str]:
         known = list(runs[0].impressions.tasks)
@@ -176,8 +177,9 @@ class Comparable(Analysis):
         alone = [task for task in self.tasks or known if any(run.tasks == (task,) and not run.joint for run in runs)]
         if len(alone) < 2 or not any(run.joint for run in runs):
             raise StemlabError(
-                "comparable compares joint models with single-task runs of at least two tasks, and there are "
-                f"{len(alone)} of these and {sum(run.joint for run in runs)} joint runs: name all in runs=[...]."
+                "comparable needs joint runs and single-task runs of at least two tasks; there are "
+                f"{sum(run.joint for run in runs)} joint runs, and single-task runs of {len(alone)} tasks. Name all "
+                "runs in runs=[...]."
             )
         return alone
 
@@ -185,14 +187,14 @@ class Comparable(Analysis):
 def _refuse_one_class(number: int, task: str, rows: Any, labels_B: Any) -> None:
     if number != COLD:
         raise StemlabError(
-            f"bucket {number + 1} has {len(rows):,} test rows and all of them are "
-            f"{'positive' if labels_B[0] else 'negative'} for {task}: its AUC is undefined; set analysis.buckets lower."
+            f"bucket {number + 1}: all {len(rows):,} test samples are {'positive' if labels_B[0] else 'negative'} for "
+            f"{task}, so AUC is undefined; decrease analysis.buckets."
         )
 
 
 @torch.inference_mode()
-def score(run: AnalysedRun, steps: ProgressBars) -> Scored:
-    """Return a run's logits of the test rows, in their order."""
+def score(run: AnalysedRun, steps: ProgressBars) -> RunScores:
+    """Return the logits of a run for the test samples, in dataset order; frees the network afterwards."""
     data = cast(ImpressionDataModule, run.datamodule)
     loader, rows, net = data.test_dataloader(), len(data.store("test")), run.net
     logit_RT = np.empty((rows, len(run.tasks)), dtype=np.float32)
@@ -203,4 +205,4 @@ def score(run: AnalysedRun, steps: ProgressBars) -> Scored:
         advance(len(batch))
     del net
     run.release()
-    return Scored(run, logit_RT)
+    return RunScores(run, logit_RT)

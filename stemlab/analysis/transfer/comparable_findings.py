@@ -1,4 +1,4 @@
-"""Differences by bucket as numbers, tables and bars."""
+"""Findings of the comparable-samples analysis: differences by bucket as numbers, matrices and bar charts."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from stemlab.analysis import plots
-from stemlab.analysis.base import Drawing, Findings, Matrix
+from stemlab.analysis.base import CaptionedFigure, Findings, Matrix
 from stemlab.analysis.transfer.buckets import COLD, Buckets
 
-COLUMNS = ("rows", "positives", "auc", "gauc", "delta_auc", "low", "high", "delta_gauc")
-READING = (
-    "Buckets go by the relative amount of positive feedback of two tasks from a sample's user in training: in the "
-    "first one the second task dominates, in the last one the first task. Comparable samples (marked *) have the most "
-    "similar amounts.",
-    "A bar is a model's AUC minus that of the single-task model of that task, in thousandths; its line is the "
-    "bootstrap interval over users. Below zero the task was better off alone: negative transfer. STEM's paper says "
-    "that joint models lose on comparable samples what they win where the other task dominates, and STEM does not.",
-    "A second seed of the single-task model, where there is one, shows how large a difference can be without any "
-    "cause.",
+_COLUMNS = ("rows", "positives", "auc", "gauc", "delta_auc", "low", "high", "delta_gauc")
+_READING = (
+    "Test samples are divided into buckets by the relative positive feedback of their user for two tasks in training. "
+    "In the first bucket the second task dominates, in the last bucket the first task. Comparable samples (marked *) "
+    "have the most similar feedback for both tasks.",
+    "A bar is the AUC of a model minus the AUC of the single-task model, in thousandths; the line is the bootstrap "
+    "interval over users. A value below zero is negative transfer. According to the STEM paper, other joint models "
+    "lose on comparable samples and gain where the other task dominates, while STEM does not lose.",
+    "A second seed of the single-task model, if present, shows the size of random differences.",
 )
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One task's part of a comparison.
+class TaskPanel:
+    """Results of one task in a comparison.
 
     Attributes:
         task: the task.
         baseline: label of its single-task run.
         cells: label of a run -> bucket -> numbers; the baseline has no differences.
-        cold_left_out: whether the cold bucket has one class only.
+        cold_left_out: whether the cold bucket was left out because its labels have one class.
     """
 
     task: str
@@ -45,40 +44,46 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two tasks."""
+class TaskPairComparison:
+    """Results of a pair of tasks.
+
+    Attributes:
+        pair: the two tasks.
+        buckets: buckets of the test samples.
+        panels: results of each task.
+    """
 
     pair: tuple[str, str]
     buckets: Buckets
-    panels: tuple[Panel, ...]
+    panels: tuple[TaskPanel, ...]
 
     @property
     def name(self) -> str:
-        """For files and headings."""
+        """Name in files and headings."""
         return "_".join(self.pair)
 
     def bucket_name(self, number: int) -> str:
-        """``B1``, the comparable one with a star, or ``cold``."""
+        """Return ``B1``, ``B2``, ... (``*`` marks the comparable bucket), or ``cold``."""
         return "cold" if number == COLD else f"B{number + 1}{'*' if number == self.buckets.comparable else ''}"
 
 
-def findings(comparisons: Sequence[Comparison], confidence: float, models: int) -> Findings:
-    """Return what the differences say.
+def findings(comparisons: Sequence[TaskPairComparison], confidence: float, models: int) -> Findings:
+    """Return the findings.
 
     Args:
-        comparisons: every two tasks.
-        confidence: of the intervals.
-        models: number of models compared.
+        comparisons: results of every pair of tasks.
+        confidence: confidence level of the intervals.
+        models: number of models compared with single-task models.
     """
     return Findings(
         title="Comparable samples",
         verdict=" ".join(_verdict(one, panel) for one in comparisons for panel in one.panels),
-        reading=READING,
+        reading=_READING,
         numbers={"confidence": confidence, "models": models, "comparisons": [_numbers(one) for one in comparisons]},
         matrices={f"{one.name}_{panel.task}": _matrix(one, panel) for one in comparisons for panel in one.panels},
-        drawings={f"difference_{one.name}": _bars(one) for one in comparisons},
+        figures={f"difference_{one.name}": _bars(one) for one in comparisons},
         notes=[
-            f"{panel.task}: the cold bucket (users without training rows) has one class only and is left out."
+            f"{panel.task}: the cold bucket (users without training samples) is left out; its labels have one class."
             for one in comparisons
             for panel in one.panels
             if panel.cold_left_out
@@ -86,20 +91,21 @@ def findings(comparisons: Sequence[Comparison], confidence: float, models: int) 
     )
 
 
-def _verdict(comparison: Comparison, panel: Panel) -> str:
-    """Every model's difference on the comparable samples, and whether its interval excludes zero."""
-    told = []
+def _verdict(comparison: TaskPairComparison, panel: TaskPanel) -> str:
+    """Return the difference of every model on the comparable samples, with its interval."""
+    models = []
     for label, cells in panel.cells.items():
         cell = cells.get(comparison.buckets.comparable, {})
         if label != panel.baseline and "delta_auc" in cell:
-            told.append(
+            models.append(
                 f"{label} {1000 * cell['delta_auc']:+.1f} [{1000 * cell['low']:+.1f}, {1000 * cell['high']:+.1f}]"
             )
     first, second = comparison.pair
-    return f"{panel.task}, AUC against single-task on samples comparable in {first} and {second}, ‰: {'; '.join(told)}."
+    samples = f"samples comparable in {first} and {second}"
+    return f"{panel.task}, AUC minus single-task AUC on {samples}, ‰: {'; '.join(models)}."
 
 
-def _numbers(comparison: Comparison) -> dict[str, Any]:
+def _numbers(comparison: TaskPairComparison) -> dict[str, Any]:
     return {
         "tasks": list(comparison.pair),
         "bounds": comparison.buckets.bounds.tolist(),
@@ -117,42 +123,42 @@ def _numbers(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _matrix(comparison: Comparison, panel: Panel) -> Matrix:
+def _matrix(comparison: TaskPairComparison, panel: TaskPanel) -> Matrix:
     rows, values = [], []
     for label, cells in panel.cells.items():
         for number, cell in cells.items():
             rows.append(f"{label}/{comparison.bucket_name(number)}")
-            values.append([cell.get(name, float("nan")) for name in COLUMNS])
-    return Matrix(rows, COLUMNS, np.array(values), "model/bucket")
+            values.append([cell.get(name, float("nan")) for name in _COLUMNS])
+    return Matrix(rows, _COLUMNS, np.array(values), "model/bucket")
 
 
-def _bars(comparison: Comparison) -> Drawing:
-    """One panel a task, a group of bars a bucket, a bar a model, with intervals and a zero line."""
+def _bars(comparison: TaskPairComparison) -> CaptionedFigure:
+    """Draw one panel per task, with one group of bars per bucket and one bar per model, intervals and a zero line."""
     models = list(dict.fromkeys(label for panel in comparison.panels for label in panel.cells))
     models = [label for label in models if all(label != panel.baseline for panel in comparison.panels)]
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(plots.FIGURE_STYLE):
         figure = plots.blank(4.2 * len(comparison.panels) + 1.2, 3.4)
-        for place, panel in enumerate(comparison.panels):
-            axes = figure.add_subplot(1, len(comparison.panels), place + 1)
+        for number, panel in enumerate(comparison.panels):
+            axes = figure.add_subplot(1, len(comparison.panels), number + 1)
             _panel_bars(axes, comparison, panel, models)
         handles = [Patch(color=plots.colour(n), label=name) for n, name in enumerate(models)]
         figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside right upper")
-    told = f"AUC minus single-task by bucket of relative feedback of {' and '.join(comparison.pair)}."
-    return Drawing(figure, told)
+    caption = f"AUC minus single-task AUC, by bucket of relative feedback for {' and '.join(comparison.pair)}."
+    return CaptionedFigure(figure, caption)
 
 
-def _panel_bars(axes: Any, comparison: Comparison, panel: Panel, models: Sequence[str]) -> None:
+def _panel_bars(axes: Any, comparison: TaskPairComparison, panel: TaskPanel, models: Sequence[str]) -> None:
     numbers = sorted(
         {number for cells in panel.cells.values() for number in cells}, key=lambda number: (number == COLD, number)
     )
     width = 0.8 / max(len(models), 1)
-    for place, label in enumerate(models):
+    for series, label in enumerate(models):
         cells = panel.cells.get(label, {})
-        for at, number in enumerate(numbers):
+        for tick, number in enumerate(numbers):
             if "delta_auc" in cells.get(number, {}):
                 cell = cells[number]
-                x, height = at - 0.4 + (place + 0.5) * width, 1000 * cell["delta_auc"]
-                axes.bar(x, height, width, color=plots.colour(place))
+                x, height = tick - 0.4 + (series + 0.5) * width, 1000 * cell["delta_auc"]
+                axes.bar(x, height, width, color=plots.colour(series))
                 axes.plot([x, x], [1000 * cell["low"], 1000 * cell["high"]], color="0.2", linewidth=0.8)
     axes.axhline(0.0, color="0.5", linewidth=1)
     axes.set_xticks(range(len(numbers)), [comparison.bucket_name(number) for number in numbers])

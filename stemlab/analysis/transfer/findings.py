@@ -1,4 +1,4 @@
-"""Gains, conflicts and gates as numbers, tables and figures."""
+"""Findings of the transfer analysis: gains, gradient conflicts and gates as numbers, matrices and figures."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from stemlab.analysis import plots
-from stemlab.analysis.base import Drawing, Findings, Matrix
-from stemlab.analysis.transfer.logged_curves import Curve
+from stemlab.analysis.base import CaptionedFigure, Findings, Matrix
+from stemlab.analysis.transfer.logged_curves import LoggedCurve
 from stemlab.models.multitask.diagnostics import Inside
 
 ALL = -2
 """The bucket of all test rows."""
-COLUMNS = ("rows", "positives", "auc", "gain", "low", "high")
-READING = (
-    "A cell of the transfer matrix is a model's AUC on a task minus that of the single-task model, in thousandths, for "
-    "all test rows and by how often their user was in the training rows (F1 rarest; cold: never). Blue: learning "
-    "together helped. Red: it did harm (negative transfer). The bars show the same, with bootstrap intervals over "
-    "groups.",
-    "A gradient cosine of two tasks says whether their losses pull the weights that both train the same way (1), "
-    "independently (0) or against each other (-1): tables are embedding rows that both train, experts all other such "
-    "weights. A model that keeps tasks apart has fewer shared weights, and the cosine is of these alone.",
-    "A gate's shares say from whose experts a task reads. A share near zero is an expert group that the task does not "
-    "use; the number of experts in use is exp(entropy) of the mean share of all gates. MMFI has a gate for every pair "
-    "of fields (layer 1) and for every field (layer 2): the shares are means over these, of the rows' own scenarios.",
+_COLUMNS = ("rows", "positives", "auc", "gain", "low", "high")
+_READING = (
+    "A cell of the transfer matrix is the AUC of a model on a task minus the AUC of the single-task model, in "
+    "thousandths, for all test samples and by the number of training samples of their user (F1: fewest; cold: none). "
+    "Blue is a gain from joint training; red is a loss (negative transfer). The bar chart shows the same values with "
+    "bootstrap intervals over groups.",
+    "The gradient cosine of two tasks is computed on the weights that both tasks train: 1 means equal direction, 0 "
+    "independent directions, -1 opposite directions. 'tables' are embedding rows, 'experts' all other shared weights. "
+    "A model with task-specific parts has fewer shared weights; the cosine covers only the shared ones.",
+    "Gate shares are the mean weights that a gate gives to each group of experts. A share close to zero means that the "
+    "task does not use the group. The number of experts in use is exp(entropy) of the mean share of all gates. MMFI "
+    "has one gate per pair of fields (layer 1) and per field (layer 2); its shares are means over these gates, each "
+    "sample with the gates of its own scenario.",
 )
 
 
 @dataclass(frozen=True)
-class Gains:
-    """One task's part.
+class TaskGains:
+    """Gains of one task.
 
     Attributes:
         task: the task.
         baseline: label of its single-task run.
         joint: labels of the joint runs.
-        cells: label -> bucket's name -> numbers; the baseline has no gain. Other single-task runs of the task (seeds)
-            are there as a control.
-        cold_left_out: whether the cold bucket has one class only.
+        cells: label -> name of a bucket -> numbers; the baseline has no gain. Other single-task runs of the task
+            (seeds) are included as a control.
+        cold_left_out: whether the cold bucket was left out because its labels have one class.
     """
 
     task: str
@@ -53,19 +54,24 @@ class Gains:
 
     @property
     def compared(self) -> list[str]:
-        """Labels with gains."""
+        """Labels of all runs except the baseline."""
         return [label for label in self.cells if label != self.baseline]
 
 
 @dataclass(frozen=True)
-class Interior:
-    """Gates and gradients of a run."""
+class RunDiagnostics:
+    """Gates and gradients of a run.
+
+    Attributes:
+        label: label of the run.
+        inside: gate shares and gradient cosines.
+    """
 
     label: str
     inside: Inside
 
     def experts_in_use(self) -> list[float]:
-        """Return, a layer, exp(entropy) of the mean share of its gates."""
+        """Return exp(entropy) of the mean gate share, one value per layer."""
         return [_in_use(layer) for layer in self.inside.gates]
 
 
@@ -79,27 +85,27 @@ def _in_use(layer: Mapping[str, Mapping[str, float]]) -> float:
 
 
 def findings(
-    gains: Sequence[Gains],
-    interiors: Sequence[Interior],
-    curves: Sequence[Curve],
+    gains: Sequence[TaskGains],
+    interiors: Sequence[RunDiagnostics],
+    curves: Sequence[LoggedCurve],
     buckets: Mapping[int, str],
     confidence: float,
 ) -> Findings:
-    """Return what gains, conflicts and gates say.
+    """Return the findings.
 
     Args:
-        gains: a task each.
-        interiors: of the joint runs.
-        curves: conflicts over the epochs, of runs that logged them.
-        buckets: number -> name.
-        confidence: of the intervals.
+        gains: gains of each task.
+        interiors: gates and gradients of the joint runs.
+        curves: gradient cosines over the epochs, of the runs that logged them.
+        buckets: number of a bucket -> name.
+        confidence: confidence level of the intervals.
     """
     columns = ["all", *(name for _, name in sorted(buckets.items(), key=lambda pair: (pair[0] < 0, pair[0])))]
     matrix = _gain_matrix(gains, columns)
     return Findings(
         title="Transfer",
         verdict=" ".join([*map(_verdict, gains), _conflict_verdict(interiors)]).strip(),
-        reading=READING,
+        reading=_READING,
         numbers={
             "confidence": confidence,
             "tasks": {one.task: {"baseline": one.baseline, "models": _plain(one.cells)} for one in gains},
@@ -109,35 +115,35 @@ def findings(
             ],
         },
         matrices={"gain": matrix, **{f"gain_{one.task}": _long(one) for one in gains}, **_tables(interiors)},
-        drawings=_drawings(gains, interiors, curves, columns, matrix),
+        figures=_figures(gains, interiors, curves, columns, matrix),
         notes=[*_left_out(gains), *_without(interiors)],
     )
 
 
-def _verdict(gains: Gains) -> str:
-    told = [
+def _verdict(gains: TaskGains) -> str:
+    models = [
         f"{label} {1000 * cell['gain']:+.1f} [{1000 * cell['low']:+.1f}, {1000 * cell['high']:+.1f}]"
         for label in gains.joint
         for cell in [gains.cells[label]["all"]]
     ]
-    return f"{gains.task}, AUC against single-task, ‰: {'; '.join(told)}."
+    return f"{gains.task}, AUC minus single-task AUC, ‰: {'; '.join(models)}."
 
 
-def _conflict_verdict(interiors: Sequence[Interior]) -> str:
-    told = [
+def _conflict_verdict(interiors: Sequence[RunDiagnostics]) -> str:
+    cosines = [
         f"{one.label} {a}-{b} {parts['tables']:+.2f}"
         for one in interiors
         for (a, b), parts in one.inside.cosines.items()
         if parts["tables"] == parts["tables"]
     ]
-    return f"Gradient cosine on shared tables: {'; '.join(told)}." if told else ""
+    return f"Gradient cosine on shared tables: {'; '.join(cosines)}." if cosines else ""
 
 
 def _plain(cells: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     return {label: {name: dict(cell) for name, cell in inner.items()} for label, inner in cells.items()}
 
 
-def _inside_numbers(one: Interior) -> dict[str, Any]:
+def _inside_numbers(one: RunDiagnostics) -> dict[str, Any]:
     return {
         "gradient_cosine": {f"{a}-{b}": dict(parts) for (a, b), parts in one.inside.cosines.items()},
         "gates": [{gate: dict(shares) for gate, shares in layer.items()} for layer in one.inside.gates],
@@ -145,8 +151,8 @@ def _inside_numbers(one: Interior) -> dict[str, Any]:
     }
 
 
-def _gain_matrix(gains: Sequence[Gains], columns: Sequence[str]) -> Matrix:
-    """Model and task -> gain in thousandths, in each bucket."""
+def _gain_matrix(gains: Sequence[TaskGains], columns: Sequence[str]) -> Matrix:
+    """Return gains in thousandths: one row per model and task, one column per bucket."""
     rows, values = [], []
     for one in gains:
         for label in one.compared:
@@ -156,14 +162,14 @@ def _gain_matrix(gains: Sequence[Gains], columns: Sequence[str]) -> Matrix:
     return Matrix(rows, columns, np.array(values), "model: task")
 
 
-def _long(one: Gains) -> Matrix:
+def _long(one: TaskGains) -> Matrix:
     rows = [f"{label}/{name}" for label, cells in one.cells.items() for name in cells]
-    values = [[cell.get(key, np.nan) for key in COLUMNS] for cells in one.cells.values() for cell in cells.values()]
-    return Matrix(rows, COLUMNS, np.array(values), "model/bucket")
+    values = [[cell.get(key, np.nan) for key in _COLUMNS] for cells in one.cells.values() for cell in cells.values()]
+    return Matrix(rows, _COLUMNS, np.array(values), "model/bucket")
 
 
-def _tables(interiors: Sequence[Interior]) -> dict[str, Matrix]:
-    """Cosines of all runs in one table; gates, which have other experts in each run, in one a layer and run."""
+def _tables(interiors: Sequence[RunDiagnostics]) -> dict[str, Matrix]:
+    """Return one matrix of the gradient cosines of all runs, and one matrix of gate shares per run and layer."""
     found = {}
     rows = [f"{one.label}: {a}-{b}" for one in interiors for a, b in one.inside.cosines]
     values = [list(parts.values()) for one in interiors for parts in one.inside.cosines.values()]
@@ -172,8 +178,8 @@ def _tables(interiors: Sequence[Interior]) -> dict[str, Matrix]:
     return found | {name: matrix for name, _, matrix in _gates(interiors)}
 
 
-def _gates(interiors: Sequence[Interior]) -> Iterator[tuple[str, str, Matrix]]:
-    """Yield file name, title and the table of gates x expert groups, one a run and layer."""
+def _gates(interiors: Sequence[RunDiagnostics]) -> Iterator[tuple[str, str, Matrix]]:
+    """Yield file name, title and the matrix gates x expert groups for each run and layer."""
     for number, one in enumerate(interiors, start=1):
         for depth, layer in enumerate(one.inside.gates, start=1):
             groups = list(dict.fromkeys(group for shares in layer.values() for group in shares))
@@ -184,34 +190,35 @@ def _gates(interiors: Sequence[Interior]) -> Iterator[tuple[str, str, Matrix]]:
             yield name, title, Matrix(list(layer), groups, values, "gate")
 
 
-def _drawings(
-    gains: Sequence[Gains],
-    interiors: Sequence[Interior],
-    curves: Sequence[Curve],
+def _figures(
+    gains: Sequence[TaskGains],
+    interiors: Sequence[RunDiagnostics],
+    curves: Sequence[LoggedCurve],
     columns: Sequence[str],
     matrix: Matrix,
-) -> dict[str, Drawing]:
+) -> dict[str, CaptionedFigure]:
     limit = float(np.nanmax(np.abs(matrix.values)))
     found = {
-        "gain": Drawing(
+        "gain": CaptionedFigure(
             plots.heat_map(
                 matrix.values,
                 matrix.rows,
                 columns,
-                labels=("test rows, by training rows of their user", ""),
-                title="AUC minus single-task, ‰",
+                labels=("test samples, by training samples of their user", ""),
+                title="AUC minus single-task AUC, ‰",
                 limits=(-limit or -1.0, limit or 1.0),
                 colours="RdBu",
                 annotated=True,
             ),
-            "Transfer matrix: gain of every model over single-task, by task and by how often the user was seen.",
+            "Transfer matrix: AUC gain of every model over the single-task model, by task and by training samples of "
+            "the user.",
         ),
         "gain_intervals": _bars(gains, columns),
     }
-    told = {f"{curve.label} {curve.name}": (curve.epochs, curve.values) for curve in curves}
-    if told:
-        figure = plots.curves(told, labels=("epoch", "gradient cosine"), title="Conflict in training", marker="o")
-        found["conflict"] = Drawing(figure, "Gradient cosine of the tasks on shared weights over the training.")
+    lines = {f"{curve.label} {curve.name}": (curve.epochs, curve.values) for curve in curves}
+    if lines:
+        figure = plots.curves(lines, labels=("epoch", "gradient cosine"), title="Conflict in training", marker="o")
+        found["conflict"] = CaptionedFigure(figure, "Gradient cosine of the tasks on shared weights over the training.")
     for name, title, gates in _gates(interiors):
         figure = plots.heat_map(
             gates.values,
@@ -222,31 +229,31 @@ def _drawings(
             limits=(0, 1),
             annotated=True,
         )
-        found[name] = Drawing(figure, f"What each gate of {title} reads; a row adds up to one.")
+        found[name] = CaptionedFigure(figure, f"Shares of each gate of {title}; a row sums to 1.")
     return found
 
 
-def _bars(gains: Sequence[Gains], columns: Sequence[str]) -> Drawing:
-    """One panel a task, a group of bars a bucket, a bar a model, with intervals and a zero line."""
+def _bars(gains: Sequence[TaskGains], columns: Sequence[str]) -> CaptionedFigure:
+    """Draw one panel per task, with one group of bars per bucket and one bar per model, intervals and a zero line."""
     models = list(dict.fromkeys(label for one in gains for label in one.compared))
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(plots.FIGURE_STYLE):
         figure = plots.blank(4.2 * len(gains) + 1.4, 3.6)
-        for place, one in enumerate(gains):
-            axes = figure.add_subplot(1, len(gains), place + 1)
+        for number, one in enumerate(gains):
+            axes = figure.add_subplot(1, len(gains), number + 1)
             _panel(axes, one, models, columns)
         handles = [Patch(color=plots.colour(n), label=name) for n, name in enumerate(models)]
         figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside right upper")
-    return Drawing(figure, "AUC minus single-task with bootstrap intervals over groups.")
+    return CaptionedFigure(figure, "AUC minus single-task AUC, with bootstrap intervals over groups.")
 
 
-def _panel(axes: Any, one: Gains, models: Sequence[str], columns: Sequence[str]) -> None:
+def _panel(axes: Any, one: TaskGains, models: Sequence[str], columns: Sequence[str]) -> None:
     width = 0.8 / len(models)
-    for place, label in enumerate(models):
-        for at, name in enumerate(columns):
+    for series, label in enumerate(models):
+        for tick, name in enumerate(columns):
             cell = one.cells.get(label, {}).get(name, {})
             if "gain" in cell:
-                x = at - 0.4 + (place + 0.5) * width
-                axes.bar(x, 1000 * cell["gain"], width, color=plots.colour(place))
+                x = tick - 0.4 + (series + 0.5) * width
+                axes.bar(x, 1000 * cell["gain"], width, color=plots.colour(series))
                 axes.plot([x, x], [1000 * cell["low"], 1000 * cell["high"]], color="0.2", linewidth=0.8)
     axes.axhline(0.0, color="0.5", linewidth=1)
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
@@ -254,17 +261,17 @@ def _panel(axes: Any, one: Gains, models: Sequence[str], columns: Sequence[str])
     axes.set_title(one.task, fontsize=9)
 
 
-def _left_out(gains: Sequence[Gains]) -> list[str]:
-    told = "the cold bucket (users without training rows) has one class only and is left out."
-    return [f"{one.task}: {told}" for one in gains if one.cold_left_out]
+def _left_out(gains: Sequence[TaskGains]) -> list[str]:
+    reason = "the cold bucket (users without training samples) is left out; its labels have one class."
+    return [f"{one.task}: {reason}" for one in gains if one.cold_left_out]
 
 
-def _without(interiors: Sequence[Interior]) -> list[str]:
-    """What a network does not have."""
-    told = [f"{one.label}: no gates." for one in interiors if not one.inside.gates]
+def _without(interiors: Sequence[RunDiagnostics]) -> list[str]:
+    """Return notes on gates and shared weights that a network does not have."""
+    notes = [f"{one.label}: no gates." for one in interiors if not one.inside.gates]
     for one in interiors:
         for (a, b), parts in one.inside.cosines.items():
             missing = [part for part, value in parts.items() if value != value]
             if missing:
-                told.append(f"{one.label}: {a} and {b} train no {' and no '.join(missing)} together.")
-    return told
+                notes.append(f"{one.label}: {a} and {b} share no trained {' and no trained '.join(missing)}.")
+    return notes

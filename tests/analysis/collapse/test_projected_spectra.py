@@ -1,8 +1,8 @@
-"""Tables after projection, against a plain loop."""
+"""Abundance after projection, compared with a plain loop."""
 
 import numpy as np
 
-from stemlab.analysis.collapse.projected_spectra import interact
+from stemlab.analysis.collapse.projected_spectra import projected_abundance
 from stemlab.data.io.progress import ProgressBars
 
 
@@ -11,7 +11,7 @@ def test_every_pair_is_projected_row_by_row() -> None:
     tables = {name: rng.normal(size=(rows, 4)) for name, rows in (("a", 9), ("b", 3), ("c", 20))}
     maps = {(toward, source): rng.normal(size=(4, 4)) for toward in tables for source in tables}
     with ProgressBars() as steps:
-        found = interact("net", tables, lambda toward, source: maps[toward, source], "l2", steps)
+        found = projected_abundance("net", tables, lambda toward, source: maps[toward, source], "l2", steps)
     own = {}
     for source, weight in tables.items():
         rows = np.stack([row / (np.linalg.norm(row) + 1e-8) for row in weight])

@@ -1,4 +1,4 @@
-"""Mutual information by category and position, learnt correlations, agreement."""
+"""Mutual information by category and position, learned correlations, agreement."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
-from stemlab.analysis.correlation.agreement import agreement, cosine, decay, pearson, spearman
+from stemlab.analysis.correlation.agreement import agreement, cosine_similarity, decay, pearson, spearman
 from stemlab.analysis.correlation.ground_truth import CorrelationCounts, mutual_information, newest_first, scaled
 from stemlab.analysis.correlation.learned import target_attention
 
@@ -28,12 +28,12 @@ def picture(text: str) -> np.ndarray:
     return np.array([[float(cell) for cell in line.split()] for line in text.strip().splitlines()])
 
 
-def test_positions_count_from_the_target() -> None:
+def test_positions_are_counted_from_the_target() -> None:
     found = newest_first(np.array([[7, 8, 9, 5], [4, 5, 5, 5]]), np.array([3, 1]), 4)
     assert found.tolist() == [[9, 8, 7, 0], [4, 0, 0, 0]]
 
 
-def test_independent_and_equal() -> None:
+def test_independent_and_identical_variables() -> None:
     assert mutual_information(np.array([20.0, 10.0]), np.array([60.0, 30.0])) == pytest.approx(0, abs=1e-12)
     assert mutual_information(np.array([0.0, 50.0]), np.array([50.0, 50.0])) == pytest.approx(1)
     assert np.isnan(mutual_information(np.array([0, 0]), np.array([0, 0])))
@@ -41,7 +41,7 @@ def test_independent_and_equal() -> None:
 
 @given(cells=st.lists(st.integers(0, 40), min_size=4, max_size=4).filter(any))
 @settings(max_examples=100, deadline=None)
-def test_mutual_information_is_that_of_the_two_by_two_table(cells: list[int]) -> None:
+def test_mutual_information_equals_that_of_the_contingency_table(cells: list[int]) -> None:
     x_n, x_p, o_n, o_p = cells
     x = np.repeat([1, 1, 0, 0], cells)
     y = np.repeat([0, 1, 0, 1], cells)
@@ -52,7 +52,7 @@ def test_mutual_information_is_that_of_the_two_by_two_table(cells: list[int]) ->
 def counts_of(
     histories: list[list[int]], targets: list[int], labels: list[int], positions: int = 2
 ) -> CorrelationCounts:
-    category = np.array([-1, 0, 0, 1, 2])  # items 1 and 2 are alike
+    category = np.array([-1, 0, 0, 1, 2])  # items 1 and 2 have the same category
     member = category[:, None] == np.arange(3)
     counts = CorrelationCounts(member, member, positions)
     lengths = np.array([len(history) for history in histories])
@@ -74,7 +74,7 @@ def test_counts_by_hand() -> None:
     assert counts.correlation(reaching=True)[0, 0, 1] == pytest.approx(0)
 
 
-def test_the_order_of_samples_and_of_pieces_does_not_matter() -> None:
+def test_the_order_of_samples_and_batches_does_not_matter() -> None:
     rng = np.random.default_rng(1)
     rows = 200
     histories = [rng.integers(1, 5, size=rng.integers(1, 5)).tolist() for _ in range(rows)]
@@ -88,7 +88,7 @@ def test_the_order_of_samples_and_of_pieces_does_not_matter() -> None:
     np.testing.assert_array_equal(whole.with_TCPY, first.with_TCPY + second.with_TCPY)
 
 
-def test_a_planted_decay_is_found_again() -> None:
+def test_a_planted_decay_is_found() -> None:
     rng = np.random.default_rng(7)
     rows, positions, categories = 60_000, 6, 4
     history = rng.integers(1, categories + 1, size=(rows, positions))
@@ -105,11 +105,11 @@ def test_a_planted_decay_is_found_again() -> None:
         assert decay(found[category])[1] > 0.3
 
 
-def test_published_pictures_agree_as_told() -> None:
-    truth, learnt = picture(PUBLISHED_TRUTH), picture(PUBLISHED_TIN)
-    assert pearson(truth[2], learnt[2]) == pytest.approx(0.9895, abs=5e-5)
-    assert pearson(truth[3], learnt[3]) == pytest.approx(0.8649, abs=5e-5)
-    assert pearson(truth, learnt) == pytest.approx(0.9492, abs=5e-5)
+def test_published_matrices_have_the_published_agreement() -> None:
+    truth, learned = picture(PUBLISHED_TRUTH), picture(PUBLISHED_TIN)
+    assert pearson(truth[2], learned[2]) == pytest.approx(0.9895, abs=5e-5)
+    assert pearson(truth[3], learned[3]) == pytest.approx(0.8649, abs=5e-5)
+    assert pearson(truth, learned) == pytest.approx(0.9492, abs=5e-5)
 
 
 def test_agreement_of_a_matrix_with_itself_and_with_a_constant() -> None:
@@ -117,7 +117,7 @@ def test_agreement_of_a_matrix_with_itself_and_with_a_constant() -> None:
     assert agreement(matrix, 2 * matrix) == pytest.approx({"pearson": 1, "spearman": 1, "cosine": 1})
     assert spearman(matrix, np.exp(matrix)) == pytest.approx(1)
     assert np.isnan(pearson(matrix, np.ones((2, 3))))
-    assert np.isnan(cosine(matrix, np.zeros((2, 3))))
+    assert np.isnan(cosine_similarity(matrix, np.zeros((2, 3))))
 
 
 @pytest.mark.parametrize(("factor", "rate"), [(0.7, 0.35), (2.0, 0.0), (1.0, 3.0)])
@@ -126,7 +126,7 @@ def test_decay_is_fitted(factor: float, rate: float) -> None:
     assert found == pytest.approx((factor, rate), rel=1e-4, abs=1e-5)
 
 
-def test_scaled_runs_from_zero_to_one() -> None:
+def test_scaled_matrix_ranges_from_zero_to_one() -> None:
     assert scaled(np.array([[2.0, 4.0], [3.0, 2.5]])).tolist() == [[0, 1], [0.5, 0.25]]
     assert scaled(np.ones((2, 2))).tolist() == [[0, 0], [0, 0]]
 

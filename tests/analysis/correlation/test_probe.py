@@ -1,10 +1,10 @@
-"""The probe of sequential models, against a model whose answer is known."""
+"""Probe of sequential models, on a model with known scores."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from stemlab.analysis.correlation.probe import Probe, without
+from stemlab.analysis.correlation.probe import Probe, remove_behaviour
 from stemlab.data.batch import SequenceBatch
 from stemlab.models.api import SequenceOutput
 
@@ -30,19 +30,19 @@ def batch_of(*histories: list[int]) -> SequenceBatch:
     )
 
 
-def test_a_behaviour_is_taken_out() -> None:
-    found = without(batch_of([1, 2, 3], [3, 2]), 2)
+def test_a_behaviour_is_removed() -> None:
+    found = remove_behaviour(batch_of([1, 2, 3], [3, 2]), 2)
     assert found.history_BL.tolist() == [[1, 3], [2, 0]]
     assert found.time_BL.tolist() == [[10, 30], [20, 0]]
     assert found.length_B.tolist() == [2, 1]
-    assert without(batch_of([1, 2, 3]), 1).history_BL.tolist() == [[1, 2]]
-    assert without(batch_of([1, 2, 3]), 3).history_BL.tolist() == [[2, 3]]
+    assert remove_behaviour(batch_of([1, 2, 3]), 1).history_BL.tolist() == [[1, 2]]
+    assert remove_behaviour(batch_of([1, 2, 3]), 3).history_BL.tolist() == [[2, 3]]
 
 
 def test_changes_are_averaged_by_category_and_position() -> None:
     member = np.array([[0, 0], [1, 0], [1, 0], [0, 1]], dtype=bool)
     probe = Probe(Sum().eval(), member, 3)
-    probe.add(batch_of([1, 2, 3], [3, 2], [1]))  # the last one has nothing left without its behaviour
+    probe.add(batch_of([1, 2, 3], [3, 2], [1]))  # the last history is skipped: it would be empty
     probe.add(batch_of([1, 1]))
     found = probe.correlation()
     np.testing.assert_allclose(found[0], [(2 + 1) / 2, (2 + 1) / 2, 1])

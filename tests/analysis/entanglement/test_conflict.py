@@ -1,4 +1,4 @@
-"""Distances and conflicts, by hand and in general."""
+"""Pair distances, conflicts and retention: examples by hand and general properties."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.analysis.entanglement.conflict import bin_edges, column, retention
+from stemlab.analysis.entanglement.conflict import bin_edges, retention, table_distances
 from stemlab.analysis.entanglement.pair_distances import active, kept_rows, pair_distances
 
 USERS = np.array([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0], [0.0, 2.0]], dtype=np.float32)
@@ -19,7 +19,7 @@ def distances(metric: str) -> np.ndarray:
 
 
 def of(values: np.ndarray, task: str = "") -> object:
-    return column("x", "x", task, np.asarray(values, dtype=np.float32), (40, 60), 39)
+    return table_distances("x", "x", task, np.asarray(values, dtype=np.float32), (40, 60), 39)
 
 
 def test_distances_by_hand() -> None:
@@ -29,45 +29,45 @@ def test_distances_by_hand() -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "dot"])
-def test_pairs_are_read_piece_by_piece(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng, told = np.random.default_rng(0), []
+def test_blocks_give_the_same_distances(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, advanced = np.random.default_rng(0), []
     tables = [rng.standard_normal((rows, 5), dtype=np.float32) for rows in (9, 6)]
     pairs = [rng.integers(0, len(table), 23, dtype=np.int32) for table in tables]
     whole = pair_distances(*tables, *pairs, metric, lambda count: None)
     monkeypatch.setattr("stemlab.analysis.entanglement.pair_distances._BLOCK", 8)
     monkeypatch.setattr("stemlab.analysis.entanglement.pair_distances._GATHERED", 3)
-    np.testing.assert_array_equal(pair_distances(*tables, *pairs, metric, told.append), whole)
-    assert told == [8, 8, 7]
+    np.testing.assert_array_equal(pair_distances(*tables, *pairs, metric, advanced.append), whole)
+    assert advanced == [8, 8, 7]
     user, item = (table[ids].astype(np.float64) for table, ids in zip(tables, pairs, strict=True))
     if metric == "euclidean":
         np.testing.assert_allclose(whole, np.linalg.norm(user - item, axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [-1, 4])
-def test_rows_that_a_table_does_not_have(wrong: int) -> None:
-    with pytest.raises(IndexError, match=f"{wrong}.* of a table with 4"):
+def test_row_indices_out_of_range_are_errors(wrong: int) -> None:
+    with pytest.raises(IndexError, match=f"{wrong}.* 4"):
         pair_distances(USERS, ITEMS, np.array([0, 1]), np.array([2, wrong]), "dot", lambda count: None)
 
 
-def test_tables_are_not_changed() -> None:
+def test_embedding_tables_are_not_modified() -> None:
     before = USERS.copy()
     distances("euclidean")
     np.testing.assert_array_equal(USERS, before)
 
 
-def test_activity_is_strictly_more_than_the_percentile() -> None:
+def test_active_entities_are_strictly_above_the_percentile() -> None:
     ids = np.repeat([1, 2, 3, 4, 5], [1, 2, 2, 3, 9])
     assert np.flatnonzero(active(ids, 6, 50, True)).tolist() == [4, 5]
     assert np.flatnonzero(active(ids, 6, 50, False)).tolist() == [4]  # without the last id, out-of-vocabulary
     assert not active(np.zeros(0, dtype=int), 4, 50, True).any()
 
 
-def test_rows_of_kept_users_and_items() -> None:
+def test_rows_of_active_users_and_items() -> None:
     users, items = np.array([True, False]), np.array([False, True])
     assert kept_rows(np.array([0, 0, 1]), np.array([1, 0, 1]), users, items).tolist() == [0]
 
 
-def test_near_includes_its_limit_and_far_does_not() -> None:
+def test_close_includes_its_limit_and_far_does_not() -> None:
     found = of(np.arange(11.0))
     assert (found.low, found.high) == (4, 6)
     assert np.flatnonzero(found.near()).tolist() == [0, 1, 2, 3, 4]
@@ -76,7 +76,7 @@ def test_near_includes_its_limit_and_far_does_not() -> None:
 
 @given(values=st.lists(st.floats(0, 100, width=32), min_size=1, max_size=80), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_bins_are_those_of_pandas_and_lose_no_pair(values: list[float], seed: int) -> None:
+def test_bins_equal_those_of_pandas_and_cover_all_pairs(values: list[float], seed: int) -> None:
     found = of(np.array(values))
     chosen = np.random.default_rng(seed).random(len(values)) < 0.5
     conflict, other = found.counts(chosen)

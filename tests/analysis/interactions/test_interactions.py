@@ -1,4 +1,4 @@
-"""Importances of pairs as numbers and figures, by hand; which batches are read."""
+"""Importance of pairs as numbers and figures, by hand; selection of batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stemlab.analysis.interactions.analysis import Interactions, _spread
+from stemlab.analysis.interactions.analysis import FieldInteractions, _spread
 from stemlab.analysis.interactions.findings import RunInteractions, findings
 from stemlab.errors import StemlabError
 from stemlab.models.multiscenario.mmfi_importance import Importance
@@ -47,9 +47,9 @@ def test_numbers_and_figures() -> None:
     assert (strength.rows, strength.columns) == (["a x b", "a x c", "b x c"], list(cells))
     assert strength.values[:, 2].tolist() == [3, 2, 1]
     assert found.matrices["attention"].values[2, 3] == pytest.approx(0.9)
-    assert set(found.drawings) == {"pairs_nl_click", "pairs_nl_buy", "pairs_es_click", "pairs_es_buy", "fields"}
-    assert "most: a x b" in found.drawings["pairs_es_click"].caption
-    assert "mmfi weighs b x c most, for es buy (9)" in found.verdict
+    assert set(found.figures) == {"pairs_nl_click", "pairs_nl_buy", "pairs_es_click", "pairs_es_buy", "fields"}
+    assert "most: a x b" in found.figures["pairs_es_click"].caption
+    assert "b x c, for es buy (9)" in found.verdict
     assert found.numbers["runs"]["mmfi"]["between_scenarios"] == pytest.approx((-1 + 0) / 2)
     assert found.matrices["agreement"].values[0, 2] == pytest.approx(-1)
     square = run().square(np.array([1.0, 2.0, 3.0]))
@@ -57,17 +57,19 @@ def test_numbers_and_figures() -> None:
     assert np.isnan(np.diag(square)).all()
 
 
-def test_another_measure_and_several_runs() -> None:
+def test_other_measures_and_several_runs() -> None:
     found = findings([run("one"), run("two")], "attention", 1)
     assert found.numbers["runs"]["two"]["cells"]["es buy"]["pairs"] == [["b", "c", pytest.approx(0.9)]]
     assert {"strength_1", "strength_2", "fields_2"} <= found.matrices.keys()
-    assert "pairs_nl_buy_2" in found.drawings
+    assert "pairs_nl_buy_2" in found.figures
 
 
-def test_scenarios_without_rows_are_left_out_and_said() -> None:
+def test_scenarios_without_samples_are_left_out_with_a_note() -> None:
     found = findings([run(rows=(4, 0))], "strength", 1)
     assert list(found.numbers["runs"]["mmfi"]["cells"]) == ["nl click", "nl buy"]
-    assert found.notes == ["mmfi: no rows were read of es."]
+    (note,) = found.notes
+    assert note.startswith("mmfi:")
+    assert "of es " in note
     assert found.numbers["runs"]["mmfi"]["between_scenarios"] is None
 
 
@@ -75,13 +77,13 @@ def test_scenarios_without_rows_are_left_out_and_said() -> None:
     ("batches", "rows", "most", "kept"),
     [(4, 400, None, [0, 1, 2, 3]), (4, 400, 500, [0, 1, 2, 3]), (4, 400, 200, [0, 2]), (4, 400, 1, [0])],
 )
-def test_rows_are_spread_over_the_split(batches: int, rows: int, most: int | None, kept: list[int]) -> None:
+def test_batches_are_spread_over_the_split(batches: int, rows: int, most: int | None, kept: list[int]) -> None:
     assert sorted(_spread(batches, rows, most)) == kept
 
 
-def test_other_models_are_refused() -> None:
+def test_other_models_are_an_error() -> None:
     net = {"_target_": "stemlab.models.multitask.stem.STEM"}
-    other = SimpleNamespace(place="runs/stem", config={"model": {"name": "stem", "net": net}})
-    analysis = Interactions(name="interactions", split="test", rows=None, measure="strength", top=3)
-    with pytest.raises(StemlabError, match=r"runs/stem: model stem learns no weights of pairs of fields; analysis="):
+    other = SimpleNamespace(path="runs/stem", config={"model": {"name": "stem", "net": net}})
+    analysis = FieldInteractions(name="interactions", split="test", rows=None, measure="strength", top=3)
+    with pytest.raises(StemlabError, match=r"runs/stem: .*model=mmfi"):
         analysis.find([other])

@@ -34,7 +34,7 @@ def test_positives_by_entity() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 6))
 @settings(max_examples=30, deadline=None)
-def test_buckets_are_ordered_and_about_equal(seed: int, count: int) -> None:
+def test_buckets_are_ordered_and_of_similar_size(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     r, known = rng.normal(size=600), rng.random(600) < 0.9
     found = quantile_buckets(r, known, count)
@@ -47,12 +47,12 @@ def test_buckets_are_ordered_and_about_equal(seed: int, count: int) -> None:
     assert found.comparable == int(np.argmin(means))
 
 
-def test_many_samples_of_one_amount_make_fewer_buckets() -> None:
+def test_many_equal_values_give_fewer_buckets() -> None:
     found = quantile_buckets(np.zeros(10), np.ones(10, dtype=bool), 5)
     assert found.bucket_B.tolist() == [0] * 10
 
 
-def test_a_threshold_makes_three_buckets() -> None:
+def test_a_threshold_gives_three_buckets() -> None:
     r = np.array([-2.0, -0.5, 0.0, 0.5, 0.6, 9.0])
     found = threshold_buckets(r, np.ones(6, dtype=bool), 0.5)
     assert found.bucket_B.tolist() == [0, 1, 1, 1, 2, 2]
@@ -61,7 +61,7 @@ def test_a_threshold_makes_three_buckets() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
-def test_weights_are_repetitions(seed: int) -> None:
+def test_integer_weights_equal_repetition(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels, scores, times = rng.integers(0, 2, 40), rng.integers(0, 9, 40) / 8, rng.integers(0, 4, 40)
     measure = WeightedAUC(labels, scores)
@@ -70,7 +70,7 @@ def test_weights_are_repetitions(seed: int) -> None:
     assert measure(times) == pytest.approx(repeated, nan_ok=True)
 
 
-def test_bootstrap_differences_are_paired_and_repeatable() -> None:
+def test_bootstrap_differences_are_paired_and_reproducible() -> None:
     rng = np.random.default_rng(0)
     group, labels = rng.integers(0, 30, 400), rng.integers(0, 2, 400)
     base = rng.random(400)
