@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemlab.data.io.progress import Advance
-from stemlab.data.prepare.pipeline import NumericalColumn, PrepareConfig, prepare_impressions
+from stemlab.data.prepare.pipeline import prepare_impressions
+from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
 from stemlab.data.prepare.split import SplitRule
 
 SCENARIOS = ("nl", "es", "fr")

@@ -1,4 +1,4 @@
-"""Between numpy and Arrow without a copy, and without pandas.
+"""Zero-copy conversion between NumPy and Arrow without pandas.
 
 ``pyarrow.array`` and ``to_numpy`` import pandas, which takes as long as parsing a million rows.
 """
@@ -14,13 +14,13 @@ from stemlab.array_types import AnyArray, Int64Array
 
 
 def as_numpy(column: Any) -> AnyArray:
-    """Return a number column without nulls as a read-only numpy array over the same memory."""
+    """Return a numeric column without nulls as a read-only NumPy array that shares its memory."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     numbers: AnyArray = np.from_dlpack(whole)
     return numbers
 
 
 def as_arrow(values: Int64Array) -> Any:
-    """Return int64 values as an Arrow array over the same memory."""
+    """Return int64 values as an Arrow array that shares their memory."""
     whole = np.ascontiguousarray(values, dtype=np.int64)
     return pa.Array.from_buffers(pa.int64(), len(whole), [None, pa.py_buffer(whole)], null_count=0)

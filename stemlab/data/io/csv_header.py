@@ -1,4 +1,4 @@
-"""Comma-separated files with a header line, of which some columns of integers (and of numbers) are read."""
+"""Reads chosen integer and float columns of comma-separated files with a header line."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(slots=True)
 class HeaderCsvReader:
-    """Reads chosen columns of integers and numbers, in whichever order the header names them.
+    """Reader of chosen columns, in any order of the header.
 
     Attributes:
         columns: names of the columns to read.
-        ranges: column -> allowed (least, greatest) value; those of columns that are not read are not looked at.
+        ranges: column -> allowed (smallest, largest) value; entries of other columns are ignored.
         missing: spellings of a missing value, which is returned as -1.
-        on_bad_row: ``error`` raises, ``skip`` leaves bad rows out and counts them.
-        numbers: those of the columns that are read as float32 numbers; an empty cell is missing (NaN).
-        skipped: bad rows left out so far, of every file read.
+        on_bad_row: ``error`` raises at a bad row, ``skip`` drops and counts it.
+        numbers: columns that are read as float32; an empty cell is missing (NaN).
+        skipped: number of bad rows dropped so far, in all files.
     """
 
     columns: Sequence[str]
@@ -36,15 +36,15 @@ class HeaderCsvReader:
     skipped: int = 0
 
     def read(self, path: Path, member: str, advance: Advance) -> Iterator[tuple[ParsedRows, IntegerReader]]:
-        """Yield the rows of a file block by block, with the reader that refuses or counts further bad rows.
+        """Yield the rows of each block, with the parser that rejects or counts further bad rows.
 
         Args:
             path: the file, plain, ``.gz`` or ``.zip``.
             member: its name inside an archive.
-            advance: told the bytes consumed.
+            advance: called with the number of bytes read.
 
         Raises:
-            StemlabError: a column is missing or named twice, or a row is bad: file, line, column and what is wrong.
+            StemlabError: a column is missing or named twice, or a row is bad.
         """
         header, blocks = split_header(path, member, advance)
         reader = IntegerReader(
@@ -66,7 +66,7 @@ class HeaderCsvReader:
 
 
 def split_header(path: Path, member: str, advance: Advance) -> tuple[list[str], Iterator[TextBlock]]:
-    """Return the names in a file's first line and its other lines in blocks."""
+    """Return the column names of the first line, and the other lines in blocks."""
     blocks = read_blocks(path, member, advance)
     first = next(blocks)
     line, _, rest = first.data.removeprefix(_BYTE_ORDER_MARK).partition(b"\n")
@@ -75,14 +75,14 @@ def split_header(path: Path, member: str, advance: Advance) -> tuple[list[str], 
 
 
 def check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """Return ``columns`` if the header names each of them once.
+    """Return ``columns`` after checking that the header names each of them once.
 
     Raises:
-        StemlabError: a column that the header does not name, or names twice.
+        StemlabError: the header does not name a column, or names it twice.
     """
     for name in columns:
         if header.count(name) > 1:
-            raise StemlabError(f"{path}, line 1: column {name!r} is named twice; mend the header.")
+            raise StemlabError(f"{path}, line 1: column {name!r} is named twice; correct the header.")
         if name not in header:
             shown = ", ".join(header)[:300]
             raise StemlabError(f"{path}, line 1: no column {name!r} (it has: {shown})." + nearest(name, tuple(header)))

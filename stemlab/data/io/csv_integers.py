@@ -1,7 +1,8 @@
-"""Blocks of text -> integer columns (and columns of numbers), with bad rows named by file and line.
+"""Parses blocks of text into int64 columns and float32 columns; bad rows are reported by file and line.
 
-Blocks go through Arrow's reader at full speed. Whatever that reader refuses, or takes too lightly, is read again line
-by line, which alone decides what a bad row is; so the result does not depend on how the file was cut.
+Blocks are parsed by Arrow's CSV reader. Blocks that Arrow rejects, or parses more leniently than our grammar, are
+parsed again line by line. Only the line parser decides whether a row is bad, so the result is independent of the block
+boundaries.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ParsedRows:
     """Parsed rows.
 
     Attributes:
-        columns: column name -> (R,) int64; float32 for columns of numbers, NaN where a cell is empty.
+        columns: column name -> (R,) int64, or float32 for the columns in ``numbers``, NaN for an empty cell.
         lines: (R,) int64 line numbers in the file, from 1.
     """
 
@@ -49,19 +50,19 @@ class ParsedRows:
 
 @dataclass(slots=True)
 class IntegerReader:
-    """Parses lines of integers, with numbers among them where some columns are said to be such.
+    """Parser of lines of integers, optionally with float columns among them.
 
     Attributes:
-        path: the file, for messages.
+        path: the file, for error messages.
         columns: column names in file order.
-        separator: between the columns.
-        ranges: column -> allowed (least, greatest) value.
-        on_bad_row: ``error`` raises, ``skip`` leaves bad rows out and counts them.
-        kept: the columns that are parsed and returned, whatever the others hold; empty: all of them.
+        separator: separator of the columns.
+        ranges: column -> allowed (smallest, largest) value.
+        on_bad_row: ``error`` raises at a bad row, ``skip`` drops and counts it.
+        kept: columns that are parsed and returned; the others may hold anything. Empty: all columns.
         missing: spellings of a missing value, which is returned as -1.
-        whole_floats: whether ``1.0`` is the integer 1.
-        numbers: the columns that are read as float32 numbers; an empty cell is missing (NaN).
-        skipped: bad rows left out so far.
+        whole_floats: whether ``1.0`` is accepted as the integer 1.
+        numbers: columns that are parsed as float32; an empty cell is missing (NaN).
+        skipped: number of bad rows dropped so far.
     """
 
     path: Path
@@ -76,10 +77,10 @@ class IntegerReader:
     skipped: int = 0
 
     @property
-    def _doubtful(self) -> list[bytes]:
-        """What Arrow takes for (a part of) an integer, or for a separator, and the line parser does not."""
+    def _lenient_marks(self) -> list[bytes]:
+        """Byte strings that Arrow accepts in an integer or as a separator, and the line parser does not."""
         marks = [b" ", b"x", b"X", *([b"\t"] if self.separator != b"\t" else [])]
-        if self.numbers and self.whole_floats:  # the number .0 is not to lose all it has
+        if self.numbers and self.whole_floats:  # removing ".0" must not empty the cell ".0"
             marks += [self.separator + b".0", b"\n.0"]
         return marks
 
@@ -87,7 +88,7 @@ class IntegerReader:
         """Yield the rows of each block.
 
         Raises:
-            StemlabError: a bad row, with file, line, column and what is wrong.
+            StemlabError: a bad row; the message gives file, line, column and problem.
         """
         for block in blocks:
             data = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data
@@ -99,9 +100,9 @@ class IntegerReader:
                 yield ParsedRows(columns, np.arange(block.first_line, block.first_line + rows))
 
     def refuse(self, line: int, problem: str) -> None:
-        """Raise for a bad row, or count it when bad rows are skipped."""
+        """Raise StemlabError for a bad row, or count it if ``on_bad_row`` is ``skip``."""
         if self.on_bad_row == "error":
-            raise StemlabError(f"{self.path}, line {line}: {problem}; mend the line or set dataset.on_bad_row=skip.")
+            raise StemlabError(f"{self.path}, line {line}: {problem}; correct the line or set dataset.on_bad_row=skip.")
         self.skipped += 1
 
     @property
@@ -109,8 +110,8 @@ class IntegerReader:
         return self.kept or self.columns
 
     def _parse_fast(self, data: bytes) -> dict[str, AnyArray] | None:
-        """Return the columns, or ``None`` where any line needs a closer look."""
-        if any(mark in data for mark in self._doubtful) or data.startswith(b".0"):
+        """Return the columns, or ``None`` if the block must be parsed line by line."""
+        if any(mark in data for mark in self._lenient_marks) or data.startswith(b".0"):
             return None
         separator = self.separator if len(self.separator) == 1 else b"\t"
         text = data if len(self.separator) == 1 else data.replace(self.separator, separator)
@@ -134,7 +135,7 @@ class IntegerReader:
         return columns
 
     def _parse_lines(self, data: bytes, first_line: int) -> ParsedRows:
-        places = {name: self.columns.index(name) for name in self._chosen}
+        positions = {name: self.columns.index(name) for name in self._chosen}
         good: list[list[bytes]] = []
         lines: list[int] = []
         for number, text in enumerate(data.removesuffix(b"\n").split(b"\n"), start=first_line):
@@ -145,7 +146,9 @@ class IntegerReader:
             else:
                 good.append(cells)
                 lines.append(number)
-        columns = {name: self._column(name, [cells[place] for cells in good]) for name, place in places.items()}
+        columns = {
+            name: self._column(name, [cells[position] for cells in good]) for name, position in positions.items()
+        }
         return ParsedRows(columns, np.array(lines, dtype=np.int64))
 
     def _column(self, name: str, cells: Sequence[bytes]) -> AnyArray:
@@ -154,7 +157,7 @@ class IntegerReader:
         return np.array([self._value(cell) for cell in cells], dtype=np.int64)
 
     def _problem(self, cells: Sequence[bytes]) -> str | None:
-        """Return what is wrong with a line, or ``None``."""
+        """Return the problem of a line, or ``None``."""
         if len(cells) != len(self.columns):
             return f"{len(cells)} columns instead of {len(self.columns)}"
         for name in self._chosen:
@@ -173,7 +176,7 @@ class IntegerReader:
         return None
 
     def _missing(self, cell: bytes) -> bool:
-        """Whether the cell of a column of numbers is empty."""
+        """Return whether a cell of a float column is missing."""
         return not cell or any(cell == spelling.encode() for spelling in self.missing)
 
     def _value(self, cell: bytes) -> int | None:
@@ -202,7 +205,7 @@ def _filled(column: Any, value: float) -> Any:
 
 
 def _floats(cells: Sequence[bytes | None]) -> Float32Array:
-    """Return numbers as Arrow reads them, the nearest float32; NaN for ``None``."""
+    """Return the nearest float32 of each cell, as Arrow parses it; NaN for ``None``."""
     texts = pa.array([None if cell is None else cell.decode() for cell in cells], pa.string())
     numbers: Float32Array = as_numpy(_filled(pc.cast(texts, pa.float32()), np.nan))
     return numbers

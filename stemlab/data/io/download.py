@@ -1,4 +1,4 @@
-"""One published file, fetched once: bounded waiting, checked, whole or not there at all."""
+"""Downloads a published file once: bounded waiting, verified checksum, no partial files."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError
 
 _log = logging.getLogger(__name__)
-ANSWER_SECONDS = 5.0  # until the server answers: looking up its name, connecting and the first line together
-READ_SECONDS = 30.0  # of silence in the middle of a file
+ANSWER_SECONDS = 5.0  # for name resolution, connection and the first line of the response together
+READ_SECONDS = 30.0  # without data in the middle of a file
 _BLOCK = 1 << 18
 
 
 class UnreachableError(StemlabError):
-    """The file cannot be had from its publisher now; the sentence says where to put it by hand."""
+    """The file cannot be downloaded now; the message says where to put it by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedFile:
-    """A file on its publisher's server.
+    """File on its publisher's server.
 
     Attributes:
-        url: where it is.
-        md5: hexadecimal checksum, as published beside the file.
-        notice: its terms of use in one sentence, told before it is fetched.
+        url: address of the file.
+        md5: hexadecimal MD5 checksum given by the publisher.
+        notice: terms of use in one sentence, logged before the download.
     """
 
     url: str
@@ -46,24 +46,24 @@ class PublishedFile:
 
     @property
     def name(self) -> str:
-        """Its name, the last part of the address."""
+        """File name, the last part of the URL."""
         return self.url.rpartition("/")[2]
 
 
 def fetch(file: PublishedFile, folder: Path, advice: str) -> Path:
-    """Fetch a file into a folder; a file of its name that is there already is returned as it is.
+    """Download a file into a folder and return its path; an existing file of that name is not downloaded again.
 
-    It is written beside its place and renamed when its checksum is right, so that neither an interruption nor a second
-    process leaves half a file.
+    The file is written under a temporary name and renamed after its checksum is verified, so an interruption or a
+    second process never leaves a partial file.
 
     Args:
-        file: what to fetch.
-        folder: where it goes; made if needed.
-        advice: what to do without a network, the end of the sentence of an error.
+        file: the file to download.
+        folder: target folder; created if missing.
+        advice: how to get the file without a network; ends each error message.
 
     Raises:
-        UnreachableError: no network, no answer in ``ANSWER_SECONDS``, or the connection broke.
-        StemlabError: the checksum is another one, or the folder cannot be written.
+        UnreachableError: no network, no response within ``ANSWER_SECONDS``, or a broken connection.
+        StemlabError: the checksum differs, or the folder cannot be written.
     """
     path = folder / file.name
     if path.is_file():
@@ -84,8 +84,8 @@ def _fetch(file: PublishedFile, path: Path, advice: str) -> None:
             found = _copy(file, target, advice)
         if found != file.md5:
             raise StemlabError(
-                f"{file.url} has the MD5 checksum {found} instead of {file.md5}: the file was damaged on its way or "
-                f"replaced by its publisher; try again, or {advice}."
+                f"{file.url} has the MD5 checksum {found} instead of {file.md5}: the file was damaged during the "
+                f"download or replaced by its publisher; try again, or {advice}."
             )
         os.replace(part, path)
     finally:
@@ -93,7 +93,7 @@ def _fetch(file: PublishedFile, path: Path, advice: str) -> None:
 
 
 def _copy(file: PublishedFile, target: Any, advice: str) -> str:
-    """Write what the server sends; return its MD5."""
+    """Write the response body to ``target``; return its MD5 checksum."""
     digest, received = hashlib.md5(usedforsecurity=False), 0
     with closing(_open(file.url, advice)) as answer, ProgressBars() as progress:
         expected = int(answer.headers.get("Content-Length") or 0)
@@ -109,7 +109,7 @@ def _copy(file: PublishedFile, target: Any, advice: str) -> str:
 
 
 def _open(url: str, advice: str) -> Any:
-    """Open a URL, or give up in time: looking up a name without a network may hang, and nothing else can stop it."""
+    """Open a URL with a timeout; in a thread, because name resolution without a network can hang."""
     answers: queue.Queue[Any] = queue.Queue()
     request = threading.Thread(
         target=lambda: answers.put(_attempt(lambda: urlopen(url, timeout=READ_SECONDS))), daemon=True
@@ -132,7 +132,7 @@ def _read(answer: Any, url: str, advice: str) -> bytes:
 
 
 def _attempt(action: Callable[[], Any]) -> Any:
-    """Return what the action returns, or the exception that says why the network did not let it."""
+    """Return the result of ``action``, or its network exception."""
     try:
         return action()
     except (OSError, HTTPException) as error:

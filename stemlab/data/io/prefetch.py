@@ -1,4 +1,4 @@
-"""Work done ahead in a second thread: reading and parsing go on while the rows before are written."""
+"""Prefetching in a background thread: the next chunks are read and parsed while the current one is processed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _T = TypeVar("_T")
 
 
 def prefetch(items: Iterable[_T], depth: int = 2) -> Iterator[_T]:
-    """Yield the same items in the same order, computed up to ``depth`` ahead in a thread.
+    """Yield the same items in the same order, computed up to ``depth`` items ahead in a thread.
 
-    An exception of ``items`` is raised where the item would have come. The thread ends when the iterator is exhausted
-    or closed.
+    An exception of ``items`` is raised at the position of the failed item. The thread ends when the iterator is
+    exhausted or closed.
     """
     ready: queue.Queue[tuple[_T] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()

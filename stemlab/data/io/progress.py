@@ -1,4 +1,4 @@
-"""Progress bars of long preparations; silent where nobody watches."""
+"""Progress bars of long operations; nothing is printed if standard error is not a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AMOUNT = "{task.completed:>13,.0f} / {task.total:,.0f} {task.fields[unit]}"
 
 
 class ProgressBars:
-    """One bar a step, on standard error of a terminal, gone when all is done. Use as a context manager."""
+    """One progress bar per step, on standard error, removed at the end. Use as a context manager."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -30,11 +30,11 @@ class ProgressBars:
         self._bars.stop()
 
     def rows(self, description: str, total: int) -> Advance:
-        """Begin a step of ``total`` rows; return what moves its bar by a number of rows."""
+        """Add a bar of ``total`` rows; return a function that advances it by a number of rows."""
         return self._step(description, total, "rows", 1)
 
     def bytes(self, description: str, total: int) -> Advance:
-        """Begin a step of ``total`` bytes; return what moves its bar by a number of bytes."""
+        """Add a bar of ``total`` bytes; return a function that advances it by a number of bytes."""
         return self._step(description, total, "MB", 10**6)
 
     def _step(self, description: str, total: int, unit: str, scale: int) -> Advance:

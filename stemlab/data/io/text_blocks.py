@@ -1,6 +1,6 @@
-"""Raw text files in blocks of lines: plain, gzip, a member of a gzipped tar or of a zip (or of a zip in it).
+"""Reads raw text files in blocks of whole lines, in constant memory.
 
-No file is ever held as a whole.
+Files may be plain text, gzip, or a member of a gzipped tar or of a zip (also of a zip inside a zip).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from stemlab.errors import StemlabError
 
-BLOCK_BYTES = 1 << 22  # measured: larger ones cost more page faults
+BLOCK_BYTES = 1 << 22  # measured: larger blocks cause more page faults
 _LONGEST_LINE = 1 << 16
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK"
@@ -32,8 +32,8 @@ class TextBlock:
     """Whole lines of a file.
 
     Attributes:
-        data: the lines with their line ends; the last line of a file may have none.
-        first_line: number of the first of them, from 1.
+        data: the lines with their line ends; the last line of a file may lack one.
+        first_line: number of the first line, from 1.
     """
 
     data: bytes
@@ -50,16 +50,16 @@ def read_blocks(
 
     Args:
         path: plain text, ``.gz``, ``.tgz``/``.tar.gz`` or ``.zip``.
-        member: name of the file inside an archive, in whichever folder of it.
-        advance: told the bytes of ``path`` consumed (of the compressed file where it is compressed).
-        block_bytes: bytes of text read at once (``BLOCK_BYTES``).
+        member: name of the file inside an archive, in any folder of it.
+        advance: called with the number of bytes of ``path`` read (compressed bytes for a compressed file).
+        block_bytes: bytes of text per block; default ``BLOCK_BYTES``.
 
     Raises:
-        StemlabError: the file is empty, truncated or damaged, or no text.
+        StemlabError: the file is empty, truncated, damaged, or not text.
     """
     line, carry = 1, b""
     try:
-        for piece in _pieces(path, member, advance, block_bytes or BLOCK_BYTES):
+        for piece in _read_pieces(path, member, advance, block_bytes or BLOCK_BYTES):
             end = piece.rfind(b"\n") + 1
             if end:
                 block = TextBlock(b"".join((carry, memoryview(piece)[:end])), line)
@@ -68,14 +68,14 @@ def read_blocks(
             else:
                 carry += piece
             if len(carry) > max(_LONGEST_LINE, BLOCK_BYTES):
-                raise StemlabError(f"{path}, line {line} has more than {_LONGEST_LINE} bytes: this is no text.")
+                raise StemlabError(f"{path}, line {line} has more than {_LONGEST_LINE} bytes: this is not text.")
     except _DAMAGE as error:
         where = f"after line {line - 1}" if line > 1 else "at its beginning"
-        raise StemlabError(f"{path} is truncated or damaged {where} ({error}); fetch it again.") from error
+        raise StemlabError(f"{path} is truncated or damaged {where} ({error}); download it again.") from error
     if carry:
         yield TextBlock(carry, line)
     elif line == 1:
-        raise StemlabError(f"{path} is empty: it has no line of data; fetch it again.")
+        raise StemlabError(f"{path} is empty: it has no line of data; download it again.")
 
 
 def count_lines(data: bytes) -> int:
@@ -83,8 +83,8 @@ def count_lines(data: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")))
 
 
-def _pieces(path: Path, member: str, advance: Callable[[int], None], size: int) -> Iterator[bytes]:
-    """Yield ``size`` bytes at a time; where the file is damaged, first what was still readable."""
+def _read_pieces(path: Path, member: str, advance: Callable[[int], None], size: int) -> Iterator[bytes]:
+    """Yield ``size`` bytes at a time; before an error, yield the bytes that were still readable."""
     with _opened(path, member, advance) as text:
         parts: list[bytes] = []
         try:
@@ -119,19 +119,19 @@ def _opened(path: Path, member: str, advance: Callable[[int], None]) -> Iterator
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a file that is as it is, though its name tells of compression (an empty one is told later)."""
+    """Raise StemlabError if an uncompressed file is named like a compressed one (empty files are reported later)."""
     for endings, kind in (((".gz", ".tgz"), "gzip"), ((".zip",), "zip")):
         if path.name.endswith(endings) and path.stat().st_size:
-            raise StemlabError(f"{path} is not {kind} data, though its name says so; fetch it again or rename it.")
+            raise StemlabError(f"{path} is not {kind} data, though its name says so; download it again or rename it.")
 
 
 def _zip_member(archive: zipfile.ZipFile, name: str, path: Path) -> IO[bytes]:
-    """Open the text member of a zip archive, or of a zip of its name in there; checksums are verified at its end."""
+    """Open the text member of a zip archive, or of a zip inside it; its checksum is verified at the end."""
     for wanted in (name, f"{Path(name).stem}.zip"):
         for entry in archive.infolist():
             if not entry.is_dir() and Path(entry.filename).name == wanted:
                 if entry.flag_bits & 1:
-                    raise StemlabError(f"{path}: {entry.filename} is encrypted; unpack it, and give the text file.")
+                    raise StemlabError(f"{path}: {entry.filename} is encrypted; unpack it and give the text file.")
                 text = archive.open(entry)
                 return text if wanted == name else _zip_member(zipfile.ZipFile(text), name, path / entry.filename)
     raise StemlabError(f"{path} holds no file {name!r}; is it the right archive?")
@@ -147,7 +147,7 @@ def _member(unzipped: Any, name: str, path: Path) -> Any:
 
 
 class _Member:
-    """A file in a tar stream that reads the stream to its end, so that gzip's checksum is verified."""
+    """Tar member that reads the stream to its end, so that the gzip checksum is verified."""
 
     def __init__(self, text: Any, stream: Any) -> None:
         self._text, self._stream = text, stream
@@ -161,7 +161,7 @@ class _Member:
 
 
 class _Counted:
-    """A binary file that tells how much of it was read."""
+    """Binary file that reports the number of bytes read."""
 
     def __init__(self, file: IO[bytes], advance: Callable[[int], None]) -> None:
         self._file, self._advance = file, advance

@@ -1,4 +1,4 @@
-"""Which split each row of the spooled columns goes to; rows that are not drawn go to none."""
+"""Assignment of the cached rows to splits; rows removed by negative downsampling belong to none."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from stemlab.data.prepare.prepare_config import PrepareConfig
 from stemlab.data.prepare.split import date_codes, given_codes, random_codes, time_codes
 
 DROPPED = 3
-"""Code of rows that go to no split."""
+"""Code of rows that belong to no split."""
 
 
-def assign_splits(spool: ColumnCache, config: PrepareConfig) -> UInt8Array:
-    """Return the code of every row: 0 train, 1 valid, 2 test, 3 left out by ``config.sampling``.
+def assign_splits(cache: ColumnCache, config: PrepareConfig) -> UInt8Array:
+    """Return the split code of every row, (R,) uint8: 0 train, 1 valid, 2 test, 3 removed by ``config.sampling``.
 
     Raises:
-        StemlabError: a split has no rows, or the columns do not say what the rule needs.
+        StemlabError: a split would have no rows, or a column holds no split or time that the rule can read.
     """
     if config.sampling is None:
-        return _codes(_Kept(spool, None), config)
-    scenarios = None if config.scenario is None else spool.column(config.scenario)
-    kept = draw_negatives(spool.column(config.sampling.label), len(spool), config.sampling, scenarios)
-    codes = np.full(len(spool), DROPPED, dtype=np.uint8)
-    codes[kept] = _codes(_Kept(spool, kept), config)
+        return _split_codes(_KeptRows(cache, None), config)
+    scenarios = None if config.scenario is None else cache.column(config.scenario)
+    kept = draw_negatives(cache.column(config.sampling.label), len(cache), config.sampling, scenarios)
+    codes = np.full(len(cache), DROPPED, dtype=np.uint8)
+    codes[kept] = _split_codes(_KeptRows(cache, kept), config)
     return codes
 
 
-class _Kept:
-    """The columns of the rows that are kept (``None``: all)."""
+class _KeptRows:
+    """View of the cached columns, restricted to the rows of a mask (``None``: all rows)."""
 
-    def __init__(self, spool: ColumnCache, kept: BoolArray | None) -> None:
-        self._spool, self._kept = spool, kept
+    def __init__(self, cache: ColumnCache, kept: BoolArray | None) -> None:
+        self._cache, self._kept = cache, kept
 
     def __len__(self) -> int:
-        return len(self._spool) if self._kept is None else int(np.count_nonzero(self._kept))
+        return len(self._cache) if self._kept is None else int(np.count_nonzero(self._kept))
 
     def column(self, name: str) -> Iterator[AnyArray]:
         row = 0
-        for chunk in self._spool.column(name):
+        for chunk in self._cache.column(name):
             yield chunk if self._kept is None else chunk[self._kept[row : row + len(chunk)]]
             row += len(chunk)
 
 
-def _codes(rows: _Kept, config: PrepareConfig) -> UInt8Array:
+def _split_codes(rows: _KeptRows, config: PrepareConfig) -> UInt8Array:
     rule, scenario = config.split, config.scenario
     if rule.rule == "given":
         scenarios = None if scenario is None else lambda: rows.column(scenario)

@@ -1,4 +1,4 @@
-"""A prepared directory appears in one step, whole, and is built once however many processes ask for it."""
+"""Atomic creation of a directory: built beside its final path, renamed when complete, and built by one process only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BUILD = ".build-"
 
 
 def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Callable[[Path], None]) -> Path:
-    """Return a directory, building it if it is not there or not whole.
+    """Return a directory; build it if it is missing or damaged.
 
     Args:
-        final: the directory; its siblings hold unfinished builds and locks (their names begin with a dot).
-        damage: says in a few words what is wrong with the finished directory, ``None`` if nothing is.
-        build: fills an empty directory. What it leaves is flushed to disk and renamed.
+        final: the directory; unfinished builds and lock files lie in its parent (names begin with a dot).
+        damage: returns a short description of the damage of the directory, or ``None`` if it is complete.
+        build: fills an empty directory, which is then flushed to disk and renamed.
 
     Returns:
         ``final``.
@@ -36,11 +36,11 @@ def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Call
     final.parent.mkdir(parents=True, exist_ok=True)
     with locked(final.parent / f".{final.name}.lock", "preparing"):
         if final.is_dir():
-            wrong = damage(final)
-            if wrong is None:  # another process built it while this one waited
+            problem = damage(final)
+            if problem is None:  # another process built it while this one waited
                 return final
-            _log.warning("%s is damaged (%s): making it again", final, wrong)
-        _sweep(final.parent)
+            _log.warning("%s is damaged (%s): building it again", final, problem)
+        _remove_stale_builds(final.parent)
         _build(final, build)
     return final
 
@@ -58,7 +58,7 @@ def _build(final: Path, build: Callable[[Path], None]) -> None:
         _flush_one(root)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise StemlabError(f"no space is left under {root}: free some, or set paths.data_dir elsewhere.") from error
+            raise StemlabError(f"no disk space is left under {root}: free some, or set paths.data_dir.") from error
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -66,12 +66,12 @@ def _build(final: Path, build: Callable[[Path], None]) -> None:
 
 @contextmanager
 def locked(path: Path, doing: str, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock that the system releases when the process ends, however it ends; yield whether it is held.
+    """Hold a file lock, which the operating system releases when the process ends; yield whether it is held.
 
     Args:
-        path: the lock file, ``.<name>.lock``; it stays.
-        doing: what its holder does with ``<name>``, for the message of those who wait.
-        wait: whether to wait for it.
+        path: the lock file, ``.<name>.lock``; it is not deleted.
+        doing: activity of the holder ("preparing"), for the message of waiting processes.
+        wait: whether to wait for the lock; otherwise yield False if another process holds it.
     """
     with path.open("w") as file:
         try:
@@ -85,8 +85,8 @@ def locked(path: Path, doing: str, wait: bool = True) -> Iterator[bool]:
         yield held
 
 
-def _sweep(root: Path) -> None:
-    """Delete what interrupted builds left: directories whose builder no longer holds its lock."""
+def _remove_stale_builds(root: Path) -> None:
+    """Delete directories of interrupted builds, whose process no longer holds the lock."""
     for stale in root.glob(f"{_BUILD}*"):
         lock = root / f".{stale.name.removeprefix(_BUILD)}.lock"
         with locked(lock, "preparing", wait=False) as held:

@@ -1,4 +1,4 @@
-"""Parsed columns kept on disk between the passes of ``prepare``: the text is read once, memory holds one chunk."""
+"""Temporary on-disk cache of parsed columns: raw text is parsed once, and later passes read chunks from the cache."""
 
 from __future__ import annotations
 
@@ -13,32 +13,35 @@ from stemlab.array_types import AnyArray
 from stemlab.data.prepare.dtypes import check_raw_integers
 from stemlab.data.prepare.scaling import check_finite
 
-_KINDS: tuple[np.dtype[Any], ...] = tuple(np.dtype(kind) for kind in (np.int8, np.int16, np.int32, np.int64))
+_WIDTHS: tuple[np.dtype[Any], ...] = tuple(np.dtype(width) for width in (np.int8, np.int16, np.int32, np.int64))
 
 
 class ColumnCache:
-    """Columns in one file each, chunk by chunk: integers in the narrowest type that holds them, floats as float32.
+    """Columns on disk, one file per column, written and read in chunks.
+
+    Callers append and read int64 and float32. To save disk space, each chunk of an integer column is stored in the
+    narrowest signed dtype that holds its values; it is int64 again when read (``stemlab.data.prepare.dtypes``).
 
     Args:
-        directory: where the files go; created.
+        directory: directory of the files; created.
         columns: names of the integer columns.
         numericals: names of the float columns.
 
     Attributes:
-        rows: rows of every chunk appended so far.
+        rows: number of rows of each chunk appended so far.
     """
 
     def __init__(self, directory: Path, columns: Sequence[str], numericals: Sequence[str] = ()) -> None:
         directory.mkdir(parents=True)
         self.rows: list[int] = []
         names = [*columns, *numericals]
-        # by number: a column of a user's table may be called "a/b"
+        # Files are numbered because a column name may not be a valid file name ("a/b").
         self._files: dict[str, IO[bytes]] = {
             name: (directory / f"{number}.bin").open("w+b") for number, name in enumerate(names)
         }
         self._numericals = frozenset(numericals)
-        self._kinds: dict[str, list[np.dtype[Any]]] = {name: [] for name in names}
-        self._spans: dict[str, tuple[int, int]] = {}
+        self._dtypes: dict[str, list[np.dtype[Any]]] = {name: [] for name in names}
+        self._ranges: dict[str, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return sum(self.rows)
@@ -53,45 +56,45 @@ class ColumnCache:
         rows = 0
         for name, file in self._files.items():
             values = columns[name]
-            kind = self._note(name, values)
-            file.write(np.ascontiguousarray(values, dtype=kind).data)
-            self._kinds[name].append(kind)
+            dtype = self._stored_dtype(name, values)
+            file.write(np.ascontiguousarray(values, dtype=dtype).data)
+            self._dtypes[name].append(dtype)
             rows = len(values)
         self.rows.append(rows)
 
-    def _note(self, name: str, values: AnyArray) -> np.dtype[Any]:
-        """Return the type in which a chunk of a column is kept, and widen the column's span."""
+    def _stored_dtype(self, name: str, values: AnyArray) -> np.dtype[Any]:
+        """Return the dtype in which a chunk is stored, and update the range of the column."""
         if name in self._numericals:
             check_finite(name, values)
             return np.dtype(np.float32)
         check_raw_integers(name, values)
         low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
         if len(values):
-            least, greatest = self._spans.get(name, (low, high))
-            self._spans[name] = (min(low, least), max(high, greatest))
+            least, greatest = self._ranges.get(name, (low, high))
+            self._ranges[name] = (min(low, least), max(high, greatest))
         return _narrowest(low, high)
 
-    def span(self, name: str) -> tuple[int, int]:
-        """Return the least and the greatest value of an integer column; (0, 0) without rows."""
-        return self._spans.get(name, (0, 0))
+    def value_range(self, name: str) -> tuple[int, int]:
+        """Return the smallest and the largest value of an integer column; (0, 0) without rows."""
+        return self._ranges.get(name, (0, 0))
 
     def column(self, name: str) -> Iterator[AnyArray]:
-        """Yield a column chunk by chunk, (R,) int64 or float32."""
+        """Yield a column in chunks, (R,) int64 or float32."""
         for chunk in self.chunks([name]):
             yield chunk[name]
 
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, AnyArray]]:
-        """Yield several columns chunk by chunk, each (R,) int64 or float32."""
+        """Yield several columns in chunks, each (R,) int64 or float32."""
         offsets = dict.fromkeys(names, 0)
         for name in names:
             self._files[name].flush()
         for number, rows in enumerate(self.rows):
             chunk = {}
             for name in names:
-                kind = self._kinds[name][number]
-                size = rows * kind.itemsize
+                dtype = self._dtypes[name][number]
+                size = rows * dtype.itemsize
                 data = os.pread(self._files[name].fileno(), size, offsets[name])
-                values = np.frombuffer(data, dtype=kind)
+                values = np.frombuffer(data, dtype=dtype)
                 chunk[name] = values if name in self._numericals else values.astype(np.int64)
                 offsets[name] += size
             yield chunk
@@ -104,4 +107,4 @@ class ColumnCache:
 
 
 def _narrowest(low: int, high: int) -> np.dtype[Any]:
-    return next(kind for kind in _KINDS if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return next(width for width in _WIDTHS if np.iinfo(width).min <= low and high <= np.iinfo(width).max)

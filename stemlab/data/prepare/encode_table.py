@@ -1,4 +1,4 @@
-"""Raw rows -> batches with a prepared dataset's vocabularies, scaling and scenarios (prediction).
+"""Encodes raw rows for prediction with the vocabularies, scaling and scenarios of a prepared dataset.
 
 Legend: B rows, F categorical fields, N numerical fields.
 """
@@ -26,31 +26,34 @@ from stemlab.errors import StemlabError, nearest
 
 
 class TableEncoder:
-    """Encodes raw tables as ``prepare`` did; vocabularies and manifest are read once.
+    """Encodes raw tables exactly as ``prepare`` did.
 
     Args:
-        directory: prepared directory.
-        spec: what is in it.
+        directory: prepared directory; its vocabularies and manifest are read once.
+        spec: fields and tasks of the dataset.
     """
 
     def __init__(self, directory: Path, spec: DatasetSpec) -> None:
         manifest = read_manifest(directory)
         padding: Mapping[str, str] = manifest.get("padding", {})
-        tables = {f.name: f.table or f.name for f in spec.fields if f.kind == "categorical"}
-        loaded = {owner: Vocabulary.load(directory / "vocabulary", owner) for owner in dict.fromkeys(tables.values())}
-        self._fields = [_Categorical(replace(loaded[tables[name]], field=name), padding.get(name)) for name in tables]
+        owners = {f.name: f.table or f.name for f in spec.fields if f.kind == "categorical"}
+        loaded = {owner: Vocabulary.load(directory / "vocabulary", owner) for owner in dict.fromkeys(owners.values())}
+        self._fields = [_CategoricalEncoder(replace(loaded[owners[f]], field=f), padding.get(f)) for f in owners]
         self._scalers = {f.name: Scaler.from_dict(manifest["numericals"][f.name]) for f in spec.numericals}
         self._scenario: str | None = manifest.get("scenario_column")
         self._scenarios = spec.scenarios
 
     def __call__(self, table: Any) -> ImpressionBatch:
-        """Encode an Arrow table with one column a field, numerical ones and the scenario included; no labels, no group.
+        """Encode an Arrow table that has one column per field (numerical fields and the scenario included).
 
-        Scenarios are told by name, or, where no name is a number, by id. Columns of other names are ignored. A dataset
-        with a single scenario does not need its column.
+        Scenarios are given by name, or by id if no scenario name is a number. Other columns are ignored. The scenario
+        column may be missing if the dataset has a single scenario.
+
+        Returns:
+            A batch with int32 ids and scenarios and float32 numerical values, without labels and group.
 
         Raises:
-            StemlabError: a column is missing, or holds what it cannot.
+            StemlabError: a column is missing or has an invalid value.
         """
         ids_FB = [field.encode(_column(table, field.vocabulary.field)) for field in self._fields]
         dense_NB = [scaler(as_floats(name, _column(table, name))) for name, scaler in self._scalers.items()]
@@ -70,8 +73,8 @@ class TableEncoder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Categorical:
-    """A field: its vocabulary (maybe another field's, under its own name) and the token that stands for nothing."""
+class _CategoricalEncoder:
+    """Vocabulary of a field (possibly shared with another field) and its padding token."""
 
     vocabulary: Vocabulary
     padding: str | None
@@ -81,15 +84,15 @@ class _Categorical:
         ids_B = self.vocabulary.encode(tokens)
         if self.padding is None:
             return ids_B
-        nothing = pc.equal(pc.fill_null(tokens, "") if self.padding == "" else tokens, self.padding)
-        return np.where(as_numpy(pc.cast(pc.fill_null(nothing, False), pa.int8())) == 1, np.int32(0), ids_B)
+        is_padding = pc.equal(pc.fill_null(tokens, "") if self.padding == "" else tokens, self.padding)
+        return np.where(as_numpy(pc.cast(pc.fill_null(is_padding, False), pa.int8())) == 1, np.int32(0), ids_B)
 
 
 def as_floats(name: str, values: Any) -> Float32Array:
-    """Return a column as (B,) float32; nulls and empty cells are NaN, missing.
+    """Return a column as (B,) float32; nulls and empty cells become NaN (missing).
 
     Raises:
-        StemlabError: a value is no number, or infinite.
+        StemlabError: a value is not a number, or infinite.
     """
     column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     try:
@@ -100,30 +103,32 @@ def as_floats(name: str, values: Any) -> Float32Array:
             column = pc.if_else(pc.equal(column, ""), None, column)
         numbers = pc.fill_null(pc.cast(column, pa.float32(), safe=False), float("nan"))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise StemlabError(f"numerical column {name!r} holds a value that is no number ({error}): mend it.") from error
+        raise StemlabError(
+            f"numerical column {name!r} holds a value that is not a number ({error}): correct it."
+        ) from error
     floats: Float32Array = as_numpy(numbers)
     check_finite(name, floats)
     return floats
 
 
 def encode_scenarios(name: str, values: Any, scenarios: tuple[str, ...]) -> Int32Array:
-    """Return the (B,) int32 ids of a column of scenario names (or of ids, where no name is a number).
+    """Return the ids of a column of scenario names (or of ids, if no name is a number), (B,) int32.
 
     Raises:
-        StemlabError: a value is no scenario of the dataset.
+        StemlabError: a value is not a scenario of the dataset.
     """
     tokens = as_tokens(name, values)
     known = list(scenarios)
     if not any(scenario.lstrip("-").isdigit() for scenario in scenarios):
         known += [str(number) for number in range(len(scenarios))]
-    places = pc.index_in(tokens, value_set=pa.array(known, pa.string()))
-    if places.null_count:
-        wrong = tokens[pc.index(pc.is_null(places), True).as_py()].as_py()
+    indices = pc.index_in(tokens, value_set=pa.array(known, pa.string()))
+    if indices.null_count:
+        wrong = tokens[pc.index(pc.is_null(indices), True).as_py()].as_py()
         raise StemlabError(
-            f"column {name!r} holds {wrong!r}, which is no scenario of the dataset ({', '.join(scenarios)})."
+            f"column {name!r} holds {wrong!r}, which is not a scenario of the dataset ({', '.join(scenarios)})."
             + nearest(wrong or "", scenarios)
         )
-    ids_B: Int32Array = (as_numpy(places) % max(1, len(scenarios))).astype(np.int32)
+    ids_B: Int32Array = (as_numpy(indices) % max(1, len(scenarios))).astype(np.int32)
     return ids_B
 
 
@@ -137,7 +142,7 @@ def _column(table: Any, name: str) -> Any:
 
 
 def check_columns(setting: str, chosen: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the chosen column names if each is known and named once.
+    """Return the chosen column names after checking that each is known and named once.
 
     Raises:
         StemlabError: an unknown or repeated name, with the nearest known one.
@@ -153,15 +158,15 @@ def check_columns(setting: str, chosen: list[str], known: tuple[str, ...]) -> tu
 
 
 def check_group(group: str | None, fields: tuple[str, ...], others: tuple[str, ...] = ()) -> str | None:
-    """Return the group if it is one of the fields (the published gAUC groups by its encoded id) or ``None``.
+    """Return ``group`` after checking that it is ``None`` or one of the columns.
 
     Args:
-        group: column whose values group rows for gAUC.
+        group: column whose values group samples for gAUC.
         fields: input columns.
-        others: further raw columns that may group rows.
+        others: further raw columns that may be used as group.
 
     Raises:
-        StemlabError: the group is none of these columns.
+        StemlabError: the group is not one of these columns.
     """
     if group is not None and group not in (*fields, *others):
         also = f" (nor of the columns {', '.join(others)})" if others else ""

@@ -1,4 +1,4 @@
-"""What training rows say: vocabularies of categorical fields, scaling of numerical columns."""
+"""Fit vocabularies of categorical fields and scaling of numerical columns on the training rows."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Tokens = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class FittedEncoders:
-    """How raw columns become stored ones.
+    """Encoders and scalers fitted on the training rows.
 
     Attributes:
-        encoders: field -> raw integers to ids.
-        sizes: field -> embedding rows.
-        scalers: numerical column -> its scaling.
+        encoders: field -> encoder of raw integers to ids.
+        sizes: field -> number of rows of its embedding table.
+        scalers: numerical column -> fitted scaler.
     """
 
     encoders: Mapping[str, IntegerEncoder]
@@ -39,43 +39,44 @@ class FittedEncoders:
 
 def fit_encoders(
     directory: Path,
-    spool: ColumnCache,
+    cache: ColumnCache,
     codes: UInt8Array,
     config: PrepareConfig,
     tokens: Tokens,
     progress: ProgressBars,
 ) -> FittedEncoders:
-    """Return vocabularies and scaling of the training rows; the vocabularies are written."""
+    """Fit encoders and scalers on the training rows; write each vocabulary under ``directory/vocabulary``."""
     encoders: dict[str, IntegerEncoder] = {}
     sizes: dict[str, int] = {}
-    advance = progress.rows("counting train rows", len(spool) * (len(config.fields) + len(config.numericals)))
-    for owner, names in config.tables.items():
-        vocabulary, values = _vocabulary(owner, spool, codes, config, tokens)
+    advance = progress.rows("counting train rows", len(cache) * (len(config.fields) + len(config.numericals)))
+    for owner, names in config.vocabulary_columns.items():
+        vocabulary, values = _vocabulary(owner, cache, codes, config, tokens)
         vocabulary.save(directory / "vocabulary")
         paddings = {config.padding.get(name) for name in names}
-        made = {padding: IntegerEncoder(vocabulary, values, padding) for padding in paddings}  # tables may be large
+        # One encoder per padding value: an encoder may hold a lookup table of 512 MB.
+        by_padding = {padding: IntegerEncoder(vocabulary, values, padding) for padding in paddings}
         for name in names:
-            encoders[name] = made[config.padding.get(name)]
+            encoders[name] = by_padding[config.padding.get(name)]
             sizes[name] = vocabulary.size
-            advance(len(spool))
+            advance(len(cache))
     scalers = {}
     for column in config.numericals:
-        scalers[column.name] = Scaler.fit(column.name, column.scaling, _train_rows(spool, column.name, codes))
-        advance(len(spool))
+        scalers[column.name] = Scaler.fit(column.name, column.scaling, _train_rows(cache, column.name, codes))
+        advance(len(cache))
     return FittedEncoders(encoders, sizes, scalers)
 
 
 def _vocabulary(
-    owner: str, spool: ColumnCache, codes: UInt8Array, config: PrepareConfig, tokens: Tokens
+    owner: str, cache: ColumnCache, codes: UInt8Array, config: PrepareConfig, tokens: Tokens
 ) -> tuple[Vocabulary, Int64Array]:
-    """Return the vocabulary of a field (and of those that share it) and the raw integers of its tokens, in id order."""
-    names = config.tables[owner]
+    """Return the vocabulary of a field and of the fields that share it, with the raw integers of its tokens by id."""
+    names = config.vocabulary_columns[owner]
     known = tokens.get(owner)
     if any(tokens.get(name) is not known for name in names):
-        raise ValueError(f"{', '.join(names)} share a vocabulary, but their integers stand for different tokens")
-    spans = [spool.span(name) for name in names]
-    span = (min(low for low, _ in spans), max(high for _, high in spans))
-    values, counts = count_values(lambda: _training_values(names, spool, codes, config), span, config.min_count)
+        raise ValueError(f"{', '.join(names)} share a vocabulary, but their raw integers index different token lists")
+    ranges = [cache.value_range(name) for name in names]
+    value_range = (min(low for low, _ in ranges), max(high for _, high in ranges))
+    values, counts = count_values(lambda: _training_values(names, cache, codes, config), value_range, config.min_count)
     if known is None:
         vocabulary = Vocabulary.fit(owner, values, counts, config.min_count)
         return vocabulary, as_numpy(pc.cast(vocabulary.tokens, pa.int64()))
@@ -85,23 +86,23 @@ def _vocabulary(
 
 
 def _words(tokens: Sequence[str], values: Int64Array) -> Any:
-    take = getattr(tokens, "take", None)  # an Arrow-backed sequence finds millions of tokens at once
+    take = getattr(tokens, "take", None)  # Arrow-backed sequences look up all tokens in one call
     words = take(values) if take else pa.array([tokens[value] for value in values], pa.string())
     return words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
 
 
 def _training_values(
-    names: Sequence[str], spool: ColumnCache, codes: UInt8Array, config: PrepareConfig
+    names: Sequence[str], cache: ColumnCache, codes: UInt8Array, config: PrepareConfig
 ) -> Iterator[Int64Array]:
-    """Yield the columns of a vocabulary one after the other, without what stands for nothing."""
+    """Yield the training rows of all columns of a vocabulary, without padding values."""
     for name in names:
-        nothing = config.padding.get(name)
-        for values in _train_rows(spool, name, codes):
-            yield values if nothing is None else values[values != nothing]
+        padding = config.padding.get(name)
+        for values in _train_rows(cache, name, codes):
+            yield values if padding is None else values[values != padding]
 
 
-def _train_rows(spool: ColumnCache, name: str, codes: UInt8Array) -> Iterator[AnyArray]:
+def _train_rows(cache: ColumnCache, name: str, codes: UInt8Array) -> Iterator[AnyArray]:
     row = 0
-    for chunk in spool.column(name):
+    for chunk in cache.column(name):
         yield chunk[codes[row : row + len(chunk)] == 0]
         row += len(chunk)

@@ -1,4 +1,4 @@
-"""Columns that would tell a model what it is to predict: refused as inputs, each with its reason."""
+"""Refuses input columns that leak the label."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ IS_LABEL = "a label"
 
 
 def refuse_leaks(setting: str, chosen: Sequence[str], reasons: Mapping[str, str]) -> None:
-    """Refuse a column that gives the answer away.
+    """Refuse columns that leak the label.
 
     Args:
         setting: config key that names the columns.
         chosen: the columns.
-        reasons: column -> what it is.
+        reasons: leaking column -> why it leaks.
 
     Raises:
-        StemlabError: the first such column, and why it is no input.
+        StemlabError: a chosen column is in ``reasons``.
     """
     for name in chosen:
         if name in reasons:
-            raise StemlabError(
-                f"{setting} has {name!r}, which is {reasons[name]}: it gives the answer away, remove it."
-            )
+            raise StemlabError(f"{setting} has {name!r}, which is {reasons[name]}: it leaks the label; remove it.")
 
 
 def reasons(after: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
-    """Return column -> reason for columns known too late and for labels."""
+    """Return column -> reason, for columns known only after the impression and for labels."""
     return {**dict.fromkeys(after, KNOWN_LATER), **dict.fromkeys(labels, IS_LABEL)}

@@ -1,4 +1,4 @@
-"""The manifest of a prepared dataset: what is in it, what it was made from, and whether it is whole."""
+"""Manifest of a prepared dataset: contents, origin, and sizes of its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from stemlab.errors import StemlabError
 
 NAME = "manifest.json"
-FORMAT = 1  # of the prepared directory; raise it when the same inputs would be stored differently
+FORMAT = 1  # version of the prepared directory; increase it when the same inputs are stored differently
 _BLOCK = 1 << 22
 
 
@@ -20,7 +20,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """Return the manifest of a prepared directory.
 
     Raises:
-        StemlabError: there is none, or it is damaged.
+        StemlabError: the manifest is missing or damaged.
     """
     path = directory / NAME
     try:
@@ -33,7 +33,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Write ``manifest`` with the sizes of all files beside it; call it when everything else is written."""
+    """Write ``manifest`` with the sizes of all other files in the directory; call it last."""
     files = {str(p.relative_to(directory)): p.stat().st_size for p in sorted(directory.rglob("*")) if p.is_file()}
     files.pop(NAME, None)
     text = json.dumps({**manifest, "files": files}, indent=2, ensure_ascii=False)
@@ -41,13 +41,13 @@ def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def find_damage(directory: Path, fingerprint: str) -> str | None:
-    """Return what is wrong with a prepared directory in a few words, or ``None`` if it is whole."""
+    """Return a short description of the damage of a prepared directory, or ``None`` if it is complete."""
     try:
         manifest = read_manifest(directory)
     except StemlabError as error:
         return str(error)
     if manifest.get("fingerprint") != fingerprint:
-        return "its manifest tells of other settings"
+        return "its manifest has other settings"
     for name, size in manifest.get("files", {}).items():
         path = directory / name
         found = path.stat().st_size if path.is_file() else None
@@ -57,7 +57,7 @@ def find_damage(directory: Path, fingerprint: str) -> str | None:
 
 
 def fingerprint_of(settings: Mapping[str, Any]) -> str:
-    """Return the hexadecimal SHA-256 of everything that determines a prepared dataset (plain JSON values)."""
+    """Return the hexadecimal SHA-256 of all settings that determine a prepared dataset (plain JSON values)."""
     text = json.dumps({"format": FORMAT, **settings}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -67,8 +67,8 @@ def describe_file(path: Path, cache: Path, advance: Callable[[int], None] = lamb
 
     Args:
         path: the raw file.
-        cache: JSON file that remembers hashes by path, size and modification time, so that a look costs nothing.
-        advance: told the bytes of every block hashed (of the whole file when its hash is remembered).
+        cache: JSON file of known hashes by path, size and modification time; a known file is not read again.
+        advance: called with the number of bytes hashed (with the file size if the hash is known).
     """
     state = path.stat()
     key = f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
@@ -82,7 +82,7 @@ def describe_file(path: Path, cache: Path, advance: Callable[[int], None] = lamb
 
 
 def sha256_of(path: Path, advance: Callable[[int], None]) -> str:
-    """Return the hexadecimal SHA-256 of a file, telling ``advance`` the bytes of every block."""
+    """Return the hexadecimal SHA-256 of a file; call ``advance`` with the size of each block."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

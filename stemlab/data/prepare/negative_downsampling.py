@@ -1,4 +1,4 @@
-"""Thinning the negatives: every positive row of a label, and an exact number of the others drawn at random."""
+"""Negative downsampling: keep all positives of a label and an exact number of randomly drawn negatives."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _STEP = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class DownsamplingRule:
-    """Which rows are kept.
+    """Settings of negative downsampling.
 
     Attributes:
         label: column of 0 and 1; every row with 1 is kept.
-        negatives: rows with 0 that are kept for each row with 1 (all of them where there are fewer), in each scenario.
+        negatives: number of negatives kept per positive, in each scenario (all of them if there are fewer).
         seed: seed of the draw.
     """
 
@@ -34,16 +34,16 @@ def draw_negatives(
     sampling: DownsamplingRule,
     scenarios: Iterable[IntegerArray] | None = None,
 ) -> BoolArray:
-    """Return which rows are kept; every set of that many negatives is equally likely.
+    """Return the mask of kept rows; every set of that many negatives is equally likely.
 
-    Selection sampling by steps of rows: how many of a step's negatives are kept is hypergeometric, which ones is
-    uniform. So the draw does not depend on how the columns were cut into chunks, and takes five bytes a row.
+    Selection sampling in blocks of rows: the number of negatives kept in a block is hypergeometric, their choice is
+    uniform. The draw is independent of the chunk sizes and takes five bytes per row.
 
     Args:
-        labels: the label's column chunk by chunk, one pass.
-        rows: its length.
-        sampling: the rule.
-        scenarios: ids of the rows' scenarios, 0 to 254, chunk by chunk; ``None``: one scenario.
+        labels: label column in chunks; read once.
+        rows: number of rows.
+        sampling: the settings.
+        scenarios: scenario ids (0 to 254) in chunks; ``None``: one scenario.
 
     Returns:
         (rows,) bool.
@@ -52,20 +52,20 @@ def draw_negatives(
     scenario = np.zeros(rows, dtype=np.uint8) if scenarios is None else to_small_codes(scenarios, rows)
     kept: BoolArray = positive.copy()
     rng = np.random.default_rng(sampling.seed)
-    for place in range(int(scenario.max(initial=0)) + 1):
-        inside = scenario == place
+    for code in range(int(scenario.max(initial=0)) + 1):
+        inside = scenario == code
         wanted = sampling.negatives * int(np.count_nonzero(positive & inside))
         _draw(kept, inside & ~positive, wanted, rng)
     return kept
 
 
 def _draw(kept: BoolArray, candidates: BoolArray, wanted: int, rng: np.random.Generator) -> None:
-    """Set ``kept`` at ``wanted`` of the candidates (all of them where there are fewer)."""
+    """Set ``kept`` for ``wanted`` random candidates (for all of them if there are fewer)."""
     left = int(np.count_nonzero(candidates))
     wanted = min(wanted, left)
     for start in range(0, len(kept), _STEP):
-        places = np.flatnonzero(candidates[start : start + _STEP])
-        if len(places):
-            taken = int(rng.hypergeometric(wanted, left - wanted, len(places)))
-            kept[start + rng.choice(places, taken, replace=False, shuffle=False)] = True
-            wanted, left = wanted - taken, left - len(places)
+        positions = np.flatnonzero(candidates[start : start + _STEP])
+        if len(positions):
+            taken = int(rng.hypergeometric(wanted, left - wanted, len(positions)))
+            kept[start + rng.choice(positions, taken, replace=False, shuffle=False)] = True
+            wanted, left = wanted - taken, left - len(positions)

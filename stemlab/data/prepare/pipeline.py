@@ -1,7 +1,7 @@
-"""Raw impressions -> prepared directory: split, vocabularies and scaling from train, encoded columns, manifest.
+"""Prepares impression datasets: split rows, fit vocabularies and scaling on train, write encoded columns and manifest.
 
-Every step goes through the rows chunk by chunk; only the split codes (and their permutation) and one field's counts
-grow with the data.
+Every step processes the rows in chunks, so memory does not grow with the data, except for the split codes (with their
+permutation) and the value counts of one field. The rules are in ``docs/methods/datasets.md#common-rules``.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ from stemlab.data.prepare.atomic_directory import find_or_build
 from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.fit_vocabularies import FittedEncoders, fit_encoders
 from stemlab.data.prepare.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
-from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
+from stemlab.data.prepare.prepare_config import PrepareConfig
 from stemlab.data.prepare.split import SPLITS
 from stemlab.data.prepare.write_splits import SplitCounts, write_splits
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.errors import StemlabError
 
-__all__ = ["NumericalColumn", "PrepareConfig", "RawImpressions", "prepare_impressions"]
-
 
 class RawImpressions(Protocol):
-    """A dataset's raw files as columns: integers, and float32 for numerical columns (NaN: no value).
+    """Reader of a dataset's raw files: int64 columns, and float32 for numerical columns (NaN: missing).
 
-    It may have ``notes``, a mapping known after ``chunks``, which the manifest tells under ``source``.
+    A reader may have ``notes``, a mapping that is complete after ``chunks``; the manifest stores it under ``source``.
     """
 
     @property
@@ -43,36 +41,36 @@ class RawImpressions(Protocol):
 
     @property
     def files(self) -> Sequence[Path]:
-        """Every raw file that is read."""
+        """All raw files that are read."""
 
     @property
     def sample(self) -> bool:
-        """Whether they are synthetic."""
+        """Whether the data is synthetic."""
 
     @property
     def skipped(self) -> int:
-        """Bad rows left out, known when ``chunks`` is exhausted."""
+        """Number of skipped bad rows; final when ``chunks`` is exhausted."""
 
     @property
     def tokens(self) -> Mapping[str, Sequence[str]]:
-        """Column -> strings that its integers stand for; other columns are their own tokens. Known after ``chunks``."""
+        """Column -> strings that its integers index; other columns have integer tokens. Complete after ``chunks``."""
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
-        """Yield the columns chunk by chunk in row order, telling ``advance`` the bytes of the files consumed."""
+        """Yield the columns in chunks, in row order; call ``advance`` with the number of bytes read."""
         ...
 
 
 def prepare_impressions(raw: RawImpressions, config: PrepareConfig, root: Path, on_bad_row: str) -> Path:
-    """Return the prepared directory of these files and this config, building it if there is none.
+    """Return the prepared directory for these files and settings; build it if it does not exist.
 
     Args:
-        raw: the raw files.
-        config: how to prepare them.
+        raw: reader of the raw files.
+        config: settings of the preparation.
         root: directory of all prepared datasets.
-        on_bad_row: how ``raw`` treats bad rows; part of the fingerprint.
+        on_bad_row: ``error`` or ``skip``, as ``raw`` was configured; part of the fingerprint.
 
     Raises:
-        StemlabError: bad rows, too few rows, a full disk.
+        StemlabError: a bad row, too few rows, or a full disk.
     """
     config.check()
     with ProgressBars() as progress:
@@ -98,12 +96,12 @@ def prepare_impressions(raw: RawImpressions, config: PrepareConfig, root: Path, 
 def _build(
     directory: Path, raw: RawImpressions, config: PrepareConfig, progress: ProgressBars, about: Mapping[str, Any]
 ) -> None:
-    spool = _spool(directory / "spool", raw, config, progress)
-    codes = assign_splits(spool, config)
-    encoders = fit_encoders(directory, spool, codes, config, raw.tokens, progress)
-    counts = write_splits(directory, spool, codes, encoders, config, progress.rows("writing splits", len(spool)))
-    spool.close()
-    shutil.rmtree(directory / "spool")
+    cache = _read_columns(directory / "columns", raw, config, progress)
+    codes = assign_splits(cache, config)
+    encoders = fit_encoders(directory, cache, codes, config, raw.tokens, progress)
+    counts = write_splits(directory, cache, codes, encoders, config, progress.rows("writing splits", len(cache)))
+    cache.close()
+    shutil.rmtree(directory / "columns")
     spec = DatasetSpec(
         config.name,
         _fields(config, encoders),
@@ -116,16 +114,16 @@ def _build(
     write_manifest(directory, {**_manifest(spec, config, counts, raw.skipped), **optional, **about})
 
 
-def _spool(directory: Path, raw: RawImpressions, config: PrepareConfig, progress: ProgressBars) -> ColumnCache:
-    spool = ColumnCache(directory, config.columns, [column.name for column in config.numericals])
+def _read_columns(directory: Path, raw: RawImpressions, config: PrepareConfig, progress: ProgressBars) -> ColumnCache:
+    cache = ColumnCache(directory, config.columns, [column.name for column in config.numericals])
     advance = progress.bytes("reading raw files", sum(path.stat().st_size for path in raw.files))
     for chunk in prefetch(raw.chunks(advance)):
         if config.split.rule == "given" and config.split_column not in chunk:
-            raise StemlabError(f"dataset.split.rule=given: the rows of {config.name} have no split: use another.")
-        spool.append(chunk)
-    if not len(spool):
-        raise StemlabError(f"{raw.files[0]} has no usable row ({raw.skipped} bad rows were skipped).")
-    return spool
+            raise StemlabError(f"dataset.split.rule=given: {config.name} has no split column; use another rule.")
+        cache.append(chunk)
+    if not len(cache):
+        raise StemlabError(f"{raw.files[0]} has no valid row ({raw.skipped} bad rows were skipped).")
+    return cache
 
 
 def _fields(config: PrepareConfig, encoders: FittedEncoders) -> tuple[Field, ...]:
@@ -147,7 +145,7 @@ def _manifest(spec: DatasetSpec, config: PrepareConfig, counts: SplitCounts, ski
             for split, positives in zip(SPLITS, counts.positives.sum(axis=1).tolist(), strict=True)
         },
         "skipped_rows": skipped,
-        "split": config.split.settings(),
+        "split": asdict(config.split),
         "min_count": config.min_count,
         "vocabulary": spec.field_sizes,
     }
@@ -156,28 +154,30 @@ def _manifest(spec: DatasetSpec, config: PrepareConfig, counts: SplitCounts, ski
 def _optional(
     raw: RawImpressions, config: PrepareConfig, encoders: FittedEncoders, counts: SplitCounts
 ) -> dict[str, Any]:
-    """Return what only some manifests say."""
-    told: dict[str, Any] = {}
+    """Return the manifest entries that depend on the dataset (scenarios, numerical columns, ...)."""
+    entries: dict[str, Any] = {}
     if config.numericals:
-        told["numericals"] = {c.name: {"part": c.part, **encoders.scalers[c.name].to_dict()} for c in config.numericals}
+        entries["numericals"] = {
+            c.name: {"part": c.part, **encoders.scalers[c.name].to_dict()} for c in config.numericals
+        }
     if config.scenario is not None:
-        told["scenario_column"] = config.scenario
-        told["scenarios"] = {split: _by_scenario(config, counts, code) for code, split in enumerate(SPLITS)}
+        entries["scenario_column"] = config.scenario
+        entries["scenarios"] = {split: _by_scenario(config, counts, code) for code, split in enumerate(SPLITS)}
     if config.padding:
-        told["padding"] = {name: _token(raw.tokens.get(name), value) for name, value in config.padding.items()}
+        entries["padding"] = {name: _token(raw.tokens.get(name), value) for name, value in config.padding.items()}
     if config.sampling is not None:
-        told["sampling"] = asdict(config.sampling)
+        entries["sampling"] = asdict(config.sampling)
     notes = getattr(raw, "notes", None)
     if notes:
-        told["source"] = dict(notes)
-    return told
+        entries["source"] = dict(notes)
+    return entries
 
 
 def _by_scenario(config: PrepareConfig, counts: SplitCounts, code: int) -> dict[str, Any]:
-    told = zip(config.scenarios, counts.rows[code].tolist(), counts.positives[code].tolist(), strict=True)
+    counted = zip(config.scenarios, counts.rows[code].tolist(), counts.positives[code].tolist(), strict=True)
     return {
         name: {"rows": rows, "positives": dict(zip(config.tasks, positives, strict=True))}
-        for name, rows, positives in told
+        for name, rows, positives in counted
     }
 
 

@@ -1,9 +1,9 @@
-"""What is made of a dataset's raw columns."""
+"""How the raw columns of a dataset are prepared: inputs, labels, split, vocabularies, downsampling."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
@@ -14,13 +14,13 @@ from stemlab.errors import StemlabError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class NumericalColumn:
-    """A column of numbers.
+    """A float input column.
 
     Attributes:
         name: the column.
-        part: group of numbers that a network may project together (``user``, ``item``).
+        part: group of numerical fields that a network may project together (``user``, ``item``).
         scaling: ``none``, ``standard`` (training mean 0, standard deviation 1) or ``minmax`` (training range [0, 1];
-            later values may lie outside).
+            values of other splits may lie outside).
     """
 
     name: str
@@ -30,24 +30,24 @@ class NumericalColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """What is made of the raw columns.
+    """Settings that turn raw columns into a prepared dataset.
 
     Attributes:
         name: dataset name.
         fields: categorical input columns in order.
         tasks: label columns in order.
-        group: column whose values group rows for gAUC (it need not be a field), or ``None``.
-        min_count: training rows that a token needs to get an id.
-        split: how rows are shared out.
-        time: column that a split along time or by dates goes by.
+        group: column whose values group samples for gAUC (it need not be a field), or ``None``.
+        min_count: least number of training rows of a token that gets an id of its own.
+        split: rule that assigns rows to splits.
+        time: column that the rules ``time`` and ``dates`` read.
         numericals: numerical input columns in order.
-        scenario: column of the scenarios' ids 0 to S-1, or ``None``.
+        scenario: column of scenario ids 0 to S-1, or ``None``.
         scenarios: names of the scenarios in id order.
         shared: field -> field whose vocabulary (and embedding table) it uses; that vocabulary is fitted on the training
-            rows of all its columns together, and so are its counts.
-        padding: field -> raw integer that stands for nothing there (an empty place of a history): it becomes id 0.
-        split_column: column that the split ``given`` goes by.
-        sampling: which rows are kept; ``None``: all.
+            rows of all its columns together.
+        padding: field -> raw integer that encodes padding (an empty position of a history); it becomes id 0.
+        split_column: column that the rule ``given`` reads.
+        sampling: negative downsampling; ``None`` keeps all rows.
     """
 
     name: str
@@ -67,7 +67,7 @@ class PrepareConfig:
 
     @property
     def columns(self) -> list[str]:
-        """Raw integer columns that are needed, each once."""
+        """Names of the raw integer columns that are read, without repetition."""
         optional = [self.group, self.scenario, self._split_by(), self.sampling.label if self.sampling else None]
         return list(dict.fromkeys([*self.fields, *self.tasks, *(name for name in optional if name is not None)]))
 
@@ -75,25 +75,25 @@ class PrepareConfig:
         return {"time": self.time, "dates": self.time, "given": self.split_column}.get(self.split.rule)
 
     @property
-    def tables(self) -> dict[str, list[str]]:
-        """Field with a vocabulary of its own -> the columns of that vocabulary, itself first."""
+    def vocabulary_columns(self) -> dict[str, list[str]]:
+        """Field with its own vocabulary -> all columns encoded with that vocabulary, the field first."""
         owners: dict[str, list[str]] = {name: [name] for name in self.fields if name not in self.shared}
         for name, owner in self.shared.items():
             owners[owner].append(name)
         return owners
 
     def settings(self) -> dict[str, Any]:
-        """Return what determines the prepared dataset, as plain values.
-
-        Settings that have a default came later than the others: they are left out while they have it, so that datasets
-        prepared before are found again.
-        """
-        plain = {**asdict(self), "split": self.split.settings()}
-        return {f.name: plain[f.name] for f in fields(self) if getattr(self, f.name) != _default(f)}
+        """Return all settings as plain values, for the fingerprint."""
+        return asdict(self)
 
     def check(self) -> None:
-        """Raise StemlabError or ValueError unless the parts fit together."""
-        inputs = [*self.fields, *(number.name for number in self.numericals)]
+        """Check that the settings are consistent.
+
+        Raises:
+            StemlabError: a column is named twice, or a field shares the vocabulary of a column that has none.
+            ValueError: only one of ``scenario`` and ``scenarios`` is given.
+        """
+        inputs = [*self.fields, *(column.name for column in self.numericals)]
         for name in inputs:
             if inputs.count(name) > 1:
                 raise StemlabError(f"column {name!r} is named twice among fields and numericals: keep one of them.")
@@ -104,8 +104,4 @@ class PrepareConfig:
                     f"a vocabulary of its own (fields: {', '.join(self.fields)})." + nearest(owner, self.fields)
                 )
         if (self.scenario is None) != (not self.scenarios):
-            raise ValueError("a recipe with scenarios needs their column, and the other way round")
-
-
-def _default(one: Field[Any]) -> Any:
-    return one.default_factory() if one.default_factory is not MISSING else one.default
+            raise ValueError("give both the scenario column and the names of the scenarios, or neither")

@@ -1,4 +1,4 @@
-"""Numerical columns: scaling fitted on training rows, missing values replaced by the training mean."""
+"""Scaling of numerical columns, fitted on training rows; missing values become the training mean."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Scaling = Literal["none", "standard", "minmax"]
 
 @dataclass(frozen=True, slots=True)
 class Scaler:
-    """How a numerical column becomes an input: (value - shift) / scale; a missing one counts as the mean.
+    """Fitted scaling of a numerical column: (value - shift) / scale; missing values are replaced by the mean.
 
     Attributes:
         rule: ``none``, ``standard`` or ``minmax``.
-        mean: of the training rows that have a value.
-        std: their standard deviation (dividing by their number).
-        low: their least value.
-        high: their greatest value.
-        missing: training rows without a value.
+        mean: mean of the training rows with a value.
+        std: their population standard deviation.
+        low: their smallest value.
+        high: their largest value.
+        missing: number of training rows without a value.
     """
 
     rule: Scaling
@@ -37,12 +37,12 @@ class Scaler:
 
     @classmethod
     def fit(cls, name: str, rule: Scaling, chunks: Iterable[Float32Array]) -> Scaler:
-        """Look once at a column's training rows, in constant memory.
+        """Fit the scaling in one pass over a column's training rows, in constant memory.
 
         Args:
-            name: the column, for the message.
-            rule: what to do with it.
-            chunks: its training rows chunk by chunk, NaN for missing ones.
+            name: name of the column, for the error message.
+            rule: scaling rule.
+            chunks: training rows in chunks, float32, NaN for missing values.
 
         Raises:
             StemlabError: no training row has a value.
@@ -53,19 +53,21 @@ class Scaler:
             missing += len(chunk) - len(known)
             if not len(known):
                 continue
-            # Means and squares of parts are joined (Chan, Golub, LeVeque 1979): stable wherever the column lies.
+            # Parallel variance (Chan, Golub, LeVeque 1979): numerically stable for any mean.
             part, total = float(known.mean()), count + len(known)
             squares += float(((known - part) ** 2).sum()) + (part - mean) ** 2 * count * len(known) / total
             mean += (part - mean) * len(known) / total
             low, high, count = min(low, float(known.min())), max(high, float(known.max())), total
         if not count:
-            raise StemlabError(f"numerical column {name!r} has no value in any training row: leave it out.")
-        if low == high:  # rounding must not make a constant column look spread
+            raise StemlabError(
+                f"numerical column {name!r} has no value in any training row: remove it from dataset.numericals."
+            )
+        if low == high:  # rounding errors must not give a constant column a nonzero deviation
             return cls(rule, low, 0.0, low, high, missing)
         return cls(rule, mean, math.sqrt(squares / count), low, high, missing)
 
     def __call__(self, values: Float32Array) -> Float32Array:
-        """Return (B,) values as inputs, float32 without NaN; a constant column becomes 0 (``none``: itself)."""
+        """Return scaled values, (B,) float32 without NaN; a constant column becomes 0 (unchanged under ``none``)."""
         known = np.where(np.isnan(values), self.mean, values.astype(np.float64))
         if self.rule == "standard":
             known = (known - self.mean) / (self.std or 1.0)
@@ -92,6 +94,8 @@ class Scaler:
 
 
 def check_finite(name: str, values: Float32Array) -> None:
-    """Raise StemlabError where a value is infinite (NaN means missing)."""
+    """Raise StemlabError if a value is infinite (NaN means missing)."""
     if np.isinf(values).any():
-        raise StemlabError(f"numerical column {name!r} holds an infinite value: mend it or leave it empty (missing).")
+        raise StemlabError(
+            f"numerical column {name!r} holds an infinite value: correct it or leave the cell empty (missing)."
+        )

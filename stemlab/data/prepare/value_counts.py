@@ -1,4 +1,4 @@
-"""How often every integer of a column occurs, in bounded memory."""
+"""Count the distinct integers of a column in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from stemlab.data.prepare.vocabulary import DENSE_SPAN
 
 ValueCounts = tuple[Int64Array, Int64Array]  # distinct values in ascending order, and their counts
 _PART_ROWS = 1 << 24
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing (Knuth): spreads runs of ids over the parts
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing (Knuth): spreads consecutive ids over the parts
 
 
 def count_values(
-    chunks: Callable[[], Iterable[IntegerArray]], span: tuple[int, int], min_count: int, dense_span: int = DENSE_SPAN
+    chunks: Callable[[], Iterable[IntegerArray]],
+    value_range: tuple[int, int],
+    min_count: int,
+    dense_span: int = DENSE_SPAN,
 ) -> ValueCounts:
     """Count the values of a column.
 
     Args:
-        chunks: gives the column chunk by chunk; called several times for wide columns.
-        span: no value is less than the first or greater than the second.
-        min_count: values that occur less often are left out.
-        dense_span: widest span that is counted in one table; wider columns are counted part by part.
+        chunks: returns the column in chunks; called several times for columns with a wide value range.
+        value_range: smallest and largest value of the column.
+        min_count: values with fewer occurrences are left out.
+        dense_span: widest value range that is counted in one array; wider columns are counted in hash partitions.
 
     Returns:
         Values in ascending order and their counts, both (V,) int64.
     """
-    low, high = span
+    low, high = value_range
     if high - low < dense_span:
         return _count_dense(chunks(), low, high - low + 1, min_count)
     return _count_in_parts(chunks, 1 + sum(map(len, chunks())) // _PART_ROWS, min_count)
@@ -44,7 +47,7 @@ def _count_dense(chunks: Iterable[IntegerArray], low: int, span: int, min_count:
 
 
 def _count_in_parts(chunks: Callable[[], Iterable[IntegerArray]], parts: int, min_count: int) -> ValueCounts:
-    """Sort one hash part of the column after the other; ``parts`` passes, each holding a part of the rows."""
+    """Count one hash partition after the other by sorting; ``parts`` passes, each with a part of the rows in memory."""
     found = [_count_sorted(_part_of(chunks(), part, parts), min_count) for part in range(parts)]
     values, counts = (np.concatenate(columns) for columns in zip(*found, strict=True))
     order = np.argsort(values)

@@ -1,8 +1,8 @@
-"""Id maps of categorical fields: token -> embedding row.
+"""Vocabularies of categorical fields: token -> id, the row of the embedding table.
 
-The published convention (spec of the STEM repository's tokenizer): tokens with at least ``min_count`` training rows get
-ids from 1 in the order of descending count, ties by string order; 0 is padding; the last id is out-of-vocabulary and
-takes rare, unseen and missing tokens. Integers are tokens by their decimal form.
+Ids follow the tokenizer of STEM's released code (``docs/methods/datasets.md#common-rules``): tokens with at least
+``min_count`` training rows get ids from 1 by descending count, ties in string order; 0 is padding; the last id is
+out-of-vocabulary (OOV), for rare, unseen and missing tokens. The token of an integer is its decimal form.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.io.arrow import as_arrow, as_numpy
 from stemlab.errors import StemlabError
 
-DENSE_SPAN = 1 << 27  # widest range of integers that gets a direct table (512 MB); others are looked up by bisection
+DENSE_SPAN = 1 << 27  # widest integer range with a direct lookup table (512 MB); wider ones use binary search
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Embedding rows: tokens, padding and out-of-vocabulary."""
+        """Rows of the embedding table: tokens, padding and out-of-vocabulary."""
         return len(self.tokens) + 2
 
     @property
@@ -49,13 +49,13 @@ class Vocabulary:
 
     @classmethod
     def fit(cls, field: str, tokens: Any, counts: Any, min_count: int) -> Vocabulary:
-        """Order distinct tokens with their training counts into ids.
+        """Assign ids to distinct tokens by their training counts.
 
         Args:
             field: name of the field.
             tokens: distinct tokens, strings or integers; the empty string is a missing value and gets no id.
-            counts: training rows of each.
-            min_count: least count that gets an id.
+            counts: number of training rows of each token.
+            min_count: smallest count that gets an id.
         """
         words, numbers = pc.cast(_array(tokens), pa.string()), pc.cast(_array(counts), pa.int64())
         enough = as_numpy(numbers) >= min_count
@@ -75,7 +75,7 @@ class Vocabulary:
             (B,) int32 ids.
 
         Raises:
-            StemlabError: the values can be no tokens (fractions, nested values).
+            StemlabError: a value cannot be a token (fractions, nested values).
         """
         found = pc.index_in(as_tokens(self.field, values), value_set=self.tokens)
         return as_numpy(pc.add(pc.fill_null(found, len(self.tokens)), pa.scalar(1, pa.int32())))
@@ -89,7 +89,11 @@ class Vocabulary:
 
     @classmethod
     def load(cls, directory: Path, field: str) -> Vocabulary:
-        """Read what :meth:`save` wrote; raise StemlabError where it is missing or damaged."""
+        """Read a vocabulary written by :meth:`save`.
+
+        Raises:
+            StemlabError: the file is missing or damaged.
+        """
         path = directory / f"{field}.parquet"
         try:
             table = pq.read_table(path)
@@ -99,12 +103,12 @@ class Vocabulary:
 
 
 class IntegerEncoder:
-    """Fast path of :meth:`Vocabulary.encode` for raw integers; same ids.
+    """Fast equivalent of :meth:`Vocabulary.encode` for raw integers.
 
     Args:
         vocabulary: the field's vocabulary.
         values: (V,) the raw integers of its tokens, in id order.
-        padding: raw integer that stands for nothing and becomes id 0, if there is one.
+        padding: raw integer that encodes padding and becomes id 0, or ``None``.
     """
 
     def __init__(self, vocabulary: Vocabulary, values: Int64Array, padding: int | None = None) -> None:
@@ -113,31 +117,31 @@ class IntegerEncoder:
         ids = np.arange(1, len(values) + 1, dtype=np.int32)
         self._low = int(values.min()) if len(values) else 0
         span = int(values.max()) - self._low + 1 if len(values) else 0
-        self._table: Int32Array | None = None
+        self._lookup: Int32Array | None = None
         if span <= DENSE_SPAN and abs(self._low) < 1 << 62:
-            self._table = np.full(span + 2, self._oov, dtype=np.int32)  # one out-of-vocabulary entry at either end
-            self._table[values - self._low + 1] = ids
+            self._lookup = np.full(span + 2, self._oov, dtype=np.int32)  # one OOV entry at either end
+            self._lookup[values - self._low + 1] = ids
         else:
             order = np.argsort(values)
             self._values, self._ids = values[order], ids[order]
 
     def __call__(self, values: AnyArray) -> Int32Array:
-        """Return the (B,) int32 ids of (B,) integers."""
+        """Return the ids of raw integers, (B,) int64 -> (B,) int32."""
         ids = self._look_up(values)
         return ids if self._padding is None else np.where(values == self._padding, np.int32(0), ids)
 
     def _look_up(self, values: AnyArray) -> Int32Array:
-        if self._table is not None:
-            # Values outside (also those whose difference wraps around) are clipped to the entries at either end.
-            place = np.subtract(values, self._low - 1, dtype=np.int64)
-            ids: Int32Array = self._table.take(place, mode="clip")
+        if self._lookup is not None:
+            # Values outside the range (also after integer overflow of the difference) are clipped to the OOV entries.
+            index = np.subtract(values, self._low - 1, dtype=np.int64)
+            ids: Int32Array = self._lookup.take(index, mode="clip")
             return ids
-        place = np.searchsorted(self._values, values).clip(max=len(self._values) - 1)
-        return np.where(self._values[place] == values, self._ids[place], self._oov)
+        index = np.searchsorted(self._values, values).clip(max=len(self._values) - 1)
+        return np.where(self._values[index] == values, self._ids[index], self._oov)
 
 
 def as_tokens(field: str, values: Any) -> Any:
-    """Return a column as an Arrow string array in the tokens' form (5 and 5.0 are "5")."""
+    """Return a column as Arrow strings in the form of tokens (5 and 5.0 become "5")."""
     column = _array(values)
     try:
         if pa.types.is_floating(column.type):
@@ -147,7 +151,8 @@ def as_tokens(field: str, values: Any) -> Any:
         return pc.cast(column, pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise StemlabError(
-            f"column {field!r} holds {column.type} values that are no category ids ({error}): give integers or strings."
+            f"column {field!r} holds {column.type} values, which cannot be category ids ({error}): "
+            "give integers or strings."
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Spooled columns -> the three splits, encoded chunk by chunk.
+"""Encodes the cached columns in chunks and writes the three splits.
 
-Legend: B rows of a chunk, F fields, T tasks, N numerical columns, S scenarios (1 where rows have none).
+Legend: B rows of a chunk, F fields, T tasks, N numerical columns, S scenarios (1 for a dataset without scenarios).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from stemlab.data.store import StoreWriter
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """What is in the splits.
+    """Number of samples and of positive labels in each split.
 
     Attributes:
-        rows: (3, S) rows of each split and scenario.
-        positives: (3, S, T) their positives.
+        rows: (3, S) int64 samples per split and scenario.
+        positives: (3, S, T) int64 positive labels per split, scenario and task.
     """
 
     rows: Int64Array
@@ -38,24 +38,24 @@ class SplitCounts:
 
 def write_splits(
     directory: Path,
-    spool: ColumnCache,
+    cache: ColumnCache,
     codes: UInt8Array,
-    encoders: FittedEncoders,
+    fitted: FittedEncoders,
     config: PrepareConfig,
     advance: Advance,
 ) -> SplitCounts:
-    """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow`` and count what is in them."""
-    places = max(1, len(config.scenarios))
+    """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow``; return the number of samples and positives."""
+    scenarios = max(1, len(config.scenarios))
     counts = SplitCounts(
-        np.zeros((len(SPLITS), places), dtype=np.int64),
-        np.zeros((len(SPLITS), places, len(config.tasks)), dtype=np.int64),
+        np.zeros((len(SPLITS), scenarios), dtype=np.int64),
+        np.zeros((len(SPLITS), scenarios, len(config.tasks)), dtype=np.int64),
     )
     with ExitStack() as stack:
         writers = [
             stack.enter_context(_writer(directory / f"{split}.arrow", rows, config))
             for split, rows in zip(SPLITS, split_counts(codes), strict=True)
         ]
-        for codes_B, rows in prefetch(_encoded(spool, codes, encoders, config)):
+        for codes_B, rows in prefetch(_encoded(cache, codes, fitted, config)):
             for code, writer in enumerate(writers):
                 part = rows.take(np.flatnonzero(codes_B == code))
                 writer.append(part.ids_BF, part.labels_BT, part.group_B, part.dense_BN, part.scenario_B)
@@ -65,18 +65,18 @@ def write_splits(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _EncodedRows:
     ids_BF: Int32Array
     labels_BT: Int8Array
     group_B: Int64Array | None
     dense_BN: Float32Array | None
     scenario_B: Int32Array | None
 
-    def take(self, rows: NDArray[np.intp]) -> _Rows:
+    def take(self, rows: NDArray[np.intp]) -> _EncodedRows:
         def some(column: AnyArray | None) -> AnyArray | None:
             return None if column is None else column[rows]
 
-        return _Rows(
+        return _EncodedRows(
             self.ids_BF[rows], self.labels_BT[rows], some(self.group_B), some(self.dense_BN), some(self.scenario_B)
         )
 
@@ -93,8 +93,8 @@ def _writer(path: Path, rows: int, config: PrepareConfig) -> StoreWriter:
     )
 
 
-def _count(part: _Rows, rows_S: Int64Array, positives_ST: Int64Array) -> None:
-    """Add the rows and positives of some rows to those of a split."""
+def _count(part: _EncodedRows, rows_S: Int64Array, positives_ST: Int64Array) -> None:
+    """Add the samples and positives of a chunk to the counts of its split."""
     scenario = np.zeros(len(part.ids_BF), dtype=np.int32) if part.scenario_B is None else part.scenario_B
     rows_S += np.bincount(scenario, minlength=len(rows_S))
     for task, label_B in enumerate(part.labels_BT.T):
@@ -102,22 +102,22 @@ def _count(part: _Rows, rows_S: Int64Array, positives_ST: Int64Array) -> None:
 
 
 def _encoded(
-    spool: ColumnCache, codes: UInt8Array, encoders: FittedEncoders, config: PrepareConfig
-) -> Iterator[tuple[UInt8Array, _Rows]]:
-    """Yield split codes and encoded rows chunk by chunk."""
+    cache: ColumnCache, codes: UInt8Array, fitted: FittedEncoders, config: PrepareConfig
+) -> Iterator[tuple[UInt8Array, _EncodedRows]]:
+    """Yield split codes and encoded rows of each chunk."""
     row = 0
-    for chunk, rows in zip(spool.chunks([*config.columns, *encoders.scalers]), spool.rows, strict=True):
+    for chunk, rows in zip(cache.chunks([*config.columns, *fitted.scalers]), cache.rows, strict=True):
         ids_BF = np.empty((rows, len(config.fields)), dtype=np.int32)
-        for place, name in enumerate(config.fields):
-            ids_BF[:, place] = encoders.encoders[name](chunk[name])
-        dense_BN = np.empty((rows, len(encoders.scalers)), dtype=np.float32) if encoders.scalers else None
+        for column, name in enumerate(config.fields):
+            ids_BF[:, column] = fitted.encoders[name](chunk[name])
+        dense_BN = np.empty((rows, len(fitted.scalers)), dtype=np.float32) if fitted.scalers else None
         if dense_BN is not None:
-            for place, (name, scaler) in enumerate(encoders.scalers.items()):
-                dense_BN[:, place] = scaler(chunk[name])
+            for column, (name, scaler) in enumerate(fitted.scalers.items()):
+                dense_BN[:, column] = scaler(chunk[name])
         labels_BT = np.stack([chunk[name].astype(np.int8) for name in config.tasks], axis=1)
         group_B = chunk[config.group] if config.group else None
         scenario_B = _scenarios(chunk[config.scenario], config) if config.scenario else None
-        yield codes[row : row + rows], _Rows(ids_BF, labels_BT, group_B, dense_BN, scenario_B)
+        yield codes[row : row + rows], _EncodedRows(ids_BF, labels_BT, group_B, dense_BN, scenario_B)
         row += rows
 
 

@@ -21,7 +21,8 @@ from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns
-from stemlab.data.prepare.pipeline import NumericalColumn, PrepareConfig, prepare_impressions
+from stemlab.data.prepare.pipeline import prepare_impressions
+from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.aliexpress import AliexpressSimulation, write_sample

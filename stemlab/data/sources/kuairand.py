@@ -19,8 +19,8 @@ from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.leakage import refuse_leaks
-from stemlab.data.prepare.pipeline import PrepareConfig, prepare_impressions
-from stemlab.data.prepare.prepare_config import NumericalColumn
+from stemlab.data.prepare.pipeline import prepare_impressions
+from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file

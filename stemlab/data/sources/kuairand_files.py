@@ -13,7 +13,7 @@ from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.io.csv_header import HeaderCsvReader
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
-from stemlab.data.prepare.pipeline import PrepareConfig
+from stemlab.data.prepare.prepare_config import PrepareConfig
 from stemlab.data.sample.kuairand import LOG_COLUMNS, USER_COLUMNS, VIDEO_COLUMNS, log_names, side_names
 from stemlab.data.table.side_table import SideTable, read_side_table
 from stemlab.errors import StemlabError

@@ -21,7 +21,8 @@ from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
-from stemlab.data.prepare.pipeline import PrepareConfig, prepare_impressions
+from stemlab.data.prepare.pipeline import prepare_impressions
+from stemlab.data.prepare.prepare_config import PrepareConfig
 from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt

@@ -25,7 +25,8 @@ from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.leakage import IS_LABEL, refuse_leaks
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
-from stemlab.data.prepare.pipeline import PrepareConfig, prepare_impressions
+from stemlab.data.prepare.pipeline import prepare_impressions
+from stemlab.data.prepare.prepare_config import PrepareConfig
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecSimulation, write_sample

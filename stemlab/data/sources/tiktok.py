@@ -18,7 +18,8 @@ from stemlab.data.io.csv_integers import IntegerReader, OnBadRow
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
-from stemlab.data.prepare.pipeline import PrepareConfig, prepare_impressions
+from stemlab.data.prepare.pipeline import prepare_impressions
+from stemlab.data.prepare.prepare_config import PrepareConfig
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tiktok import TIKTOK_COLUMNS, TiktokSimulation, write_sample

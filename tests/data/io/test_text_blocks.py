@@ -144,7 +144,7 @@ def test_an_empty_file_is_an_error_even_when_skipping(tmp_path, form):
 
 def test_no_line_end_for_long(tmp_path):
     (tmp_path / "rows.txt").write_bytes(b"1\t2\t1\n" + b"9" * 20_000_000)
-    with pytest.raises(StemlabError, match=r"line 2 has more than .* bytes: this is no text"):
+    with pytest.raises(StemlabError, match=r"line 2 has more than .* bytes"):
         parse(tmp_path / "rows.txt")
 
 
@@ -169,7 +169,7 @@ BAD = [
 def test_bad_rows_are_named_or_skipped(tmp_path, line, problem, block_bytes):
     path = tmp_path / "rows.txt"
     path.write_text(f"1\t2\t0\n3\t4\t1\n{line}\n5\t-6\t0")
-    with pytest.raises(StemlabError, match=rf"rows\.txt, line 3: {problem}; mend .* dataset\.on_bad_row=skip"):
+    with pytest.raises(StemlabError, match=rf"rows\.txt, line 3: {problem}.*dataset\.on_bad_row=skip"):
         parse(path, block_bytes)
     columns, lines, skipped = parse(path, block_bytes, on_bad_row="skip")
     assert columns == {"uid": [1, 3, 5], "item": [2, 4, -6], "like": [0, 1, 0]}

@@ -55,7 +55,7 @@ def test_time_split_takes_the_last_rows(times, pieces, share):
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(StemlabError, match=r"2 rows are too few to split .* leave 0 train, 1 valid and 1 test"):
+    with pytest.raises(StemlabError, match=r"2 rows .* 0 train, 1 valid and 1 test"):
         split_sizes(2, SplitRule())
 
 
@@ -74,9 +74,7 @@ def test_dates_share_out_rows_by_their_times(times, pieces, first, width):
 
 def test_dates_without_rows_tell_the_times_there_are():
     rule = SplitRule(rule="dates", valid_from=20, test_from=30)
-    with pytest.raises(
-        StemlabError, match=r"valid_from=20 .*test_from=30 leave no valid rows: the times go from 3 to 31"
-    ):
+    with pytest.raises(StemlabError, match=r"valid_from=20 .*test_from=30 .*no valid rows.* 3 to 31"):
         date_codes(3, rule, pieces_of([31, 3, 30], 2))
 
 

@@ -218,7 +218,7 @@ def test_bad_rows_and_strangers_are_named_with_file_and_line(place):
         wrong = [*cells[:column], cell, *cells[column + 1 :]]
         wrong[18] = "1"  # a tab that is kept
         path.write_text("\n".join([*lines[:7], ",".join(wrong), *lines[8:]]) + "\n")
-        with pytest.raises(StemlabError, match=rf"{path.name}, {told}; mend the line or set dataset\.on_bad_row=skip"):
+        with pytest.raises(StemlabError, match=rf"{path.name}, {told}.*dataset\.on_bad_row=skip"):
             kuairand(place).prepare()
         module = kuairand(place, on_bad_row="skip", scenarios=[])
         module.prepare()
@@ -269,5 +269,5 @@ def test_joined_rows_are_encoded_as_in_training(place):
     assert ours == stored
     floats = table.set_column(table.column_names.index("tab"), "tab", pa.array([float(row["tab"]) for row in raw]))
     assert module.encode(floats).scenario_B.tolist() == batch.scenario_B.tolist()
-    with pytest.raises(StemlabError, match="'tab13', which is no scenario of the dataset"):
+    with pytest.raises(StemlabError, match="'tab13', which is not a scenario"):
         module.encode(table.set_column(table.column_names.index("tab"), "tab", pa.array(["13"] * len(raw))))

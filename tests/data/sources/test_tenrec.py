@@ -175,7 +175,7 @@ def test_articles_have_flags_as_fractions_and_no_click_to_predict(place):
         ),
         ({"file": "QK-article", "tasks": ["read"]}, "dataset.protocol=paper draws rows without a click"),
         ({"fields": ["user_id", "watching_times"]}, "'watching_times', which is known only after the impression"),
-        ({"fields": ["user_id", "like"]}, "dataset.fields has 'like', which is a label: it gives the answer away"),
+        ({"fields": ["user_id", "like"]}, "dataset.fields has 'like', which is a label"),
         (
             {"file": "QK-article", "protocol": "stem", "tasks": ["read"], "fields": ["click_count"]},
             "'click_count', which is a total over the whole time of the log",
@@ -281,5 +281,5 @@ def test_raw_rows_are_encoded_as_in_training(place):
     ids = module.encode(pa.table({**columns, **missing})).ids_BF
     assert ids[0, 4] == ids[1, 4] < module.spec.field_sizes["video_category"] - 1
     assert ids[0, 3] == ids[1, 3]
-    with pytest.raises(StemlabError, match="'QK-vdeo', which is no scenario of the dataset"):
+    with pytest.raises(StemlabError, match="'QK-vdeo', which is not a scenario"):
         module.encode(table.set_column(table.num_columns - 1, "scenario", pa.array(["QK-vdeo"] * len(raw))))
