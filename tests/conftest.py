@@ -1,6 +1,7 @@
-"""Where the tests find numbers of the published code and real data; both live outside the project (licences)."""
+"""Paths of the released codes' numbers and of real data, which are not in the repository, and the order of files."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,25 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(os.environ.get("STEMLAB_GOLDEN", ROOT.parent / "shared" / "golden"))
 REAL_DATA = Path(os.environ.get("STEMLAB_REAL_DATA", ROOT.parent / "shared" / "data"))
+# Long files come first, so that the workers end with short ones and at the same time.
+LONG_FILES = (
+    "tests/cli/test_stages.py",
+    "tests/cli/test_sequential.py",
+    "tests/cli/",
+    "tests/test_matrix.py",
+    "tests/config/",
+    "tests/golden/",
+    "tests/data/",
+)
+# Commands and tests share one font cache: building it takes seconds.
+os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"stemlab-tests-matplotlib-{os.getuid()}"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, start in enumerate(LONG_FILES) if item.nodeid.startswith(start)), len(LONG_FILES))
+
+    items.sort(key=rank)  # stable: the order within a file stays
 
 
 def require(path: Path) -> Path:

@@ -3,6 +3,7 @@
 Sources: spec/stem.md section 3, spec/ml1m_multitask.md, spec/timirec.md sections 7.1, 9 and 10.2.
 """
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,12 @@ GROCERY = {
 ML1M_TIMIREC = {"timirec_pretrain": ("pretrain", 260_186), "timirec": ("both", 526_748)}  # parameters, spec 2.2
 
 
+@functools.cache
+def experiment(name):
+    """Return the composed config of an experiment file; tests only read it."""
+    return compose("train", [f"experiment={name}"])
+
+
 def common(config):
     """What all runs share: optimiser, batch, monitor, stopping rule, split, vocabulary."""
     optim, stop = config["optim"], config["callbacks"]["early_stop"]
@@ -138,7 +145,7 @@ def dense_parameters(config):
 @pytest.mark.parametrize("name", TIKTOK)
 def test_tiktok(name):
     model, task, net, lr, epochs, parameters = TIKTOK[name]
-    config = compose("train", [f"experiment=tiktok/{name}"])
+    config = experiment(f"tiktok/{name}")
     common(config)
     assert (config["dataset"]["name"], config["dataset"]["tasks"]) == ("tiktok", ["finish", "like"])
     assert config["dataset"]["group"] == "uid"
@@ -152,7 +159,7 @@ def test_tiktok(name):
 @pytest.mark.parametrize("name", ML1M)
 def test_ml1m_multitask(name):
     model, task, net = ML1M[name]
-    config = compose("train", [f"experiment=ml1m_multitask/{name}"])
+    config = experiment(f"ml1m_multitask/{name}")
     common(config)
     assert (config["dataset"]["name"], config["dataset"]["tasks"]) == ("ml1m_multitask", ["like", "love"])
     assert (config["dataset"]["group"], len(config["dataset"]["fields"])) == ("user_id", 8)
@@ -179,7 +186,7 @@ def common_sequential(config):
 @pytest.mark.parametrize("name", GROCERY)
 def test_grocery(name):
     model, stage, net, lr, l2, parameters = GROCERY[name]
-    config = compose("train", [f"experiment=grocery/{name}"])
+    config = experiment(f"grocery/{name}")
     common_sequential(config)
     assert (config["dataset"]["name"], config["seed"]) == ("grocery", 0)
     assert (config["model"]["name"], config["model"].get("stage")) == (model, stage)
@@ -192,7 +199,7 @@ def test_grocery(name):
 @pytest.mark.parametrize("name", ML1M_TIMIREC)
 def test_ml1m_timirec(name):
     stage, parameters = ML1M_TIMIREC[name]
-    config = compose("train", [f"experiment=ml1m/{name}"])
+    config = experiment(f"ml1m/{name}")
     common_sequential(config)
     assert (config["dataset"]["name"], config["dataset"]["eval_negatives"], config["seed"]) == ("ml1m", 1000, 1)
     assert (config["model"]["name"], config["model"]["stage"]) == ("timirec", stage)
@@ -211,17 +218,19 @@ def test_no_file_is_left_out():
     assert found == known | {f"tiktok_conflict/{name}" for name in ("mmoe", "ple", "stem")}  # trained in tests/data
 
 
-def test_files_are_short():
-    for path in CONF.glob("experiment/*/*.yaml"):
-        lines = path.read_text().splitlines()
-        assert lines[0] == "# @package _global_"
-        assert len(lines) < 40
+@pytest.mark.parametrize("path", sorted(CONF.glob("experiment/*/*.yaml")), ids=lambda path: path.stem)
+def test_every_file_composes_is_short_and_names_its_source(path):
+    text = path.read_text()
+    assert text.startswith("# @package _global_\n# ")
+    assert len(text.splitlines()) < 40
+    config = experiment(path.relative_to(CONF / "experiment").with_suffix("").as_posix())
+    assert path.stem.removeprefix("mtreclib_").removeprefix("sample_").startswith(config["model"]["name"])
+    assert path.parent.name.startswith(config["dataset"]["name"])
 
 
 @pytest.mark.parametrize(
     ("words", "jobs"),
     [
-        (("sweep=stem_grid",), 4 * 3 * 8 * 4 * 5),
         (("sweep=seeds", "experiment=tiktok/mmoe"), 5),
         (("sweep=three_seeds", "experiment=ml1m_multitask/ple"), 3),
         (("sweep=learning_rate", "experiment=tiktok/ple"), 3),
@@ -253,6 +262,7 @@ def test_grid_is_the_official_one():
     config = compose("train", ["sweep=stem_grid"])
     assert (config["model"]["name"], config["dataset"]["name"], config["optim"]["lr"]) == ("stem", "tiktok", 1e-4)
     assert structure(config) == EVERY_NET | BIG_CGC | AFTB
+    assert product_of_params("stem_grid") == 4 * 3 * 8 * 4 * 5  # all of them are checked in tests/config/test_trees.py
 
 
 def test_a_typed_value_wins_over_the_experiment():

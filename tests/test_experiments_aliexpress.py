@@ -77,8 +77,3 @@ def test_networks_of_the_study_differ_in_nothing_but_themselves():
 def test_networks_of_the_study_are_built(name):
     net = build_net(small(name), spec(values=8))
     assert 10_000 < parameter_counts(net)["dense"] < 500_000
-
-
-def test_files_are_short():
-    for path in FOLDER.glob("*.yaml"):
-        assert len(path.read_text().splitlines()) < 40

@@ -11,7 +11,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -29,10 +28,9 @@ REMOVED_VARIABLES = ("WANDB", "STEMLAB_SWEEP", "PL_", "LOCAL_RANK")
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return the variables of a command: one thread per process, no W&B login, matplotlib's cache shared."""
+    """Return the variables of a command: one thread per process, no W&B login."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(REMOVED_VARIABLES)}
-    cache = os.environ.get("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "stemlab-tests-matplotlib"))
-    own = {"OMP_NUM_THREADS": "1", "HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1", "MPLCONFIGDIR": cache}
+    own = {"OMP_NUM_THREADS": "1", "HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
     return {
         **kept,
         **own,

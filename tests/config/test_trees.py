@@ -109,17 +109,6 @@ def test_every_trainer_composes(option_name):
     assert compose("train", [f"trainer={option_name}"])["trainer"]["name"] == option_name
 
 
-@pytest.mark.parametrize("path", files("experiment"), ids=name)
-def test_every_experiment_composes_and_says_where_it_is_from(path):
-    text = path.read_text()
-    assert text.startswith("# @package _global_\n# ")
-    assert len(text.splitlines()) <= 45
-    config = compose("train", [f"experiment={option(path)}"])
-    words = path.stem.removeprefix("mtreclib_").removeprefix("sample_")
-    assert words.startswith(config["model"]["name"])
-    assert path.parent.name.startswith(config["dataset"]["name"])
-
-
 @pytest.mark.parametrize("path", files("sweep"), ids=name)
 def test_every_sweep_is_valid_in_all_its_jobs(path):
     assert check_command_line(CommandLine("train", (f"sweep={option(path)}",))) is True

@@ -1,16 +1,13 @@
 """MultiTaskMetrics on one process and on two."""
 
-import json
 import math
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from stemlab.metrics import MultiTaskMetrics, auc, calibration_ratio, ece, gauc, log_loss
+from tests.ranks import run_ranks
 
 TASKS = ("finish", "like")
 
@@ -207,46 +204,29 @@ def test_every_row_needs_a_known_scenario(scenario_B, message):
         MultiTaskMetrics(TASKS, PLACES).update(*rows(n=10), scenario_B)
 
 
-SCRIPT = """
-import json, sys
-import torch, torch.distributed as dist
-from tests.metrics.test_multitask_metrics import MultiTaskMetrics, PLACES, TASKS, placed
-rank, port, case = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-parts = placed() if case == "uneven" else placed(n=31)
-parts[1][:, 1] *= case == "uneven"
-metrics = MultiTaskMetrics(TASKS, PLACES)
-for number, start in enumerate(range(0, len(parts[0]), 32)):  # one batch only where n is 31: rank 1 has none
-    if number % 2 == rank:
-        metrics.update(*(p[start : start + 32] for p in parts))
-print(json.dumps([metrics.compute(), metrics.undefined, sum(map(len, metrics.prob))]))
-dist.destroy_process_group()
-"""
+def case_rows(case):
+    parts = placed() if case == "uneven" else placed(n=31)
+    parts[1][:, 1] *= case == "uneven"  # else nothing was liked, and both ranks say so
+    return parts
+
+
+def in_rank(rank, case):
+    parts = case_rows(case)
+    metrics = MultiTaskMetrics(TASKS, PLACES)
+    for number, start in enumerate(range(0, len(parts[0]), 32)):  # one batch only where n is 31: rank 1 has none
+        if number % 2 == rank:
+            metrics.update(*(p[start : start + 32] for p in parts))
+    return metrics.compute(), metrics.undefined, sum(map(len, metrics.prob))
 
 
 @pytest.mark.ddp
 @pytest.mark.parametrize(("case", "shares"), [("uneven", [129, 128]), ("idle", [31, 0])])
-def test_two_processes_equal_one(case, shares, free_port, root):
-    command = [sys.executable, "-c", SCRIPT]
-    jobs = [
-        subprocess.Popen([*command, str(r), str(free_port), case], stdout=subprocess.PIPE, text=True, cwd=root)
-        for r in range(2)
-    ]
-    results = [json.loads(job.communicate(timeout=120)[0].splitlines()[-1]) for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0]
+def test_two_ranks_equal_one(case, shares):
+    results = run_ranks(in_rank, case)
     assert [held for _, _, held in results] == shares
-    parts = placed(n=sum(shares))
-    parts[1][:, 1] *= case == "uneven"  # else nothing was liked, and both ranks say so
-    single = in_places(parts)
+    single = in_places(case_rows(case))
     expected = single.compute()
     assert bool(single.undefined) == (case == "idle")
     for values, undefined, _ in results:
         assert repr(values) == repr(expected)  # to the last bit, nan where nan
         assert undefined == single.undefined
-
-
-@pytest.fixture
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]

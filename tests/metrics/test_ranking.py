@@ -1,9 +1,6 @@
 """Ranks and ranking metrics against the published code's numbers and against a plain sort, row by row."""
 
-import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,7 +13,7 @@ from stemlab.errors import StemlabError
 from stemlab.metrics import RankingMetrics, positive_ranks, ranking_metrics
 from stemlab.metrics.ranking import metric_names
 from tests.conftest import GOLDEN
-from tests.metrics.test_multitask_metrics import free_port  # noqa: F401 (a fixture)
+from tests.ranks import run_ranks
 
 FILES = sorted((GOLDEN / "metrics").glob("rechorus_*.npz"))
 TOPK = (1, 5, 10, 20, 50)
@@ -155,40 +152,25 @@ def test_reset_forgets():
     assert metrics.compute() == filled(scores_of(20, seed=1)).compute() != first
 
 
-SCRIPT = """
-import json, sys
-import torch, torch.distributed as dist
-from stemlab.errors import StemlabError
-from tests.metrics.test_ranking import RankingMetrics, TOPK, positive_ranks, scores_of
-rank, port, rows, broken = int(sys.argv[1]), *sys.argv[2:3], int(sys.argv[3]), sys.argv[4] == "broken"
-dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-scores = scores_of(rows)
-scores[0, 0] = float("nan") if broken else scores[0, 0]
-metrics = RankingMetrics(TOPK)
-for number, part in enumerate(torch.split(scores, 32)):
-    if number % 2 == rank:
-        metrics.update(positive_ranks(part))
-try:
-    told = metrics.compute()
-except StemlabError as error:
-    told = str(error)
-print(json.dumps(told))
-dist.destroy_process_group()
-"""
+def in_rank(rank, rows, broken):
+    scores = scores_of(rows)
+    scores[0, 0] = float("nan") if broken == "broken" else scores[0, 0]
+    metrics = RankingMetrics(TOPK)
+    for number, part in enumerate(torch.split(scores, 32)):
+        if number % 2 == rank:
+            metrics.update(positive_ranks(part))
+    try:
+        return metrics.compute()
+    except StemlabError as error:
+        return str(error)
 
 
 @pytest.mark.ddp
 @pytest.mark.parametrize(("rows", "broken"), [(101, "sound"), (20, "sound"), (101, "broken")])
-def test_two_processes_equal_one(rows, broken, free_port, root):  # noqa: F811
-    command = [sys.executable, "-c", SCRIPT]
-    jobs = [
-        subprocess.Popen([*command, str(r), str(free_port), str(rows), broken], stdout=subprocess.PIPE, cwd=root)
-        for r in range(2)
-    ]
-    told = [json.loads(job.communicate(timeout=120)[0].splitlines()[-1]) for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0]
+def test_two_ranks_equal_one(rows, broken):
+    found = run_ranks(in_rank, rows, broken)
     if broken == "broken":
-        assert told[0] == told[1]  # both stop, neither waits for the other
-        assert told[0].startswith("the scores of 1 of 101 users are not numbers")
+        assert found[0] == found[1]  # both raise, neither waits for the other
+        assert "1 of 101 users" in found[0]
     else:
-        assert told == [filled(scores_of(rows)).compute()] * 2
+        assert found == [filled(scores_of(rows)).compute()] * 2

@@ -6,19 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
-from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.models.mmfi_nets import build, part_of, rows_of
+from tests.ranks import run_ranks
 
 SCENARIOS = [0, 0, 0, 1, 2, 1, 2, 2]
 PARTS = ([0, 1, 2], [3, 4, 5, 6, 7])
 
 
 def train(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     net = DistributedDataParallel(build().train())
     sgd = torch.optim.SGD(net.parameters(), lr=0.1)
     for step in range(3):  # what is missing shows at the second step
@@ -26,13 +23,11 @@ def train(rank: int, folder: str) -> None:
         net(part_of(rows_of(SCENARIOS), list(PARTS[(rank + step) % 2]))).logit_BT.square().mean().backward()
         sgd.step()
     torch.save({name: p.detach() for name, p in net.module.named_parameters()}, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
 
 
 @pytest.mark.ddp
-@pytest.mark.slow
 def test_a_scenario_may_be_absent_from_a_rank(tmp_path: Path) -> None:
-    mp.spawn(train, (str(tmp_path),), nprocs=2)
+    run_ranks(train, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     untrained = dict(build().named_parameters())
     for name, value in first.items():
