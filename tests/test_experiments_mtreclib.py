@@ -54,36 +54,33 @@ def read(name: str) -> dict[str, Any]:
     return yaml.safe_load((FOLDER / f"mtreclib_{name}.yaml").read_text())
 
 
+def model_of(name: str) -> str:
+    return name.removesuffix("_click").removesuffix("_conversion")
+
+
 def test_no_file_is_left_out() -> None:
     assert {path.stem.removeprefix("mtreclib_") for path in FOLDER.glob("mtreclib_*.yaml")} == set(FILES)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_training(name: str) -> None:
-    config = read(name)
-    model = config["model"]
-    assert config["defaults"] == [
-        {"override /model": name.removesuffix("_click").removesuffix("_conversion")},
-        {"override /dataset": "aliexpress"},
-    ]
+    family = model_of(name)
+    assert read(name)["defaults"] == [{"override /model": family}, {"override /dataset": "aliexpress"}]
+    config = compose("train", [f"experiment=aliexpress/mtreclib_{name}"])
+    model, dataset, optim, stop = config["model"], config["dataset"], config["optim"], config["callbacks"]["early_stop"]
     meta = 2 if name == "metaheac" else 1  # two published batches make one step of its meta training
-    assert config["dataset"] == {"scenarios": ["nl"], "batch_size": 2048 * meta}
+    assert (dataset["scenarios"], dataset["batch_size"]) == (["nl"], 2048 * meta)
     assert (model["embedding_regularizer"], model["net_regularizer"], model["loss_reduction"]) == (1e-6, 1e-6, "mean")
-    assert config["optim"] == {"lr": 1e-3, "clip_norm": None, "plateau": {"enabled": False}}
-    assert (config["callbacks"], config["trainer"]) == ({"early_stop": {"patience": 2}}, {"max_epochs": 50})
+    assert (optim["lr"], optim["clip_norm"], optim["plateau"]["enabled"]) == (1e-3, None, False)
+    assert (stop["patience"], config["trainer"]["max_epochs"]) == (2, 50)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_network(name: str) -> None:
-    own = read(name)["model"]
-    family = name.removesuffix("_click").removesuffix("_conversion")
-    # the tasks do not matter for the structure: any dataset with two composes
-    words = [f"model={family}", "dataset=ml1m_multitask"]
-    config = compose("train", [*words, "model.task=like"] if "task" in own else words)
-    config["model"]["net"] |= own["net"]
-    config["model"]["scenario_feature"] = own["scenario_feature"]
+    config = compose("train", [f"experiment=aliexpress/mtreclib_{name}"])
+    assert config["model"]["scenario_feature"] is False
     net = build_net(config, spec())
     assert net.embedding.output_width == WIDTH
     assert parameter_counts(net)["dense"] == NUMERICAL + FILES[name]
     assert net.embedding.tables[0].weight.abs().max() > 0.1  # Xavier-uniform over 80 rows, not N(0, 1e-4)
-    assert own["net"]["net_dropout"] == 0.2
+    assert config["model"]["net"]["net_dropout"] == 0.2

@@ -25,8 +25,9 @@ from stemlab.nn.init import Undrawn
 from stemlab.nn.loss import task_losses
 from stemlab.runs.build import build_datamodule, build_module
 from tests import tiny_worlds
+from tests.model_files import model_config, model_names
 
-MODELS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((tiny_worlds.CONF / "model").glob("*.yaml"))}
+MODELS = {name: model_config(name) for name in model_names()}
 WIDTHS = ("hidden_units",)  # endings of settings that are lists of widths
 Config = dict[str, Any]
 

@@ -58,7 +58,7 @@ def fail(sentence: str, status: int = StemlabError.status) -> NoReturn:
 def _run(config_name: str, function: Callable[[Any], Any]) -> None:
     import hydra
 
-    from stemlab.config.compose import VERSION_BASE
+    from stemlab.config.compose import VERSION_BASE, base_files_hidden
     from stemlab.config.conf_dir import conf_dir
 
     errors: list[StemlabError] = []
@@ -66,7 +66,8 @@ def _run(config_name: str, function: Callable[[Any], Any]) -> None:
     if swept:
         os.environ.setdefault(SWEEP_ID, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
     task = _sweep_job(function, errors) if swept else _single_job(function)
-    hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base=VERSION_BASE)(task)()
+    with base_files_hidden():
+        hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base=VERSION_BASE)(task)()
     if errors:
         own = {error.status for error in errors}
         status = own.pop() if len(own) == 1 else StemlabError.status

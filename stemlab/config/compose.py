@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -61,12 +62,33 @@ def session(line: CommandLine) -> Iterator[None]:
     job_config = HydraConfig.instance().cfg
     folder = str((line.folder or conf_dir()).resolve())
     try:
-        with hydra.initialize_config_dir(folder, version_base=VERSION_BASE, job_name=line.command):
+        with (
+            base_files_hidden(),
+            hydra.initialize_config_dir(folder, version_base=VERSION_BASE, job_name=line.command),
+        ):
             if line.extra is not None:
                 _search_also(folder, line.extra, line.command)
             yield
     finally:
         HydraConfig.instance().cfg = job_config
+
+
+@contextmanager
+def base_files_hidden() -> Iterator[None]:
+    """Leave base files (``conf/model/_multitask.yaml``) out of the options that Hydra lists or expands.
+
+    Hydra has no setting for this. The patched method serves ``--help``, ``model=glob(*)`` and shell completion.
+    """
+    original = ConfigLoaderImpl.get_group_options
+
+    def visible(*args: Any, **kwargs: Any) -> list[str]:
+        return [name for name in original(*args, **kwargs) if not name.startswith("_")]
+
+    ConfigLoaderImpl.get_group_options = visible  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.get_group_options = original  # type: ignore[method-assign]
 
 
 def _search_also(folder: str, extra: Path, command: str) -> None:
@@ -102,7 +124,9 @@ def without_hydra(config: DictConfig) -> DictConfig:
 
 def parsed(overrides: Sequence[str]) -> list[Override]:
     """Parse ``key=value`` words (``OverrideParseException`` where the syntax is wrong)."""
-    return OverridesParser.create().parse_overrides(list(overrides))
+    hydra_state = GlobalHydra.instance()  # model=glob(*) is expanded from its options
+    loader = hydra_state.config_loader() if hydra_state.is_initialized() else None
+    return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 
 
 def conf_folders(line: CommandLine) -> list[Path]:

@@ -32,6 +32,9 @@ def sentence(error: Exception, line: CommandLine, overrides: Sequence[str]) -> s
         return _syntax(error.override)
     if isinstance(error, MissingConfigException):
         return _no_option(error, line, overrides)
+    base = _base_file(line, overrides)
+    if base:
+        return base
     no_key = NO_KEY.search(str(error))
     if no_key:
         return _no_key(no_key.group(1), line, overrides)
@@ -72,6 +75,17 @@ def _no_option(error: MissingConfigException, line: CommandLine, overrides: Sequ
     typed = f"{group}={option}"
     who = "on the command line" if typed in overrides else f"asked for {_asked(str(error))}"
     return f"{typed} {who}: there is no conf/{missing}.yaml.{_hint(option, options(line, group))}"
+
+
+def _base_file(line: CommandLine, overrides: Sequence[str]) -> str:
+    """Return the message for a base file (``model=_multitask``) that was chosen as an option."""
+    for word in overrides:
+        group, _, option = word.partition("=")
+        is_option = any((folder / group).is_dir() for folder in conf_folders(line))
+        if is_option and option.rpartition("/")[2].startswith("_"):
+            file = f"conf/{group}/{option}.yaml"
+            return f"{word} on the command line: {file} is a base of other files.{_hint(option, options(line, group))}"
+    return ""
 
 
 def options(line: CommandLine, group: str) -> list[str]:

@@ -1,6 +1,7 @@
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
-from stemlab.config.compose import CommandLine, Origins, compose, composed, session
+from stemlab.config.compose import CommandLine, Origins, compose, composed, parsed, session
 from stemlab.config.composition_messages import options
 from stemlab.config.sweep import check_command_line
 from stemlab.errors import StemlabError
@@ -11,6 +12,7 @@ from stemlab.errors import StemlabError
     [
         (["model=stm"], "model=stm on the command line: there is no conf/model/stm.yaml. Did you mean 'stem'?"),
         (["trainer=ddpcpu"], "Did you mean 'ddp_cpu'?"),
+        (["model=_multitask"], "conf/model/_multitask.yaml is a base"),
         (["optim.lrr=1"], "optim.lrr (set on the command line) is not a setting. Did you mean 'lr'?"),
         (["sede=1"], "sede (set on the command line) is not a setting. Did you mean 'seed'?"),
         (["modle=stem"], "modle (set on the command line) is not a setting. Did you mean 'model'?"),
@@ -49,6 +51,19 @@ def test_an_experiment_is_found_by_the_last_part_of_its_name(tmp_path, sentence)
     assert "tiktok/odd_cell" in options(line, "experiment")
 
 
+def test_base_files_are_no_options():
+    line = CommandLine("train", ("model=glob(*)",))
+    assert not [name for name in options(line, "model") if name.startswith("_")]
+    with session(line):
+        loader = GlobalHydra.instance().config_loader()
+        assert sorted(loader.get_group_options("model")) == options(line, "model")
+        assert sorted(parsed(line.overrides)[0].sweep_string_iterator()) == options(line, "model")
+
+
+def test_a_misspelt_base_file_is_not_suggested(sentence):
+    assert "_multitask" not in sentence("model=_multitas").partition("yaml")[2]
+
+
 def test_a_file_that_is_not_yaml_is_named_with_line_and_column(tmp_path):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "mine.yaml").write_text("name: mine\ntasks: [a\nfields: [b]\n")
@@ -84,7 +99,6 @@ def test_origins():
 
 
 def test_hydra_state_is_left_as_it_was():
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
     before = HydraConfig.instance().cfg

@@ -12,6 +12,7 @@ from stemlab.config.instantiate import import_target, read_model, settings_model
 from stemlab.config.schema import SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.sweep import check_command_line
 from stemlab.optim import OptimConfig, RankingOptimConfig
+from tests.model_files import model_config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -29,7 +30,7 @@ def option(path):
 
 
 def read(path):
-    return yaml.safe_load(path.read_text())
+    return model_config(path.stem) if path.parent.name == "model" else yaml.safe_load(path.read_text())
 
 
 def keyword_only(target):

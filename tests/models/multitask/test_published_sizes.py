@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from conftest import GOLDEN, require
 
 from stemlab.config.instantiate import instantiate
@@ -17,6 +15,7 @@ from stemlab.models import parameter_counts
 from stemlab.models.multitask import STEM
 from stemlab.models.multitask.base import TabularNet
 from tests.golden.names import Names
+from tests.model_files import model_config, model_names
 
 TIKTOK = dict.fromkeys(["uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "duration"], 10)
 # model -> dense parameters (spec/stem.md section 3), blocks of 16 in a table row
@@ -34,29 +33,25 @@ PUBLISHED = {
 }
 
 
-def config(root: Path, name: str) -> dict[str, Any]:
-    return yaml.safe_load((root / "conf" / "model" / f"{name}.yaml").read_text())
-
-
-def net(root: Path, name: str) -> TabularNet:
+def net(name: str) -> TabularNet:
     tasks = ["finish"] if name == "single_task" else ["finish", "like"]
-    return instantiate(config(root, name)["net"], TIKTOK, tasks)
+    return instantiate(model_config(name)["net"], TIKTOK, tasks)
 
 
-def test_there_is_a_config_for_every_network(root: Path) -> None:
-    assert {path.stem for path in (root / "conf" / "model").glob("*.yaml")} >= set(PUBLISHED)
+def test_there_is_a_config_for_every_network() -> None:
+    assert set(model_names()) >= set(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters(root: Path, name: str) -> None:
+def test_parameters(name: str) -> None:
     dense, blocks = PUBLISHED[name]
-    assert parameter_counts(net(root, name)) == {"dense": dense, "embedding": 8 * 10 * 16 * blocks}
+    assert parameter_counts(net(name)) == {"dense": dense, "embedding": 8 * 10 * 16 * blocks}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_configs_name_every_setting(root: Path, name: str) -> None:
-    values = config(root, name)
-    settings = inspect.signature(type(net(root, name)).__init__).parameters.values()
+def test_configs_name_every_setting(name: str) -> None:
+    values = model_config(name)
+    settings = inspect.signature(type(net(name)).__init__).parameters.values()
     expected = {s.name for s in settings if s.kind is inspect.Parameter.KEYWORD_ONLY}
     assert set(values["net"]) - {"_target_"} == expected
     assert values["name"] == name
@@ -69,9 +64,9 @@ def test_configs_name_every_setting(root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_defaults_in_code_are_those_of_the_config(root: Path, name: str) -> None:
-    values = config(root, name)["net"]
-    settings = inspect.signature(type(net(root, name)).__init__).parameters.values()
+def test_defaults_in_code_are_those_of_the_config(name: str) -> None:
+    values = model_config(name)["net"]
+    settings = inspect.signature(type(net(name)).__init__).parameters.values()
     written = {s.name: s.default for s in settings if s.default is not inspect.Parameter.empty}
     assert written == {key: values[key] for key in written}
 
@@ -117,8 +112,8 @@ def test_initial_distributions() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_every_network_starts_from_the_published_distributions(root: Path, name: str) -> None:
-    built = net(root, name)
+def test_every_network_starts_from_the_published_distributions(name: str) -> None:
+    built = net(name)
     for weight in built.embedding_parameters():
         assert not weight[0].any()
         assert 0.5e-4 < weight[1:].std().item() < 1.6e-4

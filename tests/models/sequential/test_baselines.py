@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch.nn import functional
 
 from stemlab.config.instantiate import instantiate
 from stemlab.data.batch import SequenceBatch
 from stemlab.models import parameter_counts
+from tests.model_files import model_config
 from tests.models.sequential.nets import NETS, READING, SETTINGS, SIZES, TRAINED, build, random_batch
 
 
@@ -116,13 +115,9 @@ def test_tables_are_views_of_the_parameters(name: str) -> None:
     assert len(views) == len(tables)
 
 
-def config(root: Any, name: str) -> dict[str, Any]:
-    return yaml.safe_load((root / "conf" / "model" / f"{name.lower()}.yaml").read_text())
-
-
 @pytest.mark.parametrize("name", NETS)
-def test_configs_name_every_setting_and_its_default(root: Any, name: str) -> None:
-    values = config(root, name)
+def test_configs_name_every_setting_and_its_default(name: str) -> None:
+    values = model_config(name.lower())
     settings = inspect.signature(NETS[name].__init__).parameters.values()
     defaults = {s.name: s.default for s in settings if s.kind is inspect.Parameter.KEYWORD_ONLY}
     assert {key: value for key, value in values["net"].items() if key != "_target_"} == defaults
@@ -144,9 +139,9 @@ SIZE = {
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_published_sizes_and_initial_values(root: Any, name: str) -> None:
+def test_published_sizes_and_initial_values(name: str) -> None:
     torch.manual_seed(0)
-    net = instantiate(config(root, name)["net"], replace(SIZES, users=50, items=100, history_max=20))
+    net = instantiate(model_config(name.lower())["net"], replace(SIZES, users=50, items=100, history_max=20))
     assert sum(parameter_counts(net).values()) == SIZE[name]
     for key, parameter in net.named_parameters():
         if key.startswith("gru."):

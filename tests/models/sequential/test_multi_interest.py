@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch.nn import functional
 
 from stemlab.config.instantiate import instantiate
@@ -19,6 +16,7 @@ from stemlab.models.sequential.comirec import ComiRec
 from stemlab.models.sequential.mind import MIND
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.nn.interest import position_ids
+from tests.model_files import model_config
 from tests.models.sequential.interest_nets import EACH, build
 from tests.models.sequential.nets import SIZES, random_batch
 
@@ -34,13 +32,9 @@ def test_published_size_on_movielens() -> None:
     assert sum(parameter_counts(both.predictor.projection).values()) == 4_290
 
 
-def config(root: Path, name: str) -> dict[str, Any]:
-    return yaml.safe_load((root / "conf" / "model" / f"{name}.yaml").read_text())
-
-
 @pytest.mark.parametrize("name", NETS)
-def test_configs_name_every_setting_and_its_default(root: Path, name: str) -> None:
-    values = config(root, name)
+def test_configs_name_every_setting_and_its_default(name: str) -> None:
+    values = model_config(name)
     settings = inspect.signature(NETS[name].__init__).parameters.values()
     defaults = {s.name: s.default for s in settings if s.kind is inspect.Parameter.KEYWORD_ONLY}
     assert {key: value for key, value in values["net"].items() if key != "_target_"} == defaults
@@ -48,9 +42,9 @@ def test_configs_name_every_setting_and_its_default(root: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_initial_values(root: Path, name: str) -> None:
+def test_initial_values(name: str) -> None:
     torch.manual_seed(0)
-    net = instantiate(config(root, name)["net"], SequenceSizes(users=50, items=100, history_max=20))
+    net = instantiate(model_config(name)["net"], SequenceSizes(users=50, items=100, history_max=20))
     for key, parameter in net.named_parameters():
         if ".gru." in key:
             assert parameter.std() > 0.06
