@@ -67,12 +67,11 @@ class CallbacksConfig(CommonCallbacks):
 
     Attributes:
         paper_selection: also record the best epochs on the test split, a scenario (published rule; optimistic).
-        diagnostics: ``None`` in checkpoints of earlier versions.
     """
 
     early_stop: EarlyStopConfig
-    paper_selection: bool = False
-    diagnostics: DiagnosticsConfig | None = None
+    paper_selection: bool
+    diagnostics: DiagnosticsConfig
 
 
 class RankingCallbacksConfig(CommonCallbacks):

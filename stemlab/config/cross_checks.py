@@ -13,8 +13,8 @@ TASK_METRICS = ("auc", "gauc", "gauc_encoded", "logloss", "calibration", "ece")
 
 
 def is_sequential(config: Mapping[str, Any]) -> bool:
-    """Return whether the model reads histories (a config of an earlier version names no family: multi-task)."""
-    return bool(config["model"].get("family") == "sequential")
+    """Return whether the model reads histories of items (``model.family=sequential``)."""
+    return bool(config["model"]["family"] == "sequential")
 
 
 def effective_stage(config: Mapping[str, Any]) -> str | None:

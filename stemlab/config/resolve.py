@@ -36,6 +36,17 @@ def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
 
 
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted keys (``model.net.embedding_dim``)."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits that are equal for equal experiments.
 

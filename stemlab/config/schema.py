@@ -40,7 +40,6 @@ class TrainerConfig(Section):
     name: str
     accelerator: Literal["cpu", "gpu"]
     devices: PositiveInt | Literal[-1] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    strategy: Literal["auto", "ddp"]
     process_group_backend: Literal["gloo", "nccl"] | None
     precision: Literal["32-true", "bf16-mixed"]
     max_epochs: PositiveInt

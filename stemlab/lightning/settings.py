@@ -58,7 +58,7 @@ class ModuleSettings(CommonSettings):
             net_penalty=parse_penalty(model["net_regularizer"]),
             penalty_mode=model["embedding_regularizer_mode"],
             loss_form=model["loss_form"],
-            loss_reduction=model.get("loss_reduction", "sum"),  # a checkpoint of an earlier version has no such key
+            loss_reduction=model["loss_reduction"],
             monitor=checkpoint["monitor"],
             monitor_mode=checkpoint["mode"],
             seed=config["seed"],

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from stemlab.config.cross_checks import effective_tasks
-from stemlab.config.resolve import NOT_HASHED
+from stemlab.config.resolve import NOT_HASHED, flatten
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record, write_json
+from stemlab.reporting.recorded_config import complete
 
 _COPIES_FOLDER = "records"  # below a folder of this name every JSON file is a record
 _KEPT = (
@@ -41,9 +42,14 @@ class Run:
     record: Mapping[str, Any]
 
     @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's config; a setting that the record lacks has its default."""
+        return complete(self.record["config"])
+
+    @cached_property
     def tasks(self) -> tuple[str, ...]:
         """Trained tasks; empty on a sequence dataset, whose metrics have no task."""
-        return tuple(effective_tasks(self.record["config"])) if "tasks" in self.record["config"]["dataset"] else ()
+        return tuple(effective_tasks(self.config)) if "tasks" in self.config["dataset"] else ()
 
     @cached_property
     def scenarios(self) -> tuple[str, ...]:
@@ -54,27 +60,26 @@ class Run:
     @property
     def alone(self) -> bool:
         """Whether the run was trained on one of several tasks; such runs share one row of a table."""
-        return len(self.tasks) == 1 < len(self.record["config"]["dataset"].get("tasks", ()))
+        return len(self.tasks) == 1 < len(self.config["dataset"].get("tasks", ()))
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Flat config without seeds, paths and other keys without effect; equal for runs that may be averaged."""
-        flat = flatten({k: v for k, v in self.record["config"].items() if k not in (*NOT_HASHED, "seed", "objective")})
+        flat = flatten({k: v for k, v in self.config.items() if k not in (*NOT_HASHED, "seed", "objective")})
         ends = ("dataset.seed", *(f"dataset.{name}" for name in NOT_HASHED))
         settings = {key: value for key, value in flat.items() if not key.startswith(ends)}
         settings["model.task"] = "each" if self.alone else None
         settings.pop("callbacks.paper_selection", None)  # adds keys to the record, changes no metric
         if not self.scenarios:
             settings.pop("model.scenario_feature", None)
-        # committed records without the key were made with the sum
-        return {"model.loss_reduction": "sum", **settings} if self.tasks else settings
+        return settings
 
     def value(self, key: str) -> Any:
         """Return a config value (``dataset.sample.conflict``) or a record value (``hardware.cpu``); ``None`` if absent.
 
         The keys ``model`` and ``dataset`` give their names.
         """
-        for source in (self.record["config"], self.record):
+        for source in (self.config, self.record):
             found = _dig(source, key)
             if found is not None and not isinstance(found, Mapping):
                 return found
@@ -167,14 +172,6 @@ def save_copies(runs: Sequence[Run], folder: Path) -> list[Path]:
         write_json(folder / name, compact(run.record))
         paths.append(folder / name)
     return paths
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values as a flat dictionary with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat
 
 
 def _below(directory: Path) -> list[Path]:

@@ -59,8 +59,7 @@ def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:
     """
     node = config["model"]["net"]
     if isinstance(sizes, DatasetSpec):
-        feature = bool(config["model"].get("scenario_feature", False))  # not in a checkpoint of an earlier version
-        known = replace(sizes.sizes, scenario_feature=feature)
+        known = replace(sizes.sizes, scenario_feature=config["model"]["scenario_feature"])
         return cast(nn.Module, instantiate(node, known, effective_tasks(config), key="model.net"))
     stage = effective_stage(config)
     return cast(nn.Module, instantiate(node, sizes, *([stage] if stage else []), key="model.net"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from stemlab.config.resolve import flatten
 from stemlab.errors import StemlabError
 from stemlab.runs.environment import is_first_process
 from stemlab.runs.wandb_logger import build_wandb_logger, wandb_mode
@@ -43,17 +44,6 @@ def _tensorboard(flat: Mapping[str, Any], run_dir: Path) -> Logger:
     if is_first_process():
         logger.log_hyperparams({key: str(value) for key, value in flat.items()})
     return logger
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted names (``model.net.embedding_dim``), as dashboards compare them."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def log_final(loggers: list[Logger], metrics: Mapping[str, float | None], step: int) -> None:

@@ -11,12 +11,10 @@ from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 
 # What must be as it was. The rest (epochs, patience, logger, threads, learning rate ...) may be chosen anew.
 _FIXED_KEYS = (
-    *("model.net", "model.task", "dataset.tasks", "dataset.fields", "dataset.batch_size", "seed"),
+    *("model.net", "model.task", "model.scenario_feature", "seed"),
+    *("dataset.tasks", "dataset.fields", "dataset.batch_size"),
     *("dataset.history_max", "dataset.num_negatives", "dataset.train_negatives"),
 )
-
-# The same, of keys that a run of an earlier version does not have.
-_ADDED_KEYS = ("model.scenario_feature",)
 
 
 def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
@@ -36,8 +34,7 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
             f"cannot resume {saved.path}: it is of stage {old}, and ckpt_path is for stage {new} here; "
             "model.stage=pretrain goes on with a first stage, model.init_from begins a second one with it."
         )
-    added = [key for key in _ADDED_KEYS if _value_at(saved.config, key) is not None]
-    for key in (*_FIXED_KEYS, *added):
+    for key in _FIXED_KEYS:
         for name, old, new in config_differences(_value_at(saved.config, key), _value_at(config, key), key):
             raise StemlabError(f"cannot resume {saved.path}: its run had {name}={old}, this one has {new}.")
     if saved.fingerprint != fingerprint:

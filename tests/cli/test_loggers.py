@@ -11,8 +11,9 @@ import pytest
 from pytorch_lightning.loggers import CSVLogger
 
 from stemlab.config.compose import compose
+from stemlab.config.resolve import flatten
 from stemlab.runs import wandb_logger as wandb_run
-from stemlab.runs.loggers import build_loggers, flatten
+from stemlab.runs.loggers import build_loggers
 from stemlab.runs.wandb_logger import WANDB_OFF_HINT, wandb_logged_in, wandb_mode
 from stemlab.train import train
 from tests.cli.commands import Workspace, environment

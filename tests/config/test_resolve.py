@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stemlab.config.compose import compose
-from stemlab.config.resolve import config_hash, resolve
+from stemlab.config.resolve import config_hash, flatten, resolve
 
 
 def plain_types(value):
@@ -53,3 +53,7 @@ def test_hash_counts_what_changes_results_only():
     others = [["seed=1"], ["model.net.embedding_dim=8"], ["dataset.min_count=3"], ["trainer.max_epochs=2"]]
     hashes = {config_hash(compose("train", words)) for words in others}
     assert len(hashes | {config_hash(base)}) == len(others) + 1
+
+
+def test_flatten():
+    assert flatten({"a": 1, "b": {"c": [2], "d": {"e": None}}}) == {"a": 1, "b.c": [2], "b.d.e": None}

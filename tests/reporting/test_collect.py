@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stemlab.errors import StemlabError
-from stemlab.reporting.collect import collect, compact, flatten, save_copies
+from stemlab.reporting.collect import collect, compact, save_copies
 from tests.reporting.records import record, write
 
 
@@ -87,7 +87,3 @@ def test_compact_copies_have_equal_settings_and_no_local_paths(tmp_path):
     for run in runs:
         copy = again[run.record["model"]]
         assert (copy.settings, copy.tasks, copy.record["metrics"]) == (run.settings, run.tasks, run.record["metrics"])
-
-
-def test_flatten_gives_dotted_keys():
-    assert flatten({"a": 1, "b": {"c": [2], "d": {"e": None}}}) == {"a": 1, "b.c": [2], "b.d.e": None}

@@ -67,7 +67,7 @@ def test_scenarios_each_needs_a_dataset_with_scenarios():
 
 
 def test_settings_without_effect_make_no_separate_row():
-    """A record without the newer keys shares a row with records that have them."""
+    """A record without a setting shares a row with records that have its default."""
     old, new, chosen = record("stem", 1), record("stem", 2), record("stem", 3)
     new["config"]["model"] |= {"loss_reduction": "sum", "scenario_feature": True}
     chosen["config"]["callbacks"] = {"paper_selection": True}

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stemlab.config.resolve import flatten
 from stemlab.errors import StemlabError
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
-from stemlab.runs.loggers import flatten
 from stemlab.runs.restore import merge_config
 from stemlab.runs.resume import config_differences
 
