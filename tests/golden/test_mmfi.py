@@ -6,12 +6,12 @@ import re
 
 import pytest
 import torch
-from conftest import GOLDEN
 from torch import Tensor
 
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.nn.loss import LossForm, task_losses
 from stemlab.optim import OptimConfig, build_optimizer, parse_penalty
+from tests.conftest import GOLDEN
 from tests.golden import checks
 from tests.golden.mmfi import UNUSED, MMFICase, find, observe, observe_cells
 

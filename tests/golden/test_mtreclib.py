@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import GOLDEN
 from torch import Tensor, nn
 
 from stemlab.nn.loss import LossForm, task_losses
 from stemlab.optim import OptimConfig, build_optimizer, parse_penalty
+from tests.conftest import GOLDEN
 from tests.golden import checks
 from tests.golden.mtreclib import MTReclibCase, find, logits, observe
 

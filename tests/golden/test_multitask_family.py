@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import GOLDEN
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multitask import SingleTask
 from stemlab.nn.loss import LossForm
+from tests.conftest import GOLDEN
 from tests.golden import checks
 from tests.golden.cases import MODELS, Case, find
 

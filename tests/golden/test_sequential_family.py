@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import GOLDEN
 
+from tests.conftest import GOLDEN
 from tests.golden import sequential_checks as checks
 from tests.golden.checks import FORWARD, STEP, differing, same_state
 from tests.golden.sequential_cases import Case, find

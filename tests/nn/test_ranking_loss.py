@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
 from stemlab.nn.ranking_loss import ranking_loss
+from tests.conftest import require
 
 SCORES = st.integers(2, 6).flatmap(
     lambda columns: arrays(np.float64, (5, columns), elements=st.floats(-8, 8, width=32))

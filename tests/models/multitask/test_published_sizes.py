@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GOLDEN, require
 
 from stemlab.config.instantiate import instantiate
 from stemlab.models import parameter_counts
 from stemlab.models.multitask import STEM
 from stemlab.models.multitask.base import TabularNet
+from tests.conftest import GOLDEN, require
 from tests.golden.names import Names
 from tests.model_files import model_config, model_names
 
