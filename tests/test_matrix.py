@@ -137,7 +137,7 @@ def test_a_model_on_a_dataset(composed: Any, prepared: Any, model: str, dataset:
         return
     data = prepared(config, dataset)
     if getattr(data, "tells_categories", False) and data.item_categories is None:
-        with pytest.raises(StemlabError, match="category of items"):
+        with pytest.raises(StemlabError, match="category_dim=0"):
             build_module(config, data)
         return
     module = build_module(config, data)

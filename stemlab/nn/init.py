@@ -10,19 +10,30 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-Init = Literal["stem", "mtreclib"]
+Init = Literal["stem", "mtreclib", "rechorus", "tin"]
 EMBEDDING_STD = 1e-4
+RECHORUS_STD = 0.01
 
 
 @torch.no_grad()
 def initialise(net: nn.Module, init: Init = "stem") -> None:
-    """Draw the initial weights, in place; padding rows are zero.
+    """Draw the initial weights of all embeddings and linear layers, in place; padding rows are zero.
 
     Args:
-        net: freshly built, linears as torch made them.
-        init: ``stem``: embeddings N(0, 1e-4), linear weights Xavier-normal, biases zero; ``mtreclib`` (MMFI's too):
-            embeddings Xavier-uniform as if all tables were one, on top of each other; linears stay torch's.
+        net: a new network; its linear layers have PyTorch's initial values.
+        init: ``stem``: embeddings N(0, 1e-4), linear weights Xavier-normal, biases zero
+            (docs/methods/multitask.md#initial-weights). ``mtreclib`` (MMFI's too): embeddings Xavier-uniform as if all
+            tables were one matrix; linear layers keep PyTorch's values. ``rechorus`` (sequential networks): embeddings,
+            linear weights and biases N(0, 0.01); GRUs and layer norms keep PyTorch's values
+            (docs/methods/timirec.md#initialisation). ``tin`` (TIN, DIN): embeddings and linear weights Xavier-uniform,
+            biases zero (docs/methods/sequential.md#tin).
     """
+    if init == "rechorus":
+        _draw_normal(net)
+        return
+    if init == "tin":
+        _draw_xavier(net)
+        return
     tables = [module for module in net.modules() if isinstance(module, nn.Embedding)]
     bound = _xavier_bound(tables)
     for module in net.modules():
@@ -37,6 +48,21 @@ def initialise(net: nn.Module, init: Init = "stem") -> None:
             nn.init.xavier_normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def _draw_normal(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            for parameter in module.parameters(recurse=False):  # weight, and bias where there is one
+                nn.init.normal_(parameter, std=RECHORUS_STD)
+
+
+def _draw_xavier(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.xavier_uniform_(module.weight)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
 
 
 def _xavier_bound(tables: list[nn.Embedding]) -> float:

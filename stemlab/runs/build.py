@@ -93,7 +93,7 @@ def _sequential_module(config: Config, data: SequenceDataModule, carried: dict[s
     user, item = data.training_pairs()
     net.observe(*(torch.from_numpy(ids.astype("int64")) for ids in (user, item)))
     if data.tells_categories and data.item_categories is not None:
-        net.categorise(torch.from_numpy(data.item_categories.code_I))
+        net.set_categories(torch.from_numpy(data.item_categories.code_I))
     settings = SequentialSettings.from_config(config, optim)
     return SequentialModule(net, data.spec, data.evaluation, settings, carried)
 

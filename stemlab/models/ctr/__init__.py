@@ -1,4 +1,4 @@
-"""Networks of click prediction, for any number of tasks: what the analyses of embeddings look at."""
+"""Click prediction networks for any number of tasks, used by the analyses of embeddings."""
 
 from stemlab.models.ctr.ame import AME
 from stemlab.models.ctr.dcnv2 import DCNv2

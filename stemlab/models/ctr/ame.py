@@ -1,10 +1,9 @@
-"""AME: a few embedding tables of different widths, mixed for every task.
+"""AME (asymmetric multi-embedding): a few embedding tables of different widths, mixed per task.
 
-Pan et al., "Ads Recommendation in a Collapsed and Entangled World", KDD 2024, arXiv 2403.00793 (asymmetric
-multi-embedding; read by way of spec/recscope.md section 5). What the gates read was not found: here it is the
-concatenation of all tables' embeddings.
+Pan et al., "Ads Recommendation in a Collapsed and Entangled World", KDD 2024, arXiv 2403.00793
+(docs/methods/recscope.md#ame). The gate input is not published; here it is the concatenation of all tables.
 
-Legend: B rows, F fields, M tables, D_m width of a field in table m, H output width of an expert.
+Legend: B samples, F fields, M tables, D_m width of a field in table m, H output width of an expert, X sum of F * D_m.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
-from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.init import initialise
@@ -25,21 +23,22 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class AME(TabularNet):
-    """h_m = expert_m(table m), z_t = sum_m g_tm h_m with g_t = softmax(gate_t(all tables)), then a tower a task.
+    """h_m = expert_m(e_m), g_t = softmax(gate_t([e_1; ...; e_M])), logit_t = tower_t(sum_m g_tm h_m).
 
-    No table belongs to a task and no gradient is stopped: which task uses which table is what the gates tell.
+    e_m is the concatenation of all fields in table m. No table belongs to a task and no gradient is stopped; the gate
+    weights show which tasks use which tables.
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
-        dims: D_1 to D_M, the embedding width of a field in each table.
-        expert_hidden_units: widths of an expert; each is followed by the activation.
-        gate_hidden_units: hidden widths of a gate; empty for one linear.
+        dims: D_1 to D_M, embedding width of a field in each table.
+        expert_hidden_units: widths of an expert; each layer is followed by the activation.
+        gate_hidden_units: hidden widths of a gate; empty for one linear layer.
         tower_hidden_units: hidden widths of a tower.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and is not trained.
     """
 
     def __init__(
@@ -70,17 +69,15 @@ class AME(TabularNet):
 
     @property
     def tables(self) -> list[FieldEmbedding]:
-        """The embedding tables, one set of all fields a width."""
+        """The M embedding tables, each with all fields at one width."""
         return [self.embedding, *(tables for tables in self.further if isinstance(tables, FieldEmbedding))]
 
-    def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
-        """Score a batch."""
-        inputs = [tables(batch.ids_BF, batch.dense_BN, batch.scenario_B)[0] for tables in self.tables]
-        logits, gates = self.score(inputs)
-        return MultiTaskOutput(torch.cat(logits, dim=1), gates)
+    def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
+        """Return the inputs of ``score``: e_m (B, F * D_m) of each table."""
+        return [tables(batch.ids_BF, batch.dense_BN, batch.scenario_B)[0] for tables in self.tables]
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
-        """Return one logit (B, 1) a task and its gate (B, M), from one input (B, F * D_m) a table."""
+        """Return one logit (B, 1) and one gate (B, M) per task, from the inputs e_m (B, F * D_m)."""
         state_BMH = torch.stack([expert(x_BW) for expert, x_BW in zip(self.experts, inputs, strict=True)], dim=1)
         all_BX = torch.cat(list(inputs), dim=1)
         weights = [gate(all_BX).softmax(dim=1) for gate in self.gates]
@@ -88,7 +85,7 @@ class AME(TabularNet):
         return run_towers(self.towers, mixed), [weights]
 
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
-        """Field -> role -> (rows, D_m) view; role is ``expert:<m>``."""
+        """Return field -> role -> (rows, D_m) view; role is ``expert:<m>``."""
         views = [tables.views() for tables in self.tables]
         return {field: {role: view for found in views for role, view in found[field].items()} for field in views[0]}
 

@@ -60,9 +60,13 @@ class TabularNet(nn.Module, ABC):
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
         """Return one logit (B, 1) a task and the gate weights, from one (B, F*D) input a table block."""
 
+    def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
+        """Return the inputs of ``score``: one (B, F*D) tensor per table block."""
+        return self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B)
+
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
         """Score a batch."""
-        logits, gates = self.score(self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B))
+        logits, gates = self.score(self.inputs(batch))
         return MultiTaskOutput(torch.cat(logits, dim=1), gates)
 
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:

@@ -1,1 +1,1 @@
-"""Sequential networks: the next item after a history."""
+"""Sequential networks: predict the next item from the history of a user."""

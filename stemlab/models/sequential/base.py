@@ -1,6 +1,6 @@
-"""What all sequential networks have in common.
+"""Base class of all sequential networks (docs/methods/sequential.md#common-rules).
 
-Legend: B rows, L history width, N candidates, K interests, D embedding width, I items.
+Legend: B samples, L history width, N candidates, K interests, D embedding width, I items.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.nn.ranking_loss import ranking_loss
 
-INITIAL_STD = 0.01
-
 
 class SequenceNet(nn.Module, ABC):
-    """Scores candidates for users with histories.
+    """A network that scores candidate items for users with histories.
+
+    Subclasses with trained item vectors store them in ``items``, which histories and candidates share.
 
     Args:
-        sizes: users, items and the longest history; ids run from 1, 0 is padding.
+        sizes: number of users and items, longest history; ids start at 1, id 0 is padding.
     """
 
     reads: ClassVar[str] = "sequences"
+    """Kind of batches that the network reads; multi-task networks read ``impressions``."""
     needs_training: ClassVar[bool] = True
     reads_history: ClassVar[bool] = True
-    """One that reads none is trained on users' first interactions, too, as published."""
+    """If False, the first interaction of each user is also a training sample, as in the released code."""
     factorises: ClassVar[bool] = True
-    """Whether an item's score is a product of ``represent`` and ``item_vectors``; else only ``forward`` scores."""
+    """If True, scores are dot products of ``represent`` and ``item_vectors``; if False, only ``forward`` gives them."""
     reads_categories: ClassVar[bool] = False
+    items: nn.Embedding
 
     def __init__(self, sizes: SequenceSizes) -> None:
         super().__init__()
@@ -44,59 +46,48 @@ class SequenceNet(nn.Module, ABC):
         """Score the candidates of a batch.
 
         Args:
-            batch: instances.
-            phase: ``train`` may look at the positive (column 0), for instance to choose an interest by it. Dropout
-                follows the module's own training mode.
+            batch: samples with histories and candidates.
+            phase: in ``train`` the network may read the positive (column 0), for instance to select an interest.
+                Dropout depends on the training mode of the module, not on the phase.
         """
 
     @abstractmethod
     def represent(self, batch: SequenceBatch) -> Tensor:
-        """Return the vectors (B, K, D) of evaluation: an item's score is its largest dot product with one of them."""
+        """Return the user vectors (B, K, D) of evaluation; an item scores its largest dot product with them."""
 
-    @abstractmethod
     def item_vectors(self) -> Tensor:
-        """Return what ``represent`` is multiplied with, (I+1, D); row 0 is padding."""
+        """Return the item vectors (I+1, D) that ``represent`` is multiplied with; row 0 is padding."""
+        return self.items.weight
 
-    @abstractmethod
     def embedding_tables(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """Field (``item_id``, ``user_id``, ``position``) -> role -> (rows, D) view."""
+        """Return field (``item_id``, ``user_id``, ``position`` ...) -> role -> (rows, D) view."""
+        return {"item_id": {"shared": self.items.weight}}
 
     def losses(self, output: SequenceOutput) -> dict[str, Tensor]:
-        """Return the parts of the loss of a ``train``-phase output; their sum is minimised."""
+        """Return the named terms of the loss for an output of phase ``train``; training minimises their sum."""
         return {"rank": ranking_loss(output.score_BN)}
 
     def observe(self, user: Tensor, item: Tensor) -> None:
-        """Look at all training pairs once, before training; for nets that need them (a graph, counts).
+        """Read all training interactions once, before training (LightGCN: graph, POP: counts); default: nothing.
 
         Args:
-            user: int64 user ids of the training rows.
-            item: int64 item ids of the training rows.
+            user: int64 user ids of the training interactions.
+            item: int64 item ids of the training interactions.
         """
 
-    def categorise(self, category_I: Tensor) -> None:
-        """Take the category of every item, once, before training; for nets that read categories.
+    def set_categories(self, category_I: Tensor) -> None:
+        """Store the category of each item, once, before training; default: nothing.
 
         Args:
-            category_I: (I+1,) int64, 1 to C; 0 for items without one and for padding.
+            category_I: (I+1,) int64, 1 to C; 0 for items without category and for padding.
         """
 
     def scores(self, batch: SequenceBatch, item_BN: Tensor) -> Tensor:
         """Return the scores (B, N) of any items for the users of a batch.
 
         Args:
-            batch: users and histories; its own candidates are not looked at.
+            batch: users and histories; its own candidates are ignored.
             item_BN: int64 item ids.
         """
         score_BN: Tensor = self(replace(batch, candidates_BN=item_BN), "eval").score_BN
         return score_BN
-
-
-def initialise(net: nn.Module) -> None:
-    """Draw linear weights and biases and embeddings from N(0, 0.01), in place; nothing else changes.
-
-    The published initial distributions (spec/timirec.md section 7): GRUs and layer norms keep torch's own.
-    """
-    for module in net.modules():
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            for parameter in module.parameters(recurse=False):  # a Linear may have no bias
-                nn.init.normal_(parameter, std=INITIAL_STD)

@@ -1,34 +1,34 @@
-"""ComiRec, self-attentive: several interests of a history, trained by the one nearest to the target.
+"""ComiRec with self-attentive extraction: several interests per history, trained by the one nearest to the target.
 
-Cen et al., "Controllable Multi-Interest Framework for Recommendation", KDD 2020, as released with TiMiRec
-(spec/timirec.md section 9); without the controllable re-ranking.
+Cen et al., "Controllable Multi-Interest Framework for Recommendation", KDD 2020, in the form of the code released with
+TiMiRec (docs/methods/sequential.md#comirec); without the controllable re-ranking.
 
-Legend: B rows, L history width, N candidates, K interests, D embedding width, I items.
+Legend: B samples, L history width, K interests, D embedding width.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
-from stemlab.models.api import Phase, SequenceOutput
-from stemlab.models.sequential.base import SequenceNet, initialise
-from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, target_scores
-from stemlab.nn.kernels.embedding_lookup import look_up
+from stemlab.models.api import Phase
+from stemlab.models.sequential.multi_interest import MultiInterestNet
+from stemlab.nn.init import initialise
+from stemlab.nn.interest import SelfAttentiveExtractor
 from stemlab.types import PositiveInt
 
 
-class ComiRec(SequenceNet):
-    """Attention over items and positions; the interests are sums of the plain item vectors.
+class ComiRec(MultiInterestNet):
+    """v_k = sum_j a_kj e_j with a_kj = softmax_j(W_2 tanh(W_1 (e_j + p_(n-j)) + b_1) + b_2)_k, j = 0 .. n-1.
 
     Args:
-        sizes: users, items, longest history.
+        sizes: number of users and items, longest history.
         embedding_dim: D.
         attention_dim: hidden width of the attention.
         num_interests: K.
-        position_embedding: positions take part in the attention.
-        mask_padding: padding takes no part in it.
+        position_embedding: add the position vectors p in the attention.
+        mask_padding: give padding no attention.
     """
 
     def __init__(
@@ -41,8 +41,7 @@ class ComiRec(SequenceNet):
         position_embedding: bool = True,
         mask_padding: bool = True,
     ) -> None:
-        super().__init__(sizes)
-        self.items = nn.Embedding(sizes.items + 1, embedding_dim)
+        super().__init__(sizes, embedding_dim)
         self.extractor = SelfAttentiveExtractor(
             sizes.history_max,
             embedding_dim,
@@ -53,26 +52,16 @@ class ComiRec(SequenceNet):
             pool_raw=True,
             mask_padding=mask_padding,
         )
-        initialise(self)
+        initialise(self, "rechorus")
 
-    def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
-        """Score the candidates: by the interest nearest to the target in training, by the best one in evaluation."""
-        history_BLD, candidate_BND = look_up(self.items.weight, batch.history_BL, batch.candidates_BN)
-        interest_BKD = self.extractor(history_BLD, batch.history_BL, batch.length_B)
-        scores = best_scores if phase == "eval" else target_scores
-        return SequenceOutput(scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)
-
-    def represent(self, batch: SequenceBatch) -> Tensor:
-        """Return the interests (B, K, D)."""
-        interest_BKD: Tensor = self.extractor(self.items(batch.history_BL), batch.history_BL, batch.length_B)
+    def interests(self, history_BLD: Tensor, batch: SequenceBatch, phase: Phase) -> Tensor:
+        """Return the interests (B, K, D); both phases are the same."""
+        del phase
+        interest_BKD: Tensor = self.extractor(history_BLD, batch.history_BL, batch.length_B)
         return interest_BKD
 
-    def item_vectors(self) -> Tensor:
-        """Return the item table (I+1, D)."""
-        return self.items.weight
-
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
-        """Field -> role -> (rows, D) view."""
+        """Return field -> role -> (rows, D) view."""
         tables: dict[str, dict[str, Tensor]] = {"item_id": {"shared": self.items.weight}}
         if self.extractor.positions is not None:
             tables["position"] = {"shared": self.extractor.positions.weight}

@@ -1,10 +1,10 @@
-"""DIN: behaviours are weighted by the candidate; without any encoding of time.
+"""DIN: the candidate weights the items of the history; items have no position or time encoding.
 
-Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, and its variant with target-aware
-representation of arXiv 2308.08487 (spec/recscope.md section 3.2: ``din_plus``). Where it differs from the KDD paper,
-it follows the code released with TIN: weights are a softmax over the history, activations are sigmoids.
+Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018 (docs/methods/sequential.md#din), and
+its variant with target-aware representation of arXiv 2308.08487 (docs/methods/sequential.md#din_plus). Where the code
+released with TIN differs from the KDD paper, this follows the code: softmax over the history, sigmoid activations.
 
-Legend: B rows, N candidates, L history width, D width of an item's vector.
+Legend: B samples, N candidates, L history width, D width of an item vector, X input width of the MLP.
 """
 
 from __future__ import annotations
@@ -16,26 +16,28 @@ from torch import Tensor
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
-from stemlab.models.sequential.target import Attended, TargetNet, initialise
+from stemlab.models.sequential.target import CorrelationInputs, TargetNet
 from stemlab.nn.mlp import Activation
 from stemlab.nn.target_attention import ActivationUnit, DotAttention, attention_weights
 from stemlab.types import NonNegativeInt, PositiveInt, Widths
 
 
 class DIN(TargetNet):
-    """u = sum_i alpha_i e_i, or with ``target_aware`` sum_i alpha_i (e_i * v); then a network of [u, v].
+    """u = sum_j alpha_j e_j, or with ``target_aware`` u = sum_j alpha_j (e_j * v); logit = MLP([u; v]) + bias.
+
+    alpha = softmax_j(a(e_j, v) / sqrt(D)) over the history items e_j, for the candidate v.
 
     Args:
-        sizes: users, items, categories, longest history.
-        embedding_dim: width of an item's embedding.
-        category_dim: width of a category's; 0 leaves categories out.
-        attention: ``unit`` is the published network of both vectors, their difference and their product, ``dot``
-            their scaled product, of which the published formula of learnt correlation speaks.
-        attention_units: hidden widths of that network; read by ``unit``.
-        target_aware: whether the values are multiplied by the target.
-        hidden_units: widths of the network behind attention.
-        hidden_activations: after each hidden layer of both.
-        item_bias: one trained number an item is added to its scores.
+        sizes: number of users, items and categories, longest history.
+        embedding_dim: width of an item embedding.
+        category_dim: width of a category embedding; 0 leaves categories out.
+        attention: a is ``unit``, an MLP of [e; v; e - v; e * v] (released code), or ``dot``, the dot product, which the
+            formula of learned correlation assumes.
+        attention_units: hidden widths of that MLP; used by ``unit`` only.
+        target_aware: multiply the history items by the candidate (``din_plus``).
+        hidden_units: hidden widths of the MLP.
+        hidden_activations: activation after each hidden layer of both MLPs.
+        item_bias: add one trained bias per item to the logit.
     """
 
     def __init__(
@@ -56,29 +58,29 @@ class DIN(TargetNet):
         self.attention = (
             DotAttention() if attention == "dot" else ActivationUnit(self.width, attention_units, hidden_activations)
         )
-        initialise(self)
+        self.initialise_weights()
 
     def behaviours(self, batch: SequenceBatch) -> Tensor:
-        """Return the behaviours (B, L, D)."""
-        return self.item_rows(batch.history_BL)
+        """Return the items of the history (B, L, D)."""
+        return self.embed_items(batch.history_BL)
 
     def targets(self, item_BN: Tensor) -> Tensor:
-        """Return the candidates (B, N, D)."""
-        return self.item_rows(item_BN)
+        """Return the encoded candidates (B, N, D)."""
+        return self.embed_items(item_BN)
 
     def features(self, behaviour_BLD: Tensor, target_BND: Tensor, history_BL: Tensor) -> Tensor:
-        """Return [u, v], (B, N, 2 D)."""
+        """Return [u; v], (B, N, 2 D)."""
         weight_BNL = attention_weights(self.attention(behaviour_BLD, target_BND), history_BL)
         user_BND = torch.bmm(weight_BNL, behaviour_BLD)
-        # the target is the same for all behaviours, so it may be multiplied after the sum
+        # sum_j alpha_j (e_j * v) = (sum_j alpha_j e_j) * v
         return torch.cat([user_BND * target_BND if self.target_aware else user_BND, target_BND], dim=2)
 
-    def target_attention(self) -> Attended | None:
-        """Return the embeddings of categories; the formula takes their dot product, which ``attention=dot`` learns."""
+    def target_attention(self) -> CorrelationInputs | None:
+        """Return the category embeddings; the formula uses their dot product, as ``attention=dot`` does."""
         if self.categories is None:
             return None
         return "din_plus" if self.target_aware else "din", self.categories.weight[1:], None
 
-    def cells(self) -> int:
-        """Return the numbers that scoring one candidate holds at once."""
+    def floats_per_candidate(self) -> int:
+        """Return the number of intermediate values for one candidate of one user."""
         return 8 * self.width + self.sizes.history_max * (2 + self.attention.cells(self.width))

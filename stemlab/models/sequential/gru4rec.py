@@ -1,9 +1,9 @@
 """GRU4Rec: a GRU reads the history.
 
 Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016, in the form of the released
-code of Wang et al., CIKM 2022 (spec/timirec.md section 9): the input's item table also scores.
+code of Wang et al., CIKM 2022 (docs/methods/sequential.md#gru4rec): histories and candidates share one item table.
 
-Legend: B rows, L history width, D embedding width.
+Legend: B samples, L history width, D embedding width.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from torch import Tensor, nn
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
-from stemlab.models.sequential.base import initialise
 from stemlab.models.sequential.one_vector import OneVectorNet
+from stemlab.nn.init import initialise
 from stemlab.nn.recurrent import LastStateGRU
 from stemlab.types import PositiveInt
 
 
 class GRU4Rec(OneVectorNet):
-    """u = W g + b of the GRU's state g after the last item.
+    """u = W g + b, where g is the state of the GRU after the last item.
 
     Args:
-        sizes: users, items and the longest history.
+        sizes: number of users and items, longest history.
         embedding_dim: D.
-        hidden_dim: width of the GRU's state.
+        hidden_dim: width of the GRU state.
     """
 
     def __init__(self, sizes: SequenceSizes, *, embedding_dim: PositiveInt = 64, hidden_dim: PositiveInt = 64) -> None:
         super().__init__(sizes, embedding_dim)
         self.gru = LastStateGRU(embedding_dim, hidden_dim)
         self.output = nn.Linear(hidden_dim, embedding_dim)
-        initialise(self)
+        initialise(self, "rechorus")
 
     def encode(self, history_BLD: Tensor, batch: SequenceBatch) -> Tensor:
-        """Return the users' vectors (B, D)."""
+        """Return the user vectors (B, D)."""
         user_BD: Tensor = self.output(self.gru(history_BLD, batch.length_B))
         return user_BD

@@ -1,9 +1,9 @@
-"""LightGCN: matrix factorisation whose vectors are smoothed over the graph of users and items.
+"""LightGCN: matrix factorisation with vectors averaged over the graph of users and items.
 
 He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation", SIGIR 2020, equations 3
-and 4 (spec/timirec.md section 9). The graph holds the training pairs, each once.
+and 4 (docs/methods/sequential.md#lightgcn). The edges are the training pairs (user, item), without duplicates.
 
-Legend: B rows, N candidates, D embedding width, V nodes (users with id 0, then items with id 0).
+Legend: B samples, N candidates, D embedding width, I items, V nodes (all users with id 0, then all items with id 0).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from stemlab.types import NonNegativeInt, PositiveInt
 
 
 class LightGCN(SequenceNet):
-    """score(i) = <u, v_i> of the mean over layers 0 to ``num_layers`` of ``(D^-1/2 A D^-1/2)^l e``.
+    """score(u, i) = <x_u, x_i> with x = 1/(K+1) sum_{k=0..K} (D^-1/2 A D^-1/2)^k e and K = ``num_layers``.
 
-    Every training step propagates through the whole graph, as published; an evaluation does so once. ``observe`` must
-    be called before anything is scored: the graph belongs to the training data, not to the checkpoint.
+    Each training step propagates through the whole graph, as in the released code; an evaluation does so once. Call
+    ``observe`` before scoring: the graph is part of the training data, not of the checkpoint.
 
     Args:
-        sizes: users and items.
-        embedding_dim: D.
-        num_layers: propagations; 0 is BPRMF.
+        sizes: number of users and items.
+        embedding_dim: width of a vector.
+        num_layers: K, number of propagations; 0 is BPRMF.
     """
 
     reads_history: ClassVar[bool] = False
@@ -52,20 +52,20 @@ class LightGCN(SequenceNet):
             nn.init.xavier_uniform_(table.weight)
         for name, dtype in (("rows", torch.int32), ("columns", torch.int32), ("values", torch.float32)):
             self.register_buffer(name, torch.empty(0, dtype=dtype), persistent=False)
-        self._known: tuple[tuple[int, ...], Tensor] | None = None
+        self._cache: tuple[tuple[int, ...], Tensor] | None = None
 
     def observe(self, user: Tensor, item: Tensor) -> None:
-        """Build the normalised adjacency (compressed rows) of the training pairs, int64 ids."""
+        """Build the normalised adjacency matrix (compressed rows) of the training pairs, int64 ids."""
         nodes = self.first_item + self.sizes.items + 1
         one_way = torch.stack([user, item + self.first_item])
-        edges_2E = torch.unique(torch.cat([one_way, one_way.flip(0)], dim=1), dim=1)  # by row, then column
+        edges_2E = torch.unique(torch.cat([one_way, one_way.flip(0)], dim=1), dim=1)  # sorted by row, then column
         degree_V = torch.bincount(edges_2E[0], minlength=nodes)
         scale_V = degree_V.double().clamp(min=1).rsqrt()
         device = self.values.device
         self.rows = functional.pad(degree_V.cumsum(0), (1, 0)).to(device, torch.int32)
         self.columns = edges_2E[1].to(device, torch.int32)
         self.values = (scale_V[edges_2E[0]] * scale_V[edges_2E[1]]).to(device, torch.float32)
-        self._known = None
+        self._cache = None
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
         """Score the candidates; both phases are the same."""
@@ -74,31 +74,31 @@ class LightGCN(SequenceNet):
         return SequenceOutput(dot_scores(vector_BXD[:, 0], vector_BXD[:, 1:]))
 
     def represent(self, batch: SequenceBatch) -> Tensor:
-        """Return the users' propagated vectors, (B, 1, D)."""
+        """Return the propagated user vectors (B, 1, D)."""
         return self.propagated()[batch.user_B].unsqueeze(1)
 
     def item_vectors(self) -> Tensor:
-        """Return the items' propagated vectors, (I+1, D)."""
+        """Return the propagated item vectors (I+1, D)."""
         return self.propagated()[self.first_item :]
 
     def embedding_tables(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """Field -> role -> (rows, D) view, before propagation."""
-        return {"user_id": {"shared": self.users.weight}, "item_id": {"shared": self.items.weight}}
+        """Return field -> role -> (rows, D) view, before propagation."""
+        return {"user_id": {"shared": self.users.weight}, **super().embedding_tables()}
 
     def propagated(self) -> Tensor:
-        """Return the mean over the layers, (V, D), float32; without gradients it is computed once a state."""
+        """Return the mean over layers (V, D), float32; without gradients it is cached until a parameter changes."""
         if not self.values.numel():
-            raise RuntimeError("LightGCN has no graph: call observe with the training pairs first.")
+            raise RuntimeError("LightGCN has no graph: call observe(user, item) with the training pairs first.")
         if self.training or torch.is_grad_enabled():
-            self._known = None
+            self._cache = None
             return self.propagate()
         state = tuple(part for weight in self.parameters() for part in (weight.data_ptr(), weight._version))
-        if self._known is None or self._known[0] != state:
-            self._known = (state, self.propagate())
-        return self._known[1]
+        if self._cache is None or self._cache[0] != state:
+            self._cache = (state, self.propagate())
+        return self._cache[1]
 
     def propagate(self) -> Tensor:
-        """Return the mean over the layers, (V, D), float32 whatever the autocast dtype."""
+        """Compute the mean over layers (V, D) in float32, also under autocast."""
         with torch.autocast(self.values.device.type, enabled=False):
             first_VD = torch.cat([self.users.weight, self.items.weight])
             graph = (self.rows, self.columns, self.values)
@@ -107,7 +107,7 @@ class LightGCN(SequenceNet):
 
 
 class _Mean(torch.autograd.Function):
-    """``mean_over_layers``; the matrix is symmetric, so the gradient is the same function of the gradient."""
+    """``mean_over_layers``; the matrix is symmetric, so the backward pass applies the same function to the gradient."""
 
     @staticmethod
     def forward(ctx: Any, first_VD: Tensor, layers: int, *graph: Tensor) -> Tensor:
@@ -122,8 +122,8 @@ class _Mean(torch.autograd.Function):
 def mean_over_layers(first_VD: Tensor, layers: int, rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     """Return (1 + A + ... + A^layers) e / (layers + 1), (V, D), for a sparse A in compressed rows.
 
-    A row of the product A x is a weighted sum of rows of x, which is what an embedding bag is: on a processor 3 to 8
-    times as fast as torch's sparse product.
+    Each row of A x is a weighted sum of rows of x, which is an embedding bag; on the CPU it is 3 to 8 times as fast as
+    the sparse product of PyTorch.
     """
     first_VD = first_VD.contiguous()
     sum_VD = first_VD

@@ -1,6 +1,6 @@
-"""POP: the most popular items, the same for everybody (spec/timirec.md section 9).
+"""POP: the most popular items, the same for all users (docs/methods/sequential.md#pop).
 
-Legend: B rows, N candidates.
+Legend: B samples, N candidates, I items.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from stemlab.models.sequential.base import SequenceNet
 
 
 class POP(SequenceNet):
-    """score(i) = number of training rows of i. It has no parameters; ``observe`` is all its training.
+    """score(i) = number of training interactions of item i; no parameters, ``observe`` is the whole training.
 
     Args:
-        sizes: users and items.
+        sizes: number of users and items.
     """
 
     needs_training: ClassVar[bool] = False
@@ -33,7 +33,7 @@ class POP(SequenceNet):
         self.register_buffer("count", torch.zeros(sizes.items + 1), persistent=False)
 
     def observe(self, user: Tensor, item: Tensor) -> None:
-        """Count the training rows (int64 item ids) of every item."""
+        """Count the training interactions of each item (int64 item ids)."""
         self.count = torch.bincount(item, minlength=self.sizes.items + 1).to(self.count)
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
@@ -41,13 +41,13 @@ class POP(SequenceNet):
         return SequenceOutput(self.count[batch.candidates_BN])
 
     def represent(self, batch: SequenceBatch) -> Tensor:
-        """Return 1 for every user, (B, 1, 1)."""
+        """Return ones (B, 1, 1), the same vector for all users."""
         return self.count.new_ones(len(batch), 1, 1)
 
     def item_vectors(self) -> Tensor:
-        """Return the counts, (I+1, 1)."""
+        """Return the counts (I+1, 1)."""
         return self.count.unsqueeze(1)
 
     def embedding_tables(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """Nothing is embedded."""
+        """Return an empty dictionary: there are no embeddings."""
         return {}

@@ -18,7 +18,8 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
 from stemlab.models.api import Phase, SequenceOutput
-from stemlab.models.sequential.base import SequenceNet, initialise
+from stemlab.models.sequential.base import SequenceNet
+from stemlab.nn.init import initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, target_scores
 from stemlab.nn.kernels.embedding_lookup import Repeats, look_up
 from stemlab.nn.recurrent import LastStateGRU
@@ -106,7 +107,7 @@ class TiMiRec(SequenceNet):
             self.predictor = InterestPredictor(
                 rows, embedding_dim, num_interests, projection_layers, projection_dropout
             )
-        initialise(self)
+        initialise(self, "rechorus")
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
         """Score the candidates of a batch."""

@@ -1,9 +1,9 @@
-"""YouTube: the mean of a history through one linear layer.
+"""YouTube: one linear layer on the mean of the history.
 
 Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016, in the form of the released code of
-Wang et al., CIKM 2022 (spec/timirec.md section 9): one layer, no features but the history.
+Wang et al., CIKM 2022 (docs/methods/sequential.md#youtube): one layer; the history is the only input.
 
-Legend: B rows, L history width, D embedding width.
+Legend: B samples, L history width, D embedding width.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
-from stemlab.models.sequential.base import initialise
 from stemlab.models.sequential.one_vector import OneVectorNet
+from stemlab.nn.init import initialise
 from stemlab.types import PositiveInt
 
 
@@ -24,10 +24,10 @@ class YouTube(OneVectorNet):
     """u = W (sum_j e_j / n) + b.
 
     Args:
-        sizes: users, items and the longest history.
+        sizes: number of users and items, longest history.
         embedding_dim: D.
-        padding: ``masked``: padding adds nothing. ``published``: every padded position adds the (trained) row 0 of the
-            table while n counts true items only, so a score depends on the longest history of its batch.
+        padding: ``masked``: padding adds nothing. ``published`` (released code): each padded position adds row 0 of the
+            table, which is trained, but n counts items only; a score then depends on the longest history in its batch.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class YouTube(OneVectorNet):
         super().__init__(sizes, embedding_dim)
         self.padding = padding
         self.layer = nn.Linear(embedding_dim, embedding_dim)
-        initialise(self)
+        initialise(self, "rechorus")
 
     def encode(self, history_BLD: Tensor, batch: SequenceBatch) -> Tensor:
-        """Return the users' vectors (B, D)."""
+        """Return the user vectors (B, D)."""
         counted_BL = batch.history_BL > 0 if self.padding == "masked" else torch.ones_like(batch.history_BL)
         weight_BL = counted_BL.to(history_BLD.dtype) / batch.length_B.unsqueeze(1)
         user_BD: Tensor = self.layer(torch.bmm(weight_BL.unsqueeze(1), history_BLD).squeeze(1))

@@ -1,4 +1,4 @@
-"""DCNv2 and AME on plain twins, written row by row as the equations stand; what their tables and gates say."""
+"""DCNv2 and AME against plain equations, sample by sample; tables and gates."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ASYMMETRIC: dict[str, Any] = {
 
 
 def dcnv2(tasks: int = 2, **settings: Any) -> DCNv2:
-    return drawn(DCNv2(FIELDS, TASKS[:tasks], **{**CROSS, **settings}))
+    return randomise(DCNv2(FIELDS, TASKS[:tasks], **{**CROSS, **settings}))
 
 
 def ame(tasks: int = 2, **settings: Any) -> AME:
-    return drawn(AME(FIELDS, TASKS[:tasks], **{**ASYMMETRIC, **settings}))
+    return randomise(AME(FIELDS, TASKS[:tasks], **{**ASYMMETRIC, **settings}))
 
 
-def drawn(net: Any) -> Any:
+def randomise(net: Any) -> Any:
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -47,7 +47,7 @@ def drawn(net: Any) -> Any:
 
 
 def layer(linear: Any, x: Tensor) -> Tensor:
-    """W x + b of one row, a sum at a time."""
+    """Return W x + b of one sample, sum by sum."""
     return torch.stack(
         [sum(w * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(linear.weight, linear.bias, strict=True)]
     )
@@ -62,14 +62,14 @@ def crossed(cross: Any, x: Tensor) -> Tensor:
 
 def hidden(stack: Any, x: Tensor, last: bool = False) -> Tensor:
     linears = [part for part in stack if isinstance(part, torch.nn.Linear)]
-    for place, linear in enumerate(linears):
+    for number, linear in enumerate(linears):
         x = layer(linear, x)
-        if not last or place + 1 < len(linears):
+        if not last or number + 1 < len(linears):
             x = x.clamp(min=0)
     return x
 
 
-def rows_of(net: Any, ids: Tensor, role: str) -> Tensor:
+def embeddings_of(net: Any, ids: Tensor, role: str) -> Tensor:
     tables = net.embedding_tables()
     return torch.cat([tables[field][role][i] for field, i in zip(FIELDS, ids, strict=True)])
 
@@ -78,9 +78,9 @@ def softmax(x: Tensor) -> Tensor:
     return x.exp() / x.exp().sum()
 
 
-def dcnv2_twin(net: DCNv2, ids: Tensor) -> Tensor:
+def dcnv2_equations(net: DCNv2, ids: Tensor) -> Tensor:
     roles = list(net.embedding.blocks)
-    inputs = [rows_of(net, ids, role) for role in roles]
+    inputs = [embeddings_of(net, ids, role) for role in roles]
     own = len(net.crosses)
     states = [hidden(net.after[m % own], crossed(net.crosses[m % own], x)) for m, x in enumerate(inputs)]
     everything = torch.cat(inputs)
@@ -88,12 +88,16 @@ def dcnv2_twin(net: DCNv2, ids: Tensor) -> Tensor:
         state = sum(states) / len(states)
     else:
         state = sum(w * s for w, s in zip(softmax(layer(net.gate, everything)), states, strict=True))
-    state = hidden(net.behind, state) if net.beside is None else torch.cat([state, hidden(net.beside, everything)])
+    state = (
+        hidden(net.stacked_mlp, state)
+        if net.parallel_mlp is None
+        else torch.cat([state, hidden(net.parallel_mlp, everything)])
+    )
     return torch.cat([hidden(tower, state, last=True) for tower in net.towers])
 
 
-def ame_twin(net: AME, ids: Tensor) -> Tensor:
-    inputs = [rows_of(net, ids, f"expert:{m}") for m in range(len(net.experts))]
+def ame_equations(net: AME, ids: Tensor) -> Tensor:
+    inputs = [embeddings_of(net, ids, f"expert:{m}") for m in range(len(net.experts))]
     states = [hidden(expert, x) for expert, x in zip(net.experts, inputs, strict=True)]
     logits = []
     for gate, tower in zip(net.gates, net.towers, strict=True):
@@ -116,7 +120,7 @@ def ame_twin(net: AME, ids: Tensor) -> Tensor:
 )
 def test_dcnv2_is_its_equations(structure: str, settings: dict[str, Any]) -> None:
     net, batch = dcnv2(structure=structure, **settings), random_batch(4)
-    expected = torch.stack([dcnv2_twin(net, ids) for ids in batch.ids_BF])
+    expected = torch.stack([dcnv2_equations(net, ids) for ids in batch.ids_BF])
     torch.testing.assert_close(net(batch).logit_BT, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -124,7 +128,7 @@ def test_dcnv2_is_its_equations(structure: str, settings: dict[str, Any]) -> Non
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_ame_is_its_equations(gate_hidden_units: list[int], tasks: int) -> None:
     net, batch = ame(tasks, gate_hidden_units=gate_hidden_units), random_batch(4)
-    expected = torch.stack([ame_twin(net, ids) for ids in batch.ids_BF])
+    expected = torch.stack([ame_equations(net, ids) for ids in batch.ids_BF])
     torch.testing.assert_close(net(batch).logit_BT, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -139,7 +143,7 @@ def test_a_table_feeds_its_own_interaction_only() -> None:
 
 
 @pytest.mark.parametrize("tables", [1, 3])
-def test_the_projection_is_what_a_field_adds_to_another_in_the_first_cross(tables: int) -> None:
+def test_projection_is_a_block_of_the_first_cross_layer(tables: int) -> None:
     net = dcnv2(num_tables=tables)
     names = list(FIELDS)
     for m, role in enumerate(net.embedding.blocks):
@@ -147,11 +151,11 @@ def test_the_projection_is_what_a_field_adds_to_another_in_the_first_cross(table
         for toward in names:
             for source in names:
                 alone = torch.zeros(D * len(names))
-                place = names.index(source) * D
+                start = names.index(source) * D
                 row = net.embedding_tables()[source][role][2]
-                alone[place : place + D] = row
-                met = (layer(first, alone) - first.bias)[names.index(toward) * D :][:D]
-                torch.testing.assert_close(net.interaction_projection(toward, source, role) @ row, met)
+                alone[start : start + D] = row
+                projected = (layer(first, alone) - first.bias)[names.index(toward) * D :][:D]
+                torch.testing.assert_close(net.interaction_projection(toward, source, role) @ row, projected)
     assert net.interaction_projection("uid", "item", "task:like") is None
     assert net.interaction_projection("uid", "nothing", net.embedding.blocks[0]) is None
 
@@ -164,7 +168,7 @@ def test_roles_and_widths_of_tables() -> None:
     assert [tuple(weight.shape) for weight in ame().embedding_parameters()][3] == (11, 3)
 
 
-def test_gates_add_up_and_are_told_by_task_and_table() -> None:
+def test_gates_sum_to_one_and_are_reported_per_task() -> None:
     net, batch = ame(), random_batch()
     output = net(batch)
     for weight_BM in output.gates[0]:
@@ -178,7 +182,7 @@ def test_gates_add_up_and_are_told_by_task_and_table() -> None:
 
 
 @pytest.mark.parametrize("make", [dcnv2, ame])
-def test_every_setting_of_a_layer_is_read(make: Any) -> None:
+def test_layer_settings_are_applied(make: Any) -> None:
     net, batch = make(batch_norm=True, net_dropout=0.5, hidden_activations="tanh"), random_batch()
     kinds = {type(module).__name__ for module in net.modules()}
     assert {"BatchNorm1d", "Dropout", "Tanh"} <= kinds
@@ -188,7 +192,7 @@ def test_every_setting_of_a_layer_is_read(make: Any) -> None:
 
 @pytest.mark.parametrize("make", [DCNv2, AME])
 @pytest.mark.parametrize("padding", [True, False])
-def test_padding_rows_stay_zero_and_others_begin_apart(make: Any, padding: bool) -> None:
+def test_padding_rows_stay_zero_and_others_are_drawn(make: Any, padding: bool) -> None:
     net = make(FIELDS, TASKS[:2], **(CROSS if make is DCNv2 else ASYMMETRIC), padding=padding)
     net(ImpressionBatch(torch.zeros(4, 3, dtype=torch.int64))).logit_BT.square().sum().backward()
     for weight in net.embedding_parameters():
@@ -200,12 +204,12 @@ def test_padding_rows_stay_zero_and_others_begin_apart(make: Any, padding: bool)
 @pytest.mark.parametrize(("make", "settings"), [(DCNv2, {**CROSS, "num_tables": 2}), (AME, ASYMMETRIC)])
 def test_numericals_and_scenarios_are_inputs(make: Any, settings: dict[str, Any]) -> None:
     sizes = ImpressionSizes(FIELDS, {"price": ""}, ("home", "search"), scenario_feature=True)
-    net, batch = drawn(make(sizes, TASKS[:2], **settings)), random_batch(4)
+    net, batch = randomise(make(sizes, TASKS[:2], **settings)), random_batch(4)
     batch.dense_BN, batch.scenario_B = torch.randn(4, 1), torch.tensor([0, 1, 0, 1], dtype=torch.int32)
     before = net(batch).logit_BT
     assert net.embedding.inputs == ("uid", "item", "city", "scenario", "numerical")
     batch.dense_BN = batch.dense_BN + 1
-    moved = net(batch).logit_BT
+    changed = net(batch).logit_BT
     batch.scenario_B = 1 - batch.scenario_B
-    assert not torch.isclose(before, moved).any()
-    assert not torch.isclose(net(batch).logit_BT, moved).any()
+    assert not torch.isclose(before, changed).any()
+    assert not torch.isclose(net(batch).logit_BT, changed).any()

@@ -27,7 +27,7 @@ EACH = pytest.mark.parametrize("kind", KINDS)
 
 
 def build(kind: str, seed: int = 0, **settings: Any) -> Any:
-    """Return a small network with parameters of useful size, without dropout."""
+    """Return a small network with random parameters in evaluation mode."""
     torch.manual_seed(seed)
     cls, own = KINDS[kind]
     net = cls(SIZES, **{**SMALL, **own, **settings})
@@ -42,5 +42,5 @@ def gradients(net: SequenceNet, loss: Tensor) -> dict[str, Tensor | None]:
     return dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True), strict=True))
 
 
-def of_extractor(name: str) -> bool:
+def is_of_extractor(name: str) -> bool:
     return name.startswith(("items.", "extractor."))

@@ -29,12 +29,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "LightGCN": {"embedding_dim": 8, "num_layers": 2},
     "POP": {},
 }
-READING = ("YouTube", "GRU4Rec", "SASRec", "TiSASRec")  # those that read the history
+READING = ("YouTube", "GRU4Rec", "SASRec", "TiSASRec")  # networks that read the history
 TRAINED = [name for name, net in NETS.items() if net.needs_training]
 
 
 def build(name: str, seed: int = 0, **settings: Any) -> SequenceNet:
-    """Return a small network with parameters of useful size that has seen ``pairs()``."""
+    """Return a small network with random parameters after ``observe(*pairs())``."""
     torch.manual_seed(seed)
     net = NETS[name](SIZES, **{**SETTINGS[name], **settings})
     with torch.no_grad():
@@ -44,29 +44,29 @@ def build(name: str, seed: int = 0, **settings: Any) -> SequenceNet:
     return net
 
 
-def pairs(rows: int = 60) -> tuple[Tensor, Tensor]:
-    """Return random training pairs, some of them twice; the last user and the last item have none."""
+def pairs(count: int = 60) -> tuple[Tensor, Tensor]:
+    """Return random training pairs with duplicates; the last user and the last item are in none."""
     generator = torch.Generator().manual_seed(5)
-    user = torch.randint(1, SIZES.users, (rows,), generator=generator)
-    return user, torch.randint(1, SIZES.items, (rows,), generator=generator)
+    user = torch.randint(1, SIZES.users, (count,), generator=generator)
+    return user, torch.randint(1, SIZES.items, (count,), generator=generator)
 
 
-def random_batch(rows: int = 12, candidates: int = 3, seed: int = 7) -> SequenceBatch:
-    """Return random instances; the first ones have the lengths 1 and 7."""
+def random_batch(samples: int = 12, candidates: int = 3, seed: int = 7) -> SequenceBatch:
+    """Return random samples; the first two have history lengths 1 and 7."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low: int, high: int, *shape: int) -> Tensor:
         return torch.randint(low, high + 1, shape, generator=generator)
 
     longest = SIZES.history_max
-    length_B = draw(1, longest, rows)
-    length_B[:2] = torch.tensor([1, longest])[:rows]
+    length_B = draw(1, longest, samples)
+    length_B[:2] = torch.tensor([1, longest])[:samples]
     valid_BL = torch.arange(longest) < length_B.unsqueeze(1)
     return SequenceBatch(
-        user_B=draw(1, SIZES.users, rows),
-        history_BL=draw(1, SIZES.items, rows, longest) * valid_BL,
+        user_B=draw(1, SIZES.users, samples),
+        history_BL=draw(1, SIZES.items, samples, longest) * valid_BL,
         length_B=length_B,
-        candidates_BN=draw(1, SIZES.items, rows, candidates),
-        time_BL=draw(1, 900, rows, longest).cumsum(1) * valid_BL,
-        unit_B=draw(20, 200, rows),
+        candidates_BN=draw(1, SIZES.items, samples, candidates),
+        time_BL=draw(1, 900, samples, longest).cumsum(1) * valid_BL,
+        unit_B=draw(20, 200, samples),
     )

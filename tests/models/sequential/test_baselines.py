@@ -1,4 +1,4 @@
-"""What all baselines promise."""
+"""Contracts of the sequential networks with one vector per user."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def wider(batch: SequenceBatch, columns: int) -> SequenceBatch:
     return replace(batch, **wide)
 
 
-def some(batch: SequenceBatch, rows: slice) -> SequenceBatch:
-    """Return some rows of a batch."""
+def take_samples(batch: SequenceBatch, samples: slice) -> SequenceBatch:
+    """Return some samples of a batch."""
     return replace(
-        batch, **{name: getattr(batch, name)[rows] for name in batch.__slots__ if getattr(batch, name) is not None}
+        batch, **{name: getattr(batch, name)[samples] for name in batch.__slots__ if getattr(batch, name) is not None}
     )
 
 
@@ -50,7 +50,7 @@ def test_padding_changes_nothing(name: str) -> None:
     net, batch = build(name).eval(), random_batch()
     scores = net(batch).score_BN
     torch.testing.assert_close(net(wider(batch, 3)).score_BN, scores, rtol=1e-5, atol=1e-6)
-    alone = some(batch, slice(0, 1))
+    alone = take_samples(batch, slice(0, 1))
     narrow = replace(alone, history_BL=alone.history_BL[:, :1], time_BL=alone.time_BL[:, :1])
     torch.testing.assert_close(net(narrow).score_BN, scores[:1], rtol=1e-5, atol=1e-6)
 
@@ -64,12 +64,12 @@ def test_the_padding_row_is_not_trained(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READING)
-def test_the_history_matters_and_its_last_item_too(name: str) -> None:
+def test_scores_depend_on_the_last_item(name: str) -> None:
     net, batch = build(name).eval(), random_batch()
     history_BL = batch.history_BL.clone()
     last_B = batch.length_B - 1
-    rows = torch.arange(len(batch))
-    history_BL[rows, last_B] = history_BL[rows, last_B] % SIZES.items + 1
+    samples = torch.arange(len(batch))
+    history_BL[samples, last_B] = history_BL[samples, last_B] % SIZES.items + 1
     changed = net(replace(batch, history_BL=history_BL)).score_BN != net(batch).score_BN
     assert bool(changed.any(dim=1).all())
 
@@ -83,7 +83,7 @@ def test_every_parameter_is_trained(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_weights_survive_a_checkpoint(name: str) -> None:
+def test_state_dict_restores_the_scores(name: str) -> None:
     net, other, batch = build(name).eval(), build(name, seed=1).eval(), random_batch()
     with torch.no_grad():
         before = net(batch).score_BN
@@ -116,7 +116,7 @@ def test_tables_are_views_of_the_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_configs_name_every_setting_and_its_default(name: str) -> None:
+def test_configs_hold_all_settings_with_their_defaults(name: str) -> None:
     values = model_config(name.lower())
     settings = inspect.signature(NETS[name].__init__).parameters.values()
     defaults = {s.name: s.default for s in settings if s.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -145,7 +145,7 @@ def test_published_sizes_and_initial_values(name: str) -> None:
     assert sum(parameter_counts(net).values()) == SIZE[name]
     for key, parameter in net.named_parameters():
         if key.startswith("gru."):
-            assert parameter.abs().max() <= 1 / 8  # torch's own
+            assert parameter.abs().max() <= 1 / 8  # PyTorch's initial values
             assert parameter.std() > 0.06
         elif ".norm" in key:
             assert torch.equal(parameter, torch.full_like(parameter, float(key.endswith("weight"))))

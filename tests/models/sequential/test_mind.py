@@ -1,4 +1,4 @@
-"""MIND: its routing and the logits it begins with."""
+"""MIND: routing and its initial logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.models.sequential.interest_nets import SMALL, build
 from tests.models.sequential.nets import SIZES, random_batch
 
 
-def test_mind_draws_in_training_and_repeats_in_evaluation() -> None:
+def test_logits_are_drawn_in_training_and_fixed_in_evaluation() -> None:
     net, batch = build("mind"), random_batch()
     assert not torch.equal(net(batch, "train").interests_BKD, net(batch, "train").interests_BKD)
     again = net(batch).score_BN
@@ -24,15 +24,15 @@ def test_mind_draws_in_training_and_repeats_in_evaluation() -> None:
     assert not [name for name in net.state_dict() if "logits" in name]
 
 
-def test_mind_evaluates_a_user_alike_in_every_batch() -> None:
+def test_logits_of_evaluation_depend_only_on_the_user() -> None:
     net, batch = build("mind"), random_batch()
     order = torch.arange(len(batch) - 1, -1, -1)
-    rows = {name: getattr(batch, name)[order] for name in batch.__slots__ if getattr(batch, name) is not None}
-    torch.testing.assert_close(net(replace(batch, **rows)).score_BN, net(batch).score_BN[order])
+    columns = {name: getattr(batch, name)[order] for name in batch.__slots__ if getattr(batch, name) is not None}
+    torch.testing.assert_close(net(replace(batch, **columns)).score_BN, net(batch).score_BN[order])
     logit_BKL = net.routing_logits(replace(batch, user_B=torch.arange(1, 13)), "eval")
     assert len(logit_BKL.flatten(1).unique(dim=0)) == 12
-    far = replace(batch, user_B=batch.user_B + LOGIT_SETS)
-    assert torch.equal(net.routing_logits(far, "eval"), net.routing_logits(batch, "eval"))
+    equal_modulo = replace(batch, user_B=batch.user_B + LOGIT_SETS)
+    assert torch.equal(net.routing_logits(equal_modulo, "eval"), net.routing_logits(batch, "eval"))
 
 
 def test_squash() -> None:
@@ -44,12 +44,12 @@ def test_squash() -> None:
     assert bool(vector_BKD.grad.isfinite().all())
 
 
-def test_mind_trains_through_the_last_iteration_only() -> None:
-    """One iteration more changes the gradient's weights, but adds no path: capsules before the last are constants."""
+def test_gradients_pass_only_the_last_iteration() -> None:
+    """The capsules of earlier iterations are constants in the backward pass."""
     net, batch = build("mind"), random_batch()
-    drawn = torch.randn(len(batch), 3, batch.history_BL.shape[1])
+    fixed_BKL = torch.randn(len(batch), 3, batch.history_BL.shape[1])
     item_BLD = net.items(batch.history_BL).detach().requires_grad_()
-    logit_BKL = drawn
+    logit_BKL = fixed_BKL
     with torch.no_grad():
         mapped_BLD = net.routing.map(item_BLD)
         valid_B1L = (batch.history_BL > 0).unsqueeze(1)
@@ -57,24 +57,24 @@ def test_mind_trains_through_the_last_iteration_only() -> None:
             capsule_BKD = squash((logit_BKL.softmax(dim=1) * valid_B1L) @ mapped_BLD)
             logit_BKL = logit_BKL + capsule_BKD @ mapped_BLD.transpose(1, 2)
     last = squash((logit_BKL.softmax(dim=1) * valid_B1L) @ net.routing.map(item_BLD))
-    ours = net.routing(item_BLD, batch.history_BL, drawn)
+    ours = net.routing(item_BLD, batch.history_BL, fixed_BKL)
     torch.testing.assert_close(ours, last)
     (expected,) = torch.autograd.grad(last.square().sum(), [item_BLD])
     (found,) = torch.autograd.grad(ours.square().sum(), [item_BLD])
     torch.testing.assert_close(found, expected)
 
 
-def test_mind_power_weights_capsules_before_the_softmax() -> None:
+def test_label_aware_attention() -> None:
     capsule_BKD, target_BD = torch.randn(4, 3, 8), torch.randn(4, 8)
     weight_BK = (capsule_BKD * target_BD.unsqueeze(1)).sum(dim=2).square().softmax(dim=1)
     expected = (weight_BK.unsqueeze(2) * capsule_BKD).sum(dim=1)
     torch.testing.assert_close(MIND.attend(capsule_BKD, target_BD, 2), expected)
 
 
-def test_mind_without_power_trains_the_nearest_capsule() -> None:
+def test_without_power_training_uses_the_nearest_capsule() -> None:
     net, batch = build("mind"), random_batch()
-    drawn = torch.randn(len(batch), 3, batch.history_BL.shape[1])
-    net.routing_logits = lambda batch, phase: drawn
+    fixed_BKL = torch.randn(len(batch), 3, batch.history_BL.shape[1])
+    net.routing_logits = lambda batch, phase: fixed_BKL
     output = net(batch, "train")
     candidates_BND = net.item_vectors()[batch.candidates_BN]
     nearest_B = (output.interests_BKD @ candidates_BND[:, :1].transpose(1, 2)).argmax(dim=1).squeeze(1)

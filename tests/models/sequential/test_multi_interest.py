@@ -1,4 +1,4 @@
-"""What TiMiRec, ComiRec and MIND promise: sizes, phases, padding, vectors."""
+"""Contracts of TiMiRec, ComiRec and MIND: sizes, phases, padding, vectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.models.sequential.interest_nets import EACH, build
 from tests.models.sequential.nets import SIZES, random_batch
 
 NETS = {"timirec": TiMiRec, "comirec": ComiRec, "mind": MIND}
-# ------------------------------------------------------------------------------------------------- sizes, beginnings
+# ---- sizes, initial values
 
 
 def test_published_size_on_movielens() -> None:
@@ -33,7 +33,7 @@ def test_published_size_on_movielens() -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_configs_name_every_setting_and_its_default(name: str) -> None:
+def test_configs_hold_all_settings_with_their_defaults(name: str) -> None:
     values = model_config(name)
     settings = inspect.signature(NETS[name].__init__).parameters.values()
     defaults = {s.name: s.default for s in settings if s.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -48,7 +48,7 @@ def test_initial_values(name: str) -> None:
     for key, parameter in net.named_parameters():
         if ".gru." in key:
             assert parameter.std() > 0.06
-            assert parameter.abs().max() <= 1 / 8  # torch's own
+            assert parameter.abs().max() <= 1 / 8  # PyTorch's initial values
         elif ".norm" in key:
             assert torch.equal(parameter, torch.full_like(parameter, float(key.endswith("weight"))))
         else:
@@ -56,7 +56,7 @@ def test_initial_values(name: str) -> None:
             assert spread == pytest.approx(0.01, rel=6 / (2 * parameter.numel()) ** 0.5)
 
 
-# ----------------------------------------------------------------------------------------------------------- forward
+# ---- forward
 
 
 def test_positions_count_from_the_newest_item() -> None:
@@ -68,8 +68,8 @@ def test_padding_changes_nothing(kind: str) -> None:
     net, batch = build(kind), random_batch()
     wider = replace(batch, history_BL=functional.pad(batch.history_BL, (0, 5)))
     if kind.startswith("mind"):
-        drawn = torch.randn(len(batch), 3, wider.history_BL.shape[1])
-        net.routing_logits = lambda batch, phase: drawn[:, :, : batch.history_BL.shape[1]]
+        fixed_BKL = torch.randn(len(batch), 3, wider.history_BL.shape[1])
+        net.routing_logits = lambda batch, phase: fixed_BKL[:, :, : batch.history_BL.shape[1]]
     for phase in ("train", "eval"):
         one, other = net(batch, phase), net(wider, phase)
         for field in ("score_BN", "intent_BK", "target_BK", "interests_BKD"):
@@ -89,7 +89,7 @@ def test_vectors_give_the_scores_of_evaluation(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "comirec"])
-def test_training_scores_by_the_interest_nearest_to_the_target(kind: str) -> None:
+def test_training_scores_use_the_interest_nearest_to_the_target(kind: str) -> None:
     net, batch = build(kind), random_batch()
     output = net(batch, "train")
     candidates_BND = net.item_vectors()[batch.candidates_BN]
@@ -102,7 +102,7 @@ def test_training_scores_by_the_interest_nearest_to_the_target(kind: str) -> Non
     assert not torch.allclose(best, output.score_BN)
 
 
-def test_finetune_scores_alike_in_both_phases() -> None:
+def test_finetune_scores_are_equal_in_both_phases() -> None:
     net, batch = build("finetune"), random_batch()
     train, evaluation = net(batch, "train"), net(batch, "eval")
     assert torch.equal(train.score_BN, evaluation.score_BN)

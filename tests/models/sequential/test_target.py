@@ -1,4 +1,4 @@
-"""TIN and DIN on plain twins, written pair by pair as the equations stand; candidates, padding, memory."""
+"""TIN and DIN against plain equations, pair by pair; candidates, padding, blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stemlab.models.sequential.tin import TIN
 from stemlab.nn.target_attention import age_buckets
 from tests.models.sequential.nets import SIZES, random_batch
 
-KNOWN = replace(SIZES, categories=4)
+SIZES_WITH_CATEGORIES = replace(SIZES, categories=4)
 CATEGORY = torch.arange(SIZES.items + 1) % 5
 CATEGORY[0] = 0
 SETTINGS: dict[str, Any] = {"embedding_dim": 3, "category_dim": 2, "hidden_units": [6, 4]}
@@ -38,11 +38,11 @@ FORMS: dict[str, tuple[Any, dict[str, Any]]] = {
 def build(form: str) -> Any:
     kind, settings = FORMS[form]
     torch.manual_seed(0)
-    net = kind(KNOWN, **{**SETTINGS, **settings})
+    net = kind(SIZES_WITH_CATEGORIES, **{**SETTINGS, **settings})
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.normal_(0, 0.5)
-    net.categorise(CATEGORY)
+    net.set_categories(CATEGORY)
     return net.eval()
 
 
@@ -51,20 +51,20 @@ def item_vector(net: Any, item: int) -> Tensor:
     return own if net.categories is None else torch.cat([own, net.categories.weight[CATEGORY[item]]])
 
 
-def bucket(newest: int, then: int) -> int:
-    """1 for the newest, one more each time the age doubles."""
+def age_bucket(newest: int, then: int) -> int:
+    """Return 1 for the newest item, plus one for each doubling of the age."""
     number, limit = 1, 2
     while newest - then + 1 >= limit:
         number, limit = number + 1, 2 * limit
     return min(number, 8)
 
 
-def encoding(net: Any, position: int, place: int) -> Tensor:
+def encoding(net: Any, position: int, bucket: int) -> Tensor:
     total = torch.zeros(net.width)
     if net.encoding.positions is not None:
         total = total + net.encoding.positions.weight[position]
     if net.encoding.ages is not None:
-        total = total + net.encoding.ages.weight[place]
+        total = total + net.encoding.ages.weight[bucket]
     return total
 
 
@@ -75,7 +75,7 @@ def behaviours(net: Any, batch: SequenceBatch, row: int) -> list[Tensor]:
         vector = item_vector(net, items[place])
         if isinstance(net, TIN):
             time = batch.time_BL[row].tolist()
-            vector = vector + encoding(net, length - place, bucket(time[length - 1], time[place]))
+            vector = vector + encoding(net, length - place, age_bucket(time[length - 1], time[place]))
         found.append(vector)
     return found
 
@@ -86,7 +86,7 @@ def logit(net: Any, e: Tensor, v: Tensor) -> Tensor:
     return (e * v).sum() / math.sqrt(net.width)
 
 
-def twin(net: Any, batch: SequenceBatch, row: int, item: int) -> Tensor:
+def score_of(net: Any, batch: SequenceBatch, row: int, item: int) -> Tensor:
     v = item_vector(net, item)
     if isinstance(net, TIN):
         v = v + encoding(net, 0, 0)
@@ -108,17 +108,17 @@ def twin(net: Any, batch: SequenceBatch, row: int, item: int) -> Tensor:
 def test_scores_are_the_equations(form: str) -> None:
     net, batch = build(form), random_batch()
     expected = torch.stack(
-        [torch.stack([twin(net, batch, row, int(item)) for item in batch.candidates_BN[row]]) for row in range(12)]
+        [torch.stack([score_of(net, batch, row, int(item)) for item in batch.candidates_BN[row]]) for row in range(12)]
     )
     torch.testing.assert_close(net(batch).score_BN, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_tiles_change_nothing(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = build(form), random_batch()
     item_BN = torch.arange(1, SIZES.items + 1).expand(len(batch), -1)
     whole = net.scores(batch, item_BN).detach()
-    monkeypatch.setattr(target, "TILE", 5 * net.cells())
+    monkeypatch.setattr(target, "_MAX_FLOATS", 5 * net.floats_per_candidate())
     with torch.no_grad():
         torch.testing.assert_close(net.scores(batch, item_BN), whole, rtol=1e-5, atol=1e-6)
 
@@ -134,16 +134,16 @@ def test_more_padding_and_other_candidates_change_nothing(form: str) -> None:
     torch.testing.assert_close(net(alone).score_BN, net(batch).score_BN[:, 1:2])
 
 
-def test_what_knows_the_order_and_what_does_not() -> None:
+def test_which_networks_depend_on_the_order() -> None:
     batch = random_batch()
     long = (batch.length_B >= 2).nonzero().squeeze(1)
-    turned = batch.history_BL.clone()
-    turned[long, 0], turned[long, 1] = batch.history_BL[long, 1], batch.history_BL[long, 0]
-    changed = replace(batch, history_BL=turned)
-    for form, knows in (("tin", True), ("tin time", True), ("din", False), ("din_plus", False)):
+    swapped = batch.history_BL.clone()
+    swapped[long, 0], swapped[long, 1] = batch.history_BL[long, 1], batch.history_BL[long, 0]
+    changed = replace(batch, history_BL=swapped)
+    for form, ordered in (("tin", True), ("tin time", True), ("din", False), ("din_plus", False)):
         net = build(form)
-        moved = (net(changed).score_BN - net(batch).score_BN).abs()[long].amax() > 1e-5
-        assert bool(moved) == knows, form
+        differs = (net(changed).score_BN - net(batch).score_BN).abs()[long].amax() > 1e-5
+        assert bool(differs) == ordered, form
 
 
 def test_the_loss_is_pointwise_over_positive_and_negatives() -> None:
@@ -166,13 +166,13 @@ def test_categories_are_part_of_the_checkpoint_and_of_the_score() -> None:
     net, batch = build("tin"), random_batch()
     before = net(batch).score_BN
     other = build("tin")
-    other.categorise(CATEGORY.roll(1))
+    other.set_categories(CATEGORY.roll(1))
     assert not torch.allclose(other(batch).score_BN, before)
     other.load_state_dict(net.state_dict())
     torch.testing.assert_close(other(batch).score_BN, before)
 
 
-def test_what_the_published_formula_reads() -> None:
+def test_inputs_of_learned_correlation() -> None:
     net = build("tin")
     kind, category_CD, position_PD = net.target_attention()
     assert (kind, category_CD.shape, position_PD.shape) == ("tin", (4, 2), (8, 2))
@@ -182,7 +182,7 @@ def test_what_the_published_formula_reads() -> None:
     assert build("tin plain").target_attention() is build("tin time").target_attention() is None
 
 
-def test_tables_by_name() -> None:
+def test_names_and_shapes_of_tables() -> None:
     tables = build("tin both").embedding_tables()
     assert {name: tuple(roles["shared"].shape) for name, roles in tables.items()} == {
         "item_id": (24, 3),
@@ -192,11 +192,11 @@ def test_tables_by_name() -> None:
     }
 
 
-def test_refusals() -> None:
-    with pytest.raises(StemlabError, match=r"reads the category of items.* set model\.net\.category_dim=0"):
+def test_errors() -> None:
+    with pytest.raises(StemlabError, match=r"categor.*model\.net\.category_dim=0"):
         TIN(SIZES, **SETTINGS)
-    with pytest.raises(StemlabError, match=r"set dataset\.times=true"):
+    with pytest.raises(StemlabError, match=r"dataset\.times=true"):
         build("tin time")(replace(random_batch(), time_BL=None))
-    for ask in (lambda net: net.item_vectors(), lambda net: net.represent(random_batch())):
-        with pytest.raises(StemlabError, match="has no vectors of users and items"):
-            ask(build("din"))
+    for call in (lambda net: net.item_vectors(), lambda net: net.represent(random_batch())):
+        with pytest.raises(StemlabError, match="no user and item vectors"):
+            call(build("din"))
