@@ -1,9 +1,9 @@
-"""Files with numbers of MMFI's code: what is in them, and our network for each.
+"""Golden vectors of MMFI's released code: their content, and the stemlab network for each.
 
-The published code has one table of all fields, a list of modules a scenario and task, and a slot's expert outputs side
-by side; we have tables of two blocks, one stack a scenario, and an expert output's slots side by side.
+The released code has one table for all fields, one module per scenario and task, and flattens (slot, expert output);
+stemlab has tables of two blocks, stacked parameters per scenario, and flattens (expert output, slot).
 
-Legend: B rows, R rows of one scenario, T tasks, S scenarios, Q slots (pairs or fields), M outputs of an expert.
+Legend: B samples, R samples of one scenario, T tasks, S scenarios, Q slots (pairs or fields), M outputs of an expert.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class MMFICase(Case):
         )
 
     def fresh(self, **settings: object) -> MMFI:
-        """Return our network with the starting values, in evaluation mode."""
+        """Return the stemlab network with the initial values of the file, in evaluation mode."""
         net = self.build(**settings)
         net.load_state_dict(self.ours("param"))
         return net.eval()
@@ -79,12 +79,12 @@ class MMFICase(Case):
         return MMFI(sizes, self.tasks, **{**theirs, **settings})
 
     def ours(self, prefix: str) -> dict[str, Tensor]:
-        """Return the arrays ``prefix/<name>`` by our names; of a part of the parameters, those that are whole."""
+        """Return the arrays ``prefix/<name>`` by stemlab's names; if parameters are missing, only complete ones."""
         return renamed(self.group(prefix), self)
 
 
 def renamed(theirs: dict[str, Tensor], case: MMFICase) -> dict[str, Tensor]:
-    """Return our state for a published one (or gradients, or running statistics alone)."""
+    """Return the stemlab state for a released one (or gradients, or running statistics only)."""
     S, T = case.scenarios, len(case.tasks)
     found: dict[str, Tensor] = {}
 
@@ -118,7 +118,7 @@ def renamed(theirs: dict[str, Tensor], case: MMFICase) -> dict[str, Tensor]:
 
 
 def _shared(theirs: dict[str, Tensor], case: MMFICase) -> dict[str, Tensor]:
-    """What has no scenario and task of its own, and the gates."""
+    """Return the parameters that all scenarios and tasks share, and the gates."""
     S, T = case.scenarios, len(case.tasks)
     tables = (theirs[f"{table}.embedding.weight"].split(case.dims) for table in ("embedding", "linear_layer"))
     found = {f"embedding.tables.{f}.weight": torch.cat(pair, dim=1) for f, pair in enumerate(zip(*tables, strict=True))}
@@ -135,13 +135,13 @@ def _shared(theirs: dict[str, Tensor], case: MMFICase) -> dict[str, Tensor]:
         out = [[theirs[f"attention_tower.{s}.{t}.0.weight"].squeeze(0) for t in range(T)] for s in range(S)]
         found["out_weight_STP"] = torch.stack([torch.stack(row) for row in out])
     for s in range(S):
-        for name, ours in (("weight", "weight_TNX"), ("bias", "bias_TN")):
+        for name, ours in (("weight", "weight_TGX"), ("bias", "bias_TG")):
             found[f"gates.{s}.{ours}"] = torch.stack([theirs[f"gates.{s}.{t}.0.{name}"] for t in range(T)])
     return found
 
 
 def _branch(theirs: dict[str, Tensor], branch: str, prefix: str, case: MMFICase) -> dict[str, Tensor]:
-    """Bottom and experts of a branch."""
+    """Return bottom and experts of a branch."""
     found = {}
     shared, own = case.meta["expert_num"], case.meta["expert_num"] // 2
     for name, ours in (("weight", "weight_TYH"), ("bias", "bias_TY")):
@@ -163,7 +163,7 @@ def _branch(theirs: dict[str, Tensor], branch: str, prefix: str, case: MMFICase)
 def observe(net: MMFI, batch: ImpressionBatch) -> dict[str, Tensor]:
     """Return the outputs under the keys of the files, without ``output/`` and the mode.
 
-    What belongs to a scenario and task is in ``observe_cells``.
+    Outputs per scenario and task are in ``observe_cells``.
     """
     state_BTX = net.states(net.inputs(batch))
     seen = {}
@@ -183,30 +183,21 @@ def observe(net: MMFI, batch: ImpressionBatch) -> dict[str, Tensor]:
 
 
 def observe_cells(net: MMFI, batch: ImpressionBatch, hard: bool) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return key -> rows of the batch and what ours has for them: attention and gates of a scenario's own rows."""
+    """Return key -> (samples, values): attention and gates per scenario and task, on the samples of that scenario."""
     seen = {}
     pairs = "masks" if hard else "attention_tower"
     for s, part in enumerate(net.attend(net.inputs(batch))):
-        slots = _slots(net, part.pair_vector_RFE), part.field_vector_RFE
+        indicator_TI = net.cell_weight_ST[s, :, None] * net.scenario_vector_SI[s] * net.task_vector_TI
         for t in range(len(net.tasks)):
-            seen[f"{pairs}.{s}.{t}_call0"] = part.rows, part.pair_RTP[:, t]
-            seen[f"linear_tower.{s}.{t}_call0"] = part.rows, part.field_RTF[:, t]
-            for call, slot_RQE in enumerate(slots):
-                weight, bias = net.gates[s].line(
-                    net.cell_weight_ST[s, :, None] * net.scenario_vector_SI[s] * net.task_vector_TI
-                )
-                score = (slot_RQE @ weight.t() + bias).unflatten(2, (len(net.tasks), -1))[:, :, t]
-                seen[f"gates.{s}.{t}_call{call}"] = part.rows, score.softmax(dim=2)
+            seen[f"{pairs}.{s}.{t}_call0"] = part.samples, part.pair_RTP[:, t]
+            seen[f"linear_tower.{s}.{t}_call0"] = part.samples, part.field_RTF[:, t]
+            for call, slot_RQE in enumerate((part.pair_RPE, part.field_RFE)):
+                seen[f"gates.{s}.{t}_call{call}"] = part.samples, net.gates[s](slot_RQE, indicator_TI)[:, :, t]
             if hard:
                 scale_P = net.out_weight_STP[s, t]
-                mixed = (part.pair_RTP[:, t] * scale_P).unsqueeze(2) * slots[0]
-                seen[f"attention_tower.{s}.{t}_call0"] = part.rows, mixed.sum(dim=1).unsqueeze(2)
+                mixed = (part.pair_RTP[:, t] * scale_P).unsqueeze(2) * part.pair_RPE
+                seen[f"attention_tower.{s}.{t}_call0"] = part.samples, mixed.sum(dim=1).unsqueeze(2)
     return seen
-
-
-def _slots(net: MMFI, vector_RFE: Tensor) -> Tensor:
-    i, j = torch.triu_indices(len(net.fields), len(net.fields), 1)
-    return vector_RFE[:, i] * vector_RFE[:, j] * net.pair_weight_P[:, None]
 
 
 def find(folder: Path) -> list[MMFICase]:

@@ -1,4 +1,4 @@
-"""Small networks of MMFI for the tests of this folder."""
+"""Small MMFI networks and batches for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sizes_of(scenarios: int = 3, **more: Any) -> ImpressionSizes:
 
 
 def build(tasks: int = 2, sizes: ImpressionSizes | None = None, **chosen: Any) -> MMFI:
-    """Return a small network with parameters and statistics of useful size."""
+    """Return a small network with random parameters and running statistics."""
     torch.manual_seed(0)
     net = MMFI(sizes or sizes_of(), TASKS[:tasks], **{"embedding_dim": 3, "tower_hidden_units": [6, 5], **chosen})
     with torch.no_grad():
@@ -37,7 +37,7 @@ def build(tasks: int = 2, sizes: ImpressionSizes | None = None, **chosen: Any) -
     return net
 
 
-def rows_of(scenarios: list[int] | None, count: int = 12) -> ImpressionBatch:
+def random_batch(scenarios: list[int] | None, count: int = 12) -> ImpressionBatch:
     count = count if scenarios is None else len(scenarios)
     torch.manual_seed(7)
     return ImpressionBatch(
@@ -47,7 +47,7 @@ def rows_of(scenarios: list[int] | None, count: int = 12) -> ImpressionBatch:
     )
 
 
-def part_of(batch: ImpressionBatch, rows: list[int]) -> ImpressionBatch:
-    scenario_B = None if batch.scenario_B is None else batch.scenario_B[rows]
+def take_samples(batch: ImpressionBatch, samples: list[int]) -> ImpressionBatch:
+    scenario_B = None if batch.scenario_B is None else batch.scenario_B[samples]
     assert batch.dense_BN is not None
-    return ImpressionBatch(batch.ids_BF[rows], dense_BN=batch.dense_BN[rows], scenario_B=scenario_B)
+    return ImpressionBatch(batch.ids_BF[samples], dense_BN=batch.dense_BN[samples], scenario_B=scenario_B)

@@ -1,4 +1,4 @@
-"""Small networks for the tests of this folder."""
+"""Small multi-task networks and batches for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TASKS = ["finish", "like", "share", "follow"]
 
 
 def build(name: str, tasks: int = 2, seed: int = 0, **settings: Any) -> TabularNet:
-    """Return a small network with parameters of useful size (the real embeddings start near zero)."""
+    """Return a small network with random parameters (the real initial embeddings are close to zero)."""
     torch.manual_seed(seed)
     net = getattr(multitask, name)(FIELDS, TASKS[:tasks], **{"embedding_dim": 3, **SETTINGS[name], **settings})
     with torch.no_grad():
@@ -43,6 +43,6 @@ def build(name: str, tasks: int = 2, seed: int = 0, **settings: Any) -> TabularN
 
 
 def random_batch(rows: int = 16) -> ImpressionBatch:
-    """Return random rows."""
+    """Return random samples."""
     torch.manual_seed(7)
     return ImpressionBatch(torch.stack([torch.randint(0, size, (rows,)) for size in FIELDS.values()], dim=1))

@@ -1,4 +1,4 @@
-"""Small multi-scenario networks for the tests of this folder."""
+"""Small multi-scenario networks and batches for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NETS = list(SETTINGS)
 def build(
     cls: type[ScenarioNet], tasks: int = 2, scenarios: int = 3, numericals: int = 2, **settings: Any
 ) -> ScenarioNet:
-    """Return a small network with parameters and statistics of useful size."""
+    """Return a small network with random parameters and running statistics."""
     torch.manual_seed(0)
     dense = {f"x{n}": "" for n in range(numericals)}
     sizes = ImpressionSizes(FIELDS, dense, SCENARIOS[:scenarios])
@@ -66,8 +66,8 @@ def build(
     return net
 
 
-def rows_of(scenarios: list[int] | None, count: int = 12, numericals: int = 2) -> ImpressionBatch:
-    """Return random rows with these scenarios."""
+def random_batch(scenarios: list[int] | None, count: int = 12, numericals: int = 2) -> ImpressionBatch:
+    """Return random samples with these scenarios."""
     count = count if scenarios is None else len(scenarios)
     torch.manual_seed(7)
     return ImpressionBatch(
@@ -77,7 +77,7 @@ def rows_of(scenarios: list[int] | None, count: int = 12, numericals: int = 2) -
     )
 
 
-def part_of(batch: ImpressionBatch, rows: list[int]) -> ImpressionBatch:
-    """Return some rows of a batch."""
-    dense_BN = None if batch.dense_BN is None else batch.dense_BN[rows]
-    return ImpressionBatch(batch.ids_BF[rows], dense_BN=dense_BN, scenario_B=batch.scenario_B[rows])
+def take_samples(batch: ImpressionBatch, samples: list[int]) -> ImpressionBatch:
+    """Return some samples of a batch."""
+    dense_BN = None if batch.dense_BN is None else batch.dense_BN[samples]
+    return ImpressionBatch(batch.ids_BF[samples], dense_BN=dense_BN, scenario_B=batch.scenario_B[samples])

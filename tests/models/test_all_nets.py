@@ -1,4 +1,4 @@
-"""What every network promises: shapes, any number of tasks, ids of either width, views, one sentence a mistake."""
+"""Contracts of all multi-task networks: shapes, number of tasks, int32 and int64 ids, table views, error messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_any_number_of_tasks(name: str, tasks: int, batch: ImpressionBatch) -> N
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_ids_of_either_width_and_single_rows(name: str, batch: ImpressionBatch) -> None:
+def test_int32_ids_and_single_samples(name: str, batch: ImpressionBatch) -> None:
     net = build(name, 1 if name == "SingleTask" else 2).eval()
     wide = net(batch).logit_BT
     assert torch.equal(net(ImpressionBatch(batch.ids_BF.int())).logit_BT, wide)
@@ -38,7 +38,7 @@ def test_ids_of_either_width_and_single_rows(name: str, batch: ImpressionBatch) 
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_setting_of_a_layer_is_read(name: str, batch: ImpressionBatch) -> None:
+def test_layer_settings_are_applied(name: str, batch: ImpressionBatch) -> None:
     tasks = 1 if name == "SingleTask" else 2
     net = build(name, tasks, batch_norm=True, net_dropout=0.5, hidden_activations="tanh")
     kinds = {type(module).__name__ for module in net.modules()}
@@ -48,7 +48,7 @@ def test_every_setting_of_a_layer_is_read(name: str, batch: ImpressionBatch) -> 
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_padding_row(name: str, batch: ImpressionBatch) -> None:
+def test_padding_row_is_not_trained(name: str, batch: ImpressionBatch) -> None:
     for padding in (True, False):
         net = build(name, 1 if name == "SingleTask" else 2, padding=padding)
         net(ImpressionBatch(torch.zeros_like(batch.ids_BF))).logit_BT.square().sum().backward()
@@ -75,42 +75,38 @@ def test_embedding_tables(name: str, roles: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "tasks", "sentence"),
+    ("name", "tasks", "match"),
     [
-        ("ESMM", 3, r"ESMM needs exactly two tasks .* got 3 \(finish, like, share\)"),
-        ("ESMM", 1, r"ESMM needs exactly two tasks .* got 1 \(finish\)"),
-        (
-            "SingleTask",
-            2,
-            r"SingleTask trains exactly one task, but got 2 \(finish, like\); choose one with model.task",
-        ),
-        ("STEM", 0, "STEM needs at least one task"),
-        ("MMoE", 0, "MMoE needs at least one task"),
+        ("ESMM", 3, r"two tasks.*finish, like, share"),
+        ("ESMM", 1, r"two tasks.*\(finish\)"),
+        ("SingleTask", 2, r"SingleTask.*finish, like.*model\.task"),
+        ("STEM", 0, "STEM.*one task"),
+        ("MMoE", 0, "MMoE.*one task"),
     ],
 )
-def test_wrong_number_of_tasks(name: str, tasks: int, sentence: str) -> None:
-    with pytest.raises(StemlabError, match=sentence):
+def test_wrong_number_of_tasks(name: str, tasks: int, match: str) -> None:
+    with pytest.raises(StemlabError, match=match):
         build(name, tasks)
-    with pytest.raises(StemlabError, match=sentence):
+    with pytest.raises(StemlabError, match=match):
         getattr(multitask, name).check_tasks(TASKS[:tasks])
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "match"),
     [
-        ({"num_shared_experts": 0, "num_specific_experts": 0}, "are both 0, but a gate needs an expert"),
-        ({"num_shared_experts": 0, "gate": "cgc"}, "gate=cgc needs shared experts"),
+        ({"num_shared_experts": 0, "num_specific_experts": 0}, "both 0"),
+        ({"num_shared_experts": 0, "gate": "cgc"}, "gate=cgc"),
     ],
 )
-def test_stem_without_experts(settings: dict[str, object], sentence: str) -> None:
-    with pytest.raises(StemlabError, match=sentence):
+def test_stem_without_experts(settings: dict[str, object], match: str) -> None:
+    with pytest.raises(StemlabError, match=match):
         build("STEM", **settings)
-    with pytest.raises(StemlabError, match=sentence):
+    with pytest.raises(StemlabError, match=match):
         multitask.STEM.check_settings({**SETTINGS["STEM"], "gate": "aftb", **settings})
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_weights_survive_a_checkpoint(name: str, batch: ImpressionBatch) -> None:
+def test_state_dict_restores_the_logits(name: str, batch: ImpressionBatch) -> None:
     tasks = 1 if name == "SingleTask" else 2
     net, other = build(name, tasks), build(name, tasks, seed=1)
     before = net(batch).logit_BT

@@ -54,8 +54,10 @@ class RunInteractions:
         """Scenario index, task index and name of every cell that has samples."""
         names = itertools.product(enumerate(self.importance.scenarios), enumerate(self.importance.tasks))
         single = len(self.importance.scenarios) == 1
-        rows_S = self.importance.rows_S
-        return [(s, t, task if single else f"{scenario} {task}") for (s, scenario), (t, task) in names if rows_S[s] > 0]
+        samples_S = self.importance.samples_S
+        return [
+            (s, t, task if single else f"{scenario} {task}") for (s, scenario), (t, task) in names if samples_S[s] > 0
+        ]
 
     def pairs(self, measure: Measure) -> Float64Array:
         """Return the (C, P) values of a measure."""
@@ -155,7 +157,7 @@ def _numbers(run: RunInteractions, measure: Measure, top: int) -> dict[str, Any]
     for number, (s, _, name) in enumerate(run.cells):
         order = np.argsort(-value_CP[number], kind="stable")[:top]
         cells[name] = {
-            "rows": int(run.importance.rows_S[s]),
+            "rows": int(run.importance.samples_S[s]),
             "mean_open": float(open_CP[number].mean()),
             "pairs": [[*run.importance.pairs[p], float(value_CP[number][p])] for p in order],
         }
@@ -188,7 +190,7 @@ def _verdict(run: RunInteractions, measure: Measure) -> str:
 
 def _notes(run: RunInteractions) -> list[str]:
     empty = [
-        name for name, rows in zip(run.importance.scenarios, run.importance.rows_S.tolist(), strict=True) if not rows
+        name for name, rows in zip(run.importance.scenarios, run.importance.samples_S.tolist(), strict=True) if not rows
     ]
     return [f"{run.label}: no samples of {', '.join(empty)} were read."] if empty else []
 

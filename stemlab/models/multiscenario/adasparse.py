@@ -1,9 +1,9 @@
-"""AdaSparse: a scenario prunes neurons.
+"""AdaSparse: neurons are pruned per scenario.
 
 Yang et al., "AdaSparse: Learning Adaptively Sparse Structures for Multi-Domain Click-Through Rate Prediction",
-CIKM 2022.
+CIKM 2022 (docs/methods/multiscenario.md#adasparse).
 
-Legend: B rows, H width of a layer's input, C width of a scenario's vector, F fields, D embedding width, L layers.
+Legend: B samples, H width of a layer's input, C width of a scenario vector, F fields, D embedding width, L layers.
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ from stemlab.types import Dropout, Fraction, NonNegativeFloat, PositiveFloat, Po
 
 
 class AdaSparse(ScenarioNet):
-    """Embeddings -> layers whose inputs a scenario-aware pruner weights and cuts -> a tower a task.
+    """Embeddings -> layers with pruned inputs -> one tower per task.
 
-    Before every layer, v = beta * sigmoid(alpha * W [scenario vector; h]) and h <- v * [v >= eps] * h (the paper's
-    fusion form; the indicator, where Scenario-Wise-Rec's sign() gives -v below eps). alpha starts at 1 and grows with
-    every training step. The paper has one task: here all tasks share the pruned layers and have a tower each.
+    Before each layer: v = beta * sigmoid(alpha * W [v_s; h]), h <- v * 1[v >= eps] * h (fusion form of the paper).
+    alpha starts at 1 and grows with each training step. The paper has one task; here all tasks share the pruned layers
+    and each has a tower.
 
     Args:
-        fields: field -> embedding rows, or the dataset's sizes.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
         embedding_dim: embedding width of a field.
-        hidden_units: widths of the pruned layers; each is followed by the activation.
+        hidden_units: widths of the layers with pruned inputs; each is followed by the activation.
         tower_hidden_units: hidden widths of a tower; empty for a linear.
-        scenario_dim: width of a scenario's vector.
-        beta: largest weight.
-        eps: weights below it are cut to zero.
-        alpha_growth: what a training step adds to alpha.
-        sparsity_weight: of the penalty: mean over layers of (r - (sparsity_min + sparsity_max) / 2)^2 where the share r
-            of cut neurons is outside the range; 0 is off. A count has no gradient: v / beta lends its own.
-        sparsity_min: lower end of the range.
-        sparsity_max: upper end.
+        scenario_dim: C, width of a scenario vector v_s.
+        beta: upper bound of v.
+        eps: smaller values of v are set to zero.
+        alpha_growth: added to alpha in each training step.
+        sparsity_weight: weight of the penalty, the mean over layers of (r - (sparsity_min + sparsity_max) / 2)^2 for
+            layers whose share r of pruned neurons is outside the range; 0 turns it off. r is a count, so its gradient
+            is that of v / beta (straight-through).
+        sparsity_min: lower end of the range of r.
+        sparsity_max: upper end of the range of r.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and is not trained.
 
     Raises:
-        StemlabError: the range is empty.
+        StemlabError: ``sparsity_min`` is above ``sparsity_max``.
     """
 
     alpha: Tensor
@@ -92,40 +93,44 @@ class AdaSparse(ScenarioNet):
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, object]) -> None:
-        """Raise StemlabError unless the range of sparsity is one; needs no data, so a config can be checked."""
+        """Raise StemlabError if the range of sparsity is empty; needs no data, only settings."""
         low, high = settings["sparsity_min"], settings["sparsity_max"]
         if not low <= high:  # type: ignore[operator]
             raise StemlabError(
-                f"model.net.sparsity_min={low} is above model.net.sparsity_max={high}; swap them or widen the range."
+                f"model.net.sparsity_min={low} is above model.net.sparsity_max={high}: swap the two values."
             )
 
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
-        """Score a batch; in training, with the penalty where it has a weight."""
-        state_BH, cuts = self.prune(*self.inputs(batch))
+        """Score a batch; in training the output has the penalty if ``sparsity_weight`` is not 0."""
+        state_BH, pruned = self.prune(*self.inputs(batch))
         logit_BT = torch.cat(run_towers(self.towers, [state_BH] * len(self.tasks)), dim=1)
-        return MultiTaskOutput(logit_BT, penalty=self.penalty(cuts) if self.training and self.sparsity_weight else None)
+        return MultiTaskOutput(
+            logit_BT, penalty=self.penalty(pruned) if self.training and self.sparsity_weight else None
+        )
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
-        """Return one logit (B, 1) a task and no gates, from embeddings (B, F*D) and scenario ids (B,)."""
+        """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         state_BH, _ = self.prune(*inputs)
         return run_towers(self.towers, [state_BH] * len(self.tasks)), ()
 
     def prune(self, state_BH: Tensor, scenario_B: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the last layer's state (B, H) and, a layer, the share () of weights that were cut."""
-        alpha, cuts = self.alpha.clone(), []  # the step's own alpha: the backward pass needs it
+        """Return the state of the last layer (B, H) and, for each layer, the share () of pruned neurons."""
+        alpha, pruned = self.alpha.clone(), []  # a copy: the backward pass needs the alpha of this step
         if self.training:
             self.alpha += self.alpha_growth
         vector_BC = self.vector_SC[scenario_B]
         for pruner, layer in zip(self.pruners, self.layers, strict=True):
             soft_BH = (alpha * pruner(torch.cat([vector_BC, state_BH], dim=1))).sigmoid()
             kept_BH = (self.beta * soft_BH >= self.eps).to(soft_BH.dtype)
-            cuts.append(1 - (kept_BH + soft_BH - soft_BH.detach()).mean())
+            pruned.append(1 - (kept_BH + soft_BH - soft_BH.detach()).mean())
             state_BH = layer(self.beta * soft_BH * kept_BH * state_BH)
-        return state_BH, cuts
+        return state_BH, pruned
 
-    def penalty(self, cuts: Sequence[Tensor]) -> Tensor:
-        """Return the weighted penalty () of the layers whose share of cut weights is outside the range."""
+    def penalty(self, pruned: Sequence[Tensor]) -> Tensor:
+        """Return the weighted penalty () of the layers whose share of pruned neurons is outside the range."""
         low, high = self.sparsity_range
-        cut_L = torch.stack(list(cuts))
-        distance_L = torch.where((cut_L < low) | (cut_L > high), cut_L - (low + high) / 2, torch.zeros_like(cut_L))
+        pruned_L = torch.stack(list(pruned))
+        distance_L = torch.where(
+            (pruned_L < low) | (pruned_L > high), pruned_L - (low + high) / 2, torch.zeros_like(pruned_L)
+        )
         return self.sparsity_weight * distance_L.square().mean()

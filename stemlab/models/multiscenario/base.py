@@ -1,6 +1,8 @@
-"""What multi-scenario networks have in common: a row goes only through its own scenario's parts.
+"""Base class and routing of multi-scenario networks (docs/methods/multiscenario.md#common-parts).
 
-Legend: B rows, R rows of one scenario, S scenarios, C width of a scenario's vector, H width, F fields,
+Each sample passes only through the modules of its own scenario.
+
+Legend: B samples, R samples of one scenario, S scenarios, C width of a scenario vector, H width, F fields,
 D embedding width.
 """
 
@@ -13,37 +15,31 @@ from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
-from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import TabularNet
 
 Fields = Mapping[str, int] | ImpressionSizes
 
 
 class ScenarioNet(TabularNet):
-    """Embedding tables shared by all scenarios, then whatever a paper does with a row and its scenario.
+    """Embedding tables shared by all scenarios; subclasses compute logits from embeddings and scenarios.
 
     Args:
-        fields: field -> embedding rows, or the dataset's sizes.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
         embedding_dim: D.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and is not trained.
     """
 
     def __init__(self, fields: Fields, tasks: Sequence[str], embedding_dim: int, padding: bool) -> None:
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
-        self.scenarios = one_scenario(ImpressionSizes.of(fields))
-
-    def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
-        """Score a batch; a row's logits are those of its own scenario."""
-        logits, gates = self.score(self.inputs(batch))
-        return MultiTaskOutput(torch.cat(logits, dim=1), gates)
+        self.scenarios = scenario_names(ImpressionSizes.of(fields))
 
     def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
-        """Return what ``score`` takes: the embeddings (B, F*D) and the rows' scenarios (B,) int64."""
-        return [*self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B), scenario_ids(batch)]
+        """Return the inputs of ``score``: embeddings (B, F*D) and scenarios (B,) int64."""
+        return [*super().inputs(batch), batch_scenarios(batch)]
 
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
-        """Field -> role -> (rows, D) view; the scenarios' vectors (S, C) come as a field ``scenario_vectors``."""
+        """Return field -> role -> (rows, D) view; the scenario vectors (S, C) are field ``scenario_vectors``."""
         tables = super().embedding_tables()
         vector_SC = dict(self.named_parameters(recurse=False)).get("vector_SC")
         if vector_SC is not None:
@@ -52,55 +48,60 @@ class ScenarioNet(TabularNet):
 
 
 def new_vectors(count: int, width: int) -> nn.Parameter:
-    """Return a learned vector (width,) of every scenario or task, Xavier-uniform.
+    """Return trained vectors (count, width) of scenarios or tasks, Xavier-uniform.
 
-    Not an ``Embedding``: the tiny initial values of tables would make all scenarios alike.
+    Not an ``nn.Embedding``: the initial values of embedding tables are so small that all scenarios would be equal.
     """
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(count, width)))
 
 
-def one_scenario(sizes: ImpressionSizes) -> tuple[str, ...]:
-    """Return the scenarios' names; a dataset without scenarios has one, ``all``."""
+def scenario_names(sizes: ImpressionSizes) -> tuple[str, ...]:
+    """Return the scenario names; ``("all",)`` for a dataset without scenarios."""
     return sizes.scenarios or ("all",)
 
 
-def scenario_ids(batch: ImpressionBatch) -> Tensor:
-    """Return every row's scenario (B,) int64; zeros where the batch has none."""
+def batch_scenarios(batch: ImpressionBatch) -> Tensor:
+    """Return the scenario of each sample (B,) int64; zeros if the batch has none."""
     if batch.scenario_B is None:
         return torch.zeros(len(batch), dtype=torch.int64, device=batch.ids_BF.device)
     return batch.scenario_B.long()
 
 
-def rows_by_scenario(scenario_B: Tensor, scenarios: int) -> list[Tensor]:
-    """Return, a scenario, the indices (R,) of its rows in ascending order; none where the batch has no such row.
+def samples_by_scenario(scenario_B: Tensor, scenarios: int) -> list[Tensor]:
+    """Return, for each scenario, the indices (R,) of its samples in ascending order; R may be 0.
 
     Raises:
-        ValueError: an id is not in 0..S-1.
+        ValueError: a scenario id is not in 0..S-1.
     """
     if scenarios == 1 and not bool(scenario_B.any()):
         return [torch.arange(len(scenario_B), device=scenario_B.device)]
     counts = torch.bincount(scenario_B, minlength=scenarios).tolist()
     if len(counts) > scenarios:
-        raise ValueError(f"scenario id {len(counts) - 1}, but there are {scenarios} scenarios")
+        raise ValueError(f"scenario id {len(counts) - 1} is out of range: there are {scenarios} scenarios")
     return list(torch.split(torch.argsort(scenario_B, stable=True), counts))
 
 
-def take_rows(input_BH: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
-    """Return, a scenario, its rows (R, ...) of the input; differentiable."""
-    if len(rows) == 1:
-        return [input_BH]
-    return list(torch.split(input_BH.index_select(0, torch.cat(list(rows))), [len(index) for index in rows]))
-
-
-def join_rows(parts: Sequence[Tensor], rows: Sequence[Tensor], batch_rows: int) -> Tensor:
-    """Put the scenarios' rows back in the order of the batch; differentiable.
+def split_by_scenario(input_BH: Tensor, samples: Sequence[Tensor]) -> list[Tensor]:
+    """Return, for each scenario, its samples (R, ...) of the input; differentiable.
 
     Args:
-        parts: a scenario, (R, ...).
-        rows: a scenario, the indices of its rows in the batch; together every row once.
-        batch_rows: B.
+        input_BH: (B, ...).
+        samples: for each scenario, the indices of its samples (``samples_by_scenario``).
+    """
+    if len(samples) == 1:
+        return [input_BH]
+    return list(torch.split(input_BH.index_select(0, torch.cat(list(samples))), [len(index) for index in samples]))
+
+
+def merge_scenarios(parts: Sequence[Tensor], samples: Sequence[Tensor], batch_size: int) -> Tensor:
+    """Return the samples of all scenarios (B, ...) in batch order: the inverse of ``split_by_scenario``.
+
+    Args:
+        parts: for each scenario, (R, ...).
+        samples: for each scenario, the indices of its samples; all together each sample once.
+        batch_size: B.
     """
     if len(parts) == 1:
         return parts[0]
     joined = torch.cat(list(parts))
-    return joined.new_empty((batch_rows, *joined.shape[1:])).index_copy(0, torch.cat(list(rows)), joined)
+    return joined.new_empty((batch_size, *joined.shape[1:])).index_copy(0, torch.cat(list(samples)), joined)

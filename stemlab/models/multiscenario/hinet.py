@@ -1,9 +1,9 @@
-"""HiNet: scenario layers, then task layers.
+"""HiNet: a scenario layer, then a task layer.
 
 Zhou et al., "HiNet: Novel Multi-Scenario & Multi-Task Learning with Hierarchical Information Extraction", ICDE 2023;
-structure as in spec/mmfi.md section 10.3.
+docs/methods/multiscenario.md#hinet.
 
-Legend: B rows, S scenarios, I input width, H width of an extracted vector, C width of a scenario's vector, F fields,
+Legend: B samples, S scenarios, I input width, H width of an extracted vector, C width of a scenario vector, F fields,
 D embedding width.
 """
 
@@ -25,7 +25,7 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class SubExperts(nn.Module):
-    """SEI(x) = sum_k softmax(W x)_k Q_k(x): an expert that is a small mixture itself, (B, I) -> (B, H)."""
+    """Sub-expert extractor SEI(x) = sum_k softmax(W x)_k Q_k(x), a small mixture of experts, (B, I) -> (B, H)."""
 
     def __init__(self, input_width: int, count: int, hidden_units: Sequence[int], style: MLPStyle) -> None:
         super().__init__()
@@ -41,27 +41,28 @@ class SubExperts(nn.Module):
 
 
 class HiNet(ScenarioNet):
-    """Embeddings -> C_s = [G; S_s; A_s] -> task and shared experts under gates (as PLE's) -> a tower a task.
+    """Embeddings e -> C_s = [G; S_s; A_s] -> one CGC layer of task and shared experts (as PLE) -> one tower per task.
 
-    G = SEI_shared(e), S_s = SEI_s(e), and A_s = sum over j != s of softmax_j(W c_s) S_j, what a row's scenario s takes
-    from the others: every row goes through every scenario's extractor. With one scenario A is zero.
+    G = SEI_shared(e), S_j = SEI_j(e), A_s = sum_{j != s} softmax_{j != s}(W v_s)_j S_j for a sample of scenario s. Each
+    sample passes through the extractors of all scenarios. With one scenario A_s is zero.
 
     Args:
-        fields: field -> embedding rows, or the dataset's sizes.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
         embedding_dim: embedding width of a field.
-        num_sub_experts: experts inside an extractor.
-        sub_expert_hidden_units: widths of such an expert; each is followed by the activation.
-        scenario_dim: width of a scenario's vector c_s.
+        num_sub_experts: experts Q_k of an extractor.
+        sub_expert_hidden_units: widths of an expert Q_k; each layer is followed by the activation.
+        scenario_dim: C, width of a scenario vector v_s.
         num_shared_experts: experts of the task layer that all tasks share.
         num_specific_experts: experts of each task.
         expert_hidden_units: widths of an expert of the task layer.
         gate_hidden_units: hidden widths of a gate of the task layer.
         tower_hidden_units: hidden widths of a tower.
-        stop_foreign: rows do not train other scenarios' extractors (they do in the paper's equations).
+        stop_foreign: stop-gradient on S_j in A_s, so samples do not train the extractors of other scenarios (they do in
+            the paper's equations).
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and is not trained.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class HiNet(ScenarioNet):
         initialise(self)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
-        """Return one logit (B, 1) a task and the task layer's gates, from embeddings (B, F*D) and scenarios (B,)."""
+        """Return one logit (B, 1) per task and the task gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         own_BS = functional.one_hot(scenario_B, len(self.scenarios)).to(input_BI.dtype)
         each_BSH = torch.stack([extractor(input_BI) for extractor in self.specific], dim=1)
@@ -114,8 +115,8 @@ class HiNet(ScenarioNet):
         return run_towers(self.towers, states), gates
 
     def foreign_weights(self) -> Tensor:
-        """Return what a scenario (row) takes from every other (column): (S, S), each row a softmax, 0 for itself."""
+        """Return softmax_{j != s}(W v_s)_j, (S, S): row s has the weights of the other scenarios j, 0 for j = s."""
         scenarios = len(self.scenarios)
-        itself_SS = torch.eye(scenarios, dtype=torch.bool, device=self.vector_SC.device)
-        score_SS = self.relation(self.vector_SC).masked_fill(itself_SS, float("-inf"))
+        same_SS = torch.eye(scenarios, dtype=torch.bool, device=self.vector_SC.device)
+        score_SS = self.relation(self.vector_SC).masked_fill(same_SS, float("-inf"))
         return score_SS.softmax(dim=1) if scenarios > 1 else torch.zeros_like(score_SS)

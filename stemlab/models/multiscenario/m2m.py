@@ -1,9 +1,9 @@
-"""M2M: a scenario's vector generates weights of the attention over experts and of the towers.
+"""M2M: weights of the attention over experts and of the towers are generated from a scenario vector.
 
 Zhang et al., "Leaving No One Behind: A Multi-Scenario Multi-Task Meta Learning Approach for Advertiser Modeling",
-WSDM 2022.
+WSDM 2022 (docs/methods/multiscenario.md#m2m).
 
-Legend: B rows, R rows of one scenario, S scenarios, C width of a scenario's vector, K experts, H width, F fields,
+Legend: B samples, R samples of one scenario, S scenarios, C width of a scenario vector, K experts, H width, F fields,
 D embedding width.
 """
 
@@ -18,10 +18,10 @@ from torch.nn import functional
 from stemlab.models.multiscenario.base import (
     Fields,
     ScenarioNet,
-    join_rows,
+    merge_scenarios,
     new_vectors,
-    rows_by_scenario,
-    take_rows,
+    samples_by_scenario,
+    split_by_scenario,
 )
 from stemlab.models.multitask.base import Gates
 from stemlab.nn.init import initialise
@@ -30,9 +30,9 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class MetaUnit(nn.Module):
-    """Linear layers (R, ..., H) -> (R, ..., H), one a scenario, whose weights come from the scenario's vector.
+    """Meta(x; s) = x W(s) + b(s), (R, ..., H) -> (R, ..., H), with weights generated from the scenario vector v_s.
 
-    W(s) = reshape(A s + a) and b(s) = C s + c (the paper's meta unit). They are made once a scenario, not once a row.
+    W(s) = reshape(A_W v_s + a_W) and b(s) = A_b v_s + a_b, computed once per scenario, not per sample.
     """
 
     def __init__(self, scenario_width: int, width: int) -> None:
@@ -42,28 +42,29 @@ class MetaUnit(nn.Module):
         self.bias = nn.Linear(scenario_width, width)
 
     def forward(self, vector_C: Tensor, input_RH: Tensor) -> Tensor:
-        """Return x W(s) + b(s)."""
+        """Return x W(s) + b(s) for v_s (C,) and samples of scenario s."""
         weight_HH: Tensor = self.weight(vector_C).view(self.width, self.width)
         bias_H: Tensor = self.bias(vector_C)
         return input_RH @ weight_HH + bias_H
 
 
 class MetaTask(nn.Module):
-    """A task: meta attention over the experts, then a tower of meta layers.
+    """One task: meta attention over the experts, then a tower of meta layers.
 
-    a_k = softmax_k(v' LeakyReLU(Meta([E_k; T]; s))), R = sum_k a_k E_k; L <- LeakyReLU(Meta(L; s) + L); one linear.
+    a_k = softmax_k(<q, LeakyReLU(Meta([E_k; T]; s))>), R = sum_k a_k E_k; per meta layer
+    R <- LeakyReLU(Meta(R; s) + R); logit = Linear(R).
     """
 
     def __init__(self, scenario_width: int, expert_width: int, task_dim: int, tower_layers: int) -> None:
         super().__init__()
         self.vector_1H = new_vectors(1, task_dim)
         self.attention = MetaUnit(scenario_width, expert_width + task_dim)
-        self.direction = nn.Linear(expert_width + task_dim, 1, bias=False)  # a bias would not change the softmax
+        self.direction = nn.Linear(expert_width + task_dim, 1, bias=False)  # q; a bias would not change the softmax
         self.tower = nn.ModuleList(MetaUnit(scenario_width, expert_width) for _ in range(tower_layers))
         self.head = nn.Linear(expert_width, 1)
 
     def forward(self, vector_C: Tensor, expert_RKH: Tensor) -> Tensor:
-        """Return a logit (R, 1) of a scenario's rows."""
+        """Return the logits (R, 1) of the samples of one scenario."""
         task_RKH = self.vector_1H.expand(*expert_RKH.shape[:2], -1)
         hidden_RKH = functional.leaky_relu(self.attention(vector_C, torch.cat([expert_RKH, task_RKH], dim=2)))
         weight_RK1 = self.direction(hidden_RKH).softmax(dim=1)
@@ -75,25 +76,25 @@ class MetaTask(nn.Module):
 
 
 class M2M(ScenarioNet):
-    """Embeddings -> backbone -> experts -> a task's meta attention and meta tower, in the row's scenario.
+    """Embeddings -> backbone -> K experts -> meta attention and meta tower of each task (``MetaTask``).
 
-    The backbone is an MLP (the paper's is a transformer over a sequence of behaviours, which impressions do not have).
+    The backbone is an MLP; the paper has a transformer over a behaviour sequence, which impressions do not have.
 
     Args:
-        fields: field -> embedding rows, or the dataset's sizes.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
         embedding_dim: embedding width of a field.
-        backbone_hidden_units: widths of the backbone; each is followed by the activation.
+        backbone_hidden_units: widths of the backbone; each layer is followed by the activation.
         num_experts: K.
-        expert_width: H, of an expert's output and of the towers.
-        task_dim: width of a task's vector.
-        scenario_dim: width of a scenario's vector.
-        scenario_hidden_units: widths of the layers between a scenario's vector and the generators.
+        expert_width: H, output width of an expert and width of the towers.
+        task_dim: width of the task vector T.
+        scenario_dim: C, width of a scenario vector.
+        scenario_hidden_units: widths of the MLP from the scenario vector to v_s, the input of the generators.
         tower_layers: meta layers of a tower.
         hidden_activations: activation of backbone, experts and scenario layers.
         net_dropout: dropout after every hidden layer of backbone and experts.
         batch_norm: batch normalisation before every activation of backbone and experts.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and is not trained.
     """
 
     def __init__(
@@ -128,15 +129,15 @@ class M2M(ScenarioNet):
         initialise(self)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
-        """Return one logit (B, 1) a task and no gates, from embeddings (B, F*D) and scenario ids (B,)."""
+        """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         state_BH = self.backbone(input_BI)
         expert_BKH = torch.stack([expert(state_BH) for expert in self.experts], dim=1)
-        rows = rows_by_scenario(scenario_B, len(self.scenarios))
-        taken = take_rows(expert_BKH, rows)
+        samples = samples_by_scenario(scenario_B, len(self.scenarios))
+        experts = split_by_scenario(expert_BKH, samples)
         vector_SC = self.scenario_layers(self.vector_SC)
         logits = []
         for head in self.heads:
-            parts = [head(vector_C, own_RKH) for vector_C, own_RKH in zip(vector_SC, taken, strict=True)]
-            logits.append(join_rows(parts, rows, len(input_BI)))
+            parts = [head(vector_C, own_RKH) for vector_C, own_RKH in zip(vector_SC, experts, strict=True)]
+            logits.append(merge_scenarios(parts, samples, len(input_BI)))
         return logits, ()

@@ -1,10 +1,10 @@
-"""MMFI: which pairs of fields matter is learnt for every scenario and task.
+"""MMFI: learns the weights of field pairs and of fields for each scenario and task.
 
-Song et al., "Multi-Scenario and Multi-Task Aware Feature Interaction for Recommendation System", TKDD 2024; equations
-and quirks of the released code (q1 to q17): spec/mmfi.md sections 2 to 8.
+Song et al., "Multi-Scenario and Multi-Task Aware Feature Interaction for Recommendation System", TKDD 2024. Equations
+and quirks of the released code (q1 to q17): docs/methods/mmfi.md.
 
-Legend: B rows, R rows of one scenario, F fields, P pairs, E embedding width, S scenarios, T tasks, I width of an
-indicator.
+Legend: B samples, R samples of one scenario, F fields, P pairs, Q slots (pairs or fields), E embedding width,
+S scenarios, T tasks, I width of an indicator.
 """
 
 from __future__ import annotations
@@ -20,28 +20,26 @@ from torch import Tensor, nn
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
-from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multiscenario.base import (
     Fields,
+    batch_scenarios,
     new_vectors,
-    one_scenario,
-    rows_by_scenario,
-    scenario_ids,
-    take_rows,
+    samples_by_scenario,
+    scenario_names,
+    split_by_scenario,
 )
-from stemlab.models.multiscenario.mmfi_attention import Attention, AttentionShape, Gates, stacked
-from stemlab.models.multiscenario.mmfi_gates import gate_shares
-from stemlab.models.multiscenario.mmfi_importance import Attended, Importance, importance
-from stemlab.models.multitask.base import Gates as GateWeights
-from stemlab.models.multitask.base import TabularNet, build_towers, run_towers
+from stemlab.models.multiscenario.mmfi_attention import AttentionShape, SlotAttention, SlotGates, linear_parameter
+from stemlab.models.multiscenario.mmfi_gates import slot_gate_shares
+from stemlab.models.multiscenario.mmfi_importance import AttentionOutput, Importance, importance
+from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.nn.numericals import How, NumericalFields
-from stemlab.nn.pairs import pair_names, pair_products, weighted_products
+from stemlab.nn.pairs import pair_names, pair_products
 from stemlab.nn.sparse_attention import Sparse, sparse_weights
 from stemlab.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 BLOCKS = ("shared", "first_order")
-PUBLISHED = {
+_RELEASED = {
     "bn_all_rows": (True,),
     "share_gates": (True,),
     "use_pair_out_weight": (True,),
@@ -54,35 +52,39 @@ PUBLISHED = {
 
 
 class MMFI(TabularNet):
-    """Pairs and fields under attention of the row's scenario and each task -> a tower a task.
+    """logit_t = Tower_t([u^{s,t}; l^{s,t}]) for a sample of scenario s (docs/methods/mmfi.md).
 
-    A row goes only through its own scenario's attention, whose batch norm sees its scenario's rows only; in training,
-    where a batch has one such row, the running statistics stand in. The towers belong to all scenarios, and so does
-    their batch norm.
+    Pairs p = (i < j): r_p = m_p (x_i * x_j), u^{s,t} = sum_p q_p alpha_p r_p; fields: l^{s,t} = sum_f beta_f z_f + b.
+    alpha and beta are the weights of two ``SlotAttention`` networks; x and z are two embeddings of the same fields.
+
+    A sample passes only through the attention of its own scenario, whose batch norm sees only samples of that scenario;
+    with one such sample in a training batch it uses the running statistics. All scenarios share the towers and their
+    batch norm.
 
     Args:
-        fields: field -> embedding rows, or the dataset's sizes.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
-        embedding_dim: E, of either embedding of a field: for pairs, and for the first-order branch.
-        sparse: weights of the pairs: a hard mask, or softmax with a temperature (both published); ``sparsemax`` and
-            ``entmax15`` are our extension. Fields always have a softmax.
-        published: the released code's behaviour in all that follows: ``bn_all_rows`` and ``share_gates`` are true, and
-            a setting that contradicts it is refused.
-        bn_all_rows: all rows go through every scenario's attention, for its batch norm (q5); ``None``: as
-            ``published``.
-        share_gates: the first-order branch uses the pairs' gates (q6); ``None``: as ``published``.
-        use_pair_out_weight: the hard mask is multiplied by one more learned weight a pair (q8).
-        activation: after bottom and experts (q7).
-        tau_pair: temperature of the pairs' weights, not of the hard mask (q9).
-        tau_field: temperature of the fields' weights.
-        numeric: numerical columns as one field a part of the dataset (code), or one a column (figure; q13).
+        embedding_dim: E, width of x and of z.
+        sparse: alpha as a hard mask (``tanh_relu``) or a softmax with temperature (``softmax_t``), both in the released
+            code; ``sparsemax`` and ``entmax15`` are extensions. beta is always a softmax.
+        published: follow the released code: ``bn_all_rows`` and ``share_gates`` are true, and a setting that
+            contradicts the released code raises an error.
+        bn_all_rows: the samples of all scenarios pass through the attention of each scenario, for its batch norm (q5);
+            ``None``: the value of ``published``.
+        share_gates: the first-order branch uses the gates of the pairs (q6); ``None``: the value of ``published``.
+        use_pair_out_weight: learn the factor q_p of the hard mask (q8); otherwise q_p = 1.
+        activation: after the bottom and after the experts (q7).
+        tau_pair: temperature of alpha; not used by the hard mask (q9).
+        tau_field: temperature of beta.
+        numeric: numerical columns as one field per part of the dataset (released code) or one per column (paper's
+            figure; q13).
         num_shared_experts: N.
-        num_specific_experts: of each scenario and task; published: N / 2.
+        num_specific_experts: O, of each scenario and task; released code: N / 2.
         bottom_width: outputs of the shared bottom.
         expert_width: outputs of an expert.
-        indicator_dim: I, of scenario and task vectors.
-        tower_hidden_units: widths of a tower; each is followed by batch norm and ReLU.
-        padding: id 0 is padding: a zero row that is never trained.
+        indicator_dim: I, width of scenario and task vectors.
+        tower_hidden_units: hidden widths of a tower; each layer is followed by batch norm and ReLU.
+        padding: id 0 is padding: its row is zero and is not trained.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class MMFI(TabularNet):
         )
         sizes = ImpressionSizes.of(fields)
         super().__init__(replace(sizes, numericals={}), tasks, BLOCKS, embedding_dim, padding)
-        self.scenarios = one_scenario(sizes)
+        self.scenarios = scenario_names(sizes)
         width = len(BLOCKS) * embedding_dim
         self.numerical = NumericalFields(sizes.numericals, width, numeric) if sizes.numericals else None
         self.sparse, self.taus, self.dim = sparse, (tau_pair, tau_field), embedding_dim
@@ -135,7 +137,7 @@ class MMFI(TabularNet):
         )
         self._add_attention(shape, with_out=use_pair_out_weight and sparse == "tanh_relu")
         shared = published if share_gates is None else share_gates
-        self.field_gates = None if shared else nn.ModuleList(Gates(shape) for _ in self.scenarios)
+        self.field_gates = None if shared else nn.ModuleList(SlotGates(shape) for _ in self.scenarios)
         self.towers = build_towers(len(tasks), width, tower_hidden_units, MLPStyle(batch_norm=True))
         self._initialise_tables(padding)
 
@@ -144,14 +146,14 @@ class MMFI(TabularNet):
         self.scenario_vector_SI, self.task_vector_TI = new_vectors(S, shape.indicator), new_vectors(T, shape.indicator)
         self.cell_weight_ST = nn.Parameter(torch.empty(S, T).normal_(std=(2 / (S + T)) ** 0.5))
         self.pair_weight_P = nn.Parameter(torch.empty(P).normal_(std=(2 / (P + 1)) ** 0.5))
-        self.out_weight_STP = stacked(P, S, T, P) if with_out else None
+        self.out_weight_STP = linear_parameter(P, S, T, P) if with_out else None
         self.bias_STE = nn.Parameter(torch.zeros(S, T, shape.width))
-        self.pair_attention, self.field_attention = Attention(P, shape), Attention(F, shape)
-        self.gates = nn.ModuleList(Gates(shape) for _ in range(S))
+        self.pair_attention, self.field_attention = SlotAttention(P, shape), SlotAttention(F, shape)
+        self.gates = nn.ModuleList(SlotGates(shape) for _ in range(S))
 
     @torch.no_grad()
     def _initialise_tables(self, padding: bool) -> None:
-        """Xavier-uniform as if all tables of a block were one, on top of each other."""
+        """Draw all tables of a block as one Xavier-uniform matrix (docs/methods/mmfi.md#initial-weights)."""
         tables = self.embedding.weights()
         bound = math.sqrt(6 / (sum(len(table) for table in tables) + self.dim))
         for table in tables:
@@ -161,129 +163,121 @@ class MMFI(TabularNet):
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, object]) -> None:
-        """Raise StemlabError where one setting would make another one void; needs no data."""
+        """Raise StemlabError if settings contradict each other or the released code; needs no data."""
         if settings["sparse"] == "tanh_relu" and settings["tau_pair"] != 1:
             raise StemlabError(
-                f"model.net.tau_pair={settings['tau_pair']} is the temperature of distributions, and "
-                "model.net.sparse=tanh_relu is none; leave it at 1.0, or choose sparse=softmax_t."
+                f"model.net.tau_pair={settings['tau_pair']} has no effect with model.net.sparse=tanh_relu, "
+                "which has no temperature: set model.net.tau_pair=1.0 or model.net.sparse=softmax_t."
             )
         if not settings["published"]:
             return
         half = int(str(settings["num_shared_experts"])) // 2
-        for name, allowed in {**PUBLISHED, "num_specific_experts": (half,)}.items():
+        for name, allowed in {**_RELEASED, "num_specific_experts": (half,)}.items():
             value = settings[name]
             if value is not None and value not in allowed:
                 raise StemlabError(
-                    f"model.net.published=true, but the released code has {name}={_told(allowed)}, not "
-                    f"{_told((value,))}; set model.net.{name}={_told(allowed[:1])}, or model.net.published=false."
+                    f"model.net.published=true, but the released code has {name}={_typed(allowed)}, not "
+                    f"{_typed((value,))}: set model.net.{name}={_typed(allowed[:1])} or model.net.published=false."
                 )
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the F fields: categorical ones, the scenario where it is a feature, numerical ones."""
+        """Names of the F fields: categorical fields, the scenario if it is a feature, numerical fields."""
         numerical = () if self.numerical is None else self.numerical.names
         taken = self.embedding.inputs
         return (*taken, *(f"{name} (numerical)" if name in taken else name for name in numerical))
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Names of the P pairs, in the order of their weights."""
+        """Names of the P pairs, in the order of ``pair_weight_P``."""
         return pair_names(self.fields)
 
     @staticmethod
     def check_fields(fields: Sequence[str]) -> None:
-        """Raise StemlabError unless there is a pair of fields."""
+        """Raise StemlabError if there are fewer than two fields."""
         if len(fields) < 2:
-            raise StemlabError(f"MMFI weighs pairs of fields, but the dataset has only {', '.join(fields) or 'none'}.")
+            raise StemlabError(
+                f"MMFI needs at least two fields, but the dataset has only {', '.join(fields) or 'none'}."
+            )
 
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
-        """Field -> role -> (rows, E) view; role is ``shared`` (of the pairs) or ``first_order``."""
+        """Return field -> role -> (rows, E) view; role is ``shared`` (pairs) or ``first_order``."""
         return {**super().embedding_tables(), "scenario_vectors": {"shared": self.scenario_vector_SI}}
 
-    def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
-        """Score a batch; a row's logits are those of its own scenario."""
-        logits, gates = self.score(self.inputs(batch))
-        return MultiTaskOutput(torch.cat(logits, dim=1), gates)
-
     def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
-        """Return what ``score`` takes: fields (B, F, 2E), for pairs and for themselves, and scenarios (B,) int64."""
+        """Return the inputs of ``score``: field vectors [x; z] (B, F, 2E) and scenarios (B,) int64."""
         blocks = self.embedding(batch.ids_BF, None, batch.scenario_B)
-        of_pairs, of_fields = (block.view(len(batch), -1, self.dim) for block in blocks)
-        field_BFX = torch.cat([of_pairs, of_fields], dim=2)
+        pair_BFE, field_BFE = (block.view(len(batch), -1, self.dim) for block in blocks)
+        field_BFX = torch.cat([pair_BFE, field_BFE], dim=2)
         if self.numerical is not None:
             field_BFX = torch.cat([field_BFX, self.numerical(batch.dense_BN)], dim=1)
-        return [field_BFX, scenario_ids(batch)]
+        return [field_BFX, batch_scenarios(batch)]
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task, and no gates (one a pair: ``gate_shares``), from what ``inputs`` returns."""
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+        """Return one logit (B, 1) per task, and no gates (they are per slot: see ``gate_shares``)."""
         state_BTX = self.states(inputs)
         return run_towers(self.towers, state_BTX.unbind(dim=1)), ()
 
     def states(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return what the towers read, (B, T, 2E): sums of pairs, then of fields."""
+        """Return the inputs of the towers, [u; l] (B, T, 2E), from what ``inputs`` returns."""
         attended = self.attend(inputs)
         states = []
         for s, part in enumerate(attended):
-            pair_RTE = weighted_products(part.pair_vector_RFE, part.pair_RTP * self.pair_scale(s))
-            field_RTE = torch.bmm(part.field_RTF, part.field_vector_RFE) + self.bias_STE[s]
+            weight_RTP = part.pair_RTP if self.out_weight_STP is None else part.pair_RTP * self.out_weight_STP[s]
+            pair_RTE = torch.bmm(weight_RTP, part.pair_RPE)  # u = sum_p q_p alpha_p r_p
+            field_RTE = torch.bmm(part.field_RTF, part.field_RFE) + self.bias_STE[s]  # l = sum_f beta_f z_f + b
             states.append(torch.cat([pair_RTE, field_RTE], dim=2))
         joined = torch.cat(states)
-        order = torch.cat([part.rows for part in attended])
+        order = torch.cat([part.samples for part in attended])
         return joined.new_empty(joined.shape).index_copy(0, order, joined)
 
-    def pair_scale(self, scenario: int) -> Tensor:
-        """Return what a pair's attention is multiplied by, (T, P) or (P,): m_p, and q_p of the hard mask."""
-        return self.pair_weight_P if self.out_weight_STP is None else self.out_weight_STP[scenario] * self.pair_weight_P
-
-    def attend(self, inputs: Sequence[Tensor]) -> list[Attended]:
-        """Return, a scenario, what its rows attend to."""
-        rows, vectors, indicators, pair_slots, field_slots = self._slots(inputs)
-        pair_scores = self.pair_attention(pair_slots, self.gates, indicators, self.bn_all_rows)
-        field_scores = self.field_attention(field_slots, self.field_gates or self.gates, indicators, self.bn_all_rows)
+    def attend(self, inputs: Sequence[Tensor]) -> list[AttentionOutput]:
+        """Return the attention weights and slot vectors of each scenario."""
+        samples, indicators, pairs, fields = self._slots(inputs)
+        pair_scores = self.pair_attention(pairs, self.gates, indicators, self.bn_all_rows)
+        field_scores = self.field_attention(fields, self.field_gates or self.gates, indicators, self.bn_all_rows)
         return [
-            Attended(
-                rows=rows[s],
+            AttentionOutput(
+                samples=samples[s],
                 pair_RTP=sparse_weights(pair_scores[s], self.sparse, self.taus[0]),
                 field_RTF=sparse_weights(field_scores[s], "softmax_t", self.taus[1]),
-                pair_vector_RFE=pair,
-                field_vector_RFE=field,
+                pair_RPE=pairs[s],
+                field_RFE=fields[s],
             )
-            for s, (pair, field) in enumerate(vectors)
+            for s in range(len(self.scenarios))
         ]
 
-    def _slots(
-        self, inputs: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[tuple[Tensor, ...]], list[Tensor], list[Tensor], list[Tensor]]:
-        """Return, a scenario each: rows, both vectors of the fields, indicators, pairs and fields (E, Q, R)."""
+    def _slots(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Return for each scenario: its samples (R,), indicators (T, I), pairs r (R, P, E) and fields z (R, F, E)."""
         field_BFX, scenario_B = inputs
-        rows = rows_by_scenario(scenario_B, len(self.scenarios))
-        vectors = [torch.split(own, self.dim, dim=2) for own in take_rows(field_BFX, rows)]
-        indicators = list(self.cell_weight_ST.unsqueeze(2) * self.scenario_vector_SI.unsqueeze(1) * self.task_vector_TI)
-        pair_slots = [pair_products(pair.permute(2, 1, 0).contiguous(), self.pair_weight_P) for pair, _ in vectors]
-        field_slots = [field.permute(2, 1, 0).contiguous() for _, field in vectors]
-        return rows, vectors, indicators, pair_slots, field_slots
+        samples = samples_by_scenario(scenario_B, len(self.scenarios))
+        vectors = [torch.split(own, self.dim, dim=2) for own in split_by_scenario(field_BFX, samples)]
+        indicator_STI = self.cell_weight_ST.unsqueeze(2) * self.scenario_vector_SI.unsqueeze(1) * self.task_vector_TI
+        pairs = [pair_products(pair_RFE, self.pair_weight_P) for pair_RFE, _ in vectors]
+        return samples, list(indicator_STI), pairs, [field_RFE for _, field_RFE in vectors]
 
     @torch.no_grad()
     def gate_shares(self, batch: ImpressionBatch) -> list[dict[str, dict[str, float]]]:
-        """Return, of pairs and of fields, task -> expert group -> mean share of the rows' own scenarios' gates."""
-        _, _, indicators, *slots = self._slots(self.inputs(batch))
+        """Return, for pairs and for fields, task -> expert group -> mean gate weight (see ``slot_gate_shares``)."""
+        _, indicators, *slots = self._slots(self.inputs(batch))
         experts = self.pair_attention.shape.shared
         return [
-            gate_shares(cast(Sequence[Gates], gates), own, indicators, self.tasks, experts)
+            slot_gate_shares(cast(Sequence[SlotGates], gates), own, indicators, self.tasks, experts)
             for gates, own in zip((self.gates, self.field_gates or self.gates), slots, strict=True)
         ]
 
     @torch.no_grad()
     def importance(self, batch: ImpressionBatch) -> Importance:
-        """Return how much every pair and every field counts in each scenario, for each task, in a batch.
+        """Return the means over the batch of pair and field weights, per scenario and task.
 
-        Call it in evaluation mode: in training mode the running statistics would move.
+        Call it in evaluation mode: in training mode the forward pass changes the running statistics.
         """
         attended = self.attend(self.inputs(batch))
-        scales = [self.pair_scale(s).expand(len(self.tasks), -1) for s in range(len(self.scenarios))]
-        return importance(attended, scales, self.fields, self.pairs, self.scenarios, self.tasks)
+        ones_STP = torch.ones(len(self.scenarios), len(self.tasks), len(self.pairs), device=self.pair_weight_P.device)
+        scale_STP = ones_STP if self.out_weight_STP is None else self.out_weight_STP
+        return importance(attended, list(scale_STP), self.fields, self.pairs, self.scenarios, self.tasks)
 
 
-def _told(values: Sequence[object]) -> str:
-    """Values as the command line has them."""
+def _typed(values: Sequence[object]) -> str:
+    """Return values as they are written on the command line."""
     return " or ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)

@@ -1,11 +1,12 @@
-"""MMFI's attention over slots: fully shared bottom, partially shared experts, a scenario's and task's own tower.
+"""MMFI's attention: bottom, shared and specific experts under gates, one linear layer per scenario and task.
 
-A slot is a pair of fields, or a field. Rows come last inside: every product of matrices and every softmax then works on
-long contiguous pieces.
+A slot is a pair of fields or a field (docs/methods/mmfi.md#attention). ``SlotAttention.mixtures`` is the equation;
+``SlotAttention.merged_mixtures`` gives the same values faster and runs unless ``trainer.kernels=off``
+(docs/methods/kernels.md).
 
-Legend: R rows of one scenario, Q slots, E width of a slot's vector, S scenarios, T tasks, I width of an indicator,
-H width of the bottom, M width of an expert's output, N shared experts, O a task's own experts, Y several of these
-outputs, X = Q * R.
+Legend: R samples of one scenario, Q slots, E width of a slot vector, S scenarios, T tasks, I width of an indicator,
+H width of the bottom, N shared experts, O specific experts of a scenario and task, G = N + O experts of a gate, M width
+of an expert output, X = Q * R, Y several outputs of linear layers.
 """
 
 from __future__ import annotations
@@ -13,22 +14,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
+from stemlab.nn.kernels.dispatch import kernels_off
 from stemlab.nn.mlp import Activation, activation
 from stemlab.nn.norm import RowsNorm
 
-Line = tuple[Tensor, Tensor]
-"""Weight (outputs, inputs) and bias (outputs,)."""
+Affine = tuple[Tensor, Tensor]
+"""Weight (outputs, inputs) and bias (outputs,) of a linear layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionShape:
-    """Sizes of an attention.
+    """Sizes of a ``SlotAttention``.
 
     Attributes:
         scenarios: S.
@@ -39,7 +41,7 @@ class AttentionShape:
         expert: M.
         shared: N.
         own: O.
-        activation: of bottom and experts.
+        activation: after the bottom and after the experts.
     """
 
     scenarios: int
@@ -53,52 +55,63 @@ class AttentionShape:
     activation: Activation | Literal["none"]
 
 
-def stacked(fan_in: int, *shape: int) -> nn.Parameter:
-    """Return weights or biases of linear layers on top of each other, with torch's initial values of each."""
+def linear_parameter(fan_in: int, *shape: int) -> nn.Parameter:
+    """Return weights or biases (shape) of several linear layers, drawn as in ``torch.nn.Linear``."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
-class Gates(nn.Module):
-    """A scenario's gates: what a slot takes from the experts, softmax(W [indicator; slot] + c) a task."""
+class SlotGates(nn.Module):
+    """The gates of one scenario, one per task: g^t_q = softmax(W_g^t [I^t; v_q] + c_g^t).
+
+    Args:
+        shape: sizes.
+    """
 
     def __init__(self, shape: AttentionShape) -> None:
         super().__init__()
         inputs, experts = shape.indicator + shape.width, shape.shared + shape.own
-        self.weight_TNX = stacked(inputs, shape.tasks, experts, inputs)
-        self.bias_TN = stacked(inputs, shape.tasks, experts)
+        self.weight_TGX = linear_parameter(inputs, shape.tasks, experts, inputs)
+        self.bias_TG = linear_parameter(inputs, shape.tasks, experts)
 
-    def line(self, indicator_TI: Tensor) -> Line:
-        """Return the line of all tasks over a slot's vector; the indicator, equal for all slots, is in its bias."""
-        indicator = indicator_TI.shape[1]
-        of_indicator, of_slot = self.weight_TNX[..., :indicator], self.weight_TNX[..., indicator:]
-        bias_TN = self.bias_TN + (of_indicator @ indicator_TI.unsqueeze(2)).squeeze(2)
-        return of_slot.flatten(0, 1), bias_TN.flatten()
+    def forward(self, slot_RQE: Tensor, indicator_TI: Tensor) -> Tensor:
+        """Return the gate weights (R, Q, T, G)."""
+        weight_YE, bias_Y = self.affine(indicator_TI)
+        return functional.linear(slot_RQE, weight_YE, bias_Y).unflatten(2, self.bias_TG.shape).softmax(dim=3)
+
+    def affine(self, indicator_TI: Tensor) -> Affine:
+        """Return weight (T*G, E) and bias (T*G,) on v alone: W [I; v] + c = W_v v + (W_I I + c), I being constant."""
+        width = indicator_TI.shape[1]
+        indicator_weight_TGI, slot_weight_TGE = self.weight_TGX[..., :width], self.weight_TGX[..., width:]
+        bias_TG = self.bias_TG + (indicator_weight_TGI @ indicator_TI.unsqueeze(2)).squeeze(2)
+        return slot_weight_TGE.flatten(0, 1), bias_TG.flatten()
 
 
-class OwnAttention(nn.Module):
-    """What one scenario has for itself: every task's experts and tower, and their batch norm."""
+class ScenarioLayers(nn.Module):
+    """The layers of one scenario: specific experts, linear layer and batch norm of each task.
+
+    Args:
+        slots: Q.
+        shape: all other sizes.
+    """
 
     def __init__(self, slots: int, shape: AttentionShape) -> None:
         super().__init__()
         T, outputs, inputs = shape.tasks, shape.own * shape.expert, shape.expert * slots
-        self.weight_TYH = stacked(shape.bottom, T, outputs, shape.bottom)
-        self.bias_TY = stacked(shape.bottom, T, outputs)
-        self.tower_TQX = stacked(inputs, T, slots, inputs)  # inputs: the first outputs of all slots, then the second
-        self.bias_TQ = stacked(inputs, T, slots)
+        self.weight_TYH = linear_parameter(shape.bottom, T, outputs, shape.bottom)
+        self.bias_TY = linear_parameter(shape.bottom, T, outputs)
+        self.tower_TQX = linear_parameter(inputs, T, slots, inputs)  # inputs: output 1 of all slots, then output 2 ...
+        self.bias_TQ = linear_parameter(inputs, T, slots)
         self.norm = RowsNorm(T * slots)
 
-    def scores(self, mixture_TMX: Tensor, slots: int) -> Tensor:
-        """Return a score a slot before batch norm, (R, T, Q)."""
-        T, M, X = mixture_TMX.shape
-        input_TYR = mixture_TMX.reshape(T, M * slots, X // slots)
+    def linear(self, mixture_TMQR: Tensor) -> Tensor:
+        """Return Linear^t(o^t), the scores (R, T, Q) before batch norm."""
+        input_TYR = mixture_TMQR.flatten(1, 2)
         return torch.baddbmm(self.bias_TQ.unsqueeze(2), self.tower_TQX, input_TYR).permute(2, 0, 1)
 
 
-class Attention(nn.Module):
-    """Slots (E, Q, R) of every scenario -> scores (R, T, Q), normalised over rows (spec/mmfi.md section 4).
-
-    Without activation all before the softmax of the gates is one linear map of a slot's vector, and computed as one.
+class SlotAttention(nn.Module):
+    """Slots (R, Q, E) of each scenario -> scores y^{s,t} (R, T, Q), normalised over samples.
 
     Args:
         slots: Q.
@@ -110,45 +123,63 @@ class Attention(nn.Module):
         self.slots, self.shape = slots, shape
         self.bottom = nn.Linear(shape.width, shape.bottom)
         self.shared = nn.Linear(shape.bottom, shape.shared * shape.expert)
-        self.own = nn.ModuleList(OwnAttention(slots, shape) for _ in range(shape.scenarios))
+        self.own = nn.ModuleList(ScenarioLayers(slots, shape) for _ in range(shape.scenarios))
         self.activation = nn.Identity() if shape.activation == "none" else activation(shape.activation)
 
     def forward(
         self, slots: Sequence[Tensor], gates: nn.ModuleList, indicators: Sequence[Tensor], all_rows: bool
     ) -> list[Tensor]:
-        """Return, a scenario, the scores (R, T, Q) of its rows.
+        """Return, for each scenario, the scores y = BatchNorm(Linear(o)) (R, T, Q) of its samples.
 
         Args:
-            slots: a scenario, the vectors (E, Q, R) of its rows; there may be none.
-            gates: a scenario's ``Gates`` each.
-            indicators: a scenario, (T, I).
-            all_rows: a scenario's batch norm sees the rows of all scenarios (published), not its own only.
+            slots: for each scenario, the vectors (R, Q, E) of its samples; R may be 0.
+            gates: one ``SlotGates`` per scenario.
+            indicators: for each scenario, (T, I).
+            all_rows: if True, the batch norm of a scenario sees the samples of all scenarios (released code); if False,
+                only those of its own.
         """
+        mixtures = self.mixtures if kernels_off() else self.merged_mixtures
         found = []
-        for s, own in enumerate(cast(Sequence[OwnAttention], self.own)):
+        for s, own in enumerate(cast(Sequence[ScenarioLayers], self.own)):
             seen = range(len(slots)) if all_rows else (s,)
-            lines = {g: cast(Gates, gates[s]).line(indicators[g]) for g in seen}
-            raw = [own.scores(self.mixtures(slots[g], own, line), self.slots) for g, line in lines.items()]
+            gate = cast(SlotGates, gates[s])
+            raw = [own.linear(mixtures(slots[g], own, gate, indicators[g])) for g in seen]
             score_RTQ = torch.cat(raw) if all_rows else raw[0]
             score_RTQ = own.norm(score_RTQ.flatten(1)).view(score_RTQ.shape)
-            rows = [slots[g].shape[2] for g in seen]
-            found.append(torch.split(score_RTQ, rows)[s if all_rows else 0])
+            found.append(torch.split(score_RTQ, [len(slots[g]) for g in seen])[s if all_rows else 0])
         return found
 
-    def mixtures(self, slot_EQR: Tensor, own: OwnAttention, gate: Line) -> Tensor:
-        """Return the experts' mixture (T, M, X) for every slot and task."""
-        expert_YX, gate_YX = self._experts_and_gates(slot_EQR.flatten(1), own, gate)
-        shape, X = self.shape, expert_YX.shape[1]
+    def mixtures(self, slot_RQE: Tensor, own: ScenarioLayers, gates: SlotGates, indicator_TI: Tensor) -> Tensor:
+        """Return o^t_q = sum_n g^t_qn Exp_n(h_q) + sum_n g^t_q,N+n Exp^t_n(h_q), (T, M, Q, R): the plain equation."""
+        shared, own_count, width = self.shape.shared, self.shape.own, self.shape.expert
+        hidden_RQH = self.activation(self.bottom(slot_RQE))  # h_q = W_0 v_q + c_0
+        shared_RQNM = self.activation(self.shared(hidden_RQH)).unflatten(2, (shared, width))
+        own_RQTY = torch.einsum("rqh,tyh->rqty", hidden_RQH, own.weight_TYH) + own.bias_TY
+        own_RQTOM = self.activation(own_RQTY).unflatten(3, (own_count, width))
+        gate_RQTN, gate_RQTO = gates(slot_RQE, indicator_TI).split([shared, own_count], dim=3)
+        shared_TMQR = torch.einsum("rqtn,rqnm->tmqr", gate_RQTN, shared_RQNM)
+        return shared_TMQR + torch.einsum("rqto,rqtom->tmqr", gate_RQTO, own_RQTOM)
+
+    def merged_mixtures(self, slot_RQE: Tensor, own: ScenarioLayers, gates: SlotGates, indicator_TI: Tensor) -> Tensor:
+        """Return ``mixtures`` by one matrix product in a layout with samples last.
+
+        Without activation, bottom and experts are one linear map of v: W_1 (W_0 v + c_0) + c_1 = (W_1 W_0) v +
+        (W_1 c_0 + c_1). All experts and gate scores of a slot are then rows of one matrix. With samples last, the
+        product and each softmax run over long contiguous rows. These are plain operations on any device.
+        """
+        shape, slot_EQR = self.shape, slot_RQE.permute(2, 1, 0)
+        expert_YX, gate_YX = self._experts_and_gates(slot_EQR.flatten(1), own, gates.affine(indicator_TI))
         outputs = [shape.shared * shape.expert, shape.tasks * shape.own * shape.expert]
         shared_YX, own_YX = torch.split(expert_YX, outputs)
-        return mix_slots(
-            gate_YX.view(shape.tasks, shape.shared + shape.own, X).softmax(dim=1),
-            shared_YX.view(shape.shared, shape.expert, X),
-            own_YX.view(shape.tasks, shape.own, shape.expert, X),
-        )
+        gate_TGX = gate_YX.unflatten(0, (shape.tasks, -1)).softmax(dim=1)
+        gate_TNX, gate_TOX = gate_TGX.split([shape.shared, shape.own], dim=1)
+        shared_NMX = shared_YX.unflatten(0, (shape.shared, shape.expert))
+        own_TOMX = own_YX.unflatten(0, (shape.tasks, shape.own, shape.expert))
+        mixture_TMX = (gate_TNX.unsqueeze(2) * shared_NMX).sum(dim=1) + (gate_TOX.unsqueeze(2) * own_TOMX).sum(dim=1)
+        return mixture_TMX.unflatten(2, slot_EQR.shape[1:])
 
-    def _experts_and_gates(self, slot_EX: Tensor, own: OwnAttention, gate: Line) -> tuple[Tensor, Tensor]:
-        """Return the outputs of the shared and the scenario's own experts, and the gates' scores."""
+    def _experts_and_gates(self, slot_EX: Tensor, own: ScenarioLayers, gate: Affine) -> tuple[Tensor, Tensor]:
+        """Return the outputs of the shared and the scenario's experts (Y, X), and the gate scores (T*G, X)."""
         weight_YH = torch.cat([self.shared.weight, own.weight_TYH.flatten(0, 1)])
         bias_Y = torch.cat([self.shared.bias, own.bias_TY.flatten()])
         if self.shape.activation == "none":
@@ -160,38 +191,5 @@ class Attention(nn.Module):
         return self.activation(_apply((weight_YH, bias_Y), hidden_HX)), _apply(gate, slot_EX)
 
 
-def _apply(line: Line, input_EX: Tensor) -> Tensor:
-    return torch.addmm(line[1].unsqueeze(1), line[0], input_EX)
-
-
-def mix_slots(weight_TNX: Tensor, shared_NMX: Tensor, own_TOMX: Tensor) -> Tensor:
-    """Return sum_n w_tn expert_n + sum_o w_t,N+o own_to, (T, M, X), without a copy of the experts a task."""
-    dtype = weight_TNX.dtype  # float32 under autocast, where the experts are not
-    mixed: Tensor = _Mixture.apply(weight_TNX, shared_NMX.to(dtype), own_TOMX.to(dtype))  # type: ignore[no-untyped-call]
-    return mixed
-
-
-class _Mixture(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight_TNX: Tensor, shared_NMX: Tensor, own_TOMX: Tensor) -> Tensor:
-        ctx.save_for_backward(weight_TNX, shared_NMX, own_TOMX)
-        T, M, X = len(weight_TNX), *shared_NMX.shape[1:]
-        mixed_TMX = weight_TNX.new_zeros(T, M, X)
-        for weight_TX, expert in zip(weight_TNX.unbind(1), [*shared_NMX, *own_TOMX.unbind(1)], strict=True):
-            mixed_TMX.addcmul_(weight_TX.unsqueeze(1), expert)
-        return mixed_TMX
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_TMX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weight_TNX, shared_NMX, own_TOMX = ctx.saved_tensors
-        shared = len(shared_NMX)
-        d_weight, d_shared, d_own = (torch.empty_like(t) for t in (weight_TNX, shared_NMX, own_TOMX))
-        for n, expert in enumerate([*shared_NMX, *own_TOMX.unbind(1)]):
-            torch.sum(grad_TMX * expert, dim=1, out=d_weight[:, n])
-            weighted = grad_TMX * weight_TNX[:, n].unsqueeze(1)
-            if n < shared:
-                torch.sum(weighted, dim=0, out=d_shared[n])
-            else:
-                d_own[:, n - shared] = weighted
-        return d_weight, d_shared, d_own
+def _apply(affine: Affine, input_EX: Tensor) -> Tensor:
+    return torch.addmm(affine[1].unsqueeze(1), affine[0], input_EX)

@@ -1,9 +1,9 @@
-"""PEPNet: gates of a scenario on the embeddings (EPNet), gates of a person on every layer of every task (PPNet).
+"""PEPNet: scenario gates on the embeddings (EPNet), personal gates on each layer of each task (PPNet).
 
 Chang et al., "PEPNet: Parameter and Embedding Personalized Network for Infusing with Personalized Prior Information",
-KDD 2023.
+KDD 2023 (docs/methods/multiscenario.md#pepnet).
 
-Legend: B rows, I input width, O output width, C width of a scenario's vector, F fields, D embedding width.
+Legend: B samples, I input width, O output width, C width of a scenario vector, F fields, D embedding width.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class GateUnit(nn.Sequential):
-    """2 * sigmoid(W2 relu(W1 x)), (B, I) -> (B, O): the paper's Gate Neural Unit, around one."""
+    """Gate(x) = 2 sigmoid(W_2 ReLU(W_1 x)), (B, I) -> (B, O): the Gate Neural Unit of the paper."""
 
     def __init__(self, input_width: int, hidden_width: int, output_width: int) -> None:
         super().__init__(nn.Linear(input_width, hidden_width), nn.ReLU(), nn.Linear(hidden_width, output_width))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return factors between 0 and 2."""
+        """Return factors (B, O) between 0 and 2."""
         return 2 * cast(Tensor, super().forward(input)).sigmoid()  # type: ignore[no-untyped-call]
 
 
 class PersonalTower(nn.Module):
-    """A task's PPNet: h^{l+1} = f((h^l * Gate^l(prior)) W^l + b), ending in one logit."""
+    """PPNet of one task: h^{l+1} = f((h^l * Gate^l(o)) W^l + b^l) with prior o; the last layer gives the logit."""
 
     def __init__(
         self, input_width: int, prior_width: int, hidden_units: Sequence[int], gate_width: int, style: MLPStyle
@@ -54,28 +54,27 @@ class PersonalTower(nn.Module):
 
 
 class PEPNet(ScenarioNet):
-    """Embeddings, gated by the scenario -> a tower a task, every layer gated by who it is.
+    """Embeddings e, gated by the scenario -> one tower per task, each layer gated by the personal fields.
 
-    EPNet: e' = e * Gate([scenario vector; stopgrad(e)]). PPNet: the prior is [the personal fields' embeddings;
-    stopgrad(e')], and every layer's input of every task is gated by it. The towers read e' (Scenario-Wise-Rec's PPNet
-    starts them from the gates' input instead: not followed).
+    EPNet: e' = e * Gate([v_s; stopgrad(e)]). PPNet: ``PersonalTower`` on e' with the prior
+    o = [embeddings of the personal fields; stopgrad(e')].
 
     Args:
-        fields: field -> embedding rows, or the dataset's sizes.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
         embedding_dim: embedding width of a field.
-        personal_fields: fields of user, item and author ids, whose embeddings the gates of PPNet read and train; may be
-            empty.
-        hidden_units: hidden widths of a task's tower.
+        personal_fields: fields with user, item and author ids; the gates of PPNet read and train their embeddings; may
+            be empty.
+        hidden_units: hidden widths of a tower.
         gate_width: hidden width of a gate.
-        scenario_dim: width of a scenario's vector.
-        hidden_activations: activation of a tower's hidden layers.
+        scenario_dim: C, width of a scenario vector v_s.
+        hidden_activations: activation of the hidden layers of a tower.
         net_dropout: dropout after every hidden layer of a tower.
         batch_norm: batch normalisation before every activation of a tower.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and is not trained.
 
     Raises:
-        StemlabError: a personal field is none of the dataset's categorical fields.
+        StemlabError: a personal field is not a categorical field of the dataset.
     """
 
     def __init__(
@@ -103,17 +102,17 @@ class PEPNet(ScenarioNet):
         initialise(self)
 
     def column(self, name: str) -> int:
-        """Return the place of a field in the embeddings."""
+        """Return the index of a field among the embeddings."""
         known = list(self.embedding.columns)
         if name not in known:
             raise StemlabError(
-                f"model.net.personal_fields names {name!r}, which is no categorical field of the dataset (they are: "
-                f"{', '.join(known)}).{nearest(name, known)}"
+                f"model.net.personal_fields names {name!r}, which is not a categorical field of the dataset. "
+                f"Valid fields: {', '.join(known)}.{nearest(name, known)}"
             )
         return known.index(name)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
-        """Return one logit (B, 1) a task and no gates, from embeddings (B, F*D) and scenario ids (B,)."""
+        """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         gate_BI = self.scenario_gate(torch.cat([self.vector_SC[scenario_B], input_BI.detach()], dim=1))
         gated_BI = input_BI * gate_BI

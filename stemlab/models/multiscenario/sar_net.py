@@ -1,9 +1,10 @@
-"""SAR-Net: a scenario scales its inputs and has experts beside the shared ones.
+"""SAR-Net: inputs scaled per scenario, and a mixture of shared and scenario-specific experts.
 
 Shen et al., "SAR-Net: A Scenario-Aware Ranking Network for Personalized Fair Recommendation in Hundreds of Travel
-Scenarios", CIKM 2021; equations as in Scenario-Wise-Rec's code (spec/mmfi.md section 10.2).
+Scenarios", CIKM 2021; equations of the code of Scenario-Wise-Rec
+(docs/methods/multiscenario.md#sar-net).
 
-Legend: B rows, R rows of one scenario, S scenarios, I input width, E experts, H expert width, F fields,
+Legend: B samples, R samples of one scenario, S scenarios, I input width, E experts, H expert width, F fields,
 D embedding width.
 """
 
@@ -14,7 +15,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stemlab.models.multiscenario.base import Fields, ScenarioNet, join_rows, rows_by_scenario, take_rows
+from stemlab.models.multiscenario.base import (
+    Fields,
+    ScenarioNet,
+    merge_scenarios,
+    samples_by_scenario,
+    split_by_scenario,
+)
 from stemlab.models.multitask.base import Gates, build_towers, run_towers
 from stemlab.nn.experts import mix_experts
 from stemlab.nn.init import initialise
@@ -23,8 +30,8 @@ from stemlab.nn.norm import RowsNorm
 from stemlab.types import Dropout, PositiveInt
 
 
-class Experts(nn.Module):
-    """A batch norm and a linear an expert: rows (R, I) -> (R, E, H)."""
+class NormLinearExperts(nn.Module):
+    """E experts, each a batch norm and a linear layer, (R, I) -> (R, E, H)."""
 
     def __init__(self, input_width: int, count: int, width: int, norm: type[nn.BatchNorm1d] | type[RowsNorm]) -> None:
         super().__init__()
@@ -33,29 +40,29 @@ class Experts(nn.Module):
         )
 
     def forward(self, input_RI: Tensor) -> Tensor:
-        """Return what every expert makes of every row."""
+        """Return the outputs of all experts."""
         return torch.stack([expert(input_RI) for expert in self.experts], dim=1)
 
 
 class SARNet(ScenarioNet):
-    """Embeddings -> e_s = e * w_s + b_s -> shared and scenario experts under one gate -> a tower a task.
+    """e_s = e * w_s + b_s, g = softmax(W e_s), z = sum_n g_n Exp_n(e_s), logit_t = Tower_t(z).
 
-    An expert is a batch norm and a linear. A scenario's experts see, and are normalised by, its rows only; one row of a
-    scenario in a training batch is normalised by running statistics. The paper has one task: here all tasks share the
-    mixture and have a tower each.
+    The sum is over the shared experts and those of scenario s. An expert is a batch norm and a linear layer. The batch
+    norm of a scenario expert uses only samples of its scenario; with one such sample in a training batch it uses the
+    running statistics. The paper has one task; here all tasks share the mixture z and each has a tower.
 
     Args:
-        fields: field -> embedding rows, or the dataset's sizes.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
         embedding_dim: embedding width of a field.
-        num_shared_experts: experts that all rows go through.
+        num_shared_experts: experts of all scenarios.
         num_specific_experts: experts of each scenario.
         expert_width: H.
         tower_hidden_units: hidden widths of a tower.
-        hidden_activations: activation of a tower's hidden layers.
+        hidden_activations: activation of the hidden layers of a tower.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation of the towers.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and is not trained.
     """
 
     def __init__(
@@ -77,9 +84,9 @@ class SARNet(ScenarioNet):
         width, scenarios = self.embedding.output_width, len(self.scenarios)
         self.scale_SI = nn.Parameter(torch.ones(scenarios, width))
         self.shift_SI = nn.Parameter(torch.zeros(scenarios, width))
-        self.shared = Experts(width, num_shared_experts, expert_width, nn.BatchNorm1d)
+        self.shared = NormLinearExperts(width, num_shared_experts, expert_width, nn.BatchNorm1d)
         self.specific = nn.ModuleList(
-            Experts(width, num_specific_experts, expert_width, RowsNorm) for _ in range(scenarios)
+            NormLinearExperts(width, num_specific_experts, expert_width, RowsNorm) for _ in range(scenarios)
         )
         self.gate = nn.Linear(width, num_shared_experts + num_specific_experts)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
@@ -87,7 +94,7 @@ class SARNet(ScenarioNet):
         initialise(self)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
-        """Return one logit (B, 1) a task and no gates, from embeddings (B, F*D) and scenario ids (B,)."""
+        """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         embedded_BI, scenario_B = inputs
         input_BI = embedded_BI * self.scale_SI[scenario_B] + self.shift_SI[scenario_B]
         weight_BE = self.gate(input_BI).softmax(dim=1)
@@ -97,7 +104,9 @@ class SARNet(ScenarioNet):
         return run_towers(self.towers, [mixed_BH] * len(self.tasks)), ()
 
     def own_experts(self, input_BI: Tensor, scenario_B: Tensor) -> list[Tensor]:
-        """Return, an expert, what it makes (B, H) of every row; a row goes through its own scenario's experts."""
-        rows = rows_by_scenario(scenario_B, len(self.scenarios))
-        parts = [experts(own_RI) for experts, own_RI in zip(self.specific, take_rows(input_BI, rows), strict=True)]
-        return list(join_rows(parts, rows, len(input_BI)).unbind(dim=1))
+        """Return the outputs (B, H) of the scenario experts; each sample uses the experts of its own scenario."""
+        samples = samples_by_scenario(scenario_B, len(self.scenarios))
+        parts = [
+            experts(own_RI) for experts, own_RI in zip(self.specific, split_by_scenario(input_BI, samples), strict=True)
+        ]
+        return list(merge_scenarios(parts, samples, len(input_BI)).unbind(dim=1))

@@ -1,8 +1,9 @@
-"""STAR: every layer is a shared one times a scenario's own.
+"""STAR: each layer is the product of a shared and a scenario layer.
 
-Sheng et al., "One Model to Serve All: Star Topology Adaptive Recommender for Multi-Domain CTR Prediction", CIKM 2021.
+Sheng et al., "One Model to Serve All: Star Topology Adaptive Recommender for Multi-Domain CTR Prediction", CIKM 2021
+(docs/methods/multiscenario.md#star).
 
-Legend: B rows, R rows of one scenario, S scenarios, I input width, O output width, F fields,
+Legend: B samples, R samples of one scenario, S scenarios, I input width, O output width, F fields,
 D embedding width, T tasks.
 """
 
@@ -15,7 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.models.multiscenario.base import Fields, ScenarioNet, join_rows, new_vectors, rows_by_scenario, take_rows
+from stemlab.models.multiscenario.base import (
+    Fields,
+    ScenarioNet,
+    merge_scenarios,
+    new_vectors,
+    samples_by_scenario,
+    split_by_scenario,
+)
 from stemlab.models.multitask.base import Gates
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle, activation
@@ -24,10 +32,10 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class PartitionedNorm(nn.Module):
-    """Batch normalisation with statistics a scenario (the paper's section 3.3).
+    """Batch normalisation with statistics per scenario (section 3.3 of the paper).
 
     z' = (gamma * gamma_s) (z - mu_s) / sqrt(var_s + eps) + (beta + beta_s); running statistics in evaluation, and in
-    training for a scenario with fewer than two rows in the batch.
+    training for a scenario with fewer than two samples in the batch.
     """
 
     def __init__(self, width: int, scenarios: int) -> None:
@@ -36,45 +44,44 @@ class PartitionedNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
 
     def forward(self, scenario: int, input_RI: Tensor) -> Tensor:
-        """Return the normalised rows (R, I) of a scenario."""
+        """Return the normalised samples (R, I) of a scenario."""
         norm = self.norms[scenario]
         assert isinstance(norm, RowsNorm)
         return norm.normalise(input_RI, self.weight * norm.weight, self.bias + norm.bias)
 
 
 class StarLinear(nn.Module):
-    """A linear layer with weights W * W_s and biases b + b_s (section 3.4), (R, I) -> (R, O)."""
+    """Linear layer with weight W * W_s and bias b + b_s (section 3.4), (R, I) -> (R, O)."""
 
     def __init__(self, input_width: int, output_width: int, scenarios: int) -> None:
         super().__init__()
         self.shared = nn.Linear(input_width, output_width)
-        # Ones and zeros: a scenario begins as the shared network.
+        # W_s = 1 and b_s = 0: each scenario starts as the shared network.
         self.weight_SOI = nn.Parameter(torch.ones(scenarios, output_width, input_width))
         self.bias_SO = nn.Parameter(torch.zeros(scenarios, output_width))
 
     def forward(self, scenario: int, input_RI: Tensor) -> Tensor:
-        """Return the outputs of a scenario's rows."""
+        """Return the outputs of the samples of a scenario."""
         weight_OI = self.shared.weight * self.weight_SOI[scenario]
         return functional.linear(input_RI, weight_OI, self.shared.bias + self.bias_SO[scenario])
 
 
 class STAR(ScenarioNet):
-    """Embeddings -> partitioned norm -> star layers; plus an auxiliary network that knows the scenario.
+    """logit = main_s(PN_s(e)) + aux([v_s; e]) with star layers in main (sections 3.3 to 3.5).
 
-    logit = main_s(PN_s(e)) + aux([scenario vector; e]) (sections 3.3 to 3.5). The paper has one task: here the last
-    layers of both networks have an output a task. Scenario-Wise-Rec's version differs, and is not followed: it
-    normalises by the mixed batch in evaluation too, ends in a ReLU, and leaves the scenario out of the auxiliary net.
+    The paper has one task; here the last layers of both networks have one output per task. Scenario-Wise-Rec differs
+    (docs/methods/multiscenario.md#differences-between-paper-and-released-code); this follows the paper.
 
     Args:
-        fields: field -> embedding rows, or the dataset's sizes.
+        fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.
         embedding_dim: embedding width of a field.
         hidden_units: hidden widths of the star layers.
-        scenario_dim: width of a scenario's vector.
+        scenario_dim: width of a scenario vector v_s.
         aux_hidden_units: hidden widths of the auxiliary network.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and is not trained.
     """
 
     def __init__(
@@ -102,16 +109,16 @@ class STAR(ScenarioNet):
         initialise(self)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
-        """Return one logit (B, 1) a task and no gates, from embeddings (B, F*D) and scenario ids (B,)."""
+        """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
-        rows = rows_by_scenario(scenario_B, len(self.scenarios))
-        mains = [self.main(scenario, own_RI) for scenario, own_RI in enumerate(take_rows(input_BI, rows))]
+        samples = samples_by_scenario(scenario_B, len(self.scenarios))
+        mains = [self.main(scenario, own_RI) for scenario, own_RI in enumerate(split_by_scenario(input_BI, samples))]
         vector_BC = self.vector_SC[scenario_B]
-        logit_BT = join_rows(mains, rows, len(input_BI)) + self.aux(torch.cat([vector_BC, input_BI], dim=1))
+        logit_BT = merge_scenarios(mains, samples, len(input_BI)) + self.aux(torch.cat([vector_BC, input_BI], dim=1))
         return list(logit_BT.split(1, dim=1)), ()
 
     def main(self, scenario: int, own_RI: Tensor) -> Tensor:
-        """Return the logits (R, T) of a scenario's rows before the auxiliary network's."""
+        """Return the logits (R, T) of the main network for the samples of a scenario."""
         state_RO: Tensor = self.norm(scenario, own_RI)
         for number, layer in enumerate(self.layers):
             state_RO = layer(scenario, self.between(state_RO) if number else state_RO)

@@ -1,4 +1,4 @@
-"""What every multi-scenario network promises: a row goes through its own scenario's parts, and no other row's."""
+"""Contracts of all multi-scenario networks: a sample uses only the modules of its own scenario."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from stemlab.models.multiscenario.base import ScenarioNet
 from stemlab.models.multiscenario.hinet import HiNet
 from stemlab.models.multiscenario.sar_net import SARNet
 from stemlab.models.multitask import gate_shares
-from tests.models.scenario_nets import FIELDS, NETS, SCENARIOS, SETTINGS, TASKS, build, part_of, rows_of
+from tests.models.scenario_nets import FIELDS, NETS, SCENARIOS, SETTINGS, TASKS, build, random_batch, take_samples
 
 each = pytest.mark.parametrize("cls", NETS, ids=lambda cls: cls.__name__)
 MIXED = [0, 2, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1]
-OWN_PART = re.compile(r"(?:^|\.)(?:norms|specific)\.(\d)\.")
+SCENARIO_MODULE = re.compile(r"(?:^|\.)(?:norms|specific)\.(\d)\.")
 
 
 @each
 @pytest.mark.parametrize("tasks", [1, 2, 4])
 @pytest.mark.parametrize("numericals", [0, 2])
 def test_any_number_of_tasks_with_and_without_numericals(cls: type[ScenarioNet], tasks: int, numericals: int) -> None:
-    net, batch = build(cls, tasks, numericals=numericals), rows_of(MIXED, numericals=numericals)
+    net, batch = build(cls, tasks, numericals=numericals), random_batch(MIXED, numericals=numericals)
     output = net(batch)
     assert isinstance(net, MultiTaskNet)
     assert net.tasks == tuple(TASKS[:tasks])
@@ -37,28 +37,28 @@ def test_any_number_of_tasks_with_and_without_numericals(cls: type[ScenarioNet],
 
 
 @each
-def test_rows_are_scored_one_by_one_in_evaluation(cls: type[ScenarioNet]) -> None:
-    net, batch = build(cls).eval(), rows_of(MIXED)
+def test_samples_are_independent_in_evaluation(cls: type[ScenarioNet]) -> None:
+    net, batch = build(cls).eval(), random_batch(MIXED)
     logit_BT = net(batch).logit_BT
-    for row in range(len(MIXED)):
-        torch.testing.assert_close(net(part_of(batch, [row])).logit_BT[0], logit_BT[row])
+    for sample in range(len(MIXED)):
+        torch.testing.assert_close(net(take_samples(batch, [sample])).logit_BT[0], logit_BT[sample])
     narrow = ImpressionBatch(batch.ids_BF.int(), dense_BN=batch.dense_BN, scenario_B=batch.scenario_B.long())
     assert torch.equal(net(narrow).logit_BT, logit_BT)
 
 
 @pytest.mark.parametrize("cls", [cls for cls in NETS if cls is not SARNet], ids=lambda cls: cls.__name__)
-def test_other_scenarios_rows_do_not_matter_in_training_either(cls: type[ScenarioNet]) -> None:
-    # SAR-Net's shared experts have a batch norm of their own.
-    batch = rows_of(MIXED)
-    own = [row for row, scenario in enumerate(MIXED) if scenario == 1]
+def test_samples_of_other_scenarios_do_not_matter_in_training(cls: type[ScenarioNet]) -> None:
+    # Not SAR-Net: the batch norm of its shared experts sees all scenarios.
+    batch = random_batch(MIXED)
+    own = [sample for sample, scenario in enumerate(MIXED) if scenario == 1]
     torch.testing.assert_close(
-        build(cls).train()(batch).logit_BT[own], build(cls).train()(part_of(batch, own)).logit_BT
+        build(cls).train()(batch).logit_BT[own], build(cls).train()(take_samples(batch, own)).logit_BT
     )
 
 
 @each
-def test_the_scenario_matters(cls: type[ScenarioNet]) -> None:
-    net, batch = build(cls).eval(), rows_of(MIXED)
+def test_logits_depend_on_the_scenario(cls: type[ScenarioNet]) -> None:
+    net, batch = build(cls).eval(), random_batch(MIXED)
     logits = []
     for scenario in range(3):
         batch.scenario_B = torch.full((12,), scenario, dtype=torch.int32)
@@ -67,13 +67,13 @@ def test_the_scenario_matters(cls: type[ScenarioNet]) -> None:
 
 
 def scenario_gradients(net: ScenarioNet, scenario: int) -> list[torch.Tensor]:
-    """Return the gradients of what belongs to a scenario alone; zeros where they are absent."""
+    """Return the gradients of the parameters of one scenario; zeros for absent ones."""
     found = []
     for name, parameter in net.named_parameters():
         grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        if match := OWN_PART.search(name):
+        if match := SCENARIO_MODULE.search(name):
             found += [grad] if int(match[1]) == scenario else []
-        elif "_S" in name.rpartition(".")[2]:  # a matrix with a slice a scenario
+        elif "_S" in name.rpartition(".")[2]:  # one slice per scenario
             found.append(grad[scenario])
     return found
 
@@ -83,7 +83,7 @@ def scenario_gradients(net: ScenarioNet, scenario: int) -> list[torch.Tensor]:
 def test_foreign_scenarios_get_no_gradient(cls: type[ScenarioNet], training: bool) -> None:
     options = {"stop_foreign": True} if cls is HiNet else {}
     net = build(cls, **options).train(training)
-    net(rows_of([1] * 6)).logit_BT.square().sum().backward()
+    net(random_batch([1] * 6)).logit_BT.square().sum().backward()
     assert not any(grad.any() for scenario in (0, 2) for grad in scenario_gradients(net, scenario))
     own = scenario_gradients(net, 1)
     assert own
@@ -93,21 +93,19 @@ def test_foreign_scenarios_get_no_gradient(cls: type[ScenarioNet], training: boo
 @each
 @settings(max_examples=15, deadline=None)
 @given(scenarios=st.lists(st.integers(0, 2), min_size=2, max_size=6))
-def test_a_training_batch_may_have_any_number_of_rows_of_a_scenario(
-    cls: type[ScenarioNet], scenarios: list[int]
-) -> None:
+def test_training_with_any_number_of_samples_per_scenario(cls: type[ScenarioNet], scenarios: list[int]) -> None:
     net = build(cls).train()
-    net(rows_of(scenarios)).logit_BT.square().sum().backward()
+    net(random_batch(scenarios)).logit_BT.square().sum().backward()
     gradients = {name: p.grad for name, p in net.named_parameters()}
-    idle = {name for name, grad in gradients.items() if grad is None}
-    assert all("gates.2." in name for name in idle)  # HiNet's last shared gate mixes for nobody
+    unused = {name for name, grad in gradients.items() if grad is None}
+    assert all("gates.2." in name for name in unused)  # HiNet does not use its shared gate
     assert all(grad.isfinite().all() for grad in gradients.values() if grad is not None)
     assert all(buffer.isfinite().all() for buffer in net.buffers())
 
 
 @each
 def test_one_scenario(cls: type[ScenarioNet]) -> None:
-    batch = rows_of(None)
+    batch = random_batch(None)
     logits = [build(cls, scenarios=count).eval()(batch).logit_BT for count in (0, 1)]
     assert torch.equal(*logits)
     assert logits[0].std(dim=0).min() > 0
@@ -117,10 +115,10 @@ def test_one_scenario(cls: type[ScenarioNet]) -> None:
 
 
 @each
-def test_plain_sizes_are_one_scenario(cls: type[ScenarioNet]) -> None:
+def test_fields_without_scenarios_are_one_scenario(cls: type[ScenarioNet]) -> None:
     net = cls(FIELDS, ["click"], embedding_dim=3, **SETTINGS[cls])
     assert net.scenarios == ("all",)
-    assert net(rows_of(None, numericals=0)).logit_BT.shape == (12, 1)
+    assert net(random_batch(None, numericals=0)).logit_BT.shape == (12, 1)
 
 
 @each
@@ -137,20 +135,20 @@ def test_embedding_tables(cls: type[ScenarioNet]) -> None:
 @each
 def test_padding_rows_are_never_trained(cls: type[ScenarioNet]) -> None:
     for padding in (True, False):
-        net, batch = build(cls, padding=padding), rows_of(MIXED)
+        net, batch = build(cls, padding=padding), random_batch(MIXED)
         batch.ids_BF[:] = 0
         net(batch).logit_BT.square().sum().backward()
         assert [bool(w.grad[0].any()) for w in net.embedding_parameters()] == [not padding] * 3
 
 
 @each
-def test_every_setting_of_a_layer_is_read(cls: type[ScenarioNet]) -> None:
-    net, batch = build(cls, net_dropout=0.5, hidden_activations="tanh").train(), rows_of(MIXED)
+def test_layer_settings_are_applied(cls: type[ScenarioNet]) -> None:
+    net, batch = build(cls, net_dropout=0.5, hidden_activations="tanh").train(), random_batch(MIXED)
     assert not torch.equal(net(batch).logit_BT, net(batch).logit_BT)
     assert any(isinstance(module, torch.nn.Tanh) for module in net.modules())
 
 
 @each
 def test_no_tasks(cls: type[ScenarioNet]) -> None:
-    with pytest.raises(StemlabError, match=f"{cls.__name__} needs at least one task"):
+    with pytest.raises(StemlabError, match=f"{cls.__name__}.*one task"):
         build(cls, tasks=0)

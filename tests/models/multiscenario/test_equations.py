@@ -1,4 +1,4 @@
-"""The papers' equations, computed row by row in evaluation, and what is special about each network."""
+"""Equations of the papers, computed sample by sample in evaluation, and properties of single networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stemlab.models.multiscenario.pepnet import PEPNet
 from stemlab.models.multiscenario.sar_net import SARNet
 from stemlab.models.multiscenario.star import STAR
 from stemlab.nn.norm import RowsNorm
-from tests.models.scenario_nets import build, part_of, rows_of
+from tests.models.scenario_nets import build, random_batch, take_samples
 
 MIXED = [0, 2, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1]
 
@@ -92,8 +92,8 @@ def hinet(net: HiNet, e: Tensor, s: int) -> Tensor:
 
     others = [j for j in range(3) if j != s]
     weights = softmax(net.relation(net.vector_SC[s])[others], 0)
-    taken = sum(w * extract(net.specific[j]) for w, j in zip(weights, others, strict=True))
-    c = torch.cat([extract(net.shared), extract(net.specific[s]), taken])
+    others_state = sum(w * extract(net.specific[j]) for w, j in zip(weights, others, strict=True))
+    c = torch.cat([extract(net.shared), extract(net.specific[s]), others_state])
     (layer,) = net.mixture.layers
     logits = []
     for task, tower in enumerate(net.towers):  # an expert of each task, then two shared ones
@@ -107,7 +107,7 @@ EQUATIONS = {STAR: star, SARNet: sar_net, AdaSparse: adasparse, PEPNet: pepnet, 
 
 @pytest.mark.parametrize("cls", EQUATIONS, ids=lambda cls: cls.__name__)
 def test_equations(cls: type[ScenarioNet]) -> None:
-    net, batch = build(cls).eval(), rows_of(MIXED)
+    net, batch = build(cls).eval(), random_batch(MIXED)
     input_BI, scenario_B = net.inputs(batch)
     rows = zip(input_BI, scenario_B.tolist(), strict=True)
     torch.testing.assert_close(net(batch).logit_BT, torch.stack([EQUATIONS[cls](net, e, s) for e, s in rows]))
@@ -117,7 +117,7 @@ def test_equations(cls: type[ScenarioNet]) -> None:
 
 
 def test_star_normalises_a_scenario_by_its_own_rows() -> None:
-    net, batch = build(STAR).train(), rows_of(MIXED)
+    net, batch = build(STAR).train(), random_batch(MIXED)
     before = [norm.running_mean.clone() for norm in net.norm.norms]
     input_BI, scenario_B = net.inputs(batch)
     net(batch)
@@ -138,7 +138,7 @@ def test_star_begins_as_the_shared_network() -> None:
 
 
 def test_adasparse_cuts_below_eps_and_grows_steeper_in_training() -> None:
-    net, batch = build(AdaSparse, eps=1.0, alpha_growth=0.5), rows_of(MIXED)
+    net, batch = build(AdaSparse, eps=1.0, alpha_growth=0.5), random_batch(MIXED)
     for expected in (1.0, 1.5, 2.0):
         assert float(net.alpha) == expected
         net.train()(batch)
@@ -156,21 +156,23 @@ def test_adasparse_cuts_below_eps_and_grows_steeper_in_training() -> None:
 
 def test_adasparse_penalty() -> None:
     settings = {"eps": 1.0, "sparsity_weight": 2.0, "sparsity_min": 0.1, "sparsity_max": 0.3}
-    net, batch = build(AdaSparse, **settings).train(), rows_of(MIXED)
-    cuts = torch.stack([cut.detach() for cut in net.prune(*net.inputs(batch))[1]])
+    net, batch = build(AdaSparse, **settings).train(), random_batch(MIXED)
+    pruned = torch.stack([share.detach() for share in net.prune(*net.inputs(batch))[1]])
     penalty = build(AdaSparse, **settings).train()(batch).penalty
-    far = torch.where((cuts < 0.1) | (cuts > 0.3), cuts - 0.2, 0.0)
+    far = torch.where((pruned < 0.1) | (pruned > 0.3), pruned - 0.2, 0.0)
     assert far.any()
     torch.testing.assert_close(penalty, 2 * (far**2).mean())
     grads = torch.autograd.grad(net(batch).penalty, [pruner.bias for pruner in net.pruners])
-    # cutting too much: less of it means larger weights, so larger biases
-    assert all((grad <= 0).all() and grad.any() for grad, cut in zip(grads[1:], cuts[1:], strict=True) if cut > 0.3)
+    # too much is pruned: larger biases prune less
+    assert all(
+        (grad <= 0).all() and grad.any() for grad, share in zip(grads[1:], pruned[1:], strict=True) if share > 0.3
+    )
     assert net.eval()(batch).penalty is None
     assert build(AdaSparse).train()(batch).penalty is None
 
 
-def test_adasparse_refuses_an_empty_range() -> None:
-    with pytest.raises(StemlabError, match=r"sparsity_min=0.5 is above model.net.sparsity_max=0.25"):
+def test_adasparse_raises_for_an_empty_range() -> None:
+    with pytest.raises(StemlabError, match=r"sparsity_min=0.5.*sparsity_max=0.25"):
         build(AdaSparse, sparsity_min=0.5)
 
 
@@ -178,10 +180,10 @@ def test_adasparse_refuses_an_empty_range() -> None:
 
 
 @pytest.mark.parametrize(("personal", "trained"), [([], None), (["item"], [False, True, False])])
-def test_pepnet_gates_stop_gradients_except_of_personal_fields(personal: list[str], trained: list[bool] | None) -> None:
+def test_pepnet_gates_train_only_personal_fields(personal: list[str], trained: list[bool] | None) -> None:
     net, seen = build(PEPNet, personal_fields=personal), []
     net.towers[1].gates[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    net(rows_of(MIXED))
+    net(random_batch(MIXED))
     (prior,) = seen
     assert prior.requires_grad == (trained is not None)
     if trained is not None:
@@ -189,15 +191,15 @@ def test_pepnet_gates_stop_gradients_except_of_personal_fields(personal: list[st
         assert [grad is not None and bool(grad.any()) for grad in found] == trained
 
 
-def test_pepnet_names_a_field_that_is_none() -> None:
-    with pytest.raises(StemlabError, match=r"personal_fields names 'itme', .* \(they are: uid, item, city\).*'item'"):
+def test_pepnet_raises_for_an_unknown_field() -> None:
+    with pytest.raises(StemlabError, match=r"personal_fields.*'itme'.*uid, item, city.*'item'"):
         build(PEPNet, personal_fields=["itme"])
 
 
 # ------------------------------------------------------------------------------------------------------------ HiNet
 
 
-def test_hinet_takes_from_the_others_only() -> None:
+def test_hinet_weights_only_other_scenarios() -> None:
     weights = build(HiNet).foreign_weights()
     assert not weights.diagonal().any()
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
@@ -206,8 +208,8 @@ def test_hinet_takes_from_the_others_only() -> None:
 
 @pytest.mark.parametrize("stop", [True, False])
 def test_hinet_trains_other_extractors_unless_stopped(stop: bool) -> None:
-    net, batch = build(HiNet, stop_foreign=stop), rows_of([1] * 6)
+    net, batch = build(HiNet, stop_foreign=stop), random_batch([1] * 6)
     net(batch).logit_BT.sum().backward()
     assert all(bool(p.grad.any()) != stop for p in net.specific[0].parameters())
-    # what is scored is the same
-    torch.testing.assert_close(net(batch).logit_BT, build(HiNet)(part_of(batch, list(range(6)))).logit_BT)
+    # the logits are the same
+    torch.testing.assert_close(net(batch).logit_BT, build(HiNet)(take_samples(batch, list(range(6)))).logit_BT)

@@ -1,4 +1,4 @@
-"""MMFI by its equations and its sizes, its sparsity and its sums (spec/mmfi.md sections 2 to 6, 11)."""
+"""Equations, sizes and sparsity of MMFI (docs/methods/mmfi.md#tests-of-the-equations)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.nn.loss import task_losses
-from tests.models.mmfi_nets import MIXED, SPARSE, build, part_of, rows_of
+from tests.models.mmfi_nets import MIXED, SPARSE, build, random_batch, take_samples
 
-# ------------------------------------------------------------------------------------------- sizes (section 6.1, 11.1)
+# ---- sizes (docs/methods/mmfi.md#parameter-counts)
 
 
 def aliexpress(**chosen: Any) -> MMFI:
@@ -38,31 +38,31 @@ def test_published_sizes() -> None:
     assert net.pairs[-1] == ("user", "item")
     assert net.pair_attention.own[0].tower_TQX.shape == (2, 153, 612)
     assert net.field_attention.own[0].tower_TQX.shape == (2, 18, 72)
-    assert net.gates[0].weight_TNX.shape == (2, 6, 20)
+    assert net.gates[0].weight_TGX.shape == (2, 6, 20)
     assert not net.bias_STE.any()
     assert float(net.pair_weight_P.std()) == pytest.approx((2 / 154) ** 0.5, rel=0.25)
     table = torch.cat([torch.cat(list(net.embedding_tables()[f"c{n}"].values()), dim=1)[1:] for n in range(16)])
     assert float(table.abs().max()) == pytest.approx((6 / (160 + 16)) ** 0.5, rel=0.01)
 
 
-@pytest.mark.parametrize(("sparse", "spec"), [("tanh_relu", 783_351), ("softmax_t", 782_127)])
-def test_published_numbers_of_parameters(sparse: str, spec: int) -> None:
+@pytest.mark.parametrize(("sparse", "released"), [("tanh_relu", 783_351), ("softmax_t", 782_127)])
+def test_published_parameter_counts(sparse: str, released: int) -> None:
     unused, gates, vectors = 1_040, 1_008, 32
-    assert parameters(aliexpress(sparse=sparse, published=True)) == spec - unused
-    # by default the first-order branch uses gates of its own, as the released code defines but does not use
-    assert parameters(aliexpress(sparse=sparse)) == spec - unused + gates
+    assert parameters(aliexpress(sparse=sparse, published=True)) == released - unused
+    # by default the first-order branch has its own gates; the released code defines them but does not use them
+    assert parameters(aliexpress(sparse=sparse)) == released - unused + gates
     assert unused == gates + vectors
 
 
-# --------------------------------------------------------------------------------------------------------- equations
+# ---- equations
 
 
 def normalised(norm: Any, x: Tensor) -> Tensor:
     return (x - norm.running_mean) / (norm.running_var + 1e-5).sqrt() * norm.weight + norm.bias
 
 
-def one_row(net: MMFI, batch: ImpressionBatch, row: int, act: Any) -> Tensor:
-    """Return a row's logits in evaluation mode: sections 2 to 6, one pair, expert and task after the other."""
+def sample_logits(net: MMFI, batch: ImpressionBatch, row: int, act: Any) -> Tensor:
+    """Return the logits of one sample in evaluation mode, by loops over pairs, experts and tasks."""
     s, D = int(batch.scenario_B[row]), net.dim
     both = [table.weight[batch.ids_BF[row, f]] for f, table in enumerate(net.embedding.tables)]
     x = batch.dense_BN[row]
@@ -82,9 +82,9 @@ def one_row(net: MMFI, batch: ImpressionBatch, row: int, act: Any) -> Tensor:
                 experts = [act(branch.shared(h)[n * M : n * M + M]) for n in range(N)]
                 mine = act(own.weight_TYH[t] @ h + own.bias_TY[t])
                 experts += [mine[o * M : o * M + M] for o in range(branch.shape.own)]
-                g = torch.softmax(gates[s].weight_TNX[t] @ torch.cat([indicator, slot]) + gates[s].bias_TN[t], 0)
+                g = torch.softmax(gates[s].weight_TGX[t] @ torch.cat([indicator, slot]) + gates[s].bias_TG[t], 0)
                 out.append(sum(g[n] * e for n, e in enumerate(experts)))
-            o = torch.stack(out, dim=1).flatten()  # the first output of every slot, then the second
+            o = torch.stack(out, dim=1).flatten()  # output 1 of all slots, then output 2
             y = [own.tower_TQX[k] @ o + own.bias_TQ[k] for k in range(len(net.tasks))]
             mean = torch.zeros(len(net.tasks), len(slots))
             mean[t] = y[t]
@@ -115,33 +115,33 @@ def one_row(net: MMFI, batch: ImpressionBatch, row: int, act: Any) -> Tensor:
     ids=str,
 )
 def test_equations(chosen: dict[str, Any]) -> None:
-    net, batch = build(3, **chosen).eval(), rows_of(MIXED)
+    net, batch = build(3, **chosen).eval(), random_batch(MIXED)
     act = {"tanh": torch.tanh, "relu": torch.relu}.get(chosen.get("activation", ""), lambda x: x)
-    expected = torch.stack([one_row(net, batch, row, act) for row in range(len(MIXED))])
+    expected = torch.stack([sample_logits(net, batch, row, act) for row in range(len(MIXED))])
     torch.testing.assert_close(net(batch).logit_BT, expected)
 
 
-def test_a_vector_a_numerical_column() -> None:
-    net, batch = build(numeric="per_feature").eval(), rows_of(MIXED)
+def test_one_vector_per_numerical_column() -> None:
+    net, batch = build(numeric="per_feature").eval(), random_batch(MIXED)
     assert net.fields == ("uid", "item", "city", "age", "price", "visits")
     field_BFX, _ = net.inputs(batch)
     torch.testing.assert_close(field_BFX[:, 4], batch.dense_BN[:, 1:2] * net.numerical.vector_NW[1])
     assert net(batch).logit_BT.std(dim=0).min() > 0
 
 
-def test_columns_of_a_part_need_not_be_neighbours() -> None:
-    net, batch = build(), rows_of(MIXED)
+def test_columns_of_a_part_need_not_be_adjacent() -> None:
+    net, batch = build(), random_batch(MIXED)
     field_BFX, _ = net.inputs(batch)
     torch.testing.assert_close(field_BFX[:, 3], net.numerical.lines[0](batch.dense_BN[:, [0, 2]]))
 
 
-# -------------------------------------------------------------------------------------------- sparsity, sums, gradients
+# ---- sparsity, sums, gradients
 
 
 def test_hard_mask_is_zero_where_the_score_is_not_positive() -> None:
-    net, batch = build().eval(), rows_of(MIXED)
+    net, batch = build().eval(), random_batch(MIXED)
     y = net.pair_attention.own[1]
-    rows = part_of(batch, [row for row, scenario in enumerate(MIXED) if scenario == 1])
+    rows = take_samples(batch, [row for row, scenario in enumerate(MIXED) if scenario == 1])
     seen: list[Tensor] = []
     y.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
     mask_RTP = net.attend(net.inputs(rows))[1].pair_RTP
@@ -152,15 +152,15 @@ def test_hard_mask_is_zero_where_the_score_is_not_positive() -> None:
 
 
 @pytest.mark.parametrize("sparse", SPARSE[1:])
-def test_distributions_add_up_to_one(sparse: str) -> None:
-    for part in build(sparse=sparse, tau_pair=0.2).eval().attend(build().inputs(rows_of(MIXED))):
+def test_distributions_sum_to_one(sparse: str) -> None:
+    for part in build(sparse=sparse, tau_pair=0.2).eval().attend(build().inputs(random_batch(MIXED))):
         for weights in (part.pair_RTP, part.field_RTF):
             torch.testing.assert_close(weights.sum(dim=2), torch.ones(weights.shape[:2]))
         assert bool((part.pair_RTP == 0).any()) is (sparse != "softmax_t")
 
 
-def test_pair_order_and_their_scalars() -> None:
-    net, batch = build(sparse="softmax_t").eval(), rows_of([1] * 4)
+def test_order_and_scalars_of_pairs() -> None:
+    net, batch = build(sparse="softmax_t").eval(), random_batch([1] * 4)
     with torch.no_grad():
         for own in net.pair_attention.own:
             own.tower_TQX.zero_()
@@ -171,14 +171,14 @@ def test_pair_order_and_their_scalars() -> None:
     (grad_P,) = torch.autograd.grad(state_BTX[:, 0, : net.dim].sum(), net.pair_weight_P)
     field_BFX, _ = net.inputs(batch)
     vectors = field_BFX[..., : net.dim].detach()
-    names = {name: place for place, name in enumerate(net.fields)}
-    for place, (first, second) in enumerate(net.pairs):
-        product = (vectors[:, names[first]] * vectors[:, names[second]]).sum()
-        torch.testing.assert_close(grad_P[place], product / len(net.pairs))
+    index = {name: f for f, name in enumerate(net.fields)}
+    for p, (first, second) in enumerate(net.pairs):
+        product = (vectors[:, index[first]] * vectors[:, index[second]]).sum()
+        torch.testing.assert_close(grad_P[p], product / len(net.pairs))
 
 
 def test_the_loss_is_the_mean_over_tasks() -> None:
-    net, batch = build(3), rows_of(MIXED)
+    net, batch = build(3), random_batch(MIXED)
     labels_BT = torch.randint(0, 2, (12, 3))
     logit_BT = net.eval()(batch).logit_BT
     each = [
@@ -189,7 +189,7 @@ def test_the_loss_is_the_mean_over_tasks() -> None:
 
 def test_bfloat16_autocast() -> None:
     for sparse in SPARSE:
-        net, batch = build(sparse=sparse).eval(), rows_of(MIXED)
+        net, batch = build(sparse=sparse).eval(), random_batch(MIXED)
         full = net(batch).logit_BT
         with torch.autocast("cpu", torch.bfloat16):
             logit_BT = net(batch).logit_BT

@@ -1,4 +1,4 @@
-"""What MMFI's gates take from whose experts: by hand, and against a loop over rows, slots and tasks."""
+"""Gate shares of MMFI: known values, and a loop over samples, slots and tasks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.models.multitask.diagnostics import look_inside
-from tests.models.mmfi_nets import MIXED, build, part_of, rows_of
+from tests.models.mmfi_nets import MIXED, build, random_batch, take_samples
 
 
 def slots_of(net: MMFI, batch: ImpressionBatch, row: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The vectors of a row's pairs and of its fields, one after the other."""
+    """Return the slot vectors of a sample: of its pairs, and of its fields."""
     D, field_FX = net.dim, net.inputs(batch)[0][row]
     pairs = itertools.combinations(range(len(field_FX)), 2)
     return (
@@ -26,23 +26,23 @@ def slots_of(net: MMFI, batch: ImpressionBatch, row: int) -> tuple[list[Tensor],
 
 
 @torch.no_grad()
-def looped(net: MMFI, batch: ImpressionBatch) -> list[dict[str, dict[str, float]]]:
+def loop_shares(net: MMFI, batch: ImpressionBatch) -> list[dict[str, dict[str, float]]]:
     N = net.pair_attention.shape.shared
-    told = []
+    layers = []
     for layer, gates in enumerate((net.gates, net.field_gates or net.gates)):
         by_task = {}
         for t, task in enumerate(net.tasks):
-            given = []
+            weights = []
             for row, s in enumerate(batch.scenario_B.tolist()):
                 indicator = net.cell_weight_ST[s, t] * net.scenario_vector_SI[s] * net.task_vector_TI[t]
                 for slot in slots_of(net, batch, row)[layer]:
-                    score = gates[s].weight_TNX[t] @ torch.cat([indicator, slot]) + gates[s].bias_TN[t]
-                    given.append(score.exp() / score.exp().sum())
-            mean = torch.stack(given).mean(dim=0)
+                    score = gates[s].weight_TGX[t] @ torch.cat([indicator, slot]) + gates[s].bias_TG[t]
+                    weights.append(score.exp() / score.exp().sum())
+            mean = torch.stack(weights).mean(dim=0)
             own = {f"task:{other}": float(mean[N:].sum()) if other == task else 0.0 for other in net.tasks}
             by_task[task] = {**(own if len(mean) > N else {}), "shared": float(mean[:N].sum())}
-        told.append(by_task)
-    return told
+        layers.append(by_task)
+    return layers
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def looped(net: MMFI, batch: ImpressionBatch) -> list[dict[str, dict[str, float]
     ],
     ids=str,
 )
-def test_shares_are_means_over_rows_and_slots(chosen: dict[str, Any]) -> None:
-    net, batch = build(3, **chosen).eval(), rows_of(MIXED)
-    shares, expected = net.gate_shares(batch), looped(net, batch)
+def test_shares_are_means_over_samples_and_slots(chosen: dict[str, Any]) -> None:
+    net, batch = build(3, **chosen).eval(), random_batch(MIXED)
+    shares, expected = net.gate_shares(batch), loop_shares(net, batch)
     assert len(shares) == 2
     for layer, loop in zip(shares, expected, strict=True):
         assert list(layer) == ["click", "buy", "like"]
@@ -68,23 +68,23 @@ def test_shares_are_means_over_rows_and_slots(chosen: dict[str, Any]) -> None:
             assert sum(groups.values()) == pytest.approx(1, abs=1e-6)
 
 
-def test_by_hand() -> None:
-    """Four shared experts and two own ones; nine rows of the first scenario, three of the second."""
+def test_known_shares() -> None:
+    """Four shared and two specific experts; nine samples of scenario 0, three of scenario 1."""
     net = build(2).eval()
     with torch.no_grad():
         for gates in (*net.gates, *net.field_gates):
-            gates.weight_TNX.zero_()
-            gates.bias_TN.zero_()
-        net.gates[0].bias_TN[0] = torch.tensor([1.0, 1, 1, 1, 2, 2]).log()  # 4 of 8 parts for the own ones
-        net.gates[1].bias_TN[0] = torch.tensor([1.0, 1, 1, 1, 6, 6]).log()  # 12 of 16
-    pairs, fields = net.gate_shares(rows_of([0] * 9 + [1] * 3))
+            gates.weight_TGX.zero_()
+            gates.bias_TG.zero_()
+        net.gates[0].bias_TG[0] = torch.tensor([1.0, 1, 1, 1, 2, 2]).log()  # specific experts: 4 of 8
+        net.gates[1].bias_TG[0] = torch.tensor([1.0, 1, 1, 1, 6, 6]).log()  # specific experts: 12 of 16
+    pairs, fields = net.gate_shares(random_batch([0] * 9 + [1] * 3))
     assert pairs["click"] == pytest.approx({"task:click": 0.75 * 0.5 + 0.25 * 0.75, "task:buy": 0, "shared": 0.4375})
     assert pairs["buy"] == pytest.approx({"task:click": 0, "task:buy": 1 / 3, "shared": 2 / 3})
     assert fields["click"] == pytest.approx({"task:click": 1 / 3, "task:buy": 0, "shared": 2 / 3})
 
 
-def test_analyses_and_diagnostics_see_them_and_change_nothing() -> None:
-    net, batch = build(2).train(), rows_of(MIXED)
+def test_diagnostics_report_the_shares_and_change_nothing() -> None:
+    net, batch = build(2).train(), random_batch(MIXED)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     inside = look_inside(net, batch, torch.ones(len(MIXED), 2), "logits")
     assert inside.gates == net.gate_shares(batch)
@@ -92,5 +92,5 @@ def test_analyses_and_diagnostics_see_them_and_change_nothing() -> None:
     assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
-    alone = net.gate_shares(part_of(batch, [1]))  # scenario 2 only: the others have no rows
+    alone = net.gate_shares(take_samples(batch, [1]))  # scenario 2 only: the others have no samples
     assert sum(alone[0]["click"].values()) == pytest.approx(1, abs=1e-6)
