@@ -6,7 +6,7 @@ from stemlab.errors import StemlabError
 
 
 def config(task=None, name="stem"):
-    return {"model": {"task": task, "name": name}, "dataset": {"tasks": ["finish", "like"]}}
+    return {"model": {"family": "multitask", "task": task, "name": name}, "dataset": {"tasks": ["finish", "like"]}}
 
 
 def test_effective_tasks():
