@@ -19,7 +19,7 @@ def test_the_page_holds_what_was_measured(root):
 
 @pytest.fixture
 def bench(root, tmp_path):
-    """A copy of the programme, its results and its page."""
+    """Return the folder of a copy of the script, its results and its page."""
     for part in ("scripts/bench/results", "scripts/bench/table.py", "scripts/bench/README.md"):
         target = tmp_path / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,8 @@ def rows(bench):
     assert ended.returncode == 0, ended.stderr
     lines = [line for line in (bench / "README.md").read_text().splitlines() if line.startswith("|")]
     return {
-        what.strip(): (against.strip(), told.strip()) for _, what, against, told, _ in (x.split("|") for x in lines)
+        what.strip(): (against.strip(), measured.strip())
+        for _, what, against, measured, _ in (x.split("|") for x in lines)
     }
 
 
@@ -45,24 +46,24 @@ def test_a_typed_number_would_be_noticed(bench):
     assert "table 'speed'" in ended.stderr
 
 
-def test_preparation_tells_memory_against_that_of_fewer_rows(bench):
+def test_preparation_compares_memory_with_fewer_rows(bench):
     sizes = [{"rows": 1_000, "peak_bytes": 500_000_000}, {"rows": 6_000, "peak_bytes": 550_000_000}]
     (bench / "results" / "prepare_aliexpress.json").write_text(json.dumps({"ours": sizes}))
     assert rows(bench)["prepare, AliExpress NL, peak memory, 6,000 rows"] == ("1,000 rows (500 MB)", "1.10 x")
 
 
-def test_analyses_stand_against_their_limits(bench):
+def test_analyses_are_compared_with_their_limits(bench):
     taken = {"wall_seconds": 71.4, "processor_seconds": 102.6, "peak_bytes": 3_210_000_000, "progress_bar": True}
     found = {"rows": 5_000, "width": 48, "pairs": 20_000, "threads": 2, "collapse": taken, "entanglement": taken}
     (bench / "results" / "analysis.json").write_text(json.dumps(found))
-    told = rows(bench)
-    assert told["analysis=collapse, table of 5,000 rows x 48, peak memory"] == ("6 GB", "3.21 GB")
+    found = rows(bench)
+    assert found["analysis=collapse, table of 5,000 rows x 48, peak memory"] == ("limit 6 GB", "3.21 GB")
     about = "analysis=entanglement, table of 5,000 rows x 48, 20,000 pairs"
-    assert told[f"{about}, 2 threads"] == ("120 s", "71 s")
-    assert told[f"{about}, processor time"] == ("240 s (two cores)", "103 s")
+    assert found[f"{about}, 2 threads"] == ("limit 120 s", "71 s")
+    assert found[f"{about}, CPU time"] == ("limit 240 s (two cores)", "103 s")
 
 
-def test_a_programme_that_was_not_run_has_no_rows(bench):
+def test_a_benchmark_without_results_has_no_rows(bench):
     before = rows(bench)
     (bench / "results" / "step_large.json").unlink()
     left = rows(bench)

@@ -1,15 +1,15 @@
-"""What analyses of large runs take: the commands themselves, a table of 5 million rows x 48 and 20 million test pairs.
+"""Cost of the analyses of large runs: complete commands on a 5 million x 48 embedding table and 20 million test pairs.
 
     python scripts/bench/analysis.py [--rows 5000000] [--items 1000000] [--width 48] [--pairs 20000000] [--threads 2]
     python scripts/bench/analysis.py --rows 20000 --items 5000 --pairs 50000 --output small.json
 
-First a dataset and four runs are written (``analysis_runs.py``): single-task models of two tasks, a second seed of one,
-a joint model. Then ``stemlab.analyze analysis=collapse`` reads the joint one, ``analysis=entanglement`` all of them,
-each in a process of its own, from its start to its end: imports, checkpoints with their hashes, numbers, figures, page.
-Memory is the largest resident size (the mapped pages of files count), processor seconds are those of all threads. The
-terminal is a pseudo one, so that bars are drawn and counted. The files, 14 GB at full size, lie under TMPDIR and are
-deleted; as they were just written, many are still in the system's cache. Writes ``results/analysis.json``
-(``--output`` for another).
+First ``analysis_runs.py`` writes a dataset and four runs: single-task models of two tasks, a second seed of one of
+them, and a joint model. Then ``stemlab.analyze analysis=collapse`` analyses the joint run and ``analysis=entanglement`` all
+runs. Each command runs in its own process and is measured from start to end: imports, checkpoints and their hashes,
+numbers, figures, page. Memory is the peak resident set size, including mapped file pages; CPU time is that of all
+threads. The command writes to a pseudo-terminal, so that progress bars are drawn and included. The files, 14 GB at full
+size, are written under TMPDIR and deleted; because they were just written, many of them are in the page cache. The
+result is written to ``results/analysis.json`` (or ``--output``).
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 
 def run(words: list[str], threads: int) -> dict[str, Any]:
-    """Run a command at a terminal; return seconds, memory and whether it drew a bar."""
+    """Run a command at a pseudo-terminal; return wall and CPU time, peak memory and whether it drew a progress bar."""
     master, terminal = pty.openpty()
     variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "TERM": "xterm", "COLUMNS": "120"}
     start = time.perf_counter()
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=variables)
     os.close(terminal)
-    shown = b""
-    with suppress(OSError):  # the other end is closed
+    output = b""
+    with suppress(OSError):  # raised when the process closes the terminal
         while part := os.read(master, 1 << 16):
-            shown += part
-    _, status, usage = os.wait4(process.pid, 0)  # of this process and those it waited for, no others
+            output += part
+    _, status, usage = os.wait4(process.pid, 0)  # usage of this process and its waited-for children
     seconds = time.perf_counter() - start
     os.close(master)
-    text = shown.decode(errors="replace")
+    text = output.decode(errors="replace")
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"error: {' '.join(words)}\n{text}")
@@ -62,21 +62,21 @@ def run(words: list[str], threads: int) -> dict[str, Any]:
 
 
 def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return what both analyses take, and what they say they read."""
+    """Return the costs of both analyses; check the number of analysed pairs."""
     analyses = {
         "collapse": [f"run={folder / 'joint'}"],
         "entanglement": [f"runs=[{','.join(str(folder / name) for name in RUNS)}]", "analysis.activity=0"],
     }
-    told: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
     for name, words in analyses.items():
         output = folder / "found" / name
         command = [sys.executable, "-m", "stemlab.analyze", f"analysis={name}", *words, f"output={output}"]
-        told[name] = run(command, chosen.threads)
+        costs[name] = run(command, chosen.threads)
         found = json.loads((output / "results.json").read_text(encoding="utf-8"))["sections"][name]
-        print(name, json.dumps(told[name]), found["verdict"], sep="\n", flush=True)
+        print(name, json.dumps(costs[name]), found["verdict"], sep="\n", flush=True)
     if found["numbers"]["pairs"] != chosen.pairs:
         sys.exit(f"error: {found['numbers']['pairs']:,} of {chosen.pairs:,} pairs were analysed.")
-    return {**told, "checkpoint_bytes": (folder / "joint" / "checkpoints" / "best.ckpt").stat().st_size}
+    return {**costs, "checkpoint_bytes": (folder / "joint" / "checkpoints" / "best.ckpt").stat().st_size}
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""A prepared dataset and four finished runs of any size, for ``analysis.py``; as a program it only makes them.
+"""A prepared dataset and four finished runs of any size, for ``analysis.py``; run as a script, it only writes them.
 
     python scripts/bench/analysis_runs.py FOLDER --rows 5000000 --items 1000000 --width 48 --pairs 20000000
 
-Users and items have two training rows or more, but for one user and one item with a single row each, so that the filter
-``analysis.activity=0`` keeps all others; every test row is a pair of those, so that all pairs are analysed.
-A run is trained for one step, as ``stemlab.train`` does it, from tables drawn at random with directions that decay; its
-checkpoint is a best epoch's, with the optimiser's two moments of every weight, three times as large as the tables.
+Users and items have at least two training samples, except one user and one item with a single sample each, so that the
+filter ``analysis.activity=0`` keeps all others. Every test sample is a pair of the kept users and items, so that all
+pairs are analysed. A run is trained for one step, as ``stemlab.train`` does, from random tables with decaying singular
+values. Its checkpoint includes both Adam moments of every weight, so it is three times as large as the tables.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ VALID_ROWS, BLOCK = 20_000, 1 << 20
 
 
 def write_dataset(data_dir: Path, users: int, items: int, pairs: int) -> Path:
-    """Write a prepared directory and return it; rows come block by block."""
+    """Write a prepared dataset in blocks of samples and return its directory."""
     rows = {"train": 2 * users - 1, "valid": VALID_ROWS, "test": pairs}
     fingerprint = fingerprint_of({"reader": "bench/1", "users": users, "items": items, "rows": rows})
     folder = data_dir / "prepared" / f"tiktok-{fingerprint[:12]}"
@@ -54,7 +54,7 @@ def write_dataset(data_dir: Path, users: int, items: int, pairs: int) -> Path:
         with StoreWriter(folder / f"{split}.arrow", count, FIELDS, TASKS) as writer:
             for start in range(0, count, BLOCK):
                 row = np.arange(start, min(start + BLOCK, count))
-                if split == "train":  # the second time round without the first user and the first item
+                if split == "train":  # the second pass leaves out the first user and item
                     user = np.where(row < users, row + 1, row - users + 2)
                     item = np.where(row == 0, 1, 2 + (row - 1) % (items - 1))
                 else:
@@ -69,7 +69,7 @@ def write_dataset(data_dir: Path, users: int, items: int, pairs: int) -> Path:
 
 
 def write_run(folder: Path, prepared: Path, name: str, width: int) -> None:
-    """Train one step from drawn tables; leave a run directory with checkpoint and record."""
+    """Train one step from random tables; write a run directory with checkpoint and record."""
     directory, data_dir = folder / name, prepared.parent.parent
     words = [*TRAINED, *RUNS[name], f"model.net.embedding_dim={width}", f"paths.data_dir={data_dir}"]
     config = compose("train", [*words, f"paths.output_dir={directory}"])
@@ -89,7 +89,7 @@ def write_run(folder: Path, prepared: Path, name: str, width: int) -> None:
 
 @torch.no_grad()
 def draw_tables(net: torch.nn.Module, seed: int) -> None:
-    """Fill the tables with random directions, the last one a thousandth as long as the first."""
+    """Fill the embedding tables with random values whose scale decays to 0.001 over the dimensions."""
     drawn = torch.Generator().manual_seed(seed)
     for weight in cast(Any, net).embedding.weights():
         weight.normal_(generator=drawn).mul_(torch.logspace(0, -3, weight.shape[1]))

@@ -1,6 +1,6 @@
-"""The table of scripts/bench/README.md, from the results beside it: ``python scripts/bench/table.py [--check]``.
+"""Table of scripts/bench/README.md from the files in ``results/``: ``python scripts/bench/table.py [--check]``.
 
-A programme's rows are one function, named in ``PROGRAMMES`` by the result files that it reads.
+The rows of each benchmark come from one function; ``BENCHMARKS`` maps its result files to the function.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "scripts" / "bench" / "results"
 Result = dict[str, Any]
 Rows = list[tuple[str, str, str]]
-"""What was measured, against what, and the ratio."""
+"""What was measured, the baseline, and the result."""
 
 
 def loader(found: Result) -> Rows:
@@ -31,27 +31,27 @@ def loader(found: Result) -> Rows:
 
 def gauc(found: Result) -> Rows:
     what = f"gAUC, {found['rows']:,} rows, {found['groups']:,} groups"
-    return [(what, "a scikit-learn call a group", f"{found['ratio']} x")]
+    return [(what, "one scikit-learn call per group", f"{found['ratio']} x")]
 
 
 def step(small: Result, large: Result) -> Rows:
-    twin = "list of expert MLPs, stacked copies, dense Adam, penalty in the graph; float32"
+    baseline = "list of expert MLPs, stacked copies, dense Adam, penalty in the graph; float32"
     peak = {"float32": "oneDNN 4096x512x512", "bf16": "torch.mm 4096x512x512"}
     rows = []
     for tables in (small, large):
-        against = f"{twin} ({tables['rows']:,} embedding rows)"
+        against = f"{baseline} ({tables['rows']:,} embedding rows)"
         for kind in peak:
             faster = tables["times_faster_than_twin_float32"][kind]
             rows.append((f"STEM step, {kind}", against, f"{faster:.2f} x"))
     for kind, product in peak.items():
         share = small["fraction_of_peak"][kind][product]
-        rows.append((f"STEM step, {kind}, products per second", f"this machine's own peak ({product})", f"{share:.0%}"))
+        rows.append((f"STEM step, {kind}, products per second", f"peak of the machine ({product})", f"{share:.0%}"))
     return rows
 
 
 def prepare(found: Result) -> Rows:
     ways = found["times_faster_than"].items()
-    rows = [("prepare, rows/s", f"pandas read_csv, then {way} a row", f"{ratio:.1f} x") for way, ratio in ways]
+    rows = [("prepare, rows/s", f"pandas read_csv, then {way} per row", f"{ratio:.1f} x") for way, ratio in ways]
     return [*rows, _growth("prepare", found)]
 
 
@@ -60,7 +60,7 @@ def prepare_aliexpress(found: Result) -> Rows:
 
 
 def _growth(what: str, found: Result) -> tuple[str, str, str]:
-    """Peak memory at the largest size against that at the smallest."""
+    """Return peak memory at the largest size compared with the smallest size."""
     small, big = found["ours"][0], found["ours"][-1]
     against = f"{small['rows']:,} rows ({small['peak_bytes'] / 1e6:.0f} MB)"
     return f"{what}, peak memory, {big['rows']:,} rows", against, f"{big['peak_bytes'] / small['peak_bytes']:.2f} x"
@@ -72,16 +72,16 @@ def sequence_loader(found: Result) -> Rows:
 
 
 def sequence_step(found: Result) -> Rows:
-    twin = "per-row items, packed GRU, masks with infinities"
+    baseline = "per-row items, packed GRU, masks with infinities"
     ways = {
-        "as it is": "times_faster_than_twin",
-        "with the trainer's memory setting": "times_faster_with_same_memory",
+        "default allocator settings": "times_faster_than_twin",
+        "allocator settings of the trainer": "times_faster_with_same_memory",
     }
     where = f", {found['cpu']}" if "cpu" in found else ""
     return [
         (
             f"TiMiRec step, {stage}, batch {found['batch']}, {found['threads']} threads{where}",
-            f"{twin}; {memory}",
+            f"{baseline}; {memory}",
             f"{found[stage][key]:.2f} x",
         )
         for stage in ("pretrain", "finetune")
@@ -92,7 +92,7 @@ def sequence_step(found: Result) -> Rows:
 def ranking_evaluation(found: Result) -> Rows:
     return [
         (
-            f"ranks of {found['users']:,} users, {found['candidates']:,} candidates, {interests} interest(s), "
+            f"ranking of {found['users']:,} users, {found['candidates']:,} candidates, {interests} interest(s), "
             f"{found['threads']} thread(s)",
             "candidate vectors gathered row by row, argsort",
             f"{measured['times_faster']:.1f} x",
@@ -102,40 +102,41 @@ def ranking_evaluation(found: Result) -> Rows:
 
 
 def mmfi_step(found: Result) -> Rows:
-    """MMFI's step and scoring; processor time, which busy neighbours disturb less."""
+    """Return MMFI's step and scoring in CPU time, which depends less on other load than wall time."""
     what = f"batch {found['batch']}, {found['scenarios']} scenarios, {found['tasks']} tasks, {found['threads']} thread"
-    twin = "every row through every scenario, loops over scenarios, tasks and experts"
+    baseline = "every sample through every scenario, loops over scenarios, tasks and experts"
     rows = []
     for act in ("training", "evaluation"):
         less, share = found[act]["times_less_processor_time"], found[act]["share_of_twin"]
-        rows.append((f"MMFI {act}, rows per processor second, {what}", twin, f"{less['stemlab']:.1f} x"))
-        rows.append((f"MMFI {act} as published, rows per processor second", twin, f"{less['stemlab published']:.1f} x"))
-        rows.append((f"MMFI {act}, peak memory", twin, f"{share['stemlab']:.2f} x"))
+        published = f"MMFI {act} with net.published=true, samples per CPU second"
+        rows.append((f"MMFI {act}, samples per CPU second, {what}", baseline, f"{less['stemlab']:.1f} x"))
+        rows.append((published, baseline, f"{less['stemlab published']:.1f} x"))
+        rows.append((f"MMFI {act}, peak memory", baseline, f"{share['stemlab']:.2f} x"))
     return rows
 
 
 def diagnostics(found: Result) -> Rows:
-    """What the live diagnostics take; processor time."""
-    against = f"STEM's {found['steps_an_epoch']} steps of an epoch of the sample"
-    return [("live diagnostics, once an epoch", against, f"{found['share_of_an_epoch_processor']:.1%}")]
+    """Return the cost of the live diagnostics in CPU time."""
+    against = f"the {found['steps_an_epoch']} steps of STEM in one epoch of the SAMPLE"
+    return [("live diagnostics, once per epoch", against, f"{found['share_of_an_epoch_processor']:.1%}")]
 
 
 def analysis(found: Result) -> Rows:
-    """The commands from start to end; the limits are those that the analyses promise at the default size."""
+    """Return the costs of the complete commands, with their limits at the default size."""
     table = f"table of {found['rows']:,} rows x {found['width']}"
     sizes = {"collapse": table, "entanglement": f"{table}, {found['pairs']:,} pairs"}
     return [
-        (f"analysis={name}, {size}, {what}", limit, told)
+        (f"analysis={name}, {size}, {what}", f"limit {limit}", measured)
         for name, size in sizes.items()
-        for what, limit, told in (
+        for what, limit, measured in (
             (f"{found['threads']} threads", "120 s", f"{found[name]['wall_seconds']:.0f} s"),
-            ("processor time", "240 s (two cores)", f"{found[name]['processor_seconds']:.0f} s"),
+            ("CPU time", "240 s (two cores)", f"{found[name]['processor_seconds']:.0f} s"),
             ("peak memory", "6 GB", f"{found[name]['peak_bytes'] / 1e9:.2f} GB"),
         )
     ]
 
 
-PROGRAMMES: Mapping[tuple[str, ...], Callable[..., Rows]] = {
+BENCHMARKS: Mapping[tuple[str, ...], Callable[..., Rows]] = {
     ("loader",): loader,
     ("gauc",): gauc,
     ("step", "step_large"): step,
@@ -149,17 +150,17 @@ PROGRAMMES: Mapping[tuple[str, ...], Callable[..., Rows]] = {
     ("diagnostics",): diagnostics,
     ("analysis",): analysis,
 }
-"""Result files (without ``.json``) -> their rows; a programme that has not been run has none."""
+"""Result files (without ``.json``) -> function of the rows; benchmarks without results have no rows."""
 
 
 def table() -> str:
-    """The table in Markdown."""
-    lines = ["| what | against | measured |", "|---|---|---|"]
-    for names, rows in PROGRAMMES.items():
+    """Return the table as Markdown."""
+    lines = ["| what | baseline | measured |", "|---|---|---|"]
+    for names, rows in BENCHMARKS.items():
         files = [RESULTS / f"{name}.json" for name in names]
         if all(file.is_file() for file in files):
-            told = rows(*(json.loads(file.read_text(encoding="utf-8")) for file in files))
-            lines += [f"| {what} | {against} | {ratio} |" for what, against, ratio in told]
+            found = rows(*(json.loads(file.read_text(encoding="utf-8")) for file in files))
+            lines += [f"| {what} | {against} | {ratio} |" for what, against, ratio in found]
     return "\n".join(lines)
 
 
