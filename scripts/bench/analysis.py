@@ -4,12 +4,12 @@
     python scripts/bench/analysis.py --rows 20000 --items 5000 --pairs 50000 --output small.json
 
 First ``analysis_runs.py`` writes a dataset and four runs: single-task models of two tasks, a second seed of one of
-them, and a joint model. Then ``stemlab.analyze analysis=collapse`` analyses the joint run and ``analysis=entanglement`` all
-runs. Each command runs in its own process and is measured from start to end: imports, checkpoints and their hashes,
-numbers, figures, page. Memory is the peak resident set size, including mapped file pages; CPU time is that of all
-threads. The command writes to a pseudo-terminal, so that progress bars are drawn and included. The files, 14 GB at full
-size, are written under TMPDIR and deleted; because they were just written, many of them are in the page cache. The
-result is written to ``results/analysis.json`` (or ``--output``).
+them, and a joint model. Then ``analysis=collapse`` analyses the joint run and ``analysis=entanglement`` all runs. Each
+command runs in its own process and is measured from start to end: imports, checkpoints and their hashes, numbers,
+figures, page. Memory is the peak resident set size, including mapped file pages; CPU time is that of all threads. The
+command writes to a pseudo-terminal, so that progress bars are drawn and included. The files, 14 GB at full size, are
+written under TMPDIR and deleted; because they were just written, many of them are in the page cache. The result is
+written to ``results/analysis.json`` (or ``--output``).
 """
 
 from __future__ import annotations
