@@ -1,4 +1,4 @@
-"""scripts/analyze_ml1m.sh: everything it trains composes, and it analyses what it has trained."""
+"""scripts/analyze_ml1m.sh: its trainings compose, and it analyses the runs that it trains."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from stemlab.config.compose import compose
 
 FAKE = """#!/usr/bin/env bash
-# Stands for python: notes its words; a training is finished at once.
+# Replaces python: logs its arguments; a training finishes at once.
 echo "$*" >>{log}
 folder=${{!#}}
 folder=${{folder#hydra.run.dir=}}
@@ -20,7 +20,7 @@ mkdir -p "$folder" && echo '{{"status": "finished"}}' >"$folder/record.json"
 
 @pytest.fixture
 def calls(root: Path, tmp_path: Path) -> list[list[str]]:
-    """Words of every call of python, without ``-m``."""
+    """Arguments of every call of python, without ``-m``."""
     python, log, raw = tmp_path / "python", tmp_path / "log", tmp_path / "raw"
     python.write_text(FAKE.format(log=log))
     python.chmod(0o755)
@@ -34,18 +34,20 @@ def calls(root: Path, tmp_path: Path) -> list[list[str]]:
     return [line.split()[1:] for line in log.read_text().splitlines()]
 
 
-def test_trainings_compose_and_have_folders_of_their_own(calls: list[list[str]]) -> None:
-    jobs = [words[:-1] for command, *words in calls if command == "stemlab.train"]
-    configs = [compose("train", words) for words in jobs]
-    assert len({words[-1] for command, *words in calls if command == "stemlab.train"}) == len(jobs) == 13
+def test_trainings_compose_and_have_their_own_folders(calls: list[list[str]]) -> None:
+    jobs = [overrides[:-1] for command, *overrides in calls if command == "stemlab.train"]
+    configs = [compose("train", overrides) for overrides in jobs]
+    assert len({overrides[-1] for command, *overrides in calls if command == "stemlab.train"}) == len(jobs) == 13
     assert [config["model"]["name"] for config in configs[-5:]] == ["dcnv2", "dcnv2_me", "tin", "din", "din_plus"]
     assert [config["seed"] for config in configs] == [2023] * 6 + [76] * 2 + [2023] * 2 + [1] * 3
 
 
 def test_what_is_analysed_was_trained(calls: list[list[str]], root: Path) -> None:
-    trained = {words[-1].removeprefix("hydra.run.dir=") for command, *words in calls if command == "stemlab.train"}
+    trained = {
+        overrides[-1].removeprefix("hydra.run.dir=") for command, *overrides in calls if command == "stemlab.train"
+    }
     analysed = {}
-    for _, name, runs, _ in (words for words in calls if words[0] == "stemlab.analyze"):
+    for _, name, runs, _ in (overrides for overrides in calls if overrides[0] == "stemlab.analyze"):
         places = re.fullmatch(r"runs=\[(.*)\]", runs)
         assert places
         analysed[name.removeprefix("analysis=")] = set(places[1].split(","))

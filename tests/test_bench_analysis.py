@@ -1,4 +1,4 @@
-"""The benchmark of the analyses: its runs are real ones, and what it measures is the command."""
+"""The benchmark of the analyses measures the commands on real runs."""
 
 import json
 import os
@@ -13,7 +13,7 @@ WORDS = [f"--{key}={value}" for key, value in SIZES.items()]
 
 
 def start(root, tmp_path, *words):
-    """Run the benchmark; its temporary files lie in ``tmp_path``."""
+    """Run the benchmark with its temporary files in ``tmp_path``."""
     command = [sys.executable, str(root / "scripts" / "bench" / "analysis.py"), *words]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=variables)
@@ -24,15 +24,15 @@ def test_the_commands_are_measured(root, tmp_path):
     result = tmp_path / "analysis.json"
     ended = start(root, tmp_path, *WORDS, "--threads=1", f"--output={result}")
     assert ended.returncode == 0, ended.stderr
-    told = json.loads(result.read_text())
-    assert {key: told[key] for key in SIZES} == SIZES
-    assert told["threads"] == 1
+    measured = json.loads(result.read_text())
+    assert {key: measured[key] for key in SIZES} == SIZES
+    assert measured["threads"] == 1
     for name in ("collapse", "entanglement"):
-        taken = told[name]
+        taken = measured[name]
         assert taken["progress_bar"]
         assert taken["processor_seconds"] > 0.5  # imports alone take longer
         assert 10**8 < taken["peak_bytes"] < 4 * 10**9
-    assert told["checkpoint_bytes"] > 3 * 4 * SIZES["width"] * (SIZES["rows"] + SIZES["items"])  # with two moments
+    assert measured["checkpoint_bytes"] > 3 * 4 * SIZES["width"] * (SIZES["rows"] + SIZES["items"])  # with two moments
     assert " pairs " in ended.stdout
     assert list(tmp_path.glob("analysis-bench-*")) == []
 

@@ -1,6 +1,7 @@
-"""Every experiment file says what the published settings say.
+"""Every experiment file has the published settings.
 
-Sources: spec/stem.md section 3, spec/ml1m_multitask.md, spec/timirec.md sections 7.1, 9 and 10.2.
+Sources: docs/methods/multitask.md#settings, docs/methods/multitask.md#movielens-1m-protocol,
+docs/methods/timirec.md#published-values and docs/methods/timirec.md#grocery-table.
 """
 
 import functools
@@ -106,7 +107,10 @@ GROCERY = {
         *(1e-4, 1e-6, ITEMS + ATTENTION_6 + LAYER + PREDICTOR_6),
     ),
 }
-ML1M_TIMIREC = {"timirec_pretrain": ("pretrain", 260_186), "timirec": ("both", 526_748)}  # parameters, spec 2.2
+ML1M_TIMIREC = {
+    "timirec_pretrain": ("pretrain", 260_186),
+    "timirec": ("both", 526_748),
+}  # docs/methods/timirec.md#parameter-counts
 
 
 @functools.cache
@@ -131,7 +135,7 @@ def common(config):
 
 def structure(config):
     net = {key: value for key, value in config["model"]["net"].items() if key != "_target_"}
-    # what other published code does otherwise stays off
+    # options for other released codes are off
     assert all(net.pop(key, off) == off for key, off in OPTIONS.items())
     return net
 
@@ -265,6 +269,6 @@ def test_grid_is_the_official_one():
     assert product_of_params("stem_grid") == 4 * 3 * 8 * 4 * 5  # all of them are checked in tests/config/test_trees.py
 
 
-def test_a_typed_value_wins_over_the_experiment():
+def test_a_command_line_value_overrides_the_experiment():
     config = compose("train", ["experiment=tiktok/stem", "optim.lr=0.5", "dataset.batch_size=64", "seed=7"])
     assert (config["optim"]["lr"], config["dataset"]["batch_size"], config["seed"]) == (0.5, 64, 7)

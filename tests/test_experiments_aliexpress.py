@@ -42,7 +42,7 @@ def test_mmfi_is_trained_as_published(name, sparse, dense):
         2021,
     )
     counts = parameter_counts(build_net(config, spec(values=8)))
-    # spec/mmfi.md 6.1 counts 1,040 parameters that are never trained; the network here does not have them
+    # the released code counts 1,040 parameters that are never trained (docs/methods/mmfi.md#parameter-counts)
     assert dense - 1_040 <= counts["dense"] <= dense
     assert counts["embedding"] == 2 * 16 * 10 * 16
 
@@ -59,7 +59,7 @@ def test_the_study_trains_every_sample_file_once():
     assert {name.removesuffix("_hard").removesuffix("_soft") for name in STUDY} == set(order)
 
 
-def test_networks_of_the_study_differ_in_nothing_but_themselves():
+def test_configs_of_the_study_differ_only_in_the_network():
     rest = []
     for name in STUDY:
         config = small(name)

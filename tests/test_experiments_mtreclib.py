@@ -1,4 +1,4 @@
-"""The files conf/experiment/aliexpress/mtreclib_*.yaml say what MTReclib's code says (spec/mmfi.md section 10.1)."""
+"""conf/experiment/aliexpress/mtreclib_*.yaml have MTReclib's settings (docs/methods/multitask.md#mtreclib-protocol)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures of taste that a machine can keep: short files, plain names, no unread leftovers."""
+"""Style rules that a test can check: short files, plain names, no leftovers."""
 
 import ast
 import re

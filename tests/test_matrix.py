@@ -1,7 +1,7 @@
-"""Every model on every dataset: it trains a step there, or refuses in one sentence before data is read.
+"""Every model on every dataset: it trains one step, or is refused in one sentence before data is read.
 
-Files of ``conf/model`` and ``conf/dataset`` that come later are included. Models and datasets are composed once each
-and their configs joined: a dataset brings nothing but itself, which a test below checks.
+New files of ``conf/model`` and ``conf/dataset`` are included automatically. Models and datasets are composed once each
+and their configs joined: a dataset changes only its own node, which a test below checks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.nn.init import Undrawn
 from stemlab.nn.loss import task_losses
 from stemlab.runs.build import build_datamodule, build_module
-from tests import tiny_worlds
+from tests import tiny_datasets
 from tests.model_files import model_config, model_names
 
 MODELS = {name: model_config(name) for name in model_names()}
@@ -55,14 +55,14 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Config
             fitting = "ml1m" if file["family"] == "sequential" else "tiktok"
             models[model] = plain_job("train", [f"model={model}", f"dataset={fitting}", f"paths.data_dir={home}"])
             models[model]["model"]["net"] = small(models[model]["model"]["net"])
-        for name in tiny_worlds.NAMES:
-            datasets[name] = plain_job("train", tiny_worlds.words(name, home))["dataset"]
+        for name in tiny_datasets.NAMES:
+            datasets[name] = plain_job("train", tiny_datasets.overrides(name, home))["dataset"]
     return models, datasets
 
 
 @pytest.fixture(scope="module")
 def prepared() -> Callable[[Config, str], Any]:
-    """Return the datamodule of a dataset, prepared once; sequence models may ask it for more."""
+    """Return the datamodule of a dataset, prepared once per set of columns that a model needs."""
     made: dict[tuple[str, bool, bool], Any] = {}
 
     def prepare(config: Config, name: str) -> Any:
@@ -98,7 +98,7 @@ def step(module: Any, data: Any) -> float:
 
 
 def refusal(config: Config) -> str | None:
-    """What the config says against the pair, before anything is read; one sentence or nothing."""
+    """Return the error of validating the config, or None; no data is read."""
     try:
         validate("train", config)
     except StemlabError as error:
@@ -107,33 +107,33 @@ def refusal(config: Config) -> str | None:
 
 
 def built(config: Config, data: Any) -> Any:
-    """Return the module; where only the prepared data tell that a setting does not fit, do what the sentence says."""
+    """Return the module; where a setting does not fit the prepared data, apply the advice of the error message."""
     try:
         return build_module(config, data)
     except StemlabError as error:
-        said = str(error)
-    assert "\n" not in said
-    advice = re.search(r"set model\.net\.(\w+)=(\w+)", said)
-    assert advice is not None, said
-    mended = config["model"]["net"] | {advice[1]: yaml.safe_load(advice[2])}
-    return build_module(config | {"model": config["model"] | {"net": mended}}, data)
+        message = str(error)
+    assert "\n" not in message
+    advice = re.search(r"set model\.net\.(\w+)=(\w+)", message)
+    assert advice is not None, message
+    changed = config["model"]["net"] | {advice[1]: yaml.safe_load(advice[2])}
+    return build_module(config | {"model": config["model"] | {"net": changed}}, data)
 
 
-@pytest.mark.parametrize("dataset", tiny_worlds.NAMES)
+@pytest.mark.parametrize("dataset", tiny_datasets.NAMES)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_on_a_dataset(composed: Any, prepared: Any, model: str, dataset: str) -> None:
     config = joined(composed, model, dataset)
-    said = refusal(config)
-    if (MODELS[model]["family"] == "sequential") != tiny_worlds.is_sequential(dataset):
-        assert said is not None
-        assert f"model={model} and dataset={tiny_worlds.dataset_of(dataset)} " in said
-    elif said is not None:  # of the same family: only a number of tasks that the network cannot learn
+    message = refusal(config)
+    if (MODELS[model]["family"] == "sequential") != tiny_datasets.is_sequential(dataset):
+        assert message is not None
+        assert f"model={model} and dataset={tiny_datasets.dataset_of(dataset)} " in message
+    elif message is not None:  # of the same family: only a number of tasks that the network cannot learn
         net = import_target(config["model"]["net"])
         with pytest.raises(StemlabError):
             net.check_tasks(effective_tasks(config))
-    if said is not None:
-        assert "\n" not in said
-        assert said.endswith(".")
+    if message is not None:
+        assert "\n" not in message
+        assert message.endswith(".")
         return
     data = prepared(config, dataset)
     if getattr(data, "tells_categories", False) and data.item_categories is None:
@@ -151,8 +151,8 @@ def test_a_model_on_a_dataset(composed: Any, prepared: Any, model: str, dataset:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_rebuilt_network_is_the_saved_one(composed: Any, prepared: Any, model: str) -> None:
-    """Of what is not drawn again, everything is in the checkpoint; what no checkpoint holds is as it was."""
+def test_a_rebuilt_network_equals_the_saved_one(composed: Any, prepared: Any, model: str) -> None:
+    """Parameters come from the checkpoint; buffers that it does not hold are computed again to the same values."""
     dataset = "beauty" if MODELS[model]["family"] == "sequential" else "aliexpress"
     config = joined(composed, model, dataset)
     data = prepared(config, dataset)
@@ -169,8 +169,8 @@ def test_a_rebuilt_network_is_the_saved_one(composed: Any, prepared: Any, model:
             assert found[name].requires_grad == value.requires_grad, name
 
 
-def test_scenarios_numericals_and_shared_tables_are_there(composed: Any, prepared: Any) -> None:
-    """Else the matrix would say nothing about them."""
+def test_the_datasets_cover_scenarios_numericals_and_shared_tables(composed: Any, prepared: Any) -> None:
+    """Otherwise the matrix would not test them."""
     shared = prepared(joined(composed, "mmoe", "tenrec_shared"), "tenrec_shared")
     assert shared.spec.sizes.tables["hist_10"] == "item_id"
     data = prepared(joined(composed, "mmoe", "tenrec_scenarios"), "tenrec_scenarios")
@@ -182,8 +182,8 @@ def test_scenarios_numericals_and_shared_tables_are_there(composed: Any, prepare
 
 
 @pytest.mark.parametrize(("model", "dataset"), [("stem", "tenrec"), ("sasrec", "ml100k"), ("single_task", "tiktok")])
-def test_joined_configs_are_composed_ones(composed: Any, model: str, dataset: str, tmp_path: Path) -> None:
-    whole = compose("train", [f"model={model}", *tiny_worlds.words(dataset, tmp_path)])
+def test_joined_configs_equal_composed_ones(composed: Any, model: str, dataset: str, tmp_path: Path) -> None:
+    whole = compose("train", [f"model={model}", *tiny_datasets.overrides(dataset, tmp_path)])
     made = joined(composed, model, dataset)
     whole["model"]["net"] = small(whole["model"]["net"])
     for config in (whole, made):

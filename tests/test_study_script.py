@@ -1,4 +1,4 @@
-"""scripts/study.sh: finished runs are skipped, half ones go on, and nothing of them is lost."""
+"""scripts/study.sh: finished runs are skipped, interrupted ones are resumed and their files kept."""
 
 import subprocess
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 FAKE = """#!/usr/bin/env bash
-# Stands for python: notes its words, leaves a checkpoint, and finishes unless told to stop.
+# Replaces python: logs its arguments, writes a checkpoint, and finishes unless {stop} exists.
 echo "$*" >>{log}
 folder=${{!#}}
 folder=${{folder#hydra.run.dir=}}
@@ -55,16 +55,16 @@ def test_each_run_is_trained_once(study: Study) -> None:
         "-m stemlab.train experiment=x seed=1 hydra.run.dir=/runs/a",
         "-m stemlab.train seed=2 hydra.run.dir=/runs/b",
     ]
-    code, told = study.train()
-    assert (code, told.count("done already")) == (0, 2)
+    code, result = study.train()
+    assert (code, result.count("done already")) == (0, 2)
     assert len(study.calls()) == 2
 
 
-def test_half_a_run_goes_on(study: Study) -> None:
+def test_an_interrupted_run_is_resumed(study: Study) -> None:
     study.stop.touch()
-    code, told = study.train()
+    code, result = study.train()
     assert code != 0
-    assert told.count("FAILED") == 2
+    assert result.count("FAILED") == 2
     Path(f"{study.stop}.early").touch()  # ended again before its first epoch did
     study.train()
     Path(f"{study.stop}.early").unlink()

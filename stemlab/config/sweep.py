@@ -11,8 +11,18 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from stemlab.config.compose import CommandLine, Origins, composed, is_group, parsed, plain_job, session
+from stemlab.config.compose import (
+    CommandLine,
+    Origins,
+    composed,
+    is_group,
+    parsed,
+    plain_job,
+    session,
+    without_hydra,
+)
 from stemlab.config.composition_messages import COMPOSITION_ERRORS, ambiguous, sentence
+from stemlab.config.resolve import resolve
 from stemlab.config.table_description import KEY as DESCRIPTION
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
@@ -32,9 +42,14 @@ def check_command_line(line: CommandLine) -> bool:
         swept = line.multirun or base.hydra.mode == RunMode.MULTIRUN
         swept_by_file = _swept_by_file(line, base)
         jobs = _told(line, list(line.overrides), lambda: _jobs(line, base, swept))
-        for overrides, plain in _plain_jobs(line, jobs):
+        for overrides, plain in _plain_jobs(line, jobs) if swept else _plain_single(line, jobs[0], base):
             validate(line.command, plain, Origins(line.command, overrides, swept_by_file))
     return swept
+
+
+def _plain_single(line: CommandLine, overrides: list[str], base: DictConfig) -> list[tuple[list[str], dict[str, Any]]]:
+    """Resolve the only job of a command line: ``base`` is composed from the same overrides."""
+    return [(overrides, _told(line, overrides, lambda: resolve(without_hydra(base))))]
 
 
 def _plain_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[list[str], dict[str, Any]]]:

@@ -9,7 +9,7 @@ from stemlab.config.compose import CommandLine, plain_job, session
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.runs.build import build_datamodule, build_module
-from tests import tiny_worlds
+from tests import tiny_datasets
 from tests.test_matrix import MODELS, small
 
 MULTITASK = [name for name, file in MODELS.items() if file["family"] == "multitask"]
@@ -20,7 +20,7 @@ GATED = {"mmoe", "omoe", "ple", "stem", "mmoe_me", "ple_me", "ame", "hinet", "mm
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImpressionDataModule]:
     home = tmp_path_factory.mktemp("world")
     with session(CommandLine("train")):
-        data = build_datamodule({"dataset": plain_job("train", tiny_worlds.words("tiktok", home))["dataset"]})
+        data = build_datamodule({"dataset": plain_job("train", tiny_datasets.overrides("tiktok", home))["dataset"]})
     data.prepare()
     assert isinstance(data, ImpressionDataModule)
     return home, data

@@ -76,15 +76,15 @@ def show_warning(
 
 
 def run_in_process(
-    module: str, words: tuple[str, ...], directory: Path, variables: dict[str, str]
+    module: str, overrides: tuple[str, ...], directory: Path, variables: dict[str, str]
 ) -> tuple[int, str, str]:
-    """Run ``python -m <module> <words>`` in this process; return exit status, standard output and standard error."""
+    """Run ``python -m <module> <overrides>`` in this process; return exit status, stdout and stderr."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     with restored_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         os.chdir(directory)
         os.environ.clear()
         os.environ.update({**environment(directory), **variables})
-        sys.argv = [module, *words]
+        sys.argv = [module, *overrides]
         warnings.filterwarnings("ignore", ".*found in sys.modules.*", RuntimeWarning)
         warnings.showwarning = show_warning
         try:
@@ -103,23 +103,23 @@ class Workspace:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def run(self, command: str, *words: str, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, *overrides: str, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run ``python -m stemlab.<command>`` in the test process and check its exit status.
 
         Args:
             command: ``train``, ``evaluate``, ...; the empty text is ``python -m stemlab``.
-            words: the arguments.
+            overrides: further arguments.
             status: the expected exit status; with 2 there must be no traceback.
             variables: further environment variables.
         """
-        found = run_in_process(_module(command), words, self.directory, variables)
-        return _checked(command, words, status, *found)
+        found = run_in_process(_module(command), overrides, self.directory, variables)
+        return _checked(command, overrides, status, *found)
 
     def run_process(
-        self, command: str, *words: str, status: int = 0, **variables: str
+        self, command: str, *overrides: str, status: int = 0, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Do the same in a new process, for tests of the process boundary: entry points, ranks, signals."""
-        process = self.start(command, *words, **variables)
+        process = self.start(command, *overrides, **variables)
         try:
             out, err = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -127,12 +127,12 @@ class Workspace:
                 os.killpg(process.pid, 9)
             out, err = process.communicate()
             pytest.fail(f"{command} took more than {TIMEOUT_S} s\n{out}\n{err}")
-        return _checked(command, words, status, process.returncode, out, err)
+        return _checked(command, overrides, status, process.returncode, out, err)
 
-    def start(self, command: str, *words: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, command: str, *overrides: str, **variables: str) -> subprocess.Popen[str]:
         """Start a command as a process (and process group) of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", _module(command), *words],
+            [sys.executable, "-m", _module(command), *overrides],
             cwd=self.directory,
             env={**environment(self.directory), **variables},
             stdout=subprocess.PIPE,
@@ -152,9 +152,9 @@ def _module(command: str) -> str:
 
 
 def _checked(
-    command: str, words: tuple[str, ...], expected: int, status: int, out: str, err: str
+    command: str, overrides: tuple[str, ...], expected: int, status: int, out: str, err: str
 ) -> subprocess.CompletedProcess[str]:
-    assert status == expected, f"{command} {words}\n{out}\n{err}"
+    assert status == expected, f"{command} {overrides}\n{out}\n{err}"
     if status == 2:
         assert "Traceback" not in err
-    return subprocess.CompletedProcess(words, status, out, err)
+    return subprocess.CompletedProcess(overrides, status, out, err)

@@ -59,11 +59,11 @@ def sequences(workspace: Workspace) -> Workspace:
 def run_training(workspace: Workspace) -> Callable[..., float]:
     """Train through the Python interface into a directory of the workspace; returns the objective."""
 
-    def run(name: str, *words: str) -> float:
+    def run(name: str, *overrides: str) -> float:
         old = Path.cwd()
         os.chdir(workspace.directory)
         try:
-            return train(compose("train", [*words, "logger=csv", f"hydra.run.dir={workspace.directory / name}"]))
+            return train(compose("train", [*overrides, "logger=csv", f"hydra.run.dir={workspace.directory / name}"]))
         finally:
             os.chdir(old)
 

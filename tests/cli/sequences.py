@@ -1,10 +1,10 @@
-"""A tiny world of sequences in the ReChorus format, and the words of runs on it."""
+"""A small dataset of sequences in the ReChorus format, and the overrides of runs on it."""
 
 from pathlib import Path
 
 import numpy as np
 
-USERS, ITEMS, NEGATIVES = 101, 60, 20  # 101 rows a split: neither batches nor processes divide them
+USERS, ITEMS, NEGATIVES = 101, 60, 20  # 101 rows per split: divisible neither by the batch size nor by two ranks
 
 SEQUENCE_DATA = [
     "dataset=rechorus",
@@ -20,16 +20,16 @@ SASREC = ["model=sasrec", *SEQUENCE_DATA, *FAST, *NET, *NO_STOP]
 
 
 def write_folder(directory: Path, seed: int = 0) -> None:
-    """Users keep to a third of the items, so that there is something to learn."""
+    """Write a dataset in which each user interacts with one third of the items: something to learn."""
     rng = np.random.default_rng(seed)
     rows: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
     for user in range(1, USERS + 1):
         items = rng.permutation(ITEMS // 3)[: rng.integers(4, 15)] + 1 + (ITEMS // 3) * rng.integers(0, 3)
-        for place, item in enumerate(items):
-            name = {len(items) - 2: "dev", len(items) - 1: "test"}.get(place, "train")
+        for position, item in enumerate(items):
+            name = {len(items) - 2: "dev", len(items) - 1: "test"}.get(position, "train")
             others = rng.choice(np.setdiff1d(np.arange(1, ITEMS + 1), items), NEGATIVES).tolist()
             negatives = "" if name == "train" else f"\t{others}"
-            rows[name].append(f"{user}\t{item}\t{1000 * place + user}{negatives}")
+            rows[name].append(f"{user}\t{item}\t{1000 * position + user}{negatives}")
     directory.mkdir()
     for name, lines in rows.items():
         lines.sort(key=lambda line: int(line.split("\t")[2]))

@@ -1,4 +1,4 @@
-"""``stemlab.analyze``: whole results in one step, the same twice, one sentence where it cannot."""
+"""``stemlab.analyze``: complete, reproducible results; errors in one sentence."""
 
 import csv
 import json
@@ -35,15 +35,15 @@ def test_numbers_tables_figures_and_one_page(trained: Path, workspace: Workspace
     assert section["verdict"] in done.stdout
     with (folder / "abundance.csv").open() as file:
         rows = {row["run/field/role"]: row for row in csv.DictReader(file)}
-    told = {f"stem/{table['field']}/{table['role']}": table for table in section["numbers"]["runs"]["stem"]["tables"]}
-    assert rows.keys() == told.keys()
-    assert float(rows["stem/uid/shared"]["abundance_l2"]) == told["stem/uid/shared"]["abundance_l2"]
+    result = {f"stem/{table['field']}/{table['role']}": table for table in section["numbers"]["runs"]["stem"]["tables"]}
+    assert rows.keys() == result.keys()
+    assert float(rows["stem/uid/shared"]["abundance_l2"]) == result["stem/uid/shared"]["abundance_l2"]
     record = json.loads((trained / "record.json").read_text())
     assert results["runs"][0]["dataset_fingerprint"] == record["dataset_fingerprint"]
     assert results["runs"][0]["epoch"] == record["best"]["epoch"]
 
 
-def test_the_page_needs_no_other_file_and_says_sample(trained: Path, tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_marked_as_sample(trained: Path, tmp_path: Path) -> None:
     page = (analyze(compose("analyze", [run_of(trained), f"output={tmp_path / 'found'}"])) / "index.html").read_text()
     assert "SAMPLE" in page
     assert 'src="data:image/png;base64,' in page
@@ -52,17 +52,17 @@ def test_the_page_needs_no_other_file_and_says_sample(trained: Path, tmp_path: P
 
 
 def test_the_same_runs_give_the_same_files(trained: Path, tmp_path: Path) -> None:
-    words = [run_of(trained), f"output={tmp_path / 'found'}"]
-    first = files(analyze(compose("analyze", words)))
-    assert files(analyze(compose("analyze", words))) == first
+    overrides = [run_of(trained), f"output={tmp_path / 'found'}"]
+    first = files(analyze(compose("analyze", overrides)))
+    assert files(analyze(compose("analyze", overrides))) == first
     assert [path.name for path in tmp_path.iterdir()] == ["found"]
 
 
-def test_results_lie_beside_the_run_unless_told_otherwise(trained: Path) -> None:
+def test_results_are_written_into_the_run_directory_by_default(trained: Path) -> None:
     assert analyze(compose("analyze", [run_of(trained)])) == trained / "analysis" / "collapse"
 
 
-def test_checkpoints_of_one_run_are_overlaid_epoch_by_epoch(
+def test_checkpoints_of_one_run_are_shown_by_epoch(
     trained: Path, workspace: Workspace, run_training: Callable[..., float]
 ) -> None:
     run_training("short", *TINY, "trainer.max_epochs=1")
@@ -74,7 +74,7 @@ def test_checkpoints_of_one_run_are_overlaid_epoch_by_epoch(
     folder = workspace.directory / "epochs"
     numbers = json.loads((folder / "results.json").read_text())["sections"]["collapse"]["numbers"]["runs"]
     labels = ["stem first (epoch 1)", "stem last (epoch 4)"]
-    assert list(numbers) == [told for label in labels for told in (label, f"{label} before training")]
+    assert list(numbers) == [result for label in labels for result in (label, f"{label} before training")]
     assert [one["epochs_trained"] for one in numbers.values()] == [1, 0, 4, 0]
     first, first_before, last, last_before = (one["mean_abundance"] for one in numbers.values())
     assert first_before == last_before
@@ -87,18 +87,18 @@ def test_checkpoints_of_one_run_are_overlaid_epoch_by_epoch(
     assert all(label in page for label in labels)
 
 
-def test_a_report_goes_on_without_what_refuses(trained: Path, tmp_path: Path) -> None:
-    words = ["analysis=report", run_of(trained), f"output={tmp_path / 'found'}"]
-    folder = analyze(compose("analyze", [*words, "analysis.parts.collapse.row_norm=none"]))
+def test_a_report_continues_without_an_analysis_that_raises(trained: Path, tmp_path: Path) -> None:
+    overrides = ["analysis=report", run_of(trained), f"output={tmp_path / 'found'}"]
+    folder = analyze(compose("analyze", [*overrides, "analysis.parts.collapse.row_norm=none"]))
     results = json.loads((folder / "results.json").read_text())
     assert results["sections"]["collapse"]["numbers"]["row_norm"] == "none"
     assert (folder / "collapse" / "abundance.csv").is_file()
     with pytest.raises(StemlabError, match=r"collapse: .*'uidd'"):
-        analyze(compose("analyze", [*words, "analysis.parts.collapse.fields=[uidd]"]))
+        analyze(compose("analyze", [*overrides, "analysis.parts.collapse.fields=[uidd]"]))
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"),
+    ("overrides", "hint"),
     [
         (["run=nowhere"], "run=.*nowhere"),
         ([], "^analysis=collapse .*run="),
@@ -112,42 +112,46 @@ def test_a_report_goes_on_without_what_refuses(trained: Path, tmp_path: Path) ->
         (["run=trained", "output=empty"], "output=.*empty .*files"),
     ],
 )
-def test_what_cannot_be_analysed_is_one_sentence(words: list[str], hint: str, trained: Path, tmp_path: Path) -> None:
+def test_errors_are_one_sentence_and_write_nothing(
+    overrides: list[str], hint: str, trained: Path, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("mine")
     shutil.copytree(trained, tmp_path / "without", ignore=shutil.ignore_patterns("best.ckpt", "analysis"))
     places = {"run=trained": run_of(trained)}
-    words = [places.get(word, word.replace("=", f"={tmp_path}/") if "analysis" not in word else word) for word in words]
+    overrides = [
+        places.get(word, word.replace("=", f"={tmp_path}/") if "analysis" not in word else word) for word in overrides
+    ]
     with pytest.raises(StemlabError, match=hint) as refused:
-        analyze(compose("analyze", words))
+        analyze(compose("analyze", overrides))
     assert "\n" not in str(refused.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "without"]
     assert (tmp_path / "empty" / "notes.txt").read_text() == "mine"
 
 
-def test_a_mistake_leaves_with_status_2(workspace: Workspace) -> None:
-    told = workspace.run("analyze", "run=nowhere", status=2).stderr
-    assert told.startswith("error: ")
-    assert "run=nowhere" in told
-    assert told.count("\n") == 1
+def test_a_missing_run_exits_with_2(workspace: Workspace) -> None:
+    result = workspace.run("analyze", "run=nowhere", status=2).stderr
+    assert result.startswith("error: ")
+    assert "run=nowhere" in result
+    assert result.count("\n") == 1
 
 
-def test_a_crossed_threshold_leaves_with_status_3_and_whole_results(trained: Path, workspace: Workspace) -> None:
+def test_a_crossed_threshold_exits_with_3_after_writing_all_results(trained: Path, workspace: Workspace) -> None:
     limits = "fail_if=['collapse.runs.*.mean_abundance.l2 < 1', 'collapse.runs.stem.mean_abundance.l2 < 100']"
-    told = workspace.run_process("analyze", run_of(trained), "output=judged", limits, status=3).stderr
+    result = workspace.run_process("analyze", run_of(trained), "output=judged", limits, status=3).stderr
     folder = workspace.directory / "judged"
     results = json.loads((folder / "results.json").read_text())
     assert {"index.html", *results["files"]} == files(folder).keys() - {"results.json"}
     value = results["sections"]["collapse"]["numbers"]["runs"]["stem"]["mean_abundance"]["l2"]
     path = "collapse.runs.stem.mean_abundance.l2"
-    assert told.startswith(f"error: fail_if '{path} < 100' ")
-    assert f" {value:.6g}" in told
-    assert told.count("\n") == 1
+    assert result.startswith(f"error: fail_if '{path} < 100' ")
+    assert f" {value:.6g}" in result
+    assert result.count("\n") == 1
 
 
-def test_thresholds_that_hold_or_lead_nowhere(trained: Path, tmp_path: Path) -> None:
-    words = [run_of(trained), f"output={tmp_path / 'found'}"]
-    analyze(compose("analyze", [*words, "fail_if='collapse.runs.stem.mean_abundance.l2 < 1'"]))
+def test_a_threshold_that_is_not_crossed_and_one_with_an_unknown_path(trained: Path, tmp_path: Path) -> None:
+    overrides = [run_of(trained), f"output={tmp_path / 'found'}"]
+    analyze(compose("analyze", [*overrides, "fail_if='collapse.runs.stem.mean_abundance.l2 < 1'"]))
     with pytest.raises(StemlabError, match=r"'l3' .*collapse\.runs\.stem\.mean_abundance.*l2") as refused:
-        analyze(compose("analyze", [*words, "fail_if='collapse.runs.stem.mean_abundance.l3 < 1'"]))
+        analyze(compose("analyze", [*overrides, "fail_if='collapse.runs.stem.mean_abundance.l3 < 1'"]))
     assert refused.value.status == 2

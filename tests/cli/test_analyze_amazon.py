@@ -1,4 +1,4 @@
-"""From Amazon's files to what a trained target attention has learnt of their categories, by the command line."""
+"""The commands from Amazon's files to the correlation that a target attention has learnt per category."""
 
 import gzip
 import json
@@ -18,19 +18,19 @@ TIN = ["model=tin", *AMAZON, *FAST, *TINY, *NO_STOP, "dataset.evaluation.topk=[5
 
 
 def write_amazon(folder: Path) -> None:
-    """Users keep to the items of one leaf; half of the metadata are Python literals, half JSON."""
+    """Write reviews in which every user stays within one leaf category; half of the metadata are Python literals."""
     rng = np.random.default_rng(0)
     reviews, metas = [], []
     for user in range(USERS):
         mine = rng.permutation(ITEMS // 3)[: rng.integers(5, 10)] + (ITEMS // 3) * (user % 3)
-        for place, item in enumerate(mine):
-            reviews.append({"reviewerID": f"A{user}", "asin": f"B{item:03d}", "unixReviewTime": 86_400 * place})
+        for position, item in enumerate(mine):
+            reviews.append({"reviewerID": f"A{user}", "asin": f"B{item:03d}", "unixReviewTime": 86_400 * position})
     for item in range(ITEMS):
         paths = [["Beauty", "All"], ["Beauty", "More", LEAVES[3 * item // ITEMS]]]
         metas.append({"asin": f"B{item:03d}", "title": 'A "title"\'s', "categories": paths})
     texts = {
         "reviews_Beauty_5.json.gz": [json.dumps(review) for review in reviews],
-        "meta_Beauty.json.gz": [(repr, json.dumps)[place % 2](meta) for place, meta in enumerate(metas)],
+        "meta_Beauty.json.gz": [(repr, json.dumps)[number % 2](meta) for number, meta in enumerate(metas)],
     }
     folder.mkdir()
     for name, lines in texts.items():
@@ -44,7 +44,7 @@ def amazon(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def test_target_attention_and_correlation_go_by_the_leaves(amazon: Workspace) -> None:
+def test_target_attention_and_correlation_use_the_leaf_categories(amazon: Workspace) -> None:
     amazon.run("train", *TIN, "hydra.run.dir=amazon_tin")
     amazon.run(
         *("analyze", "analysis=correlation", "run=amazon_tin", "output=amazon_found"),
@@ -53,13 +53,13 @@ def test_target_attention_and_correlation_go_by_the_leaves(amazon: Workspace) ->
     found = json.loads((amazon.directory / "amazon_found" / "results.json").read_text())
     numbers = found["sections"]["correlation"]["numbers"]
     assert sorted(numbers["targets"]) == sorted(LEAVES)
-    assert all(told["own_row"]["is_largest"] for told in numbers["targets"].values())
+    assert all(result["own_row"]["is_largest"] for result in numbers["targets"].values())
     assert [learnt["how"] for learnt in numbers["learnt"]] == ["tin, paper"] * 3  # read off, not probed
     assert sorted(learnt["target"] for learnt in numbers["learnt"]) == sorted(LEAVES)
     assert amazon.record("amazon_tin")["dataset_manifest"]["categories"] == 3
 
 
-def test_a_named_file_that_is_missing_leaves_with_one_sentence(amazon: Workspace) -> None:
+def test_a_missing_metadata_file_is_named_in_one_sentence(amazon: Workspace) -> None:
     known = set((amazon.directory / "data").glob("prepared/beauty-*"))
     done = amazon.run("prepare", *AMAZON, "dataset.meta_file=meta_Soap.json.gz", "dataset.eval_seed=5", status=2)
     assert "dataset.meta_file: " in done.stderr

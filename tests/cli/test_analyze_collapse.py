@@ -1,4 +1,4 @@
-"""``analysis=collapse`` through the command, against plain loops over checkpoints and prepared ids."""
+"""``analysis=collapse`` against plain loops over checkpoints and prepared ids."""
 
 import csv
 import json
@@ -28,14 +28,14 @@ SHORT = ["model.net.hidden_units=[8]", "trainer.max_epochs=1"]
 
 
 def abundance(rows: list[np.ndarray], norm: str) -> float:
-    """Sum of singular values over the largest, of rows that are divided by their length first."""
-    told = [row / (np.sqrt((row**2).sum()) + 1e-8) for row in rows] if norm == "l2" else rows
-    values = np.linalg.svd(np.stack(told), compute_uv=False)
+    """Return the sum of singular values over the largest one; norm l2 normalises the rows first."""
+    result = [row / (np.sqrt((row**2).sum()) + 1e-8) for row in rows] if norm == "l2" else rows
+    values = np.linalg.svd(np.stack(result), compute_uv=False)
     return float(values.sum() / values.max())
 
 
-def found(place: Path, *words: str) -> tuple[Path, dict]:
-    folder = analyze(compose("analyze", ["analysis=collapse", f"output={place}", *words]))
+def found(place: Path, *overrides: str) -> tuple[Path, dict]:
+    folder = analyze(compose("analyze", ["analysis=collapse", f"output={place}", *overrides]))
     return folder, json.loads((folder / "results.json").read_text())["sections"]["collapse"]["numbers"]
 
 
@@ -43,12 +43,12 @@ def opened(run: Path) -> AnalysedRun:
     return AnalysedRun(run, compose("analyze", [f"run={run}"]))
 
 
-def test_weighting_by_count_is_every_row_times_the_root_of_its_training_rows(trained: Path, tmp_path: Path) -> None:
+def test_count_weighting_scales_rows_by_the_root_of_their_count(trained: Path, tmp_path: Path) -> None:
     _, numbers = found(tmp_path / "found", f"run={trained}", "analysis.weighting=count")
     run = opened(trained)
     ids_RF, tables = run.datamodule.store("train").ids, run.net.embedding_tables()
-    told = {(one["field"], one["role"]): one for one in numbers["runs"]["stem"]["tables"]}
-    assert len(told) == 3 * len(tables) == 3 * ids_RF.shape[1]
+    result = {(one["field"], one["role"]): one for one in numbers["runs"]["stem"]["tables"]}
+    assert len(result) == 3 * len(tables) == 3 * ids_RF.shape[1]
     for column, (field, by_role) in enumerate(tables.items()):
         counts = Counter(ids_RF[:, column].tolist())
         for role, table in by_role.items():
@@ -62,14 +62,14 @@ def test_weighting_by_count_is_every_row_times_the_root_of_its_training_rows(tra
                 for norm in ("none", "l2")
             }
             for norm, weighted in rows.items():
-                assert told[field, role][f"abundance_{norm}"] == pytest.approx(abundance(weighted, "none"), rel=1e-6)
+                assert result[field, role][f"abundance_{norm}"] == pytest.approx(abundance(weighted, "none"), rel=1e-6)
     _, plain = found(tmp_path / "plain", f"run={trained}")
     assert plain["runs"]["stem"]["mean_abundance"] != numbers["runs"]["stem"]["mean_abundance"]
 
 
 @pytest.mark.parametrize("tables", [1, 2])
 @pytest.mark.parametrize("norm", ["l2", "none"])
-def test_the_interaction_map_is_a_loop_over_pairs_rows_and_columns(
+def test_the_interaction_map_equals_plain_loops(
     tables: int, norm: str, run_training: Callable[..., float], workspace: Workspace, tmp_path: Path
 ) -> None:
     run = workspace.directory / f"crossed{tables}"
@@ -83,16 +83,16 @@ def test_the_interaction_map_is_a_loop_over_pairs_rows_and_columns(
     for m, label in enumerate(labels):
         cross = read[f"crosses.{m}.layers.0.weight"]
         rows = {
-            name: list(read[f"embedding.tables.{place}.weight"][1:-1, m * K : (m + 1) * K])
-            for place, name in enumerate(names)
+            name: list(read[f"embedding.tables.{number}.weight"][1:-1, m * K : (m + 1) * K])
+            for number, name in enumerate(names)
         }
         own = {name: abundance(kept, norm) for name, kept in rows.items()}
         order = sorted(own, key=lambda name: own[name])
         assert numbers["interaction"][label]["fields"] == order
         np.testing.assert_allclose(numbers["interaction"][label]["own_abundance"], sorted(own.values()), rtol=1e-6)
         with (folder / f"interaction_{m + 1}.csv").open() as file:
-            told = {line["table/projected towards"]: line for line in csv.DictReader(file)}
-        assert list(told) == order
+            result = {line["table/projected towards"]: line for line in csv.DictReader(file)}
+        assert list(result) == order
         for source in order:
             for toward in order:
                 i, j = names.index(toward), names.index(source)
@@ -100,13 +100,13 @@ def test_the_interaction_map_is_a_loop_over_pairs_rows_and_columns(
                     np.array([sum(cross[i * K + a, j * K + b] * row[b] for b in range(K)) for a in range(K)])
                     for row in rows[source]
                 ]
-                assert float(told[source][toward]) == pytest.approx(abundance(met, norm), rel=1e-5)
-        cells = [float(line[toward]) for line in told.values() for toward in order]
+                assert float(result[source][toward]) == pytest.approx(abundance(met, norm), rel=1e-5)
+        cells = [float(line[toward]) for line in result.values() for toward in order]
         assert numbers["interaction"][label]["smallest"] == min(cells)
         assert numbers["interaction"][label]["largest"] == max(cells)
 
 
-def test_large_weights_are_dropped_and_read_again(
+def test_large_weights_are_released_and_read_again(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = opened(trained)
@@ -127,7 +127,7 @@ def test_large_weights_are_dropped_and_read_again(
         large.release()
         assert "net" not in vars(large)
     last = trained / "checkpoints" / "last.ckpt"
-    words = [f"run={trained}", f"runs=[{last}]", "analysis.initial=true", "analysis.weighting=count"]
-    _, dropped = found(tmp_path / "dropped", *words)
+    overrides = [f"run={trained}", f"runs=[{last}]", "analysis.initial=true", "analysis.weighting=count"]
+    _, dropped = found(tmp_path / "dropped", *overrides)
     monkeypatch.undo()
-    assert found(tmp_path / "kept", *words)[1] == dropped
+    assert found(tmp_path / "kept", *overrides)[1] == dropped

@@ -1,4 +1,4 @@
-"""``stemlab.analyze analysis=interactions``: what a run of MMFI weighs."""
+"""``stemlab.analyze analysis=interactions``: weights of field pairs in a run of MMFI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAST = ["dataset.eval_batch_size=64", "optim.lr=0.01", "trainer.max_epochs=1", "
 RUN = ["model=mmfi", "model.net.embedding_dim=4", *ALIEXPRESS, *FAST, "dataset.batch_size=128"]
 
 
-def test_pairs_of_every_scenario_and_task(
+def test_field_pairs_of_every_scenario_and_task(
     run_training: Callable[..., float], workspace: Workspace, tmp_path: Path
 ) -> None:
     run_training("mmfi", *RUN)
@@ -35,23 +35,31 @@ def test_pairs_of_every_scenario_and_task(
     assert float(rows[f"{first} x {second}"]["es click"]) == value
     for name in ("pairs_nl_click", "pairs_es_conversion", "fields"):
         assert (folder / f"{name}.png").is_file()
-    words = ["analysis=interactions", run, f"output={tmp_path / 'few'}", "analysis.rows=64", "analysis.measure=open"]
-    few = json.loads((analyze(compose("analyze", words)) / "results.json").read_text())["sections"]["interactions"]
+    overrides = [
+        "analysis=interactions",
+        run,
+        f"output={tmp_path / 'few'}",
+        "analysis.rows=64",
+        "analysis.measure=open",
+    ]
+    few = json.loads((analyze(compose("analyze", overrides)) / "results.json").read_text())["sections"]["interactions"]
     assert sum(cell["rows"] for cell in few["numbers"]["runs"]["mmfi"]["cells"].values()) <= 2 * 64
 
 
-def test_transfer_shows_the_gates_of_every_task(run_training: Callable[..., float], workspace: Workspace) -> None:
+def test_transfer_reports_gate_weights_of_every_task(run_training: Callable[..., float], workspace: Workspace) -> None:
     single = ["model=single_task", "model.task=click", *ALIEXPRESS, *FAST, "dataset.batch_size=128"]
     run_training("gates/click", *single)
     run_training("gates/mmfi", *RUN)
     runs = f"runs=[{workspace.directory / 'gates/click'},{workspace.directory / 'gates/mmfi'}]"
-    words = [
+    overrides = [
         "analysis=transfer",
         runs,
         f"output={workspace.directory / 'gates/found'}",
         "analysis.entity=categorical_1",
     ]
-    folder = analyze(compose("analyze", [*words, "analysis.buckets=2", "analysis.resamples=5", "analysis.rows=300"]))
+    folder = analyze(
+        compose("analyze", [*overrides, "analysis.buckets=2", "analysis.resamples=5", "analysis.rows=300"])
+    )
     section = json.loads((folder / "results.json").read_text())["sections"]["transfer"]
     inside = section["numbers"]["interiors"]["mmfi"]
     assert len(inside["gates"]) == len(inside["experts_in_use"]) == 2  # of pairs, of fields

@@ -1,4 +1,4 @@
-"""Feature correlation of sequential runs, on a world whose users keep to a third of the items."""
+"""Feature correlation of sequential runs, on a dataset whose users interact with one third of the items."""
 
 import json
 from collections.abc import Callable
@@ -29,14 +29,19 @@ def thirds(sequences: Workspace) -> Path:
     return path
 
 
-def test_the_own_category_stands_out_in_the_data(ranked: Path, thirds: Path, tmp_path: Path) -> None:
-    words = [f"run={ranked}", f"analysis.categories={thirds}", "analysis.positions=4", f"output={tmp_path / 'found'}"]
-    folder = analyze(compose("analyze", ["analysis=correlation", *words, "analysis.top_targets=3"]))
+def test_correlation_is_largest_within_a_category(ranked: Path, thirds: Path, tmp_path: Path) -> None:
+    overrides = [
+        f"run={ranked}",
+        f"analysis.categories={thirds}",
+        "analysis.positions=4",
+        f"output={tmp_path / 'found'}",
+    ]
+    folder = analyze(compose("analyze", ["analysis=correlation", *overrides, "analysis.top_targets=3"]))
     numbers = json.loads((folder / "results.json").read_text())["sections"]["correlation"]["numbers"]
     assert sorted(numbers["targets"]) == ["third0", "third1", "third2"]
-    for told in numbers["targets"].values():
-        assert told["own_row"]["is_largest"]
-        assert told["own_row"]["decay"] > 0
+    for result in numbers["targets"].values():
+        assert result["own_row"]["is_largest"]
+        assert result["own_row"]["decay"] > 0
     assert [found["how"] for found in numbers["learnt"]] == ["probe"] * 3
     assert all(-1 <= found["agreement"]["pearson"] <= 1 for found in numbers["learnt"])
     assert {path.name for path in folder.glob("*.csv")} == {
@@ -45,7 +50,7 @@ def test_the_own_category_stands_out_in_the_data(ranked: Path, thirds: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"),
+    ("overrides", "hint"),
     [
         (["analysis.targets=[third9]"], "analysis.targets: .*'third9'.*'third"),
         (["analysis.positions=7"], "analysis.positions=7 .*dataset.history_max=6"),
@@ -53,15 +58,15 @@ def test_the_own_category_stands_out_in_the_data(ranked: Path, thirds: Path, tmp
         (["analysis.categories={here}/train.csv"], "column 'item'.*user_id, item_id, time"),
     ],
 )
-def test_refused(words: list[str], hint: str, ranked: Path, thirds: Path, tmp_path: Path) -> None:
+def test_refused(overrides: list[str], hint: str, ranked: Path, thirds: Path, tmp_path: Path) -> None:
     known = [f"analysis.categories={thirds}", "analysis.positions=4"]
-    typed = [word.replace("{here}", str(thirds.parent / "folder")) for word in words]
+    typed = [word.replace("{here}", str(thirds.parent / "folder")) for word in overrides]
     kept = [word for word in known if word.split("=")[0] not in typed[0]]
     with pytest.raises(StemlabError, match=hint):
         analyze(compose("analyze", ["analysis=correlation", f"run={ranked}", *kept, *typed, f"output={tmp_path}/x"]))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_impressions_have_no_histories(trained: Path, tmp_path: Path) -> None:
+def test_correlation_needs_histories(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(StemlabError, match=r"correlation .*histories"):
         analyze(compose("analyze", ["analysis=correlation", f"run={trained}", f"output={tmp_path}/x"]))

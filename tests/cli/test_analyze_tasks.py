@@ -1,4 +1,4 @@
-"""Analyses that compare single-task with joint models, on runs of a tiny world."""
+"""Analyses that compare single-task with joint models, on runs of a small dataset."""
 
 import csv
 import json
@@ -26,14 +26,14 @@ def family(run_training: Callable[..., float], workspace: Workspace, trained: Pa
         "like2": ["model=single_task", "model.task=like", "seed=7"],
         "shared": ["model=shared_bottom"],
     }
-    for name, words in runs.items():
-        run_training(f"family/{name}", *words, *COMMON)
+    for name, overrides in runs.items():
+        run_training(f"family/{name}", *overrides, *COMMON)
     return {**{name: workspace.directory / "family" / name for name in runs}, "stem": trained}
 
 
-def found(analysis: str, places: list[Path], tmp_path: Path, *words: str) -> tuple[Path, dict]:
+def found(analysis: str, places: list[Path], tmp_path: Path, *overrides: str) -> tuple[Path, dict]:
     runs = f"runs=[{','.join(map(str, places))}]"
-    folder = analyze(compose("analyze", [f"analysis={analysis}", runs, f"output={tmp_path / 'found'}", *words]))
+    folder = analyze(compose("analyze", [f"analysis={analysis}", runs, f"output={tmp_path / 'found'}", *overrides]))
     return folder, json.loads((folder / "results.json").read_text())["sections"]
 
 
@@ -68,7 +68,7 @@ def test_entanglement(family: dict[str, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "words", "hint"),
+    ("names", "overrides", "hint"),
     [
         (["stem"], [], r"two tasks.*\(finish: 0, like: 0\)"),
         (["finish", "like", "stem"], [], "seed .*single-task"),
@@ -79,22 +79,22 @@ def test_entanglement(family: dict[str, Path], tmp_path: Path) -> None:
     ],
 )
 def test_entanglement_refuses(
-    names: list[str], words: list[str], hint: str, family: dict[str, Path], tmp_path: Path
+    names: list[str], overrides: list[str], hint: str, family: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(StemlabError, match=hint):
-        found("entanglement", [family[name] for name in names], tmp_path, *words)
+        found("entanglement", [family[name] for name in names], tmp_path, *overrides)
 
 
 def test_comparable(family: dict[str, Path], tmp_path: Path) -> None:
-    words = ["analysis.buckets=2", "analysis.resamples=20"]
-    folder, sections = found("comparable", list(family.values()), tmp_path, *words)
+    overrides = ["analysis.buckets=2", "analysis.resamples=20"]
+    folder, sections = found("comparable", list(family.values()), tmp_path, *overrides)
     panels = sections["comparable"]["numbers"]["comparisons"][0]["panels"]
     record = json.loads((family["stem"] / "record.json").read_text())
     for task, panel in panels.items():
-        told = table(folder / f"finish_like_{task}.csv")
-        base = {key.split("/")[1]: row for key, row in told.items() if key.startswith(panel["baseline"])}
+        result = table(folder / f"finish_like_{task}.csv")
+        base = {key.split("/")[1]: row for key, row in result.items() if key.startswith(panel["baseline"])}
         assert sum(row["rows"] for row in base.values()) == 151
-        for key, row in told.items():
+        for key, row in result.items():
             name, bucket = key.split("/")
             if name != panel["baseline"]:
                 assert row["delta_auc"] == pytest.approx(row["auc"] - base[bucket]["auc"])
@@ -105,18 +105,18 @@ def test_comparable(family: dict[str, Path], tmp_path: Path) -> None:
     assert record["metrics"]["test/auc/like"] is not None
 
 
-def test_one_bucket_of_everything_has_the_recorded_auc(family: dict[str, Path], tmp_path: Path) -> None:
+def test_one_bucket_of_all_samples_has_the_recorded_auc(family: dict[str, Path], tmp_path: Path) -> None:
     """Buckets by a field without any difference between its values: all samples but the cold ones are together."""
-    words = ["analysis.tau=1000", "analysis.resamples=2"]
-    folder, _ = found("comparable", [family[name] for name in ("finish", "like", "stem")], tmp_path, *words)
+    overrides = ["analysis.tau=1000", "analysis.resamples=2"]
+    folder, _ = found("comparable", [family[name] for name in ("finish", "like", "stem")], tmp_path, *overrides)
     record = json.loads((family["stem"] / "record.json").read_text())
-    told = table(folder / "finish_like_like.csv")
-    assert told["stem/B2*"]["rows"] == 151
-    assert told["stem/B2*"]["auc"] == record["metrics"]["test/auc/like"]
+    result = table(folder / "finish_like_like.csv")
+    assert result["stem/B2*"]["rows"] == 151
+    assert result["stem/B2*"]["auc"] == record["metrics"]["test/auc/like"]
 
 
 @pytest.mark.parametrize(
-    ("names", "words", "hint"),
+    ("names", "overrides", "hint"),
     [
         (["finish", "like"], [], "2 .* 0 joint"),
         (["finish", "like", "stem"], ["analysis.entity=usr"], "analysis.entity: .*'usr'"),
@@ -124,13 +124,13 @@ def test_one_bucket_of_everything_has_the_recorded_auc(family: dict[str, Path], 
     ],
 )
 def test_comparable_refuses(
-    names: list[str], words: list[str], hint: str, family: dict[str, Path], tmp_path: Path
+    names: list[str], overrides: list[str], hint: str, family: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(StemlabError, match=hint):
-        found("comparable", [family[name] for name in names], tmp_path, "analysis.resamples=2", *words)
+        found("comparable", [family[name] for name in names], tmp_path, "analysis.resamples=2", *overrides)
 
 
-def test_a_report_leaves_out_what_does_not_apply(family: dict[str, Path], tmp_path: Path) -> None:
+def test_a_report_skips_analyses_that_do_not_apply(family: dict[str, Path], tmp_path: Path) -> None:
     folder, sections = found("report", [family["stem"]], tmp_path)
     assert "collapse" in sections
     results = json.loads((folder / "results.json").read_text())

@@ -1,4 +1,4 @@
-"""``analysis=transfer``: gains, gradients and gates of runs that are found, or trained where they are missing."""
+"""``analysis=transfer``: gains, gradient cosines and gate weights of given runs; missing runs are trained."""
 
 import contextlib
 import csv
@@ -26,28 +26,28 @@ from tests.cli.conftest import SMALL_DATA
 DATA = ["dataset=tiktok", *SMALL_DATA, "dataset.batch_size=128", "dataset.eval_batch_size=64", "dataset.min_count=3"]
 NET = "model.net.embedding_dim:4,model.net.tower_hidden_units:[8],model.net.bottom_hidden_units:[8]"
 TRAIN = f"train={{trainer.max_epochs:2,optim.lr:0.01,logger:csv,{NET}}}"
-WORDS = ["analysis=transfer", "models=[shared_bottom]", *DATA, TRAIN, "analysis.buckets=2", "analysis.resamples=20"]
+OVERRIDES = ["analysis=transfer", "models=[shared_bottom]", *DATA, TRAIN, "analysis.buckets=2", "analysis.resamples=20"]
 
 
 def in_this_process(arguments: list[str]) -> int:
-    """Train a job as its own process would (much faster than starting one)."""
+    """Train a job in the test process, which is much faster than starting one."""
     job = json.loads(Path(arguments[-1]).read_text())
     train(job["config"], job["words"])
     return 0
 
 
-def run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Path, str]:
-    """Return the folder of the results, and what was said."""
+def run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple[Path, str]:
+    """Return the folder of the results, and the standard output."""
     monkeypatch.chdir(workspace.directory)
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        folder = analyze(compose("analyze", [*WORDS, *words]))
-    return folder, said.getvalue()
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        folder = analyze(compose("analyze", [*OVERRIDES, *overrides]))
+    return folder, output.getvalue()
 
 
 @pytest.fixture(scope="module")
 def done(workspace: Workspace) -> Iterator[tuple[Path, str]]:
-    """Folder of the results, and what the first command said."""
+    """Folder of the results and standard output of the first command."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(train_missing, "run_group", in_this_process)
         found = run(workspace, monkeypatch, "output=transfer")
@@ -59,10 +59,10 @@ def numbers(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())["sections"]["transfer"]["numbers"]
 
 
-def test_missing_runs_are_trained_single_task_twins_included(done: tuple[Path, str], workspace: Workspace) -> None:
-    folder, said = done
-    assert "0 of 3" in said
-    assert "shared_bottom (3 of 3)" in said
+def test_missing_runs_are_trained_including_single_task_baselines(done: tuple[Path, str], workspace: Workspace) -> None:
+    folder, output = done
+    assert "0 of 3" in output
+    assert "shared_bottom (3 of 3)" in output
     runs = json.loads((folder / "results.json").read_text())["runs"]
     assert [run["label"] for run in runs] == ["single_task finish", "single_task like", "shared_bottom"]
     for run in (workspace.directory / "runs/transfer/tiktok").iterdir():
@@ -72,10 +72,10 @@ def test_missing_runs_are_trained_single_task_twins_included(done: tuple[Path, s
         assert record["config"]["trainer"]["max_epochs"] == 2
 
 
-def test_finished_runs_are_taken_half_ones_go_on(
+def test_finished_runs_are_reused_and_interrupted_ones_resumed(
     done: tuple[Path, str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a process of its own."""
+    """The missing run is trained in a process of its own."""
     place = workspace.directory / "runs/transfer/tiktok"
     before = {path: path.stat().st_mtime_ns for path in place.glob("*/record.json")}
     half = next(place.glob("shared_bottom-*"))
@@ -94,27 +94,27 @@ def test_finished_runs_are_taken_half_ones_go_on(
 
 
 def test_gains_are_differences_of_auc(done: tuple[Path, str]) -> None:
-    told = numbers(done[0])["tasks"]["finish"]["models"]
-    assert list(told) == ["single_task finish", "shared_bottom"]
+    result = numbers(done[0])["tasks"]["finish"]["models"]
+    assert list(result) == ["single_task finish", "shared_bottom"]
     runs = json.loads((done[0] / "results.json").read_text())["runs"]
     records = done[0].parent / "runs/transfer/tiktok"
     auc_of = {
         run["label"]: json.loads((records / run["run"] / "record.json").read_text())["metrics"]["test/auc/finish"]
         for run in runs
-        if run["label"] in told
+        if run["label"] in result
     }
     for label, value in auc_of.items():
-        assert told[label]["all"]["auc"] == pytest.approx(value, abs=1e-6)
-    joint = told["shared_bottom"]["all"]
+        assert result[label]["all"]["auc"] == pytest.approx(value, abs=1e-6)
+    joint = result["shared_bottom"]["all"]
     assert joint["gain"] == pytest.approx(auc_of["shared_bottom"] - auc_of["single_task finish"], abs=1e-6)
     assert joint["low"] <= joint["high"]
-    assert sum(cell["rows"] for name, cell in told["shared_bottom"].items() if name != "all") == joint["rows"]
+    assert sum(cell["rows"] for name, cell in result["shared_bottom"].items() if name != "all") == joint["rows"]
     with (done[0] / "gain.csv").open() as file:
         rows = {row["model: task"]: row for row in csv.DictReader(file)}
     assert float(rows["shared_bottom: finish"]["all"]) == pytest.approx(1000 * joint["gain"])
 
 
-def test_cosines_and_their_curve(done: tuple[Path, str], workspace: Workspace) -> None:
+def test_gradient_cosines_and_their_curve(done: tuple[Path, str], workspace: Workspace) -> None:
     inside = numbers(done[0])["interiors"]["shared_bottom"]
     assert inside["gates"] == []
     assert -1 <= inside["gradient_cosine"]["finish-like"]["tables"] <= 1
@@ -126,7 +126,7 @@ def test_cosines_and_their_curve(done: tuple[Path, str], workspace: Workspace) -
     assert logged_conflicts("x", workspace.directory) == []
 
 
-def test_buckets_go_by_training_rows(done: tuple[Path, str], workspace: Workspace) -> None:
+def test_buckets_are_formed_by_training_counts(done: tuple[Path, str], workspace: Workspace) -> None:
     config = compose("analyze", ["analysis=transfer"])
     run = next((workspace.directory / "runs/transfer/tiktok").glob("single_task_like-*"))
     data = AnalysedRun(run, config).datamodule
@@ -138,10 +138,12 @@ def test_buckets_go_by_training_rows(done: tuple[Path, str], workspace: Workspac
     assert names[0] == f"F1 ({count_R[bucket_R == 0].min()}-{count_R[bucket_R == 0].max()})"
 
 
-def test_runs_that_somebody_names_have_gates(done: tuple[Path, str], workspace: Workspace, trained: Path) -> None:
+def test_given_runs_report_gate_weights(done: tuple[Path, str], workspace: Workspace, trained: Path) -> None:
     single = sorted((workspace.directory / "runs/transfer/tiktok").glob("single_task_*"))
-    words = [f"runs=[{','.join(map(str, [*single, trained]))}]", f"output={workspace.directory / 'named'}"]
-    folder = analyze(compose("analyze", ["analysis=transfer", "analysis.buckets=2", "analysis.resamples=5", *words]))
+    overrides = [f"runs=[{','.join(map(str, [*single, trained]))}]", f"output={workspace.directory / 'named'}"]
+    folder = analyze(
+        compose("analyze", ["analysis=transfer", "analysis.buckets=2", "analysis.resamples=5", *overrides])
+    )
     (layer,) = numbers(folder)["interiors"]["stem"]["gates"]
     assert layer.keys() == {"finish", "like"}
     assert sum(layer["like"].values()) == pytest.approx(1, abs=1e-6)
@@ -150,7 +152,7 @@ def test_runs_that_somebody_names_have_gates(done: tuple[Path, str], workspace: 
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"),
+    ("overrides", "hint"),
     [
         (["models=[ple]"], r"^models=.*dataset=<name>"),
         (["dataset=tiktok"], r"^dataset=.*models"),
@@ -165,24 +167,24 @@ def test_runs_that_somebody_names_have_gates(done: tuple[Path, str], workspace: 
         ),
     ],
 )
-def test_mistakes_are_one_sentence_and_train_nothing(
-    words: list[str], hint: str, trained: Path, tmp_path: Path
+def test_errors_are_one_sentence_and_train_nothing(
+    overrides: list[str], hint: str, trained: Path, tmp_path: Path
 ) -> None:
-    words = [word.replace("run=trained", f"run={trained}") for word in words]
+    overrides = [word.replace("run=trained", f"run={trained}") for word in overrides]
     with pytest.raises(StemlabError, match=hint) as refused:
-        analyze(compose("analyze", ["analysis=transfer", f"paths.runs_dir={tmp_path}", *words]))
+        analyze(compose("analyze", ["analysis=transfer", f"paths.runs_dir={tmp_path}", *overrides]))
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_words_are_as_one_would_type_them() -> None:
-    told = {"optim.lr": 0.1, "model.net.x": [8, 4], "model": "ple", "model.embedding_regularizer": "l2(1e-6)"}
-    assert [train_missing.override(setting) for setting in told.items()] == [
+def test_overrides_are_written_as_on_the_command_line() -> None:
+    result = {"optim.lr": 0.1, "model.net.x": [8, 4], "model": "ple", "model.embedding_regularizer": "l2(1e-6)"}
+    assert [train_missing.override(setting) for setting in result.items()] == [
         *("optim.lr=0.1", "model.net.x=[8, 4]", "model=ple", "model.embedding_regularizer='l2(1e-6)'"),
     ]
 
 
-def test_a_run_of_another_config_is_no_twin(workspace: Workspace, done: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_run_of_another_config_is_not_reused(workspace: Workspace, done: tuple[Path, str], tmp_path: Path) -> None:
     run = next((workspace.directory / "runs/transfer/tiktok").glob("single_task_like-*"))
     record = json.loads((run / "record.json").read_text())
     job = record["config"]

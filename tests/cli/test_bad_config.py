@@ -19,7 +19,7 @@ def check_refusal(done, workspace, hints):
 
 
 @pytest.mark.parametrize(
-    ("words", "hints"),
+    ("overrides", "hints"),
     [
         (["model=stm"], "conf/model/stm.yaml 'stem'"),
         (["optim.lrr=1"], "optim.lrr 'lr'"),
@@ -33,18 +33,18 @@ def check_refusal(done, workspace, hints):
         (["experiment=tiktok/stm"], "'tiktok/stem'"),
     ],
 )
-def test_train_refuses(empty, words, hints):
-    check_refusal(empty.run("train", *words, status=2), empty, hints)
+def test_train_refuses(empty, overrides, hints):
+    check_refusal(empty.run("train", *overrides, status=2), empty, hints)
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("command", "words"), [("train", ["model=stm"]), ("", ["train", "model=stm"])])
-def test_a_process_exits_with_2(empty, command, words):
-    check_refusal(empty.run_process(command, *words, status=2), empty, "conf/model/stm.yaml 'stem'")
+@pytest.mark.parametrize(("command", "overrides"), [("train", ["model=stm"]), ("", ["train", "model=stm"])])
+def test_a_process_exits_with_2(empty, command, overrides):
+    check_refusal(empty.run_process(command, *overrides, status=2), empty, "conf/model/stm.yaml 'stem'")
 
 
 @pytest.mark.parametrize(
-    ("command", "words", "hints"),
+    ("command", "overrides", "hints"),
     [
         ("evaluate", [], "conf/evaluate.yaml ckpt=..."),
         ("predict", ["ckpt=a.ckpt"], "output conf/predict.yaml"),
@@ -56,8 +56,8 @@ def test_a_process_exits_with_2(empty, command, words):
         ("", ["train", "model=stm"], "conf/model/stm.yaml 'stem'"),
     ],
 )
-def test_other_commands_refuse(empty, command, words, hints):
-    check_refusal(empty.run(command, *words, status=2), empty, hints)
+def test_other_commands_refuse(empty, command, overrides, hints):
+    check_refusal(empty.run(command, *overrides, status=2), empty, hints)
 
 
 @pytest.mark.process

@@ -1,4 +1,4 @@
-"""Two processes by the command line: the same evaluation as one, and a training that one process can follow."""
+"""Two ranks through the command: the same evaluation and, with half the batch size, the same training as one."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def metrics(path: Path) -> dict[str, float]:
     return json.loads(path.read_text())["metrics"]
 
 
-def test_two_processes_evaluate_as_one(trained: Path, workspace: Workspace) -> None:
+def test_two_ranks_evaluate_like_one(trained: Path, workspace: Workspace) -> None:
     """151 rows in 17 batches: neither is even."""
     best = trained / "checkpoints" / "best.ckpt"
     workspace.run_process("evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two.json")
@@ -29,12 +29,12 @@ def test_two_processes_evaluate_as_one(trained: Path, workspace: Workspace) -> N
 
 @pytest.fixture(scope="module")
 def in_two(workspace: Workspace) -> Path:
-    words = [*TINY, *SHORT, "dataset.batch_size=64"]
-    workspace.run_process("train", *words, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=in_two")
+    overrides = [*TINY, *SHORT, "dataset.batch_size=64"]
+    workspace.run_process("train", *overrides, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=in_two")
     return workspace.directory / "in_two"
 
 
-def test_what_two_processes_recorded_one_process_measures(in_two: Path, workspace: Workspace) -> None:
+def test_one_process_reproduces_the_record_of_two_ranks(in_two: Path, workspace: Workspace) -> None:
     record = workspace.record("in_two")
     assert record["hardware"]["processes"] == 2
     assert record["epochs_run"] == 2
@@ -44,16 +44,16 @@ def test_what_two_processes_recorded_one_process_measures(in_two: Path, workspac
     assert one == pytest.approx({name: record["metrics"][name] for name in one}, abs=1e-9, rel=0)
 
 
-def test_two_processes_at_half_the_batch_train_as_one(
+def test_two_ranks_with_half_the_batch_train_like_one(
     in_two: Path, run_training: Callable[..., float], workspace: Workspace
 ) -> None:
-    """In each step they see the rows that one process sees; the steps of an epoch that differ are left out."""
+    """Each step sees the same samples; the uneven last steps of an epoch are left out."""
     run_training("in_one", *TINY, *SHORT, "dataset.batch_size=128")
     for name, value in weights(workspace.directory / "in_one").items():
         assert weights(in_two)[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
 
 
-def test_both_processes_write_one_set_of_files(in_two: Path) -> None:
+def test_two_ranks_write_one_set_of_files(in_two: Path) -> None:
     names = {str(path.relative_to(in_two)) for path in in_two.rglob("*") if path.is_file()}
     assert {name for name in names if not name.startswith((".hydra/", "train"))} == {
         "record.json",

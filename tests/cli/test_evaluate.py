@@ -1,4 +1,4 @@
-"""A checkpoint alone gives back the recorded metrics."""
+"""A checkpoint alone reproduces the recorded metrics."""
 
 import json
 import re
@@ -22,12 +22,12 @@ def best(run: Path) -> str:
 
 def test_the_recorded_test_metrics_to_the_last_digit(trained: Path, workspace: Workspace) -> None:
     done = workspace.run_process("evaluate", best(trained), "output=alone.json")
-    told = json.loads((workspace.directory / "alone.json").read_text())
+    result = json.loads((workspace.directory / "alone.json").read_text())
     record = json.loads((trained / "record.json").read_text())
-    assert told["metrics"] == {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
-    assert len(told["metrics"]) == 17
-    assert told["epoch"] == record["best"]["epoch"]
-    assert told["dataset_fingerprint"] == record["dataset_fingerprint"]
+    assert result["metrics"] == {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
+    assert len(result["metrics"]) == 17
+    assert result["epoch"] == record["best"]["epoch"]
+    assert result["dataset_fingerprint"] == record["dataset_fingerprint"]
     assert "equal to the run record" in done.stdout
     assert "17 metrics" in done.stdout
     assert "SAMPLE" in done.stdout
@@ -44,16 +44,16 @@ def test_other_splits(trained: Path) -> None:
 
 
 def test_raw_files_are_not_needed_once_the_data_is_prepared(trained: Path, tmp_path: Path) -> None:
-    """The checkpoint and the prepared directory may move together; sample and raw files stay behind."""
+    """Checkpoint and prepared directory are moved; the raw files of the sample are not."""
     shutil.copytree(trained.parent / "data" / "prepared", tmp_path / "data" / "prepared")
     shutil.copy(trained / "checkpoints" / "best.ckpt", tmp_path)
-    words = [f"ckpt={tmp_path / 'best.ckpt'}", f"data_dir={tmp_path / 'data'}", f"raw_dir={tmp_path / 'nowhere'}"]
+    overrides = [f"ckpt={tmp_path / 'best.ckpt'}", f"data_dir={tmp_path / 'data'}", f"raw_dir={tmp_path / 'nowhere'}"]
     record = json.loads((trained / "record.json").read_text())
-    metrics = evaluate(compose("evaluate", words))
+    metrics = evaluate(compose("evaluate", overrides))
     assert metrics == {k: v for k, v in record["metrics"].items() if k.startswith("test/")}
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"prepared"}
-    told = json.loads((tmp_path / "test_metrics_of_best.json").read_text())
-    assert "no run record" in told["record"]
+    result = json.loads((tmp_path / "test_metrics_of_best.json").read_text())
+    assert "no run record" in result["record"]
 
 
 def test_other_data_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_other_data_is_refused(trained: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = rng.integers(0, 2, size=(60, 12))
     np.savetxt(raw / "final_track1_train.txt", table, fmt="%d", delimiter="\t")
-    words = [best(trained), f"data_dir={tmp_path}", f"raw_dir={raw}"]
+    overrides = [best(trained), f"data_dir={tmp_path}", f"raw_dir={raw}"]
     with pytest.raises(StemlabError, match=r"prepared dataset .*raw files differ"):
-        evaluate(compose("evaluate", words))
+        evaluate(compose("evaluate", overrides))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_other_data_is_refused(trained: Path, tmp_path: Path) -> None:
         ("", "directory"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(name: str, hint: str, trained: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_refused(name: str, hint: str, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("uid\titem\n1\t2\n")
     (tmp_path / "torn.ckpt").write_bytes((trained / "checkpoints" / "best.ckpt").read_bytes()[:5000])
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
@@ -85,14 +85,14 @@ def test_what_is_no_checkpoint_is_refused(name: str, hint: str, trained: Path, t
         evaluate(compose("evaluate", [f"ckpt={tmp_path / name}"]))
 
 
-def test_a_mistake_on_the_command_line_is_one_sentence(workspace: Workspace) -> None:
-    told = workspace.run("evaluate", "ckpt=nowhere/best.ckpt", status=2).stderr
-    assert told.startswith("error: ")
-    assert "nowhere/best.ckpt" in told
-    assert told.count("\n") == 1
+def test_a_missing_checkpoint_is_one_sentence(workspace: Workspace) -> None:
+    result = workspace.run("evaluate", "ckpt=nowhere/best.ckpt", status=2).stderr
+    assert result.startswith("error: ")
+    assert "nowhere/best.ckpt" in result
+    assert result.count("\n") == 1
 
 
-def test_a_difference_from_the_record_is_told(trained: Path) -> None:
+def test_a_difference_from_the_record_is_reported(trained: Path) -> None:
     record = json.loads((trained / "record.json").read_text())
     checkpoint = trained / "checkpoints" / "best.ckpt"
     metrics = {k: v for k, v in record["metrics"].items() if k.startswith("test/")}

@@ -1,4 +1,4 @@
-"""One training per model family, through the command; its checkpoint alone gives back the recorded metrics."""
+"""One training per model family, through the command; its checkpoint alone reproduces the recorded metrics."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Where curves go, and that W&B never asks, never connects unasked and never runs two jobs into one run."""
+"""Loggers: W&B never prompts, connects only after a login, and keeps one run per job."""
 
 import json
 import os
@@ -26,8 +26,8 @@ KEY = "0123456789" * 4  # the form of a key; no account
 
 
 @pytest.fixture
-def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A home without credentials and no way out to a network."""
+def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Give the test a home directory without credentials and block connections to other machines."""
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -44,14 +44,14 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def offline(workspace: Workspace) -> tuple[WandbRun, Path]:
-    """``logger=wandb`` without a login, input closed: an offline run in the run directory."""
-    words = [*TINY, *SHORT, "tags=[paper,tiny]", "logger=wandb", "hydra.run.dir=offline"]
-    workspace.run_process("train", *words)
+    """An offline run in the run directory: ``logger=wandb`` without a login."""
+    overrides = [*TINY, *SHORT, "tags=[paper,tiny]", "logger=wandb", "hydra.run.dir=offline"]
+    workspace.run_process("train", *overrides)
     (file,) = (workspace.directory / "offline").glob("wandb/offline-run-*/run-*.wandb")
     return read_wandb(file), workspace.directory / "offline"
 
 
-def test_offline_run_says_who_it_is(offline: tuple[WandbRun, Path]) -> None:
+def test_offline_run_has_project_name_and_tags(offline: tuple[WandbRun, Path]) -> None:
     run, _ = offline
     assert (run.project, run.name, run.job_type) == ("stemlab", "tiktok/stem/seed2023", "train")
     assert set(run.tags) == {"stem", "tiktok", "seed2023", "paper", "tiny", "SAMPLE"}
@@ -69,9 +69,9 @@ def test_offline_run_has_the_flattened_config(offline: tuple[WandbRun, Path]) ->
 
 def test_offline_run_has_the_curves_of_the_csv(offline: tuple[WandbRun, Path]) -> None:
     run, directory = offline
-    told = rows(directory)
+    result = rows(directory)
     for name in ("train/loss", "train/loss/like", "train/lr", "train/grad_norm", "val/auc", "val/auc/like", "val/ece"):
-        curve = [float(row[name]) for row in told if row[name]]
+        curve = [float(row[name]) for row in result if row[name]]
         assert len(curve) == (2 if name.startswith("val") else 20)
         assert run.curve(name) == curve
     steps = [row["trainer/global_step"] for row in run.history]
@@ -97,7 +97,7 @@ def test_tensorboard_gets_the_same_curves(workspace: Workspace, run_training: Ca
     assert board == pytest.approx([float(r["val/auc"]) for r in rows(workspace.directory / "board") if r["val/auc"]])
 
 
-def test_no_logger_still_leaves_a_record(workspace: Workspace) -> None:
+def test_without_a_logger_there_is_still_a_record(workspace: Workspace) -> None:
     config = compose(
         "train", [*TINY, "trainer.max_epochs=1", "logger=none", f"hydra.run.dir={workspace.directory}/none"]
     )
@@ -106,14 +106,16 @@ def test_no_logger_still_leaves_a_record(workspace: Workspace) -> None:
     assert {path.name for path in (workspace.directory / "none").iterdir()} == {"checkpoints", "record.json"}
 
 
-def test_auto_is_csv_and_one_line_of_advice(workspace: Workspace) -> None:
-    told = workspace.run("train", *TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=auto")
-    assert (told.stdout + told.stderr).count(WANDB_OFF_HINT) == 1
+def test_auto_logs_to_csv_and_hints_at_wandb_once(workspace: Workspace) -> None:
+    result = workspace.run(
+        "train", *TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=auto"
+    )
+    assert (result.stdout + result.stderr).count(WANDB_OFF_HINT) == 1
     assert not (workspace.directory / "auto" / "wandb").exists()
     assert (workspace.directory / "auto" / "metrics.csv").is_file()
 
 
-def test_nobody_is_logged_in(nobody: Path) -> None:
+def test_without_credentials_there_is_no_login(no_credentials: Path) -> None:
     assert not wandb_logged_in()
     assert wandb_mode("auto") is None
     assert wandb_mode("on") == "offline"
@@ -121,36 +123,36 @@ def test_nobody_is_logged_in(nobody: Path) -> None:
     assert "WANDB_MODE" not in os.environ
 
 
-def test_a_key_in_the_environment_is_a_login(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_in_the_environment_is_a_login(no_credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert wandb_logged_in()
     assert wandb_mode("auto") == wandb_mode("on") == "online"
     assert wandb_mode("off") is None
 
 
-def test_netrc_is_a_login(nobody: Path) -> None:
-    (nobody / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
-    (nobody / ".netrc").chmod(stat.S_IRUSR)
+def test_netrc_is_a_login(no_credentials: Path) -> None:
+    (no_credentials / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
+    (no_credentials / ".netrc").chmod(stat.S_IRUSR)
     assert wandb_logged_in()
 
 
-@pytest.mark.parametrize(("told", "auto", "on"), [("offline", "offline", "offline"), ("disabled", None, None)])
+@pytest.mark.parametrize(("result", "auto", "on"), [("offline", "offline", "offline"), ("disabled", None, None)])
 def test_wandb_mode_is_obeyed(
-    told: str, auto: str | None, on: str | None, nobody: Path, monkeypatch: pytest.MonkeyPatch
+    result: str, auto: str | None, on: str | None, no_credentials: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_MODE", told)
+    monkeypatch.setenv("WANDB_MODE", result)
     assert (wandb_mode("auto"), wandb_mode("on")) == (auto, on)
-    assert os.environ["WANDB_MODE"] == told
+    assert os.environ["WANDB_MODE"] == result
 
 
-def test_a_malformed_key_is_no_login(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_key_is_no_login(no_credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "short")
     assert wandb_mode("auto") is None
 
 
-def test_a_server_out_of_reach_leaves_an_offline_run(
-    nobody: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_unreachable_server_gives_an_offline_run(
+    no_credentials: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import wandb
 
@@ -167,7 +169,7 @@ def test_a_server_out_of_reach_leaves_an_offline_run(
     assert begun == ["online", "offline"]
 
 
-def test_csv_has_no_version_directories(nobody: Path, tmp_path: Path) -> None:
+def test_csv_has_no_version_directories(no_credentials: Path, tmp_path: Path) -> None:
     config = compose("train", [*TINY, "logger=csv"])
     (logger,) = build_loggers(config, tmp_path / "run", sample=True, sweep_id=None)
     assert isinstance(logger, CSVLogger)

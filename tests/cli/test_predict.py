@@ -1,4 +1,4 @@
-"""Raw rows in, the same rows with scores out."""
+"""``stemlab.predict`` of a multi-task model: raw rows in, the same rows with scores out."""
 
 import json
 import re
@@ -29,13 +29,13 @@ def raw(trained: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", header=None, names=list(TIKTOK_COLUMNS), dtype=str)
 
 
-def score(trained: Path, source: Path, target: Path, *words: str) -> str:
+def score(trained: Path, source: Path, target: Path, *overrides: str) -> str:
     checkpoint = trained / "checkpoints" / "best.ckpt"
-    return predict(compose("predict", [f"ckpt={checkpoint}", f"input={source}", f"output={target}", *words]))
+    return predict(compose("predict", [f"ckpt={checkpoint}", f"input={source}", f"output={target}", *overrides]))
 
 
 def test_scores_are_those_of_the_evaluation(trained: Path, raw: pd.DataFrame, workspace: Workspace) -> None:
-    """By the command line: all raw rows; the AUC of the test rows is the recorded one."""
+    """All raw rows are scored; the AUC of the test rows is the recorded one."""
     raw.to_csv(workspace.directory / "rows.csv", index=False)
     best = trained / "checkpoints" / "best.ckpt"
     done = workspace.run_process("predict", f"ckpt={best}", "input=rows.csv", "output=scores.parquet")
@@ -77,15 +77,15 @@ def test_unseen_ids_are_out_of_vocabulary_and_counted(trained: Path, raw: pd.Dat
     some = raw.head(4).copy()
     some["uid"] = ["999999999", "888888888", "abc", ""]
     some.to_csv(tmp_path / "rows.csv", index=False)
-    told = score(trained, tmp_path / "rows.csv", tmp_path / "scores.csv")
-    assert "32 ids" in told
-    assert "out-of-vocabulary" in told
-    assert "uid 4" in told
+    result = score(trained, tmp_path / "rows.csv", tmp_path / "scores.csv")
+    assert "32 ids" in result
+    assert "out-of-vocabulary" in result
+    assert "uid 4" in result
     unseen = pd.read_csv(tmp_path / "scores.csv")
     assert unseen[["pred_finish", "pred_like"]].notna().all().all()
 
 
-def test_many_pieces_are_one_file(
+def test_rows_read_in_pieces_give_one_file(
     trained: Path, raw: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some = raw.head(400)
@@ -107,8 +107,8 @@ def test_no_rows_give_an_empty_file(kind: str, trained: Path, raw: pd.DataFrame,
     none = raw.head(0)
     none.to_csv(tmp_path / "rows.csv", index=False)
     none.to_parquet(tmp_path / "rows.parquet")
-    told = score(trained, tmp_path / f"rows.{kind}", tmp_path / "scores.parquet")
-    assert "0 rows" in told
+    result = score(trained, tmp_path / f"rows.{kind}", tmp_path / "scores.parquet")
+    assert "0 rows" in result
     assert pq.read_table(tmp_path / "scores.parquet").column_names == [*TIKTOK_COLUMNS, "pred_finish", "pred_like"]
 
 
@@ -139,7 +139,7 @@ def broken(raw: pd.DataFrame, folder: Path) -> None:
         ("rows.csv", "rows.csv", "is the input"),
     ],
 )
-def test_mistakes_are_sentences_and_leave_no_file(
+def test_errors_leave_no_file(
     source: str, target: str, hint: str, trained: Path, raw: pd.DataFrame, tmp_path: Path
 ) -> None:
     broken(raw, tmp_path)
@@ -159,7 +159,7 @@ def test_bf16_run_is_scored_in_bf16(trained: Path, raw: pd.DataFrame, tmp_path: 
     assert np.abs(low - full).max() < 0.02
 
 
-def test_writing_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     def fail(table: Any) -> None:
         with rowfiles.written(tmp_path / "out.parquet") as write:
             write(table)

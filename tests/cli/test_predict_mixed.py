@@ -1,4 +1,4 @@
-"""A dataset with numerical columns and scenarios from raw rows to scores: train, resume, predict."""
+"""A dataset with numerical columns and scenarios through training, resuming and prediction."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ MIXED = [
 
 
 def make_rows() -> pd.DataFrame:
-    """Clicks depend on the price and the country; a tenth of the prices is missing; train and test are given."""
+    """Return rows in which clicks depend on price and country; a tenth of the prices is missing; the split is given."""
     rng = np.random.default_rng(0)
     price, country = rng.normal(50, 20, ROWS).round(2), rng.integers(0, 3, ROWS)
     chance = 1 / (1 + np.exp((price - 50) / 10 - (country - 1)))
@@ -84,8 +84,8 @@ def test_scores_are_those_of_the_evaluation(mixed: Path, workspace: Workspace, t
     assert metrics["test/auc/click"] > 0.7
 
 
-def test_numbers_and_scenario_are_read(mixed: Path, tmp_path: Path) -> None:
-    """Other numbers, another scenario: other scores; a missing number counts as the mean of the training rows."""
+def test_scores_depend_on_numerical_columns_and_scenario(mixed: Path, tmp_path: Path) -> None:
+    """A missing number is replaced by the mean of the training rows."""
     rows = make_rows().head(40)
     price = pd.to_numeric(make_rows()["price"][:1200][kept_for_training()]).astype(np.float32).astype(np.float64)
     found = {}
@@ -105,7 +105,7 @@ def test_numbers_and_scenario_are_read(mixed: Path, tmp_path: Path) -> None:
 
 
 def kept_for_training() -> np.ndarray:
-    """Rows of train that stay in it: the last tenth of each country becomes validation."""
+    """Return the mask of training rows: the last tenth of each country becomes validation."""
     countries = make_rows()["country"][:1200].to_numpy()
     kept = np.ones(1200, dtype=bool)
     for scenario in SCENARIOS:
@@ -114,7 +114,7 @@ def kept_for_training() -> np.ndarray:
     return kept
 
 
-def test_wrong_rows_are_one_sentence(mixed: Path, tmp_path: Path) -> None:
+def test_invalid_rows_are_one_sentence(mixed: Path, tmp_path: Path) -> None:
     rows = make_rows().head(3)
     rows.assign(country=["nl", "xx", "fr"]).to_csv(tmp_path / "country.csv", index=False)
     rows.drop(columns="age").to_csv(tmp_path / "age.csv", index=False)
@@ -125,7 +125,9 @@ def test_wrong_rows_are_one_sentence(mixed: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "scores.csv").exists()
 
 
-def test_a_resumed_run_is_the_run(mixed: Path, workspace: Workspace, run_training: Callable[..., float]) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    mixed: Path, workspace: Workspace, run_training: Callable[..., float]
+) -> None:
     run_training("mixed_one", *MIXED, "trainer.max_epochs=1")
     resumed = f"ckpt_path={workspace.directory / 'mixed_one' / 'checkpoints' / 'last.ckpt'}"
     run_training("mixed_two", *MIXED, "trainer.max_epochs=2", resumed)

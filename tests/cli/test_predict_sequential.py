@@ -1,4 +1,4 @@
-"""The best items of users by the command line, from a checkpoint alone."""
+"""``stemlab.predict`` of a sequential model: the highest scored items of each user."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ TOPK = 5
 
 @pytest.fixture(scope="module")
 def full(sequences: Workspace, run_training: Callable[..., float]) -> Path:
-    """A finished run of SASRec, measured against the full catalogue."""
+    """A finished run of SASRec, evaluated on the full catalogue."""
     run_training("for_lists", *SASREC, "trainer.max_epochs=3", "dataset.evaluation.candidates=full")
     return sequences.directory / "for_lists"
 
@@ -28,9 +28,9 @@ def rows(sequences: Workspace, *names: str) -> pd.DataFrame:
     return table.set_axis(["user", "item", "time"], axis=1)
 
 
-def test_every_user_gets_the_best_unseen_items(full: Path, sequences: Workspace) -> None:
-    words = ["output=top.parquet", f"topk={TOPK}", "vectors=users.npz", "index=hnsw", "index_path=items.faiss"]
-    done = sequences.run("predict", f"ckpt={full / 'checkpoints' / 'best.ckpt'}", *words)
+def test_every_user_gets_the_highest_scored_unseen_items(full: Path, sequences: Workspace) -> None:
+    overrides = ["output=top.parquet", f"topk={TOPK}", "vectors=users.npz", "index=hnsw", "index_path=items.faiss"]
+    done = sequences.run("predict", f"ckpt={full / 'checkpoints' / 'best.ckpt'}", *overrides)
     last = done.stdout.splitlines()[-1]  # matplotlib, which torchmetrics imports, greets a new home directory
     hints = (
         f"{TOPK * USERS} items",
@@ -49,12 +49,12 @@ def test_every_user_gets_the_best_unseen_items(full: Path, sequences: Workspace)
     assert np.load(sequences.directory / "users.npz")["vector"].shape == (USERS, 1, 8)
 
 
-def test_ranks_of_the_lists_are_those_of_the_evaluation(full: Path, sequences: Workspace) -> None:
-    """Histories without the test row give lists in which that row's item stands where the evaluation found it."""
+def test_ranks_in_the_lists_equal_those_of_the_evaluation(full: Path, sequences: Workspace) -> None:
+    """With histories before the test item, that item has the rank that the evaluation found."""
     rows(sequences, "dev", "train").to_csv(sequences.directory / "before.csv", index=False)
-    words = [f"input={sequences.directory / 'before.csv'}", f"output={sequences.directory / 'all.csv'}"]
-    told = predict(compose("predict", [f"ckpt={full / 'checkpoints' / 'best.ckpt'}", *words, f"topk={ITEMS}"]))
-    assert f"{USERS} users with fewer than {ITEMS} items" in told
+    overrides = [f"input={sequences.directory / 'before.csv'}", f"output={sequences.directory / 'all.csv'}"]
+    result = predict(compose("predict", [f"ckpt={full / 'checkpoints' / 'best.ckpt'}", *overrides, f"topk={ITEMS}"]))
+    assert f"{USERS} users with fewer than {ITEMS} items" in result
     lists = pd.read_csv(sequences.directory / "all.csv", dtype={"user": str, "item": str})
     target = rows(sequences, "test").merge(lists, on=["user", "item"])
     metrics = sequences.record("for_lists")["metrics"]
@@ -67,7 +67,7 @@ def test_ranks_of_the_lists_are_those_of_the_evaluation(full: Path, sequences: W
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"),
+    ("overrides", "hint"),
     [
         (["topk=0"], "topk=0"),
         (["on_unknown=ignore"], "on_unknown='ignore'"),
@@ -77,25 +77,27 @@ def test_ranks_of_the_lists_are_those_of_the_evaluation(full: Path, sequences: W
         (["trainer.devices=2", "trainer=ddp_cpu"], "one process"),
     ],
 )
-def test_mistakes_are_one_sentence(words: list[str], hint: str, full: Path, sequences: Workspace) -> None:
+def test_errors_are_one_sentence(overrides: list[str], hint: str, full: Path, sequences: Workspace) -> None:
     (sequences.directory / "nobody.csv").write_text("user\n9999\n")
     best = full / "checkpoints" / "best.ckpt"
-    told = sequences.run("predict", f"ckpt={best}", "output=never.csv", *words, status=2).stderr
-    assert told.startswith("error: ")
-    assert hint in told
-    assert told.count("\n") == 1
+    result = sequences.run("predict", f"ckpt={best}", "output=never.csv", *overrides, status=2).stderr
+    assert result.startswith("error: ")
+    assert hint in result
+    assert result.count("\n") == 1
     assert not list(sequences.directory.glob("never.csv*"))
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"),
+    ("overrides", "hint"),
     [
         ([], "input "),
         (["input=rows.csv", "topk=3"], "topk=3 "),
     ],
 )
-def test_a_multi_task_model_scores_rows_only(words: list[str], hint: str, trained: Path, workspace: Workspace) -> None:
+def test_a_multi_task_model_scores_rows_only(
+    overrides: list[str], hint: str, trained: Path, workspace: Workspace
+) -> None:
     best = trained / "checkpoints" / "best.ckpt"
-    told = workspace.run("predict", f"ckpt={best}", "output=never.csv", *words, status=2).stderr
-    assert told.startswith(f"error: {hint}")
-    assert told.count("\n") == 1
+    result = workspace.run("predict", f"ckpt={best}", "output=never.csv", *overrides, status=2).stderr
+    assert result.startswith(f"error: {hint}")
+    assert result.count("\n") == 1

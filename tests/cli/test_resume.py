@@ -25,7 +25,7 @@ def half(workspace: Workspace, run_training: Callable[..., float]) -> Path:
     return workspace.directory / "half_way"
 
 
-def test_two_epochs_and_two_more_are_four(trained: Path, half: Path, run_training: Callable[..., float]) -> None:
+def test_two_epochs_and_a_resume_equal_four(trained: Path, half: Path, run_training: Callable[..., float]) -> None:
     run_training("resumed", *TINY, *LONG, f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}")
     resumed = trained.parent / "resumed"
     assert_same_weights(trained, resumed)
@@ -37,11 +37,13 @@ def test_two_epochs_and_two_more_are_four(trained: Path, half: Path, run_trainin
     assert [row["epoch"] for row in rows(resumed) if row["val/auc"]] == ["2", "3"]
 
 
-def test_dropout_goes_on_as_it_would_have(run_training: Callable[..., float], workspace: Workspace) -> None:
-    words = [*TINY, "model.net.net_dropout=0.3", "trainer.limit_train_batches=3"]
-    run_training("drop_whole", *words, *LONG)
-    run_training("drop_half", *words, *TWO)
-    run_training("drop_resumed", *words, *LONG, f"ckpt_path={workspace.directory / 'drop_half/checkpoints/last.ckpt'}")
+def test_dropout_draws_the_same_masks_after_a_resume(run_training: Callable[..., float], workspace: Workspace) -> None:
+    overrides = [*TINY, "model.net.net_dropout=0.3", "trainer.limit_train_batches=3"]
+    run_training("drop_whole", *overrides, *LONG)
+    run_training("drop_half", *overrides, *TWO)
+    run_training(
+        "drop_resumed", *overrides, *LONG, f"ckpt_path={workspace.directory / 'drop_half/checkpoints/last.ckpt'}"
+    )
     assert_same_weights(workspace.directory / "drop_whole", workspace.directory / "drop_resumed")
 
 
@@ -52,7 +54,7 @@ def test_a_killed_run_is_resumed(trained: Path, workspace: Workspace, run_traini
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
     process.communicate(timeout=30)
-    # 100,000 epochs went on until the kill: resume the state of the run's own last checkpoint, whichever epoch it is
+    # the epoch of the kill is not fixed: compare with a run of as many epochs
     last = workspace.directory / "killed" / "checkpoints" / "last.ckpt"
     epoch = torch.load(last, weights_only=True)["epoch"]
     total = epoch + 3
@@ -62,28 +64,30 @@ def test_a_killed_run_is_resumed(trained: Path, workspace: Workspace, run_traini
         assert_same_weights(workspace.directory / "never_killed", workspace.directory / "killed_resumed", name)
 
 
-def test_early_stop_and_plateau_survive(half: Path, run_training: Callable[..., float], workspace: Workspace) -> None:
-    """A monitored metric that never improves: patience 3 is used up across the interruption."""
-    words = [*TINY, "trainer.limit_train_batches=1", "callbacks.early_stop.min_delta=1.0"]
-    words += ["optim.plateau.threshold=1.0", "callbacks.early_stop.patience=3"]
-    run_training("stop_whole", *words, "trainer.max_epochs=9")
-    run_training("stop_half", *words, "trainer.max_epochs=2")
+def test_early_stopping_and_plateau_state_are_resumed(
+    half: Path, run_training: Callable[..., float], workspace: Workspace
+) -> None:
+    """A monitored metric that never improves: patience 3 is exhausted across the interruption."""
+    overrides = [*TINY, "trainer.limit_train_batches=1", "callbacks.early_stop.min_delta=1.0"]
+    overrides += ["optim.plateau.threshold=1.0", "callbacks.early_stop.patience=3"]
+    run_training("stop_whole", *overrides, "trainer.max_epochs=9")
+    run_training("stop_half", *overrides, "trainer.max_epochs=2")
     last = workspace.directory / "stop_half/checkpoints/last.ckpt"
-    run_training("stop_resumed", *words, "trainer.max_epochs=9", f"ckpt_path={last}")
+    run_training("stop_resumed", *overrides, "trainer.max_epochs=9", f"ckpt_path={last}")
     whole, resumed = workspace.directory / "stop_whole", workspace.directory / "stop_resumed"
     assert workspace.record("stop_whole")["epochs_run"] == workspace.record("stop_resumed")["epochs_run"] == 4
-    assert workspace.record("stop_resumed")["best"]["epoch"] == 0  # its checkpoint came along from the first run
+    assert workspace.record("stop_resumed")["best"]["epoch"] == 0  # its checkpoint was copied from the first run
     assert_same_weights(whole, resumed)
     assert_same_weights(whole, resumed, "best.ckpt")
     content = torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)
-    # the rate was cut after epochs 2, 3 and 4: 0.01 * 0.1 ** 3
+    # the learning rate was reduced after epochs 2, 3 and 4: 0.01 * 0.1 ** 3
     assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5)
 
 
 def test_a_finished_run_can_be_resumed_into_its_record(
     trained: Path, run_training: Callable[..., float], workspace: Workspace
 ) -> None:
-    """A run killed between its last epoch and its evaluation loses nothing."""
+    """A run killed between its last epoch and its evaluation can still be evaluated."""
     run_training("finished", *TINY, *LONG, f"ckpt_path={trained / 'checkpoints' / 'last.ckpt'}")
     assert workspace.record("finished")["metrics"] == workspace.record("trained")["metrics"]
 
@@ -97,12 +101,14 @@ def test_a_finished_run_can_be_resumed_into_its_record(
         ("dataset.batch_size=64", "dataset.batch_size=128.* 64"),
     ],
 )
-def test_another_run_is_refused(word: str, hint: str, half: Path, run_training: Callable[..., float]) -> None:
+def test_a_checkpoint_of_another_run_is_refused(
+    word: str, hint: str, half: Path, run_training: Callable[..., float]
+) -> None:
     with pytest.raises(StemlabError, match=hint):
         run_training("refused", *TINY, *TWO, f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}", word)
 
 
-def test_the_best_epoch_must_be_there(half: Path, run_training: Callable[..., float], tmp_path: Path) -> None:
+def test_resuming_needs_the_best_checkpoint(half: Path, run_training: Callable[..., float], tmp_path: Path) -> None:
     shutil.copy(half / "checkpoints" / "last.ckpt", tmp_path / "last.ckpt")
     with pytest.raises(StemlabError, match=r"best\.ckpt"):
         run_training("alone", *TINY, *LONG, f"ckpt_path={tmp_path / 'last.ckpt'}")

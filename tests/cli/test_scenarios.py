@@ -1,4 +1,4 @@
-"""A dataset with scenarios by the command line: metrics of each, the published selection, two processes as one."""
+"""A dataset with scenarios through the command: metrics per scenario, the published selection, two ranks."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from stemlab.errors import StemlabError
 from tests.cli.commands import Workspace
 from tests.cli.conftest import weights
 
-PLACES, TASKS = ("nl", "es"), ("click", "conversion")
+SCENARIOS, TASKS = ("nl", "es"), ("click", "conversion")
 # About 1,501 rows of each country: neither batches nor processes divide what is left of them.
 ALIEXPRESS = ["dataset=aliexpress", "dataset.scenarios=[nl,es]", "dataset.sample.rows=1501"]
 FAST = ["dataset.eval_batch_size=64", "optim.lr=0.01", "callbacks.early_stop.enabled=false", "trainer.max_epochs=2"]
@@ -30,35 +30,35 @@ def test_every_scenario_and_task_is_measured(run: dict[str, Any]) -> None:
     found = {name for name in run["metrics"] if name.count("/") == 3}
     kinds = ("auc", "gauc", "logloss", "calibration", "ece")
     assert found == {
-        f"{split}/{kind}/{task}/{place}"
+        f"{split}/{kind}/{task}/{scenario}"
         for split in ("val", "test")
         for kind in kinds
         for task in TASKS
-        for place in PLACES
+        for scenario in SCENARIOS
     }
     assert run["metrics"]["test/auc/click/es"] != run["metrics"]["test/auc/click"]
 
 
-def test_the_published_selection_stands_beside_the_honest_numbers(
+def test_the_published_selection_is_recorded_next_to_the_validation_selection(
     run: dict[str, Any], run_training: Callable[..., float], workspace: Workspace
 ) -> None:
-    told = run["paper_selection"]
-    assert "optimistic" in told["note"]
-    assert set(told["epoch"]) == {"pooled", *PLACES}
-    assert (told["epochs_evaluated"], told["patience"]) == (2, 1)
-    assert set(told["metrics"]) == {name for name in run["metrics"] if name.startswith("test/")}
-    for name, epoch in told["epoch"].items():  # where both rules chose an epoch, they have the same numbers
+    result = run["paper_selection"]
+    assert "optimistic" in result["note"]
+    assert set(result["epoch"]) == {"pooled", *SCENARIOS}
+    assert (result["epochs_evaluated"], result["patience"]) == (2, 1)
+    assert set(result["metrics"]) == {name for name in run["metrics"] if name.startswith("test/")}
+    for name, epoch in result["epoch"].items():  # where both rules chose an epoch, they have the same numbers
         ending = "" if name == "pooled" else f"/{name}"
         if epoch == run["best"]["epoch"]:
-            assert told["metrics"][f"test/auc/conversion{ending}"] == run["metrics"][f"test/auc/conversion{ending}"]
+            assert result["metrics"][f"test/auc/conversion{ending}"] == run["metrics"][f"test/auc/conversion{ending}"]
         else:
             mean = sum(run["metrics"][f"test/auc/{task}{ending}"] for task in TASKS) / 2
-            assert told["mean_auc"][name] > mean
-    run_training("honest", *RUN, "dataset.batch_size=128")
-    honest = workspace.record("honest")
-    assert "paper_selection" not in honest
-    assert honest["metrics"] == run["metrics"]
-    assert honest["best"] == run["best"]
+            assert result["mean_auc"][name] > mean
+    run_training("validation_only", *RUN, "dataset.batch_size=128")
+    validation_only = workspace.record("validation_only")
+    assert "paper_selection" not in validation_only
+    assert validation_only["metrics"] == run["metrics"]
+    assert validation_only["best"] == run["best"]
 
 
 def metrics(path: Path) -> dict[str, float]:
@@ -66,7 +66,7 @@ def metrics(path: Path) -> dict[str, float]:
 
 
 @pytest.mark.ddp
-def test_two_processes_evaluate_as_one(run: dict[str, Any], workspace: Workspace) -> None:
+def test_two_ranks_evaluate_like_one(run: dict[str, Any], workspace: Workspace) -> None:
     best = workspace.directory / "scenarios" / "checkpoints" / "best.ckpt"
     workspace.run_process(
         "evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two_scenarios.json"
@@ -77,9 +77,9 @@ def test_two_processes_evaluate_as_one(run: dict[str, Any], workspace: Workspace
 
 
 @pytest.mark.ddp
-def test_two_processes_at_half_the_batch_train_as_one(run: dict[str, Any], workspace: Workspace) -> None:
-    words = [*RUN, "dataset.batch_size=64", "callbacks.paper_selection=true"]
-    workspace.run_process("train", *words, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=scenarios_in_two")
+def test_two_ranks_with_half_the_batch_train_like_one(run: dict[str, Any], workspace: Workspace) -> None:
+    overrides = [*RUN, "dataset.batch_size=64", "callbacks.paper_selection=true"]
+    workspace.run_process("train", *overrides, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=scenarios_in_two")
     two = weights(workspace.directory / "scenarios_in_two")
     for name, value in weights(workspace.directory / "scenarios").items():
         assert two[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
@@ -89,11 +89,11 @@ def test_two_processes_at_half_the_batch_train_as_one(run: dict[str, Any], works
     assert record["paper_selection"]["metrics"] == pytest.approx(run["paper_selection"]["metrics"], abs=1e-3)
 
 
-def test_one_scenario_can_be_watched(run_training: Callable[..., float], workspace: Workspace) -> None:
-    words = [*RUN, "dataset.batch_size=128", "callbacks.checkpoint.monitor=val/auc/conversion/es"]
-    value = run_training("watched", *words)
+def test_one_scenario_can_be_monitored(run_training: Callable[..., float], workspace: Workspace) -> None:
+    overrides = [*RUN, "dataset.batch_size=128", "callbacks.checkpoint.monitor=val/auc/conversion/es"]
+    value = run_training("watched", *overrides)
     record = workspace.record("watched")
     assert value == record["best"]["value"] == record["metrics"]["val/auc/conversion/es"]
     with pytest.raises(StemlabError, match=r"nl, es.*'es'"):
-        run_training("misspelt", *words[:-1], "objective=val/auc/click/ess")
+        run_training("misspelt", *overrides[:-1], "objective=val/auc/click/ess")
     assert not (workspace.directory / "misspelt").exists()

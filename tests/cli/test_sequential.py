@@ -1,4 +1,4 @@
-"""Sequential models by the command line: what a run leaves, and what its checkpoint gives back."""
+"""Sequential models through the command: files and record of a run, metrics of its checkpoint."""
 
 import json
 from collections.abc import Callable
@@ -20,10 +20,10 @@ METRICS = {f"{split}/{m}" for split in ("val", "test") for m in ("hr@5", "hr@10"
 
 @pytest.fixture(scope="module")
 def ranked(sequences: Workspace) -> Path:
-    """A finished run of SASRec: four epochs, by the command line, in one process."""
-    told = sequences.run("train", *SASREC, "trainer.max_epochs=4", "hydra.run.dir=ranked").stdout
-    assert "epoch 4/4" in told
-    assert "ndcg@5" in told
+    """A finished run of the command: four epochs of SASRec."""
+    result = sequences.run("train", *SASREC, "trainer.max_epochs=4", "hydra.run.dir=ranked").stdout
+    assert "epoch 4/4" in result
+    assert "ndcg@5" in result
     return sequences.directory / "ranked"
 
 
@@ -31,23 +31,23 @@ def record(run: Path) -> dict:
     return json.loads((run / "record.json").read_text())
 
 
-def test_the_record_tells_ranking_metrics_of_the_best_epoch(ranked: Path) -> None:
-    told = record(ranked)
-    assert (told["status"], told["model"], told["dataset"], told["stage"], told["stage1"]) == (
+def test_the_record_has_ranking_metrics_of_the_best_epoch(ranked: Path) -> None:
+    result = record(ranked)
+    assert (result["status"], result["model"], result["dataset"], result["stage"], result["stage1"]) == (
         *("finished", "sasrec", "rechorus"),
         *(None, None),
     )
-    assert set(told["metrics"]) == METRICS
+    assert set(result["metrics"]) == METRICS
     curve = [float(row["val/ndcg@5"]) for row in rows(ranked) if row["val/ndcg@5"]]
     assert len(curve) == 4
-    assert told["best"]["value"] == told["metrics"]["val/ndcg@5"] == max(curve)
-    assert told["best"]["monitor"] == "val/ndcg@5"
+    assert result["best"]["value"] == result["metrics"]["val/ndcg@5"] == max(curve)
+    assert result["best"]["monitor"] == "val/ndcg@5"
     assert curve[-1] > curve[0]  # it learns
-    assert told["epochs_run"] == 4
-    assert told["throughput"]["train_samples_per_s"] > 0
+    assert result["epochs_run"] == 4
+    assert result["throughput"]["train_samples_per_s"] > 0
 
 
-def test_while_training_the_first_cut_off_alone_is_measured(ranked: Path) -> None:
+def test_training_evaluates_the_first_cutoff_only(ranked: Path) -> None:
     assert {name for name in rows(ranked)[0] if name.startswith("val/")} == {"val/hr@5", "val/ndcg@5", "val/mrr"}
     assert [row["test/ndcg@10"] for row in rows(ranked) if row["test/ndcg@10"]]  # the last row
 
@@ -60,39 +60,39 @@ def test_a_checkpoint_holds_plain_values_only(ranked: Path) -> None:
     assert not [key for key in content["state_dict"] if not key.startswith("net.")]
 
 
-def test_the_checkpoint_alone_gives_back_the_recorded_metrics(ranked: Path, sequences: Workspace) -> None:
+def test_the_checkpoint_alone_reproduces_the_recorded_metrics(ranked: Path, sequences: Workspace) -> None:
     done = sequences.run("evaluate", "ckpt=ranked/checkpoints/best.ckpt", "output=ranked.json")
-    told = json.loads((sequences.directory / "ranked.json").read_text())["metrics"]
-    assert told == {name: value for name, value in record(ranked)["metrics"].items() if name.startswith("test/")}
+    result = json.loads((sequences.directory / "ranked.json").read_text())["metrics"]
+    assert result == {name: value for name, value in record(ranked)["metrics"].items() if name.startswith("test/")}
     assert "equal to the run record" in done.stdout
     assert "5 metrics" in done.stdout
 
 
 @pytest.mark.parametrize("model", ["comirec", "mind", "bprmf", "lightgcn", "gru4rec", "tisasrec", "youtube", "pop"])
-def test_every_model_trains_and_its_checkpoint_gives_back_its_metrics(
+def test_every_model_trains_and_its_checkpoint_reproduces_its_metrics(
     model: str, sequences: Workspace, run_training: Callable[..., float]
 ) -> None:
-    """What a net looks at once (LightGCN's graph, POP's counts) and draws (MIND's routing) is found again."""
-    words = [f"model={model}", *SEQUENCE_DATA, *FAST, "trainer.max_epochs=1", "trainer.limit_train_batches=3"]
-    objective = run_training(f"one_{model}", *words)
-    told = sequences.record(f"one_{model}")
-    assert objective == told["metrics"]["val/ndcg@5"]
+    """State outside the parameters is restored: LightGCN's graph, POP's counts, MIND's random routing."""
+    overrides = [f"model={model}", *SEQUENCE_DATA, *FAST, "trainer.max_epochs=1", "trainer.limit_train_batches=3"]
+    objective = run_training(f"one_{model}", *overrides)
+    result = sequences.record(f"one_{model}")
+    assert objective == result["metrics"]["val/ndcg@5"]
     best = sequences.directory / f"one_{model}" / "checkpoints" / "best.ckpt"
     for split, name in (("valid", "val/"), ("test", "test/")):
         measured = evaluate(compose("evaluate", [f"ckpt={best}", f"split={split}"]))
-        assert measured == {key: value for key, value in told["metrics"].items() if key.startswith(name)}
+        assert measured == {key: value for key, value in result["metrics"].items() if key.startswith(name)}
 
 
 def test_a_model_without_training_is_only_evaluated(sequences: Workspace, run_training: Callable[..., float]) -> None:
     run_training("popular", "model=pop", *SEQUENCE_DATA, *FAST)
-    told = sequences.record("popular")
-    assert (told["epochs_run"], told["best"]["epoch"], told["status"]) == (0, 0, "finished")
-    assert told["parameters"] == {"dense": 0, "embedding": 0}
-    assert set(told["metrics"]) == METRICS
-    assert told["throughput"]["train_samples_per_s"] is None
+    result = sequences.record("popular")
+    assert (result["epochs_run"], result["best"]["epoch"], result["status"]) == (0, 0, "finished")
+    assert result["parameters"] == {"dense": 0, "embedding": 0}
+    assert set(result["metrics"]) == METRICS
+    assert result["throughput"]["train_samples_per_s"] is None
 
 
-def test_two_epochs_and_two_more_are_four(ranked: Path, run_training: Callable[..., float]) -> None:
+def test_two_epochs_and_a_resume_equal_four(ranked: Path, run_training: Callable[..., float]) -> None:
     half, resumed = ranked.parent / "ranked_half", ranked.parent / "ranked_on"
     run_training("ranked_half", *SASREC, "trainer.max_epochs=2")
     run_training("ranked_on", *SASREC, "trainer.max_epochs=4", f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}")
@@ -110,21 +110,21 @@ def test_two_epochs_and_two_more_are_four(ranked: Path, run_training: Callable[.
         ("model.net.num_heads=2", "model.net.num_heads=4.* 2"),
     ],
 )
-def test_another_run_is_not_gone_on_with(
+def test_a_checkpoint_of_another_run_is_refused(
     ranked: Path, word: str, hint: str, run_training: Callable[..., float]
 ) -> None:
     with pytest.raises(StemlabError, match=hint):
         run_training("refused", *SASREC, word, f"ckpt_path={ranked / 'checkpoints' / 'last.ckpt'}")
 
 
-def test_the_full_catalogue_ranks_lower_than_sampled_candidates(
+def test_full_catalogue_and_sampled_candidates_give_different_metrics(
     ranked: Path, run_training: Callable[..., float]
 ) -> None:
-    words = ["trainer.max_epochs=1", "dataset.evaluation.candidates=full"]
-    run_training("full", *SASREC, *words)
+    overrides = ["trainer.max_epochs=1", "dataset.evaluation.candidates=full"]
+    run_training("full", *SASREC, *overrides)
     metrics = record(ranked.parent / "full")["metrics"]
     assert set(metrics) == METRICS
-    run_training("sampled", *SASREC, words[0])
+    run_training("sampled", *SASREC, overrides[0])
     assert metrics["val/mrr"] != record(ranked.parent / "sampled")["metrics"]["val/mrr"]
 
 
@@ -145,9 +145,9 @@ def test_two_ranks_train_like_one_and_one_process_measures_the_same(
     sequences: Workspace, run_training: Callable[..., float]
 ) -> None:
     """Half the batch size: each step sees the same instances and negatives; uneven last steps are left out."""
-    words = [*SASREC, "trainer.max_epochs=2", "trainer.limit_train_batches=6"]
-    run_training("six_in_one", *words)
-    sequences.run_process("train", *words, *RANKS, "dataset.batch_size=16", "hydra.run.dir=six_in_two")
+    overrides = [*SASREC, "trainer.max_epochs=2", "trainer.limit_train_batches=6"]
+    run_training("six_in_one", *overrides)
+    sequences.run_process("train", *overrides, *RANKS, "dataset.batch_size=16", "hydra.run.dir=six_in_two")
     other = weights(sequences.directory / "six_in_two")
     for name, value in weights(sequences.directory / "six_in_one").items():
         assert other[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
@@ -161,9 +161,9 @@ def test_two_ranks_train_like_one_and_one_process_measures_the_same(
 @pytest.mark.parametrize(
     ("model", "dataset"), [("stem", "rechorus"), ("sasrec", "tiktok")], ids=["impressions", "sequences"]
 )
-def test_a_model_on_data_of_the_other_kind_is_refused(model: str, dataset: str, workspace: Workspace) -> None:
+def test_a_model_on_data_of_the_other_family_is_refused(model: str, dataset: str, workspace: Workspace) -> None:
     before = set(workspace.directory.iterdir())
-    told = workspace.run("train", f"model={model}", f"dataset={dataset}", "hydra.run.dir=wrong_pair", status=2)
-    assert told.stderr.startswith(f"error: model={model} and dataset={dataset} ")
-    assert told.stderr.count("\n") == 1
+    result = workspace.run("train", f"model={model}", f"dataset={dataset}", "hydra.run.dir=wrong_pair", status=2)
+    assert result.stderr.startswith(f"error: model={model} and dataset={dataset} ")
+    assert result.stderr.count("\n") == 1
     assert set(workspace.directory.iterdir()) == before

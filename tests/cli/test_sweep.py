@@ -15,12 +15,12 @@ COMMON = ["dataset=tiktok", *SMALL_DATA, *NET, *FAST, "trainer.max_epochs=1", "t
 
 @pytest.fixture(scope="module")
 def swept(workspace: Workspace) -> Path:
-    words = ["-m", "model=shared_bottom,single_task", "seed=1,2", *COMMON, "logger=wandb"]
-    workspace.run("train", *words, STEMLAB_SWEEP_ID="grid")
+    overrides = ["-m", "model=shared_bottom,single_task", "seed=1,2", *COMMON, "logger=wandb"]
+    workspace.run("train", *overrides, STEMLAB_SWEEP_ID="grid")
     return workspace.directory / "runs" / "sweeps" / "grid"
 
 
-def test_four_jobs_four_records(swept: Path) -> None:
+def test_four_jobs_leave_four_records(swept: Path) -> None:
     runs = sorted(path.parent.name for path in swept.glob("*/record.json"))
     assert runs == ["0_shared_bottom_seed1", "1_shared_bottom_seed2", "2_single_task_seed1", "3_single_task_seed2"]
     records = [json.loads((swept / run / "record.json").read_text()) for run in runs]
@@ -37,7 +37,7 @@ def test_four_jobs_four_records(swept: Path) -> None:
     assert all((swept / run / "metrics.csv").is_file() for run in runs)
 
 
-def test_four_jobs_four_runs_of_one_group_in_wandb(swept: Path) -> None:
+def test_four_jobs_are_wandb_runs_of_one_group(swept: Path) -> None:
     files = sorted(swept.glob("*/wandb/offline-run-*/*.wandb"))
     assert len(files) == 4
     runs = [read_wandb(file) for file in files]
@@ -55,9 +55,9 @@ def test_four_jobs_four_runs_of_one_group_in_wandb(swept: Path) -> None:
 
 
 @pytest.mark.ddp
-def test_a_job_of_two_processes_runs_in_a_process_tree_of_its_own(workspace: Workspace) -> None:
-    words = ["-m", "model=shared_bottom", "seed=3", *COMMON, "trainer=ddp_cpu", "trainer.devices=2", "logger=csv"]
-    workspace.run_process("train", *words, STEMLAB_SWEEP_ID="pairs")
+def test_a_job_with_two_ranks_runs_in_its_own_process_tree(workspace: Workspace) -> None:
+    overrides = ["-m", "model=shared_bottom", "seed=3", *COMMON, "trainer=ddp_cpu", "trainer.devices=2", "logger=csv"]
+    workspace.run_process("train", *overrides, STEMLAB_SWEEP_ID="pairs")
     runs = workspace.directory / "runs" / "sweeps" / "pairs"
     assert [path.name for path in runs.iterdir() if path.is_dir()] == ["0_shared_bottom_seed3"]
     record = json.loads((runs / "0_shared_bottom_seed3" / "record.json").read_text())
@@ -67,10 +67,10 @@ def test_a_job_of_two_processes_runs_in_a_process_tree_of_its_own(workspace: Wor
 
 
 def test_one_job_that_fails_does_not_end_the_others(workspace: Workspace) -> None:
-    words = ["-m", "model=single_task", *COMMON, "trainer.limit_train_batches=4", "logger=csv"]
-    words += ["optim.lr=1e30,0.01", "optim.clip_norm=null"]
-    told = workspace.run("train", *words, status=2, STEMLAB_SWEEP_ID="bad")
-    assert re.search("1 .*jobs? failed", told.stderr)
+    overrides = ["-m", "model=single_task", *COMMON, "trainer.limit_train_batches=4", "logger=csv"]
+    overrides += ["optim.lr=1e30,0.01", "optim.clip_norm=null"]
+    result = workspace.run("train", *overrides, status=2, STEMLAB_SWEEP_ID="bad")
+    assert re.search("1 .*jobs? failed", result.stderr)
     runs = workspace.directory / "runs" / "sweeps" / "bad"
     status = {path.parent.name: json.loads(path.read_text())["status"] for path in runs.glob("*/record.json")}
     assert status == {"0_single_task_seed2023": "failed", "1_single_task_seed2023": "finished"}

@@ -1,4 +1,4 @@
-"""A user's own table by the command line: the worked example of data/README.md, and what a user may get wrong."""
+"""A user's own table through the commands: the worked example of data/README.md, and errors."""
 
 import json
 import os
@@ -74,10 +74,10 @@ def test_the_worked_example(tmp_path):
 
 
 def test_a_draft_and_mistakes_in_a_config(tmp_path):
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     (tmp_path / "rows.csv").write_text("user_id,age,click\n" + "".join(f"{n % 7},{n},{n % 2}\n" for n in range(50)))
-    words = ["dataset=table", "dataset.path=rows.csv"]
-    drafted = place.run("prepare", *words)
+    overrides = ["dataset=table", "dataset.path=rows.csv"]
+    drafted = workspace.run("prepare", *overrides)
     assert drafted.stdout.startswith("rows 50, columns 3: tasks 1, fields 1, numericals 1, left out 0")
     assert "dataset.config=rows.stemlab.yaml" in drafted.stdout
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name[0] != ".") == [
@@ -86,7 +86,7 @@ def test_a_draft_and_mistakes_in_a_config(tmp_path):
     ]
     config = tmp_path / "rows.stemlab.yaml"
     good = config.read_text()
-    for wrong, told in (
+    for wrong, result in (
         (
             good.replace("fields:", "feilds:"),
             "error: rows.stemlab.yaml: feilds .*'fields'",
@@ -98,9 +98,9 @@ def test_a_draft_and_mistakes_in_a_config(tmp_path):
         (good.replace("min_count: 2", "min_count: 0"), "error: dataset.min_count=0 .*rows.stemlab.yaml"),
     ):
         config.write_text(wrong)
-        failed = place.run("prepare", *words, "dataset.config=rows.stemlab.yaml", status=2)
-        assert re.match(told, failed.stderr)
+        failed = workspace.run("prepare", *overrides, "dataset.config=rows.stemlab.yaml", status=2)
+        assert re.match(result, failed.stderr)
         assert failed.stderr.count("\n") == 1
-    assert "rows.stemlab.yaml" in place.run("prepare", *words, status=2).stderr
-    refused = place.run("train", *words, status=2)
+    assert "rows.stemlab.yaml" in workspace.run("prepare", *overrides, status=2).stderr
+    refused = workspace.run("train", *overrides, status=2)
     assert "dataset.tasks" in refused.stderr

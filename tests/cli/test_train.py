@@ -1,4 +1,4 @@
-"""One training by the command line: what it leaves, and that it leaves the same when it is repeated."""
+"""``stemlab.train``: files, record and metrics of a run, and the same weights when it is repeated."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def test_a_run_leaves_its_files_and_nothing_else(trained: Path) -> None:
     }
 
 
-def test_the_record_tells_everything(trained: Path) -> None:
+def test_the_record_is_complete(trained: Path) -> None:
     record = json.loads((trained / "record.json").read_text())
     assert record["schema"] == 1
     assert record["status"] == "finished"
@@ -49,7 +49,7 @@ def test_the_record_tells_everything(trained: Path) -> None:
     assert 0 < record["time"]["fit_s"] < record["time"]["wall_s"]
 
 
-def test_metrics_follow_the_grammar_and_are_those_of_the_best_epoch(trained: Path) -> None:
+def test_metrics_are_named_by_the_grammar_and_belong_to_the_best_epoch(trained: Path) -> None:
     record = json.loads((trained / "record.json").read_text())
     names = {f"{s}/{m}" for s in SPLITS for m in ("auc", "gauc", "gauc_encoded", "logloss", "ece")}
     per_task = ("auc", "gauc", "gauc_encoded", "logloss", "ece", "calibration")
@@ -99,7 +99,7 @@ def walk(value):
 def test_the_same_command_gives_the_same_weights(
     trained: Path, workspace: Workspace, run_training: Callable[..., float]
 ) -> None:
-    """As a process of its own and through the Python interface."""
+    """In a process of its own and through the Python interface."""
     workspace.run_process("train", *TINY, *LONG, "hydra.run.dir=own_process")
     assert_same_weights(trained, trained.parent / "own_process")
     objective = run_training("again", *TINY, *LONG)
@@ -124,12 +124,10 @@ def test_only_the_chosen_task_is_trained_and_measured(workspace: Workspace, run_
     assert metrics["test/auc"] == metrics["test/auc/like"]
 
 
-def test_the_penalty_of_the_batch_rows_is_not_that_of_whole_tables(
-    run_training: Callable[..., float], trained: Path
-) -> None:
-    words = [*TINY, "trainer.max_epochs=1", "model.embedding_regularizer=0.1"]
+def test_penalty_modes_give_different_weights(run_training: Callable[..., float], trained: Path) -> None:
+    overrides = [*TINY, "trainer.max_epochs=1", "model.embedding_regularizer=0.1"]
     for mode in ("dense", "batch"):
-        run_training(f"penalty_{mode}", *words, f"model.embedding_regularizer_mode={mode}")
+        run_training(f"penalty_{mode}", *overrides, f"model.embedding_regularizer_mode={mode}")
     with pytest.raises(AssertionError):
         assert_same_weights(trained.parent / "penalty_dense", trained.parent / "penalty_batch")
 
@@ -148,11 +146,11 @@ def test_without_test_there_are_no_test_metrics(workspace: Workspace, run_traini
 
 
 def test_a_diverged_training_is_one_sentence_and_a_failed_record(workspace: Workspace) -> None:
-    words = [*TINY, "optim.lr=1e30", "optim.clip_norm=null", "hydra.run.dir=diverged"]
-    told = workspace.run("train", *words, status=2).stderr
-    assert "error: " in told
-    assert "loss" in told
-    assert "optim.lr" in told
+    overrides = [*TINY, "optim.lr=1e30", "optim.clip_norm=null", "hydra.run.dir=diverged"]
+    result = workspace.run("train", *overrides, status=2).stderr
+    assert "error: " in result
+    assert "loss" in result
+    assert "optim.lr" in result
     record = workspace.record("diverged")
     assert record["status"] == "failed"
     assert "loss" in record["error"]
@@ -185,14 +183,14 @@ def wait_for(path: Path, seconds: float = 60) -> None:
     "model", ["aitm", "esmm", "mmoe", "mmoe_me", "omoe", "ple", "ple_me", "shared_bottom", "single_task"]
 )
 def test_every_model_trains(model: str, workspace: Workspace, run_training: Callable[..., float]) -> None:
-    words = [word for word in TINY if word != "model=stem" and word not in STEM]
+    overrides = [word for word in TINY if word != "model=stem" and word not in STEM]
     value = run_training(
-        f"model_{model}", f"model={model}", *words, "trainer.max_epochs=1", "trainer.limit_train_batches=3"
+        f"model_{model}", f"model={model}", *overrides, "trainer.max_epochs=1", "trainer.limit_train_batches=3"
     )
     assert 0 <= value <= 1
     assert workspace.record(f"model_{model}")["model"] == model
 
 
-def test_a_training_cut_short_says_so(workspace: Workspace) -> None:
+def test_a_training_ended_by_max_epochs_while_improving_is_reported(workspace: Workspace) -> None:
     ended = workspace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=short")
     assert re.search("trainer.max_epochs=1 .*improving", ended.stdout + ended.stderr)

@@ -1,4 +1,4 @@
-"""The wheel carries conf/: its console scripts find it from any directory, without the checkout."""
+"""The wheel contains conf/: its console scripts work from any directory, without the checkout."""
 
 import os
 import subprocess
@@ -24,8 +24,8 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A place with the wheel alone; its dependencies come from this environment, the checkout does not."""
-    place = tmp_path_factory.mktemp("installed")
+    """Install the wheel into an empty folder; its dependencies come from this environment."""
+    folder = tmp_path_factory.mktemp("installed")
     pip = [
         sys.executable,
         "-m",
@@ -34,16 +34,16 @@ def installed(wheel, tmp_path_factory):
         "--quiet",
         "--no-deps",
         "--no-index",
-        f"--target={place}",
+        f"--target={folder}",
         str(wheel),
     ]
     subprocess.run(pip, check=True, capture_output=True, timeout=300)
-    return place
+    return folder
 
 
-def run(installed, cwd, script, *words):
+def run(installed, cwd, script, *overrides):
     environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
-    command = [str(installed / "bin" / script), *words]
+    command = [str(installed / "bin" / script), *overrides]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -77,7 +77,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     def fill(part):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(StemlabError, match="no disk space .*paths.data_dir"):
+    with pytest.raises(StemlabError, match=r"no disk space .*paths.data_dir"):
         find_or_build(tmp_path / "d-abc", damage, fill)
 
 

@@ -1,7 +1,7 @@
-"""Every dataset of ``conf/dataset`` in a size that is prepared in a moment: for tests that go through all of them.
+"""Every dataset of ``conf/dataset`` in a small size, for tests that go through all of them.
 
 A dataset with a synthetic sample of its own is made smaller by its own settings (``sample.*``); the others need raw
-files, which ``RAW`` writes. A new dataset with a sample is found without a word here.
+files, which ``RAW`` writes. A new dataset with a sample is found automatically.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.cli.sequences import write_folder
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SMALLER = {"rows": 900, "users": 30, "items": 30, "videos": 30, "authors": 10, "random_rows": 300}
-"""Settings of synthetic worlds, where they have them."""
+"""Sizes of synthetic samples, for those settings that a sample has."""
 
 
 def write_movielens(folder: Path) -> None:
@@ -84,7 +84,7 @@ RAW: Mapping[str, tuple[Callable[[Path], None], Callable[[Path], Sequence[str]]]
         ],
     ),
 }
-"""Dataset -> what writes its raw files into a folder, and the words that name them."""
+"""Dataset -> function that writes its raw files into a folder, and the overrides that name them."""
 
 MORE = {
     "aliexpress_nl": ("aliexpress", ("dataset.scenarios=[nl]",)),
@@ -92,13 +92,13 @@ MORE = {
     "tenrec_shared": ("tenrec", ("dataset.shared_history=true",)),
     "table_without_scenarios": ("table", ("dataset.scenario=null", "dataset.scenarios=[]", "dataset.numericals=[]")),
 }
-"""Further forms of a dataset: name -> dataset, words."""
+"""Variants of a dataset: name -> dataset, overrides."""
 
 NAMES = (*sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")), *MORE)
 
 
 def dataset_of(name: str) -> str:
-    """Return the dataset of which ``name`` is a form."""
+    """Return the dataset of which ``name`` is a variant."""
     return MORE[name][0] if name in MORE else name
 
 
@@ -107,28 +107,30 @@ def is_sequential(name: str) -> bool:
     return "tasks" not in _file(name)
 
 
-def words(name: str, folder: Path) -> list[str]:
-    """Write what raw files a dataset needs and return the words of a command line on it.
+def overrides(name: str, folder: Path) -> list[str]:
+    """Write the raw files that a dataset needs and return the overrides that select it.
 
     Args:
         name: one of ``NAMES``.
         folder: a folder for everything: raw files, samples, prepared data.
     """
     file, dataset = _file(name), dataset_of(name)
-    told = [f"dataset={dataset}", f"paths.data_dir={folder}", "dataset.batch_size=32"]
+    result = [f"dataset={dataset}", f"paths.data_dir={folder}", "dataset.batch_size=32"]
     if "min_count" in file:
-        told.append("dataset.min_count=2")
+        result.append("dataset.min_count=2")
     if dataset in RAW:
         write, named = RAW[dataset]
         raw = folder / f"raw_{name}"
         raw.mkdir(parents=True)
         write(raw)
-        return [*told, *named(raw), *MORE.get(name, ("", ()))[1]]
-    assert "sample" in file, f"conf/dataset/{dataset}.yaml has no sample: tests/tiny_worlds.py must write its raw files"
-    told += [f"dataset.sample.{key}={size}" for key, size in SMALLER.items() if key in file["sample"]]
+        return [*result, *named(raw), *MORE.get(name, ("", ()))[1]]
+    assert "sample" in file, (
+        f"conf/dataset/{dataset}.yaml has no sample: tests/tiny_datasets.py must write its raw files"
+    )
+    result += [f"dataset.sample.{key}={size}" for key, size in SMALLER.items() if key in file["sample"]]
     if "eval_negatives" in file:
-        told.append("dataset.eval_negatives=5")
-    return [*told, "dataset.source=sample", *MORE.get(name, ("", ()))[1]]
+        result.append("dataset.eval_negatives=5")
+    return [*result, "dataset.source=sample", *MORE.get(name, ("", ()))[1]]
 
 
 def _file(name: str) -> dict[str, Any]:
