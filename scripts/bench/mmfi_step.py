@@ -1,12 +1,13 @@
-"""MMFI's training step and scoring at AliExpress' size: stemlab against a plain twin, alternately, in one process.
+"""Training step and scoring of MMFI at AliExpress size: stemlab and a plain twin, alternating in one process.
 
     python scripts/bench/mmfi_step.py
 
-Batch 2048 of 4 scenarios, 16 categorical fields, 23 + 40 numerical columns, embeddings of 16, 2 tasks, hard mask. The
-twin (``mmfi_twin.py``) goes the published way: every row through every scenario's parts, loops over scenarios, tasks
-and experts. Beside it stands stemlab with ``published=true``, which computes the same thing. Training is a whole step
-with Adam and weight decay 1e-6. Peaks are of processes of their own: the largest resident memory during three steps (or
-three batches to score) above that before the first. Writes ``results/mmfi_step.json`` (``--output`` for another).
+Batch 2048 with 4 scenarios, 16 categorical fields, 23 + 40 numerical columns, embedding width 16, 2 tasks, hard mask.
+Variants: ``twin`` (``mmfi_twin.py``) has the loops of the released code over scenarios, tasks and experts, and passes
+each sample through the modules of all scenarios; ``stemlab published`` (``published=true``) computes the same values;
+``stemlab`` is the default; ``stemlab kernels off`` is the default with the plain equations (``trainer.kernels=off``).
+Training is a whole step with Adam and weight decay 1e-6. Peak memory is measured in separate processes: the growth of
+resident memory during three steps (or three scored batches). Writes ``results/mmfi_step.json`` (see ``--output``).
 """
 
 from __future__ import annotations
@@ -31,20 +32,21 @@ from torch import Tensor
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.multiscenario.mmfi import MMFI
+from stemlab.nn.kernels.dispatch import KernelMode, kernel_mode
 from stemlab.nn.loss import task_losses
 from stemlab.optim import OptimConfig, PenalisedAdam, Penalty, build_optimizer
 
 BATCH, DECAY = 2048, 1e-6
 COUNTRIES, TASKS = ("nl", "es", "fr", "us"), ("click", "conversion")
-SHARES = (0.19, 0.35, 0.29, 0.17)  # of the countries' training rows, roughly
+SHARES = (0.19, 0.35, 0.29, 0.17)  # approximate shares of training samples
 FIELDS = (12, 8, 8, 10, 500, 500, 40, 60, 2_000, 90, 400, 5_000, 30, 20, 20, 300)
 USER, ITEM = 23, 40
-VARIANTS = ("stemlab", "stemlab published", "twin")
+VARIANTS = ("stemlab", "stemlab kernels off", "stemlab published", "twin")
 Act = Callable[[], object]
 
 
 def make_batch() -> tuple[ImpressionBatch, Tensor]:
-    """Return rows and the twin's ids, which have the scenario as column 0."""
+    """Return a batch, and ids for the twin with the scenario as column 0."""
     scenario_B = torch.multinomial(torch.tensor(SHARES), BATCH, replacement=True)
     ids_BF = torch.stack([torch.randint(1, rows, (BATCH,)) for rows in FIELDS], dim=1)
     labels_BT = (torch.rand(BATCH, len(TASKS)) < torch.tensor([0.03, 0.005])).to(torch.int8)
@@ -76,7 +78,7 @@ def twin_score(net: PlainMMFI, ids: Tensor, dense: Tensor) -> list[Tensor]:
 
 
 def acts(variant: str) -> dict[str, Act]:
-    """Return a variant's training step and its scoring of a batch."""
+    """Return the training step and the scoring of one batch of a variant."""
     torch.manual_seed(0)
     batch, ids = make_batch()
     if variant == "twin":
@@ -89,13 +91,23 @@ def acts(variant: str) -> dict[str, Act]:
             "training": lambda: plain_step(twin.train(), adam, inputs, labels),
             "evaluation": partial(twin_score, twin, *inputs),
         }
-    net = make_net(published=variant != "stemlab")
+    net = make_net(published=variant == "stemlab published")
     ours = build_optimizer(net, OptimConfig(lr=1e-3), Penalty(l2=DECAY), Penalty(l2=DECAY))
-    return {"training": partial(our_step, net, ours, batch), "evaluation": partial(our_score, net, batch)}
+    mode: KernelMode = "off" if variant == "stemlab kernels off" else "auto"
+    chosen: dict[str, Act] = {
+        "training": partial(our_step, net, ours, batch),
+        "evaluation": partial(our_score, net, batch),
+    }
+    return {name: partial(in_mode, mode, act) for name, act in chosen.items()}
+
+
+def in_mode(mode: KernelMode, act: Act) -> object:
+    with kernel_mode(mode):
+        return act()
 
 
 def measure(rounds: int) -> dict[str, dict[str, Any]]:
-    """Return act -> variant -> seconds; the variants take turns, so that a busy neighbour hits them alike."""
+    """Return act -> summary of seconds; variants alternate, so other load on the machine affects all of them."""
     every = {variant: acts(variant) for variant in VARIANTS}
     found: dict[str, dict[str, Any]] = {}
     for act in ("training", "evaluation"):
@@ -114,20 +126,21 @@ def measure(rounds: int) -> dict[str, dict[str, Any]]:
 
 def summary(wall: dict[str, list[float]], work: dict[str, list[float]]) -> dict[str, Any]:
     median = {variant: statistics.median(values) for variant, values in wall.items()}
-    processor = {variant: statistics.median(values) for variant, values in work.items()}
+    cpu = {variant: statistics.median(values) for variant, values in work.items()}
     others = [variant for variant in VARIANTS if variant != "twin"]
     return {
         "median_s": median,
         "min_s": {variant: min(values) for variant, values in wall.items()},
-        "processor_s_a_thread": processor,
+        "processor_s_a_thread": cpu,
         "rows_per_s": {variant: BATCH / value for variant, value in median.items()},
         "times_faster_than_twin": {variant: median["twin"] / median[variant] for variant in others},
-        "times_less_processor_time": {variant: processor["twin"] / processor[variant] for variant in others},
+        "saved_by_kernels": 1 - cpu["stemlab"] / cpu["stemlab kernels off"],
+        "times_less_processor_time": {variant: cpu["twin"] / cpu[variant] for variant in others},
     }
 
 
 def peak(variant: str, act: str) -> int:
-    """Return the bytes by which resident memory grows, at its peak, in three turns; for a process of its own."""
+    """Return the peak growth of resident memory in bytes over three calls; run it in a separate process."""
     chosen = acts(variant)[act]
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     for _ in range(3):
@@ -151,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peak", nargs=2, metavar=("VARIANT", "ACT"), help="print one peak; started by the script")
+    parser.add_argument("--peak", nargs=2, metavar=("VARIANT", "ACT"), help="print one peak; used by this script")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "mmfi_step.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -1,10 +1,10 @@
-"""MMFI written the straightforward, published way: what ``mmfi_step.py`` and the tests measure stemlab against.
+"""Plain MMFI with the structure of the released code, for ``mmfi_step.py`` and the tests.
 
-Loops over scenarios, tasks and experts; every row goes through every scenario's parts, and a one-hot selects its own
-afterwards. Parameters carry the published names (spec/mmfi.md sections 2 to 6 and its quirks, golden/README.md section
-3), including those that no output depends on.
+Loops over scenarios, tasks and experts; each sample passes through the modules of all scenarios, and a one-hot vector
+selects its own afterwards. Parameters have the names of the released code (docs/methods/mmfi.md#attention,
+docs/methods/mmfi.md#quirks-of-the-released-code), including those that no output depends on.
 
-Legend: B rows, C categorical fields without the scenario, F fields, P pairs, Q pairs or fields, E embedding width,
+Legend: B samples, C categorical fields without the scenario, F fields, P pairs, Q pairs or fields, E embedding width,
 S scenarios, T tasks, N experts of a mixture.
 """
 
@@ -20,8 +20,8 @@ from torch.nn import functional
 BOTTOM, MID = 14, 4
 
 
-class Table(nn.Module):
-    """One table of all categorical fields, on top of each other."""
+class StackedEmbedding(nn.Module):
+    """One embedding table for all categorical fields, stacked."""
 
     def __init__(self, dims: Sequence[int], width: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Table(nn.Module):
 
 
 class Unused(nn.Module):
-    """The parameters of the published layers that nothing reads."""
+    """Parameters of layers that the released code defines and does not use."""
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class TanhRelu(nn.Module):
 
 
 class PlainMMFI(nn.Module):
-    """MMFI; ``forward`` returns one probability (B,) a task."""
+    """MMFI; ``forward`` returns one probability (B,) per task."""
 
     def __init__(
         self,
@@ -79,10 +79,13 @@ class PlainMMFI(nn.Module):
         for weight in (self.scenario_task_weights, self.interact_weights):
             nn.init.xavier_normal_(weight)
         self.bias = nn.Parameter(torch.zeros(tasks, scenarios, dim))
-        self.embedding, self.linear_layer = Table(dims[1:], dim), Table(dims[1:], dim)
+        self.embedding, self.linear_layer = StackedEmbedding(dims[1:], dim), StackedEmbedding(dims[1:], dim)
         self.user_numerical_layer, self.item_numerical_layer = nn.Linear(user, dim), nn.Linear(item, dim)
         self.user_numerical_linear, self.item_numerical_linear = nn.Linear(user, dim), nn.Linear(item, dim)
-        self.scenario_embedding, self.task_embedding = Table([scenarios], indicator), Table([tasks], indicator)
+        self.scenario_embedding, self.task_embedding = (
+            StackedEmbedding([scenarios], indicator),
+            StackedEmbedding([tasks], indicator),
+        )
         self.scenario_linear, self.task_linear = Unused(scenarios, indicator), Unused(tasks, indicator)
         self.share_bottom, self.linear_share_bottom = nn.Linear(dim, BOTTOM), nn.Linear(dim, BOTTOM)
         self.share_experts = nn.ModuleList(nn.Linear(BOTTOM, MID) for _ in range(experts))
@@ -111,11 +114,11 @@ class PlainMMFI(nn.Module):
         self.last = nn.ModuleList(last_tower(2 * dim) for _ in range(tasks))
 
     def forward(self, categorical: Tensor, numerical: Tensor) -> list[Tensor]:
-        """Score rows.
+        """Score a batch.
 
         Args:
             categorical: (B, 1 + C) ids, the scenario first.
-            numerical: (B, N) values, the user's first.
+            numerical: (B, N) values, those of the user first.
         """
         scenario_B, ids_BC = categorical[:, 0], categorical[:, 1:]
         user, item = numerical[:, : self.user], numerical[:, self.user :]
@@ -129,11 +132,11 @@ class PlainMMFI(nn.Module):
         first_hidden_BFX = self.linear_share_bottom(first)
         one_hot_BS = functional.one_hot(scenario_B, self.scenarios).float()
         return [
-            self.of_task(task, scenario_B, product_BPE, hidden_BPX, first, first_hidden_BFX, one_hot_BS)
+            self.task_output(task, scenario_B, product_BPE, hidden_BPX, first, first_hidden_BFX, one_hot_BS)
             for task in range(self.tasks)
         ]
 
-    def of_task(
+    def task_output(
         self, task: int, scenario_B: Tensor, product: Tensor, hidden: Tensor, first: Tensor, low: Tensor, own: Tensor
     ) -> Tensor:
         """Return probabilities; ``hidden`` and ``low`` are the bottoms of pairs and fields, ``own`` is one-hot."""
@@ -181,7 +184,7 @@ def last_tower(width: int) -> nn.Sequential:
 
 
 def plain_step(net: PlainMMFI, adam: torch.optim.Optimizer, inputs: Sequence[Tensor], labels_BT: Tensor) -> float:
-    """Take one training step; return the loss, the mean of the tasks' cross-entropies."""
+    """Run one training step; return the loss, the mean cross-entropy over tasks."""
     adam.zero_grad()
     losses = [
         functional.binary_cross_entropy(prediction, labels_BT[:, task]) for task, prediction in enumerate(net(*inputs))
