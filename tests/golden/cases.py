@@ -1,4 +1,4 @@
-"""Finds the files with numbers of the published code and builds our network from each."""
+"""Golden vectors of the released multi-task code, and the stemlab network for each file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_OF_THE_NET = {"gpu", "learning_rate", "loss", "optimizer", "verbose", "embed
 
 @dataclass(frozen=True)
 class Case:
-    """One file: what went into the published code and what came out."""
+    """One file: inputs and outputs of the released code."""
 
     path: Path
 
@@ -58,26 +58,26 @@ class Case:
         return torch.from_numpy(self.arrays[key].copy())
 
     def group(self, prefix: str) -> dict[str, Tensor]:
-        """Return the arrays ``prefix/<name>``, by the published names."""
+        """Return the arrays ``prefix/<name>``, by the released names."""
         keys = [key for key in self.arrays if key.startswith(prefix + "/")]
         return {key[len(prefix) + 1 :]: self.tensor(key) for key in keys}
 
     def ours(self, prefix: str) -> dict[str, Tensor]:
-        """Return the arrays ``prefix/<name>``, by our names."""
+        """Return the arrays ``prefix/<name>``, by stemlab names."""
         return {self.names.ours(name): value for name, value in self.group(prefix).items()}
 
     def absent(self, key: str) -> set[str]:
-        """Return our names of the parameters without a gradient."""
+        """Return the stemlab names of the parameters without a gradient."""
         return {self.names.ours(name) for name in self.arrays[key].tolist() if name}
 
     def net(self, cls: type[TabularNet] | None = None) -> TabularNet:
-        """Return our network with the starting values, in evaluation mode."""
+        """Return the stemlab network with the initial values of the file, in evaluation mode."""
         cls = cls or MODELS[self.meta["model"]]
         tables = self.group("param")
         rows = [len(tables[f"embedding_layer.embedding_layer.embedding_layers.{f}.weight"]) for f in self.names.fields]
         config = {k: v for k, v in self.meta["config"].items() if k not in NOT_OF_THE_NET}
         unknown = set(config) - set(inspect.signature(cls.__init__).parameters)
-        assert not unknown, f"{self.path.name}: no setting of ours for {unknown}"
+        assert not unknown, f"{self.path.name}: no stemlab setting for {unknown}"
         config["padding"] = self.meta.get("padding_idx", 0) is not None
         net = cls(dict(zip(self.names.fields, rows, strict=True)), self.tasks, **config)
         net.load_state_dict(self.ours("param"))

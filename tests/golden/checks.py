@@ -1,6 +1,6 @@
-"""Comparisons of one file with our network; each returns what differs by more than the tolerance.
+"""Comparisons of one file with the stemlab network; each returns the differences above the tolerance.
 
-Legend: B rows, F fields, T tasks.
+Legend: B samples, F fields, T tasks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.golden.observe import observe
 
 FORWARD = GRADIENT = 1e-6
 STEP = 1e-6
-NOISE = 1e-6  # a gradient below this may be rounding noise, which Adam turns into a visible step
+NOISE = 1e-6  # a smaller gradient may be a rounding error, which Adam turns into a full step
 CURVES = ("loss/per_step", "output/grad_norm_before_clip", "output/grad_norm_after_clip")
 MODE = re.compile(r"(?:(batch1)_)?(?:(train|eval)_)?(?:(batch1)_)?(.+)")
 
@@ -42,27 +42,27 @@ def differing(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], toleranc
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------- forward
+# ---- forward
 
 
 def split_key(key: str) -> tuple[bool, bool, str]:
-    """Return whether an output key is of the one-row batch, whether it is of training mode, and its base name."""
+    """Return whether an output key is of the one-sample batch, whether of training mode, and its base name."""
     before, mode, after, base = MODE.fullmatch(key).groups()
     return bool(before or after), mode == "train", base
 
 
 def forward(case: Case, tolerance: float = FORWARD) -> tuple[Differences, list[str]]:
-    """Compare every output of a single-batch file; also return the keys that nothing of ours answers to."""
+    """Compare all outputs of a single-batch file; also return the keys without a stemlab value."""
     wanted = case.group("output")
     computed: dict[tuple[bool, bool], dict[str, Tensor]] = {}
     ours, unknown = {}, []
     for key in wanted:
-        one_row, training, base = split_key(key)
-        if (one_row, training) not in computed:
-            ids_BF = case.tensor("input/batch1_ids" if one_row else "input/ids")
-            computed[one_row, training] = observe(case.net().train(training), ids_BF)
-        if base in computed[one_row, training]:
-            ours[key] = computed[one_row, training][base]
+        one_sample, training, base = split_key(key)
+        if (one_sample, training) not in computed:
+            ids_BF = case.tensor("input/batch1_ids" if one_sample else "input/ids")
+            computed[one_sample, training] = observe(case.net().train(training), ids_BF)
+        if base in computed[one_sample, training]:
+            ours[key] = computed[one_sample, training][base]
         else:
             unknown.append(key)
     return differing(ours, {k: v for k, v in wanted.items() if k in ours}, tolerance), unknown
@@ -75,11 +75,11 @@ def running_statistics(case: Case) -> Differences:
     return differing(net.state_dict(), case.ours("aftertrainforward"), FORWARD)
 
 
-# ------------------------------------------------------------------------------------------------ losses, gradients
+# ---- losses, gradients
 
 
 def in_loss_mode(case: Case) -> TabularNet:
-    """Return the network in the mode in which the file's losses were taken (they say which by their value)."""
+    """Return the network in the mode of the losses of the file, detected by comparing values."""
     net = case.net()
     if "output/train_pred_task0" not in case.arrays:
         return net
@@ -92,7 +92,7 @@ def in_loss_mode(case: Case) -> TabularNet:
 
 
 def bce(net: TabularNet, case: Case, form: LossForm) -> list[Tensor]:
-    """Return one loss a task, each in a graph of its own task only."""
+    """Return one loss per task, each with the graph of its task only."""
     logits, _ = net.score(net.embedding(case.tensor("input/ids")))
     labels_BT = case.tensor("input/labels")
     return [task_losses(logit_B1, labels_BT[:, i : i + 1], form)[0] for i, logit_B1 in enumerate(logits)]
@@ -114,12 +114,12 @@ def gradients(net: TabularNet, loss: Tensor) -> dict[str, Tensor | None]:
 
 
 def filled(net: TabularNet, found: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    """Return the gradients with zeros for absent ones, as the files hold them."""
+    """Return the gradients with zeros for absent ones, as in the files."""
     return {name: torch.zeros_like(p) if found[name] is None else found[name] for name, p in net.named_parameters()}
 
 
 def task_gradients(case: Case, task: int, form: LossForm) -> tuple[Differences, set[str], set[str]]:
-    """Compare a task's gradients; return the differences and the absent names, ours and theirs."""
+    """Compare the gradients of a task; also return the names of absent gradients in stemlab and in the file."""
     net = in_loss_mode(case)
     found = gradients(net, bce(net, case, form)[task])
     absent = {name for name, gradient in found.items() if gradient is None}
@@ -128,7 +128,7 @@ def task_gradients(case: Case, task: int, form: LossForm) -> tuple[Differences, 
 
 
 def total_gradients(case: Case, form: LossForm) -> tuple[Differences, set[str]]:
-    """Compare the gradients of the total loss and their norm; also return our absent names."""
+    """Compare the gradients of the total loss and their norm; also return the names of absent gradients."""
     net = in_loss_mode(case)
     found = gradients(net, torch.stack(bce(net, case, form)).sum() + penalty_value(net, *case.penalties))
     ours = filled(net, found)
@@ -146,13 +146,13 @@ def evaluation_gradients(case: Case, form: LossForm) -> Differences:
     return differing(filled(net, gradients(net, loss)), case.ours("grad_evalmode"), GRADIENT)
 
 
-# --------------------------------------------------------------------------------------------------------- training
+# ---- training
 
 Step = Callable[[Tensor, Tensor], tuple[float, float, float]]
 
 
 def plain_step(net: TabularNet, case: Case, form: LossForm, max_norm: float) -> Step:
-    """Return a training step written the straightforward way: penalty in the graph, torch's clipping and Adam."""
+    """Return a plain training step: penalty in the loss, clipping and Adam of PyTorch."""
     adam = torch.optim.Adam(net.parameters(), lr=1e-3)
 
     def step(ids_BF: Tensor, labels_BT: Tensor) -> tuple[float, float, float]:
@@ -169,7 +169,7 @@ def plain_step(net: TabularNet, case: Case, form: LossForm, max_norm: float) -> 
 
 
 def fused_step(net: TabularNet, case: Case, form: LossForm, max_norm: float) -> Step:
-    """Return stemlab's training step: penalty and clipping inside the optimiser."""
+    """Return the training step of stemlab: penalty and clipping inside the optimiser."""
     adam = build_optimizer(net, OptimConfig(lr=1e-3), *case.penalties)
 
     def step(ids_BF: Tensor, labels_BT: Tensor) -> tuple[float, float, float]:
@@ -194,7 +194,7 @@ def trained(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_step(case: Case, form: LossForm, kind: str) -> Differences:
-    """Compare the parameters after one step, where their gradient is not rounding noise."""
+    """Compare the parameters after one step, where their gradient is not a rounding error."""
     net, ours = in_loss_mode(case), case.ours("grad")
     STEPS[kind](net, case, form, float("inf"))(case.tensor("input/ids"), case.tensor("input/labels"))
     still = {name: bool((gradient == 0).all()) for name, gradient in ours.items()}

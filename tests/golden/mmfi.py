@@ -157,7 +157,7 @@ def _branch(theirs: dict[str, Tensor], branch: str, prefix: str, case: MMFICase)
     return found
 
 
-# ------------------------------------------------------------------------------------------------------ intermediates
+# ---- intermediates
 
 
 def observe(net: MMFI, batch: ImpressionBatch) -> dict[str, Tensor]:

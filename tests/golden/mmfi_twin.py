@@ -1,4 +1,4 @@
-"""Writes files in the format of golden/mmfi from the plain twin of ``scripts/bench``: kinds that may not be at hand."""
+"""Write files in the format of golden/mmfi with the plain MMFI of ``scripts/bench``, for kinds that may be missing."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from torch.nn import functional
 
 from scripts.bench.mmfi_twin import PlainMMFI
 
-ROWS = 32
-WATCHED = ("share_bottom", "linear_share_bottom")
+SAMPLES = 32
+RECORDED = ("share_bottom", "linear_share_bottom")
 GRIDS = ("gates", "masks", "attention_tower", "linear_tower")
 
 
 def write(path: Path, meta: dict, scenario: int | None = None) -> None:
-    """Write a file; ``scenario`` is that of all rows, else every scenario has some."""
+    """Write a file; ``scenario`` is the scenario of all samples; ``None``: each scenario has some."""
     torch.manual_seed(meta["seed"])
     dims, tasks = meta["categorical_field_dims"], meta["task_num"]
     numericals = meta["user_numerical_dim"], meta["item_numerical_dim"]
     sizes = (meta["embed_dim"], meta["expert_num"], meta["hard_sparse"], meta["indicator_dim"])
     twin = PlainMMFI(dims, *numericals, tasks, *sizes)
-    useful(twin)
-    ids = torch.stack([torch.randint(0, rows, (ROWS,)) for rows in dims], dim=1)
-    ids[:, 0] = torch.arange(ROWS) % dims[0] if scenario is None else scenario
-    dense, labels = torch.randn(ROWS, sum(numericals)), torch.randint(0, 2, (ROWS, tasks)).float()
+    randomise(twin)
+    ids = torch.stack([torch.randint(0, rows, (SAMPLES,)) for rows in dims], dim=1)
+    ids[:, 0] = torch.arange(SAMPLES) % dims[0] if scenario is None else scenario
+    dense, labels = torch.randn(SAMPLES, sum(numericals)), torch.randint(0, 2, (SAMPLES, tasks)).float()
     out: dict[str, object] = named("param", twin.state_dict())
     out |= {"input/categorical": ids, "input/scenario_id": ids[:, 0], "input/numerical": dense, "input/labels": labels}
     for mode in ("eval", "train"):
         net = deepcopy(twin).train(mode == "train")
-        with watched(net) as seen:
+        with recorded(net) as seen:
             predictions = net(ids, dense)
         out |= {f"output/{mode}_{key}": value for key, value in seen.items()}
         out |= {f"output/{mode}_pred_task{t}": p for t, p in enumerate(predictions)}
@@ -67,8 +67,8 @@ def is_buffer(name: str) -> bool:
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
-def useful(twin: PlainMMFI) -> None:
-    """Give everything a seeded value of useful size, so that nothing hides behind tiny or equal ones."""
+def randomise(twin: PlainMMFI) -> None:
+    """Give each parameter and buffer a seeded random value, so that small or equal values hide no error."""
     with torch.no_grad():
         for name, value in twin.state_dict().items():
             if "running_var" in name or (value.ndim == 1 and name.endswith("weight")):
@@ -80,8 +80,8 @@ def useful(twin: PlainMMFI) -> None:
 
 
 @contextmanager
-def watched(net: PlainMMFI) -> Iterator[dict[str, Tensor]]:
-    """Collect what modules return, under the files' keys."""
+def recorded(net: PlainMMFI) -> Iterator[dict[str, Tensor]]:
+    """Collect outputs of modules under the keys of the files."""
     seen: dict[str, Tensor] = {}
 
     def watch(key: str) -> object:
@@ -92,7 +92,7 @@ def watched(net: PlainMMFI) -> Iterator[dict[str, Tensor]]:
         return keep
 
     modules = dict(net.named_modules())
-    keys = [*WATCHED, *(k for k in modules if k.split(".")[0] in GRIDS and k.count(".") == 2)]
+    keys = [*RECORDED, *(k for k in modules if k.split(".")[0] in GRIDS and k.count(".") == 2)]
     handles = [modules[key].register_forward_hook(watch(key)) for key in keys]
     for task, tower in enumerate(net.last):
         handles.append(

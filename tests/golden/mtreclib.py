@@ -1,6 +1,6 @@
-"""Files with numbers of MTReclib's code: what is in them, and our network for each.
+"""Golden vectors of MTReclib's code: their content, and the stemlab network for each.
 
-Legend: B rows, T tasks.
+Legend: B samples, T tasks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.golden.cases import Case
 
 TABLE = re.compile(r"embedding\.(?:(\d+)\.)?embedding\.weight")
 LAYER = re.compile(r"(.*?)(\d+)(\.(?:weight|bias|running_mean|running_var|num_batches_tracked))")
-# published name (its first part: the module; {0} ... are its numbers) -> ours
+# released name (first part: module; {0} ... are its indices) -> stemlab name
 RULES = [
     (r"bottom\.mlp", "bottom"),
     (r"bottom\.(\d+)\.mlp", "bottoms.{0}"),
@@ -48,8 +48,8 @@ PLAIN = [
 ]
 
 
-class SideBySide(nn.ModuleList):
-    """MTReclib's SingleTask: a network a task, trained at once."""
+class PerTaskNets(nn.ModuleList):
+    """SingleTask of MTReclib: one network per task, trained together."""
 
     def forward(self, batch: ImpressionBatch) -> Tensor:
         return torch.cat([net(batch).logit_BT for net in self], dim=1)
@@ -72,13 +72,13 @@ class MTReclibCase(Case):
         return ImpressionBatch(self.tensor("input/categorical")[rows], dense_BN=self.tensor("input/numerical")[rows])
 
     def fresh(self) -> nn.Module:
-        """Return our network with the starting values, in evaluation mode."""
+        """Return the stemlab network with the initial values of the file, in evaluation mode."""
         dims, numericals = self.meta["categorical_field_dims"], self.meta["numerical_num"]
         fields = {f"c{field}": rows for field, rows in enumerate(dims)}
         sizes = ImpressionSizes(fields, {f"x{n}": "" for n in range(numericals)})
         tasks = [f"task{t}" for t in range(self.count)]
         if self.model == "SingleTask":
-            net: nn.Module = SideBySide(multitask.SingleTask(sizes, [task], **self.settings) for task in tasks)
+            net: nn.Module = PerTaskNets(multitask.SingleTask(sizes, [task], **self.settings) for task in tasks)
         else:
             net = getattr(multitask, self.model)(sizes, tasks, **self.settings)
         net.load_state_dict(self.ours("param"))
@@ -86,7 +86,7 @@ class MTReclibCase(Case):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return our settings for those of the file."""
+        """Return the stemlab settings for those of the file."""
         theirs = dict(self.meta["config"])
         bottom, tower = theirs["bottom_mlp_dims"], theirs["tower_mlp_dims"]
         common = {"embedding_dim": theirs["embed_dim"], "net_dropout": theirs["dropout"], "padding": False}
@@ -105,7 +105,7 @@ class MTReclibCase(Case):
         return common | {"bottom_hidden_units": bottom}
 
     def ours(self, prefix: str) -> dict[str, Tensor]:
-        """Return the arrays ``prefix/<name>``, by our names; the concatenated table is cut into the fields' tables."""
+        """Return the arrays ``prefix/<name>``, by stemlab names; the concatenated table is split into tables."""
         return {ours: part for name, value in self.group(prefix).items() for ours, part in self._renamed(name, value)}
 
     def _renamed(self, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -117,7 +117,7 @@ class MTReclibCase(Case):
             yield self.our_name(name), value
 
     def our_name(self, name: str) -> str:
-        """Return our name of a parameter or buffer; raise KeyError for a name that no rule covers."""
+        """Return the stemlab name of a parameter or buffer; raise KeyError if no rule matches."""
         if self.model == "SingleTask":
             kind, task, rest = re.fullmatch(r"(\w+)\.(\d+)\.(?:mlp\.)?(.+)", name).groups()
             if kind == "numerical_layer":
@@ -127,12 +127,12 @@ class MTReclibCase(Case):
             if match := re.fullmatch(pattern, name):
                 return target.format(*match.groups())
         module, number, rest = LAYER.fullmatch(name).groups()
-        place = _layer(number + rest)
+        layer = _layer(number + rest)
         if self.model == "PLE" and (found := self._of_ple(module.rstrip("."))):
-            return f"{found}.{place}"
+            return f"{found}.{layer}"
         for pattern, target in HEAC if self.model == "MetaHeac" else RULES:
             if match := re.fullmatch(pattern, module.rstrip(".")):
-                return f"{target.format(*match.groups())}.{place}"
+                return f"{target.format(*match.groups())}.{layer}"
         raise KeyError(name)
 
     def _of_ple(self, module: str) -> str | None:
@@ -149,9 +149,9 @@ class MTReclibCase(Case):
 PLE_EXPERTS = {"shared": "shared_expert_num", "specific": "specific_expert_num"}
 
 
-def _layer(place: str) -> str:
-    """Return ``<number>.<rest>`` with our number: MTReclib counts a dropout after every activation, we have none."""
-    number, _, rest = place.partition(".")
+def _layer(name: str) -> str:
+    """Return ``<number>.<rest>`` with the stemlab index: MTReclib has a dropout after each activation."""
+    number, _, rest = name.partition(".")
     block, inside = divmod(int(number), 4)
     return f"{3 * block + inside}.{rest}"
 

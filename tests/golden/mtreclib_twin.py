@@ -1,8 +1,8 @@
-"""A plain twin of MTReclib's MetaHeac (inner network) and PLE that writes files in the format of golden/mtreclib.
+"""Plain MetaHeac (inner network) and PLE of MTReclib that write files in the format of golden/mtreclib.
 
-Written the straightforward way from the method's description, for kinds of file that may not be at hand.
+They are written from the description of the methods, for kinds of file that may be missing.
 
-Legend: B rows, T tasks.
+Legend: B samples, T tasks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def linear_gate(width: int, experts: int) -> nn.Sequential:
 
 
 class Inputs(nn.Module):
-    """One table of all fields, one pseudo-field of all numericals, placed last."""
+    """One table for all fields; all numerical columns form one last field."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class PLETwin(Inputs):
 
 
 def write(path: Path, model: str, config: dict[str, Any]) -> None:
-    """Write a file as golden/README.md sections 1 and 6 say."""
+    """Write a file in the format of the golden vectors."""
     torch.manual_seed(len(path.stem))
     config = {"embed_dim": DIM, "dropout": 0.0, "bottom_mlp_dims": [16, 8], "tower_mlp_dims": [8, 6]} | config
     twin = {"MetaHeac": HeacTwin, "PLEModel": PLETwin}[model](config)

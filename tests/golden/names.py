@@ -1,4 +1,4 @@
-"""Parameter names of the published code -> ours. Nothing else in the tests knows either."""
+"""Parameter names of the released code -> names in stemlab."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Names:
     """The mapping for one network.
 
     Attributes:
-        model: published model name.
+        model: model name in the released code.
         fields: field names in column order.
         tasks: number of tasks.
         specific: experts of each task (PLE, STEM).
@@ -40,7 +40,7 @@ class Names:
     specific: int
 
     def ours(self, reference: str) -> str:
-        """Return our name; raise KeyError for a name that no rule covers."""
+        """Return the stemlab name; raise KeyError if no rule matches."""
         if match := TABLE.fullmatch(reference):
             return f"embedding.tables.{self.fields.index(match['field'])}.weight"
         for pattern, target in RULES:

@@ -1,6 +1,6 @@
-"""What our network computes, under the keys of the files.
+"""Outputs of the stemlab network under the keys of the files.
 
-Legend: B rows, F fields, T tasks.
+Legend: B samples, F fields, T tasks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LAYER_NAMES = {"STEM": "stem_layers{}", "PLE": "cgc_layers{}", "MMoE": "mmoe_lay
 
 
 def observe(net: TabularNet, ids_BF: Tensor) -> dict[str, Tensor]:
-    """Return key -> value for every output that a file may hold, without its ``output/`` and mode prefixes."""
+    """Return key -> value for all outputs that a file may contain, without the prefixes ``output/`` and mode."""
     inputs = net.embedding(ids_BF)
     seen = {"feature_emb": torch.stack([t(ids_BF[:, f]) for f, t in enumerate(net.embedding.tables)], dim=1)}
     logits, _ = net.score(inputs)
@@ -37,7 +37,7 @@ def observe(net: TabularNet, ids_BF: Tensor) -> dict[str, Tensor]:
 
 
 def _mixtures(net: TabularNet, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Walk the layers with every gate, also those that the network leaves out."""
+    """Run the layers with all gates, including those that the network does not compute."""
     seen: dict[str, Tensor] = {}
     paths = len(net.tasks) + 1
     if isinstance(net, STEM):
@@ -48,7 +48,7 @@ def _mixtures(net: TabularNet, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         inputs = [inputs[0]] * paths
     for number, layer in enumerate(net.mixture.layers):
         mixed, weights = layer(inputs)
-        if isinstance(net, OMoE):  # its one gate is listed once a task
+        if isinstance(net, OMoE):  # the files list its only gate once per task
             mixed, weights = mixed * len(net.tasks), weights * len(net.tasks)
         name = LAYER_NAMES[type(net).__name__].format(number)
         for gate, (mixture, weight) in enumerate(zip(mixed, weights, strict=True)):

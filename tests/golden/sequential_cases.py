@@ -1,4 +1,4 @@
-"""Finds the files with numbers of the published sequential code and builds our network from each."""
+"""Golden vectors of the released sequential code, and the stemlab network for each file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDERS = ("timirec", "rechorus")
 
 @dataclass(frozen=True)
 class Case:
-    """One file: what went into the published code and what came out."""
+    """One file: inputs and outputs of the released code."""
 
     path: Path
 
@@ -36,7 +36,7 @@ class Case:
 
     @property
     def model(self) -> str:
-        """The published model's name; files of trajectories tell it by their parameters only."""
+        """Model name in the released code; derived from the parameters in trajectory files."""
         return self.meta.get("model") or ("TiMiRec" if "param/interest_extractor.W1.weight" in self.arrays else "")
 
     @property
@@ -54,11 +54,11 @@ class Case:
 
     @cached_property
     def names(self) -> dict[str, tuple[str, str]]:
-        """Published parameter name -> ours and which part of it."""
+        """Released parameter name -> stemlab name and part."""
         return MODELS[self.model].mapping(list(self.group("param")))
 
     def ours(self, prefix: str) -> dict[str, Tensor]:
-        """Return the arrays ``prefix/<parameter>``, by our names."""
+        """Return the arrays ``prefix/<parameter>``, by stemlab names."""
         parts: dict[str, dict[str, Tensor]] = {}
         for theirs, value in self.group(prefix).items():
             name, part = self.names[theirs]
@@ -66,12 +66,12 @@ class Case:
         return {name: torch.cat([found[part] for part in sorted(found)]) for name, found in parts.items()}
 
     def absent(self, key: str) -> set[str]:
-        """Return our names of the parameters without a gradient."""
+        """Return the stemlab names of the parameters without a gradient."""
         return {self.names[name][0] for name in self.arrays[key].tolist() if name}
 
     @property
     def sizes(self) -> SequenceSizes:
-        """Sizes without padding; what a file does not say is as large as its tables."""
+        """Sizes without padding; sizes missing in the file are those of its tables."""
         told = {**self.meta.get("config", {}), **self.meta}
         params, counts = self.ours("param"), self.arrays.get("output/popularity", ())
         items = told.get("n_items") or max(len(params.get("items.weight", ())), len(counts))
@@ -79,7 +79,7 @@ class Case:
         return SequenceSizes(users - 1, items - 1, int(told.get("history_max", 1)))
 
     def net(self) -> SequenceNet:
-        """Return our network with the starting values and the training pairs, in evaluation mode."""
+        """Return the stemlab network with the starting values and the training pairs, in evaluation mode."""
         entry: Model = MODELS[self.model]
         net = entry.net(self.sizes, **entry.chosen({**self.meta, **self.meta.get("config", {})}))
         net.load_state_dict(self.ours("param"))
@@ -89,7 +89,7 @@ class Case:
         return net.eval()
 
     def batch(self, name: str) -> SequenceBatch:
-        """Return the batch ``train``, ``eval``, ``batch1`` ...; a file without any has one unnamed batch."""
+        """Return the batch ``train``, ``eval``, ``batch1`` ...; a file without names has one unnamed batch."""
         prefix = f"input/{name}_" if f"input/{name}_item_id" in self.arrays else "input/"
         candidates_BN = self.tensor(f"{prefix}item_id")
 
@@ -107,7 +107,7 @@ class Case:
         )
 
     def routed(self, net: SequenceNet, name: str) -> SequenceNet:
-        """Let a network that draws routing logits take those of the file for a batch."""
+        """Replace drawn routing logits by those of the file for a batch."""
         key = f"input/{name}_routing_logits"
         if key in self.arrays:
             net.routing_logits = lambda batch, phase: self.tensor(key)

@@ -1,4 +1,4 @@
-"""Comparisons of one file with our network; each returns what differs by more than the tolerance."""
+"""Comparisons of one file with the stemlab network; each returns the differences above the tolerance."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.golden.sequential_models import MODELS
 
 KEY = re.compile(r"(?:(batch1)_)?(?:(train|eval)_)?(.+)")
 STEPPED = re.compile(r"step1(?:_l2_(?P<l2>[\d.]+))?")
-PARTS = {"bpr": "rank", "kl_times_tempsq": "distill"}  # part of the published loss -> ours
+PARTS = {"bpr": "rank", "kl_times_tempsq": "distill"}  # loss term in the released code -> in stemlab
 
 
 def forward(case: Case) -> tuple[Differences, list[str]]:
-    """Compare every output of a single-batch file; also return the keys that nothing of ours answers to."""
+    """Compare all outputs of a single-batch file; also return the keys without a stemlab value."""
     wanted, ours, unknown = case.group("output"), {}, []
     for key in wanted:
         one_row, phase, base = KEY.fullmatch(key).groups()
@@ -39,7 +39,7 @@ def forward(case: Case) -> tuple[Differences, list[str]]:
 
 
 def representation(case: Case) -> Differences:
-    """Compare the published evaluation scores with the best dot product of ``represent`` and ``item_vectors``."""
+    """Compare the released evaluation scores with the best dot product of ``represent`` and ``item_vectors``."""
     net, batch = case.routed(case.net(), "eval"), case.batch("eval")
     with torch.no_grad():
         score_BKI = net.represent(batch) @ net.item_vectors().T
@@ -49,13 +49,13 @@ def representation(case: Case) -> Differences:
 
 
 def train_losses(case: Case, net: SequenceNet) -> dict[str, Tensor]:
-    """Return the parts of our loss on the training batch, with their sum as ``total``."""
+    """Return the loss terms on the training batch and their sum ``total``."""
     parts = net.losses(case.routed(net, "train")(case.batch("train"), "train"))
     return {**parts, "total": torch.stack(list(parts.values())).sum()}
 
 
 def losses(case: Case) -> Differences:
-    """Compare every part of the loss and the total."""
+    """Compare all loss terms and the total."""
     net = case.net()
     parts = train_losses(case, net)
     ours = {theirs: parts[part] for theirs, part in PARTS.items() if part in parts} | {"total": parts["total"]}
@@ -65,7 +65,7 @@ def losses(case: Case) -> Differences:
 
 
 def part_gradients(case: Case, prefix: str) -> tuple[Differences, set[str], set[str]]:
-    """Compare gradients of one part: ``grad``, ``grad_bpr``, ``grad_kl``; also the absent names, ours and theirs."""
+    """Compare gradients of ``grad``, ``grad_bpr`` or ``grad_kl``; also return absent names in stemlab and file."""
     net = case.net()
     part = {"grad": "total", "grad_bpr": "rank", "grad_kl": "distill"}[prefix]
     found = gradients(net, train_losses(case, net)[part])
@@ -75,11 +75,11 @@ def part_gradients(case: Case, prefix: str) -> tuple[Differences, set[str], set[
     return differing(filled(net, found), case.ours(prefix), GRADIENT), absent, theirs
 
 
-# --------------------------------------------------------------------------------------------------------- training
+# ---- training
 
 
 def first_steps(case: Case) -> dict[str, Differences]:
-    """Return, a stored step, what differs after one step of the optimiser, where it is not made of rounding noise."""
+    """Return, for each stored step, the differences after one optimiser step, except for rounding errors."""
     prefixes = {match[0]: match for key in case.arrays if (match := STEPPED.fullmatch(key.split("/")[0]))}
     result = {}
     for prefix, match in prefixes.items():
@@ -97,9 +97,9 @@ def first_steps(case: Case) -> dict[str, Differences]:
 
 
 def without_gradient(name: str, parameter: Tensor) -> Tensor:
-    """Return which entries have no gradient in exact arithmetic, of which the published code has rounding noise.
+    """Return the entries whose exact gradient is zero; the released code has rounding errors there.
 
-    Biases of attention keys and of interest scores: both only shift a softmax.
+    These are biases of attention keys and of interest scores: both only shift a softmax.
     """
     mask = torch.zeros_like(parameter, dtype=torch.bool)
     if name.endswith("qkv.bias"):
@@ -117,7 +117,7 @@ def mean_of(kept: Mapping[str, Tensor]) -> float:
 
 @dataclass
 class Trajectory:
-    """What training as a file says gave us.
+    """Result of the training that a file describes.
 
     Attributes:
         curve: a loss a step.
@@ -133,7 +133,7 @@ class Trajectory:
 
 
 def trajectory(case: Case) -> Trajectory:
-    """Train as the file says: steps that cycle through its batches."""
+    """Train as in the file: steps that cycle through its batches."""
     net = case.net()
     names = sorted({match[1] for key in case.arrays if (match := re.fullmatch(r"input/(batch\d+)_item_id", key))})
     batches = [case.batch(name) for name in names]
@@ -153,7 +153,7 @@ def trajectory(case: Case) -> Trajectory:
 
 
 def train(net: SequenceNet, optimiser: torch.optim.Optimizer, batch: SequenceBatch) -> float:
-    """Take one step; return the loss before it."""
+    """Run one step; return the loss before it."""
     optimiser.zero_grad()
     loss = torch.stack(list(net.losses(net(batch, "train")).values())).sum()
     loss.backward()

@@ -1,8 +1,8 @@
-"""The published sequential models: their settings and names -> ours, and what they compute on the way.
+"""Sequential models of the released code: settings and names in stemlab, and intermediate values.
 
-One entry a model. Nothing else in the tests knows the published names.
+One entry per model.
 
-Legend: B rows, L history width, K interests, D width.
+Legend: B samples, L history width, K interests, D width.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def power(value: Any) -> int | None:
     return None if value == "inf" else int(value)
 
 
-# ---------------------------------------------------------------------------------------------- what is computed
+# ---- intermediate values
 
 
 def last_states(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
@@ -84,7 +84,7 @@ def pop(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
 
 
 def attention_scores(extractor: SelfAttentiveExtractor, item_BLD: Tensor, batch: SequenceBatch) -> Seen:
-    """Walk through the extractor, padding included (the published scores there come from zeros, after a layer)."""
+    """Run the extractor, including padding (where the released scores come from zero inputs)."""
     bias_B1L = (batch.history_BL == 0).float().mul(-1e30).unsqueeze(1)
     state_BLD = extractor.states(item_BLD, batch.length_B, bias_B1L)
     seen = {"transformer": state_BLD}
@@ -121,12 +121,12 @@ def mind(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
     return {"routing": net(batch, phase).interests_BKD}
 
 
-# ------------------------------------------------------------------------------------------------------- entries
+# ---- entries
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the published code.
+    """One model of the released code.
 
     Attributes:
         net: our class.
@@ -144,12 +144,12 @@ class Model:
     observe: Callable[[SequenceNet, SequenceBatch, Phase], Seen] = lambda net, batch, phase: {}
 
     def chosen(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Return our settings of a file's."""
+        """Return the stemlab settings for those of a file."""
         found = {ours: read(told[key]) for key, (ours, read) in self.settings.items() if key in told}
         return found | dict(self.fixed)
 
     def mapping(self, theirs: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Return, for all parameter names of a file, our name and the part of a stacked tensor (see ``name``).
+        """Return, for all parameter names of a file, the stemlab name and the part of a stacked tensor (see ``name``).
 
         Raises:
             KeyError: a name that nothing of ours answers to.
@@ -158,14 +158,14 @@ class Model:
         steps = {match[1] for ours, _ in found.values() if (match := PROJECTION.fullmatch(ours))}
         order = sorted(steps, key=lambda step: (step == "last", int(step) if step.isdigit() else 0))
 
-        def place(ours: str) -> str:  # linear, dropout, ReLU, linear, ...
+        def indexed(ours: str) -> str:  # linear, dropout, ReLU, linear, ...
             match = PROJECTION.fullmatch(ours)
             return f"predictor.projection.{3 * order.index(match[1])}.{match[2]}" if match else ours
 
-        return {name: (place(ours), part) for name, (ours, part) in found.items()}
+        return {name: (indexed(ours), part) for name, (ours, part) in found.items()}
 
     def name(self, theirs: str) -> tuple[str, str]:
-        """Return our name and, of a stacked tensor, which part: 0 queries, 1 keys, 2 values."""
+        """Return the stemlab name and the part of a stacked tensor: 0 queries, 1 keys, 2 values."""
         for pattern, target in self.names:
             if match := re.fullmatch(pattern, theirs):
                 part = str("qkv".index(match["part"])) if "part" in match.re.groupindex else ""
@@ -174,7 +174,7 @@ class Model:
 
 
 def layer(theirs: str, ours: str) -> list[tuple[str, str]]:
-    """Rules for a transformer layer."""
+    """Return the rules for a transformer layer."""
     return [
         (rf"{theirs}\.masked_attn_head\.(?P<part>[qkv])_linear\.(?P<kind>\w+)", f"{ours}.qkv.{{kind}}"),
         (rf"{theirs}\.layer_norm(?P<which>[12])\.(?P<kind>\w+)", f"{ours}.norm{{which}}.{{kind}}"),
@@ -183,7 +183,7 @@ def layer(theirs: str, ours: str) -> list[tuple[str, str]]:
 
 
 def same(pairs: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Rules for modules with another name, whose parameters are named alike."""
+    """Return the rules for renamed modules with equal parameter names."""
     return [(rf"{re.escape(theirs)}\.(?P<rest>.+)", f"{ours}.{{rest}}") for theirs, ours in pairs.items()]
 
 

@@ -1,10 +1,10 @@
-"""Plain twins of the published sequential code that write files in the same format.
+"""Plain implementations of the released sequential code that write files in the format of the golden vectors.
 
-Written the straightforward way from the methods' descriptions, with the published parameter names, to test the checks
-on kinds of file that may not be at hand: two projection layers, other temperatures, several layers and heads, MIND
-with an integer power, narrow batches, trajectories of stage finetune. TiMiRec's twin is that of the benchmarks.
+They are written from the descriptions of the methods, with the parameter names of the released code, to test the checks
+on kinds of file that may be missing: two projection layers, other temperatures, several layers and heads, MIND with an
+integer power, narrow batches, trajectories of stage finetune. TiMiRec's implementation is that of the benchmarks.
 
-Legend: B rows, L history width, N candidates, K interests, D width.
+Legend: B samples, L history width, N candidates, K interests, D width.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TiMiRec(PlainTiMiRec):
 
 
 class Net(nn.Module):
-    """Items and a ranking loss."""
+    """Item table and ranking loss."""
 
     def __init__(self, config: dict) -> None:
         super().__init__()
@@ -167,8 +167,8 @@ class TiSASRec(Net):
 TWINS = {cls.__name__: cls for cls in (TiMiRec, ComiRec, MIND, SASRec, TiSASRec)}
 
 
-def useful(twin: nn.Module) -> nn.Module:
-    """Give every parameter a seeded value of useful size."""
+def randomise(twin: nn.Module) -> nn.Module:
+    """Give each parameter a seeded random value."""
     with torch.no_grad():
         for name, value in twin.named_parameters():
             if "embeddings" in name:
@@ -197,8 +197,8 @@ def draw(rows: int, candidates: int, config: dict, width: int = LONGEST) -> dict
     return feed | {"routing_logits": torch.randn(rows, config["K"], valid.shape[1])}
 
 
-def watched(twin: nn.Module, feed: Feed, training: bool) -> dict[str, Tensor]:
-    """Return the outputs and those of some modules."""
+def recorded(twin: nn.Module, feed: Feed, training: bool) -> dict[str, Tensor]:
+    """Return the outputs of the network and of some modules."""
     seen: dict[str, Tensor] = {}
     handles = [
         module.register_forward_hook(lambda _, __, value, name=name: seen.update({name: value.detach().clone()}))
@@ -235,14 +235,14 @@ def write_case(
     """Write a file with one batch: outputs, losses, gradients, two kinds of first step."""
     torch.manual_seed(seed)
     config = CONFIG | config
-    twin = useful(TWINS[model](config)).eval()
+    twin = randomise(TWINS[model](config)).eval()
     feeds = {"train": draw(ROWS, negatives + 1, config, width), "eval": draw(ROWS, 12, config, width)}
     feeds["batch1"] = draw(1, negatives + 1, config, 1)
     out: dict[str, object] = named("param/", twin.state_dict())
     for name, feed in feeds.items():
         out |= named(f"input/{name}_", feed)
     for name in ("train", "eval"):
-        out |= named(f"output/{name}_", watched(twin, feeds[name], name == "train"))
+        out |= named(f"output/{name}_", recorded(twin, feeds[name], name == "train"))
         out |= named(f"output/batch1_{name}_", twin.run(feeds["batch1"], name == "train"))
     parts = twin.loss(twin.run(feeds["train"], True))
     total = sum(parts.values())
@@ -262,7 +262,7 @@ def write_trajectory(path: Path, steps: int = 20, **config: object) -> None:
     """Write a file with ``steps`` training steps of TiMiRec that cycle through four batches."""
     torch.manual_seed(0)
     config = CONFIG | config
-    twin = useful(TiMiRec(config)).train()
+    twin = randomise(TiMiRec(config)).train()
     feeds = [draw(ROWS, 2, config) for _ in range(4)]
     out: dict[str, object] = named("param/", twin.state_dict())
     adam, curve = plain_adam(twin, 1e-3, 1e-4), []

@@ -1,4 +1,4 @@
-"""The parity checks themselves, on files written by a plain twin, among them kinds that may not be at hand."""
+"""The parity checks themselves, on files of a plain implementation, including kinds that may be missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_finds_the_files_in_a_folder_and_below_its_root(folder: Path, tmp_path: Path) -> None:
+def test_find_reads_a_folder_and_its_subfolder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "stem").symlink_to(folder)
     (folder / "other.npz").unlink(missing_ok=True)
     np.savez(folder / "other.npz", **{"meta/json": np.array('{"model": "SomethingElse"}')})
@@ -76,7 +76,7 @@ def test_trajectory(folder: Path, kind: str) -> None:
     assert not checks.same_state(ours.last, case.ours("final"), kept, 10 * checks.STEP)
 
 
-def spoiled(case: Case, tmp_path: Path, key: str, change: object) -> Case:
+def modified(case: Case, tmp_path: Path, key: str, change: object) -> Case:
     arrays = {k: v.copy() for k, v in case.arrays.items()}
     arrays[key] = change(arrays[key])
     np.savez(tmp_path / case.path.name, **arrays)
@@ -103,13 +103,13 @@ def first_entry(by: float) -> object:
         ("step1/tower.1.mlp.3.bias", lambda case: checks.first_step(case, "logits", "plain")),
     ],
 )
-def test_one_wrong_number_is_noticed(folder: Path, tmp_path: Path, key: str, check: object) -> None:
-    case = spoiled(Case(folder / "stem_bn.npz"), tmp_path, key, first_entry(1e-5))
+def test_one_wrong_value_is_detected(folder: Path, tmp_path: Path, key: str, check: object) -> None:
+    case = modified(Case(folder / "stem_bn.npz"), tmp_path, key, first_entry(1e-5))
     assert list(check(case)) != []
 
 
-def test_a_wrong_absence_is_noticed(folder: Path, tmp_path: Path) -> None:
-    case = spoiled(Case(folder / "stem_bn.npz"), tmp_path, "gradnone_task_0", lambda names: names[1:])
+def test_a_wrong_absent_gradient_is_detected(folder: Path, tmp_path: Path) -> None:
+    case = modified(Case(folder / "stem_bn.npz"), tmp_path, "gradnone_task_0", lambda names: names[1:])
     _, ours, theirs = checks.task_gradients(case, 0, "logits")
     assert len(ours - theirs) == 1
     assert not theirs - ours

@@ -1,4 +1,4 @@
-"""Spectra and abundances of the published notebook, for every file of this kind."""
+"""Spectra and information abundance of the released notebook, for each file of this kind."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def fields_of(values: dict[str, np.ndarray]) -> list[np.ndarray]:
     return np.split(values["input/embedding_weight"], np.cumsum(values["input/field_dims"])[:-1])
 
 
-def test_there_are_files(golden: Path) -> None:
+def test_files_exist(golden: Path) -> None:
     assert len(list(require(golden / "recscope").glob("collapse_*.npz"))) == len(FILES) > 0
 
 

@@ -1,4 +1,4 @@
-"""Counts, mutual information and learnt correlation of the released scripts."""
+"""Counts, mutual information and learned correlation of the released scripts."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 
 def counted(values: dict[str, np.ndarray], targets: np.ndarray, behaviours: np.ndarray) -> CorrelationCounts:
-    """All three splits; items are shifted by one, because 0 is padding here."""
+    """Return the counts of all three splits; item ids are shifted by one, because 0 is padding in stemlab."""
     categories = np.concatenate([[-1], values["input/item_category"]])
     positions = values["input/train_history_items"].shape[1]
     counts = CorrelationCounts(categories[:, None] == targets, categories[:, None] == behaviours, positions)
@@ -33,7 +33,7 @@ def counted(values: dict[str, np.ndarray], targets: np.ndarray, behaviours: np.n
     return counts
 
 
-def test_there_are_files(golden: Path) -> None:
+def test_files_exist(golden: Path) -> None:
     require(golden / "recscope")
     assert TRUTH
     assert LEARNT
@@ -64,7 +64,7 @@ def test_mutual_information(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LEARNT, ids=lambda path: path.stem)
 @pytest.mark.parametrize("kind", ["tin", "din", "din_plus"])
-def test_learnt(path: Path, kind: str) -> None:
+def test_learned(path: Path, kind: str) -> None:
     values = load(path)
     category = values[f"input/{kind}_category_embedding_top10"]
     position = values[f"input/{kind}_position_embedding_first11"][:, -category.shape[1] :]

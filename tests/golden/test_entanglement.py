@@ -50,7 +50,7 @@ def columns_of(values: dict[str, np.ndarray]) -> dict[str, TableDistances]:
     return found
 
 
-def test_there_are_files(golden: Path) -> None:
+def test_files_exist(golden: Path) -> None:
     require(golden / "recscope")
     assert FILES
 

@@ -1,4 +1,4 @@
-"""Parity with MMFI's code (``model.net.published=true``), for every file found (``STEMLAB_GOLDEN``)."""
+"""Parity with MMFI's released code (``model.net.published=true``), for each file found (``STEMLAB_GOLDEN``)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tests.conftest import GOLDEN
 from tests.golden import checks
 from tests.golden.mmfi import UNUSED, MMFICase, find, observe, observe_cells
 
-# of the last, where all rows are of one scenario
+# bias_STE: only if all samples are of one scenario
 BEFORE_NORM = re.compile(r".*_attention\.own\.\d+\.bias_TQ|towers\.\d+\.[036]\.bias|bias_STE")
-CELLS = 3e-6  # float64 shows the files' own rounding here: up to 1.7e-6
+CELLS = 3e-6  # the rounding errors of the files themselves are up to 1.7e-6
 CASES = find(GOLDEN)
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.stem)
 forms = pytest.mark.parametrize("form", ["logits", "probability"])
 modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 
 
-def test_files_are_there() -> None:
+def test_files_exist() -> None:
     if not CASES:
-        pytest.skip(f"no MMFI files in {GOLDEN} (set STEMLAB_GOLDEN to where they are)")
-    if (GOLDEN / "mmfi").is_dir():  # none of the family's files is passed over
+        pytest.skip(f"no MMFI files in {GOLDEN} (set STEMLAB_GOLDEN to their folder)")
+    if (GOLDEN / "mmfi").is_dir():  # all files of the family are used
         assert {case.path for case in CASES} == set((GOLDEN / "mmfi").glob("*.npz"))
 
 
@@ -47,12 +47,12 @@ def test_outputs(case: MMFICase, training: bool) -> None:
     own = {key: theirs[key][rows] for key, (rows, _) in cells.items()}
     assert not checks.differing({key: value for key, (_, value) in cells.items()}, own, CELLS)
     if unknown := sorted(theirs.keys() - ours.keys() - cells.keys()):
-        pytest.skip(f"all else agrees; nothing of ours answers to {', '.join(unknown)}")
+        pytest.skip(f"all other values agree; stemlab has no value for {', '.join(unknown)}")
 
 
 @each
-def test_one_row(case: MMFICase) -> None:
-    """The published code fails on one row; in evaluation mode rows are independent of each other."""
+def test_one_sample(case: MMFICase) -> None:
+    """The released code fails on one sample; in evaluation mode samples are independent."""
     theirs = {k: v[3:4] for k, v in of_mode(case, False).items() if k.startswith("pred_task")}
     assert not checks.differing(observe(case.fresh(), case.batch(slice(3, 4))), theirs, checks.FORWARD)
 
@@ -87,7 +87,7 @@ def test_gradients(case: MMFICase, form: LossForm, training: bool) -> None:
 
 
 @each
-def test_absent_gradients_are_those_of_parameters_that_we_do_not_have(case: MMFICase) -> None:
+def test_absent_gradients_are_those_of_parameters_missing_in_stemlab(case: MMFICase) -> None:
     net = case.fresh().train()
     absent = {name for name in case.arrays["gradnone"].tolist() if name}
     assert absent == {name for name in case.group("grad") if name.startswith(UNUSED)}
@@ -119,7 +119,7 @@ def test_one_adam_step(case: MMFICase, kind: str, decay: float) -> None:
     kept = {}
     for name, gradient in gradients.items():
         total = gradient + decay * before[name]
-        noise = BEFORE_NORM.fullmatch(name) is not None  # exactly zero by chance only
+        noise = BEFORE_NORM.fullmatch(name) is not None  # exactly zero only by chance
         kept[name] = (total.abs() > checks.NOISE) | ((total == 0) & (not noise))
     theirs = case.ours("step1_wd_0.01" if decay else "step1")
     assert checks.trained(theirs).keys() == gradients.keys()

@@ -1,4 +1,4 @@
-"""The checks of test_mmfi.py on files of a plain twin: three tasks and two scenarios, one scenario in the batch."""
+"""The checks of test_mmfi.py on files of a plain MMFI: three tasks and two scenarios; one scenario in the batch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_finds_the_files_in_a_folder_and_below_its_root(folder: Path, tmp_path: Path) -> None:
+def test_find_reads_a_folder_and_its_subfolder(folder: Path, tmp_path: Path) -> None:
     np.savez(folder / "other.npz", **{"meta/json": np.array('{"model": "STEM"}')})
     (tmp_path / "mmfi").symlink_to(folder)
     for place in (folder, tmp_path):
@@ -59,8 +59,8 @@ def test_parity(folder: Path, name: str) -> None:
             test_mmfi.test_gradients(case, form, training)
     for form in ("logits", "probability"):
         test_mmfi.test_losses_are_averaged_over_tasks(case, form)
-    test_mmfi.test_one_row(case)
-    test_mmfi.test_absent_gradients_are_those_of_parameters_that_we_do_not_have(case)
+    test_mmfi.test_one_sample(case)
+    test_mmfi.test_absent_gradients_are_those_of_parameters_missing_in_stemlab(case)
     test_mmfi.test_running_statistics(case)
     for kind in ("torch", "stemlab"):
         for decay in (0.0, 0.01):
@@ -72,7 +72,7 @@ def test_parity(folder: Path, name: str) -> None:
     [
         ("output/train_pred_task2", lambda case: test_mmfi.test_outputs(case, True)),
         ("output/eval_masks.1.0_call0", lambda case: test_mmfi.test_outputs(case, False)),
-        ("output/eval_pred_task0", test_mmfi.test_one_row),
+        ("output/eval_pred_task0", test_mmfi.test_one_sample),
         ("loss/total", lambda case: test_mmfi.test_losses_are_averaged_over_tasks(case, "logits")),
         ("grad_evalmode/task_embedding.embedding.weight", lambda c: test_mmfi.test_gradients(c, "logits", False)),
         ("grad/specific_experts.1.2.0.weight", lambda case: test_mmfi.test_gradients(case, "logits", True)),
@@ -81,7 +81,7 @@ def test_parity(folder: Path, name: str) -> None:
         ("step1_wd_0.01/interact_weights", lambda case: test_mmfi.test_one_adam_step(case, "stemlab", 0.01)),
     ],
 )
-def test_one_wrong_number_is_noticed(folder: Path, tmp_path: Path, key: str, check: object) -> None:
+def test_one_wrong_value_is_detected(folder: Path, tmp_path: Path, key: str, check: object) -> None:
     arrays = {k: v.copy() for k, v in MMFICase(folder / "hard_3task_2scen.npz").arrays.items()}
     arrays[key][...] += 1e-5
     np.savez(tmp_path / "hard.npz", **arrays)

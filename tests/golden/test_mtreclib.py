@@ -1,7 +1,7 @@
-"""Parity with MTReclib's code, for every file found (``STEMLAB_GOLDEN`` as in test_multitask_family.py).
+"""Parity with MTReclib's code, for each file found (``STEMLAB_GOLDEN`` as in test_multitask_family.py).
 
-What is MTReclib's in our networks: batch norm, linear gates, a PLE layer a width with a shared gate over all experts,
-numerical fields through one linear placed last, and the mean of the tasks' losses.
+Settings of MTReclib: batch norm, linear gates, one PLE layer per width with a shared gate over all experts, numerical
+columns through one linear layer as the last field, and the mean of the task losses.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ forms = pytest.mark.parametrize("form", ["logits", "probability"])
 modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 
 
-def test_files_are_there() -> None:
+def test_files_exist() -> None:
     if not CASES:
-        pytest.skip(f"no MTReclib files in {GOLDEN} (set STEMLAB_GOLDEN to where they are)")
-    if (GOLDEN / "mtreclib").is_dir():  # none of the family's files is passed over
+        pytest.skip(f"no MTReclib files in {GOLDEN} (set STEMLAB_GOLDEN to their folder)")
+    if (GOLDEN / "mtreclib").is_dir():  # all files of the family are used
         assert {case.path for case in CASES} == set((GOLDEN / "mtreclib").glob("*.npz"))
 
 
@@ -39,11 +39,11 @@ def test_outputs(case: MTReclibCase, training: bool) -> None:
     unknown = sorted(theirs.keys() - ours.keys())
     assert not checks.differing(ours, {k: v for k, v in theirs.items() if k in ours}, checks.FORWARD)
     if unknown:
-        pytest.skip(f"all else agrees; nothing of ours answers to {', '.join(unknown)}")
+        pytest.skip(f"all other values agree; stemlab has no value for {', '.join(unknown)}")
 
 
 @each
-def test_one_row(case: MTReclibCase) -> None:
+def test_one_sample(case: MTReclibCase) -> None:
     theirs = {k.removeprefix("batch1_eval_"): v for k, v in case.group("output").items() if k.startswith("batch1_eval")}
     assert len(theirs) == case.count
     assert not checks.differing(observe(case.fresh(), case, case.batch(slice(1))), theirs, checks.FORWARD)
@@ -91,7 +91,7 @@ def test_one_adam_step(case: MTReclibCase, kind: str) -> None:
     if kind == "torch":
         adam: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     elif case.model == "SingleTask":
-        pytest.skip("stemlab trains one task a network")
+        pytest.skip("stemlab trains one network per task")
     else:
         adam = build_optimizer(net, OptimConfig(lr=1e-3), parse_penalty(0.0), parse_penalty(0.0))
     losses(net, case, "logits").mean().backward()

@@ -1,4 +1,4 @@
-"""The checks of test_mtreclib.py on files of a plain twin: MetaHeac, and PLE with three tasks or one layer."""
+"""The checks of test_mtreclib.py on files of plain implementations: MetaHeac, and PLE with three tasks or one layer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_finds_the_files_in_a_folder_and_below_its_root(folder: Path, tmp_path: Path) -> None:
+def test_find_reads_a_folder_and_its_subfolder(folder: Path, tmp_path: Path) -> None:
     np.savez(folder / "other.npz", **{"meta/json": np.array('{"config": {}}')})
     (tmp_path / "mtreclib").symlink_to(folder)
     for place in (folder, tmp_path):
@@ -44,7 +44,7 @@ def test_parity(folder: Path, name: str) -> None:
         for form in ("logits", "probability"):
             test_mtreclib.test_gradients(case, form, training)
             test_mtreclib.test_losses_are_averaged_over_tasks(case, form)
-    test_mtreclib.test_one_row(case)
+    test_mtreclib.test_one_sample(case)
     test_mtreclib.test_running_statistics(case)
     for kind in ("torch", "stemlab"):
         test_mtreclib.test_one_adam_step(case, kind)
@@ -54,14 +54,14 @@ def test_parity(folder: Path, name: str) -> None:
     ("key", "check"),
     [
         ("output/train_pred_task1", lambda case: test_mtreclib.test_outputs(case, True)),
-        ("output/batch1_eval_pred_task0", test_mtreclib.test_one_row),
+        ("output/batch1_eval_pred_task0", test_mtreclib.test_one_sample),
         ("loss/total", lambda case: test_mtreclib.test_losses_are_averaged_over_tasks(case, "logits")),
         ("grad_evalmode/task_embedding.weight", lambda case: test_mtreclib.test_gradients(case, "logits", False)),
         ("aftertrainforward/critic.1.mlp.1.running_mean", test_mtreclib.test_running_statistics),
         ("step1/critic_gate.0.weight", lambda case: test_mtreclib.test_one_adam_step(case, "torch")),
     ],
 )
-def test_one_wrong_number_is_noticed(folder: Path, tmp_path: Path, key: str, check: object) -> None:
+def test_one_wrong_value_is_detected(folder: Path, tmp_path: Path, key: str, check: object) -> None:
     arrays = {k: v.copy() for k, v in MTReclibCase(folder / "heac.npz").arrays.items()}
     arrays[key].flat[0] += 1e-5
     np.savez(tmp_path / "heac.npz", **arrays)

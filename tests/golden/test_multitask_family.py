@@ -1,4 +1,4 @@
-"""Parity with the published multi-task code, for every file found.
+"""Parity with the released multi-task code, for each file found.
 
 ``STEMLAB_GOLDEN`` may name another folder: the root of all families, or a folder of ``.npz`` files.
 """
@@ -23,13 +23,13 @@ STEPS = list(checks.STEPS)
 
 
 def each(cases: list[Case]) -> pytest.MarkDecorator:
-    """Run a test for every case; skipped with a reason where there is none."""
+    """Run a test for each case; skip it with a reason if there is none."""
     return pytest.mark.parametrize("case", cases, ids=lambda case: case.path.stem)
 
 
-def test_files_are_there() -> None:
+def test_files_exist() -> None:
     if not CASES:
-        pytest.skip(f"no multi-task files in {GOLDEN} (set STEMLAB_GOLDEN to where they are)")
+        pytest.skip(f"no multi-task files in {GOLDEN} (set STEMLAB_GOLDEN to their folder)")
     assert {case.meta["model"] for case in CASES} <= set(MODELS)
 
 
@@ -38,7 +38,7 @@ def test_outputs(case: Case) -> None:
     differences, unknown = checks.forward(case)
     assert not differences
     if unknown:
-        pytest.skip(f"all else agrees; nothing of ours answers to {', '.join(unknown)}")
+        pytest.skip(f"all other values agree; stemlab has no value for {', '.join(unknown)}")
 
 
 @each(SINGLE)
@@ -69,7 +69,7 @@ def test_gradients(case: Case, form: LossForm) -> None:
 
 @each(SINGLE)
 @pytest.mark.parametrize("form", FORMS)
-def test_task_gradients_and_which_are_absent(case: Case, form: LossForm) -> None:
+def test_task_gradients_and_absent_gradients(case: Case, form: LossForm) -> None:
     for task in range(len(case.tasks)):
         differences, ours, theirs = checks.task_gradients(case, task, form)
         assert not differences, f"task {task}"
@@ -104,11 +104,11 @@ def test_single_task_is_a_shared_bottom_with_one_task(case: Case) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_trajectory(case: Case, form: LossForm, kind: str) -> None:
     if form == "logits" and checks.saturates(case):
-        pytest.skip("saturated probabilities: only the published form of the loss gives the published curve")
+        pytest.skip("saturated probabilities: only the released form of the loss gives the released curve")
     ours = checks.trajectory(case, form, kind)
     assert not checks.curves_differing(case, form, ours.curves)
     if step1 := case.ours("step1"):
         assert not checks.same_state(ours.first, step1, checks.above_noise(case, form, steps=1), checks.STEP)
-    # Rounding differences grow over the steps, through Adam's division by the root of the second moment.
+    # Rounding differences grow with the steps: Adam divides by the root of the second moment.
     kept = checks.above_noise(case, form, steps=len(ours.curves["loss/per_step"]))
     assert not checks.same_state(ours.last, case.ours("final"), kept, 10 * checks.STEP)

@@ -1,4 +1,4 @@
-"""The parity checks themselves, on files written by plain twins, among them kinds that may not be at hand."""
+"""The parity checks themselves, on files of plain implementations, including kinds that may be missing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_finds_the_files_in_a_folder_and_below_its_root(folder: Path, tmp_path: Path) -> None:
+def test_find_reads_a_folder_and_its_subfolder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "timirec").symlink_to(folder)
     np.savez(folder / "other.npz", **{"meta/json": np.array('{"note": "something else"}')})
     expected = {*WRITTEN, *TRAJECTORIES}
@@ -77,7 +77,7 @@ def test_trajectory(folder: Path, name: str) -> None:
     assert not differing({"score": ours.score_BN}, after, 10 * FORWARD)
 
 
-def spoiled(case: Case, tmp_path: Path, key: str, change: Callable[[np.ndarray], np.ndarray]) -> Case:
+def modified(case: Case, tmp_path: Path, key: str, change: Callable[[np.ndarray], np.ndarray]) -> Case:
     arrays = {k: v.copy() for k, v in case.arrays.items()}
     arrays[key] = change(arrays[key])
     np.savez(tmp_path / case.path.name, **arrays)
@@ -85,7 +85,7 @@ def spoiled(case: Case, tmp_path: Path, key: str, change: Callable[[np.ndarray],
 
 
 def one_off(array: np.ndarray) -> np.ndarray:
-    """Change the entry farthest from zero, which is never taken for rounding noise."""
+    """Change the entry with the largest absolute value, which no check treats as a rounding error."""
     array = np.array(array)
     array.flat[np.abs(array).argmax()] += 3e-5
     return array
@@ -110,14 +110,14 @@ def one_off(array: np.ndarray) -> np.ndarray:
         ),
     ],
 )
-def test_one_wrong_number_is_noticed(folder: Path, tmp_path: Path, key: str, check: Callable[[Case], object]) -> None:
-    case = spoiled(Case(folder / "finetune_k3_n2_temp2_evalmode.npz"), tmp_path, key, one_off)
+def test_one_wrong_value_is_detected(folder: Path, tmp_path: Path, key: str, check: Callable[[Case], object]) -> None:
+    case = modified(Case(folder / "finetune_k3_n2_temp2_evalmode.npz"), tmp_path, key, one_off)
     assert check(case)
 
 
-def test_a_wrong_absence_is_noticed(folder: Path, tmp_path: Path) -> None:
+def test_a_wrong_absent_gradient_is_detected(folder: Path, tmp_path: Path) -> None:
     case = Case(folder / "finetune_k2_pos_notrm.npz")
-    case = spoiled(case, tmp_path, "gradnone_kl", lambda names: names[names != "interest_extractor.W2.weight"])
+    case = modified(case, tmp_path, "gradnone_kl", lambda names: names[names != "interest_extractor.W2.weight"])
     _, ours, theirs = checks.part_gradients(case, "grad_kl")
     assert ours - theirs == {"extractor.weigh.weight"}
     assert not theirs - ours

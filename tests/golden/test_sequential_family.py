@@ -1,4 +1,4 @@
-"""Parity with the published sequential code, for every file found.
+"""Parity with the released sequential code, for each file found.
 
 ``STEMLAB_GOLDEN`` may name another folder: the root of all families, or a folder of ``.npz`` files.
 """
@@ -21,13 +21,13 @@ PARTS = [(case, p) for case in TRAINED for p in ("grad", "grad_bpr", "grad_kl") 
 
 
 def each(cases: list[Case]) -> pytest.MarkDecorator:
-    """Run a test for every case; skipped with a reason where there is none."""
+    """Run a test for each case; skip it with a reason if there is none."""
     return pytest.mark.parametrize("case", cases, ids=lambda case: case.path.stem)
 
 
-def test_files_are_there() -> None:
+def test_files_exist() -> None:
     if not CASES:
-        pytest.skip(f"no sequential files in {GOLDEN} (set STEMLAB_GOLDEN to where they are)")
+        pytest.skip(f"no sequential files in {GOLDEN} (set STEMLAB_GOLDEN to their folder)")
     assert {case.model for case in CASES} <= set(MODELS)
 
 
@@ -37,7 +37,7 @@ def test_outputs(case: Case) -> None:
     assert not differences
     assert not [key for key in unknown if "prediction" in key]
     if unknown:
-        pytest.skip(f"all else agrees; nothing of ours answers to {', '.join(unknown)}")
+        pytest.skip(f"all other values agree; stemlab has no value for {', '.join(unknown)}")
 
 
 @each([case for case in SINGLE if case.model != "YouTube"])
@@ -51,14 +51,14 @@ def test_losses(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("case", "part"), PARTS, ids=lambda v: v if isinstance(v, str) else v.path.stem)
-def test_gradients_and_which_are_absent(case: Case, part: str) -> None:
+def test_gradients_and_absent_gradients(case: Case, part: str) -> None:
     differences, ours, theirs = checks.part_gradients(case, part)
     assert not differences
     assert ours == theirs
 
 
 @each(TRAINED)
-def test_one_step_of_the_optimiser(case: Case) -> None:
+def test_one_optimiser_step(case: Case) -> None:
     results = checks.first_steps(case)
     assert results
     assert not any(results.values()), results
@@ -68,7 +68,7 @@ def test_one_step_of_the_optimiser(case: Case) -> None:
 def test_trajectory(case: Case) -> None:
     ours = checks.trajectory(case)
     assert not differing({"loss": ours.curve}, {"loss": case.tensor("loss/per_step")}, FORWARD)
-    # Rounding differences grow over the steps, through Adam's division by the root of the second moment.
+    # Rounding differences grow with the steps: Adam divides by the root of the second moment.
     assert not same_state(ours.last, case.ours("final"), ours.kept, 10 * STEP)
     after = {"score": case.tensor("output/eval_prediction_after")}
     assert not differing({"score": ours.score_BN}, after, 10 * FORWARD)

@@ -1,9 +1,9 @@
-"""A plain twin of the published multi-task code that writes files in the same format.
+"""Plain implementation of the released multi-task code that writes files in the format of the golden vectors.
 
-It is written the straightforward way from the method's description, with the published parameter names, to test the
-checks on kinds of file that may not be at hand: batch norm, three tasks, uneven expert numbers, long trajectories.
+It is written from the description of the methods, with the parameter names of the released code, to test the checks on
+kinds of file that may be missing: batch norm, three tasks, different numbers of experts, long trajectories.
 
-Legend: B rows, F fields, D input width, E experts, H hidden width, T tasks.
+Legend: B samples, F fields, D input width, E experts, H hidden width, T tasks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class Layer(nn.Module):
-    """STEM or CGC layer: everything stacked, one loop a gate."""
+    """STEM or CGC layer: all experts stacked, one loop iteration per gate."""
 
     def __init__(self, width: int, tasks: int, config: dict, stem: bool) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Layer(nn.Module):
 
 
 class Twin(nn.Module):
-    """SharedBottom, PLE, STEM or AITM under the published parameter names."""
+    """SharedBottom, PLE, STEM or AITM with the parameter names of the released code."""
 
     def __init__(self, model: str, tasks: int, config: dict) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Twin(nn.Module):
             seen["bottom"] = self.bottom(emb.flatten(1))
             return [seen["bottom"]] * self.tasks
         if self.model == "AITM":
-            return self.handed_on(emb.flatten(1), seen)
+            return self.transferred(emb.flatten(1), seen)
         stem = self.model == "STEM"
         xs = [e.flatten(1) for e in emb.split(DIM, 2)] if stem else [emb.flatten(1)] * (self.tasks + 1)
         name = "stem_layers" if stem else "cgc_layers"
@@ -117,7 +117,7 @@ class Twin(nn.Module):
                 seen[f"layerout_{name}{number}_{i}"], seen[f"gate_{name}{number}_{i}"] = x, gate
         return xs[: self.tasks]
 
-    def handed_on(self, x: Tensor, seen: dict[str, Tensor]) -> list[Tensor]:
+    def transferred(self, x: Tensor, seen: dict[str, Tensor]) -> list[Tensor]:
         states = [bottom(x) for bottom in self.bottom]
         seen |= {f"bottom{i}": state for i, state in enumerate(states)}
         for i in range(1, self.tasks):
@@ -127,8 +127,8 @@ class Twin(nn.Module):
         return states
 
 
-def useful(twin: Twin) -> None:
-    """Give every parameter a seeded value of useful size, so that nothing hides behind tiny embeddings."""
+def randomise(twin: Twin) -> None:
+    """Give each parameter a seeded random value, so that small initial embeddings hide no error."""
     with torch.no_grad():
         for name, value in twin.state_dict().items():
             if "embedding_layers" in name:
@@ -149,7 +149,7 @@ def write_case(path: Path, model: str, tasks: int, config: dict, seed: int = 0) 
     """Write a file with one batch: outputs, losses, gradients, one Adam step."""
     torch.manual_seed(seed)
     twin = Twin(model, tasks, config)
-    useful(twin)
+    randomise(twin)
     ids, labels = batch(tasks)
     out: dict[str, object] = named("param", twin.state_dict()) | {"input/ids": ids, "input/labels": labels}
     out |= outputs(twin, ids, config["batch_norm"])
@@ -175,7 +175,7 @@ def write_case(path: Path, model: str, tasks: int, config: dict, seed: int = 0) 
 
 
 def outputs(twin: Twin, ids: Tensor, batch_norm: bool) -> dict[str, Tensor]:
-    """Return the outputs under their keys: of both modes with batch norm, else of evaluation mode without prefix."""
+    """Return the outputs under their keys: both modes with batch norm, else evaluation mode without prefix."""
     one = {f"output/batch1_{k}": v for k, v in deepcopy(twin).eval()(ids[:1]).items() if k.startswith("pred")}
     found: dict[str, Tensor] = {"input/batch1_ids": ids[:1]} | one
     for training in (False, True) if batch_norm else (False,):
@@ -189,7 +189,7 @@ def write_trajectory(path: Path, model: str, tasks: int, config: dict, steps: in
     """Write a file with ``steps`` training steps that cycle through four batches."""
     torch.manual_seed(seed)
     twin = Twin(model, tasks, config).train()
-    useful(twin)
+    randomise(twin)
     batches = [batch(tasks) for _ in range(4)]
     out = named("param", {k: v.clone() for k, v in twin.state_dict().items()})
     adam = torch.optim.Adam(twin.parameters(), lr=1e-3)
