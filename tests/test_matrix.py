@@ -21,7 +21,7 @@ from stemlab.config.instantiate import import_target
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
 from stemlab.lightning.multitask import MultiTaskModule
-from stemlab.nn.init import Undrawn
+from stemlab.nn.init import SkipInit
 from stemlab.nn.loss import task_losses
 from stemlab.runs.build import build_datamodule, build_module
 from tests import tiny_datasets
@@ -158,7 +158,7 @@ def test_a_rebuilt_network_equals_the_saved_one(composed: Any, prepared: Any, mo
     data = prepared(config, dataset)
     torch.manual_seed(1)
     saved = built(config, data).net
-    with Undrawn():
+    with SkipInit():
         rebuilt = built(config, data).net
     rebuilt.load_state_dict(saved.state_dict(), assign=True)
     for kind in ("named_parameters", "named_buffers"):  # buffers that are not saved, too

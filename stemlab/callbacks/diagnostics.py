@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.lightning.multitask import MultiTaskModule
-from stemlab.models.multitask.diagnostics import look_inside
+from stemlab.models.multitask.diagnostics import diagnose_batch
 
 RowNorm = Literal["l2", "none"]
 _BLOCK = 1 << 16
@@ -79,7 +79,7 @@ def diagnose(module: MultiTaskModule, batch: ImpressionBatch, row_norm: RowNorm)
         batch: rows with labels, on the module's device.
         row_norm: see ``Diagnostics``.
     """
-    inside = look_inside(module.net, batch, module.labels(batch), module.settings.loss_form)
+    inside = diagnose_batch(module.net, batch, module.labels(batch), module.settings.loss_form)
     abundances = {f"ia/{role}": value for role, value in mean_abundance(module.net, row_norm).items()}
     return abundances | inside.by_name()
 

@@ -1,9 +1,9 @@
-"""One expert pool and its gates, for OMoE, MMoE, PLE, PLE-ME and STEM.
+"""Expert pool with gates, shared by OMoE, MMoE, PLE, PLE-ME and STEM.
 
-What distinguishes those models is written in three small tables (``Wiring``): which input every expert reads, which
-experts every gate sees, and which of those it may train. ``stemlab.nn.kernels.expert_mixture`` computes the mixtures.
+The models differ in the layout (``ExpertLayout``): which input each expert reads, which experts each gate sees, and
+which of those experts the loss behind the gate trains.
 
-Legend: B rows, D input width, H expert output width, E experts a gate sees.
+Legend: B batch, D input width, H expert output width, E experts that a gate sees.
 """
 
 from __future__ import annotations
@@ -15,133 +15,135 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stemlab.nn.kernels.dispatch import use_cpu_kernel
-from stemlab.nn.kernels.expert_mixture import mix
 from stemlab.nn.mlp import MLP, MLPStyle
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
-    """The tables of one layer; inputs, experts and gates are numbered from 0.
+class ExpertLayout:
+    """Connections of one layer; inputs, experts and gates are numbered from 0.
 
     Attributes:
-        reads: expert -> the input that it reads.
-        groups: expert -> the name of the group that it belongs to: ``task:<name>``, ``shared`` or ``expert:<m>``.
-        sees: gate -> the experts that it mixes, in the order of its outputs.
-        trains: gate -> for every expert it sees, whether its loss may train that expert (else stop-gradient).
-        gate_reads: gate -> the inputs that are added up to the gate's input.
-        gate_mean: divide that sum by the number of inputs.
+        expert_inputs: expert -> the input that it reads.
+        expert_groups: expert -> name of its group: ``task:<name>``, ``shared`` or ``expert:<m>``.
+        visible_experts: gate -> the experts that it mixes, in the order of its outputs.
+        trainable: gate -> for every visible expert, True if the loss trains it through this gate, False for
+            stop-gradient.
+        gate_inputs: gate -> the inputs that are summed to the gate's input.
+        mean_gate_input: divide that sum by the number of inputs.
     """
 
-    reads: tuple[int, ...]
-    groups: tuple[str, ...]
-    sees: tuple[tuple[int, ...], ...]
-    trains: tuple[tuple[bool, ...], ...]
-    gate_reads: tuple[tuple[int, ...], ...]
-    gate_mean: bool = False
+    expert_inputs: tuple[int, ...]
+    expert_groups: tuple[str, ...]
+    visible_experts: tuple[tuple[int, ...], ...]
+    trainable: tuple[tuple[bool, ...], ...]
+    gate_inputs: tuple[tuple[int, ...], ...]
+    mean_gate_input: bool = False
 
     def __post_init__(self) -> None:
-        if not all(self.sees) or not all(self.gate_reads):
-            raise ValueError("every gate must see an expert and read an input")
-        if [len(row) for row in self.sees] != [len(row) for row in self.trains]:
-            raise ValueError("sees and trains must have the same shape")
+        if not all(self.visible_experts) or not all(self.gate_inputs):
+            raise ValueError("every gate needs a visible expert and an input")
+        if [len(row) for row in self.visible_experts] != [len(row) for row in self.trainable]:
+            raise ValueError("visible_experts and trainable must have the same shape")
 
 
 def mix_experts(
-    experts: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    sees: Sequence[Sequence[int]],
-    trains: Sequence[Sequence[bool]],
+    expert_outputs: Sequence[Tensor],
+    gate_weights: Sequence[Tensor],
+    visible_experts: Sequence[Sequence[int]],
+    trainable: Sequence[Sequence[bool]],
 ) -> list[Tensor]:
-    """Return the mixture (B, H) of every gate k: ``sum_e g_k[e] * h_e``, the sum over the experts that it sees.
+    """Return the mixture of every gate k: ``m_k = sum_e g_k[e] * h_e``, the sum over the experts that it sees.
 
-    An expert that the gate's loss may not train is read with its gradient stopped; the gate weight keeps its gradient.
+    ``h_e`` is replaced by ``stop_gradient(h_e)`` where the gate may not train the expert; ``g_k`` keeps its gradient.
 
     Args:
-        experts: outputs h_e of all experts of the layer, (B, H) each.
-        weights: gate weights g_k, (B, E) each; E may differ from gate to gate.
-        sees: gate -> indices into ``experts``, in the order of the columns of its weights.
-        trains: gate -> for every expert it sees, whether its loss may train that expert.
+        expert_outputs: outputs h_e of all experts of the layer, (B, H) each.
+        gate_weights: g_k of every gate, (B, E) each; E may differ between gates.
+        visible_experts: gate -> indices into ``expert_outputs``, in the order of the columns of its weights.
+        trainable: gate -> for every visible expert, whether the gate may train it.
+
+    Returns:
+        One (B, H) mixture per gate, in the dtype of the experts.
     """
-    if use_cpu_kernel(*weights, *experts):
-        return mix(experts, weights, sees, trains)
     mixtures = []
-    for weight_BE, seen, trained in zip(weights, sees, trains, strict=True):
-        outputs = [experts[e] if train else experts[e].detach() for e, train in zip(seen, trained, strict=True)]
-        gate_columns = torch.split(weight_BE.to(outputs[0].dtype), 1, dim=1)
-        products = [g_B1 * h_BH for g_B1, h_BH in zip(gate_columns, outputs, strict=True)]
+    for gate_BE, experts, flags in zip(gate_weights, visible_experts, trainable, strict=True):
+        outputs = [
+            expert_outputs[e] if flag else expert_outputs[e].detach() for e, flag in zip(experts, flags, strict=True)
+        ]
+        columns = torch.split(gate_BE.to(outputs[0].dtype), 1, dim=1)
+        products = [g_B1 * h_BH for g_B1, h_BH in zip(columns, outputs, strict=True)]
         mixtures.append(functools.reduce(torch.add, products))
     return mixtures
 
 
 class MixtureLayer(nn.Module):
-    """Experts and gates of one layer: inputs (B, D) -> one mixture (B, H) a gate."""
+    """Experts and gates of one layer: inputs (B, D) -> one mixture (B, H) per gate."""
 
     def __init__(
         self,
         input_width: int,
-        wiring: Wiring,
+        layout: ExpertLayout,
         expert_hidden_units: Sequence[int],
         gate_hidden_units: Sequence[int],
         style: MLPStyle,
     ) -> None:
         super().__init__()
-        self.wiring = wiring
+        self.layout = layout
         self.batch_norm = style.batch_norm
-        self.experts = nn.ModuleList(MLP(input_width, expert_hidden_units, style=style) for _ in wiring.reads)
-        self.gates = nn.ModuleList(MLP(input_width, gate_hidden_units, len(row), style=style) for row in wiring.sees)
+        self.experts = nn.ModuleList(MLP(input_width, expert_hidden_units, style=style) for _ in layout.expert_inputs)
+        self.gates = nn.ModuleList(
+            MLP(input_width, gate_hidden_units, len(experts), style=style) for experts in layout.visible_experts
+        )
 
     def forward(self, inputs: Sequence[Tensor], used: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
         """Return the mixtures and the gate weights.
 
         Args:
             inputs: (B, D) each.
-            used: only the first ``used`` gates are wanted; the others have no weights and no mixture (all by default).
+            used: compute only the first ``used`` gates and their mixtures (default: all).
 
         Returns:
-            Mixtures (B, H) and softmax weights (B, E), one a gate.
+            Mixtures (B, H) and softmax weights (B, E), one per computed gate.
         """
         used = len(self.gates) if used is None else used
-        experts = [expert(inputs[read]) for expert, read in zip(self.experts, self.wiring.reads, strict=True)]
-        weights = [self._gate(gate, inputs).softmax(dim=1) for gate in range(used)]
+        outputs = [expert(inputs[i]) for expert, i in zip(self.experts, self.layout.expert_inputs, strict=True)]
+        weights = [self._gate_scores(gate, inputs).softmax(dim=1) for gate in range(used)]
         if self.training and self.batch_norm:
-            # The published code runs idle gates too, which shows in their running statistics.
+            # The released code runs the unused gates too, which updates their running statistics.
             for gate in range(used, len(self.gates)):
-                self._gate(gate, inputs)
-        return mix_experts(experts, weights, self.wiring.sees[:used], self.wiring.trains[:used]), weights
+                self._gate_scores(gate, inputs)
+        return mix_experts(outputs, weights, self.layout.visible_experts[:used], self.layout.trainable[:used]), weights
 
-    def _gate(self, gate: int, inputs: Sequence[Tensor]) -> Tensor:
-        """Return a gate's scores (B, E) before the softmax."""
-        first, *others = (inputs[read] for read in self.wiring.gate_reads[gate])
-        total_BD = first
-        for other_BD in others:
-            total_BD = total_BD + other_BD
-        if self.wiring.gate_mean and others:
-            total_BD = total_BD / (1 + len(others))
-        scores_BE: Tensor = self.gates[gate](total_BD)
-        return scores_BE
+    def _gate_scores(self, gate: int, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the scores (B, E) of a gate before the softmax."""
+        chosen = [inputs[i] for i in self.layout.gate_inputs[gate]]
+        input_BD = functools.reduce(torch.add, chosen)
+        if self.layout.mean_gate_input and len(chosen) > 1:
+            input_BD = input_BD / len(chosen)
+        score_BE: Tensor = self.gates[gate](input_BD)
+        return score_BE
 
 
 class MixtureStack(nn.Module):
-    """Layers whose mixtures feed the next: inputs (B, D) -> the first ``used`` mixtures of the last layer.
+    """Layers whose mixtures are the inputs of the next: inputs (B, D) -> the first ``used`` mixtures of the last layer.
 
-    A shared gate comes after the tasks' gates; in the last layer it mixes for nobody and is not computed.
+    The shared gate follows the gates of the tasks; no tower reads it in the last layer, where it is not computed.
 
     Args:
         input_width: D of the first layer.
-        wirings: tables of every layer.
-        used: gates of the last layer whose mixtures are wanted.
-        expert_hidden_units: widths of an expert in every layer; with ``one_width_a_layer``, a layer's experts have one
-            hidden layer, of that layer's width (MTReclib's PLE).
+        layouts: layout of every layer.
+        used: number of gates of the last layer whose mixtures are returned.
+        expert_hidden_units: widths of an expert in every layer; with ``one_width_a_layer``, the experts of a layer have
+            one hidden layer, of that layer's width (MTReclib's PLE).
         gate_hidden_units: hidden widths of a gate.
-        style: of hidden layers.
-        one_width_a_layer: how the experts' widths are read.
+        style: hidden layers of experts and gates.
+        one_width_a_layer: how ``expert_hidden_units`` is read.
     """
 
     def __init__(
         self,
         input_width: int,
-        wirings: Sequence[Wiring],
+        layouts: Sequence[ExpertLayout],
         used: int,
         expert_hidden_units: Sequence[int],
         gate_hidden_units: Sequence[int],
@@ -150,16 +152,16 @@ class MixtureStack(nn.Module):
     ) -> None:
         super().__init__()
         every = list(expert_hidden_units)
-        units = [[width] for width in every] if one_width_a_layer else [every] * len(wirings)
+        units = [[width] for width in every] if one_width_a_layer else [every] * len(layouts)
         widths = [input_width, *(layer[-1] for layer in units[:-1])]
         self.layers = nn.ModuleList(
-            MixtureLayer(width, wiring, layer, gate_hidden_units, style)
-            for width, wiring, layer in zip(widths, wirings, units, strict=True)
+            MixtureLayer(width, layout, layer, gate_hidden_units, style)
+            for width, layout, layer in zip(widths, layouts, units, strict=True)
         )
         self.used = used
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Return the last layer's mixtures (B, H) and, a layer, the gate weights (B, E)."""
+        """Return the mixtures (B, H) of the last layer and the gate weights (B, E) of every layer."""
         gates: list[list[Tensor]] = []
         for number, layer in enumerate(self.layers, start=1):
             inputs, weights = layer(inputs, self.used if number == len(self.layers) else None)
@@ -167,20 +169,20 @@ class MixtureStack(nn.Module):
         return list(inputs), gates
 
 
-def group_shares(weight_BE: Tensor, sees: Sequence[int], groups: Sequence[str]) -> dict[str, Tensor]:
-    """Return how much of a gate goes to every expert group.
+def expert_group_shares(gate_BE: Tensor, visible_experts: Sequence[int], groups: Sequence[str]) -> dict[str, Tensor]:
+    """Return the weight that a gate gives to each expert group.
 
     Args:
-        weight_BE: gate weights.
-        sees: the experts behind the columns.
-        groups: expert -> group name.
+        gate_BE: gate weights.
+        visible_experts: the experts behind the columns.
+        groups: expert -> name of its group.
 
     Returns:
-        Group -> batch mean of the weights summed inside the group, float32; adds up to one. A group that the gate does
-        not see has zero.
+        Group -> batch mean of the summed weights of its experts, float32. The shares sum to one; a group that the gate
+        does not see has zero.
     """
-    mean_E = weight_BE.detach().float().mean(dim=0)
+    mean_E = gate_BE.detach().float().mean(dim=0)
     shares = {group: mean_E.new_zeros(()) for group in groups}
-    for column, expert in enumerate(sees):
+    for column, expert in enumerate(visible_experts):
         shares[groups[expert]] = shares[groups[expert]] + mean_E[column]
     return shares

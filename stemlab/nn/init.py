@@ -71,7 +71,7 @@ def _xavier_bound(tables: list[nn.Embedding]) -> float:
     return math.sqrt(6 / (rows + tables[0].embedding_dim)) if tables else 0.0
 
 
-class Undrawn(TorchFunctionMode):
+class SkipInit(TorchFunctionMode):
     """Within it, parameters are not drawn but left as the memory comes: for networks whose weights are all loaded next.
 
     Large tables then take neither time nor, where their weights are mapped, memory. Buffers are drawn as ever.

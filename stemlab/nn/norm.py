@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class RowsNorm(nn.Module):
+class SubsetBatchNorm(nn.Module):
     """Batch normalisation (R, H) -> (R, H) for any number of rows, none included.
 
     In training, with fewer than two rows there is no variance: the running statistics are used, and stay. State and

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from stemlab.nn.kernels.dispatch import use_cpu_kernel
 from stemlab.nn.kernels.embedding_lookup import Distinct, take_back
-from stemlab.nn.kernels.linear_relu import product
 
 
 class LastStateGRU(nn.GRU):
@@ -107,7 +107,7 @@ class _LastState(torch.autograd.Function):
         (i_r, i_z, i_n), (h_r, h_z, h_m) = torch.split(w_ih, H), torch.split(w_hh, H)
         b_r, b_z, _ = torch.split(b_ih + b_hh, H)
         inputs = ((i_r, b_r), (i_z, b_z), (i_n * 2, b_ih[2 * H :] * 2))
-        gates = [product(row_UD, w, b) for w, b in inputs]
+        gates = [functional.linear(row_UD, w, b) for w, b in inputs]
         r_TH, z_TH, n_TH = gates if place_T is None else [gate.index_select(0, place_T) for gate in gates]
         w_r, w_z, w_m, b_m = h_r.t(), h_z.t(), h_m.t() * 2, b_hh[2 * H :] * 2
         m_TH, state_TH = torch.empty_like(r_TH), torch.empty_like(r_TH)

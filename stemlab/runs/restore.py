@@ -11,7 +11,7 @@ import torch
 
 from stemlab.data.prepare.manifest import find_damage
 from stemlab.errors import StemlabError
-from stemlab.nn.init import Undrawn
+from stemlab.nn.init import SkipInit
 from stemlab.runs.build import DataModule, Module, build_datamodule, build_module
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 
@@ -54,7 +54,7 @@ class RebuiltRun:
 
     def module(self) -> Module:
         """Return the module with the checkpoint's weights (after ``prepare``), which stay mapped to the file."""
-        with Undrawn():
+        with SkipInit():
             module = build_module(self.config, self.datamodule)
         try:
             module.net.load_state_dict(self.saved.weights, assign=True)

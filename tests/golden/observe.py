@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stemlab.models.multitask import AITM, ESMM, STEM, OMoE, SharedBottom
 from stemlab.models.multitask.base import TabularNet
-from stemlab.nn.experts import group_shares
+from stemlab.nn.experts import expert_group_shares
 
 LAYER_NAMES = {"STEM": "stem_layers{}", "PLE": "cgc_layers{}", "MMoE": "mmoe_layer", "OMoE": "omoe_layer"}
 
@@ -55,7 +55,7 @@ def _mixtures(net: TabularNet, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
             seen[f"gate_{name}_{gate}"], seen[f"layerout_{name}_{gate}"] = weight, mixture
             seen[f"gatemean_layer{number}_task{gate}"] = weight.mean(dim=0)
             if gate < len(layer.gates):
-                shares = group_shares(weight, layer.wiring.sees[gate], layer.wiring.groups)
+                shares = expert_group_shares(weight, layer.layout.visible_experts[gate], layer.layout.expert_groups)
                 seen[f"gatesummary_layer{number}_task{gate}"] = torch.stack(list(shares.values()))
         inputs = mixed
     return seen

@@ -10,21 +10,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.nn.experts import MixtureLayer, MixtureStack, Wiring, group_shares
+from stemlab.nn.experts import ExpertLayout, MixtureLayer, MixtureStack, expert_group_shares
 from stemlab.nn.mlp import MLPStyle
 
-WIRING = Wiring(
-    reads=(0, 1, 1),
-    groups=("a", "b", "b"),
-    sees=((0, 2), (2, 1), (1,)),
-    trains=((True, True), (True, False), (True,)),
-    gate_reads=((0, 1), (0,), (1,)),
+LAYOUT = ExpertLayout(
+    expert_inputs=(0, 1, 1),
+    expert_groups=("a", "b", "b"),
+    visible_experts=((0, 2), (2, 1), (1,)),
+    trainable=((True, True), (True, False), (True,)),
+    gate_inputs=((0, 1), (0,), (1,)),
 )
 
 
-def layer(wiring: Wiring = WIRING, style: MLPStyle = MLPStyle()) -> MixtureLayer:  # noqa: B008 - frozen
+def layer(layout: ExpertLayout = LAYOUT, style: MLPStyle = MLPStyle()) -> MixtureLayer:  # noqa: B008 - frozen
     torch.manual_seed(1)
-    return MixtureLayer(4, wiring, [6, 5], [3], style)
+    return MixtureLayer(4, layout, [6, 5], [3], style)
 
 
 def test_tables_decide_who_reads_what() -> None:
@@ -41,7 +41,14 @@ def test_tables_decide_who_reads_what() -> None:
 
 
 def test_mean_gate_input() -> None:
-    mean = Wiring(WIRING.reads, WIRING.groups, WIRING.sees, WIRING.trains, WIRING.gate_reads, gate_mean=True)
+    mean = ExpertLayout(
+        LAYOUT.expert_inputs,
+        LAYOUT.expert_groups,
+        LAYOUT.visible_experts,
+        LAYOUT.trainable,
+        LAYOUT.gate_inputs,
+        mean_gate_input=True,
+    )
     net, inputs = layer(mean), [torch.randn(7, 4), torch.randn(7, 4)]
     torch.testing.assert_close(net(inputs)[1][0], net.gates[0]((inputs[0] + inputs[1]) / 2).softmax(1))
 
@@ -60,8 +67,8 @@ def test_idle_gates_still_gather_running_statistics() -> None:
 
 
 def test_stack_feeds_mixtures_forward() -> None:
-    wiring = Wiring((0, 1), ("a", "b"), ((0, 1), (0, 1)), ((True, True),) * 2, ((0,), (1,)))
-    stack = MixtureStack(4, [wiring, wiring], 1, [5], [3], MLPStyle())
+    layout = ExpertLayout((0, 1), ("a", "b"), ((0, 1), (0, 1)), ((True, True),) * 2, ((0,), (1,)))
+    stack = MixtureStack(4, [layout, layout], 1, [5], [3], MLPStyle())
     inputs = [torch.randn(6, 4), torch.randn(6, 4)]
     hidden, _ = stack.layers[0](inputs)
     outputs, gates = stack(inputs)
@@ -69,23 +76,23 @@ def test_stack_feeds_mixtures_forward() -> None:
     assert torch.equal(outputs[0], stack.layers[1](hidden)[0][0])
 
 
-def test_wiring_refuses_blind_gates_and_ragged_masks() -> None:
-    with pytest.raises(ValueError, match="must see an expert"):
-        Wiring((0,), ("a",), ((),), ((),), ((0,),))
+def test_layout_refuses_empty_gates_and_ragged_masks() -> None:
+    with pytest.raises(ValueError, match="visible expert"):
+        ExpertLayout((0,), ("a",), ((),), ((),), ((0,),))
     with pytest.raises(ValueError, match="same shape"):
-        Wiring((0,), ("a",), ((0,),), ((True, True),), ((0,),))
+        ExpertLayout((0,), ("a",), ((0,),), ((True, True),), ((0,),))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(["task:x", "task:y", "shared"]), min_size=1, max_size=6), st.integers(1, 5))
 def test_shares_add_up_to_one(groups: list[str], rows: int) -> None:
     weight_BE = torch.rand(rows, len(groups)).softmax(1)
-    shares = group_shares(weight_BE, range(len(groups)), groups)
+    shares = expert_group_shares(weight_BE, range(len(groups)), groups)
     assert set(shares) == set(groups)
     assert sum(float(s) for s in shares.values()) == pytest.approx(1, abs=1e-6)
 
 
 def test_shares_of_groups() -> None:
     weight_BE = torch.tensor([[0.2, 0.3, 0.5], [0.4, 0.1, 0.5]])
-    shares = group_shares(weight_BE, [3, 0, 1], ["a", "a", "c", "b"])
+    shares = expert_group_shares(weight_BE, [3, 0, 1], ["a", "a", "c", "b"])
     assert {k: round(float(v), 6) for k, v in shares.items()} == {"a": 0.7, "c": 0.0, "b": 0.3}

@@ -3,7 +3,7 @@ import math
 import torch
 from torch import nn
 
-from stemlab.nn.init import Undrawn, initialise
+from stemlab.nn.init import SkipInit, initialise
 
 
 class Net(nn.Module):
@@ -38,20 +38,20 @@ def test_as_mtreclib() -> None:
 
 def test_parameters_are_left_undrawn_and_buffers_are_not() -> None:
     before = torch.get_rng_state()
-    with Undrawn():
+    with SkipInit():
         net = Net()
         initialise(net)
         initialise(net, "mtreclib")
     assert torch.equal(torch.get_rng_state(), before)
     assert [table.weight.shape[0] for table in net.tables] == [2000, 500]
-    with Undrawn():
+    with SkipInit():
         buffer = torch.zeros(100).normal_()
     assert buffer.std() > 0.5
     assert not torch.equal(torch.get_rng_state(), before)
 
 
 def test_parameters_are_drawn_again_afterwards() -> None:
-    with Undrawn():
+    with SkipInit():
         net = Net()
     initialise(net)
     assert math.isclose(float(net.tables[0].weight[1:].std()), 1e-4, rel_tol=0.1)

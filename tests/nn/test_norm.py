@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from stemlab.nn.norm import RowsNorm
+from stemlab.nn.norm import SubsetBatchNorm
 
 
-def twins() -> tuple[RowsNorm, nn.BatchNorm1d]:
-    ours, torchs = RowsNorm(3), nn.BatchNorm1d(3)
+def twins() -> tuple[SubsetBatchNorm, nn.BatchNorm1d]:
+    ours, torchs = SubsetBatchNorm(3), nn.BatchNorm1d(3)
     for value in torchs.state_dict().values():
         if value.is_floating_point():
             value.uniform_(0.5, 1.5)
@@ -35,6 +35,6 @@ def test_with_fewer_rows_the_running_statistics_are_used_and_stay(rows: int) -> 
 
 
 def test_synchronised_batch_norm_leaves_it_alone() -> None:
-    net = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(RowsNorm(3), nn.BatchNorm1d(3)))
-    assert isinstance(net[0], RowsNorm)
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(SubsetBatchNorm(3), nn.BatchNorm1d(3)))
+    assert isinstance(net[0], SubsetBatchNorm)
     assert isinstance(net[1], nn.SyncBatchNorm)

@@ -29,7 +29,7 @@ from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError
 from stemlab.metrics.auc import auc
-from stemlab.models.multitask.diagnostics import look_inside
+from stemlab.models.multitask.diagnostics import diagnose_batch
 from stemlab.types import Fraction, NonNegativeInt, PositiveInt
 
 
@@ -150,7 +150,7 @@ class Transfer(Analysis):
         batch = data.train_dataloader().take(rows)
         assert batch.labels_BT is not None
         labels_BT: torch.Tensor = batch.labels_BT[:, [run.impressions.task_index(task) for task in run.tasks]]
-        inside = look_inside(run.net, batch, labels_BT, run.config["model"].get("loss_form", "logits"))
+        inside = diagnose_batch(run.net, batch, labels_BT, run.config["model"].get("loss_form", "logits"))
         return RunDiagnostics(run.label, inside)
 
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from stemlab.analysis import plots
 from stemlab.analysis.base import CaptionedFigure, Findings, Matrix
 from stemlab.analysis.transfer.logged_curves import LoggedCurve
-from stemlab.models.multitask.diagnostics import Inside
+from stemlab.models.multitask.diagnostics import GateGradientDiagnostics
 
 ALL = -2
 """The bucket of all test rows."""
@@ -68,7 +68,7 @@ class RunDiagnostics:
     """
 
     label: str
-    inside: Inside
+    inside: GateGradientDiagnostics
 
     def experts_in_use(self) -> list[float]:
         """Return exp(entropy) of the mean gate share, one value per layer."""

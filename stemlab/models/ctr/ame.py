@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
@@ -76,7 +76,7 @@ class AME(TabularNet):
         """Return the inputs of ``score``: e_m (B, F * D_m) of each table."""
         return [tables(batch.ids_BF, batch.dense_BN, batch.scenario_B)[0] for tables in self.tables]
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) and one gate (B, M) per task, from the inputs e_m (B, F * D_m)."""
         state_BMH = torch.stack([expert(x_BW) for expert, x_BW in zip(self.experts, inputs, strict=True)], dim=1)
         all_BX = torch.cat(list(inputs), dim=1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.data.spec import ImpressionSizes
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
 from stemlab.nn.cross import CrossNetV2
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
@@ -86,7 +86,7 @@ class DCNv2(TabularNet):
         self.towers = build_towers(len(tasks), state, tower_hidden_units, style)
         initialise(self, "mtreclib")
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and the gate, from the inputs x_m (B, F*D)."""
         own = len(self.crosses)
         states = [self.after[m % own](self.crosses[m % own](x_BW)) for m, x_BW in enumerate(inputs)]

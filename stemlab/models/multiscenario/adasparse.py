@@ -17,7 +17,7 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
-from stemlab.models.multitask.base import Gates, build_towers, run_towers
+from stemlab.models.multitask.base import GateWeights, build_towers, run_towers
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Widths
@@ -108,7 +108,7 @@ class AdaSparse(ScenarioNet):
             logit_BT, penalty=self.penalty(pruned) if self.training and self.sparsity_weight else None
         )
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         state_BH, _ = self.prune(*inputs)
         return run_towers(self.towers, [state_BH] * len(self.tasks)), ()

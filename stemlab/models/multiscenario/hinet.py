@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
-from stemlab.models.multitask.base import Gates, build_towers, run_towers
-from stemlab.models.multitask.expert_layout import specific_and_shared
+from stemlab.models.multitask.base import GateWeights, build_towers, run_towers
+from stemlab.models.multitask.expert_layout import specific_shared_layout
 from stemlab.nn.experts import MixtureStack, mix_experts
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
@@ -96,13 +96,13 @@ class HiNet(ScenarioNet):
         self.specific = nn.ModuleList(specific)
         self.vector_SC = new_vectors(scenarios, scenario_dim)
         self.relation = nn.Linear(scenario_dim, scenarios)
-        wiring = specific_and_shared(tasks, num_specific_experts, num_shared_experts, "cgc", "task", "shared")
-        self.mixture = MixtureStack(3 * width[-1], [wiring], len(tasks), expert_hidden_units, gate_hidden_units, style)
+        layout = specific_shared_layout(tasks, num_specific_experts, num_shared_experts, "cgc", "task", "shared")
+        self.mixture = MixtureStack(3 * width[-1], [layout], len(tasks), expert_hidden_units, gate_hidden_units, style)
         self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
         self.stop_foreign = stop_foreign
         initialise(self)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and the task gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         own_BS = functional.one_hot(scenario_B, len(self.scenarios)).to(input_BI.dtype)

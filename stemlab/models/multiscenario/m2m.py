@@ -23,7 +23,7 @@ from stemlab.models.multiscenario.base import (
     samples_by_scenario,
     split_by_scenario,
 )
-from stemlab.models.multitask.base import Gates
+from stemlab.models.multitask.base import GateWeights
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
@@ -128,7 +128,7 @@ class M2M(ScenarioNet):
         )
         initialise(self)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         state_BH = self.backbone(input_BI)

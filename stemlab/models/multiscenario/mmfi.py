@@ -31,7 +31,7 @@ from stemlab.models.multiscenario.base import (
 from stemlab.models.multiscenario.mmfi_attention import AttentionShape, SlotAttention, SlotGates, linear_parameter
 from stemlab.models.multiscenario.mmfi_gates import slot_gate_shares
 from stemlab.models.multiscenario.mmfi_importance import AttentionOutput, Importance, importance
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.nn.numericals import How, NumericalFields
 from stemlab.nn.pairs import pair_names, pair_products
@@ -213,7 +213,7 @@ class MMFI(TabularNet):
             field_BFX = torch.cat([field_BFX, self.numerical(batch.dense_BN)], dim=1)
         return [field_BFX, batch_scenarios(batch)]
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task, and no gates (they are per slot: see ``gate_shares``)."""
         state_BTX = self.states(inputs)
         return run_towers(self.towers, state_BTX.unbind(dim=1)), ()

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from stemlab.nn.kernels.dispatch import kernels_off
 from stemlab.nn.mlp import Activation, activation
-from stemlab.nn.norm import RowsNorm
+from stemlab.nn.norm import SubsetBatchNorm
 
 Affine = tuple[Tensor, Tensor]
 """Weight (outputs, inputs) and bias (outputs,) of a linear layer."""
@@ -102,7 +102,7 @@ class ScenarioLayers(nn.Module):
         self.bias_TY = linear_parameter(shape.bottom, T, outputs)
         self.tower_TQX = linear_parameter(inputs, T, slots, inputs)  # inputs: output 1 of all slots, then output 2 ...
         self.bias_TQ = linear_parameter(inputs, T, slots)
-        self.norm = RowsNorm(T * slots)
+        self.norm = SubsetBatchNorm(T * slots)
 
     def linear(self, mixture_TMQR: Tensor) -> Tensor:
         """Return Linear^t(o^t), the scores (R, T, Q) before batch norm."""

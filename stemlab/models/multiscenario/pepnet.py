@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stemlab.errors import StemlabError, nearest
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
-from stemlab.models.multitask.base import Gates
+from stemlab.models.multitask.base import GateWeights
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
@@ -111,7 +111,7 @@ class PEPNet(ScenarioNet):
             )
         return known.index(name)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         gate_BI = self.scenario_gate(torch.cat([self.vector_SC[scenario_B], input_BI.detach()], dim=1))

@@ -22,18 +22,18 @@ from stemlab.models.multiscenario.base import (
     samples_by_scenario,
     split_by_scenario,
 )
-from stemlab.models.multitask.base import Gates, build_towers, run_towers
+from stemlab.models.multitask.base import GateWeights, build_towers, run_towers
 from stemlab.nn.experts import mix_experts
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
-from stemlab.nn.norm import RowsNorm
+from stemlab.nn.norm import SubsetBatchNorm
 from stemlab.types import Dropout, PositiveInt
 
 
 class NormLinearExperts(nn.Module):
     """E experts, each a batch norm and a linear layer, (R, I) -> (R, E, H)."""
 
-    def __init__(self, input_width: int, count: int, width: int, norm: type[nn.BatchNorm1d] | type[RowsNorm]) -> None:
+    def __init__(self, input_width: int, count: int, width: int, norm: type[nn.BatchNorm1d | SubsetBatchNorm]) -> None:
         super().__init__()
         self.experts = nn.ModuleList(
             nn.Sequential(norm(input_width), nn.Linear(input_width, width)) for _ in range(count)
@@ -86,14 +86,14 @@ class SARNet(ScenarioNet):
         self.shift_SI = nn.Parameter(torch.zeros(scenarios, width))
         self.shared = NormLinearExperts(width, num_shared_experts, expert_width, nn.BatchNorm1d)
         self.specific = nn.ModuleList(
-            NormLinearExperts(width, num_specific_experts, expert_width, RowsNorm) for _ in range(scenarios)
+            NormLinearExperts(width, num_specific_experts, expert_width, SubsetBatchNorm) for _ in range(scenarios)
         )
         self.gate = nn.Linear(width, num_shared_experts + num_specific_experts)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
         self.towers = build_towers(len(tasks), expert_width, tower_hidden_units, style)
         initialise(self)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         embedded_BI, scenario_B = inputs
         input_BI = embedded_BI * self.scale_SI[scenario_B] + self.shift_SI[scenario_B]

@@ -24,10 +24,10 @@ from stemlab.models.multiscenario.base import (
     samples_by_scenario,
     split_by_scenario,
 )
-from stemlab.models.multitask.base import Gates
+from stemlab.models.multitask.base import GateWeights
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle, activation
-from stemlab.nn.norm import RowsNorm
+from stemlab.nn.norm import SubsetBatchNorm
 from stemlab.types import Dropout, PositiveInt, Widths
 
 
@@ -40,13 +40,13 @@ class PartitionedNorm(nn.Module):
 
     def __init__(self, width: int, scenarios: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(RowsNorm(width) for _ in range(scenarios))
+        self.norms = nn.ModuleList(SubsetBatchNorm(width) for _ in range(scenarios))
         self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
 
     def forward(self, scenario: int, input_RI: Tensor) -> Tensor:
         """Return the normalised samples (R, I) of a scenario."""
         norm = self.norms[scenario]
-        assert isinstance(norm, RowsNorm)
+        assert isinstance(norm, SubsetBatchNorm)
         return norm.normalise(input_RI, self.weight * norm.weight, self.bias + norm.bias)
 
 
@@ -108,7 +108,7 @@ class STAR(ScenarioNet):
         self.aux = MLP(width + scenario_dim, aux_hidden_units, len(tasks), style=style)
         initialise(self)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         samples = samples_by_scenario(scenario_B, len(self.scenarios))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.api import MultiTaskOutput
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
@@ -77,7 +77,7 @@ class AITM(TabularNet):
             output.penalty = self.calibrator_weight * excess_BP.mean(dim=0).sum()
         return output
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) a task and no gates, from the shared input (B, F*D)."""
         states = [bottom(inputs[0]) for bottom in self.bottoms]
         for task, transfer in enumerate(self.transfers, start=1):

@@ -19,7 +19,7 @@ from stemlab.models.api import MultiTaskOutput
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.mlp import MLP, MLPStyle
 
-Gates = Sequence[Sequence[Tensor]]
+GateWeights = Sequence[Sequence[Tensor]]
 
 
 class TabularNet(nn.Module, ABC):
@@ -57,7 +57,7 @@ class TabularNet(nn.Module, ABC):
             raise StemlabError(f"{cls.__name__} needs at least one task, but the dataset's task list is empty.")
 
     @abstractmethod
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) a task and the gate weights, from one (B, F*D) input a table block."""
 
     def inputs(self, batch: ImpressionBatch) -> list[Tensor]:

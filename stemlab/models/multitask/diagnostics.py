@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.gate_shares import gate_shares
-from stemlab.models.multitask.gradient_cosines import gradient_cosines, watched_lookups
+from stemlab.models.multitask.gradient_cosines import gradient_cosines, record_lookups
 from stemlab.nn.loss import LossForm, task_losses
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
+class GateGradientDiagnostics:
     """What was seen.
 
     Attributes:
@@ -43,7 +43,9 @@ class Inside:
         }
 
 
-def look_inside(net: nn.Module, batch: ImpressionBatch, labels_BT: Tensor, form: LossForm) -> Inside:
+def diagnose_batch(
+    net: nn.Module, batch: ImpressionBatch, labels_BT: Tensor, form: LossForm
+) -> GateGradientDiagnostics:
     """Return gates and gradient cosines on a batch, without dropout and with running statistics.
 
     Weights, their ``grad``, random numbers and the modes of all parts stay as they are.
@@ -58,7 +60,7 @@ def look_inside(net: nn.Module, batch: ImpressionBatch, labels_BT: Tensor, form:
     modes = [(part, part.training) for part in net.modules()]
     net.eval()
     try:
-        with torch.enable_grad(), watched_lookups(net) as lookups:
+        with torch.enable_grad(), record_lookups(net) as lookups:
             output: MultiTaskOutput = net.forward(batch)
             losses_T = task_losses(output.logit_BT, labels_BT, form)
             cosines = gradient_cosines(net, losses_T, tasks, lookups)
@@ -67,7 +69,7 @@ def look_inside(net: nn.Module, batch: ImpressionBatch, labels_BT: Tensor, form:
     finally:
         for part, training in modes:
             part.training = training
-    return Inside(gates, cosines)
+    return GateGradientDiagnostics(gates, cosines)
 
 
 def _any(net: nn.Module) -> Any:

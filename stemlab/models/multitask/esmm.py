@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from stemlab.errors import StemlabError
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt
@@ -60,7 +60,7 @@ class ESMM(TabularNet):
                 "choose two with dataset.tasks=[<click>,<conversion>]."
             )
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return the logits (B, 1) of click and of click x conversion, and no gates, from the input (B, F*D)."""
         click_B1 = self.click(inputs[0])
         return [click_B1, product_logit(click_B1, self.conversion(inputs[0]))], ()

@@ -1,6 +1,7 @@
-"""Expert tables of the models that have experts of tasks and shared experts (PLE, PLE-ME, STEM).
+"""Expert layouts: input of each expert, experts visible to each gate, stop-gradient mask.
 
-Experts are numbered task by task, then shared; inputs likewise: input k belongs to task k, the last one is shared.
+With task and shared experts (PLE, PLE-ME, STEM), experts and inputs are numbered task by task, shared ones last: input
+k belongs to task k, the last input is shared.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from stemlab.nn.experts import Wiring
+from stemlab.nn.experts import ExpertLayout
 
 GateRule = Literal["aftb", "all_backward", "cgc", "stop_shared_too"]
 GateInput = Literal["sum", "task", "shared"]
@@ -20,70 +21,69 @@ def roles(tasks: Sequence[str]) -> list[str]:
     return [*(f"task:{task}" for task in tasks), "shared"]
 
 
-def specific_and_shared(
+def specific_shared_layout(
     tasks: Sequence[str],
     specific: int,
     shared: int,
     rule: GateRule,
     gate_input: GateInput,
     shared_gate: SharedGate,
-) -> Wiring:
-    """Return the tables of one layer with one gate a task and a shared gate.
+) -> ExpertLayout:
+    """Return the layout of one layer with one gate per task and a shared gate.
 
     Args:
         tasks: task names.
-        specific: experts of each task.
+        specific: experts per task.
         shared: shared experts.
-        rule: which experts a task's gate sees and trains: ``aftb`` sees all and trains its own and the shared ones;
+        rule: experts that the gate of a task sees and trains. ``aftb`` sees all and trains its own and the shared ones;
             ``all_backward`` sees and trains all; ``cgc`` sees and trains its own and the shared ones;
             ``stop_shared_too`` sees all and trains its own.
-        gate_input: what a task's gate reads: its own input, the shared one, or their sum.
+        gate_input: what the gate of a task reads: its own input, the shared one, or their sum.
         shared_gate: whether the shared gate sees the shared experts or all; it trains all that it sees.
     """
     last = len(tasks)
-    owner = [task for task in range(last) for _ in range(specific)] + [last] * shared
-    rows = [_task_gate(owner, task, last, rule) for task in range(last)]
-    shared_row = tuple(e for e, o in enumerate(owner) if shared_gate == "all" or o == last)
+    owners = [task for task in range(last) for _ in range(specific)] + [last] * shared
+    task_gates = [_task_gate(owners, task, last, rule) for task in range(last)]
+    shared_sees = tuple(e for e, owner in enumerate(owners) if shared_gate == "all" or owner == last)
     names = roles(tasks)
-    return Wiring(
-        reads=tuple(owner),
-        groups=tuple(names[o] for o in owner),
-        sees=(*(tuple(row) for row in rows), shared_row),
-        trains=(*(tuple(row.values()) for row in rows), (True,) * len(shared_row)),
-        gate_reads=(*(_task_gate_reads(task, last, gate_input) for task in range(last)), (last,)),
+    return ExpertLayout(
+        expert_inputs=tuple(owners),
+        expert_groups=tuple(names[owner] for owner in owners),
+        visible_experts=(*(tuple(gate) for gate in task_gates), shared_sees),
+        trainable=(*(tuple(gate.values()) for gate in task_gates), (True,) * len(shared_sees)),
+        gate_inputs=(*(_task_gate_inputs(task, last, gate_input) for task in range(last)), (last,)),
     )
 
 
-def _task_gate(owner: Sequence[int], task: int, shared: int, rule: GateRule) -> dict[int, bool]:
-    """Return the experts that a task's gate sees -> whether it trains them."""
-    own = {e for e, o in enumerate(owner) if o == task}
+def _task_gate(owners: Sequence[int], task: int, shared: int, rule: GateRule) -> dict[int, bool]:
+    """Return visible expert -> whether the gate of the task trains it."""
     return {
-        e: rule == "all_backward" or e in own or (o == shared and rule != "stop_shared_too")
-        for e, o in enumerate(owner)
-        if rule != "cgc" or o in (task, shared)
+        e: rule == "all_backward" or owner == task or (owner == shared and rule != "stop_shared_too")
+        for e, owner in enumerate(owners)
+        if rule != "cgc" or owner in (task, shared)
     }
 
 
-def _task_gate_reads(task: int, shared: int, gate_input: GateInput) -> tuple[int, ...]:
-    """Return the inputs that a task's gate adds up."""
+def _task_gate_inputs(task: int, shared: int, gate_input: GateInput) -> tuple[int, ...]:
+    """Return the inputs that are summed for the gate of a task."""
     return {"sum": (task, shared), "task": (task,), "shared": (shared,)}[gate_input]
 
 
-def one_pool(experts: int, gates: int, reads: Sequence[int], gate_reads: Sequence[int]) -> Wiring:
-    """Return the tables of OMoE and MMoE: every gate sees and trains every expert.
+def one_pool_layout(experts: int, gates: int, expert_inputs: Sequence[int], gate_inputs: Sequence[int]) -> ExpertLayout:
+    """Return the layout of OMoE and MMoE: every gate sees and trains every expert.
 
     Args:
         experts: number of experts; each is a group of its own.
         gates: number of gates.
-        reads: expert -> input.
-        gate_reads: the inputs whose mean every gate reads.
+        expert_inputs: expert -> input.
+        gate_inputs: the inputs whose mean every gate reads.
     """
     everyone = tuple(range(experts))
-    return Wiring(
-        reads=tuple(reads),
-        groups=tuple(f"expert:{e}" for e in everyone),
-        sees=(everyone,) * gates,
-        trains=((True,) * experts,) * gates,
-        gate_reads=(tuple(gate_reads),) * gates,
-        gate_mean=True,
+    return ExpertLayout(
+        expert_inputs=tuple(expert_inputs),
+        expert_groups=tuple(f"expert:{e}" for e in everyone),
+        visible_experts=(everyone,) * gates,
+        trainable=((True,) * experts,) * gates,
+        gate_inputs=(tuple(gate_inputs),) * gates,
+        mean_gate_input=True,
     )

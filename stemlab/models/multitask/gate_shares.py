@@ -1,6 +1,6 @@
-"""What gates read from whom.
+"""Mean gate weight per expert group.
 
-Legend: B rows, E experts a gate sees.
+Legend: B batch, E experts that a gate sees.
 """
 
 from __future__ import annotations
@@ -11,39 +11,35 @@ from torch import Tensor
 
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import TabularNet
-from stemlab.nn.experts import MixtureLayer, group_shares
+from stemlab.nn.experts import MixtureLayer, expert_group_shares
 
 
 def gate_shares(net: TabularNet, output: MultiTaskOutput) -> list[dict[str, dict[str, float]]]:
-    """Return, a layer, gate -> expert group -> share of the gate (batch mean, adding up to one).
+    """Return, per layer, gate -> expert group -> share of the gate (batch mean; shares of a gate sum to one).
 
-    Gates are named after their task, ``shared`` for a shared gate and ``all`` for the one gate of OMoE; groups are
-    ``task:<name>``, ``shared`` or ``expert:<m>`` (all that networks without expert pools have: DCNv2, AME). Networks
-    without gates give an empty list.
-    Source: spec/stem.md section 2, property 6.
+    Gates are named after their task, ``shared`` for a shared gate and ``all`` for the one gate of OMoE. Groups are
+    ``task:<name>``, ``shared`` or ``expert:<m>``; networks with gates but without ``MixtureLayer`` (DCNv2, AME) have
+    ``expert:<m>`` only. Networks without gates return an empty list. Source: docs/methods/stem.md#gate-shares.
     """
     layers = [module for module in net.modules() if isinstance(module, MixtureLayer)]
     if not layers:
-        return [_by_expert(net.tasks, gates) for gates in output.gates]
-    shares = []
-    for layer, gates in zip(layers, output.gates, strict=True):
-        names = ["all"] if len(layer.gates) < len(net.tasks) else [*net.tasks, "shared"]
-        shares.append(
-            {
-                name: {
-                    group: float(share)
-                    for group, share in group_shares(weight_BE, layer.wiring.sees[gate], layer.wiring.groups).items()
-                }
-                for gate, (name, weight_BE) in enumerate(zip(names, gates, strict=False))
-            }
-        )
-    return shares
+        return [_shares_per_expert(net.tasks, gates) for gates in output.gates]
+    return [_shares_of_layer(net, layer, gates) for layer, gates in zip(layers, output.gates, strict=True)]
 
 
-def _by_expert(tasks: Sequence[str], gates: Sequence[Tensor]) -> dict[str, dict[str, float]]:
-    """Shares of gates that all see the same experts, one a table."""
+def _shares_of_layer(net: TabularNet, layer: MixtureLayer, gates: Sequence[Tensor]) -> dict[str, dict[str, float]]:
+    names = ["all"] if len(layer.gates) < len(net.tasks) else [*net.tasks, "shared"]
+    visible, groups = layer.layout.visible_experts, layer.layout.expert_groups
+    return {
+        name: {group: float(share) for group, share in expert_group_shares(gate_BE, experts, groups).items()}
+        for name, gate_BE, experts in zip(names, gates, visible, strict=False)
+    }
+
+
+def _shares_per_expert(tasks: Sequence[str], gates: Sequence[Tensor]) -> dict[str, dict[str, float]]:
+    """Return the shares of gates that all see the same experts, each of which reads one table."""
     names = tasks if len(gates) == len(tasks) and len(tasks) > 1 else ["all"]
-    means = [weight_BE.mean(dim=0).tolist() for weight_BE in gates]
+    means = [gate_BE.mean(dim=0).tolist() for gate_BE in gates]
     return {
         name: {f"expert:{e}": share for e, share in enumerate(mean)} for name, mean in zip(names, means, strict=True)
     }

@@ -51,7 +51,7 @@ class Lookup:
 
 
 @contextmanager
-def watched_lookups(net: nn.Module) -> Iterator[list[Lookup]]:
+def record_lookups(net: nn.Module) -> Iterator[list[Lookup]]:
     """Collect the look-ups in embedding tables that happen inside the block."""
     found: list[Lookup] = []
     handles = []
@@ -81,7 +81,7 @@ def gradient_cosines(
         net: the network that computed the losses.
         losses_T: one loss a task, still with their graph.
         tasks: their names.
-        lookups: what ``watched_lookups`` collected meanwhile.
+        lookups: what ``record_lookups`` collected meanwhile.
 
     Returns:
         Two tasks -> part -> cosine: ``tables``, and ``experts``, which are all other weights that both tasks train

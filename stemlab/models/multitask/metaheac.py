@@ -1,16 +1,17 @@
-"""MetaHeac: experts and critics under gates that know the task.
+"""MetaHeac: mixtures of experts and of critics, with gates that read a task vector.
 
 Zhu et al., "Learning to Expand Audience via Meta Hybrid Experts and Critics for Recommendation and Advertising",
-KDD 2021; equations as in MTReclib's code (spec/mmfi.md section 10.1).
+KDD 2021; equations as in MTReclib's code (docs/methods/multitask.md#metaheac).
 
-Legend: B rows, Q of them query rows, F' inputs side by side, D embedding width, T tasks, C critics, E experts.
+Legend: B batch, Q query samples, F' concatenated inputs, D embedding width, I = F'*D, T tasks, C critics, E experts,
+H expert output width.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from torch.nn.functional import logsigmoid
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.api import MultiTaskOutput
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers
 from stemlab.nn.experts import mix_experts
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
@@ -29,31 +30,31 @@ CriticSum = Literal["sum", "mean"]
 
 
 class MetaHeac(TabularNet):
-    """Embeddings -> a mixture of experts a task -> a mixture of critics' probabilities.
+    """Embeddings -> one mixture of experts per task -> a mixture of the critics' probabilities.
 
-    Both gates read [the task's vector; the mean of the fields' embeddings] and are linear. Experts and critics are
-    shared by all tasks. In training, a batch is cut into ``meta_batches`` parts and each into halves: the loss of the
-    first half (support) moves the tasks' vectors by one gradient step, and the second half (query) is scored with the
-    moved vectors; the loss that is trained is that of the query halves, through the step (second order).
+    Both gates are linear and read the context [task vector; mean of the field embeddings]. All tasks share the experts
+    and the critics. In training, a batch is split into ``meta_batches`` parts and each part into halves: one gradient
+    step on the loss of the first half (support) updates the task vectors, and the second half (query) is scored with
+    the updated vectors. The training loss is that of the query halves; its gradient includes the step (second order).
 
     Args:
         fields: field -> embedding rows, or these with numerical fields.
         tasks: label names.
-        embedding_dim: D, also the width of a task's vector.
+        embedding_dim: D, also the width of a task vector.
         num_experts: number of experts.
         expert_hidden_units: widths of an expert; each is followed by the activation.
         num_critics: C.
         critic_hidden_units: hidden widths of a critic.
-        critics: ``sum``: p_t = sum over critics of gate * probability; ``mean``: as MTReclib, that sum divided by C, so
-            that no probability exceeds 1/C.
+        critics: ``sum``: p_t = sum over critics of gate * probability; ``mean``: that sum divided by C, as in MTReclib,
+            so no probability exceeds 1/C.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
-        inner_rate: learning rate of the step on the tasks' vectors; 0 trains without meta training, on all rows.
-        meta_batches: parts of a batch that take such a step, each by itself. MTReclib joins two batches to one outer
-            step: as here with 2 and twice its batch size.
-        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
+        padding: id 0 is padding: a zero row that is not trained.
+        inner_rate: learning rate of the step on the task vectors; 0 disables meta training and trains on all samples.
+        meta_batches: parts of a batch, each with its own step. MTReclib joins two batches in one outer step, which
+            equals 2 here with twice its batch size.
+        init: initial weights of the STEM code or of MTReclib (see ``initialise``).
     """
 
     def __init__(
@@ -86,66 +87,52 @@ class MetaHeac(TabularNet):
         self.scale = num_critics if critics == "mean" else 1
         initialise(self, init)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
-        """Return one logit (B, 1) a task and no gates, from the shared input (B, F'*D)."""
-        (input_BI,) = inputs
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
+        """Return one logit (B, 1) per task and no gates, from the shared input (B, I)."""
+        return self._logits(inputs[0], self.vector_TD), ()
+
+    def _logits(self, input_BI: Tensor, vector_TD: Tensor) -> list[Tensor]:
+        """Return one logit (B, 1) per task for given task vectors; twice differentiable."""
         mean_BD = input_BI.view(len(input_BI), -1, self.embedding.embedding_dim).mean(dim=1)
-        contexts = [torch.cat([vector_D.expand_as(mean_BD), mean_BD], dim=1) for vector_D in self.vector_TD]
+        contexts = [torch.cat([vector_D.expand_as(mean_BD), mean_BD], dim=1) for vector_D in vector_TD]
         weights = [self.expert_gate(context).softmax(dim=1) for context in contexts]
-        experts = [expert(input_BI) for expert in self.experts]
-        table = [range(len(experts))] * len(contexts)
-        states = mix_experts(experts, weights, table, [[True] * len(experts)] * len(contexts))
-        return [self.judge(*pair) for pair in zip(states, contexts, strict=True)], ()
+        outputs = [expert(input_BI) for expert in self.experts]
+        visible = [range(len(outputs))] * len(contexts)
+        states = mix_experts(outputs, weights, visible, [[True] * len(outputs)] * len(contexts))
+        return [self.mix_critics(state, context) for state, context in zip(states, contexts, strict=True)]
 
     def meta_output(
         self, batch: ImpressionBatch, labels_BT: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[MultiTaskOutput, Tensor]:
-        """Return the query rows' output, scored with vectors moved by their support rows, and their labels (Q, T).
+        """Return the output of the query samples, scored with the updated task vectors, and their labels (Q, T).
 
         Args:
-            batch: training rows.
+            batch: training samples.
             labels_BT: their labels.
             loss: of logits and labels, a scalar.
         """
-        rows = len(labels_BT) // (2 * self.meta_batches)
-        if self.inner_rate == 0 or rows == 0:  # too few rows to be halved are learnt from as they are
+        samples = len(labels_BT) // (2 * self.meta_batches)
+        if self.inner_rate == 0 or samples == 0:  # too few samples to halve: no meta step
             return self(batch), labels_BT
         (input_BI,) = self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B)
         logits, labels = [], []
         for part_BI, part_BT in zip(input_BI.chunk(self.meta_batches), labels_BT.chunk(self.meta_batches), strict=True):
             half = len(part_BT) // 2
-            support = loss(self._score_plainly(part_BI[:half], self.vector_TD), part_BT[:half])
+            support = loss(torch.cat(self._logits(part_BI[:half], self.vector_TD), dim=1), part_BT[:half])
             (gradient_TD,) = torch.autograd.grad(support, self.vector_TD, create_graph=True)
-            logits.append(self._score_plainly(part_BI[half:], self.vector_TD - self.inner_rate * gradient_TD))
+            updated_TD = self.vector_TD - self.inner_rate * gradient_TD
+            logits.append(torch.cat(self._logits(part_BI[half:], updated_TD), dim=1))
             labels.append(part_BT[half:])
         return MultiTaskOutput(torch.cat(logits)), torch.cat(labels)
 
-    def _score_plainly(self, input_BI: Tensor, vector_TD: Tensor) -> Tensor:
-        """Return the logits (B, T) by operations that can be differentiated twice; the fast ones cannot."""
-        mean_BD = input_BI.view(len(input_BI), -1, self.embedding.embedding_dim).mean(dim=1)
-        expert_BEH = torch.stack([_layer_by_layer(expert, input_BI) for expert in self.experts], dim=1)
-        logits = []
-        for vector_D in vector_TD:
-            context = torch.cat([vector_D.expand_as(mean_BD), mean_BD], dim=1)
-            weight_BE = self.expert_gate(context).softmax(dim=1)
-            logits.append(self.judge((weight_BE.unsqueeze(2) * expert_BEH).sum(dim=1), context, plain=True))
-        return torch.cat(logits, dim=1)
-
-    def judge(self, state_BH: Tensor, context_BD: Tensor, plain: bool = False) -> Tensor:
-        """Return the logit (B, 1) of the critics' mixture of probabilities, finite whatever theirs are."""
-        scores = [_layer_by_layer(c, state_BH) if plain else c(state_BH) for c in self.critics]
-        score_BC = torch.cat(scores, dim=1).float()
+    def mix_critics(self, state_BH: Tensor, context_BD: Tensor) -> Tensor:
+        """Return the logit (B, 1) of the mixture of the critics' probabilities, finite for all scores."""
+        score_BC = torch.cat([critic(state_BH) for critic in self.critics], dim=1).float()
         gate_BC = self.critic_gate(context_BD).float().log_softmax(dim=1)
         log_p_B1 = (gate_BC + logsigmoid(score_BC)).logsumexp(dim=1, keepdim=True)
         log_not_p_B1 = (gate_BC + logsigmoid(-score_BC)).logsumexp(dim=1, keepdim=True)
-        if self.scale > 1:  # p / C over 1 - p / C = (C - 1 + 1 - p) / C
-            rest = torch.full_like(log_not_p_B1, math.log(self.scale - 1))
-            log_not_p_B1 = torch.logaddexp(rest, log_not_p_B1)
+        if self.scale > 1:  # 1 - p / C = ((C - 1) + (1 - p)) / C
+            rest_B1 = torch.full_like(log_not_p_B1, math.log(self.scale - 1))
+            log_not_p_B1 = torch.logaddexp(rest_B1, log_not_p_B1)
         logit_B1: Tensor = log_p_B1 - log_not_p_B1
         return logit_B1
-
-
-def _layer_by_layer(stack: nn.Module, state: Tensor) -> Tensor:
-    for layer in cast(MLP, stack):
-        state = layer(state)
-    return state

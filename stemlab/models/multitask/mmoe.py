@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.models.multitask.expert_layout import one_pool
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.expert_layout import one_pool_layout
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import Activation, MLPStyle
@@ -53,14 +53,14 @@ class MMoE(TabularNet):
     ) -> None:
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
-        wiring = one_pool(num_experts, len(tasks), [0] * num_experts, [0])
+        layout = one_pool_layout(num_experts, len(tasks), [0] * num_experts, [0])
         self.mixture = MixtureStack(
-            self.embedding.output_width, [wiring], len(tasks), expert_hidden_units, gate_hidden_units, style
+            self.embedding.output_width, [layout], len(tasks), expert_hidden_units, gate_hidden_units, style
         )
         self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
         initialise(self, init)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) a task and the gates, from the shared input (B, F*D)."""
         states, gates = self.mixture(inputs)
         return run_towers(self.towers, states), gates

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.models.multitask.expert_layout import one_pool
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.expert_layout import one_pool_layout
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
@@ -52,14 +52,14 @@ class MMoE_ME(TabularNet):  # noqa: N801 - the published name
     ) -> None:
         super().__init__(fields, tasks, [f"expert:{e}" for e in range(num_experts)], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
-        wiring = one_pool(num_experts, len(tasks), range(num_experts), range(num_experts))
+        layout = one_pool_layout(num_experts, len(tasks), range(num_experts), range(num_experts))
         self.mixture = MixtureStack(
-            self.embedding.output_width, [wiring], len(tasks), expert_hidden_units, gate_hidden_units, style
+            self.embedding.output_width, [layout], len(tasks), expert_hidden_units, gate_hidden_units, style
         )
         self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
         initialise(self)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) a task and the gates, from one input (B, F*D) an expert."""
         states, gates = self.mixture(inputs)
         return run_towers(self.towers, states), gates

@@ -8,8 +8,8 @@ from typing import cast
 from torch import Tensor
 
 from stemlab.errors import StemlabError
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.models.multitask.expert_layout import SharedGate, specific_and_shared
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.expert_layout import SharedGate, specific_shared_layout
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import Activation, MLPStyle
@@ -67,10 +67,10 @@ class PLE(TabularNet):
         self.check_settings({**layers, "one_width_a_layer": one_width_a_layer})
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
-        wiring = specific_and_shared(tasks, num_specific_experts, num_shared_experts, "cgc", "task", shared_gate)
+        layout = specific_shared_layout(tasks, num_specific_experts, num_shared_experts, "cgc", "task", shared_gate)
         self.mixture = MixtureStack(
             self.embedding.output_width,
-            [wiring] * num_layers,
+            [layout] * num_layers,
             len(tasks),
             expert_hidden_units,
             gate_hidden_units,
@@ -90,7 +90,7 @@ class PLE(TabularNet):
                 f"{widths} and model.net.num_layers is {settings['num_layers']}; make them equal."
             )
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) a task and the gates; every path of the first layer reads the one input (B, F*D)."""
         states, gates = self.mixture([inputs[0]] * (len(self.tasks) + 1))
         return run_towers(self.towers, states), gates

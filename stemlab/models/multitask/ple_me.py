@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.models.multitask.expert_layout import SharedGate, roles, specific_and_shared
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.expert_layout import SharedGate, roles, specific_shared_layout
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
@@ -59,10 +59,10 @@ class PLE_ME(TabularNet):  # noqa: N801 - the published name
     ) -> None:
         super().__init__(fields, tasks, roles(tasks), embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
-        wiring = specific_and_shared(tasks, num_specific_experts, num_shared_experts, "cgc", "task", shared_gate)
+        layout = specific_shared_layout(tasks, num_specific_experts, num_shared_experts, "cgc", "task", shared_gate)
         self.mixture = MixtureStack(
             self.embedding.output_width,
-            [wiring] * num_layers,
+            [layout] * num_layers,
             len(tasks),
             expert_hidden_units,
             gate_hidden_units,
@@ -71,7 +71,7 @@ class PLE_ME(TabularNet):  # noqa: N801 - the published name
         self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
         initialise(self)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) a task and the gates, from one input (B, F*D) a task and a shared one."""
         states, gates = self.mixture(inputs)
         return run_towers(self.towers, states), gates

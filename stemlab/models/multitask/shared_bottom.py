@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
@@ -51,7 +51,7 @@ class SharedBottom(TabularNet):
         self.towers = build_towers(len(tasks), bottom_hidden_units[-1], tower_hidden_units, style)
         initialise(self, init)
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) a task and no gates, from the shared input (B, F*D)."""
         state_BH = self.bottom(inputs[0])
         return run_towers(self.towers, [state_BH] * len(self.tasks)), ()

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from stemlab.errors import StemlabError
-from stemlab.models.multitask.base import Gates, TabularNet, build_towers, run_towers
-from stemlab.models.multitask.expert_layout import GateInput, GateRule, SharedGate, roles, specific_and_shared
+from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
+from stemlab.models.multitask.expert_layout import GateInput, GateRule, SharedGate, roles, specific_shared_layout
 from stemlab.nn.experts import MixtureStack
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
@@ -82,10 +82,10 @@ class STEM(TabularNet):
         super().__init__(fields, tasks, blocks[tables], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
         shared_gate: SharedGate = "shared" if gate == "cgc" else "all"
-        wiring = specific_and_shared(tasks, num_specific_experts, num_shared_experts, gate, gate_input, shared_gate)
+        layout = specific_shared_layout(tasks, num_specific_experts, num_shared_experts, gate, gate_input, shared_gate)
         self.mixture = MixtureStack(
             self.embedding.output_width,
-            [wiring] * num_layers,
+            [layout] * num_layers,
             len(tasks),
             expert_hidden_units,
             gate_hidden_units,
@@ -109,7 +109,7 @@ class STEM(TabularNet):
                 "model.net.gate=cgc needs shared experts; set model.net.num_shared_experts to 1 or more."
             )
 
-    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Gates]:
+    def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) a task and the gates, from one input (B, F*D) a table."""
         states, gates = self.mixture(self.paths(inputs))
         return run_towers(self.towers, states), gates

@@ -58,7 +58,7 @@ class DIN(TargetNet):
         self.attention = (
             DotAttention() if attention == "dot" else ActivationUnit(self.width, attention_units, hidden_activations)
         )
-        self.initialise_weights()
+        self.initialise()
 
     def behaviours(self, batch: SequenceBatch) -> Tensor:
         """Return the items of the history (B, L, D)."""

@@ -78,7 +78,7 @@ class TargetNet(SequenceNet):
         # A buffer: the checkpoint must keep the categories of training, even if the raw files change.
         self.register_buffer("category_I", torch.zeros(sizes.items + 1, dtype=torch.int64))
 
-    def initialise_weights(self) -> None:
+    def initialise(self) -> None:
         """Draw tables and linear weights Xavier-uniform; biases are zero, as in the framework of the released code."""
         initialise(self, "tin")
         if self.item_bias is not None:

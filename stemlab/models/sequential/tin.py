@@ -69,7 +69,7 @@ class TIN(TargetNet):
         if tr == "post":
             self.pooled = nn.Sequential(nn.BatchNorm1d(self.width), nn.Linear(self.width, self.width))
             self.norm = nn.BatchNorm1d(3 * self.width)
-        self.initialise_weights()
+        self.initialise()
 
     def behaviours(self, batch: SequenceBatch) -> Tensor:
         """Return the encoded items of the history (B, L, D).

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-from stemlab.nn.kernels.linear_relu import product
+from torch.nn import functional
 
 softmax_backward = torch.ops.aten._softmax_backward_data
 tanh_backward = torch.ops.aten.tanh_backward
@@ -39,7 +38,7 @@ class _Pool(torch.autograd.Function):
         w1, b1, w2, b2 = weights
         B, L, D = state_BLD.shape
         state_TD = state_BLD.reshape(B * L, D)
-        hidden_TA = product(state_TD, w1, b1).tanh_()
+        hidden_TA = functional.linear(state_TD, w1, b1).tanh_()
         score_BLK = torch.addmm(b2, hidden_TA, w2.t()).view(B, L, -1)
         weight_BKL = (score_BLK.transpose(1, 2) + bias).contiguous().softmax(dim=2)
         ctx.own = pooled_BLD is None
@@ -55,7 +54,7 @@ class _Pool(torch.autograd.Function):
         d_weight = torch.bmm(grad_BKD, summed_BLD.transpose(1, 2))
         d_score = softmax_backward(d_weight, weight_BKL, 2, weight_BKL.dtype).transpose(1, 2).reshape(B * L, K)
         d_hidden = tanh_backward(torch.mm(d_score, w2), hidden_TA)
-        d_state = product(d_hidden, w1.t()).view(summed_BLD.shape)
+        d_state = functional.linear(d_hidden, w1.t()).view(summed_BLD.shape)
         weights = (d_hidden.t() @ state_TD, d_hidden.sum(0), d_score.t() @ hidden_TA, d_score.sum(0))
         if ctx.own:
             return (None, d_state.baddbmm_(weight_BKL.transpose(1, 2), grad_BKD), None, *weights)

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from stemlab.nn.kernels.embedding_lookup import Distinct, put, take_back
-from stemlab.nn.kernels.linear_relu import product
 
 EPS = 1e-5
 layer_norm = torch.native_layer_norm
@@ -68,7 +68,7 @@ class _Layer(torch.autograd.Function):
         (B, L), D = shape, w_qkv.shape[1]
         table_UD = torch.cat(tensors[:tables]) if tables > 1 else tensors[0]
         weight, at_first = _ask_and_value(w_qkv, b_qkv)
-        asked_UX = product(table_UD, weight)
+        asked_UX = functional.linear(table_UD, weight)
         asked_UX[: len(tensors[0])] += at_first  # a sum has a row of the first table once
         x_TD, asked_TX = (p if place_TN is None else put(p, place_TN) for p in (table_UD, asked_UX))
         x_BLD, asked_BLX = x_TD.view(B, L, D), asked_TX.view(B, L, 2 * D)
@@ -77,8 +77,8 @@ class _Layer(torch.autograd.Function):
         weight_BLL = torch.softmax(score_BLL, 2)
         sum1_TD = torch.baddbmm(x_BLD, weight_BLL, value_BLD).view(B * L, D)
         norm1_TD, mean1, scale1 = layer_norm(sum1_TD, (D,), g1, e1, EPS)
-        hidden_TD = product(norm1_TD, w1, b1).relu_()
-        sum2_TD = product(hidden_TD, w2, b2).add_(norm1_TD)
+        hidden_TD = functional.linear(norm1_TD, w1, b1).relu_()
+        sum2_TD = functional.linear(hidden_TD, w2, b2).add_(norm1_TD)
         output_TD, mean2, scale2 = layer_norm(sum2_TD, (D,), g2, e2, EPS)
         ctx.place_TN, ctx.rows = place_TN, [len(table) for table in tensors[:tables]]
         ctx.save_for_backward(
@@ -98,10 +98,10 @@ class _Layer(torch.autograd.Function):
         grad_TD = grad_BLD.reshape(sum2_TD.shape)
         d_sum2, d_g2, d_e2 = layer_norm_backward(grad_TD, sum2_TD, (D,), mean2, scale2, g2, e2, all_three)
         d_w2, d_b2 = d_sum2.t() @ hidden_TD, d_sum2.sum(0)
-        d_hidden = product(d_sum2, w2.t())
+        d_hidden = functional.linear(d_sum2, w2.t())
         relu_backward(d_hidden, hidden_TD, 0, grad_input=d_hidden)
         d_w1, d_b1 = d_hidden.t() @ norm1_TD, d_hidden.sum(0)
-        d_norm1 = product(d_hidden, w1.t()).add_(d_sum2)
+        d_norm1 = functional.linear(d_hidden, w1.t()).add_(d_sum2)
         d_sum1, d_g1, d_e1 = layer_norm_backward(d_norm1, sum1_TD, (D,), mean1, scale1, g1, e1, all_three)
         parts = [part.flatten(0, 1) for part in _attention_backward(d_sum1.view(grad_BLD.shape), *attention)]
         if ctx.place_TN is not None:

@@ -16,7 +16,7 @@ from stemlab.models.multiscenario.m2m import M2M
 from stemlab.models.multiscenario.pepnet import PEPNet
 from stemlab.models.multiscenario.sar_net import SARNet
 from stemlab.models.multiscenario.star import STAR
-from stemlab.nn.norm import RowsNorm
+from stemlab.nn.norm import SubsetBatchNorm
 from tests.models.scenario_nets import build, random_batch, take_samples
 
 MIXED = [0, 2, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1]
@@ -32,7 +32,7 @@ def star(net: STAR, e: Tensor, s: int) -> Tensor:
     return h + net.aux(torch.cat([net.vector_SC[s], e]))
 
 
-def normalised(norm: RowsNorm | nn.BatchNorm1d, x: Tensor) -> Tensor:
+def normalised(norm: SubsetBatchNorm | nn.BatchNorm1d, x: Tensor) -> Tensor:
     return (x - norm.running_mean) / (norm.running_var + 1e-5).sqrt() * norm.weight + norm.bias
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multiscenario.mmfi import MMFI
-from stemlab.models.multitask.diagnostics import look_inside
+from stemlab.models.multitask.diagnostics import diagnose_batch
 from tests.models.mmfi_nets import MIXED, build, random_batch, take_samples
 
 
@@ -86,7 +86,7 @@ def test_known_shares() -> None:
 def test_diagnostics_report_the_shares_and_change_nothing() -> None:
     net, batch = build(2).train(), random_batch(MIXED)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    inside = look_inside(net, batch, torch.ones(len(MIXED), 2), "logits")
+    inside = diagnose_batch(net, batch, torch.ones(len(MIXED), 2), "logits")
     assert inside.gates == net.gate_shares(batch)
     assert inside.by_name()["gate/2/buy/shared"] == inside.gates[1]["buy"]["shared"]
     assert net.training

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from stemlab.models.multitask.expert_layout import one_pool, specific_and_shared
+from stemlab.models.multitask.expert_layout import one_pool_layout, specific_shared_layout
 
 TASKS = ["finish", "like"]
 ALL, OWN_0, OWN_1 = (0, 1, 2, 3), (0, 2, 3), (1, 2, 3)
 
 
 def test_stem() -> None:
-    wiring = specific_and_shared(TASKS, 1, 2, "aftb", "sum", "all")
-    assert wiring.reads == (0, 1, 2, 2)
-    assert wiring.groups == ("task:finish", "task:like", "shared", "shared")
-    assert wiring.sees == (ALL, ALL, ALL)
-    assert wiring.trains == ((True, False, True, True), (False, True, True, True), (True,) * 4)
-    assert wiring.gate_reads == ((0, 2), (1, 2), (2,))
-    assert not wiring.gate_mean
+    layout = specific_shared_layout(TASKS, 1, 2, "aftb", "sum", "all")
+    assert layout.expert_inputs == (0, 1, 2, 2)
+    assert layout.expert_groups == ("task:finish", "task:like", "shared", "shared")
+    assert layout.visible_experts == (ALL, ALL, ALL)
+    assert layout.trainable == ((True, False, True, True), (False, True, True, True), (True,) * 4)
+    assert layout.gate_inputs == ((0, 2), (1, 2), (2,))
+    assert not layout.mean_gate_input
 
 
 @pytest.mark.parametrize(
@@ -29,32 +29,32 @@ def test_stem() -> None:
     ],
 )
 def test_rules_of_the_first_task(rule: str, sees: tuple[int, ...], trains: tuple[bool, ...]) -> None:
-    wiring = specific_and_shared(TASKS, 1, 2, rule, "task", "all")
-    assert wiring.sees[0] == sees
-    assert wiring.trains[0] == trains
-    assert wiring.gate_reads == ((0,), (1,), (2,))
+    layout = specific_shared_layout(TASKS, 1, 2, rule, "task", "all")
+    assert layout.visible_experts[0] == sees
+    assert layout.trainable[0] == trains
+    assert layout.gate_inputs == ((0,), (1,), (2,))
 
 
 def test_ple() -> None:
-    wiring = specific_and_shared(TASKS, 1, 2, "cgc", "task", "shared")
-    assert wiring.sees == (OWN_0, OWN_1, (2, 3))
-    assert all(all(row) for row in wiring.trains)
+    layout = specific_shared_layout(TASKS, 1, 2, "cgc", "task", "shared")
+    assert layout.visible_experts == (OWN_0, OWN_1, (2, 3))
+    assert all(all(row) for row in layout.trainable)
 
 
 def test_without_specific_or_shared_experts() -> None:
-    assert specific_and_shared(TASKS, 0, 2, "aftb", "sum", "all").sees == ((0, 1),) * 3
-    assert specific_and_shared(TASKS, 1, 0, "aftb", "shared", "all").trains == (
+    assert specific_shared_layout(TASKS, 0, 2, "aftb", "sum", "all").visible_experts == ((0, 1),) * 3
+    assert specific_shared_layout(TASKS, 1, 0, "aftb", "shared", "all").trainable == (
         (True, False),
         (False, True),
         (True,) * 2,
     )
-    assert specific_and_shared(TASKS, 1, 0, "aftb", "shared", "all").gate_reads == ((2,), (2,), (2,))
+    assert specific_shared_layout(TASKS, 1, 0, "aftb", "shared", "all").gate_inputs == ((2,), (2,), (2,))
 
 
 def test_one_pool() -> None:
-    wiring = one_pool(3, 2, [0, 1, 2], [0, 1, 2])
-    assert wiring.sees == ((0, 1, 2),) * 2
-    assert wiring.trains == ((True,) * 3,) * 2
-    assert wiring.groups == ("expert:0", "expert:1", "expert:2")
-    assert wiring.gate_reads == ((0, 1, 2),) * 2
-    assert wiring.gate_mean
+    layout = one_pool_layout(3, 2, [0, 1, 2], [0, 1, 2])
+    assert layout.visible_experts == ((0, 1, 2),) * 2
+    assert layout.trainable == ((True,) * 3,) * 2
+    assert layout.expert_groups == ("expert:0", "expert:1", "expert:2")
+    assert layout.gate_inputs == ((0, 1, 2),) * 2
+    assert layout.mean_gate_input
