@@ -32,6 +32,11 @@ def kernel_mode(mode: KernelMode) -> Iterator[None]:
         _mode = previous
 
 
+def kernels_off() -> bool:
+    """Return whether the mode is ``off``."""
+    return _mode == "off"
+
+
 def use_cpu_kernel(*tensors: Tensor) -> bool:
     """Return whether a CPU kernel may replace the plain equation for these inputs and weights.
 
@@ -39,7 +44,7 @@ def use_cpu_kernel(*tensors: Tensor) -> bool:
     under autocast, and while torch.compile, torch.export, torch.jit.trace, a torch.func transform or forward-mode
     differentiation runs: kernels are opaque to these. False for tensor subclasses such as DTensor and FakeTensor.
     """
-    if _mode == "off" or torch.is_autocast_enabled("cpu") or is_transformed():
+    if kernels_off() or torch.is_autocast_enabled("cpu") or is_transformed():
         return False
     return all(type(t) in PLAIN_TYPES and t.device.type == "cpu" and t.dtype in DTYPES and t.numel() for t in tensors)
 
