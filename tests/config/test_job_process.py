@@ -18,7 +18,7 @@ def test_process_count(devices, count):
     assert process_count({"devices": devices}) == count
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_jobs_of_several_processes_run_in_a_tree_of_their_own(program, tmp_path):
     done = program(
         "-m", "trainer=ddp_cpu", "seed=1,2", "tags=['a b']", "+hydra.job.env_set.A=b", RANK="1", LOCAL_RANK="0"
@@ -30,7 +30,7 @@ def test_jobs_of_several_processes_run_in_a_tree_of_their_own(program, tmp_path)
     assert not (tmp_path / "runs" / "toy").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_failing_job_is_told_and_the_next_one_runs(program, tmp_path):
     done = program("-m", "trainer=ddp_cpu", "seed=1,2", "tags=[odd]")
     assert done.returncode == 2
@@ -91,7 +91,7 @@ def test_an_interrupted_parent_takes_the_job_with_it(tmp_path, number):
     assert alive.split() == []
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_how_a_command_ends(program, tmp_path):
     assert program("tags=[well]").returncode == 0
     interrupted = program("tags=[interrupt]")
