@@ -23,6 +23,7 @@ from stemlab.errors import StemlabError
 from stemlab.models.multiscenario.base import (
     Fields,
     batch_scenarios,
+    merge_scenarios,
     new_vectors,
     samples_by_scenario,
     scenario_names,
@@ -227,9 +228,7 @@ class MMFI(TabularNet):
             pair_RTE = torch.bmm(weight_RTP, part.pair_RPE)  # u = sum_p q_p alpha_p r_p
             field_RTE = torch.bmm(part.field_RTF, part.field_RFE) + self.bias_STE[s]  # l = sum_f beta_f z_f + b
             states.append(torch.cat([pair_RTE, field_RTE], dim=2))
-        joined = torch.cat(states)
-        order = torch.cat([part.samples for part in attended])
-        return joined.new_empty(joined.shape).index_copy(0, order, joined)
+        return merge_scenarios(states, [part.samples for part in attended], len(inputs[0]))
 
     def attend(self, inputs: Sequence[Tensor]) -> list[AttentionOutput]:
         """Return the attention weights and slot vectors of each scenario."""
