@@ -1,4 +1,4 @@
-"""NumPy array types, by dtype. Shapes are in docstrings and in the suffixes of names."""
+"""Type aliases of NumPy arrays by dtype; shapes are given in docstrings and in name suffixes."""
 
 from typing import Any
 

@@ -1,23 +1,23 @@
-"""The one exception that means "the user can mend this"."""
+"""The exception for mistakes that the user can correct."""
 
 from typing import ClassVar
 
 
 class StemlabError(Exception):
-    """A mistake in a config, a file or a command line, told in one sentence.
+    """A mistake in a config, a file or a command line.
 
-    The sentence says what is wrong, where (file, line, column, config key and the file that set it) and what to do.
-    Commands print it without a traceback and exit with its status (``stemlab.config.cli``).
+    The message says what is wrong, where (file, line, column, config key and the file that set it) and what to do.
+    Commands print the message without a traceback and exit with ``status`` (``stemlab.config.cli``).
 
     Attributes:
-        status: exit status of the command; 2 for what the user can mend.
+        status: exit status of the command.
     """
 
     status: ClassVar[int] = 2
 
 
 def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:
-    """Return ``' Did you mean X?'`` for the closest known name, or ``''`` where none is close."""
+    """Return ``' Did you mean X?'`` for the closest known name, or ``''`` if none is close."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, known, n=1, cutoff=0.5)

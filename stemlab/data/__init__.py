@@ -1,1 +1,1 @@
-"""Data: what a dataset is, how it is prepared and stored, how it becomes batches."""
+"""Datasets: specification, preparation, storage and batches."""

@@ -1,7 +1,7 @@
-"""Batches: named tensors with stated shapes.
+"""Batches: dataclasses of named tensors.
 
-Legend of impressions: B rows in the batch, F categorical fields, N numerical fields, T tasks.
-Legend of sequences: B instances in the batch, L width of the histories, N candidates.
+Legend of impressions: B samples in the batch, F categorical fields, N numerical fields, T tasks.
+Legend of sequences: B samples in the batch, L history length, N candidates.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class ImpressionBatch:
-    """A slice of impressions.
+    """Batch of impressions.
 
     Attributes:
-        ids_BF: int32 or int64 ids, one column a categorical field; 0 is padding, the last id out-of-vocabulary.
-        labels_BT: int8 labels in {0, 1}, one column a task; ``None`` when scoring unlabelled rows.
-        dense_BN: float32 numerical fields, or ``None`` where the dataset has none.
+        ids_BF: int32 or int64 ids, one column per categorical field; 0 is padding, the last id out-of-vocabulary.
+        labels_BT: int8 labels in {0, 1}, one column per task; ``None`` when scoring unlabelled samples.
+        dense_BN: float32 numerical fields, or ``None`` if the dataset has none.
         scenario_B: int32 scenario ids, or ``None`` for a single scenario.
-        group_B: int64 true (unencoded) group keys for grouped metrics, or ``None``.
+        group_B: int64 raw (unencoded) group keys for grouped metrics, or ``None``.
     """
 
     ids_BF: Tensor
@@ -42,18 +42,18 @@ class ImpressionBatch:
 
 @dataclass(slots=True)
 class SequenceBatch:
-    """Instances of a sequence dataset: a user, what they did before, and the items to score.
+    """Batch of a sequence dataset: users, their histories, and the candidate items to score.
 
     Attributes:
         user_B: int64 user ids, 1 to U.
-        history_BL: int64 item ids, oldest first, right-padded with 0; L is the longest history of the batch.
-        length_B: int64 true lengths of the histories, at least 1.
-        candidates_BN: int64 item ids; column 0 is the positive. N is 1 (the positive alone) in evaluation against the
+        history_BL: int64 item ids, oldest first, right-padded with 0 to the longest history of the batch.
+        length_B: int64 lengths of the histories without padding, at least 1.
+        candidates_BN: int64 item ids; column 0 is the positive. N is 1 (only the positive) in evaluation against the
             full catalogue.
-        time_BL: int64 seconds of the history's interactions, 0 at padding; ``None`` where the dataset gives no times.
-        unit_B: int64 seconds, the user's smallest positive gap between interactions (the unit of TiSASRec's relative
-            times); ``None`` without times.
-        row_B: int64 row of the target in the interaction log, ``None`` in training.
+        time_BL: int64 times of the history's interactions in seconds, 0 at padding; ``None`` without times.
+        unit_B: int64 smallest positive gap between two interactions of the user in seconds (the unit of TiSASRec's
+            relative times); ``None`` without times.
+        row_B: int64 row number of the target in the interaction log; ``None`` in training.
     """
 
     user_B: Tensor

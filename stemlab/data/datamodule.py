@@ -1,4 +1,4 @@
-"""The LightningDataModules' common part: prepare once, open memory-mapped splits, make loaders."""
+"""Base datamodule of impression datasets: prepares once, opens memory-mapped splits, creates loaders."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ Split = Literal["train", "valid", "test"]
 
 
 class ImpressionDataModule(LightningDataModule, ABC):
-    """Impressions from a prepared directory.
+    """LightningDataModule of impressions from a prepared directory.
 
-    A subclass says how the directory is made (``build``) and how raw rows become batches (``encode``). It keeps only
-    plain values and saves nothing into checkpoints: the resolved config in a checkpoint rebuilds the datamodule.
+    A subclass implements ``build`` (prepares the directory) and ``encode`` (raw rows to a batch). Nothing is saved in
+    checkpoints: the resolved config in a checkpoint rebuilds the datamodule.
 
     Args:
         name: dataset name as typed on the command line.
-        batch_size: training rows a step on each process.
-        eval_batch_size: most rows of an evaluation batch.
-        seed: seed of the shuffling (with the epoch number); not part of the prepared dataset.
+        batch_size: training samples per step on each process.
+        eval_batch_size: largest number of samples of an evaluation batch.
+        seed: seed of the shuffling, combined with the epoch number; not part of the prepared dataset.
     """
 
     raw_columns: tuple[str, ...] = ()
-    """Names of the columns of a raw file without a header; empty where raw rows are no such file."""
+    """Column names of a raw file without a header; empty if the dataset has no such file."""
     separator: str | None = None
-    """Between the cells of raw text files, where it is not the one that the file's ending tells."""
+    """Separator of raw text files, or ``None`` if it follows from the file extension."""
 
     def __init__(
         self,
@@ -51,29 +51,29 @@ class ImpressionDataModule(LightningDataModule, ABC):
         super().__init__()
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
-                raise StemlabError(f"dataset.{key} is {value}: give a positive number of rows.")
+                raise StemlabError(f"dataset.{key} is {value}: give a positive number.")
         self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
-        self.test_split: Split = "test"  # what the test loop reads; evaluation may point it at another split
+        self.test_split: Split = "test"  # split of the test loop; evaluation may choose another one
         self._prepared = PreparedDirectory(name, self.build)
         self._stores: dict[str, ColumnStore] = {}
 
     @abstractmethod
     def build(self) -> Path:
-        """Return the prepared directory: an existing one with the right fingerprint, or one made now.
+        """Return the prepared directory; build it unless one with the same fingerprint exists.
 
-        Called once a process; must be atomic and free of state, because processes may call it at the same time.
+        Called once per process. Must be atomic and stateless, because several processes may call it at the same time.
         """
 
     @abstractmethod
     def encode(self, table: pa.Table) -> ImpressionBatch:
-        """Return raw rows as one batch; ids unseen in training become out-of-vocabulary."""
+        """Return raw rows as one batch; tokens not seen in training get the out-of-vocabulary id."""
 
     def prepare(self) -> Path:
-        """Make or find the prepared dataset, read its manifest and return its directory."""
+        """Find or build the prepared dataset, read its manifest and return its directory."""
         return self._prepared.prepare()
 
     def adopt(self, directory: Path) -> None:
-        """Use a directory that was prepared before, without looking for raw files."""
+        """Use an existing prepared directory without reading raw files."""
         self._prepared.adopt(directory)
 
     @property
@@ -83,7 +83,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Everything the prepared dataset says about itself (after ``prepare()``)."""
+        """Manifest of the prepared dataset (after ``prepare()``)."""
         return self._prepared.manifest
 
     @property
@@ -92,43 +92,43 @@ class ImpressionDataModule(LightningDataModule, ABC):
         return DatasetSpec.from_dict(self.manifest["spec"])
 
     def prepare_data(self) -> None:
-        """Lightning's hook, on one process a machine."""
+        """Lightning hook; runs on one process per node."""
         self.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the splits; Lightning calls it on every process and again for every stage."""
+        """Open the splits; Lightning calls this hook on every process and for every stage."""
         del stage
         if not self._stores:
             directory = self.prepare()
             self._stores = {split: ColumnStore(directory / f"{split}.arrow") for split in SPLITS}
 
     def store(self, split: Split) -> ColumnStore:
-        """Return a split's columns.
+        """Return the columns of a split.
 
         Raises:
-            StemlabError: when the split has no rows.
+            StemlabError: the split has no samples.
         """
         self.setup()
         store = self._stores[split]
         if len(store) == 0:
             raise StemlabError(
-                f"the {split} split of dataset {self.name!r} has no rows ({self.directory}): "
+                f"the {split} split of dataset {self.name!r} has no samples ({self.directory}): "
                 "give more raw rows or other dataset.split sizes."
             )
         return store
 
     def train_dataloader(self) -> BatchLoader:
-        """Return the shuffled training batches of this process."""
+        """Return the loader of this rank's shuffled training batches."""
         store = self.store("train")
         order = ShuffledOrder(len(store), self.batch_size, self.seed, *current_rank())
         return BatchLoader(store, order, pin_memory=self._on_gpu())
 
     def val_dataloader(self) -> BatchLoader:
-        """Return the validation batches dealt to this process."""
+        """Return the loader of this rank's validation batches."""
         return self._eval_loader("valid")
 
     def test_dataloader(self) -> BatchLoader:
-        """Return the test batches dealt to this process."""
+        """Return the loader of this rank's test batches."""
         return self._eval_loader(self.test_split)
 
     def _eval_loader(self, split: Split) -> BatchLoader:
@@ -142,6 +142,6 @@ class ImpressionDataModule(LightningDataModule, ABC):
     def transfer_batch_to_device(
         self, batch: ImpressionBatch, device: torch.device, dataloader_idx: int
     ) -> ImpressionBatch:
-        """Copy without waiting: batches are page-locked when the device is a GPU."""
+        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory."""
         del dataloader_idx
         return batch.to(device, non_blocking=device.type == "cuda")

@@ -1,16 +1,16 @@
-"""Batches gathered from memory-mapped columns, shared among ranks without padding, resumable.
+"""Loaders that gather batches from memory-mapped columns, distribute them over ranks, and can be resumed.
 
-A batch is one gather (training) or one slice (evaluation) of each column; no row is ever touched on its own. Who gets
-which rows is decided by an *order*, a small object without data that a test can read:
+A batch is one gather (training) or one slice (evaluation) of each column; there is no per-sample access. A *batch
+order*, a small object without data, decides which samples each rank reads:
 
 * ``ShuffledOrder`` (training): all ranks draw the same permutation from (seed, epoch). Each step takes the next
-  ``batch_size * world`` rows and each rank its own ``batch_size`` of them, so in a step two ranks at batch size b see
-  the rows that one process sees at batch size 2b. The short last step is shared equally; at most ``world - 1`` rows of
-  an epoch (other ones each epoch) are left out, and none in a single process.
-* ``SequentialOrder`` (evaluation): batches are cut as for one process, then dealt to the ranks in turn. Every row is
-  evaluated exactly once, and in the same company on any number of ranks.
+  ``batch_size * world_size`` samples, ``batch_size`` per rank, so two ranks with batch size b read in a step the same
+  samples as one process with batch size 2b. The last, smaller step is divided equally; at most ``world_size - 1``
+  samples per epoch (different ones each epoch) are dropped, none in a single process.
+* ``SequentialOrder`` (evaluation): consecutive batches are assigned to the ranks in turn (batch i to rank
+  ``i % world_size``). Every sample is evaluated exactly once, and in the same batch regardless of world size.
 
-Legend: B rows in the batch, F fields, N numerical fields, T tasks.
+Legend: B samples in the batch, F fields, N numerical fields, T tasks, R samples of the split.
 """
 
 from __future__ import annotations
@@ -29,50 +29,50 @@ from stemlab.errors import StemlabError
 
 Batch = TypeVar("Batch")
 RowSelection = slice | AnyArray
-"""Which rows a batch takes: a slice of neighbours, or row numbers."""
+"""Samples of a batch: a slice of consecutive rows, or row numbers."""
 
 MIN_EVAL_BATCHES = 16
-"""Small splits are evaluated in smaller batches than configured, so that up to 16 ranks all have at least one."""
+"""Small splits are evaluated in smaller batches, so that each of up to 16 ranks has at least one batch."""
 
 
 class ImpressionColumns(Protocol):
-    """What a loader reads: equally long arrays (``stemlab.data.store.ColumnStore``, or plain arrays)."""
+    """Columns that a loader reads (``stemlab.data.store.ColumnStore``, or arrays of equal length)."""
 
     @property
     def ids(self) -> AnyArray:
-        """(rows, F) int32."""
+        """(R, F) int32."""
 
     @property
     def labels(self) -> AnyArray:
-        """(rows, T) int8."""
+        """(R, T) int8."""
 
     @property
     def group(self) -> AnyArray | None:
-        """(rows,) int64 true group keys, or ``None``."""
+        """(R,) int64 raw group keys, or ``None``."""
 
     @property
     def dense(self) -> AnyArray | None:
-        """(rows, N) float32, or ``None``."""
+        """(R, N) float32, or ``None``."""
 
     @property
     def scenario(self) -> AnyArray | None:
-        """(rows,) int32, or ``None``."""
+        """(R,) int32, or ``None``."""
 
     def __len__(self) -> int: ...
 
 
 class BatchOrder(Protocol):
-    """Which rows make up this rank's batches of an epoch."""
+    """Samples of this rank's batches in an epoch."""
 
     epoch: int
 
     def __len__(self) -> int: ...
 
     def batches(self, start: int = 0) -> Iterator[RowSelection]:
-        """Yield the rows of batch ``start``, ``start + 1``, ..."""
+        """Yield the samples of batch ``start``, ``start + 1``, ..."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose rows come next."""
+        """Select the epoch of the following batches."""
 
 
 def current_rank() -> tuple[int, int]:
@@ -83,71 +83,72 @@ def current_rank() -> tuple[int, int]:
 
 
 class ShuffledOrder:
-    """A new permutation of all rows each epoch, shared by all ranks.
+    """A new permutation of all samples in each epoch, the same on all ranks.
 
     Args:
-        rows: rows in the split.
-        batch_size: rows a batch on one rank.
-        seed: with the epoch number it fixes the permutation.
-        rank: this process.
-        world: number of processes; each gets the same number of batches of the same sizes.
+        rows: number of samples in the split.
+        batch_size: samples per batch on one rank.
+        seed: determines the permutation together with the epoch number.
+        rank: rank of this process.
+        world_size: number of processes; each gets the same number of batches of the same sizes.
 
     Raises:
-        StemlabError: when there are fewer rows than processes.
+        StemlabError: there are fewer samples than processes.
     """
 
-    def __init__(self, rows: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        if rows < world:
+    def __init__(self, rows: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        if rows < world_size:
             raise StemlabError(
-                f"{rows} training rows cannot be shared by {world} processes: use fewer trainer.devices or more rows."
+                f"{rows} training samples are too few for {world_size} processes: "
+                "use fewer trainer.devices or more data."
             )
-        self.rows, self.batch_size, self.seed, self.rank, self.world = rows, batch_size, seed, rank, world
+        self.rows, self.batch_size, self.seed, self.rank, self.world_size = rows, batch_size, seed, rank, world_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the permutation of ``epoch``."""
+        """Select the permutation of ``epoch``."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-(self.rows // self.world) // self.batch_size)
+        return -(-(self.rows // self.world_size) // self.batch_size)
 
     def permutation(self) -> AnyArray:
-        """Return this epoch's permutation of all rows (int32 where it fits: a full-size log has 10^8 rows)."""
+        """Return the permutation of this epoch, (R,) int32 (int64 if R exceeds int32)."""
         dtype = np.int32 if self.rows <= np.iinfo(np.int32).max else np.int64
         return np.random.default_rng([self.seed, self.epoch]).permutation(np.arange(self.rows, dtype=dtype))
 
     def batches(self, start: int = 0) -> Iterator[RowSelection]:
-        """Yield the row numbers of this rank's batches from number ``start`` on."""
-        order, share = self.permutation(), self.rows // self.world
+        """Yield the row numbers of this rank's batches, from batch ``start`` on."""
+        order, share = self.permutation(), self.rows // self.world_size
         for step in range(start, len(self)):
             begin = step * self.batch_size
             size = min(self.batch_size, share - begin)
-            first = begin * self.world + self.rank * size
+            first = begin * self.world_size + self.rank * size
             yield order[first : first + size]
 
 
 class SequentialOrder:
-    """Neighbouring rows in batches; batch i belongs to rank ``i % world``.
+    """Consecutive samples in batches; batch i belongs to rank ``i % world_size``.
 
     Args:
-        rows: rows in the split.
-        batch_size: most rows a batch; fewer where the split is small (``MIN_EVAL_BATCHES``), whatever the world size.
-        rank: this process.
-        world: number of processes.
+        rows: number of samples in the split.
+        batch_size: largest batch; batches of a small split are smaller (``MIN_EVAL_BATCHES``), for any world size.
+        rank: rank of this process.
+        world_size: number of processes.
 
     Raises:
-        StemlabError: when some process would have nothing to evaluate.
+        StemlabError: a process would have no batch.
     """
 
     epoch = 0
 
-    def __init__(self, rows: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
-        self.rows, self.rank, self.world = rows, rank, world
+    def __init__(self, rows: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.rows, self.rank, self.world_size = rows, rank, world_size
         self.batch_size = min(batch_size, max(1, rows // MIN_EVAL_BATCHES))
         self.total = -(-rows // self.batch_size)
-        if self.total < world:
+        if self.total < world_size:
             raise StemlabError(
-                f"{rows} rows make {self.total} evaluation batches of {self.batch_size}, too few for {world} "
+                f"{rows} samples make {self.total} evaluation batches of {self.batch_size}, too few for {world_size} "
                 "processes: lower dataset.eval_batch_size or use fewer trainer.devices."
             )
 
@@ -155,26 +156,26 @@ class SequentialOrder:
         """Do nothing: every epoch is the same."""
 
     def __len__(self) -> int:
-        return len(range(self.rank, self.total, self.world))
+        return len(range(self.rank, self.total, self.world_size))
 
     def batches(self, start: int = 0) -> Iterator[RowSelection]:
-        """Yield slices of neighbouring rows."""
-        for batch in range(self.rank + start * self.world, self.total, self.world):
+        """Yield slices of consecutive rows."""
+        for batch in range(self.rank + start * self.world_size, self.total, self.world_size):
             yield slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.rows))
 
 
 class OrderedLoader(Generic[Batch], ABC):
-    """An iterable of batches with a length, as Lightning takes it in place of a DataLoader.
+    """Iterable of batches with a length, which Lightning accepts in place of a DataLoader.
 
-    Lightning tells it the epoch through ``sampler.set_epoch`` and keeps ``state_dict`` in checkpoints, so that a run
-    resumed in the middle of an epoch goes on with the rows it has not seen.
+    Lightning sets the epoch through ``sampler.set_epoch`` and saves ``state_dict`` in checkpoints, so a run resumed in
+    the middle of an epoch continues with the remaining samples.
 
     Args:
-        order: which rows make up the batches.
-        pin_memory: put batches into page-locked memory, for copies to a GPU that overlap with computing.
+        order: samples of each batch.
+        pin_memory: put batches into page-locked memory, for asynchronous copies to a GPU.
     """
 
-    batch_sampler = None  # Lightning asks for it wherever there is a ``sampler``
+    batch_sampler = None  # Lightning reads this attribute of every loader that has ``sampler``
 
     def __init__(self, order: BatchOrder, pin_memory: bool = False) -> None:
         self.order, self.pin_memory = order, pin_memory
@@ -182,19 +183,19 @@ class OrderedLoader(Generic[Batch], ABC):
 
     @property
     def sampler(self) -> BatchOrder:
-        """The order, under the name by which Lightning looks for ``set_epoch``."""
+        """The order; Lightning calls ``sampler.set_epoch``."""
         return self.order
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose rows come next."""
+        """Select the epoch of the following batches."""
         self.order.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator: nothing is drawn before the first batch is asked for, since Lightning creates the iterator of the
-        # first epoch before it sets the epoch.
+        # A generator, so that nothing is drawn before the first batch: Lightning creates the iterator of the first
+        # epoch before it sets the epoch.
         epoch, start = self._resume
         start = start if epoch == self.order.epoch and start < len(self) else 0
         self._delivered, self._resume = start, (0, 0)
@@ -204,14 +205,14 @@ class OrderedLoader(Generic[Batch], ABC):
 
     @abstractmethod
     def take(self, rows: RowSelection) -> Batch:
-        """Return a batch of the given rows in fresh, writable tensors."""
+        """Return a batch of the given rows in new, writable tensors."""
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches were handed out."""
+        """Return the epoch and the number of its batches already delivered."""
         return {"epoch": self.order.epoch, "batch": self._delivered}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the batches of ``state``; a state at the end of its epoch starts an epoch afresh."""
+        """Continue after the batches of ``state``; a state at the end of an epoch starts the next epoch."""
         self._resume = (int(state["epoch"]), int(state["batch"]))
 
     def _tensor(self, fresh: AnyArray) -> Tensor:
@@ -219,12 +220,12 @@ class OrderedLoader(Generic[Batch], ABC):
 
 
 class BatchLoader(OrderedLoader[ImpressionBatch]):
-    """Batches of impressions.
+    """Loader of impression batches.
 
     Args:
-        columns: what to read.
-        order: which rows make up the batches.
-        pin_memory: put batches into page-locked memory, for copies to a GPU that overlap with computing.
+        columns: columns of the split.
+        order: samples of each batch.
+        pin_memory: put batches into page-locked memory, for asynchronous copies to a GPU.
     """
 
     def __init__(self, columns: ImpressionColumns, order: BatchOrder, pin_memory: bool = False) -> None:
@@ -232,7 +233,7 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
         self.columns = columns
 
     def take(self, rows: RowSelection) -> ImpressionBatch:
-        """Return a batch of the given rows in fresh, writable tensors."""
+        """Return a batch of the given rows in new, writable tensors."""
         ids_BF, labels_BT = self._copy(self.columns.ids, rows), self._copy(self.columns.labels, rows)
         return ImpressionBatch(
             ids_BF=ids_BF,
@@ -248,6 +249,6 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
     def _copy(self, column: AnyArray, rows: RowSelection) -> Tensor:
         if isinstance(rows, slice):
             fresh = np.array(column[rows])
-        else:  # "clip" spares the default's look at every index; all are in range
+        else:  # "clip" skips the bounds check; all indices are in range
             fresh = np.take(column, rows, axis=0, mode="clip")
         return self._tensor(fresh)

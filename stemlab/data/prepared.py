@@ -1,4 +1,4 @@
-"""The prepared directory behind a datamodule: found or made once, then known by its manifest."""
+"""Prepared directory of a datamodule: found or built once, described by its manifest."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from stemlab.errors import StemlabError
 
 
 class PreparedDirectory:
-    """A dataset's prepared directory and what its manifest says.
+    """Prepared directory of a dataset and its manifest.
 
     Args:
         name: dataset name as typed on the command line.
-        build: returns the prepared directory, an existing one with the right fingerprint or one made now.
+        build: returns the prepared directory; builds it unless one with the same fingerprint exists.
     """
 
     def __init__(self, name: str, build: Callable[[], Path]) -> None:
@@ -24,13 +24,13 @@ class PreparedDirectory:
         self._manifest: dict[str, Any] = {}
 
     def prepare(self) -> Path:
-        """Make or find the directory, read its manifest and return it."""
+        """Find or build the directory, read its manifest and return the directory."""
         if self._directory is None:
             self.adopt(self._build())
         return self.directory
 
     def adopt(self, directory: Path) -> None:
-        """Use a directory that was prepared before, without looking for raw files."""
+        """Use an existing prepared directory without reading raw files."""
         self._manifest = read_manifest(directory)
         self._directory = directory
 
@@ -39,7 +39,7 @@ class PreparedDirectory:
         """The prepared directory.
 
         Raises:
-            StemlabError: before ``prepare()``.
+            StemlabError: ``prepare()`` was not called.
         """
         if self._directory is None:
             raise StemlabError(f"dataset {self._name!r} is not prepared yet: call prepare() before using it.")
@@ -47,5 +47,5 @@ class PreparedDirectory:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Everything the prepared dataset says about itself (after ``prepare()``)."""
+        """The manifest (after ``prepare()``)."""
         return self._manifest if self.directory else {}

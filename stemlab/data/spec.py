@@ -1,4 +1,4 @@
-"""What a dataset is: its fields, tasks and sizes, as every other package sees them."""
+"""Specification of a dataset: fields, tasks and sizes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from stemlab.errors import StemlabError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One input column.
+    """Input column.
 
     Attributes:
         name: column name, unique in the dataset.
         size: rows of its embedding table: vocabulary + padding (id 0) + out-of-vocabulary (id ``size - 1``).
         kind: ``categorical`` ids or ``numerical`` values (a numerical field has ``size`` 0).
-        part: of a numerical field, the group that is projected together (``user``, ``item``).
-        table: another categorical field whose vocabulary and embedding table it uses (an item of the history uses
-            ``item_id``), or ``None`` for its own.
+        part: group of a numerical field that a network may project together (``user``, ``item``).
+        table: categorical field whose vocabulary and embedding table it shares (a history item shares those of
+            ``item_id``), or ``None`` if it has its own.
     """
 
     name: str
@@ -31,14 +31,14 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class ImpressionSizes:
-    """What networks of impressions are built from.
+    """Sizes from which a network for impressions is built.
 
     Attributes:
-        fields: categorical field -> rows of its embedding table, in the order of ``ImpressionBatch.ids_BF``.
+        fields: categorical field -> number of rows of its embedding table, in the order of ``ImpressionBatch.ids_BF``.
         numericals: numerical field -> its part, in the order of ``ImpressionBatch.dense_BN``.
         scenarios: scenario names in id order; empty for a single scenario (``scenario_B`` is ``None``).
-        tables: field -> field whose table it uses; only fields that share one.
-        scenario_feature: whether the scenario is one more categorical field.
+        tables: field -> field whose embedding table it shares; only fields that share one.
+        scenario_feature: whether the scenario is an additional categorical field.
     """
 
     fields: Mapping[str, int]
@@ -49,7 +49,7 @@ class ImpressionSizes:
 
     @classmethod
     def of(cls, sizes: Mapping[str, int] | ImpressionSizes) -> ImpressionSizes:
-        """Return ``sizes``; a plain mapping is that of categorical fields, without anything else."""
+        """Return ``sizes`` as ImpressionSizes; a plain mapping gives the sizes of categorical fields only."""
         return sizes if isinstance(sizes, ImpressionSizes) else cls(dict(sizes))
 
 
@@ -61,7 +61,7 @@ class DatasetSpec:
         name: dataset name as typed on the command line.
         fields: input columns in the order of ``ImpressionBatch.ids_BF``.
         tasks: label names in the order of ``ImpressionBatch.labels_BT``.
-        group: field whose values group rows for gAUC, or ``None``.
+        group: column whose values group samples for gAUC, or ``None``.
         scenarios: scenario names in id order; empty for a single scenario.
         sample: whether the rows are synthetic (marked SAMPLE everywhere).
     """
@@ -75,7 +75,7 @@ class DatasetSpec:
 
     @property
     def field_sizes(self) -> dict[str, int]:
-        """Categorical field name -> embedding rows, in column order."""
+        """Categorical field -> number of rows of its embedding table, in column order."""
         return {f.name: f.size for f in self.fields if f.kind == "categorical"}
 
     @property
@@ -85,7 +85,7 @@ class DatasetSpec:
 
     @property
     def sizes(self) -> ImpressionSizes:
-        """What networks are built from."""
+        """Sizes from which a network is built."""
         return ImpressionSizes(
             fields=self.field_sizes,
             numericals={f.name: f.part for f in self.numericals},
@@ -94,7 +94,7 @@ class DatasetSpec:
         )
 
     def task_index(self, name: str) -> int:
-        """Return the column of task ``name``; raise StemlabError with the nearest name if there is none."""
+        """Return the column index of task ``name``; raise StemlabError if there is no such task."""
         if name not in self.tasks:
             raise StemlabError(
                 f"dataset {self.name!r} has no task {name!r} (it has: {', '.join(self.tasks)})."
@@ -111,19 +111,19 @@ class DatasetSpec:
         """Rebuild a spec from ``to_dict``."""
         rest = {k: v for k, v in values.items() if k != "fields"}
         for key in ("tasks", "scenarios"):
-            rest[key] = tuple(rest.get(key, ()))
+            rest[key] = tuple(rest[key])
         return cls(fields=tuple(Field(**f) for f in values["fields"]), **rest)
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceSizes:
-    """What sequential nets are built from.
+    """Sizes from which a sequential network is built.
 
     Attributes:
-        users: U; ids are 1 to U.
-        items: I; ids are 1 to I, 0 is padding.
-        history_max: H, the longest history of a batch.
-        categories: C, for nets that read the category of an item; ids are 1 to C, 0 is none.
+        users: number of users U; ids are 1 to U.
+        items: number of items I; ids are 1 to I, 0 is padding.
+        history_max: largest history length of a batch.
+        categories: number of item categories C, for networks that read them; ids are 1 to C, 0 is no category.
     """
 
     users: int
@@ -138,10 +138,10 @@ class SequenceSpec:
 
     Attributes:
         name: dataset name as typed on the command line.
-        users: U; ids are 1 to U.
-        items: I; ids are 1 to I, 0 is padding.
+        users: number of users U; ids are 1 to U.
+        items: number of items I; ids are 1 to I, 0 is padding.
         sample: whether the rows are synthetic (marked SAMPLE everywhere).
-        kind: always ``sequence``; tells the two kinds of spec apart where they are stored.
+        kind: always ``sequence``; distinguishes the two kinds of stored specs.
     """
 
     name: str
@@ -161,5 +161,5 @@ class SequenceSpec:
 
 
 def spec_from_dict(values: dict[str, Any]) -> DatasetSpec | SequenceSpec:
-    """Rebuild a spec from its ``to_dict``: a :class:`DatasetSpec` is the one without ``kind``."""
+    """Rebuild a spec of either kind from its ``to_dict``."""
     return SequenceSpec.from_dict(values) if values.get("kind") == "sequence" else DatasetSpec.from_dict(values)

@@ -1,10 +1,10 @@
-"""The prepared dataset on disk: one uncompressed Arrow IPC file a split, memory-mapped as plain columns.
+"""Prepared splits on disk: one uncompressed Arrow IPC file per split, memory-mapped as NumPy columns.
 
-A file holds a single record batch: ``ids`` fixed_size_list<int32>[F] (row-major: a row is one or two cache lines),
-``labels`` fixed_size_list<int8>[T] and, where the dataset has them, ``group`` int64, ``dense``
+A file holds one record batch: ``ids`` fixed_size_list<int32>[F] (row-major: a row is one or two cache lines),
+``labels`` fixed_size_list<int8>[T] and, if the dataset has them, ``group`` int64, ``dense``
 fixed_size_list<float32>[N] and ``scenario`` int32.
 
-Legend: R rows, F fields, T tasks, N numerical columns.
+Legend: R samples (rows), F fields, T tasks, N numerical columns.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from stemlab.array_types import AnyArray, Float32Array, Int8Array, Int32Array, I
 from stemlab.data.io.arrow import as_numpy
 from stemlab.errors import StemlabError
 
-_WRITE_AT_ONCE = 1 << 16  # larger buffers of the reservation are left as holes of the file
+_WRITE_AT_ONCE = 1 << 16  # larger buffers are left as holes in the file
 
 
 class ColumnStore:
-    """Read-only, zero-copy columns of one split.
+    """Read-only, memory-mapped columns of one split.
 
-    Pickles by path: a memory map would be pickled as a copy of the whole column.
+    Only the path is pickled; pickling a memory map would copy all columns.
 
     Args:
         path: file written by :class:`StoreWriter`.
@@ -42,8 +42,8 @@ class ColumnStore:
         numericals: names of the columns of ``dense``.
         ids: (R, F) int32; 0 is padding, the last id of a field out-of-vocabulary.
         labels: (R, T) int8 in {0, 1}.
-        group: (R,) int64 true (unencoded) group keys, or ``None`` where the dataset has no group.
-        dense: (R, N) float32 scaled numerical columns, or ``None`` where the dataset has none.
+        group: (R,) int64 raw (unencoded) group keys, or ``None`` if the dataset has no group.
+        dense: (R, N) float32 scaled numerical columns, or ``None`` if the dataset has none.
         scenario: (R,) int32 scenario ids, or ``None`` for a single scenario.
 
     Raises:
@@ -61,11 +61,11 @@ class ColumnStore:
         self.tasks: tuple[str, ...] = tuple(json.loads(names[b"tasks"]))
         self.ids: Int32Array = _matrix(batch.column("ids"), len(self.fields))
         self.labels: Int8Array = _matrix(batch.column("labels"), len(self.tasks))
-        self.numericals: tuple[str, ...] = tuple(json.loads(names.get(b"numericals", b"[]")))
-        there = set(batch.schema.names)
-        self.group: Int64Array | None = as_numpy(batch.column("group")) if "group" in there else None
-        self.scenario: Int32Array | None = as_numpy(batch.column("scenario")) if "scenario" in there else None
-        wide = _matrix(batch.column("dense"), len(self.numericals)) if "dense" in there else None
+        self.numericals: tuple[str, ...] = tuple(json.loads(names[b"numericals"]))
+        stored = set(batch.schema.names)
+        self.group: Int64Array | None = as_numpy(batch.column("group")) if "group" in stored else None
+        self.scenario: Int32Array | None = as_numpy(batch.column("scenario")) if "scenario" in stored else None
+        wide = _matrix(batch.column("dense"), len(self.numericals)) if "dense" in stored else None
         self.dense: Float32Array | None = wide
 
     def __len__(self) -> int:
@@ -80,10 +80,10 @@ class ColumnStore:
 
 
 class StoreWriter:
-    """Writes one split piece by piece in constant memory.
+    """Writer of one split in constant memory. Use as a context manager.
 
-    The final size is reserved as holes of the file; rows are then written in place, so nothing but the rows in hand
-    is in memory and no memory-mapped page is ever dirty. Use as a context manager.
+    The final file size is reserved as holes (a sparse file); rows are then written in place, so only the current rows
+    are in memory and no memory-mapped page is dirty.
 
     Args:
         path: file to create.
@@ -95,7 +95,7 @@ class StoreWriter:
         scenario: whether a scenario column is stored.
 
     Raises:
-        StemlabError: on leaving the context, other than ``rows`` rows were appended.
+        StemlabError: at the end of the context, if the number of appended rows is not ``rows``.
     """
 
     def __init__(
@@ -175,14 +175,14 @@ def write_store(
     labels_NT: Int8Array,
     group_N: Int64Array | None = None,
 ) -> ColumnStore:
-    """Write a split that is in memory as a whole and open it."""
+    """Write a split from arrays in memory and open it."""
     with StoreWriter(path, len(ids_NF), fields, tasks, grouped=group_N is not None) as writer:
         writer.append(ids_NF, labels_NT, group_N)
     return ColumnStore(path)
 
 
 def map_batch(path: Path) -> tuple[Any, Any]:
-    """Return the record batch of a file and the mapped buffer below it."""
+    """Return the record batch of a file and the memory-mapped buffer that holds it."""
     try:
         with pa.memory_map(str(path)) as mapped:
             buffer = mapped.read_buffer()
@@ -204,7 +204,7 @@ def _empty_batch(
     numericals: Sequence[str],
     scenario: bool,
 ) -> Any:
-    """Return a batch of ``rows`` rows over memory that is never touched."""
+    """Return a batch of ``rows`` rows over untouched virtual memory."""
     columns = {
         "ids": _blank_lists(pa.int32(), rows, len(fields)),
         "labels": _blank_lists(pa.int8(), rows, len(tasks)),
@@ -222,7 +222,7 @@ def _empty_batch(
 
 def _blank(kind: Any, length: int) -> Any:
     size = length * kind.bit_width // 8
-    zeros = mmap.mmap(-1, max(size, 1), prot=mmap.PROT_READ)  # read-only and private: takes no memory
+    zeros = mmap.mmap(-1, max(size, 1), prot=mmap.PROT_READ)  # read-only private mapping: uses no physical memory
     return pa.Array.from_buffers(kind, length, [None, pa.py_buffer(zeros).slice(0, size)], null_count=0)
 
 
@@ -230,8 +230,8 @@ def _blank_lists(kind: Any, rows: int, width: int) -> Any:
     return pa.FixedSizeListArray.from_arrays(_blank(kind, rows * width), width)
 
 
-class _Holes:
-    """A sink that skips large buffers instead of writing their zeros, leaving holes in the file."""
+class _SparseSink:
+    """File sink that seeks past large buffers instead of writing their zeros (holes in the file)."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -257,8 +257,8 @@ class _Holes:
 
 
 def _reserve(path: Path, batch: Any) -> None:
-    sink = _Holes(path)
-    options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # 223 million rows of 10 fields pass 2**31 list items
+    sink = _SparseSink(path)
+    options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # 223 million rows of 10 fields exceed 2**31 list items
     with pa.ipc.new_file(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     sink.close()

@@ -19,7 +19,7 @@ Lines = list[list[str]]
 
 
 def aliexpress(folder: Path, **changed: Any) -> Any:
-    """Return the datamodule that reads ``folder/raw``; one country unless told otherwise."""
+    """Return the datamodule that reads ``folder/raw``; one country by default."""
     return datamodule("aliexpress", folder, **{"scenarios": ["nl"], **changed})
 
 
@@ -47,7 +47,7 @@ def zip_files(archive: Path, *files: Path, within: str = "") -> None:
 
 
 def mtreclib_frame(folder: Path, country: str, split: str) -> Any:
-    """Join a raw pair with pandas and name its columns, as spec/datasets.md 2.2 says: the plain twin."""
+    """Join a raw pair with pandas as in ``docs/methods/datasets.md#aliexpress-columns``: the reference."""
     users, items = (
         pd.read_csv(folder / f"{country}_{side}_{split}.csv", header=None, names=list(names))
         for side, names in (("user", USER_FILE), ("item", ITEM_FILE))

@@ -1,4 +1,4 @@
-"""Generated impressions with everything: numerical columns, scenarios, a shared vocabulary, a given split."""
+"""Generated impressions with numerical columns, scenarios, a shared vocabulary and a split column."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def random_rows(rows: int, seed: int = 0) -> dict[str, NDArray[Any]]:
 
 
 class RawMixed:
-    """Columns in memory, given out in pieces."""
+    """Reader of columns in memory."""
 
     kind = "mixed/1"
     sample = True
     skipped = 0
 
-    def __init__(self, file: Path, columns: Mapping[str, NDArray[Any]], piece: int = 37) -> None:
+    def __init__(self, file: Path, columns: Mapping[str, NDArray[Any]], chunk_rows: int = 37) -> None:
         self.files: Sequence[Path] = (file,)
         self.tokens: Mapping[str, Sequence[str]] = {"colour": WORDS}
-        self._columns, self._piece = columns, piece
+        self._columns, self._piece = columns, chunk_rows
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, NDArray[Any]]]:
-        """Yield pieces of the columns."""
+        """Yield the columns in chunks."""
         del advance
         for start in range(0, len(self._columns["item"]), self._piece):
             yield {name: column[start : start + self._piece] for name, column in self._columns.items()}
 
 
 def prepare_config(**changed: Any) -> PrepareConfig:
-    """Return the recipe of these columns."""
+    """Return the preparation settings of these columns."""
     values: dict[str, Any] = {
         "name": "mixed",
         "fields": ("item", "colour", "hist_1", "hist_2"),
@@ -79,8 +79,10 @@ def prepare_config(**changed: Any) -> PrepareConfig:
     return PrepareConfig(**{**values, **changed})
 
 
-def prepare_mixed(folder: Path, columns: Mapping[str, NDArray[Any]], piece: int = 37, **changed: Any) -> Path:
+def prepare_mixed(folder: Path, columns: Mapping[str, NDArray[Any]], chunk_rows: int = 37, **changed: Any) -> Path:
     """Return the prepared directory of these columns."""
     file = folder / "raw.txt"
-    file.write_text("stands for the columns")
-    return prepare_impressions(RawMixed(file, columns, piece), prepare_config(**changed), folder / "prepared", "error")
+    file.write_text("unused; the columns are in memory")
+    return prepare_impressions(
+        RawMixed(file, columns, chunk_rows), prepare_config(**changed), folder / "prepared", "error"
+    )

@@ -1,4 +1,4 @@
-"""Prepared rows back as what they stand for, for the tests of raw sources."""
+"""Decodes prepared rows into tokens, for the tests of the data sources."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.data.tiktok_rows import settings
 
 def datamodule(name: str, folder: Any, **changed: Any) -> Any:
     """Return the datamodule of ``conf/dataset/<name>.yaml`` that reads ``folder/raw`` and prepares in ``folder``."""
-    places = {"raw_dir": str(folder / "raw"), "data_dir": str(folder), "source": "raw"}
-    return instantiate(settings(name, **{**places, **changed}), key="dataset")
+    paths = {"raw_dir": str(folder / "raw"), "data_dir": str(folder), "source": "raw"}
+    return instantiate(settings(name, **{**paths, **changed}), key="dataset")
 
 
 def decoded(module: ImpressionDataModule, split: str) -> list[dict[str, Any]]:
@@ -30,13 +30,15 @@ def decoded(module: ImpressionDataModule, split: str) -> list[dict[str, Any]]:
             names[field.name] = [None, *known, "?"]
     rows = []
     for row in range(len(store)):
-        told: dict[str, Any] = {name: known[store.ids[row, place]] for place, (name, known) in enumerate(names.items())}
-        told |= dict(zip(spec.tasks, store.labels[row].tolist(), strict=True))
+        values: dict[str, Any] = {
+            name: known[store.ids[row, column]] for column, (name, known) in enumerate(names.items())
+        }
+        values |= dict(zip(spec.tasks, store.labels[row].tolist(), strict=True))
         if store.dense is not None:
-            told |= dict(zip((f.name for f in spec.numericals), store.dense[row].tolist(), strict=True))
+            values |= dict(zip((f.name for f in spec.numericals), store.dense[row].tolist(), strict=True))
         if store.scenario is not None:
-            told["scenario"] = spec.scenarios[store.scenario[row]]
-        rows.append(told)
+            values["scenario"] = spec.scenarios[store.scenario[row]]
+        rows.append(values)
     return rows
 
 
@@ -46,5 +48,5 @@ def everything(module: ImpressionDataModule) -> list[dict[str, Any]]:
 
 
 def as_set(rows: list[dict[str, Any]], *names: str) -> list[tuple[str, ...]]:
-    """Return some columns of rows as texts, sorted."""
+    """Return some columns of rows as sorted strings."""
     return sorted(tuple(str(row[name]) for name in names) for row in rows)

@@ -1,4 +1,4 @@
-"""The datamodules' common part, driven by Lightning itself."""
+"""ImpressionDataModule, driven by a Lightning Trainer."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ def write_dataset(directory, rows=None):
 
 
 class Toy(ImpressionDataModule):
-    """Prepared beforehand; counts how often it is asked to."""
+    """Datamodule of a prepared directory that counts its ``build`` calls."""
 
     def __init__(self, path, **kwargs):
         super().__init__(name="toy", **kwargs)
@@ -45,7 +45,7 @@ class Toy(ImpressionDataModule):
 
 
 class Recorder(pl.LightningModule):
-    """Learns nothing and writes down the rows of every step."""
+    """Records the samples of every step and trains nothing."""
 
     def __init__(self):
         super().__init__()
@@ -76,7 +76,7 @@ def trainer(path, **kwargs):
     )
 
 
-def test_knows_its_dataset_only_after_prepare(tmp_path):
+def test_manifest_and_spec_need_prepare(tmp_path):
     data = Toy(write_dataset(tmp_path))
     for name in ("spec", "manifest", "directory"):
         with pytest.raises(StemlabError, match=r"'toy' is not prepared yet: call prepare\(\)"):
@@ -87,7 +87,7 @@ def test_knows_its_dataset_only_after_prepare(tmp_path):
     assert data.builds == 1
 
 
-def test_trains_validates_and_tests_on_every_row(tmp_path):
+def test_every_sample_is_used_once_per_epoch(tmp_path):
     data, module = Toy(write_dataset(tmp_path), batch_size=20, eval_batch_size=16), Recorder()
     run = trainer(tmp_path, max_epochs=2)
     run.fit(module, datamodule=data)
@@ -96,14 +96,14 @@ def test_trains_validates_and_tests_on_every_row(tmp_path):
         batches = [rows for e, rows in module.seen if e == epoch]
         assert [len(rows) for rows in batches] == [20, 20, 20, 20, 20, 3]
         assert sorted(row for rows in batches for row in rows) == list(range(103))
-    assert module.seen[0][1] != module.seen[6][1]  # Lightning tells the epoch
+    assert module.seen[0][1] != module.seen[6][1]  # Lightning sets the epoch
     assert module.validated == list(range(40)) * 2
     assert module.tested == list(range(37))
     assert data.builds == 1
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 6, 9, 12])
-def test_resumed_run_sees_the_rows_it_has_not_seen(tmp_path, stop):
+def test_resumed_run_continues_with_the_remaining_samples(tmp_path, stop):
     def run(ckpt=None):
         module = Recorder()
         keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
@@ -118,7 +118,7 @@ def test_resumed_run_sees_the_rows_it_has_not_seen(tmp_path, stop):
 
 
 @pytest.mark.parametrize("after_training", [True, False], ids=["after-training", "after-validation"])
-def test_run_resumed_between_epochs_goes_on_with_the_next(tmp_path, after_training):
+def test_run_resumed_between_epochs_continues_with_the_next_epoch(tmp_path, after_training):
     def run(ckpt=None):
         module = Recorder()
         keep = ModelCheckpoint(tmp_path, "{epoch}", save_on_train_epoch_end=after_training, save_top_k=-1)
@@ -140,26 +140,26 @@ def test_checkpoint_loads_without_pickled_objects(tmp_path):
     assert "datamodule_hyper_parameters" not in saved
 
 
-def test_empty_split_is_one_sentence(tmp_path):
+def test_empty_split_raises(tmp_path):
     data = Toy(write_dataset(tmp_path, {**ROWS, "valid": 0}))
     data.setup()
     assert len(data.train_dataloader()) == 1
-    with pytest.raises(StemlabError, match="the valid split of dataset 'toy' has no rows"):
+    with pytest.raises(StemlabError, match="the valid split of dataset 'toy' has no samples"):
         data.val_dataloader()
 
 
 @pytest.mark.parametrize("key", ["batch_size", "eval_batch_size"])
-def test_impossible_batch_size_is_one_sentence(tmp_path, key):
+def test_invalid_batch_size_raises(tmp_path, key):
     with pytest.raises(StemlabError, match=f"dataset.{key} is 0"):
         Toy(tmp_path, **{key: 0})
 
 
-def test_missing_manifest_is_one_sentence(tmp_path):
+def test_missing_manifest_raises(tmp_path):
     with pytest.raises(StemlabError, match="not a prepared dataset"):
         Toy(tmp_path).prepare()
 
 
-def test_pickles_small(tmp_path):
+def test_pickled_datamodule_is_small(tmp_path):
     data = Toy(write_dataset(tmp_path, {**ROWS, "train": 50_000}))
     data.setup()
     size = len(pickle.dumps(data.store("train")))

@@ -1,4 +1,4 @@
-"""Batches: which rows come when, on any number of ranks, after an interruption, and equal to a per-row loader."""
+"""Batch orders on any world size, resuming, and equality with a per-sample loader."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from stemlab.errors import StemlabError
 
 @dataclass
 class Arrays:
-    """Columns in memory; column 0 of ``ids`` and ``group`` tell the row."""
+    """Columns in memory; column 0 of ``ids`` and ``group`` hold the row number."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -33,12 +33,12 @@ def columns(n=103):
     labels = np.stack([row % 2, row % 5 == 0], axis=1).astype(np.int8)
     arrays = Arrays(ids, labels, row.astype(np.int64) * 10**12)
     for column in (arrays.ids, arrays.labels, arrays.group):
-        column.setflags(write=False)  # as a memory map is
+        column.setflags(write=False)  # like a memory map
     return arrays
 
 
 class PerRow(Dataset):
-    """The plain twin: one row at a time, put together by the default collate."""
+    """Reference: one sample at a time, joined by the default collate function."""
 
     def __init__(self, arrays):
         self.arrays = arrays
@@ -55,8 +55,8 @@ def rows_of(loader):
     return [batch.ids_BF[:, 0].tolist() for batch in loader]
 
 
-@pytest.mark.parametrize("order", ["shuffled", "dealt"])
-def test_equals_a_per_row_loader(order):
+@pytest.mark.parametrize("order", ["shuffled", "sequential"])
+def test_batches_equal_a_per_sample_loader(order):
     arrays = columns()
     plan = ShuffledOrder(103, 20, seed=1) if order == "shuffled" else SequentialOrder(103, 20)
     wanted = np.concatenate([np.arange(103)[rows] for rows in plan.batches()])
@@ -71,7 +71,7 @@ def test_equals_a_per_row_loader(order):
         assert ours.scenario_B is None
 
 
-def test_batches_are_fresh_writable_memory():
+def test_batches_own_writable_memory():
     arrays = columns()
     for plan in (ShuffledOrder(103, 20, seed=1), SequentialOrder(103, 20)):
         for batch in BatchLoader(arrays, plan):
@@ -81,7 +81,7 @@ def test_batches_are_fresh_writable_memory():
 
 
 @pytest.mark.parametrize("order", [ShuffledOrder(103, 20, seed=1), SequentialOrder(103, 20)])
-def test_numerical_columns_and_scenarios_come_along_and_groups_may_be_missing(order):
+def test_optional_columns_of_batches(order):
     dense = np.arange(206, dtype=np.float32).reshape(103, 2)
     arrays = Arrays(columns().ids, columns().labels, None, dense, np.arange(103, dtype=np.int32) % 4)
     for batch in BatchLoader(arrays, order):
@@ -93,51 +93,51 @@ def test_numerical_columns_and_scenarios_come_along_and_groups_may_be_missing(or
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(1, 5), st.integers(0, 3))
-def test_training_rows_on_any_number_of_ranks(n, batch_size, world, epoch):
-    if n < world:
-        with pytest.raises(StemlabError, match=f"{n} training rows cannot be shared by {world} processes"):
-            ShuffledOrder(n, batch_size, seed=3, rank=0, world=world)
+def test_training_samples_on_any_world_size(n, batch_size, world_size, epoch):
+    if n < world_size:
+        with pytest.raises(StemlabError, match=f"{n} training samples .* {world_size} processes"):
+            ShuffledOrder(n, batch_size, seed=3, rank=0, world_size=world_size)
         return
-    orders = [ShuffledOrder(n, batch_size, seed=3, rank=r, world=world) for r in range(world)]
+    orders = [ShuffledOrder(n, batch_size, seed=3, rank=r, world_size=world_size) for r in range(world_size)]
     for order in orders:
         order.set_epoch(epoch)
     batches = [list(order.batches()) for order in orders]
-    assert [len(b) for b in batches] == [len(order) for order in orders] == [len(orders[0])] * world
+    assert [len(b) for b in batches] == [len(order) for order in orders] == [len(orders[0])] * world_size
     assert all(len({len(rows) for rows in step}) == 1 for step in zip(*batches, strict=True))
     together = [np.concatenate(step) for step in zip(*batches, strict=True)]
-    assert all(len(rows) == batch_size * world for rows in together[:-1])
-    # what the ranks see in a step is what one process with the joint batch size sees, but for < world rows at the end
-    single = ShuffledOrder(n, batch_size * world, seed=3)
+    assert all(len(rows) == batch_size * world_size for rows in together[:-1])
+    # in a step, the ranks together read what one process with the joint batch size reads
+    single = ShuffledOrder(n, batch_size * world_size, seed=3)
     single.set_epoch(epoch)
     seen, expected = np.concatenate(together), np.concatenate(list(single.batches()))
-    assert len(seen) == n - n % world
+    assert len(seen) == n - n % world_size
     np.testing.assert_array_equal(seen, expected[: len(seen)])
     assert sorted(expected) == list(range(n))
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 16))
-def test_evaluation_rows_on_any_number_of_ranks(n, batch_size, world):
+def test_evaluation_samples_on_any_world_size(n, batch_size, world_size):
     whole = [(s.start, s.stop) for s in SequentialOrder(n, batch_size).batches()]
     assert [i for start, stop in whole for i in range(start, stop)] == list(range(n))
     assert max(stop - start for start, stop in whole) <= batch_size
-    if len(whole) < world:
+    if len(whole) < world_size:
         with pytest.raises(StemlabError, match="too few for"):
-            SequentialOrder(n, batch_size, 0, world)
+            SequentialOrder(n, batch_size, 0, world_size)
         return
-    dealt = [SequentialOrder(n, batch_size, r, world) for r in range(world)]
-    for rank, order in enumerate(dealt):
+    orders = [SequentialOrder(n, batch_size, r, world_size) for r in range(world_size)]
+    for rank, order in enumerate(orders):
         found = [(s.start, s.stop) for s in order.batches()]
-        assert found == whole[rank::world]
+        assert found == whole[rank::world_size]
         assert len(found) == len(order) > 0
 
 
 @given(st.integers(MIN_EVAL_BATCHES, 10**6), st.integers(1, 10**6))
-def test_sixteen_ranks_always_have_something_to_evaluate(n, batch_size):
+def test_each_of_sixteen_ranks_has_an_evaluation_batch(n, batch_size):
     assert min(len(SequentialOrder(n, batch_size, r, 16)) for r in range(16)) >= 1
 
 
-def test_epochs_and_seeds_differ_and_repeat():
+def test_permutations_depend_on_epoch_and_seed_only():
     def first(seed, epoch):
         loader = BatchLoader(columns(), ShuffledOrder(103, 103, seed))
         loader.sampler.set_epoch(epoch)
@@ -164,7 +164,7 @@ def test_epoch_may_be_set_after_the_iterator_is_made():
 
 
 @pytest.mark.parametrize("stop", [0, 1, 4, 6])
-def test_goes_on_where_it_was_interrupted(stop):
+def test_loader_resumes_after_the_delivered_batches(stop):
     whole = BatchLoader(columns(), ShuffledOrder(103, 20, seed=1))
     whole.set_epoch(2)
     expected = rows_of(whole)
@@ -174,7 +174,7 @@ def test_goes_on_where_it_was_interrupted(stop):
     resumed = BatchLoader(columns(), ShuffledOrder(103, 20, seed=1))
     resumed.load_state_dict(whole.state_dict() if stop else {"epoch": 2, "batch": 0})
     resumed.set_epoch(2)
-    assert rows_of(resumed) == (expected[stop:] or expected)  # a finished epoch is begun afresh
+    assert rows_of(resumed) == (expected[stop:] or expected)  # a finished epoch starts again
     assert rows_of(resumed) == expected
     assert len(resumed) == 6
 

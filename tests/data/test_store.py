@@ -13,7 +13,7 @@ from stemlab.errors import StemlabError
 
 @settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 5), st.integers(1, 3), st.booleans(), st.integers(1, 20))
-def test_round_trip_in_any_pieces(tmp_path_factory, rows, fields, tasks, grouped, step):
+def test_round_trip_in_any_number_of_appends(tmp_path_factory, rows, fields, tasks, grouped, step):
     path = tmp_path_factory.mktemp("store") / "train.arrow"
     rng = np.random.default_rng(rows)
     ids = rng.integers(0, 2**31 - 1, (rows, fields)).astype(np.int32)
@@ -58,7 +58,7 @@ def test_optional_columns_round_trip(tmp_path_factory, rows, width, grouped, sce
             np.testing.assert_array_equal(found, expected)
 
 
-def test_columns_that_are_stored_must_be_given(tmp_path):
+def test_missing_column_raises(tmp_path):
     ids, labels = np.zeros((2, 1), np.int32), np.ones((2, 1), np.int8)
     writer = StoreWriter(tmp_path / "a.arrow", 2, ["f"], ["t"], grouped=False, numericals=["p"])
     with pytest.raises(ValueError, match="column 'dense' needs 2 rows"), writer:
@@ -81,7 +81,7 @@ def test_file_is_one_plain_record_batch(tmp_path):
 def test_large_files_are_reserved_without_memory_or_disk(tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path = tmp_path / "big.arrow"
-    rows = 250_000_000  # ten fields: more list items than 32 bits count
+    rows = 250_000_000  # with ten fields, more list items than int32 counts
     writer = StoreWriter(path, rows, [str(i) for i in range(10)], ["t"])
     with pytest.raises(StemlabError, match="has 0 of 250000000 rows"), writer:
         pass
@@ -104,7 +104,7 @@ def test_columns_are_views_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"ARROW1", b"ARROW1" + bytes(500)])
-def test_damaged_files_are_named(tmp_path, content):
+def test_damaged_file_raises(tmp_path, content):
     path = tmp_path / "valid.arrow"
     if content is not None:
         path.write_bytes(content)
@@ -112,7 +112,7 @@ def test_damaged_files_are_named(tmp_path, content):
         ColumnStore(path)
 
 
-def test_writer_refuses_more_rows_and_ragged_columns(tmp_path):
+def test_writer_rejects_too_many_rows_and_ragged_columns(tmp_path):
     with StoreWriter(tmp_path / "a.arrow", 1, ["f"], ["t"]) as writer:
         with pytest.raises(ValueError, match="reserved for 1 rows"):
             writer.append(np.ones((2, 1), np.int32), np.ones((2, 1), np.int8), np.ones(2, np.int64))

@@ -24,14 +24,14 @@ def settings(name: str, **changed: Any) -> dict[str, Any]:
 
 def tiktok(folder: Path, **changed: Any) -> TiktokDataModule:
     """Return the datamodule that reads ``folder/raw`` and prepares in ``folder``."""
-    places = {"raw_dir": str(folder / "raw"), "data_dir": str(folder), "source": "raw"}
-    made = instantiate(settings("tiktok", **{**places, **changed}), key="dataset")
+    paths = {"raw_dir": str(folder / "raw"), "data_dir": str(folder), "source": "raw"}
+    made = instantiate(settings("tiktok", **{**paths, **changed}), key="dataset")
     assert isinstance(made, TiktokDataModule)
     return made
 
 
 def random_columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draw rows whose ids are skewed, with -1 among them; times tie."""
+    """Draw rows with skewed ids, some -1, and tied times."""
     rng = np.random.default_rng(seed)
     columns = {name: (30 * rng.random(rows) ** 2).astype(np.int64) - 1 for name in TIKTOK_COLUMNS}
     columns["finish"], columns["like"] = rng.integers(0, 2, rows), (rng.random(rows) < 0.1).astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -19,8 +20,9 @@ _WIDTHS: tuple[np.dtype[Any], ...] = tuple(np.dtype(width) for width in (np.int8
 class ColumnCache:
     """Columns on disk, one file per column, written and read in chunks.
 
-    Callers append and read int64 and float32. To save disk space, each chunk of an integer column is stored in the
-    narrowest signed dtype that holds its values; it is int64 again when read (``stemlab.data.prepare.dtypes``).
+    Use as a context manager; the files are deleted at its end. Callers append and read int64 and float32. To save disk
+    space, each chunk of an integer column is stored in the narrowest signed dtype that holds its values; it is int64
+    again when read (``stemlab.data.prepare.dtypes``).
 
     Args:
         directory: directory of the files; created.
@@ -33,6 +35,7 @@ class ColumnCache:
 
     def __init__(self, directory: Path, columns: Sequence[str], numericals: Sequence[str] = ()) -> None:
         directory.mkdir(parents=True)
+        self._directory = directory
         self.rows: list[int] = []
         names = [*columns, *numericals]
         # Files are numbered because a column name may not be a valid file name ("a/b").
@@ -99,11 +102,14 @@ class ColumnCache:
                 offsets[name] += size
             yield chunk
 
-    def close(self) -> None:
-        """Close and delete the files."""
+    def __enter__(self) -> ColumnCache:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the files and delete the directory."""
         for file in self._files.values():
             file.close()
-            os.unlink(file.name)
+        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def _narrowest(low: int, high: int) -> np.dtype[Any]:

@@ -6,7 +6,6 @@ permutation) and the value counts of one field. The rules are in ``docs/methods/
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -96,12 +95,11 @@ def prepare_impressions(raw: RawImpressions, config: PrepareConfig, root: Path, 
 def _build(
     directory: Path, raw: RawImpressions, config: PrepareConfig, progress: ProgressBars, about: Mapping[str, Any]
 ) -> None:
-    cache = _read_columns(directory / "columns", raw, config, progress)
-    codes = assign_splits(cache, config)
-    encoders = fit_encoders(directory, cache, codes, config, raw.tokens, progress)
-    counts = write_splits(directory, cache, codes, encoders, config, progress.rows("writing splits", len(cache)))
-    cache.close()
-    shutil.rmtree(directory / "columns")
+    with ColumnCache(directory / "columns", config.columns, [c.name for c in config.numericals]) as cache:
+        _read_columns(cache, raw, config, progress)
+        codes = assign_splits(cache, config)
+        encoders = fit_encoders(directory, cache, codes, config, raw.tokens, progress)
+        counts = write_splits(directory, cache, codes, encoders, config, progress.rows("writing splits", len(cache)))
     spec = DatasetSpec(
         config.name,
         _fields(config, encoders),
@@ -114,8 +112,7 @@ def _build(
     write_manifest(directory, {**_manifest(spec, config, counts, raw.skipped), **optional, **about})
 
 
-def _read_columns(directory: Path, raw: RawImpressions, config: PrepareConfig, progress: ProgressBars) -> ColumnCache:
-    cache = ColumnCache(directory, config.columns, [column.name for column in config.numericals])
+def _read_columns(cache: ColumnCache, raw: RawImpressions, config: PrepareConfig, progress: ProgressBars) -> None:
     advance = progress.bytes("reading raw files", sum(path.stat().st_size for path in raw.files))
     for chunk in prefetch(raw.chunks(advance)):
         if config.split.rule == "given" and config.split_column not in chunk:
@@ -123,7 +120,6 @@ def _read_columns(directory: Path, raw: RawImpressions, config: PrepareConfig, p
         cache.append(chunk)
     if not len(cache):
         raise StemlabError(f"{raw.files[0]} has no valid row ({raw.skipped} bad rows were skipped).")
-    return cache
 
 
 def _fields(config: PrepareConfig, encoders: FittedEncoders) -> tuple[Field, ...]:

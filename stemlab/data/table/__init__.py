@@ -1,1 +1,1 @@
-"""A user's own table: reading it, checking what it is said to be, and drafting what it may be."""
+"""The user's own table (``dataset=table``): reading, checking the column roles, drafting a config."""

@@ -1,6 +1,7 @@
-"""Cells of a table as what they stand for: tokens, labels, numbers, times, splits; bad ones are marked, not raised.
+"""Vectorised parsers of cells: tokens, labels, numbers, times, splits, names.
 
-Each reader takes an Arrow column of any type and returns (values, bad), both (R,).
+Each parser takes an Arrow column of any type and returns (values, bad), both (R,); ``bad`` is the mask of invalid cells.
+Integer values are int64, numbers float32.
 Legend: R rows.
 """
 
@@ -19,13 +20,13 @@ from stemlab.data.table.tokens import MISSING_CODE, TokenCodes
 
 ParsedCells = tuple[AnyArray, BoolArray]
 _BAD = np.iinfo(np.int64).min
-_MOMENTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
+_TIMESTAMPS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 LABEL_SPELLINGS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
 SPLIT_SPELLINGS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2, "val": 1, "validation": 1, "dev": 1}
 
 
 def without_missing(column: Any, missing: Sequence[str]) -> Any:
-    """Return the column, decoded and in one piece, with nulls where a text cell is one of ``missing``."""
+    """Return the column decoded and contiguous, with nulls for text cells that are one of ``missing``."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
@@ -37,28 +38,32 @@ def without_missing(column: Any, missing: Sequence[str]) -> Any:
 
 
 def read_token_codes(column: Any, codes: TokenCodes) -> ParsedCells:
-    """Return the codes of categories; missing ones have the code 0."""
-    return _by_word(column, lambda words: _token_codes(words, codes), missing=MISSING_CODE)
+    """Return the codes of categories, int64; missing cells get code 0."""
+    return _parse_distinct(column, lambda words: _token_codes(words, codes), missing=MISSING_CODE)
 
 
 def read_labels(column: Any) -> ParsedCells:
-    """Return labels: 0 and 1, or false and true."""
-    return _by_word(column, lambda words: _looked_up(words, LABEL_SPELLINGS), missing=_BAD)
+    """Return labels, int64 0 or 1 (also spelled false and true)."""
+    return _parse_distinct(column, lambda words: _looked_up(words, LABEL_SPELLINGS), missing=_BAD)
 
 
 def read_splits(column: Any) -> ParsedCells:
-    """Return 0 for train, 1 for valid, 2 for test."""
-    return _by_word(column, lambda words: _looked_up(words, SPLIT_SPELLINGS), missing=_BAD)
+    """Return split codes, int64: 0 train, 1 valid, 2 test."""
+    return _parse_distinct(column, lambda words: _looked_up(words, SPLIT_SPELLINGS), missing=_BAD)
 
 
 def read_names(column: Any, names: Sequence[str]) -> ParsedCells:
-    """Return the place of each cell in ``names``."""
-    places = {name: place for place, name in enumerate(names)}
-    return _by_word(column, lambda words: np.array([places.get(word, _BAD) for word in words.to_pylist()]), _BAD)
+    """Return the index of each cell in ``names``, int64."""
+    index = {name: position for position, name in enumerate(names)}
+
+    def read(words: Any) -> Int64Array:
+        return np.array([index.get(word, _BAD) for word in words.to_pylist()], dtype=np.int64)
+
+    return _parse_distinct(column, read, _BAD)
 
 
 def read_numbers(column: Any) -> ParsedCells:
-    """Return float32 numbers, NaN where missing; texts, booleans and numbers without end are bad."""
+    """Return float32 numbers, NaN if missing; text, booleans and infinite numbers are bad."""
     if pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
         column = pc.cast(column, pa.string())
     absent = pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
@@ -70,26 +75,26 @@ def read_numbers(column: Any) -> ParsedCells:
 
 
 def read_times(column: Any) -> ParsedCells:
-    """Return integers as they are; ISO dates and moments (as UTC) as yyyymmddhhmmss, which keeps their order."""
+    """Return integers unchanged, and ISO dates and timestamps (in UTC) as yyyymmddhhmmss, which keeps their order."""
     if not pa.types.is_temporal(column.type):
-        column = _first_fitting(column, [pa.int64(), *_MOMENTS] if _is_text(column) else [pa.int64()])
+        column = _first_fitting(column, [pa.int64(), *_TIMESTAMPS] if _is_text(column) else [pa.int64()])
     if pa.types.is_temporal(column.type):
         column = _digits(column)
     values = as_numpy(pc.fill_null(column, _BAD))
     return values, values == _BAD
 
 
-def _digits(moments: Any) -> Any:
+def _digits(times: Any) -> Any:
     """2024-05-06 07:08:09 -> 20240506070809."""
-    clock = (pc.hour, pc.minute, pc.second) if pa.types.is_timestamp(moments.type) else ()
-    total = pc.cast(pc.year(moments), pa.int64())
+    clock = (pc.hour, pc.minute, pc.second) if pa.types.is_timestamp(times.type) else ()
+    total = pc.cast(pc.year(times), pa.int64())
     for part in (pc.month, pc.day, *clock):
-        total = pc.add(pc.multiply(total, 100), part(moments))
+        total = pc.add(pc.multiply(total, 100), part(times))
     return total if clock else pc.multiply(total, 1_000_000)
 
 
-def _by_word(column: Any, read: Callable[[Any], Int64Array], missing: int) -> ParsedCells:
-    """Read each distinct cell once."""
+def _parse_distinct(column: Any, read: Callable[[Any], Int64Array], missing: int) -> ParsedCells:
+    """Parse each distinct cell once."""
     coded = column.dictionary_encode()
     values = np.append(read(words_of(coded.dictionary)), missing)
     codes: Int64Array = values[as_numpy(pc.fill_null(pc.cast(coded.indices, pa.int64()), len(values) - 1))]
@@ -130,7 +135,7 @@ def _cast(column: Any, kind: Any) -> Any:
 
 
 def _first_fitting(column: Any, kinds: Sequence[Any]) -> Any:
-    """Cast to the first kind that all cells fit, or else to the one that most of them fit."""
+    """Cast to the first type that fits all cells, otherwise to the type that fits most cells."""
     casts = []
     for kind in kinds:
         casts.append(_cast(column, kind))

@@ -1,4 +1,4 @@
-"""Which column of a user's table is what, and whether that can be: no task is an input, every name is a column."""
+"""Roles of the columns of the user's table, and their consistency checks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _SHOWN = 30
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnRoles:
-    """The roles of a table's columns.
+    """Roles of the columns of a table.
 
     Attributes:
         fields: categorical inputs.
         numericals: numerical inputs.
         tasks: labels.
-        scenario: the surface on which a row was shown.
-        scenarios: the values of that column, in the order of their ids.
-        group: what rows are grouped by for gAUC.
-        time: what rows are ordered by.
-        split: train, valid or test.
+        scenario: column of the scenario (the surface of the impression), or ``None``.
+        scenarios: values of the scenario column, in id order.
+        group: column that groups samples for gAUC, or ``None``.
+        time: column that orders rows by time, or ``None``.
+        split: column that holds train, valid or test, or ``None``.
         shared: field -> field whose vocabulary it shares.
-        missing: cells of a text file that stand for a missing value.
+        missing: cells of a text file that mean a missing value.
     """
 
     fields: tuple[str, ...]
@@ -43,17 +43,17 @@ class ColumnRoles:
 
     @property
     def needed(self) -> list[str]:
-        """Columns that are read, each once."""
+        """Columns that are read, without repetition."""
         return list(dict.fromkeys(name for _, name in self.named()))
 
     @property
     def tokens(self) -> list[str]:
-        """Columns that are read as categories."""
+        """Columns that are read as categories (fields and group)."""
         grouped = [] if self.group is None else [self.group]
         return list(dict.fromkeys([*self.fields, *grouped]))
 
     def named(self) -> Iterator[tuple[str, str]]:
-        """Yield (setting, column) of everything that is named."""
+        """Yield (config key, column) of every named column."""
         for setting in ("fields", "numericals", "tasks"):
             yield from ((f"dataset.{setting}", name) for name in getattr(self, setting))
         for setting in ("scenario", "group", "time", "split"):
@@ -67,10 +67,10 @@ class ColumnRoles:
 
 
 def check_roles(roles: ColumnRoles) -> None:
-    """Refuse a task that is also an input (a leak), inputs of two kinds, and names that cannot be files.
+    """Check that no task is also an input (a leak), that no column has two roles, and that names can be file names.
 
     Raises:
-        StemlabError: one sentence about the first such column.
+        StemlabError: the first column that fails a check.
     """
     inputs = dict.fromkeys(roles.fields, "dataset.fields") | dict.fromkeys(roles.numericals, "dataset.numericals")
     for name in roles.tasks:
@@ -87,7 +87,7 @@ def check_roles(roles: ColumnRoles) -> None:
     for setting, name in roles.named():
         if not name or "/" in name or name.startswith("."):
             raise StemlabError(
-                f"{setting} has {name!r}: rename the column, it must not be empty, have / or begin by a dot."
+                f"{setting} has {name!r}: rename the column; a name must not be empty, contain / or begin with a dot."
             )
     for setting, names in (("fields", roles.fields), ("numericals", roles.numericals), ("tasks", roles.tasks)):
         repeated = [name for name in names if names.count(name) > 1]
@@ -113,8 +113,8 @@ def _check_shared(roles: ColumnRoles) -> None:
 def _check_scenarios(roles: ColumnRoles) -> None:
     if len(roles.scenarios) > MOST_SCENARIOS:
         raise StemlabError(
-            f"dataset.scenarios has {len(roles.scenarios):,} names, more than {MOST_SCENARIOS}: scenarios are a few "
-            f"surfaces, and each has parts of the network of its own; put {roles.scenario!r} into dataset.fields."
+            f"dataset.scenarios has {len(roles.scenarios):,} names, more than {MOST_SCENARIOS}: each "
+            f"scenario has its own network modules; put {roles.scenario!r} into dataset.fields."
         )
     repeated = [name for name in roles.scenarios if roles.scenarios.count(name) > 1]
     if repeated:
@@ -124,15 +124,15 @@ def _check_scenarios(roles: ColumnRoles) -> None:
 
 
 def check_names(roles: ColumnRoles, known: Sequence[str], path: Path) -> None:
-    """Refuse a name that is no column of the file.
+    """Check that every named column is in the file.
 
     Raises:
-        StemlabError: the setting, the name, the columns that there are, and the nearest one.
+        StemlabError: a name is not a column; the message lists the columns and the nearest name.
     """
     for setting, name in roles.named():
         if name not in known:
             more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
             raise StemlabError(
-                f"{setting} has {name!r}, which is no column of {path} (it has: {', '.join(known[:_SHOWN])}{more})."
+                f"{setting} has {name!r}, which is not a column of {path} (it has: {', '.join(known[:_SHOWN])}{more})."
                 + nearest(name, tuple(known))
             )

@@ -1,6 +1,6 @@
-"""A user's own table, csv or parquet, piece by piece: Arrow columns, and the line (parquet: row) of each of their rows.
+"""Reads CSV or Parquet files in chunks of Arrow columns, with the line number (Parquet: row number) of each row.
 
-Cells of a text file stay the text they are (an id ``007`` stays ``007``); columns of a parquet file keep their types.
+Cells of a text file are strings (an id ``007`` stays ``007``); columns of a Parquet file keep their types.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from stemlab.errors import StemlabError
 SEPARATORS = (",", "\t", ";", "|")
 TABLE_BLOCK_BYTES = 1 << 24
 PARQUET_ROWS = 1 << 17
-_MARK = b"\xef\xbb\xbf"  # what spreadsheet programs put before UTF-8
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # written by spreadsheet programs before UTF-8 text
 
 
 @dataclass(frozen=True, slots=True)
 class TableChunk:
-    """Some rows of a table.
+    """Chunk of rows of a table file.
 
     Attributes:
         columns: column name -> Arrow array, (R,).
-        lines: (R,) int64 number of the line (parquet: of the row), from 1.
-        malformed: lines that are no rows, each with what is wrong.
+        lines: (R,) int64 line numbers (Parquet: row numbers), from 1.
+        malformed: (line, problem) of the lines that could not be parsed.
     """
 
     columns: Mapping[str, Any]
@@ -44,13 +44,13 @@ class TableChunk:
 
 
 class TableFile(Protocol):
-    """A table on disk.
+    """Table file.
 
     Attributes:
         path: the file.
-        names: its columns in file order.
-        readable: those of them that hold cells (parquet may have lists and the like).
-        counted: what ``TableChunk.lines`` are: ``line`` or ``row``.
+        names: column names in file order.
+        readable: columns with scalar cells (Parquet may hold lists).
+        counted: unit of ``TableChunk.lines``: ``line`` or ``row``.
     """
 
     path: Path
@@ -59,20 +59,20 @@ class TableFile(Protocol):
     counted: str
 
     def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
-        """Yield some columns piece by piece, telling ``advance`` the bytes of the file consumed."""
+        """Yield the given columns in chunks; call ``advance`` with the number of bytes read."""
         ...
 
 
 def open_table(path: Path, *, separator: str | None = None, names: Sequence[str] | None = None) -> TableFile:
-    """Open a csv (plain, ``.gz``, ``.tgz`` or ``.zip``) or parquet file.
+    """Open a CSV (plain, ``.gz``, ``.tgz`` or ``.zip``) or Parquet file.
 
     Args:
-        path: the file; what it is is told by its first bytes.
-        separator: between the cells of a text file; ``None`` takes the one that its first line has most often.
-        names: names of the columns of a text file without a header.
+        path: the file; its format is detected from its first bytes.
+        separator: separator of a text file; ``None`` takes the most frequent one of its first line.
+        names: column names of a text file without a header.
 
     Raises:
-        StemlabError: there is no such file, it is empty, or two columns have the same name.
+        StemlabError: the file does not exist or is empty, or two columns have the same name.
     """
     if not path.is_file():
         what = "is a folder: give the file in it" if path.is_dir() else "does not exist: give a .csv or .parquet file"
@@ -88,7 +88,7 @@ def open_table(path: Path, *, separator: str | None = None, names: Sequence[str]
 
 
 class ParquetTable:
-    """A parquet file, read by groups of rows."""
+    """Parquet file, read in batches of rows."""
 
     counted = "row"
 
@@ -97,17 +97,19 @@ class ParquetTable:
         try:
             self._file = pq.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
-            raise StemlabError(f"{path} is no whole parquet file ({_told(error)}); write it again.") from error
+            raise StemlabError(
+                f"{path} is not a complete Parquet file ({_one_line(error)}); write it again."
+            ) from error
         self.names = tuple(self._file.schema_arrow.names)
-        self.readable = tuple(field.name for field in self._file.schema_arrow if _holds_cells(field.type))
+        self.readable = tuple(field.name for field in self._file.schema_arrow if _is_scalar(field.type))
         if not self._file.metadata.num_rows:
             raise StemlabError(f"{path} is empty: it has columns and no rows.")
 
     def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
-        """Yield some columns in pieces of at most ``PARQUET_ROWS`` rows."""
+        """Yield the given columns in chunks of at most ``PARQUET_ROWS`` rows."""
         for name in set(columns) - set(self.readable):
             kind = self._file.schema_arrow.field(name).type
-            raise StemlabError(f"{self.path}: column {name!r} holds {kind}, which are no cells; leave it out.")
+            raise StemlabError(f"{self.path}: column {name!r} holds {kind}, which is not a scalar type; leave it out.")
         rows, size, total = 0, self.path.stat().st_size, self._file.metadata.num_rows
         try:
             for batch in self._file.iter_batches(PARQUET_ROWS, columns=list(columns)):
@@ -116,22 +118,24 @@ class ParquetTable:
                 rows += batch.num_rows
                 yield TableChunk({name: batch.column(name) for name in columns}, lines)
         except (OSError, pa.ArrowException) as error:
-            raise StemlabError(f"{self.path} is damaged after row {rows} ({_told(error)}); write it again.") from error
+            raise StemlabError(
+                f"{self.path} is damaged after row {rows} ({_one_line(error)}); write it again."
+            ) from error
 
 
 class TextTable:
-    """A text file with a line a row; cells may be quoted as in RFC 4180, but not go over several lines."""
+    """Text file with one row per line; cells may be quoted as in RFC 4180, but must not span several lines."""
 
     counted = "line"
 
     def __init__(self, path: Path, separator: str | None, names: Sequence[str] | None) -> None:
         self.path = path
         self._member = path.name.removesuffix(".zip").removesuffix(".tgz").removesuffix(".tar.gz")
-        first = next(read_blocks(path, self._member, block_bytes=1 << 16)).data.removeprefix(_MARK)
+        first = next(read_blocks(path, self._member, block_bytes=1 << 16)).data.removeprefix(_BYTE_ORDER_MARK)
         try:
             line = first.split(b"\n", 1)[0].removesuffix(b"\r").decode()
         except UnicodeDecodeError:
-            raise StemlabError(f"{path}, line 1 is no text in UTF-8: give a .csv or .parquet file.") from None
+            raise StemlabError(f"{path}, line 1 is not UTF-8 text: give a .csv or .parquet file.") from None
         self.separator = separator or max(SEPARATORS, key=line.count)
         self.headed = names is None
         self.names = tuple(next(csv.reader([line], delimiter=self.separator), []) if names is None else names)
@@ -140,75 +144,75 @@ class TextTable:
             raise StemlabError(f"{path}, line 1 is empty: it must name the columns.")
 
     def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
-        """Yield some columns block by block, as strings; empty lines are no rows."""
+        """Yield the given columns in chunks, as strings; empty lines are ignored."""
         rows = 0
         for block in self._blocks(advance):
-            piece = self._parse(block, list(columns))
-            rows += len(piece.lines) + len(piece.malformed)
-            yield piece
+            chunk = self._parse(block, list(columns))
+            rows += len(chunk.lines) + len(chunk.malformed)
+            yield chunk
         if not rows:
             raise StemlabError(f"{self.path} is empty: it has {'a header and ' if self.headed else ''}no rows.")
 
     def _blocks(self, advance: Advance) -> Iterator[TextBlock]:
-        """The lines below the header."""
+        """Yield the lines below the header."""
         blocks = read_blocks(self.path, self._member, advance, TABLE_BLOCK_BYTES)
         first = next(blocks)
-        data, line = first.data.removeprefix(_MARK), first.first_line
+        data, line = first.data.removeprefix(_BYTE_ORDER_MARK), first.first_line
         if self.headed:
             data, line = data.partition(b"\n")[2], line + 1
         yield from chain([TextBlock(data, line)] if data else [], blocks)
 
     def _parse(self, block: TextBlock, columns: list[str]) -> TableChunk:
         data = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data
-        wrong: dict[int, str] = {}  # by place in the block, from 0
+        problems: dict[int, str] = {}  # by line within the block, from 0
 
-        def set_aside(row: Any) -> str:
-            wrong[row.number - 1] = f"{row.actual_columns} columns instead of {row.expected_columns}"
+        def keep_malformed(row: Any) -> str:
+            problems[row.number - 1] = f"{row.actual_columns} columns instead of {row.expected_columns}"
             return "skip"
 
         try:
-            table = pyarrow.csv.read_csv(pa.BufferReader(data), **self._options(columns, set_aside, len(data)))
+            table = pyarrow.csv.read_csv(pa.BufferReader(data), **self._options(columns, keep_malformed, len(data)))
         except pa.ArrowInvalid as error:
-            raise StemlabError(self._trouble(block, _told(error))) from error
-        blank = _blank_lines(data)
-        if table.num_rows + len(wrong) != len(blank):
-            raise StemlabError(self._trouble(block, "its lines are not rows"))
+            raise StemlabError(self._parse_error(block, _one_line(error))) from error
+        blank = _empty_lines(data)
+        if table.num_rows + len(problems) != len(blank):
+            raise StemlabError(self._parse_error(block, "its lines cannot be parsed as rows"))
         kept = np.ones(len(blank), dtype=bool)
-        kept[list(wrong)] = False
+        kept[list(problems)] = False
         lines = block.first_line + np.flatnonzero(kept & ~blank)
-        malformed = [(block.first_line + place, told) for place, told in wrong.items() if not blank[place]]
+        malformed = [(block.first_line + line, problem) for line, problem in problems.items() if not blank[line]]
         if (kept & blank).any():
             table = table.filter(pa.array(~blank[kept]))
         return TableChunk({name: table[name].combine_chunks() for name in columns}, lines, malformed)
 
-    def _options(self, columns: list[str], set_aside: Any, size: int) -> dict[str, Any]:
+    def _options(self, columns: list[str], keep_malformed: Any, size: int) -> dict[str, Any]:
         return {
-            # one thread and one block: only so are the lines that are set aside numbered
+            # one thread and one block, because Arrow numbers malformed lines only then
             "read_options": pyarrow.csv.ReadOptions(
                 column_names=list(self.names), use_threads=False, block_size=max(size, 1)
             ),
             "parse_options": pyarrow.csv.ParseOptions(
-                delimiter=self.separator, invalid_row_handler=set_aside, ignore_empty_lines=False
+                delimiter=self.separator, invalid_row_handler=keep_malformed, ignore_empty_lines=False
             ),
             "convert_options": pyarrow.csv.ConvertOptions(
                 include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
             ),
         }
 
-    def _trouble(self, block: TextBlock, told: str) -> str:
-        """Return what is wrong with a block that cannot be parsed, with the line."""
+    def _parse_error(self, block: TextBlock, reason: str) -> str:
+        """Return the error message of a block that cannot be parsed, with the line number."""
         for line, data in enumerate(block.data.split(b"\n"), start=block.first_line):
             try:
                 data.decode()
             except UnicodeDecodeError:
-                return f"{self.path}, line {line} is no text in UTF-8; convert the file (iconv -t UTF-8)."
+                return f"{self.path}, line {line} is not UTF-8 text; convert the file (iconv -t UTF-8)."
             if data.count(b'"') % 2:
-                return f"{self.path}, line {line}: a quote is not closed; cells must not go over several lines."
-        return f"{self.path}, after line {block.first_line - 1}: {told}."
+                return f"{self.path}, line {line}: a quote is not closed; cells must not span several lines."
+        return f"{self.path}, after line {block.first_line - 1}: {reason}."
 
 
-def _blank_lines(data: bytes) -> BoolArray:
-    """Return for every line whether it is empty."""
+def _empty_lines(data: bytes) -> BoolArray:
+    """Return which lines are empty, (lines,) bool."""
     ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
     if data and not data.endswith(b"\n"):
         ends = np.append(ends, len(data))
@@ -217,7 +221,7 @@ def _blank_lines(data: bytes) -> BoolArray:
     return blank
 
 
-def _holds_cells(kind: Any) -> bool:
+def _is_scalar(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     simple = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string, pa.types.is_null)
@@ -225,5 +229,5 @@ def _holds_cells(kind: Any) -> bool:
     return any(test(kind) for test in (*simple, *others))
 
 
-def _told(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]

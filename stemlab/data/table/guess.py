@@ -1,4 +1,4 @@
-"""What each column of a table seems to be: names and values decide, and what is doubtful is told."""
+"""Proposes the role of each column from its name and values, with remarks on doubtful columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TELLING = 0.98
 
 
 def _word(*names: str) -> re.Pattern[str]:
-    """Match any of the words between underscores, dots or ends of a name."""
+    """Return a pattern that matches any of the words between underscores, dots, hyphens, spaces or ends of a name."""
     return re.compile(rf"(^|[_.\- ])({'|'.join(names)})($|[_.\- ])", re.IGNORECASE)
 
 
@@ -50,19 +50,19 @@ AMOUNT_PATTERN = _word(
 
 @dataclass(slots=True)
 class Proposal:
-    """What each column is proposed to be.
+    """Proposed roles of the columns.
 
     Attributes:
         tasks: labels.
-        fields: categories.
-        numericals: amounts.
-        left: column -> why it is left out.
+        fields: categorical inputs.
+        numericals: numerical inputs.
+        left: column -> reason why it has no role.
         time: time column.
         group: group column.
         split: column of train, valid, test.
-        scenarios: columns that may say the surface.
+        scenarios: columns that may be the scenario.
         missing: spellings of missing values, besides the empty cell.
-        checks: sentences about what is doubtful.
+        checks: remarks on doubtful columns, for the user.
     """
 
     tasks: list[ColumnSurvey] = field(default_factory=list)
@@ -78,32 +78,36 @@ class Proposal:
 
 
 def propose(survey: Survey) -> Proposal:
-    """Return what each column seems to be."""
-    made = Proposal()
-    rest = [column for column in survey.columns if not _left_out(column, survey, made)]
-    made.split = _first(c for c in rest if _is_split(c))
-    made.time = _first(c for c in rest if _is_time(c))
-    made.tasks = _labels([c for c in rest if c.binary and c is not made.split], made)
+    """Return the proposed roles of all columns."""
+    proposal = Proposal()
+    rest = [column for column in survey.columns if not _left_out(column, survey, proposal)]
+    proposal.split = _first(c for c in rest if _is_split(c))
+    proposal.time = _first(c for c in rest if _is_time(c))
+    proposal.tasks = _labels([c for c in rest if c.binary and c is not proposal.split], proposal)
     for column in rest:
-        if column not in (*made.tasks, made.split):
-            _place(column, survey, made)
-    made.group = _first(c for names in GROUP_PATTERNS for c in made.fields if names.search(c.name) and c.distinct > 1)
-    surfaces = [c for c in made.fields if SCENARIO_PATTERN.search(c.name) and c.distinct <= _MOST_SURFACES]
-    made.scenarios = [c for c in surfaces if not c.missing]
-    made.missing = sorted({word for c in made.numericals for word in c.spellings} | _everywhere(made.fields))
-    _check(survey, made)
-    return made
+        if column not in (*proposal.tasks, proposal.split):
+            _assign_input_role(column, survey, proposal)
+    proposal.group = _first(
+        c for names in GROUP_PATTERNS for c in proposal.fields if names.search(c.name) and c.distinct > 1
+    )
+    surfaces = [c for c in proposal.fields if SCENARIO_PATTERN.search(c.name) and c.distinct <= _MOST_SURFACES]
+    proposal.scenarios = [c for c in surfaces if not c.missing]
+    proposal.missing = sorted(
+        {word for c in proposal.numericals for word in c.spellings} | _everywhere(proposal.fields)
+    )
+    _check(survey, proposal)
+    return proposal
 
 
 def _everywhere(columns: Iterable[ColumnSurvey]) -> set[str]:
-    """Spellings that are no text in any language."""
+    """Return spellings that mean a missing value in any column."""
     return {word for column in columns for word in column.spellings if word == "\\N"}
 
 
-def _left_out(column: ColumnSurvey, survey: Survey, made: Proposal) -> bool:
+def _left_out(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> bool:
     reason = ""
     if not column.name or "/" in column.name or column.name.startswith("."):
-        reason = "its name is empty, has / or begins by a dot"
+        reason = "its name is empty, contains / or begins with a dot"
     elif column.distinct < 2:
         reason = "one value only" if column.distinct else "empty"
     elif LATE_PATTERN.search(column.name):
@@ -113,7 +117,7 @@ def _left_out(column: ColumnSurvey, survey: Survey, made: Proposal) -> bool:
     elif column.kind == "text" and column.longest > _LONG_TEXT:
         reason = f"texts of up to {column.longest} characters"
     if reason:
-        made.left[column.name] = reason
+        proposal.left[column.name] = reason
     return bool(reason)
 
 
@@ -123,31 +127,33 @@ def _is_split(column: ColumnSurvey) -> bool:
 
 
 def _is_time(column: ColumnSurvey) -> bool:
-    if column.kind == "moment":
+    if column.kind == "datetime":
         return True
     named = bool(TIME_PATTERN.search(column.name)) and not LATE_PATTERN.search(column.name)
     return named and column.kind == "integer" and column.low >= 1e7 and column.distinct > 1
 
 
-def _labels(binary: list[ColumnSurvey], made: Proposal) -> list[ColumnSurvey]:
+def _labels(binary: list[ColumnSurvey], proposal: Proposal) -> list[ColumnSurvey]:
     named = [column for column in binary if LABEL_PATTERN.search(column.name)]
     if named or not binary:
         if not binary:
-            made.checks.append("No column holds 0 and 1 only: make the labels, or name them in tasks.")
+            proposal.checks.append("No column holds 0 and 1 only: make the labels, or name them in tasks.")
         return named
-    made.checks.append(f"No column of 0 and 1 is named like a label: {binary[-1].name!r}, the last one, is a guess.")
+    proposal.checks.append(
+        f"No column of 0 and 1 is named like a label: {binary[-1].name!r}, the last one, is a guess."
+    )
     return binary[-1:]
 
 
-def _place(column: ColumnSurvey, survey: Survey, made: Proposal) -> None:
-    if column is made.time:
+def _assign_input_role(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> None:
+    if column is proposal.time:
         return
-    if column.kind == "moment" or _is_time(column):
-        made.left[column.name] = "a second time"
+    if column.kind == "datetime" or _is_time(column):
+        proposal.left[column.name] = "a second time"
     elif _is_amount(column):
-        made.numericals.append(column)
+        proposal.numericals.append(column)
     else:
-        made.fields.append(column)
+        proposal.fields.append(column)
 
 
 def _is_amount(column: ColumnSurvey) -> bool:
@@ -160,24 +166,24 @@ def _is_amount(column: ColumnSurvey) -> bool:
     return column.listed is None and (column.low < 0 or column.distinct < (column.high - column.low + 1) / 2)
 
 
-def _check(survey: Survey, made: Proposal) -> None:
+def _check(survey: Survey, proposal: Proposal) -> None:
     if not survey.whole:
-        made.checks.append(f"Only the first {survey.rows:,} rows were read: counts and shares are theirs.")
-    if made.left:
-        made.checks.append(f"Left out, add what should be read: {', '.join(made.left)}.")
-    for column in (*made.fields, *made.numericals):
-        for task in made.tasks:
+        proposal.checks.append(f"Only the first {survey.rows:,} rows were read: counts and shares are theirs.")
+    if proposal.left:
+        proposal.checks.append(f"Left out, add what should be read: {', '.join(proposal.left)}.")
+    for column in (*proposal.fields, *proposal.numericals):
+        for task in proposal.tasks:
             area = single_column_auc(survey, column, task.name)
             if area >= _TELLING:
-                made.checks.append(
+                proposal.checks.append(
                     f"{column.name!r} alone tells {task.name!r} (AUC {area:.3f}): is it known before? If not, it leaks."
                 )
         if column.binary:
-            made.checks.append(f"{column.name!r} holds 0 and 1 and is proposed as a field: is it a label?")
-    if made.group is None:
-        made.checks.append("No column is named like a user: set group for AUC by user (gAUC).")
-    if made.time is None and made.split is None:
-        made.checks.append("No time and no split were found: rows are split at random.")
+            proposal.checks.append(f"{column.name!r} holds 0 and 1 and is proposed as a field: is it a label?")
+    if proposal.group is None:
+        proposal.checks.append("No column is named like a user: set group for AUC by user (gAUC).")
+    if proposal.time is None and proposal.split is None:
+        proposal.checks.append("No time and no split were found: rows are split at random.")
 
 
 def _first(columns: Iterable[ColumnSurvey]) -> ColumnSurvey | None:

@@ -1,4 +1,4 @@
-"""A table's rows as integer and float columns, its bad rows told by line and column."""
+"""Reader of the user's table: int64 and float32 columns; bad rows are reported by line and column."""
 
 from __future__ import annotations
 
@@ -25,134 +25,136 @@ _AS = " as "
 
 
 class RawTable:
-    """The table as integer and float columns; roles that read a column in their own way have names of their own.
+    """Reader of a table file (``RawImpressions``): int64 columns, and float32 for numerical columns.
+
+    The scenario, time and split columns have names of their own (``scenario_of``, ``time_of``, ``split_of``), because
+    the same column may also be a field.
 
     Args:
         table: the file.
-        columns: what its columns are.
-        on_bad_row: raise at a bad row, or leave it out and count it.
+        roles: roles of its columns.
+        on_bad_row: ``error`` raises at a bad row, ``skip`` drops and counts it.
     """
 
     sample = False
 
-    def __init__(self, table: TableFile, columns: ColumnRoles, *, on_bad_row: OnBadRow) -> None:
+    def __init__(self, table: TableFile, roles: ColumnRoles, *, on_bad_row: OnBadRow) -> None:
         self.files: Sequence[Path] = (table.path,)
         self.skipped = 0
-        self._table, self._columns, self._on_bad_row = table, columns, on_bad_row
-        own = {name: TokenCodes() for name in columns.tokens}
-        self._codes = {name: own[columns.shared.get(name, name)] for name in columns.tokens}
-        self._rows, self._ones = 0, np.zeros(len(columns.tasks), dtype=np.int64)
-        self._seen = np.zeros(len(columns.scenarios), dtype=np.int64)
+        self._table, self._roles, self._on_bad_row = table, roles, on_bad_row
+        own = {name: TokenCodes() for name in roles.tokens}
+        self._codes = {name: own[roles.shared.get(name, name)] for name in roles.tokens}
+        self._rows, self._ones = 0, np.zeros(len(roles.tasks), dtype=np.int64)
+        self._seen = np.zeros(len(roles.scenarios), dtype=np.int64)
 
     @property
     def kind(self) -> str:
-        """Name and version of the reader, and everything besides the recipe that tells how the file is read."""
+        """Name and version of the reader, with its settings that are not in the PrepareConfig."""
         reading = {"separator": getattr(self._table, "separator", None), "names": self._table.names}
-        return f"table/1 {json.dumps({**reading, **self._columns.to_dict()})}"
+        return f"table/1 {json.dumps({**reading, **self._roles.to_dict()})}"
 
     @property
     def tokens(self) -> Mapping[str, Sequence[str]]:
-        """Column -> its categories."""
+        """Column -> its distinct strings, by code."""
         return self._codes
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
-        """Yield the columns piece by piece.
+        """Yield the columns in chunks.
 
         Raises:
-            StemlabError: a bad row, a label that is the same in all rows, a scenario without rows.
+            StemlabError: a bad row, a constant label, or a scenario without rows.
         """
         readers = self._readers()
-        for piece in self._table.chunks(self._columns.needed, advance):
-            read = {role: reader(self._cells(piece, name)) for role, (name, reader) in readers.items()}
-            kept = self._check(piece, {role: bad for role, (_, bad) in read.items()})
+        for rows in self._table.chunks(self._roles.needed, advance):
+            read = {role: reader(self._cells(rows, name)) for role, (name, reader) in readers.items()}
+            kept = self._check(rows, {role: bad for role, (_, bad) in read.items()})
             chunk = {role: values if kept.all() else values[kept] for role, (values, _) in read.items()}
             self._count(chunk)
             yield chunk
         self._check_counts()
 
     def _readers(self) -> dict[str, tuple[str, Read]]:
-        """Name in the recipe -> column, and how its cells are read."""
-        columns = self._columns
+        """Return yielded name -> (column of the file, parser of its cells)."""
+        roles = self._roles
         readers: dict[str, tuple[str, Read]] = {}
         readers |= {name: (name, partial(cells.read_token_codes, codes=codes)) for name, codes in self._codes.items()}
-        readers |= {name: (name, cells.read_numbers) for name in columns.numericals}
-        readers |= {name: (name, cells.read_labels) for name in columns.tasks}
-        if columns.scenario is not None:
-            read = partial(cells.read_names, names=columns.scenarios)
-            readers[scenario_of(columns.scenario)] = (columns.scenario, read)
-        if columns.time is not None:
-            readers[time_of(columns.time)] = (columns.time, cells.read_times)
-        if columns.split is not None:
-            readers[split_of(columns.split)] = (columns.split, cells.read_splits)
+        readers |= {name: (name, cells.read_numbers) for name in roles.numericals}
+        readers |= {name: (name, cells.read_labels) for name in roles.tasks}
+        if roles.scenario is not None:
+            read = partial(cells.read_names, names=roles.scenarios)
+            readers[scenario_of(roles.scenario)] = (roles.scenario, read)
+        if roles.time is not None:
+            readers[time_of(roles.time)] = (roles.time, cells.read_times)
+        if roles.split is not None:
+            readers[split_of(roles.split)] = (roles.split, cells.read_splits)
         return readers
 
-    def _cells(self, piece: TableChunk, name: str) -> Any:
-        return cells.without_missing(piece.columns[name], self._columns.missing)
+    def _cells(self, rows: TableChunk, name: str) -> Any:
+        return cells.without_missing(rows.columns[name], self._roles.missing)
 
-    def _check(self, piece: TableChunk, bad: Mapping[str, BoolArray]) -> BoolArray:
-        """Return which rows are good; raise at the first bad one, or count them."""
+    def _check(self, rows: TableChunk, bad: Mapping[str, BoolArray]) -> BoolArray:
+        """Return the mask of valid rows; raise at the first bad row, or count bad rows."""
         any_bad: BoolArray = np.logical_or.reduce(list(bad.values()))
-        self.skipped += int(any_bad.sum()) + len(piece.malformed)
+        self.skipped += int(any_bad.sum()) + len(rows.malformed)
         if self._on_bad_row == "error":
-            problems = list(piece.malformed)
+            problems = list(rows.malformed)
             if any_bad.any():
                 row = int(np.argmax(any_bad))
                 role = next(role for role, flags in bad.items() if flags[row])
-                problems.append((int(piece.lines[row]), self._problem(piece, row, role)))
+                problems.append((int(rows.lines[row]), self._problem(rows, row, role)))
             if problems:
-                line, problem = min(problems)
+                (line, problem), unit = min(problems), self._table.counted
                 raise StemlabError(
-                    f"{self._table.path}, {self._table.counted} {line}: {problem}; mend the {self._table.counted} or "
-                    "set dataset.on_bad_row=skip."
+                    f"{self._table.path}, {unit} {line}: {problem}; correct the {unit} or set dataset.on_bad_row=skip."
                 )
-        good: BoolArray = ~any_bad
-        return good
+        valid: BoolArray = ~any_bad
+        return valid
 
-    def _problem(self, piece: TableChunk, row: int, role: str) -> str:
-        """Return what is wrong with a cell."""
-        columns, name = self._columns, self._readers()[role][0]
-        cell = cells.words_of(self._cells(piece, name).slice(row, 1))[0].as_py()
-        listed = ", ".join(columns.scenarios[:8]) + (", ..." if len(columns.scenarios) > 8 else "")
-        wanted = dict.fromkeys(columns.numericals, "no number") | dict.fromkeys(columns.tasks, "neither 0 nor 1")
+    def _problem(self, rows: TableChunk, row: int, role: str) -> str:
+        """Return the description of a bad cell."""
+        roles, name = self._roles, self._readers()[role][0]
+        cell = cells.words_of(self._cells(rows, name).slice(row, 1))[0].as_py()
+        listed = ", ".join(roles.scenarios[:8]) + (", ..." if len(roles.scenarios) > 8 else "")
+        wanted = dict.fromkeys(roles.numericals, "not a number") | dict.fromkeys(roles.tasks, "neither 0 nor 1")
         wanted |= {
-            scenario_of(columns.scenario or ""): f"none of dataset.scenarios ({listed})",
-            time_of(columns.time or ""): "neither an integer nor an ISO date",
-            split_of(columns.split or ""): "none of train, valid, test, 0, 1, 2",
+            scenario_of(roles.scenario or ""): f"none of dataset.scenarios ({listed})",
+            time_of(roles.time or ""): "neither an integer nor an ISO date",
+            split_of(roles.split or ""): "none of train, valid, test, 0, 1, 2",
         }
         return f"column {name!r} is {'empty' if cell is None else repr(cell[:SHOWN_CHARACTERS])}, {wanted[role]}"
 
     def _count(self, chunk: Mapping[str, AnyArray]) -> None:
         self._rows += len(next(iter(chunk.values())))
-        self._ones += [int(chunk[name].sum()) for name in self._columns.tasks]
-        if self._columns.scenario is not None:
-            found = chunk[scenario_of(self._columns.scenario)]
+        self._ones += [int(chunk[name].sum()) for name in self._roles.tasks]
+        if self._roles.scenario is not None:
+            found = chunk[scenario_of(self._roles.scenario)]
             self._seen += np.bincount(found, minlength=len(self._seen))
 
     def _check_counts(self) -> None:
-        for name, ones in zip(self._columns.tasks, self._ones, strict=True):
+        for name, ones in zip(self._roles.tasks, self._ones, strict=True):
             if self._rows and ones in (0, self._rows):
                 raise StemlabError(
-                    f"{self._table.path}: label {name!r} is {int(ones > 0)} in all {self._rows:,} rows, and a constant "
-                    "cannot be learnt; take it out of dataset.tasks."
+                    f"{self._table.path}: label {name!r} is {int(ones > 0)} in all {self._rows:,} rows: a constant "
+                    "label cannot be learned; remove it from dataset.tasks."
                 )
-        for name, seen in zip(self._columns.scenarios, self._seen, strict=True):
+        for name, seen in zip(self._roles.scenarios, self._seen, strict=True):
             if self._rows and not seen:
                 raise StemlabError(
-                    f"{self._table.path}: no row has {name!r} in column {self._columns.scenario!r}; "
-                    "take it out of dataset.scenarios."
+                    f"{self._table.path}: no row has {name!r} in column {self._roles.scenario!r}; "
+                    "remove it from dataset.scenarios."
                 )
 
 
 def scenario_of(name: str) -> str:
-    """Return the name under which a column is read as scenario."""
+    """Return the name under which the scenario column is yielded."""
     return f"{name}{_AS}scenario"
 
 
 def time_of(name: str) -> str:
-    """Return the name under which a column is read as time."""
+    """Return the name under which the time column is yielded."""
     return f"{name}{_AS}time"
 
 
 def split_of(name: str) -> str:
-    """Return the name under which a column is read as split."""
+    """Return the name under which the split column is yielded."""
     return f"{name}{_AS}split"

@@ -1,6 +1,6 @@
-"""A csv file that says something about each id (users, videos), held in memory by column and joined to the rows.
+"""Side tables: CSV files with attributes of users or items, held in memory and joined to rows by id.
 
-Categories are kept as codes, so a column takes four bytes an id and the text of its distinct values.
+Categories are stored as codes: a column takes four bytes per id, plus the text of its distinct values.
 Legend: K ids, R rows.
 """
 
@@ -30,14 +30,14 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class SideTable:
-    """What a file says about each id.
+    """Attributes of each id.
 
     Attributes:
         path: the file.
         key: name of the id column.
-        keys: (K,) ids in ascending order.
-        columns: column name -> (K,) int32 codes of categories or float32 numbers (NaN where missing).
-        tokens: column name -> the strings that codes stand for; code 0 is the empty string.
+        keys: (K,) int64 ids in ascending order.
+        columns: column name -> (K,) int32 codes of categories, or float32 numbers (NaN if missing).
+        tokens: column name -> strings by code; code 0 is the empty string.
     """
 
     path: Path
@@ -47,81 +47,81 @@ class SideTable:
     tokens: Mapping[str, TokenCodes]
 
     def find(self, ids: Int64Array) -> tuple[Int64Array, BoolArray]:
-        """Return each id's place in ``keys`` and whether it is there, both (R,)."""
+        """Return the index of each id in ``keys``, and whether the id exists, both (R,)."""
         last = len(self.keys) - 1
         if self.keys[-1] - self.keys[0] == last:  # no gaps: no search
-            place = (ids - self.keys[0]).clip(0, last)
+            index = (ids - self.keys[0]).clip(0, last)
         else:
-            place = np.searchsorted(self.keys, ids).clip(max=last)
-        return place, self.keys[place] == ids
+            index = np.searchsorted(self.keys, ids).clip(max=last)
+        return index, self.keys[index] == ids
 
-    def take(self, place: Int64Array) -> dict[str, AnyArray]:
-        """Return the columns at (R,) places; codes as int64."""
-        rows = {name: values[place] for name, values in self.columns.items()}
+    def take(self, index: Int64Array) -> dict[str, AnyArray]:
+        """Return the columns at (R,) indices: int64 codes and float32 numbers."""
+        rows = {name: values[index] for name, values in self.columns.items()}
         return {name: values.astype(np.int64) if name in self.tokens else values for name, values in rows.items()}
 
 
 def read_side_table(
     path: Path, key: str, categories: Sequence[str], numbers: Sequence[str], advance: Advance
 ) -> SideTable:
-    """Read some columns of a side table.
+    """Read the given columns of a side table.
 
     Args:
-        path: csv file with a header, plain or compressed.
-        key: its id column, integers, each once.
-        categories: columns whose values are tokens: ``1.0`` is the token ``1``, an empty cell is missing.
-        numbers: columns whose values are numbers; an empty cell is missing.
-        advance: told the bytes consumed.
+        path: CSV file with a header, plain or compressed.
+        key: id column; integers without repetition.
+        categories: columns of tokens: ``1.0`` is the token ``1``, an empty cell is missing.
+        numbers: columns of numbers; an empty cell is missing.
+        advance: called with the number of bytes read.
 
     Raises:
-        StemlabError: a column or a value is wrong: file, line, column and what is wrong.
+        StemlabError: a column is missing, or a cell is invalid.
     """
     table = open_table(path)
     wanted = check_header(path, table.names, [key, *categories, *numbers])
     codes = {name: TokenCodes() for name in categories}
     keys: list[Int64Array] = []
     parts: dict[str, list[AnyArray]] = {name: [] for name in wanted[1:]}
-    for piece in table.chunks(wanted, advance):
-        for line, told in piece.malformed:
-            raise StemlabError(f"{path}, line {line}: {told}; mend the line.")
-        keys.append(_integers(path, piece, key))
+    for chunk in table.chunks(wanted, advance):
+        for line, problem in chunk.malformed:
+            raise StemlabError(f"{path}, line {line}: {problem}; correct the line.")
+        keys.append(_integers(path, chunk, key))
         for name in categories:
-            parts[name].append(read_token_codes(plain_tokens(piece.columns[name]), codes[name])[0].astype(np.int32))
+            parts[name].append(read_token_codes(plain_tokens(chunk.columns[name]), codes[name])[0].astype(np.int32))
         for name in numbers:
-            parts[name].append(_numbers(path, piece, name))
-    every = np.concatenate(keys)
-    order = np.argsort(every, kind="stable")
-    repeated = np.flatnonzero(every[order][1:] == every[order][:-1])
+            parts[name].append(_numbers(path, chunk, name))
+    ids = np.concatenate(keys)
+    order = np.argsort(ids, kind="stable")
+    repeated = np.flatnonzero(ids[order][1:] == ids[order][:-1])
     if len(repeated):
-        raise StemlabError(f"{path} has {key} {every[order][repeated[0]]} twice; mend the file.")
+        raise StemlabError(f"{path} has {key} {ids[order][repeated[0]]} twice; correct the file.")
     columns = {name: np.concatenate(values)[order] for name, values in parts.items()}
-    return SideTable(path, key, every[order], columns, codes)
+    return SideTable(path, key, ids[order], columns, codes)
 
 
 def plain_tokens(column: Any) -> Any:
-    """Return a text column, dictionary-encoded, with whole floats (1.0) written as integers (1)."""
+    """Return a text column, dictionary-encoded, with integral floats (1.0) written as integers (1)."""
     coded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     coded = coded if pa.types.is_dictionary(coded.type) else coded.dictionary_encode()
     words = pc.replace_substring_regex(coded.dictionary, r"^(-?[0-9]+)\.0$", r"\1")
     return pa.DictionaryArray.from_arrays(coded.indices, words)
 
 
-def _integers(path: Path, piece: TableChunk, name: str) -> Int64Array:
+def _integers(path: Path, chunk: TableChunk, name: str) -> Int64Array:
     try:
-        return as_numpy(pc.cast(piece.columns[name], pa.int64()))
+        return as_numpy(pc.cast(chunk.columns[name], pa.int64()))
     except pa.ArrowInvalid:
-        cells = zip(piece.lines.tolist(), piece.columns[name].to_pylist(), strict=True)
+        cells = zip(chunk.lines.tolist(), chunk.columns[name].to_pylist(), strict=True)
         line, cell = next((line, cell) for line, cell in cells if not _INTEGER.fullmatch(cell))
         raise _bad(path, line, name, cell, "an integer") from None
 
 
-def _numbers(path: Path, piece: TableChunk, name: str) -> Float32Array:
-    column = piece.columns[name]
+def _numbers(path: Path, chunk: TableChunk, name: str) -> Float32Array:
+    column = chunk.columns[name]
     values, bad = read_numbers(pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column))
-    for place in np.flatnonzero(bad):
-        raise _bad(path, int(piece.lines[place]), name, column[int(place)].as_py(), "a number")
+    for row in np.flatnonzero(bad):
+        raise _bad(path, int(chunk.lines[row]), name, column[int(row)].as_py(), "a number")
     return values
 
 
 def _bad(path: Path, line: int, name: str, cell: str, what: str) -> StemlabError:
-    return StemlabError(f"{path}, line {line}: column {name!r} is {cell[:40]!r}, not {what}; mend the line.")
+    return StemlabError(f"{path}, line {line}: column {name!r} is {cell[:40]!r}, not {what}; correct the line.")

@@ -1,7 +1,6 @@
-"""What a first look at a table's columns finds: kinds of cells, distinct values, ranges, missing shares.
+"""Statistics of a table's columns: kinds of cells, distinct values, ranges, missing values.
 
-The look is bounded: files beyond ``MOST_BYTES`` are read from their beginning up to there, distinct values are counted
-up to ``MOST_DISTINCT``.
+At most the first ``MAX_BYTES`` of a file are read, and at most ``MAX_DISTINCT`` distinct values are counted.
 """
 
 from __future__ import annotations
@@ -19,29 +18,29 @@ from stemlab.data.io.progress import ProgressBars
 from stemlab.data.table.cells import LABEL_SPELLINGS, read_labels, read_numbers, read_times, without_missing, words_of
 from stemlab.data.table.file import TableFile
 
-CellKind = Literal["empty", "integer", "number", "moment", "truth", "text"]
-MOST_BYTES = 1 << 28
-MOST_DISTINCT = 1 << 20
-MOST_LISTED = 100
+CellKind = Literal["empty", "integer", "number", "datetime", "boolean", "text"]
+MAX_BYTES = 1 << 28
+MAX_DISTINCT = 1 << 20
+MAX_LISTED = 100
 PAIRED_ROWS = 200_000
 MISSING_SPELLINGS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "\\N", "?")
-"""Spellings of a missing value, where the other cells of the column are numbers or times."""
+"""Spellings of a missing value in columns of numbers or times."""
 
 
 @dataclass(slots=True)
 class ColumnSurvey:
-    """One column.
+    """Statistics of one column.
 
     Attributes:
-        name: its name.
-        missing: empty cells.
-        spellings: cells that seem to stand for missing values, and how many.
-        kind: what all other cells are.
-        low: least number, where they are numbers.
-        high: greatest number.
-        longest: characters of the longest text.
-        listed: the values and their counts, while there are at most ``MOST_LISTED``; else ``None``.
-        hashes: of the distinct values; at most ``MOST_DISTINCT``.
+        name: name of the column.
+        missing: number of empty cells.
+        spellings: counts of cells that are spellings of a missing value.
+        kind: kind of all other cells.
+        low: smallest number, if the cells are numbers.
+        high: largest number.
+        longest: length of the longest text in characters.
+        listed: counts of the values, or ``None`` if there are more than ``MAX_LISTED``.
+        hashes: hashes of the distinct values, at most ``MAX_DISTINCT``.
     """
 
     name: str
@@ -56,28 +55,28 @@ class ColumnSurvey:
 
     @property
     def distinct(self) -> int:
-        """Distinct values seen."""
+        """Number of distinct values."""
         return len(self.hashes)
 
     @property
     def full(self) -> bool:
-        """Whether there may be more distinct values than were counted."""
-        return self.distinct >= MOST_DISTINCT
+        """Whether there may be more than ``MAX_DISTINCT`` distinct values."""
+        return self.distinct >= MAX_DISTINCT
 
     @property
     def binary(self) -> bool:
-        """Whether it holds both labels, nothing else, and in every row."""
+        """Whether every cell is a label and both labels occur."""
         if self.listed is None or self.missing or self.spellings:
             return False
         return {LABEL_SPELLINGS.get(word.lower(), -1) for word in self.listed} == {0, 1}
 
     @property
     def ones(self) -> int:
-        """Rows with label 1 of a binary column."""
+        """Number of rows with label 1, for a binary column."""
         return sum(count for word, count in (self.listed or {}).items() if LABEL_SPELLINGS.get(word.lower()) == 1)
 
     def add(self, column: Any) -> None:
-        """Look at some more rows."""
+        """Update the statistics with a chunk of the column."""
         coded = column.dictionary_encode()
         words = words_of(coded.dictionary)
         codes = pc.fill_null(coded.indices, len(words))
@@ -91,10 +90,10 @@ class ColumnSurvey:
         self._widen(list(found))
         if self.listed is not None:
             self.listed += found
-            self.listed = self.listed if len(self.listed) <= MOST_LISTED else None
+            self.listed = self.listed if len(self.listed) <= MAX_LISTED else None
         if not self.full:
             more = np.fromiter(map(hash, found), dtype=np.int64, count=len(found))
-            self.hashes = np.union1d(self.hashes, more)[:MOST_DISTINCT]
+            self.hashes = np.union1d(self.hashes, more)[:MAX_DISTINCT]
 
     def _widen(self, words: list[str]) -> None:
         if not words:
@@ -112,12 +111,12 @@ class ColumnSurvey:
 
 @dataclass(slots=True)
 class Survey:
-    """A table.
+    """Statistics of a table.
 
     Attributes:
-        rows: rows looked at.
-        whole: whether these are all.
-        columns: in file order.
+        rows: number of rows read.
+        whole: whether all rows were read.
+        columns: statistics of each column, in file order.
         first: the first rows, column -> Arrow array.
     """
 
@@ -128,37 +127,38 @@ class Survey:
 
 
 def survey_table(table: TableFile) -> Survey:
-    """Look at a table.
+    """Compute the statistics of a table.
 
     Raises:
-        StemlabError: it is empty, or no text.
+        StemlabError: the table is empty or cannot be parsed.
     """
     columns = [ColumnSurvey(name) for name in table.readable]
     survey = Survey(0, True, columns, {})
     size, consumed = table.path.stat().st_size, 0
     with ProgressBars() as progress:
-        show = progress.bytes("looking at the table", min(size, MOST_BYTES))
+        show = progress.bytes("inspecting the table", min(size, MAX_BYTES))
 
         def advance(amount: int) -> None:
             nonlocal consumed
             consumed += amount
             show(amount)
 
-        for piece in table.chunks(table.readable, advance):
-            if survey.rows and consumed > MOST_BYTES:
+        for chunk in table.chunks(table.readable, advance):
+            if survey.rows and consumed > MAX_BYTES:
                 survey.whole = False
                 break
-            survey.first = survey.first or {name: piece.columns[name].slice(0, PAIRED_ROWS) for name in table.readable}
-            survey.rows += len(piece.lines)
+            survey.first = survey.first or {name: chunk.columns[name].slice(0, PAIRED_ROWS) for name in table.readable}
+            survey.rows += len(chunk.lines)
             for column in columns:
-                column.add(piece.columns[column.name])
+                column.add(chunk.columns[column.name])
     return survey
 
 
 def single_column_auc(survey: Survey, column: ColumnSurvey, label: str) -> float:
-    """Return how well a column alone orders the first rows by a label: AUC, 0.5 to 1.
+    """Return the AUC of a single column as predictor of a label on the first rows, 0.5 to 1.
 
-    Numbers count as they are, a few categories by their mean label; many categories would tell by chance (0.5).
+    Numbers are scores themselves; categories of a column with few values are scored by their mean label; columns with
+    many categories return 0.5, because they would fit by chance.
     """
     labels, bad = read_labels(survey.first[label])
     cells = survey.first[column.name]
@@ -174,20 +174,20 @@ def single_column_auc(survey: Survey, column: ColumnSurvey, label: str) -> float
 
 
 def _area(score: Float64Array, positive: BoolArray) -> float:
-    values, place = np.unique(score, return_inverse=True)
-    ones = np.bincount(place[positive], minlength=len(values))
-    zeros = np.bincount(place[~positive], minlength=len(values))
+    values, rank = np.unique(score, return_inverse=True)
+    ones = np.bincount(rank[positive], minlength=len(values))
+    zeros = np.bincount(rank[~positive], minlength=len(values))
     below = np.cumsum(zeros) - zeros
     return float((ones * (below + zeros / 2)).sum() / (ones.sum() * zeros.sum()))
 
 
 def _kind(values: Any) -> CellKind:
-    """What distinct words are."""
+    """Return the kind of distinct words."""
     if pc.all(pc.match_substring_regex(values, r"^\s*[+-]?[0-9]{1,18}\s*$")).as_py():
         return "integer"
     if pc.all(pc.match_substring_regex(values, r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$")).as_py():
         return "number"
     if pc.all(pc.match_substring_regex(values, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}")).as_py():
-        return "text" if read_times(values)[1].any() else "moment"
+        return "text" if read_times(values)[1].any() else "datetime"
     lower = set(pc.utf8_lower(values).to_pylist())
-    return "truth" if lower <= {"true", "false"} else "text"
+    return "boolean" if lower <= {"true", "false"} else "text"

@@ -1,4 +1,4 @@
-"""Strings of a column that is read piece by piece -> small integers, in the memory of the distinct strings alone."""
+"""Incremental mapping of strings to integer codes; memory grows with the distinct strings only."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import pyarrow.compute as pc
 from stemlab.array_types import Int64Array
 from stemlab.data.io.arrow import as_numpy
 
-MISSING_CODE = 0  # the code of the empty string
-_LARGEST_PIECE = 1 << 30  # bytes; Arrow's strings count them in 31 bits
+MISSING_CODE = 0  # code of the empty string
+_LARGEST_ARRAY = 1 << 30  # bytes; the offsets of Arrow strings are int32
 
 
 class TokenCodes(Sequence[str]):
-    """Numbers strings from 0 in the order in which they first appear; 0 is the empty string, which means missing.
+    """Codes of strings in the order of their first appearance; code 0 is the empty string, which means missing.
 
-    Ten million distinct strings take the bytes of their text and about 24 more each (a dict: about 170), because only
-    their hashes are looked up. As a sequence it is the tokens that the codes stand for.
+    Only hashes are looked up, so a distinct string takes the bytes of its text and about 24 more (a dict: about 170).
+    As a sequence, ``self[code]`` is the string of a code.
 
     Args:
-        hashed: the 64-bit hash; another one only in tests.
+        hashed: 64-bit hash function; replaced only in tests.
     """
 
     def __init__(self, hashed: Callable[[str], int] = hash) -> None:
         self._hash = hashed
         self._words: list[Any] = [pa.array([""], pa.string())]
         self._size = 1
-        self._hashes = np.array([hashed("")], dtype=np.int64)  # in ascending order
-        self._codes = np.zeros(1, dtype=np.int64)  # of the same places
-        self._twins: dict[str, int] = {}  # strings whose hash another string had before
+        self._hashes = np.array([hashed("")], dtype=np.int64)  # ascending
+        self._codes = np.zeros(1, dtype=np.int64)  # codes of self._hashes
+        self._collisions: dict[str, int] = {}  # codes of strings whose hash is taken by another string
 
     def __len__(self) -> int:
         return self._size
@@ -54,37 +54,44 @@ class TokenCodes(Sequence[str]):
         return self._all().take(pa.array(codes))
 
     def encode(self, words: Any) -> Int64Array:
-        """Return the (W,) codes of distinct strings (an Arrow string array without nulls); new ones get new codes."""
+        """Return the codes of distinct strings, adding new ones.
+
+        Args:
+            words: (W,) Arrow string array without nulls and repetitions.
+
+        Returns:
+            (W,) int64 codes.
+        """
         hashes = np.fromiter(map(self._hash, words.to_pylist()), dtype=np.int64, count=len(words))
-        place = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
-        codes = np.where(self._hashes[place] == hashes, self._codes[place], -1)
+        index = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
+        codes = np.where(self._hashes[index] == hashes, self._codes[index], -1)
         known = np.flatnonzero(codes >= 0)
         same = as_numpy(pc.cast(pc.equal(self.take(codes[known]), words.take(pa.array(known))), pa.int8()))
         for other in known[same == 0]:
-            codes[other] = self._twin(words[int(other)])
+            codes[other] = self._collided_code(words[int(other)])
         self._add(words, hashes, codes)
         return codes
 
     def _add(self, words: Any, hashes: Int64Array, codes: Int64Array) -> None:
-        """Give codes to the strings whose hash is new; ``codes`` is filled in."""
+        """Assign codes to the strings with a new hash; ``codes`` is changed in place."""
         new = np.flatnonzero(codes < 0)
         _, firsts = np.unique(hashes[new], return_index=True)
         added = new[np.sort(firsts)]
         codes[added] = self._size + np.arange(len(added))
         self._append(words.take(pa.array(added)))
         for other in np.setdiff1d(new, added):
-            codes[other] = self._twin(words[int(other)])
+            codes[other] = self._collided_code(words[int(other)])
         order = np.argsort(hashes[added])
-        places = np.searchsorted(self._hashes, hashes[added][order])
-        self._hashes = np.insert(self._hashes, places, hashes[added][order])
-        self._codes = np.insert(self._codes, places, codes[added][order])
+        index = np.searchsorted(self._hashes, hashes[added][order])
+        self._hashes = np.insert(self._hashes, index, hashes[added][order])
+        self._codes = np.insert(self._codes, index, codes[added][order])
 
-    def _twin(self, word: Any) -> int:
+    def _collided_code(self, word: Any) -> int:
         text = str(word.as_py())
-        if text not in self._twins:
-            self._twins[text] = self._size
+        if text not in self._collisions:
+            self._collisions[text] = self._size
             self._append(pa.array([text], pa.string()))
-        return self._twins[text]
+        return self._collisions[text]
 
     def _append(self, words: Any) -> None:
         if len(words):
@@ -92,9 +99,9 @@ class TokenCodes(Sequence[str]):
             self._size += len(words)
 
     def _all(self) -> Any:
-        """Join the pieces: they double, so each string is copied a few times only."""
+        """Join the arrays; their sizes double, so each string is copied only a few times."""
         while len(self._words) > 1 and len(self._words[-1]) * 2 > len(self._words[-2]):
-            if sum(words.nbytes for words in self._words[-2:]) > _LARGEST_PIECE:
+            if sum(words.nbytes for words in self._words[-2:]) > _LARGEST_ARRAY:
                 break
             self._words[-2:] = [pa.concat_arrays(self._words[-2:])]
         return pa.chunked_array(self._words)

@@ -1,4 +1,4 @@
-"""Integer columns of files with a header line."""
+"""HeaderCsvReader: chosen columns of files with a header line."""
 
 import gzip
 import zipfile
@@ -30,12 +30,12 @@ def write(folder, text, name="rows.csv"):
     return path
 
 
-def test_chosen_columns_by_name_whatever_the_others_hold(tmp_path):
+def test_chosen_columns_by_name_ignore_the_other_columns(tmp_path):
     path = write(tmp_path, 'user,words,like\n7,"x y 0x1,1\n8,1.5e3,0\n')
     assert read(path) == ({"like": [1, 0], "user": [7, 8]}, [2, 3], 0)
 
 
-def test_order_of_columns_marks_and_line_ends(tmp_path):
+def test_column_order_byte_order_mark_and_line_ends(tmp_path):
     path = write(tmp_path, "\ufefflike,user\r\n1,7\r\n0,8\r\n")
     assert read(path) == ({"like": [1, 0], "user": [7, 8]}, [2, 3], 0)
 
@@ -47,7 +47,7 @@ def test_missing_values_and_whole_floats(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("\\N,1", r"column 'user' is '\\\\N', not 0 or more"),
         ("7,\\N", r"column 'like' is '\\\\N', not 0 or 1"),
@@ -57,26 +57,26 @@ def test_missing_values_and_whole_floats(tmp_path):
         ("", "1 columns instead of 2"),
     ],
 )
-def test_a_bad_row_is_named_or_skipped(tmp_path, line, told):
+def test_bad_row_raises_or_is_skipped(tmp_path, line, message):
     path = write(tmp_path, f"user,like\n1,1\n{line}\n3,0\n")
-    with pytest.raises(StemlabError, match=rf"rows\.csv, line 3: {told}"):
+    with pytest.raises(StemlabError, match=rf"rows\.csv, line 3: {message}"):
         read(path)
     assert read(path, on_bad_row="skip") == ({"like": [1, 0], "user": [1, 3]}, [2, 4], 1)
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "message"),
     [
         ("uesr,like", r"line 1: no column 'user' \(it has: uesr, like\)\. Did you mean 'uesr'\?"),
         ("user,like,user", "line 1: column 'user' is named twice"),
     ],
 )
-def test_a_wrong_header_is_refused(tmp_path, header, told):
-    with pytest.raises(StemlabError, match=told):
+def test_wrong_header_raises(tmp_path, header, message):
+    with pytest.raises(StemlabError, match=message):
         read(write(tmp_path, f"{header}\n1,1,1\n"))
 
 
-def test_packed_files_and_files_without_rows(tmp_path):
+def test_compressed_files_and_files_without_rows(tmp_path):
     text = "user,like\n" + "".join(f"{i},{i % 2}\n" for i in range(50))
     plain = read(write(tmp_path, text))
     (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(text.encode()))
@@ -92,7 +92,7 @@ def test_packed_files_and_files_without_rows(tmp_path):
     cells=st.lists(st.tuples(st.sampled_from(["0", "1", "1.0", "\\N", "", "12", "-3", "4.0"]), st.integers(0, 1))),
     size=st.integers(4, 90),
 )
-def test_the_result_does_not_hang_on_the_blocks(tmp_path_factory, cells, size):
+def test_result_is_independent_of_the_block_size(tmp_path_factory, cells, size):
     rows = [("5", 1), *cells]
     path = write(tmp_path_factory.mktemp("blocks"), "tag,like\n" + "".join(f"{tag},{like}\n" for tag, like in rows))
     with pytest.MonkeyPatch.context() as patch:

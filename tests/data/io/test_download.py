@@ -14,10 +14,10 @@ ADVICE = "put it there by hand"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Gives /whole.zip and /cut.zip (half of what it promises), and nothing else."""
+    """Serves /whole.zip and /cut.zip (half of the announced length); 404 otherwise."""
 
     def do_GET(self):
-        self.server.asked.append(self.path)
+        self.server.requested.append(self.path)
         if self.path not in ("/whole.zip", "/cut.zip"):
             self.send_error(404, "Not Found")
             return
@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.asked = []
+    made.requested = []
     threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     yield made
     made.shutdown()
@@ -46,28 +46,30 @@ def published(server, name, content=CONTENT):
     return PublishedFile(url=url, md5=hashlib.md5(content).hexdigest(), notice="research use only")
 
 
-def test_a_file_is_fetched_once_and_its_terms_are_told(server, tmp_path, caplog):
+def test_file_is_downloaded_once_and_its_terms_are_logged(server, tmp_path, caplog):
     file = published(server, "whole.zip")
     path = fetch(file, tmp_path / "deep" / "raw", ADVICE)
     assert path == tmp_path / "deep" / "raw" / "whole.zip"
     assert path.read_bytes() == CONTENT
     assert [r.message for r in caplog.records] == [f"fetching {file.url} to {path}: research use only"]
     assert fetch(file, path.parent, ADVICE) == path
-    assert server.asked == ["/whole.zip"]
+    assert server.requested == ["/whole.zip"]
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_from_a_local_address(tmp_path):
+def test_file_url(tmp_path):
     (tmp_path / "mirror.zip").write_bytes(CONTENT)
     url = (tmp_path / "mirror.zip").as_uri()
     path = fetch(PublishedFile(url=url, md5=hashlib.md5(CONTENT).hexdigest(), notice=""), tmp_path / "raw", ADVICE)
     assert path.read_bytes() == CONTENT
 
 
-def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
+def test_wrong_checksum_leaves_no_file(server, tmp_path):
     file = published(server, "whole.zip", b"what was published")
-    told = rf"whole\.zip has the MD5 checksum {hashlib.md5(CONTENT).hexdigest()} instead of {file.md5}: .*{ADVICE}\.$"
-    with pytest.raises(StemlabError, match=told) as error:
+    message = (
+        rf"whole\.zip has the MD5 checksum {hashlib.md5(CONTENT).hexdigest()} instead of {file.md5}: .*{ADVICE}\.$"
+    )
+    with pytest.raises(StemlabError, match=message) as error:
         fetch(file, tmp_path, ADVICE)
     assert not isinstance(error.value, UnreachableError)  # no reason to fall back to a sample
     assert list(tmp_path.iterdir()) == []
@@ -76,23 +78,23 @@ def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
 @pytest.mark.parametrize(
     ("name", "reason"), [("cut.zip", "the connection ended after|IncompleteRead"), ("none.zip", r"\(Not Found\)")]
 )
-def test_what_the_server_does_not_give(server, tmp_path, name, reason):
+def test_missing_or_truncated_file_raises(server, tmp_path, name, reason):
     with pytest.raises(UnreachableError, match=reason) as error:
         fetch(published(server, name), tmp_path, ADVICE)
     assert str(error.value).endswith(f"{ADVICE}.")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_listens(tmp_path, monkeypatch):
+def test_refused_connection_raises(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    with socket.socket() as reserved:  # bound, so that nobody else takes the port, but not listening
+    with socket.socket() as reserved:  # bound, so that no other process takes the port, but not listening
         reserved.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}/x.zip"
         with pytest.raises(UnreachableError, match=rf"{url} cannot be fetched \(Connection refused\): {ADVICE}\.$"):
             fetch(PublishedFile(url=url, md5="", notice=""), tmp_path, ADVICE)
 
 
-def test_a_silent_network_is_given_up(tmp_path, monkeypatch):
+def test_no_answer_raises_after_the_timeout(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ANSWER_SECONDS", 0.2)
     never = threading.Event()
     monkeypatch.setattr(download, "urlopen", lambda *words, **more: never.wait())
@@ -101,7 +103,7 @@ def test_a_silent_network_is_given_up(tmp_path, monkeypatch):
     never.set()
 
 
-def test_a_folder_that_cannot_be_made_is_named(server, tmp_path):
+def test_unwritable_folder_raises(server, tmp_path):
     (tmp_path / "raw").write_text("a file")
     with pytest.raises(StemlabError, match=rf"raw.whole\.zip cannot be written \(.*\); {ADVICE}\.$"):
         fetch(published(server, "whole.zip"), tmp_path / "raw", ADVICE)

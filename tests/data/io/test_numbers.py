@@ -1,4 +1,4 @@
-"""Columns of numbers beside columns of integers, and zips inside zips."""
+"""Float columns among integer columns, and zips inside zips."""
 
 import io
 import zipfile
@@ -25,7 +25,7 @@ def parse(text, rows_a_block=None, **options):
     return {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}, reader.skipped
 
 
-def test_numbers_are_float32_and_empty_cells_are_missing():
+def test_float_columns_are_float32_and_empty_cells_nan():
     columns, _ = parse("1,0.5,\n-2,1e-3,.25\n3,,-7\n")
     assert columns["key"].tolist() == [1, -2, 3]
     assert columns["key"].dtype == np.int64
@@ -35,7 +35,7 @@ def test_numbers_are_float32_and_empty_cells_are_missing():
 
 
 @pytest.mark.parametrize("cell", ["abc", "nan", "inf", "-inf", "1e39", "0x1", "1_0", " 1", "1.2.3", "-"])
-def test_what_is_no_number_is_named_or_skipped(cell):
+def test_invalid_number_raises_or_is_skipped(cell):
     text = f"1,2,3\n4,5,{cell}\n7,8,9\n"
     with pytest.raises(StemlabError, match=r"rows, line 2: column 'y' is '.*', not a number"):
         parse(text)
@@ -43,12 +43,12 @@ def test_what_is_no_number_is_named_or_skipped(cell):
     assert (columns["key"].tolist(), columns["y"].tolist(), skipped) == ([1, 7], [3.0, 9.0], 1)
 
 
-def test_an_empty_integer_is_bad_even_where_numbers_may_be_missing():
+def test_empty_integer_is_bad_also_beside_float_columns():
     with pytest.raises(StemlabError, match="line 2: column 'key' is '', not an integer"):
         parse("1,2,3\n,5,6\n")
 
 
-def test_whole_floats_leave_numbers_alone(tmp_path):
+def test_whole_floats_do_not_change_float_columns(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("key,x,y\n1.0,.0,2.0\n3,10.0,.0\n4.0,-0.0,\n")
     reader = HeaderCsvReader(("y", "key", "x"), numbers=("x", "y"))
@@ -69,7 +69,7 @@ CELLS = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(-9, 9), CELLS, CELLS), min_size=1, max_size=12), st.booleans())
-def test_every_way_of_cutting_and_parsing_gives_the_same(rows, whole_floats):
+def test_result_is_independent_of_blocks_and_parser(rows, whole_floats):
     text = "".join(f"{key},{x},{y}\n" for key, x, y in rows)
     whole, _ = parse(text, whole_floats=whole_floats)
     single, _ = parse(text, 1, whole_floats=whole_floats)

@@ -10,7 +10,7 @@ def test_same_items_in_order(count):
     assert list(prefetch(iter(range(count)))) == list(range(count))
 
 
-def test_an_exception_comes_in_its_place():
+def test_exception_is_raised_at_its_position():
     def items():
         yield 1
         raise ValueError("third")

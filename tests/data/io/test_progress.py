@@ -17,7 +17,7 @@ def test_bars_count_rows_and_megabytes(monkeypatch):
     assert "1 / 4 MB" in screen.getvalue()
 
 
-def test_silent_where_nobody_watches(capfd):
+def test_no_output_without_a_terminal(capfd):
     with progress_module.ProgressBars() as progress:
         progress.rows("counting", 10)(10)
     assert capfd.readouterr() == ("", "")

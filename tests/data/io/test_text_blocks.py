@@ -1,4 +1,4 @@
-"""Raw files in blocks of lines, and lines into integers."""
+"""Blocks of raw files, and their lines parsed into integers."""
 
 import gzip
 import io
@@ -56,14 +56,14 @@ FORMS = (".txt", ".txt.gz", ".tgz", ".tar.gz")
 
 @pytest.mark.parametrize("form", [*FORMS, ".zip"])
 @pytest.mark.parametrize("block_bytes", [None, 11, 4096])
-def test_every_form_gives_the_same_rows(tmp_path, form, block_bytes):
+def test_every_compression_gives_the_same_rows(tmp_path, form, block_bytes):
     columns, lines, skipped = parse(pack(tmp_path, numbered(500), form), block_bytes)
     assert columns == {"uid": list(range(500)), "item": [-i for i in range(500)], "like": [i % 2 for i in range(500)]}
     assert (lines, skipped) == (list(range(1, 501)), 0)
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
-def test_a_truncated_archive_is_named_with_the_last_whole_line(tmp_path, form):
+def test_truncated_archive_raises_with_the_last_complete_line(tmp_path, form):
     path = pack(tmp_path, numbered(100_000), form)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(StemlabError, match=r"rows.* is truncated or damaged after line 100000 "):
@@ -74,7 +74,7 @@ def test_a_truncated_archive_is_named_with_the_last_whole_line(tmp_path, form):
             parse(path, on_bad_row=on_bad_row)
 
 
-def test_truncation_says_how_far_the_text_was_whole(tmp_path):
+def test_truncation_error_gives_the_last_complete_line(tmp_path):
     text = numbered(100_000)
     path = pack(tmp_path, text, ".txt.gz")
     cut = path.read_bytes()[: path.stat().st_size // 2]
@@ -87,10 +87,10 @@ def test_truncation_says_how_far_the_text_was_whole(tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
-def test_a_flipped_bit_is_found(tmp_path, form):
+def test_flipped_bit_raises(tmp_path, form):
     path = pack(tmp_path, numbered(1000), form)
     data = bytearray(path.read_bytes())
-    data[-6] ^= 1  # of the checksum
+    data[-6] ^= 1  # one bit of the checksum
     path.write_bytes(data)
     with pytest.raises(StemlabError, match=r"is truncated or damaged after line 1000 .*CRC"):
         parse(path)
@@ -107,14 +107,14 @@ def test_wrong_archives(tmp_path):
         parse(path)
 
 
-def test_a_damaged_zip_is_named(tmp_path):
+def test_damaged_zip_raises(tmp_path):
     path = pack(tmp_path, numbered(1000), ".zip")
     whole = path.read_bytes()
     middle = whole.index(b"rows.txt") + len(b"rows.txt") + 400
     path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 8]) + whole[middle + 1 :])
     with pytest.raises(StemlabError, match=r"rows\.zip is truncated or damaged"):
         parse(path)
-    path.write_bytes(whole[:-40])  # its table of contents stands at the end
+    path.write_bytes(whole[:-40])  # removes the central directory
     with pytest.raises(StemlabError, match=r"rows\.zip is truncated or damaged at its beginning"):
         parse(path)
     path.write_bytes(b"<html>not found</html>")
@@ -142,7 +142,7 @@ def test_an_empty_file_is_an_error_even_when_skipping(tmp_path, form):
         parse(tmp_path / "nothing.txt.gz")
 
 
-def test_no_line_end_for_long(tmp_path):
+def test_very_long_line_raises(tmp_path):
     (tmp_path / "rows.txt").write_bytes(b"1\t2\t1\n" + b"9" * 20_000_000)
     with pytest.raises(StemlabError, match=r"line 2 has more than .* bytes"):
         parse(tmp_path / "rows.txt")
@@ -166,7 +166,7 @@ BAD = [
 
 @pytest.mark.parametrize(("line", "problem"), BAD)
 @pytest.mark.parametrize("block_bytes", [8, None])
-def test_bad_rows_are_named_or_skipped(tmp_path, line, problem, block_bytes):
+def test_bad_rows_raise_or_are_skipped(tmp_path, line, problem, block_bytes):
     path = tmp_path / "rows.txt"
     path.write_text(f"1\t2\t0\n3\t4\t1\n{line}\n5\t-6\t0")
     with pytest.raises(StemlabError, match=rf"rows\.txt, line 3: {problem}.*dataset\.on_bad_row=skip"):
@@ -195,7 +195,7 @@ CELL = st.one_of(
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.lists(CELL, min_size=1, max_size=3), min_size=1, max_size=12), st.integers(1, 60))
-def test_rows_do_not_depend_on_how_the_file_is_cut(tmp_path_factory, rows, block_bytes):
+def test_rows_are_independent_of_the_block_size(tmp_path_factory, rows, block_bytes):
     path = tmp_path_factory.mktemp("cut") / "rows.txt"
     path.write_text("".join("\t".join(row) + "\n" for row in rows))
     options = {"columns": ("a", "b"), "ranges": {}, "on_bad_row": "skip"}

@@ -18,7 +18,7 @@ def damage(directory):
     return find_damage(directory, "abc")
 
 
-def test_built_once_then_found(tmp_path):
+def test_directory_is_built_once(tmp_path):
     final = tmp_path / "prepared" / "d-abc"
     builds = []
     for _ in range(2):
@@ -45,7 +45,7 @@ def spoil_settings(final):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (spoil_short, "data.bin has 3 of 5 bytes"),
         (spoil_missing, "data.bin is missing"),
@@ -53,17 +53,17 @@ def spoil_settings(final):
         (spoil_settings, "other settings"),
     ],
 )
-def test_a_damaged_directory_is_never_reused(tmp_path, spoil, told, caplog):
+def test_damaged_directory_is_rebuilt(tmp_path, spoil, message, caplog):
     final = tmp_path / "d-abc"
     find_or_build(final, damage, build)
     spoil(final)
-    assert told in str(damage(final))
+    assert message in str(damage(final))
     find_or_build(final, damage, build)
     assert damage(final) is None
-    assert told in caplog.text
+    assert message in caplog.text
 
 
-def test_a_failed_build_leaves_nothing(tmp_path):
+def test_failed_build_leaves_no_directory(tmp_path):
     def fail(part):
         (part / "data.bin").write_bytes(b"1")
         raise ValueError("no")
@@ -73,7 +73,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [".d-abc.lock"]
 
 
-def test_a_full_disk_is_one_sentence(tmp_path):
+def test_full_disk_raises(tmp_path):
     def fill(part):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -81,7 +81,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         find_or_build(tmp_path / "d-abc", damage, fill)
 
 
-def test_stale_builds_are_swept(tmp_path):
+def test_stale_builds_are_deleted(tmp_path):
     for name in (".build-d-abc", ".build-other-123"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "train.arrow").write_bytes(b"half")
@@ -89,7 +89,7 @@ def test_stale_builds_are_swept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["d-abc"]
 
 
-def test_hashes_are_remembered_until_the_file_changes(tmp_path):
+def test_hashes_are_cached_until_the_file_changes(tmp_path):
     raw, cache = tmp_path / "raw.txt", tmp_path / "cache" / ".hashes.json"
     raw.write_bytes(b"abc")
     read = []
@@ -111,7 +111,7 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path):
     assert describe_file(raw, cache)["size"] == 3
 
 
-def test_fingerprint_is_of_values_not_of_order():
+def test_fingerprint_is_independent_of_key_order():
     assert fingerprint_of({"a": 1, "b": [2]}) == fingerprint_of({"b": [2], "a": 1})
     assert fingerprint_of({"a": 1}) != fingerprint_of({"a": 2})
     assert len(fingerprint_of(json.loads("{}"))) == 64

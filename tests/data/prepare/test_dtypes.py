@@ -20,21 +20,23 @@ def test_small_codes_are_the_same_from_every_dtype(dtype):
 
 
 def test_cached_columns_are_int64_whatever_the_width_on_disk(tmp_path):
-    cache = ColumnCache(tmp_path / "columns", ["a"], ["x"])
     chunks = [[0, 1], [-300, 7], [2**40], []]
-    for values in chunks:
-        cache.append({"a": np.array(values, dtype=np.int64), "x": np.array(values, dtype=np.float32)})
-    for chunk, values in zip(cache.chunks(["a", "x"]), chunks, strict=True):
-        assert (chunk["a"].dtype, chunk["x"].dtype) == (np.int64, np.float32)
-        assert chunk["a"].tolist() == values
-    assert {chunk.dtype for chunk in cache.column("a")} == {np.dtype(np.int64)}
-    cache.close()
+    with ColumnCache(tmp_path / "columns", ["a"], ["x"]) as cache:
+        for values in chunks:
+            cache.append({"a": np.array(values, dtype=np.int64), "x": np.array(values, dtype=np.float32)})
+        for chunk, values in zip(cache.chunks(["a", "x"]), chunks, strict=True):
+            assert (chunk["a"].dtype, chunk["x"].dtype) == (np.int64, np.float32)
+            assert chunk["a"].tolist() == values
+        assert {chunk.dtype for chunk in cache.column("a")} == {np.dtype(np.int64)}
+    assert not (tmp_path / "columns").exists()
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint64, np.bool_, np.float64])
 def test_readers_must_yield_int64(tmp_path, dtype):
-    cache = ColumnCache(tmp_path / "columns", ["a"])
-    with pytest.raises(TypeError, match=f"'a' is {np.dtype(dtype)}"):
+    with (
+        pytest.raises(TypeError, match=f"'a' is {np.dtype(dtype)}"),
+        ColumnCache(tmp_path / "columns", ["a"]) as cache,
+    ):
         cache.append({"a": np.array([0, 1], dtype=dtype)})
 
 

@@ -1,4 +1,4 @@
-"""Numerical columns, scenarios, shared vocabularies: prepared as a plain twin does it, and predicted alike."""
+"""Numerical columns, scenarios and shared vocabularies: preparation equals a plain reference, and so does encoding."""
 
 import io
 import re
@@ -25,7 +25,7 @@ ITEMS, HISTORY = "item", ("hist_1", "hist_2")
 
 
 def texts(columns):
-    """Field -> token of every row ("" is missing)."""
+    """Return field -> tokens of all rows ("" is missing)."""
     return {
         "colour": [WORDS[value] for value in columns["colour"]],
         **{name: [str(value) for value in columns[name]] for name in (ITEMS, *HISTORY)},
@@ -38,7 +38,7 @@ def id_map(counts, min_count):
 
 
 def twin_ids(columns, train, min_count=3):
-    """Ids of all rows in the order of the fields; padding is the history's 0."""
+    """Return the ids of all rows in field order; the 0 of a history is padding."""
     words = texts(columns)
     chosen = np.flatnonzero(train)
     items = Counter(words[ITEMS][row] for row in chosen)
@@ -66,10 +66,10 @@ def twin_dense(columns, train):
     return np.stack(scaled, axis=1)
 
 
-@pytest.mark.parametrize("piece", [1, 37, 1000])
-def test_equal_to_the_plain_twin_however_the_rows_are_cut(tmp_path, piece):
+@pytest.mark.parametrize("chunk_rows", [1, 37, 1000])
+def test_equal_to_the_reference_for_any_chunk_size(tmp_path, chunk_rows):
     columns = random_rows(300)
-    directory = prepare_mixed(tmp_path, columns, piece)
+    directory = prepare_mixed(tmp_path, columns, chunk_rows)
     train = columns["split"] == 0
     ids, sizes = twin_ids(columns, train)
     dense = twin_dense(columns, train)
@@ -93,14 +93,14 @@ def test_equal_to_the_plain_twin_however_the_rows_are_cut(tmp_path, piece):
     assert sorted(path.name for path in (directory / "vocabulary").iterdir()) == ["colour.parquet", "item.parquet"]
 
 
-def test_manifest_and_spec_tell_the_columns(tmp_path):
+def test_manifest_and_spec_describe_the_columns(tmp_path):
     columns = random_rows(300)
     manifest = read_manifest(prepare_mixed(tmp_path, columns))
     train = columns["split"] == 0
     price, age = columns["price"][train].astype(float), columns["age"][train].astype(float)
-    told = manifest["numericals"]["price"]
-    assert (told["part"], told["scaling"], told["missing"]) == ("item", "standard", int(np.isnan(price).sum()))
-    assert (told["mean"], told["std"]) == (pytest.approx(np.nanmean(price)), pytest.approx(np.nanstd(price)))
+    entry = manifest["numericals"]["price"]
+    assert (entry["part"], entry["scaling"], entry["missing"]) == ("item", "standard", int(np.isnan(price).sum()))
+    assert (entry["mean"], entry["std"]) == (pytest.approx(np.nanmean(price)), pytest.approx(np.nanstd(price)))
     assert manifest["numericals"]["age"]["min"] == np.nanmin(age)
     assert manifest["numericals"]["age"]["max"] == np.nanmax(age)
     assert (manifest["scenario_column"], manifest["padding"]) == ("country", {"hist_1": "0", "hist_2": "0"})
@@ -121,7 +121,7 @@ def test_manifest_and_spec_tell_the_columns(tmp_path):
     assert (sizes.scenarios, spec.group) == (SCENARIOS, "user")
 
 
-def test_what_prepare_shows(tmp_path):
+def test_summary_tables_of_prepare(tmp_path):
     columns = random_rows(300)
     manifest = read_manifest(prepare_mixed(tmp_path, columns))
     console = Console(width=150, record=True, file=io.StringIO())
@@ -140,16 +140,8 @@ def test_what_prepare_shows(tmp_path):
     assert ["item", str(manifest["vocabulary"]["item"])] in lines
 
 
-def test_specs_of_earlier_versions_are_read():
-    spec = DatasetSpec.from_dict(
-        {"name": "old", "fields": [{"name": "a", "size": 4, "kind": "categorical"}], "tasks": ["t"], "group": None}
-    )
-    assert spec == DatasetSpec("old", (Field("a", 4),), ("t",))
-    assert (spec.numericals, spec.sizes.tables, spec.sizes.scenarios) == ((), {}, ())
-
-
 def as_table(columns, kind):
-    """The raw columns as a user gives them: text as of a csv file, or typed as of a parquet file."""
+    """Return raw columns as a user gives them: text as in a CSV file, or typed as in a Parquet file."""
     words = texts(columns)
     table = {name: pa.array(words[name]) for name in words}
     for name in ("price", "age", "rate"):
@@ -162,7 +154,7 @@ def as_table(columns, kind):
 
 
 @pytest.mark.parametrize("kind", ["text", "typed"])
-def test_raw_rows_are_encoded_as_they_were_prepared(tmp_path, kind):
+def test_raw_rows_are_encoded_like_prepared_rows(tmp_path, kind):
     columns = random_rows(300)
     directory = prepare_mixed(tmp_path, columns)
     encoder = TableEncoder(directory, DatasetSpec.from_dict(read_manifest(directory)["spec"]))
@@ -178,7 +170,7 @@ def test_raw_rows_are_encoded_as_they_were_prepared(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "told"),
+    ("column", "values", "message"),
     [
         ("country", ["nl", "ess"], r"column 'country' holds 'ess', which is not a scenario .*nl, es, fr.*mean 'es'"),
         ("country", ["3", "0"], "column 'country' holds '3', which is not a scenario"),
@@ -189,12 +181,12 @@ def test_raw_rows_are_encoded_as_they_were_prepared(tmp_path, kind):
         ("country", None, "the input has no column 'country'"),
     ],
 )
-def test_rows_that_cannot_be_encoded(tmp_path, column, values, told):
+def test_invalid_rows_raise(tmp_path, column, values, message):
     columns = random_rows(60)
     directory = prepare_mixed(tmp_path, columns)
     encoder = TableEncoder(directory, DatasetSpec.from_dict(read_manifest(directory)["spec"]))
     table = as_table({name: values[:2] for name, values in columns.items()}, "text").drop_columns([column])
-    with pytest.raises(StemlabError, match=told):
+    with pytest.raises(StemlabError, match=message):
         encoder(table if values is None else table.append_column(column, pa.array(values)))
 
 
@@ -213,14 +205,14 @@ def test_scenarios_named_by_numbers_are_no_ids():
         encode_scenarios("tab", pa.array([0, 2]), names)
 
 
-def test_numbers_from_any_column():
+def test_as_floats_of_any_column_type():
     expected = [1.0, float("nan"), -2.5]
     for values in (["1", " ", "-2.5"], ["1.0", None, "-25e-1"], [1.0, None, -2.5], [1.0, float("nan"), -2.5]):
         np.testing.assert_array_equal(as_floats("x", pa.array(values)), np.array(expected, np.float32))
     assert as_floats("x", pa.chunked_array([[1, 2], [3]])).tolist() == [1.0, 2.0, 3.0]
 
 
-def test_infinite_values_are_refused(tmp_path):
+def test_infinite_values_raise(tmp_path):
     columns = random_rows(60)
     columns["age"][33] = np.inf
     with pytest.raises(StemlabError, match="numerical column 'age' holds an infinite value"):
@@ -230,13 +222,13 @@ def test_infinite_values_are_refused(tmp_path):
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(20, 120), st.integers(0, 10_000), st.integers(1, 50), st.integers(1, 4))
-def test_any_rows_equal_the_twin(tmp_path_factory, rows, seed, piece, min_count):
+def test_any_rows_equal_the_reference(tmp_path_factory, rows, seed, chunk_rows, min_count):
     columns = random_rows(rows, seed)
     columns["split"][:3] = [0, 1, 2]
     for name in ("price", "age", "rate"):
         columns[name][0] = 1.0  # a training row has a value
     changed = {"min_count": min_count, "fields": ("item", *HISTORY)}
-    directory = prepare_mixed(tmp_path_factory.mktemp("any"), columns, piece, **changed)
+    directory = prepare_mixed(tmp_path_factory.mktemp("any"), columns, chunk_rows, **changed)
     train = columns["split"] == 0
     ids, sizes = twin_ids(columns, train, min_count)
     rate = columns["rate"].astype(np.float64)
@@ -260,7 +252,7 @@ def test_split_at_dates(tmp_path):
     assert read_manifest(directory)["split"]["valid_from"] == 20220421
 
 
-def test_rows_not_drawn_are_in_no_split(tmp_path):
+def test_dropped_negatives_are_in_no_split(tmp_path):
     columns = random_rows(400)
     sampling = DownsamplingRule(label="buy", negatives=1, seed=0)
     directory = prepare_mixed(tmp_path, columns, split=SplitRule(), sampling=sampling)

@@ -20,7 +20,7 @@ def cut(column, size):
     seed=st.integers(0, 2**32 - 1),
     step=st.integers(1, 400),
 )
-def test_every_positive_and_exactly_so_many_others(labels, negatives, seed, step):
+def test_all_positives_and_an_exact_number_of_negatives(labels, negatives, seed, step):
     column = np.array(labels, dtype=np.int64)
     rule = DownsamplingRule(label="click", negatives=negatives, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
@@ -31,7 +31,7 @@ def test_every_positive_and_exactly_so_many_others(labels, negatives, seed, step
     assert kept[column == 0].sum() == min(negatives * positives, len(column) - positives)
 
 
-def test_the_draw_hangs_on_the_seed_and_not_on_the_chunks():
+def test_draw_depends_on_the_seed_and_not_on_the_chunks():
     column = (np.random.default_rng(0).random(5_000) < 0.1).astype(np.int64)
     first, second = (draw_negatives(cut(column, size), len(column), RULE) for size in (11, 5_000))
     np.testing.assert_array_equal(first, second)
@@ -40,7 +40,7 @@ def test_the_draw_hangs_on_the_seed_and_not_on_the_chunks():
     assert other.sum() == first.sum() == 3 * column.sum()
 
 
-def test_every_negative_is_as_likely_across_the_steps(monkeypatch):
+def test_negatives_are_equally_likely_across_blocks(monkeypatch):
     monkeypatch.setattr(sampling, "_STEP", 5)
     column = np.array([0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1])
     drawn = np.stack(
@@ -53,7 +53,7 @@ def test_every_negative_is_as_likely_across_the_steps(monkeypatch):
     assert together == pytest.approx(0.4 * 3 / 9, abs=0.03)
 
 
-def test_each_scenario_has_its_own_number():
+def test_negatives_are_drawn_per_scenario():
     rng = np.random.default_rng(1)
     scenario = rng.integers(0, 3, 6_000)
     column = (rng.random(6_000) < np.array([0.1, 0.6, 0.0])[scenario]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The whole preparation: equal to a plain twin however the file is cut, whole or absent, reused when it may be."""
+"""prepare_impressions: equality with a plain reference, atomicity and reuse."""
 
 import json
 import signal
@@ -26,7 +26,7 @@ FIELDS = ["uid", "item_id", "author_id", "item_city", "channel", "music_id", "de
 
 
 def twin(path, fields, rule, min_count):
-    """The protocol written plainly: frames, counters, a dict a field."""
+    """Reference implementation with data frames, counters and one dict per field."""
     frame = pd.read_csv(path, sep="\t", header=None, names=list(TIKTOK_COLUMNS), dtype=str)
     if rule == "time":
         order = frame["create_time"].astype(int).argsort(kind="stable").to_numpy()
@@ -68,7 +68,7 @@ def assert_equals_twin(directory, path, fields=FIELDS, rule="random", min_count=
 
 @pytest.mark.parametrize("block_bytes", [50, 777, 1 << 23])
 @pytest.mark.parametrize("rule", ["random", "time"])
-def test_equal_to_the_plain_twin_however_the_file_is_cut(tmp_path, monkeypatch, block_bytes, rule):
+def test_equal_to_the_reference_for_any_block_size(tmp_path, monkeypatch, block_bytes, rule):
     path = write_raw(tmp_path, random_columns(600))
     monkeypatch.setattr(rawfile, "BLOCK_BYTES", block_bytes)
     split = {"rule": rule, "test_size": 0.1, "valid_size": 0.1, "seed": 42}
@@ -77,7 +77,7 @@ def test_equal_to_the_plain_twin_however_the_file_is_cut(tmp_path, monkeypatch, 
 
 def test_other_fields_and_counts(tmp_path):
     path = write_raw(tmp_path, random_columns(500, seed=1))
-    fields = ["create_time", "uid", "user_city"]  # create_time is far from zero and has a wide span
+    fields = ["create_time", "uid", "user_city"]  # create_time is far from zero and has a wide value range
     assert_equals_twin(tiktok(tmp_path, fields=fields, min_count=2).prepare(), path, fields, min_count=2)
 
 
@@ -97,7 +97,7 @@ def test_real_rows(tmp_path, real_data):
     assert tiktok(tmp_path, raw_dir=str(path)).prepare() == module.prepare()
 
 
-def test_manifest_says_everything(tmp_path):
+def test_manifest_contents(tmp_path):
     write_raw(tmp_path, random_columns(300))
     module = tiktok(tmp_path)
     directory, manifest = module.prepare(), module.manifest
@@ -113,7 +113,7 @@ def test_manifest_says_everything(tmp_path):
     assert not (directory / "columns").exists()
 
 
-def test_bad_rows_end_or_are_counted(tmp_path):
+def test_bad_rows_raise_or_are_counted(tmp_path):
     columns = random_columns(300)
     path = write_raw(tmp_path, columns)
     good = path.read_text().splitlines()
@@ -130,7 +130,7 @@ def test_bad_rows_end_or_are_counted(tmp_path):
         np.testing.assert_array_equal(ColumnStore(skipping / f"{split}.arrow").ids, clean.ids)
 
 
-def test_nothing_but_bad_rows(tmp_path):
+def test_only_bad_rows_raises(tmp_path):
     write_lines(tmp_path, ["x", "y"])
     with pytest.raises(StemlabError, match=r"no valid row \(2 bad"):
         tiktok(tmp_path, on_bad_row="skip").prepare()
@@ -158,7 +158,7 @@ def test_fingerprint_changes_with_what_determines_the_content(tmp_path):
     assert tiktok(tmp_path).prepare() != first
 
 
-def test_a_second_prepare_reads_nothing(tmp_path, monkeypatch):
+def test_second_prepare_reads_no_raw_file(tmp_path, monkeypatch):
     write_raw(tmp_path, random_columns(300))
     first = tiktok(tmp_path).prepare()
     times = {p: p.stat().st_mtime_ns for p in first.rglob("*")}
@@ -191,7 +191,7 @@ def start(folder):
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_killed_prepare_leaves_nothing_that_looks_finished(tmp_path):
+def test_killed_prepare_leaves_no_final_directory(tmp_path):
     write_raw(tmp_path, random_columns(300))
     process = start(tmp_path)
     assert process.stdout.readline() == "written\n"
@@ -204,7 +204,7 @@ def test_killed_prepare_leaves_nothing_that_looks_finished(tmp_path):
     assert_equals_twin(directory, tmp_path / "raw" / TIKTOK_FILE)
 
 
-def test_two_processes_at_once_build_once(tmp_path):
+def test_two_concurrent_processes_build_once(tmp_path):
     write_raw(tmp_path, random_columns(300))
     first = start(tmp_path)
     assert first.stdout.readline() == "written\n"
@@ -213,6 +213,6 @@ def test_two_processes_at_once_build_once(tmp_path):
     (tmp_path / "go").touch()
     outputs = [process.communicate(timeout=120)[0].split() for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
-    assert outputs[1] == outputs[0]  # the second one never got to writing
+    assert outputs[1] == outputs[0]  # the second process wrote nothing
     assert json.loads((tmp_path / "prepared" / ".hashes.json").read_text())
     assert_equals_twin(tiktok(tmp_path).prepare(), tmp_path / "raw" / TIKTOK_FILE)

@@ -16,15 +16,15 @@ COLUMNS = st.lists(st.one_of(NUMBERS, st.just(float("nan"))), min_size=1, max_si
 )
 
 
-def fit(values, rule="standard", pieces=1):
+def fit(values, rule="standard", chunks=1):
     column = np.array(values, dtype=np.float32)
-    return Scaler.fit("x", rule, np.array_split(column, pieces))
+    return Scaler.fit("x", rule, np.array_split(column, chunks))
 
 
 @settings(deadline=None)
 @given(COLUMNS, st.integers(1, 9))
-def test_fit_is_numpy_on_all_known_values(values, pieces):
-    scaler = fit(values, pieces=pieces)
+def test_fit_equals_numpy_on_the_known_values(values, chunks):
+    scaler = fit(values, chunks=chunks)
     known = np.array(values, dtype=np.float64)
     known = known[~np.isnan(known)]
     assert scaler.missing == len(values) - len(known)
@@ -51,7 +51,7 @@ def test_minmax_spans_zero_to_one_and_standard_has_unit_spread(values):
 
 @settings(deadline=None)
 @given(COLUMNS, st.sampled_from(["none", "standard", "minmax"]))
-def test_a_missing_value_is_the_mean_and_nothing_is_nan(values, rule):
+def test_missing_values_become_the_mean(values, rule):
     scaler = fit(values, rule)
     scaled = scaler(np.array([*values, np.nan], dtype=np.float32))
     assert np.isfinite(scaled).all()
@@ -76,22 +76,22 @@ def test_a_constant_column_is_zero(value):
     )
 
 
-def test_values_outside_the_training_range_are_not_cut():
+def test_values_outside_the_training_range_are_not_clipped():
     assert fit([0.0, 10.0], "minmax")(np.array([-10, 25], np.float32)).tolist() == [-1.0, 2.5]
 
 
-def test_far_from_zero_the_spread_is_kept():
+def test_deviation_is_exact_far_from_zero():
     column = [16_000_000.0, 16_000_001.0, 16_000_002.0, 16_000_003.0]
-    assert fit(column, pieces=4).std == pytest.approx(np.sqrt(1.25))
+    assert fit(column, chunks=4).std == pytest.approx(np.sqrt(1.25))
 
 
-def test_a_column_without_values_is_refused():
+def test_column_without_values_raises():
     with pytest.raises(StemlabError, match="numerical column 'x' has no value in any training row"):
-        fit([float("nan")] * 3, pieces=2)
+        fit([float("nan")] * 3, chunks=2)
 
 
 @settings(deadline=None)
 @given(COLUMNS)
-def test_the_manifest_keeps_every_bit(values):
+def test_manifest_round_trip_is_exact(values):
     scaler = fit(values)
     assert Scaler.from_dict(json.loads(json.dumps({"part": "user", **scaler.to_dict()}))) == scaler

@@ -44,9 +44,9 @@ def test_published_sizes():
 
 @settings(deadline=None)
 @given(st.lists(st.integers(-5, 9), min_size=5, max_size=80), st.integers(1, 7), st.floats(0.05, 0.4))
-def test_time_split_takes_the_last_rows(times, pieces, share):
+def test_time_split_takes_the_last_rows(times, chunks, share):
     rule = SplitRule(rule="time", test_size=share, valid_size=share)
-    codes = time_codes(len(times), rule, lambda: np.array_split(np.array(times, dtype=np.int64), pieces))
+    codes = time_codes(len(times), rule, lambda: np.array_split(np.array(times, dtype=np.int64), chunks))
     train, valid, _ = split_sizes(len(times), rule)
     order = np.argsort(times, kind="stable")
     assert codes[order[:train]].tolist() == [0] * train
@@ -54,41 +54,41 @@ def test_time_split_takes_the_last_rows(times, pieces, share):
     assert set(codes[order[train + valid :]]) == {2}
 
 
-def test_too_few_rows_are_refused():
+def test_too_few_rows_raise():
     with pytest.raises(StemlabError, match=r"2 rows .* 0 train, 1 valid and 1 test"):
         split_sizes(2, SplitRule())
 
 
-def pieces_of(values, pieces):
-    return lambda: np.array_split(np.array(values, dtype=np.int64), pieces)
+def chunks_of(values, chunks):
+    return lambda: np.array_split(np.array(values, dtype=np.int64), chunks)
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=3, max_size=60), st.integers(1, 7), st.integers(0, 19), st.integers(1, 20))
-def test_dates_share_out_rows_by_their_times(times, pieces, first, width):
+def test_dates_assign_rows_by_time(times, chunks, first, width):
     times = [-1, first, first + width, *times]  # one for each split
     rule = SplitRule(rule="dates", valid_from=first, test_from=first + width)
-    codes = date_codes(len(times), rule, pieces_of(times, pieces))
+    codes = date_codes(len(times), rule, chunks_of(times, chunks))
     assert codes.tolist() == [0 if t < first else 1 if t < first + width else 2 for t in times]
 
 
-def test_dates_without_rows_tell_the_times_there_are():
+def test_empty_split_by_dates_raises_with_the_time_range():
     rule = SplitRule(rule="dates", valid_from=20, test_from=30)
     with pytest.raises(StemlabError, match=r"valid_from=20 .*test_from=30 .*no valid rows.* 3 to 31"):
-        date_codes(3, rule, pieces_of([31, 3, 30], 2))
+        date_codes(3, rule, chunks_of([31, 3, 30], 2))
 
 
 @pytest.mark.parametrize("dates", [{}, {"valid_from": 3}, {"test_from": 3}, {"valid_from": 3, "test_from": 3}])
-def test_dates_must_be_there_and_in_order(dates):
+def test_missing_or_unordered_dates_raise(dates):
     with pytest.raises(StemlabError, match=r"rule=dates needs dataset\.split\.valid_from less than"):
         SplitRule(rule="dates", **dates)
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2), min_size=3, max_size=60), st.integers(1, 7))
-def test_a_given_split_is_kept(codes, pieces):
+def test_a_given_split_is_kept(codes, chunks):
     codes = [0, 1, 2, *codes]
-    assert given_codes(len(codes), SplitRule(rule="given"), pieces_of(codes, pieces)).tolist() == codes
+    assert given_codes(len(codes), SplitRule(rule="given"), chunks_of(codes, chunks)).tolist() == codes
 
 
 @settings(deadline=None)
@@ -99,11 +99,11 @@ def test_a_given_split_is_kept(codes, pieces):
     st.sampled_from(["last", "random"]),
     st.integers(0, 99),
 )
-def test_validation_is_carved_from_the_training_rows_of_every_scenario(rows, pieces, share, carve, seed):
+def test_validation_is_carved_from_the_training_rows_of_every_scenario(rows, chunks, share, carve, seed):
     rows = [(0, 0), (0, 0), (2, 0), *rows]
     given_NB, scenario = zip(*rows, strict=True)
     rule = SplitRule(rule="given", valid_size=share, carve=carve, seed=seed)
-    codes = given_codes(len(rows), rule, pieces_of(given_NB, pieces), pieces_of(scenario, pieces))
+    codes = given_codes(len(rows), rule, chunks_of(given_NB, chunks), chunks_of(scenario, chunks))
     assert [code == 2 for code in codes] == [code == 2 for code in given_NB]
     for place in range(4):
         train = [row for row, (code, where) in enumerate(rows) if code == 0 and where == place]
@@ -114,7 +114,7 @@ def test_validation_is_carved_from_the_training_rows_of_every_scenario(rows, pie
 
 
 def test_random_carving_is_uniform_and_seeded():
-    given_N = pieces_of([0] * 50 + [2], 1)
+    given_N = chunks_of([0] * 50 + [2], 1)
     taken = np.zeros(50)
     for seed in range(400):
         codes = given_codes(51, SplitRule(rule="given", carve="random", valid_size=0.2, seed=seed), given_N)
@@ -126,7 +126,7 @@ def test_random_carving_is_uniform_and_seeded():
 
 
 @pytest.mark.parametrize(
-    ("codes", "told"),
+    ("codes", "message"),
     [
         ([0, 0, 3, 2], "values other than 0"),
         ([0, -1, 2], "values other than 0"),
@@ -136,9 +136,9 @@ def test_random_carving_is_uniform_and_seeded():
         ([1, 2], r"the given split has 0 train, 1 valid, 1 test rows"),
     ],
 )
-def test_given_splits_that_cannot_be(codes, told):
-    with pytest.raises(StemlabError, match=told):
-        given_codes(len(codes), SplitRule(rule="given"), pieces_of(codes, 1))
+def test_invalid_given_splits_raise(codes, message):
+    with pytest.raises(StemlabError, match=message):
+        given_codes(len(codes), SplitRule(rule="given"), chunks_of(codes, 1))
 
 
 def test_rows_of_no_split_are_not_counted():

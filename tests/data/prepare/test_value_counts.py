@@ -12,11 +12,11 @@ INTEGERS = st.one_of(st.integers(-3, 9), st.integers(-(2**62), 2**62))
 
 @settings(deadline=None)
 @given(st.lists(INTEGERS, min_size=1, max_size=80), st.integers(1, 5), st.integers(1, 3), st.integers(1, 5))
-def test_tables_and_parts_count_like_a_counter(values, pieces, min_count, part_rows):
+def test_dense_and_partitioned_counts_equal_a_counter(values, parts, min_count, part_rows):
     expected = sorted((v, c) for v, c in Counter(values).items() if c >= min_count)
     array = np.array(values, dtype=np.int64)
     span = (min(values), max(values))
-    chunks = [c.astype(np.int8) if abs(c).max(initial=0) < 100 else c for c in np.array_split(array, pieces)]
+    chunks = [c.astype(np.int8) if abs(c).max(initial=0) < 100 else c for c in np.array_split(array, parts)]
     dense_span = 1 << 10 if span[1] - span[0] < 1 << 10 else 0
     whole = counting._PART_ROWS
     try:

@@ -17,7 +17,7 @@ def fit(tokens, min_count, field="f"):
 
 
 def plain_ids(tokens, min_count):
-    """Twin: the tokenizer's rule in three lines."""
+    """Reference: the tokenizer's rule in three lines."""
     counts = Counter(str(token) for token in tokens if token != "")
     kept = sorted((t for t in counts if counts[t] >= min_count), key=lambda t: (-counts[t], t))
     return {token: number for number, token in enumerate(kept, start=1)}
@@ -38,7 +38,7 @@ def test_golden_tokenizer(golden):
 
 @settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab019-é", max_size=3), max_size=60), st.integers(1, 4), st.lists(st.text(max_size=3)))
-def test_vocabulary_equals_plain_twin(train, min_count, others):
+def test_vocabulary_equals_the_reference(train, min_count, others):
     vocabulary, ids = fit(train, min_count), plain_ids(train, min_count)
     assert vocabulary.size == len(ids) + 2
     expected = [ids.get(token, len(ids) + 1) for token in train + others]
@@ -81,7 +81,7 @@ def test_encode_takes_any_form_of_a_token(column):
 
 
 @pytest.mark.parametrize("column", [pa.array([1.5]), pa.array([[1]])])
-def test_encode_refuses_what_is_no_id(column):
+def test_encode_rejects_values_that_are_no_ids(column):
     with pytest.raises(StemlabError, match=r"column 'uid' holds .*category ids"):
         fit([5], 1, "uid").encode(column)
 

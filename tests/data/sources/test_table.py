@@ -170,8 +170,8 @@ def spoil(tmp_path, line, name, cell):
     [
         ("click", "2", {}, "column 'click' is '2', neither 0 nor 1.*dataset.on_bad_row=skip"),
         ("buy", "", {}, "column 'buy' is empty, neither 0 nor 1"),
-        ("price", "12,5", {}, "column 'price' is '12,5', no number"),
-        ("age", "n/a", {}, "column 'age' is 'n/a', no number"),
+        ("price", "12,5", {}, "column 'price' is '12,5', not a number"),
+        ("age", "n/a", {}, "column 'age' is 'n/a', not a number"),
         (
             "ts",
             "soon",
@@ -214,9 +214,9 @@ def test_a_line_with_another_number_of_cells(tmp_path, saved):
     [
         (
             {"fields": ["usr_id"]},
-            r"dataset.fields has 'usr_id', which is no column of .*rows\.csv .*Did you mean 'user_id'",
+            r"dataset.fields has 'usr_id', which is not a column of .*rows\.csv .*Did you mean 'user_id'",
         ),
-        ({"group": "uid"}, "dataset.group has 'uid', which is no column"),
+        ({"group": "uid"}, "dataset.group has 'uid', which is not a column"),
         ({"fields": ["user_id", "click"]}, "'click' is in dataset.tasks and in dataset.fields: a label .* leaks"),
         ({"numericals": ["buy"]}, "'buy' is in dataset.tasks and in dataset.numericals: a label .* leaks"),
         ({"scenario": "click", "scenarios": ["0", "1"]}, "'click' is in dataset.tasks and in dataset.scenario"),
@@ -233,7 +233,7 @@ def test_a_line_with_another_number_of_cells(tmp_path, saved):
         ({"scenario": "country", "scenarios": [*range(101)]}, "dataset.scenarios has 101 names, more than 100"),
         (
             {"scenario": "country", "scenarios": ["es", "fr", "nl", "us"]},
-            r"rows\.csv: no row has 'us' in column 'country'; take it out of dataset.scenarios",
+            r"rows\.csv: no row has 'us' in column 'country'.*dataset.scenarios",
         ),
         ({"path": None}, "dataset.path is not set"),
         ({"separator": "::"}, "dataset.separator='::' must be one character"),
@@ -246,7 +246,7 @@ def test_a_wrong_description_is_told(tmp_path, saved, changed, told):
 
 def test_a_constant_label(tmp_path):
     path = save(frame().assign(buy=0), tmp_path / "rows.csv")
-    with pytest.raises(StemlabError, match=r"rows\.csv: label 'buy' is 0 in all 400 rows, and a constant cannot be"):
+    with pytest.raises(StemlabError, match=r"rows\.csv: label 'buy' is 0 in all 400 rows.*dataset.tasks"):
         table(tmp_path, path).prepare()
 
 

@@ -24,7 +24,7 @@ DESCRIBED = {
 
 
 def frame(rows: int = 400, seed: int = 0) -> pd.DataFrame:
-    """Draw rows of every kind of column; some cells are missing."""
+    """Draw rows with every kind of column and some missing cells."""
     rng = np.random.default_rng(seed)
     price = np.round(rng.gamma(2.0, 10.0, rows), 2)
     price[rng.random(rows) < 0.1] = np.nan

@@ -1,4 +1,4 @@
-"""Cells of every type as labels, numbers, times, splits, names."""
+"""Parsers of cells: labels, numbers, times, splits, names."""
 
 from datetime import UTC, date, datetime
 
@@ -49,7 +49,7 @@ def test_numbers(column, expected, wrong):
     np.testing.assert_array_equal(values[: len(expected)], np.float32(expected))
 
 
-def test_times_are_integers_or_the_calendar():
+def test_times_are_integers_or_dates():
     assert read(cells.read_times, pa.array(["7", "-3", "20240506", "1.5", ""])) == [7, -3, 20240506, None, None]
     assert read(cells.read_times, pa.array(["2024-05-06", "2024-05-06 07:08", "2024-05-06T07:08:09.5"])) == [
         20240506000000,
@@ -63,7 +63,7 @@ def test_times_are_integers_or_the_calendar():
 
 
 @given(st.lists(st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1)), min_size=2, max_size=6))
-def test_the_calendar_keeps_the_order(moments):
+def test_dates_keep_their_order(moments):
     whole = [moment.replace(microsecond=0) for moment in moments]
     numbers = read(cells.read_times, pa.array([moment.isoformat(" ") for moment in whole]))
     assert np.argsort(numbers, kind="stable").tolist() == np.argsort(whole, kind="stable").tolist()
@@ -80,7 +80,7 @@ def test_splits_and_names():
     assert read(cells.read_names, pa.array([3, 1]), ("1", "3")) == [1, 0]
 
 
-def test_tokens_of_every_type_are_the_same_text():
+def test_tokens_are_independent_of_the_column_type():
     codes = TokenCodes()
     assert read(cells.read_token_codes, pa.array(["5", "", "007", None]), codes) == [1, 0, 2, 0]
     assert read(cells.read_token_codes, pa.array([5.0, float("nan"), None]), codes) == [1, 0, 0]

@@ -1,4 +1,4 @@
-"""The draft of a table finds what its columns are, says why, and never overwrites; the survey counts exactly."""
+"""Draft of a table config: proposed roles with reasons, exact counts, no overwriting."""
 
 import numpy as np
 import pandas as pd
@@ -16,21 +16,21 @@ from tests.data.table.rows import frame, table
 
 
 def drafted(rows, path, **options):
-    """Return the draft of a frame as plain values, its text, and what is told."""
+    """Return the draft of a frame as plain values, its text, and the messages."""
     if path.suffix == ".parquet":
         rows.to_parquet(path, index=False)
     else:
         rows.to_csv(path, index=False, **options)
-    written, told = write_draft(open_table(path))
-    return read_description(written), written.read_text(), told
+    written, messages = write_draft(open_table(path))
+    return read_description(written), written.read_text(), messages
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.parquet"])
-def test_finds_kinds_labels_group_and_time(tmp_path, name):
+def test_draft_finds_labels_fields_group_and_time(tmp_path, name):
     rows = frame(600)
     rows["play_time"], rows["const"], rows["title"] = rows["price"], 3, [f"the {n}th row" for n in range(600)]
     rows["country"] = rows["country"].astype(object)
-    found, text, told = drafted(rows, tmp_path / name)
+    found, text, messages = drafted(rows, tmp_path / name)
     assert found["tasks"] == ["click", "buy"]
     assert found["fields"] == ["user_id", "item_id", "page", "country", "is_new"]
     assert found["numericals"] == ["price", "age"]
@@ -47,12 +47,12 @@ def test_finds_kinds_labels_group_and_time(tmp_path, name):
         "title (",
     ):
         assert f"# left out: {left}" in text
-    assert told[0] == "rows 600, columns 14: tasks 2, fields 5, numericals 2, left out 4."
-    assert "Left out, add what should be read: row, play_time, const, title." in told
-    assert "'is_new' holds 0 and 1 and is proposed as a field: is it a label?" in told
+    assert messages[0] == "rows 600, columns 14: tasks 2, fields 5, numericals 2, left out 4."
+    assert "Left out, add what should be read: row, play_time, const, title." in messages
+    assert "'is_new' holds 0 and 1 and is proposed as a field: is it a label?" in messages
 
 
-def test_the_draft_prepares_as_it_is(tmp_path):
+def test_unchanged_draft_can_be_prepared(tmp_path):
     path = tmp_path / "rows.csv"
     found, _, _ = drafted(frame(600), path, sep=";")
     module = table(tmp_path, path, **found)
@@ -70,7 +70,7 @@ WORDS = {
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_finds_the_kinds_of_any_table(tmp_path_factory, data):
+def test_survey_finds_the_kind_of_each_column(tmp_path_factory, data):
     planted = {kind: data.draw(st.lists(names, unique=True, min_size=1)) for kind, names in WORDS.items()}
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     draw = {
@@ -92,14 +92,14 @@ def test_finds_the_kinds_of_any_table(tmp_path_factory, data):
     assert found["split"] == {"rule": "random"}
 
 
-def test_leaks_are_told(tmp_path):
+def test_leaking_columns_are_reported(tmp_path):
     rows = frame(300)
     rows["bid"] = rows["click"] * 5.0 + np.random.default_rng(0).random(300)
     rows["state"] = np.where(rows["buy"] == 1, "sold", "open")
-    _, _, told = drafted(rows, tmp_path / "rows.csv")
-    assert "'bid' alone tells 'click' (AUC 1.000): is it known before? If not, it leaks." in told
-    assert "'state' alone tells 'buy' (AUC 1.000): is it known before? If not, it leaks." in told
-    assert not [sentence for sentence in told if "'age' alone" in sentence]
+    _, _, messages = drafted(rows, tmp_path / "rows.csv")
+    assert "'bid' alone tells 'click' (AUC 1.000): is it known before? If not, it leaks." in messages
+    assert "'state' alone tells 'buy' (AUC 1.000): is it known before? If not, it leaks." in messages
+    assert not [sentence for sentence in messages if "'age' alone" in sentence]
 
 
 def test_spellings_of_missing_values(tmp_path):
@@ -109,25 +109,25 @@ def test_spellings_of_missing_values(tmp_path):
     rows["age"] = rows["age"].astype(object)
     rows.loc[::7, "age"] = "NULL"
     found, text, _ = drafted(rows, tmp_path / "rows.csv")
-    assert found["missing"] == ["", "NULL"]  # NA is Namibia here: other cells of that column are words
+    assert found["missing"] == ["", "NULL"]  # NA is a country code here: the other cells of that column are text
     assert "age" in found["numericals"]
     assert "  - age # " in text
-    assert "price" in found["fields"]  # "n/a" is no known spelling: a person must look
+    assert "price" in found["fields"]  # "n/a" is no known spelling of a missing value
 
 
-def test_nothing_like_a_label(tmp_path):
+def test_table_without_a_label(tmp_path):
     rows = frame(200).drop(columns=["click", "buy", "is_new"])
-    found, _, told = drafted(rows, tmp_path / "rows.csv")
+    found, _, messages = drafted(rows, tmp_path / "rows.csv")
     assert found["tasks"] == []
-    assert "No column holds 0 and 1 only: make the labels, or name them in tasks." in told
+    assert "No column holds 0 and 1 only: make the labels, or name them in tasks." in messages
     rows = frame(200).drop(columns=["click", "buy"]).rename(columns={"user_id": "person"})
-    found, _, told = drafted(rows, tmp_path / "other.csv")
+    found, _, messages = drafted(rows, tmp_path / "other.csv")
     assert found["tasks"] == ["is_new"]
-    assert "No column of 0 and 1 is named like a label: 'is_new', the last one, is a guess." in told
+    assert "No column of 0 and 1 is named like a label: 'is_new', the last one, is a guess." in messages
     assert found["group"] is None
 
 
-def test_a_split_column_and_names_that_yaml_would_misread(tmp_path):
+def test_split_column_and_names_that_need_quotes_in_yaml(tmp_path):
     rows = frame(200).rename(columns={"page": "yes", "price": "price: €"})
     rows["split"] = ["train", "valid", "test", "train"] * 50
     found, _, _ = drafted(rows, tmp_path / "a b.csv")
@@ -139,44 +139,44 @@ def test_a_split_column_and_names_that_yaml_would_misread(tmp_path):
 def test_only_the_beginning_of_a_large_file_is_read(tmp_path, monkeypatch):
     path = tmp_path / "rows.csv"
     frame(2000).to_csv(path, index=False)
-    monkeypatch.setattr(survey, "MOST_BYTES", 40_000)
+    monkeypatch.setattr(survey, "MAX_BYTES", 40_000)
     monkeypatch.setattr(file, "TABLE_BLOCK_BYTES", 10_000)
-    written, told = write_draft(open_table(path))
-    (sentence,) = [s for s in told if s.startswith("Only the first")]
+    written, messages = write_draft(open_table(path))
+    (sentence,) = [s for s in messages if s.startswith("Only the first")]
     rows = int(sentence.split()[3].replace(",", ""))
     assert 500 < rows < 1000
     assert f"the first {rows:,} rows were read" in written.read_text()
 
 
 def test_distinct_values_are_counted_up_to_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(survey, "MOST_DISTINCT", 50)
+    monkeypatch.setattr(survey, "MAX_DISTINCT", 50)
     rows = frame(600)
     rows["item_id"] = np.arange(600) // 2
     _, text, _ = drafted(rows, tmp_path / "rows.csv")
     assert "  - item_id # more than 50 values, 0 to 299" in text
 
 
-def test_a_draft_is_not_overwritten_and_needs_a_header(tmp_path):
+def test_existing_draft_or_missing_header_raises(tmp_path):
     path = tmp_path / "rows.csv"
     drafted(frame(100), path)
     before = draft_path(path).read_text()
-    with pytest.raises(StemlabError, match=r"rows\.stemlab\.yaml is there already: name it, dataset\.config="):
+    with pytest.raises(StemlabError, match=r"rows\.stemlab\.yaml exists already.*dataset\.config="):
         write_draft(open_table(path))
     assert draft_path(path).read_text() == before
     bare = tmp_path / "bare.csv"
     frame(100)[["row", "age"]].to_csv(bare, index=False, header=False)
-    with pytest.raises(StemlabError, match="line 1 holds '1000000' where names of columns are expected"):
+    with pytest.raises(StemlabError, match="line 1 holds '1000000'.*header"):
         write_draft(open_table(bare))
     assert not draft_path(bare).exists()
 
 
-def test_where_drafts_go(tmp_path):
+def test_path_of_the_draft(tmp_path):
     for name in ("rows.csv", "rows.csv.gz", "rows.parquet", "rows.tsv.zip", "rows.txt", "rows"):
         assert draft_path(tmp_path / name) == tmp_path / "rows.stemlab.yaml"
     assert draft_path(tmp_path / "a.b.csv").name == "a.b.stemlab.yaml"
 
 
-def test_the_draft_is_yaml_that_the_config_knows(tmp_path):
+def test_draft_is_a_valid_config(tmp_path):
     _, text, _ = drafted(frame(100), tmp_path / "rows.csv")
     assert set(yaml.safe_load(text)) <= {
         *("name", "separator", "tasks", "fields", "numericals", "scaling", "group", "time", "split", "min_count"),

@@ -1,4 +1,4 @@
-"""Tables as people have them: separators, quotes, empty lines, marks of spreadsheets, compression; damage is told."""
+"""Table files: separators, quotes, empty lines, byte order marks, compression, damage."""
 
 import gzip
 
@@ -30,12 +30,12 @@ def write(folder, data, name="rows.csv"):
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
-def test_the_separator_is_found(tmp_path, separator):
+def test_separator_is_detected(tmp_path, separator):
     path = write(tmp_path, "a,b,c\n1,x y,3\n4,5,6".replace(",", separator))
     assert rows_of(open_table(path), "c", "a") == ([(2, ("3", "1")), (3, ("6", "4"))], [])
 
 
-def test_what_spreadsheets_write(tmp_path):
+def test_files_written_by_spreadsheet_programs(tmp_path):
     path = write(tmp_path, b'\xef\xbb\xbfa,"b, c"\r\n1,"x, ""y"""\r\n\r\n2,\r\n\r\n')
     table = open_table(path)
     assert table.names == ("a", "b, c")
@@ -53,7 +53,7 @@ CELL = st.text('ab,"; é', max_size=5)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.tuples(CELL, CELL), st.just(None)), min_size=1, max_size=12), st.integers(4, 60))
-def test_any_cells_however_the_file_is_cut(tmp_path_factory, lines, block):
+def test_cells_are_independent_of_the_block_size(tmp_path_factory, lines, block):
     def quoted(cell):
         return '"' + cell.replace('"', '""') + '"'
 
@@ -69,7 +69,7 @@ def test_any_cells_however_the_file_is_cut(tmp_path_factory, lines, block):
             assert rows_of(open_table(path)) == (expected, [])
 
 
-def test_lines_with_another_number_of_cells_are_set_aside(tmp_path):
+def test_lines_with_a_wrong_number_of_cells_are_reported(tmp_path):
     path = write(tmp_path, "a,b\n1,2\n3\n\n4,5,6\n7,8\n")
     rows, malformed = rows_of(open_table(path))
     assert [line for line, _ in rows] == [2, 6]
@@ -77,24 +77,24 @@ def test_lines_with_another_number_of_cells_are_set_aside(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"", "is empty"),
         (b"a,b\n", "is empty: it has a header and no rows"),
         (b"\n1,2\n", "line 1 is empty: it must name the columns"),
         (b"a,b,a\n1,2,3\n", "has two columns 'a': rename one, or, where line 1 is no header, give the names"),
         (b'a,b\n1,2\n"x\ny",2\n3,4\n', "rows.csv, line 3: a quote is not closed"),
-        (b"a,b\n1,2\n\xff\xfe,3\n", "rows.csv, line 3 is no text in UTF-8"),
-        (b"\x89PNG\r\n\x1a\n", "line 1 is no text in UTF-8"),
-        (b"PAR1 and nothing else", "is no whole parquet file"),
+        (b"a,b\n1,2\n\xff\xfe,3\n", "rows.csv, line 3 is not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n", "line 1 is not UTF-8"),
+        (b"PAR1 and nothing else", "not a complete Parquet file"),
     ],
 )
-def test_what_cannot_be_read_is_told(tmp_path, data, told):
-    with pytest.raises(StemlabError, match=told):
+def test_unreadable_files_raise(tmp_path, data, message):
+    with pytest.raises(StemlabError, match=message):
         rows_of(open_table(write(tmp_path, data)))
 
 
-def test_no_such_file(tmp_path):
+def test_missing_file_raises(tmp_path):
     with pytest.raises(StemlabError, match=r"rows\.csv does not exist"):
         open_table(tmp_path / "rows.csv")
     with pytest.raises(StemlabError, match="is a folder: give the file in it"):
@@ -111,7 +111,7 @@ def test_parquet_keeps_types_and_counts_rows(tmp_path, monkeypatch):
     assert [piece.lines.tolist() for piece in chunks] == [[1, 2], [3]]
     assert [piece.columns["a"].to_pylist() for piece in chunks] == [[1, None], [3]]
     assert sum(consumed) == path.stat().st_size
-    with pytest.raises(StemlabError, match=r"column 'c' holds list<.*>, which are no cells"):
+    with pytest.raises(StemlabError, match=r"column 'c' holds list<.*>"):
         list(table.chunks(["c"], consumed.append))
 
 

@@ -1,4 +1,4 @@
-"""What a file says about each id, joined to rows."""
+"""Side tables joined to rows by id."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_columns_are_sorted_by_id_and_joined(tmp_path):
 
 
 @pytest.mark.parametrize("start", [0, 5])
-def test_ids_without_gaps_are_found_without_a_search(tmp_path, start):
+def test_consecutive_ids_are_found_without_a_search(tmp_path, start):
     rows = "".join(f"{start + i},{i % 3},{i},t\n" for i in (4, 0, 2, 1, 3))
     table = read(tmp_path, f"id,kind,length,tag\n{rows}")
     place, known = table.find(np.array([start + 4, start - 1, start + 5, start]))
@@ -45,7 +45,7 @@ def test_ids_without_gaps_are_found_without_a_search(tmp_path, start):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("id,kind,length\n1,2,3\n", r"line 1: no column 'tag' \(it has: id, kind, length\)"),
         ("id,kind,length,tag\n1,2,3,a\nx,2,3,a\n", "line 3: column 'id' is 'x', not an integer"),
@@ -55,8 +55,8 @@ def test_ids_without_gaps_are_found_without_a_search(tmp_path, start):
         ("id,kind,length,tag\n7,2,3,a\n1,2,3,a\n7,2,3,a\n", "has id 7 twice"),
     ],
 )
-def test_mistakes_are_named(tmp_path, text, told):
-    with pytest.raises(StemlabError, match=rf"side\.csv,? {told}"):
+def test_bad_side_tables_raise(tmp_path, text, message):
+    with pytest.raises(StemlabError, match=rf"side\.csv,? {message}"):
         read(tmp_path, text)
 
 
@@ -71,10 +71,10 @@ def test_the_real_side_tables_of_kuairand_pure():
     )
     assert len(users.keys) == 27_285
     rows = users.take(users.find(np.array([0, 1]))[0])
-    told = {name: [codes[code] for code in rows[name].tolist()] for name, codes in users.tokens.items()}
-    assert told["user_active_degree"] == ["full_active", "full_active"]
-    assert told["fans_user_num_range"] == ["[100,1k)", "[10,100)"]
-    assert told["onehot_feat4"] == ["1", "4"]
+    decoded = {name: [codes[code] for code in rows[name].tolist()] for name, codes in users.tokens.items()}
+    assert decoded["user_active_degree"] == ["full_active", "full_active"]
+    assert decoded["fans_user_num_range"] == ["[100,1k)", "[10,100)"]
+    assert decoded["onehot_feat4"] == ["1", "4"]
     assert rows["follow_user_num"].tolist() == [514, 457]
     assert (users.columns["onehot_feat4"] == 0).sum() == 874
     assert (users.columns["onehot_feat12"] == 0).sum() == 714

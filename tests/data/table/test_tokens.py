@@ -1,4 +1,4 @@
-"""Codes of strings: equal to a dictionary's, also where hashes collide."""
+"""TokenCodes: equal to a dictionary, also for colliding hashes."""
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ PIECES = st.lists(st.lists(st.text("ab\u00e9 ", max_size=4), unique=True, max_si
 
 
 @given(PIECES, st.sampled_from([hash, len, lambda word: 7, lambda word: len(word) % 2 - 1]))
-def test_equal_to_a_dictionary_however_words_hash(pieces, hashed):
+def test_codes_equal_a_dictionary_for_any_hash(pieces, hashed):
     codes, known = TokenCodes(hashed), {"": 0}
     for words in pieces:
         found = codes.encode(pa.array(words, pa.string()))
@@ -28,14 +28,14 @@ def test_equal_to_a_dictionary_however_words_hash(pieces, hashed):
     assert [codes[code] for code in known.values()] == list(known)
 
 
-def test_codes_go_by_first_appearance():
+def test_codes_follow_first_appearance():
     codes = TokenCodes()
     assert codes.encode(pa.array(["b", "a"])).tolist() == [1, 2]
     assert codes.encode(pa.array(["", "c", "a"])).tolist() == [0, 3, 2]
 
 
-def test_pieces_stay_below_what_one_array_can_hold(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tokens, "_LARGEST_PIECE", 40)
+def test_strings_are_split_before_arrow_offsets_overflow(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tokens, "_LARGEST_ARRAY", 40)
     codes = TokenCodes()
     words = [f"word{number}" for number in range(50)]
     for start in range(0, 50, 5):
