@@ -1,7 +1,7 @@
 """Vectorised parsers of cells: tokens, labels, numbers, times, splits, names.
 
-Each parser takes an Arrow column of any type and returns (values, bad), both (R,); ``bad`` is the mask of invalid cells.
-Integer values are int64, numbers float32.
+Each parser takes an Arrow column of any type and returns (values, bad), both (R,); ``bad`` is the mask of invalid
+cells. Integer values are int64, numbers float32.
 Legend: R rows.
 """
 

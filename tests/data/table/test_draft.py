@@ -165,7 +165,7 @@ def test_existing_draft_or_missing_header_raises(tmp_path):
     assert draft_path(path).read_text() == before
     bare = tmp_path / "bare.csv"
     frame(100)[["row", "age"]].to_csv(bare, index=False, header=False)
-    with pytest.raises(StemlabError, match="line 1 holds '1000000'.*header"):
+    with pytest.raises(StemlabError, match=r"line 1 holds .*header"):
         write_draft(open_table(bare))
     assert not draft_path(bare).exists()
 
