@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemlab.data.io.progress import Advance
 from stemlab.data.prepare.pipeline import prepare_impressions
-from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
+from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 
 SCENARIOS = ("nl", "es", "fr")
@@ -60,7 +60,7 @@ class RawMixed:
             yield {name: column[start : start + self._piece] for name, column in self._columns.items()}
 
 
-def prepare_config(**changed: Any) -> PrepareConfig:
+def preparation(**changed: Any) -> PreparationSettings:
     """Return the preparation settings of these columns."""
     values: dict[str, Any] = {
         "name": "mixed",
@@ -76,7 +76,7 @@ def prepare_config(**changed: Any) -> PrepareConfig:
         "shared": {"hist_1": "item", "hist_2": "item"},
         "padding": {"hist_1": 0, "hist_2": 0},
     }
-    return PrepareConfig(**{**values, **changed})
+    return PreparationSettings(**{**values, **changed})
 
 
 def prepare_mixed(folder: Path, columns: Mapping[str, NDArray[Any]], chunk_rows: int = 37, **changed: Any) -> Path:
@@ -84,5 +84,5 @@ def prepare_mixed(folder: Path, columns: Mapping[str, NDArray[Any]], chunk_rows:
     file = folder / "raw.txt"
     file.write_text("unused; the columns are in memory")
     return prepare_impressions(
-        RawMixed(file, columns, chunk_rows), prepare_config(**changed), folder / "prepared", "error"
+        RawMixed(file, columns, chunk_rows), preparation(**changed), folder / "prepared", "error"
     )

@@ -9,14 +9,14 @@ import numpy as np
 from stemlab.array_types import AnyArray, BoolArray, UInt8Array
 from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.negative_downsampling import draw_negatives
-from stemlab.data.prepare.prepare_config import PrepareConfig
+from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import date_codes, given_codes, random_codes, time_codes
 
 DROPPED = 3
 """Code of rows that belong to no split."""
 
 
-def assign_splits(cache: ColumnCache, config: PrepareConfig) -> UInt8Array:
+def assign_splits(cache: ColumnCache, config: PreparationSettings) -> UInt8Array:
     """Return the split code of every row, (R,) uint8: 0 train, 1 valid, 2 test, 3 removed by ``config.sampling``.
 
     Raises:
@@ -47,7 +47,7 @@ class _KeptRows:
             row += len(chunk)
 
 
-def _split_codes(rows: _KeptRows, config: PrepareConfig) -> UInt8Array:
+def _split_codes(rows: _KeptRows, config: PreparationSettings) -> UInt8Array:
     rule, scenario = config.split, config.scenario
     if rule.rule == "given":
         scenarios = None if scenario is None else lambda: rows.column(scenario)

@@ -14,7 +14,7 @@ from stemlab.array_types import AnyArray, Int64Array, UInt8Array
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.progress import ProgressBars
 from stemlab.data.prepare.column_cache import ColumnCache
-from stemlab.data.prepare.prepare_config import PrepareConfig
+from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.scaling import Scaler
 from stemlab.data.prepare.value_counts import count_values
 from stemlab.data.prepare.vocabulary import IntegerEncoder, Vocabulary
@@ -41,7 +41,7 @@ def fit_encoders(
     directory: Path,
     cache: ColumnCache,
     codes: UInt8Array,
-    config: PrepareConfig,
+    config: PreparationSettings,
     tokens: Tokens,
     progress: ProgressBars,
 ) -> FittedEncoders:
@@ -67,7 +67,7 @@ def fit_encoders(
 
 
 def _vocabulary(
-    owner: str, cache: ColumnCache, codes: UInt8Array, config: PrepareConfig, tokens: Tokens
+    owner: str, cache: ColumnCache, codes: UInt8Array, config: PreparationSettings, tokens: Tokens
 ) -> tuple[Vocabulary, Int64Array]:
     """Return the vocabulary of a field and of the fields that share it, with the raw integers of its tokens by id."""
     names = config.vocabulary_columns[owner]
@@ -92,7 +92,7 @@ def _words(tokens: Sequence[str], values: Int64Array) -> Any:
 
 
 def _training_values(
-    names: Sequence[str], cache: ColumnCache, codes: UInt8Array, config: PrepareConfig
+    names: Sequence[str], cache: ColumnCache, codes: UInt8Array, config: PreparationSettings
 ) -> Iterator[Int64Array]:
     """Yield the training rows of all columns of a vocabulary, without padding values."""
     for name in names:

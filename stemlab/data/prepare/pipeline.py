@@ -21,7 +21,7 @@ from stemlab.data.prepare.atomic_directory import find_or_build
 from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.fit_vocabularies import FittedEncoders, fit_encoders
 from stemlab.data.prepare.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
-from stemlab.data.prepare.prepare_config import PrepareConfig
+from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SPLITS
 from stemlab.data.prepare.write_splits import SplitCounts, write_splits
 from stemlab.data.spec import DatasetSpec, Field
@@ -59,7 +59,7 @@ class RawImpressions(Protocol):
         ...
 
 
-def prepare_impressions(raw: RawImpressions, config: PrepareConfig, root: Path, on_bad_row: str) -> Path:
+def prepare_impressions(raw: RawImpressions, config: PreparationSettings, root: Path, on_bad_row: str) -> Path:
     """Return the prepared directory for these files and settings; build it if it does not exist.
 
     Args:
@@ -93,7 +93,7 @@ def prepare_impressions(raw: RawImpressions, config: PrepareConfig, root: Path, 
 
 
 def _build(
-    directory: Path, raw: RawImpressions, config: PrepareConfig, progress: ProgressBars, about: Mapping[str, Any]
+    directory: Path, raw: RawImpressions, config: PreparationSettings, progress: ProgressBars, about: Mapping[str, Any]
 ) -> None:
     with ColumnCache(directory / "columns", config.columns, [c.name for c in config.numericals]) as cache:
         _read_columns(cache, raw, config, progress)
@@ -112,7 +112,7 @@ def _build(
     write_manifest(directory, {**_manifest(spec, config, counts, raw.skipped), **optional, **about})
 
 
-def _read_columns(cache: ColumnCache, raw: RawImpressions, config: PrepareConfig, progress: ProgressBars) -> None:
+def _read_columns(cache: ColumnCache, raw: RawImpressions, config: PreparationSettings, progress: ProgressBars) -> None:
     advance = progress.bytes("reading raw files", sum(path.stat().st_size for path in raw.files))
     for chunk in prefetch(raw.chunks(advance)):
         if config.split.rule == "given" and config.split_column not in chunk:
@@ -122,13 +122,13 @@ def _read_columns(cache: ColumnCache, raw: RawImpressions, config: PrepareConfig
         raise StemlabError(f"{raw.files[0]} has no valid row ({raw.skipped} bad rows were skipped).")
 
 
-def _fields(config: PrepareConfig, encoders: FittedEncoders) -> tuple[Field, ...]:
+def _fields(config: PreparationSettings, encoders: FittedEncoders) -> tuple[Field, ...]:
     categorical = (Field(name, encoders.sizes[name], table=config.shared.get(name)) for name in config.fields)
     numerical = (Field(column.name, 0, "numerical", column.part) for column in config.numericals)
     return (*categorical, *numerical)
 
 
-def _manifest(spec: DatasetSpec, config: PrepareConfig, counts: SplitCounts, skipped: int) -> dict[str, Any]:
+def _manifest(spec: DatasetSpec, config: PreparationSettings, counts: SplitCounts, skipped: int) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "stemlab": stemlab.__version__,
@@ -148,7 +148,7 @@ def _manifest(spec: DatasetSpec, config: PrepareConfig, counts: SplitCounts, ski
 
 
 def _optional(
-    raw: RawImpressions, config: PrepareConfig, encoders: FittedEncoders, counts: SplitCounts
+    raw: RawImpressions, config: PreparationSettings, encoders: FittedEncoders, counts: SplitCounts
 ) -> dict[str, Any]:
     """Return the manifest entries that depend on the dataset (scenarios, numerical columns, ...)."""
     entries: dict[str, Any] = {}
@@ -169,7 +169,7 @@ def _optional(
     return entries
 
 
-def _by_scenario(config: PrepareConfig, counts: SplitCounts, code: int) -> dict[str, Any]:
+def _by_scenario(config: PreparationSettings, counts: SplitCounts, code: int) -> dict[str, Any]:
     counted = zip(config.scenarios, counts.rows[code].tolist(), counts.positives[code].tolist(), strict=True)
     return {
         name: {"rows": rows, "positives": dict(zip(config.tasks, positives, strict=True))}

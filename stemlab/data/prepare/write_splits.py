@@ -18,7 +18,7 @@ from stemlab.data.io.prefetch import prefetch
 from stemlab.data.io.progress import Advance
 from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.fit_vocabularies import FittedEncoders
-from stemlab.data.prepare.prepare_config import PrepareConfig
+from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SPLITS, split_counts
 from stemlab.data.store import StoreWriter
 
@@ -41,7 +41,7 @@ def write_splits(
     cache: ColumnCache,
     codes: UInt8Array,
     fitted: FittedEncoders,
-    config: PrepareConfig,
+    config: PreparationSettings,
     advance: Advance,
 ) -> SplitCounts:
     """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow``; return the number of samples and positives."""
@@ -81,7 +81,7 @@ class _EncodedRows:
         )
 
 
-def _writer(path: Path, rows: int, config: PrepareConfig) -> StoreWriter:
+def _writer(path: Path, rows: int, config: PreparationSettings) -> StoreWriter:
     return StoreWriter(
         path,
         rows,
@@ -102,7 +102,7 @@ def _count(part: _EncodedRows, rows_S: Int64Array, positives_ST: Int64Array) -> 
 
 
 def _encoded(
-    cache: ColumnCache, codes: UInt8Array, fitted: FittedEncoders, config: PrepareConfig
+    cache: ColumnCache, codes: UInt8Array, fitted: FittedEncoders, config: PreparationSettings
 ) -> Iterator[tuple[UInt8Array, _EncodedRows]]:
     """Yield split codes and encoded rows of each chunk."""
     row = 0
@@ -121,7 +121,7 @@ def _encoded(
         row += rows
 
 
-def _scenarios(ids_B: AnyArray, config: PrepareConfig) -> Int32Array:
+def _scenarios(ids_B: AnyArray, config: PreparationSettings) -> Int32Array:
     if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(config.scenarios):
         raise ValueError(f"column {config.scenario!r} has scenario ids outside 0 to {len(config.scenarios) - 1}")
     return ids_B.astype(np.int32)

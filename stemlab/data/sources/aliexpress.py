@@ -22,7 +22,7 @@ from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.pipeline import prepare_impressions
-from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
+from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.aliexpress import AliexpressSimulation, write_sample
@@ -179,7 +179,7 @@ class AliexpressDataModule(ImpressionDataModule):
             raise StemlabError(f"dataset.split.rule={split.rule}: AliExpress comes as train and test; use given.")
         numbers = NUMERICALS if numericals is None else tuple(numericals)
         inputs = CATEGORICALS if fields is None else check_columns("dataset.fields", fields, CATEGORICALS)
-        self._prepare_config = PrepareConfig(
+        self._preparation = PreparationSettings(
             name=name,
             fields=inputs,
             tasks=check_columns("dataset.tasks", tasks, ALIEXPRESS_TASKS),
@@ -201,11 +201,11 @@ class AliexpressDataModule(ImpressionDataModule):
         """Return the prepared directory of the raw files or of the sample."""
         found = None if self._source == "sample" else self._find_raw()
         prepared = self._data_dir / "prepared"
-        columns = [*self._prepare_config.fields, *(number.name for number in self._prepare_config.numericals)]
+        columns = [*self._preparation.fields, *(number.name for number in self._preparation.numericals)]
         raw = RawAliexpress(
             found or self._make_sample(), columns, prepared, sample=found is None, on_bad_row=self._on_bad_row
         )
-        return prepare_impressions(raw, self._prepare_config, prepared, self._on_bad_row)
+        return prepare_impressions(raw, self._preparation, prepared, self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows as a batch: columns as in MTReclib's files; of several countries, with a ``scenario``."""
@@ -215,13 +215,13 @@ class AliexpressDataModule(ImpressionDataModule):
 
     def _find_raw(self) -> list[CountryFiles] | None:
         """Return the countries' files, or ``None`` where there are none and a sample will do."""
-        found = find_countries(self._raw_dir, self._prepare_config.scenarios)
+        found = find_countries(self._raw_dir, self._preparation.scenarios)
         if found is None and self._source == "raw":
-            raise missing_country(self._raw_dir, self._prepare_config.scenarios[0], "use dataset.source=sample")
+            raise missing_country(self._raw_dir, self._preparation.scenarios[0], "use dataset.source=sample")
         return found
 
     def _make_sample(self) -> list[CountryFiles]:
-        countries, found = self._prepare_config.scenarios, list[CountryFiles]()
+        countries, found = self._preparation.scenarios, list[CountryFiles]()
         announce_sample(
             "asked for by dataset.source=sample"
             if self._source == "sample"

@@ -20,7 +20,7 @@ from stemlab.data.prepare.encode_table import TableEncoder, check_columns
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.leakage import refuse_leaks
 from stemlab.data.prepare.pipeline import prepare_impressions
-from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
+from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
@@ -116,7 +116,7 @@ class KuairandDataModule(ImpressionDataModule):
         refuse_leaks("dataset.fields", fields, _LEAKS)
         refuse_leaks("dataset.numericals", numericals, _LEAKS)
         numbers = check_columns("dataset.numericals", numericals, tuple(_NUMERICALS)) if numericals else ()
-        self._prepare_config = PrepareConfig(
+        self._preparation = PreparationSettings(
             name=name,
             fields=check_columns("dataset.fields", fields, _FIELDS),
             tasks=check_columns("dataset.tasks", tasks, KUAIRAND_LABELS),
@@ -129,7 +129,7 @@ class KuairandDataModule(ImpressionDataModule):
             scenarios=tuple(scenarios),
             split_column=SPLIT,
         )
-        self._prepare_config.check()
+        self._preparation.check()
         self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
@@ -137,13 +137,13 @@ class KuairandDataModule(ImpressionDataModule):
         files = None if self._source == "sample" else self._find_raw()
         raw = RawKuairand(
             files or self._make_sample(),
-            self._prepare_config,
+            self._preparation,
             self._tabs,
             dates=self._dates,
             sample=files is None,
             on_bad_row=self._on_bad_row,
         )
-        return prepare_impressions(raw, self._prepare_config, self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._preparation, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return joined rows (every field and numerical column, and ``tab`` where there are scenarios) as a batch."""
@@ -155,7 +155,7 @@ class KuairandDataModule(ImpressionDataModule):
             )
             table = table.append_column(SCENARIO, names)
         for place, name in enumerate(table.column_names):
-            if name in self._prepare_config.fields and pa.types.is_string(table[name].type):
+            if name in self._preparation.fields and pa.types.is_string(table[name].type):
                 table = table.set_column(place, name, plain_tokens(table[name]).dictionary_decode())
         return self._encoder(table)
 

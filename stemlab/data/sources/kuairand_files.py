@@ -13,7 +13,7 @@ from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.io.csv_header import HeaderCsvReader
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
-from stemlab.data.prepare.prepare_config import PrepareConfig
+from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.sample.kuairand import LOG_COLUMNS, USER_COLUMNS, VIDEO_COLUMNS, log_names, side_names
 from stemlab.data.table.side_table import SideTable, read_side_table
 from stemlab.errors import StemlabError
@@ -49,7 +49,7 @@ class RawKuairand:
 
     Args:
         files: the raw files.
-        recipe: says which columns are needed.
+        config: settings of the preparation; they name the needed columns.
         tabs: tab of each scenario; rows of other tabs are left out. Empty: all rows, no scenario.
         dates: where the random log is the test split, the (first day of valid, first day after it) of the other logs.
         sample: whether the files are synthetic.
@@ -59,7 +59,7 @@ class RawKuairand:
     def __init__(
         self,
         files: KuairandFiles,
-        config: PrepareConfig,
+        config: PreparationSettings,
         tabs: Sequence[int],
         *,
         dates: tuple[int, int] | None,

@@ -22,7 +22,7 @@ from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
 from stemlab.data.prepare.pipeline import prepare_impressions
-from stemlab.data.prepare.prepare_config import PrepareConfig
+from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
@@ -139,7 +139,7 @@ class MovieLensDataModule(ImpressionDataModule):
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
         self._raw_dir, self._data_dir, self._on_bad_row = Path(raw_dir), Path(data_dir), on_bad_row
         columns = check_columns("dataset.fields", fields, ML1M_FIELDS)
-        self._prepare_config = PrepareConfig(
+        self._preparation = PreparationSettings(
             name=name,
             fields=columns,
             tasks=check_columns("dataset.tasks", tasks, _TASKS),
@@ -159,7 +159,7 @@ class MovieLensDataModule(ImpressionDataModule):
                 f"unpack it and set dataset.raw_dir to the folder with {', '.join(_RAW_FILES)}."
             )
         raw = RawMovieLens(self._raw_dir, on_bad_row=self._on_bad_row)
-        return prepare_impressions(raw, self._prepare_config, self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._preparation, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows with the field columns (user_id, item_id, gender, ...) as a batch."""

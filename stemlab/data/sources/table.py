@@ -13,7 +13,7 @@ from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.prepare.encode_table import TableEncoder
 from stemlab.data.prepare.pipeline import prepare_impressions
-from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
+from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.table import cells
 from stemlab.data.table.columns import MOST_SCENARIOS, ColumnRoles, check_names, check_roles
@@ -117,9 +117,9 @@ class TableDataModule(ImpressionDataModule):
         if rule == "given" and columns.split is None:
             raise StemlabError("dataset.split.rule=given needs dataset.split_column: the column of train, valid, test.")
 
-    def _prepare_config(self) -> PrepareConfig:
+    def _preparation(self) -> PreparationSettings:
         columns = self._columns
-        return PrepareConfig(
+        return PreparationSettings(
             name=self._dataset,
             fields=columns.fields,
             numericals=tuple(NumericalColumn(name=name, scaling=self._scaling) for name in columns.numericals),
@@ -145,7 +145,7 @@ class TableDataModule(ImpressionDataModule):
         check_names(self._columns, table.names, table.path)
         self._check_scenarios(table)
         raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row)
-        return prepare_impressions(raw, self._prepare_config(), self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._preparation(), self._data_dir / "prepared", self._on_bad_row)
 
     def draft(self) -> tuple[Path, list[str]]:
         """Inspect the table and write a proposed config beside it; return its path and what to tell the user."""

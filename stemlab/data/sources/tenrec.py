@@ -26,7 +26,7 @@ from stemlab.data.prepare.leakage import IS_LABEL, refuse_leaks
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
 from stemlab.data.prepare.pipeline import prepare_impressions
-from stemlab.data.prepare.prepare_config import PrepareConfig
+from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecSimulation, write_sample
@@ -148,7 +148,7 @@ class TenrecDataModule(ImpressionDataModule):
         if split.rule != "random":
             raise StemlabError(f"dataset.split.rule={split.rule}: Tenrec's rows have no times or splits; use random.")
         inputs = _check_fields(fields, self._names, protocol)
-        self._prepare_config = PrepareConfig(
+        self._preparation = PreparationSettings(
             name=name,
             fields=inputs,
             tasks=_check_tasks(tasks, self._names[0]),
@@ -162,22 +162,22 @@ class TenrecDataModule(ImpressionDataModule):
             sampling=_sampling(protocol, self._names[0], split.seed),
             padding={name: 0 for name in inputs if name in HISTORY},
         )
-        self._prepare_config.check()
+        self._preparation.check()
         self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
         """Return the prepared directory of the raw files or of the sample."""
         files = None if self._source == "sample" else self._find_raw()
-        columns = [name for name in self._prepare_config.columns if name != _SCENARIO]
+        columns = [name for name in self._preparation.columns if name != _SCENARIO]
         raw = RawTenrec(files or self._make_sample(), columns, sample=files is None, on_bad_row=self._on_bad_row)
-        return prepare_impressions(raw, self._prepare_config, self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._preparation, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         r"""Return raw rows as a batch; ``\N`` is missing. Of several files, a column ``scenario`` names the row's."""
         if self._encoder is None:
             self._encoder = TableEncoder(self.prepare(), self.spec)
         for place, name in enumerate(table.column_names):
-            if name in self._prepare_config.fields:
+            if name in self._preparation.fields:
                 table = table.set_column(place, name, _missing_as_token(table[name].combine_chunks()))
         return self._encoder(table)
 

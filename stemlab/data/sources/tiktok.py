@@ -19,7 +19,7 @@ from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
 from stemlab.data.prepare.pipeline import prepare_impressions
-from stemlab.data.prepare.prepare_config import PrepareConfig
+from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tiktok import TIKTOK_COLUMNS, TiktokSimulation, write_sample
@@ -111,7 +111,7 @@ class TiktokDataModule(ImpressionDataModule):
         self._raw_dir, self._raw_file, self._data_dir = Path(raw_dir), raw_file, Path(data_dir)
         self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
         columns = check_columns("dataset.fields", fields, TIKTOK_FIELDS)
-        self._prepare_config = PrepareConfig(
+        self._preparation = PreparationSettings(
             name=name,
             fields=columns,
             tasks=check_columns("dataset.tasks", tasks, TIKTOK_LABELS),
@@ -127,7 +127,7 @@ class TiktokDataModule(ImpressionDataModule):
         file = None if self._source == "sample" else self._find_raw()
         sample = file is None
         raw = RawTiktok(file or self._make_sample(), sample=sample, on_bad_row=self._on_bad_row)
-        return prepare_impressions(raw, self._prepare_config, self._data_dir / "prepared", self._on_bad_row)
+        return prepare_impressions(raw, self._preparation, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return raw rows (columns named as in the raw file) as a batch."""

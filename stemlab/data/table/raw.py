@@ -49,7 +49,7 @@ class RawTable:
 
     @property
     def kind(self) -> str:
-        """Name and version of the reader, with its settings that are not in the PrepareConfig."""
+        """Name and version of the reader, with its settings that are not in PreparationSettings."""
         reading = {"separator": getattr(self._table, "separator", None), "names": self._table.names}
         return f"table/1 {json.dumps({**reading, **self._roles.to_dict()})}"
 

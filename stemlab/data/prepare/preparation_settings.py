@@ -29,7 +29,7 @@ class NumericalColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
+class PreparationSettings:
     """Settings that turn raw columns into a prepared dataset.
 
     Attributes:

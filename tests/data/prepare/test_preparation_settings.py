@@ -6,17 +6,17 @@ from dataclasses import fields
 import pytest
 
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
-from stemlab.data.prepare.prepare_config import NumericalColumn, PrepareConfig
+from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 from stemlab.errors import StemlabError
-from tests.data.mixed_rows import prepare_config, prepare_mixed, random_rows
+from tests.data.mixed_rows import preparation, prepare_mixed, random_rows
 
 
 def test_settings_are_all_settings_as_plain_json():
-    plain = PrepareConfig(
+    plain = PreparationSettings(
         name="t", fields=("a",), tasks=("x",), group=None, min_count=10, split=SplitRule(), time="t"
     ).settings()
-    assert set(plain) == {field.name for field in fields(PrepareConfig)}
+    assert set(plain) == {field.name for field in fields(PreparationSettings)}
     assert set(plain["split"]) == {field.name for field in fields(SplitRule)}
     assert json.loads(json.dumps(plain))["fields"] == ["a"]
 
@@ -34,7 +34,7 @@ def test_settings_are_all_settings_as_plain_json():
     ],
 )
 def test_whatever_determines_the_content_is_in_the_settings(changed):
-    assert json.dumps(prepare_config(**changed).settings()) != json.dumps(prepare_config().settings())
+    assert json.dumps(preparation(**changed).settings()) != json.dumps(preparation().settings())
 
 
 @pytest.mark.parametrize(
