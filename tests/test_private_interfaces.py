@@ -20,6 +20,7 @@ PRIVATE = re.compile(
 )
 # module -> names that the package imports from it
 MODULES = {
+    "hydra._internal.config_loader_impl": ("ConfigLoaderImpl",),
     "hydra._internal.hydra": ("Hydra",),
     "hydra._internal.utils": ("create_config_search_path", "get_args_parser"),
     "hydra._internal.core_plugins.basic_sweeper": ("BasicSweeper",),
@@ -31,6 +32,7 @@ MODULES = {
     "wandb.sdk.lib": ("wbauth",),
 }
 METHODS = {
+    "hydra._internal.config_loader_impl": "ConfigLoaderImpl.get_group_options",
     "hydra._internal.hydra": "Hydra.create_main_hydra2",
     "hydra._internal.core_plugins.basic_sweeper": "BasicSweeper.split_arguments",
     "hydra.core.override_parser.overrides_parser": "OverridesParser.parse_overrides",

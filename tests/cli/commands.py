@@ -81,9 +81,10 @@ def run_in_process(
     """Run ``python -m <module> <overrides>`` in this process; return exit status, stdout and stderr."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     with restored_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        own = {**environment(directory), **variables}
         os.chdir(directory)
         os.environ.clear()
-        os.environ.update({**environment(directory), **variables})
+        os.environ.update(own)
         sys.argv = [module, *overrides]
         warnings.filterwarnings("ignore", ".*found in sys.modules.*", RuntimeWarning)
         warnings.showwarning = show_warning
