@@ -1,10 +1,10 @@
-"""Rows/s of the training loader against a per-row Dataset with the default collate, on the same rows, in one process.
+"""Samples per second of the training loader and of a per-sample Dataset with the default collate, in one process.
 
     python scripts/bench/loader.py [--rows 200000] [--repeats 5]
 
-Rows have the TikTok dataset's shape (8 id fields, 2 labels, 1 group key). Two per-row twins: ``matrix`` returns a row
-of one matrix that holds everything (the published loader's way, and the faster one), ``columns`` a dictionary of the
-row's ids, labels and group. Training loaders shuffle; batch 4096. Writes ``results/loader.json``.
+Samples have the shape of the TikTok dataset (8 id fields, 2 labels, 1 group key). Two per-sample datasets: ``matrix``
+returns a row of one matrix that holds all columns (as STEM's released code does; the faster one), ``columns`` returns a
+dictionary of ids, labels and group. Training loaders shuffle; batch size 4096. Writes ``results/loader.json``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIELDS = tuple(f"field_{k}" for k in range(8))
 
 
 class MatrixRows(Dataset[Any]):
-    """A row of one float64 matrix: ids, labels, group key."""
+    """Dataset of the rows of one float64 matrix: ids, labels, group key."""
 
     def __init__(self, store: ColumnStore) -> None:
         parts = (store.ids, store.labels, store.group[:, None])
@@ -44,7 +44,7 @@ class MatrixRows(Dataset[Any]):
 
 
 class ColumnRows(Dataset[Any]):
-    """A dictionary of a row's ids, labels and group key."""
+    """Dataset of dictionaries with ids, labels and group key."""
 
     def __init__(self, store: ColumnStore) -> None:
         self.ids, self.labels, self.group = (np.array(c) for c in (store.ids, store.labels, store.group))
@@ -71,7 +71,7 @@ def seconds(loader: Iterable[Any]) -> float:
 
 
 def measure(store: ColumnStore, repeats: int) -> dict[str, list[float]]:
-    """Return loader -> rows/s of each repeat; the loaders take turns."""
+    """Return loader -> samples per second of each repeat; the loaders run in turn."""
     shuffled = BatchLoader(store, ShuffledOrder(len(store), BATCH, seed=1))
     loaders: dict[str, Iterable[Any]] = {
         "stemlab_train": shuffled,

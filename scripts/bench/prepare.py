@@ -1,10 +1,10 @@
-"""Preparation of TikTok: rows/s against pandas with row-wise encoding, and peak memory at two sizes.
+"""Preparation of TikTok: rows per second compared with row-wise pandas encoding, and peak memory at two sizes.
 
     python scripts/bench/prepare.py            # 5 and 20 million generated rows; writes results/prepare.json
     python scripts/bench/prepare.py --rows 1000000 2000000 --slice 100000
 
-Generated rows have the real file's columns and about its numbers of distinct ids. Each measurement is a process of
-its own; its peak is VmHWM (resident memory at its highest).
+Generated rows have the columns of the real file and about the same numbers of distinct ids. Each measurement runs in a
+new process; its peak memory is VmHWM (peak resident set size).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).parent / "results" / "prepare.json"
 FIELDS = ("uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "video_duration")
-# Raw column -> distinct ids, about those of track 1 (public counts); time and labels apart.
+# Raw column -> number of distinct values, about as in track 1 (public counts).
 SIZES = {
     **{"uid": 636_281, "user_city": 397, "item_id": 4_122_604, "author_id": 850_299, "item_city": 462, "channel": 5},
     **{"finish": 2, "like": 2, "music_id": 89_779, "device_id": 75_085, "create_time": 6_000_000, "video_duration": 60},
@@ -55,7 +55,7 @@ def column(rng: np.random.Generator, name: str, size: int, count: int) -> np.nda
         return (rng.random(count) < RATES[name]).astype(np.int64)
     if name == "create_time":
         return 53_085_000_000 + rng.integers(size, size=count)
-    popular = (size * rng.random(count) ** 3).astype(np.int64)  # density falls like x ** (-2/3)
+    popular = (size * rng.random(count) ** 3).astype(np.int64)  # density proportional to x ** (-2/3)
     return popular - 1 if name in ("user_city", "item_city", "music_id") else popular
 
 
@@ -64,7 +64,7 @@ def clocks() -> tuple[float, float]:
 
 
 def since(start: tuple[float, float]) -> dict[str, float]:
-    """Wall clock, and processor time of all threads (which other programs on the machine disturb less)."""
+    """Return wall-clock seconds and CPU seconds of all threads; other programs disturb CPU time less."""
     wall, cpu = clocks()
     return {"seconds": wall - start[0], "cpu_seconds": cpu - start[1]}
 
@@ -81,7 +81,7 @@ def prepare_ours(path: Path, data_dir: Path) -> dict[str, float]:
 
 
 def prepare_pandas(path: Path, rows: int, row_wise: str) -> dict[str, float]:
-    """The straightforward way: read everything, split, count, look every value up row by row."""
+    """Baseline: read the whole file with pandas, split, count, and look up each value row by row."""
     import pandas as pd
     from sklearn.model_selection import train_test_split
 
@@ -105,7 +105,7 @@ def prepare_pandas(path: Path, rows: int, row_wise: str) -> dict[str, float]:
 
 
 def split_only(rows: int) -> dict[str, float]:
-    """The one part whose memory grows with the rows: two permutations and a code a row."""
+    """Measure the only part whose memory grows with the rows: two permutations and one code per row."""
     from stemlab.data.prepare.split import SplitRule, random_codes
 
     start = clocks()
@@ -165,7 +165,7 @@ def measure(rows: list[int], slice_rows: int, folder: Path) -> dict[str, object]
 
 
 def best(results: list[dict[str, float]], clock: str) -> float:
-    """Return the highest rows a second of that clock."""
+    """Return the largest number of rows per second by that clock."""
     return max(result["rows"] / result[clock] for result in results)
 
 

@@ -1,12 +1,12 @@
-"""Preparation of AliExpress NL from raw pairs: rows/s and peak memory at two sizes.
+"""Preparation of AliExpress NL from raw file pairs: rows per second and peak memory at two sizes.
 
     python scripts/bench/prepare_aliexpress.py  # 2 and 12 million rows, results/prepare_aliexpress.json
     python scripts/bench/prepare_aliexpress.py --rows 200000 400000
 
-Generated files have the publisher's columns; NL has 12,157,895 training rows. Ten items a page. The pages of the users'
-file are in another order than those of the items' file, so that every block of items goes to all files of the join.
-Each measurement is a process of its own; its peak is VmHWM (resident memory at its highest). Twelve million rows need
-16 GB of disk under TMPDIR for a while.
+Generated files have the publisher's columns, with ten items per page; the real NL has 12,157,895 training rows. The
+pages of the user file are in another order than those of the item file, so every block of items goes to all join
+partitions. Each measurement runs in a new process; its peak memory is VmHWM (peak resident set size). Twelve million
+rows need 16 GB of temporary disk space under TMPDIR.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESULT = Path(__file__).parent / "results" / "prepare_aliexpress.json"
 PAGE_SIZE = 10
 TEST_SHARE = 0.1
 CHUNK = 200_000
-LABELS = (0.975, 0.023, 0.002)  # shown, clicked, bought: about the real rates
+LABELS = (0.975, 0.023, 0.002)  # shown, clicked, bought; about the real rates
 
 
 def generate(folder: Path, rows: int) -> None:
@@ -71,7 +71,7 @@ def run_child(folder: Path, data_dir: Path) -> None:
 
     node = yaml.safe_load((ROOT / "conf" / "dataset" / "aliexpress.yaml").read_text(encoding="utf-8"))
     node |= {"raw_dir": str(folder), "data_dir": str(data_dir), "source": "raw", "scenarios": ["nl"], "seed": 0}
-    import_target(node)  # torch's import is not measured in time, but in memory it is
+    import_target(node)  # the import of torch counts in memory, not in time
     start, cpu, before = time.perf_counter(), time.process_time(), peak_bytes()
     module = instantiate(node)
     module.prepare()

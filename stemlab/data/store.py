@@ -266,12 +266,12 @@ def _reserve(path: Path, batch: Any) -> None:
 
 def _offsets(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
     """Return column -> (byte offset of its values in the file, dtype)."""
-    batch, whole = map_batch(path)
+    batch, mapped = map_batch(path)
     found = {}
     for name in batch.schema.names:
         column = batch.column(name)
         values = column.values if pa.types.is_fixed_size_list(column.type) else column
-        found[name] = (values.buffers()[1].address - whole.address, values.type.to_pandas_dtype())
+        found[name] = (values.buffers()[1].address - mapped.address, values.type.to_pandas_dtype())
     return {name: (offset, np.dtype(kind)) for name, (offset, kind) in found.items()}
 
 

@@ -15,12 +15,12 @@ from stemlab.array_types import AnyArray, Int64Array
 
 def as_numpy(column: Any) -> AnyArray:
     """Return a numeric column without nulls as a read-only NumPy array that shares its memory."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    numbers: AnyArray = np.from_dlpack(whole)
+    contiguous = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    numbers: AnyArray = np.from_dlpack(contiguous)
     return numbers
 
 
 def as_arrow(values: Int64Array) -> Any:
     """Return int64 values as an Arrow array that shares their memory."""
-    whole = np.ascontiguousarray(values, dtype=np.int64)
-    return pa.Array.from_buffers(pa.int64(), len(whole), [None, pa.py_buffer(whole)], null_count=0)
+    contiguous = np.ascontiguousarray(values, dtype=np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(contiguous), [None, pa.py_buffer(contiguous)], null_count=0)

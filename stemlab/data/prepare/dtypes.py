@@ -1,16 +1,16 @@
-"""The integer dtype of each kind of column, and the one conversion to small codes.
+"""Dtypes of integer columns by kind, and the conversion to small codes.
 
 =====================  ========  ====================================================================
 column                 dtype     where
 =====================  ========  ====================================================================
 raw integers, groups   int64     readers, column cache, vocabularies, stored group keys
-split codes            uint8     one per row of the column cache (0 train, 1 valid, 2 test, 3 dropped)
+split codes            uint8     one per cached row (0 train, 1 valid, 2 test, 3 dropped)
 ids, scenario ids      int32     encoders, stored columns, batches
 labels                 int8      stored columns, batches
 =====================  ========  ====================================================================
 
-Numerical columns are float32 throughout. A column is converted where it changes its kind and nowhere else, so no
-Python integer ever meets an array too narrow for it (NumPy 2.5 raises OverflowError there, older versions wrap around).
+Numerical columns are float32. A column is converted only where its kind changes, so a Python integer is never combined
+with an array too narrow for it (NumPy 2.5 raises OverflowError there, older versions wrap around).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ OUTSIDE = 255
 
 
 def check_raw_integers(name: str, values: AnyArray) -> Int64Array:
-    """Return a raw integer column as it is.
+    """Return a raw integer column after checking its dtype.
 
     Raises:
-        TypeError: the reader gave another dtype than int64.
+        TypeError: the dtype is not int64.
     """
     if values.dtype != np.int64:
         raise TypeError(f"column {name!r} is {values.dtype}: readers yield integer columns as int64")

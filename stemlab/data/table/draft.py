@@ -68,7 +68,7 @@ def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> s
     """Return the config as YAML with a comment on each guess."""
     seen = f"all {survey.rows:,} rows" if survey.whole else f"the first {survey.rows:,} rows"
     lines = [
-        f"# Drafted from {table.path.name} ({seen} were read). Check it, change it, then:",
+        f"# Drafted from {table.path.name} ({seen} were read). Check and edit it, then run:",
         f"#   python -m stemlab.prepare dataset=table dataset.path={table.path.name} dataset.config={path.name}",
         "# Columns that are not named here are not read.",
         f"name: {_plain(path.name.removesuffix('.stemlab.yaml'))}",
@@ -79,12 +79,12 @@ def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> s
             lines.append(f"columns: [{', '.join(map(_plain, table.names))}] # the file has no header")
         if proposal.missing:
             words = ", ".join(json.dumps(word) for word in ("", *proposal.missing))
-            lines.append(f"missing: [{words}] # cells that stand for a missing value; add the others")
+            lines.append(f"missing: [{words}] # cells that mean a missing value; add others")
     lines += _listed("tasks", "0 or 1: what is predicted", proposal.tasks, survey)
     lines += _listed(
         "fields", "categories: each value with min_count training rows gets an embedding", proposal.fields, survey
     )
-    lines += _listed("numericals", "amounts: scaled, missing ones become the mean", proposal.numericals, survey)
+    lines += _listed("numericals", "numbers: scaled; missing values become the mean", proposal.numericals, survey)
     lines += ["scaling: standard # of numericals: standard | minmax | none", *_roles(survey, proposal)]
     least = 2 if survey.rows < _SMALL else 10
     lines.append(f"min_count: {least} # training rows that a category needs to get an id of its own")
@@ -96,7 +96,7 @@ def _roles(survey: Survey, proposal: Proposal) -> list[str]:
     named = [c.name for names in GROUP_PATTERNS for c in proposal.fields if names.search(c.name)]
     others = f"; candidates: {', '.join(dict.fromkeys(named))}" if len(set(named)) > 1 else ""
     group = _plain(proposal.group.name) if proposal.group else "null"
-    lines = [f"group: {group} # whose rows are ranked together (gAUC){others}"]
+    lines = [f"group: {group} # groups the samples for gAUC{others}"]
     if proposal.time is not None:
         lines.append(f"time: {_plain(proposal.time.name)} # {_about(proposal.time, survey)}")
     if proposal.split is not None:

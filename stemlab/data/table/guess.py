@@ -111,9 +111,9 @@ def _left_out(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> bool:
     elif column.distinct < 2:
         reason = "one value only" if column.distinct else "empty"
     elif LATE_PATTERN.search(column.name):
-        reason = "known only after the row was shown?"
+        reason = "known only after the impression?"
     elif column.distinct == survey.rows > _FEW and column.kind in ("text", "integer") and not _is_time(column):
-        reason = "another value in every row" if not AMOUNT_PATTERN.search(column.name) else ""
+        reason = "a different value in each row" if not AMOUNT_PATTERN.search(column.name) else ""
     elif column.kind == "text" and column.longest > _LONG_TEXT:
         reason = f"texts of up to {column.longest} characters"
     if reason:
@@ -137,7 +137,7 @@ def _labels(binary: list[ColumnSurvey], proposal: Proposal) -> list[ColumnSurvey
     named = [column for column in binary if LABEL_PATTERN.search(column.name)]
     if named or not binary:
         if not binary:
-            proposal.checks.append("No column holds 0 and 1 only: make the labels, or name them in tasks.")
+            proposal.checks.append("No column holds only 0 and 1: create label columns, or name them in tasks.")
         return named
     proposal.checks.append(
         f"No column of 0 and 1 is named like a label: {binary[-1].name!r}, the last one, is a guess."
@@ -149,7 +149,7 @@ def _assign_input_role(column: ColumnSurvey, survey: Survey, proposal: Proposal)
     if column is proposal.time:
         return
     if column.kind == "datetime" or _is_time(column):
-        proposal.left[column.name] = "a second time"
+        proposal.left[column.name] = "a second time column"
     elif _is_amount(column):
         proposal.numericals.append(column)
     else:
@@ -168,7 +168,7 @@ def _is_amount(column: ColumnSurvey) -> bool:
 
 def _check(survey: Survey, proposal: Proposal) -> None:
     if not survey.whole:
-        proposal.checks.append(f"Only the first {survey.rows:,} rows were read: counts and shares are theirs.")
+        proposal.checks.append(f"Only the first {survey.rows:,} rows were read: counts and shares refer to them.")
     if proposal.left:
         proposal.checks.append(f"Left out, add what should be read: {', '.join(proposal.left)}.")
     for column in (*proposal.fields, *proposal.numericals):
@@ -176,7 +176,8 @@ def _check(survey: Survey, proposal: Proposal) -> None:
             area = single_column_auc(survey, column, task.name)
             if area >= _TELLING:
                 proposal.checks.append(
-                    f"{column.name!r} alone tells {task.name!r} (AUC {area:.3f}): is it known before? If not, it leaks."
+                    f"{column.name!r} alone predicts {task.name!r} (AUC {area:.3f}): "
+                    "it leaks unless it is known before the impression."
                 )
         if column.binary:
             proposal.checks.append(f"{column.name!r} holds 0 and 1 and is proposed as a field: is it a label?")

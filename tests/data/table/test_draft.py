@@ -41,7 +41,7 @@ def test_draft_finds_labels_fields_group_and_time(tmp_path, name):
     assert f"  - click # {100 * rows['click'].mean():.3g} % ones\n" in text
     assert f"{100 * rows['price'].isna().mean():.3g} % missing" in text
     for left in (
-        "row (another value in every row)",
+        "row (a different value in each row)",
         "play_time (known only after",
         "const (one value only)",
         "title (",
@@ -97,8 +97,8 @@ def test_leaking_columns_are_reported(tmp_path):
     rows["bid"] = rows["click"] * 5.0 + np.random.default_rng(0).random(300)
     rows["state"] = np.where(rows["buy"] == 1, "sold", "open")
     _, _, messages = drafted(rows, tmp_path / "rows.csv")
-    assert "'bid' alone tells 'click' (AUC 1.000): is it known before? If not, it leaks." in messages
-    assert "'state' alone tells 'buy' (AUC 1.000): is it known before? If not, it leaks." in messages
+    assert any("'bid' alone" in message and "'click' (AUC 1.000)" in message for message in messages)
+    assert any("'state' alone" in message and "'buy' (AUC 1.000)" in message for message in messages)
     assert not [sentence for sentence in messages if "'age' alone" in sentence]
 
 
@@ -119,7 +119,7 @@ def test_table_without_a_label(tmp_path):
     rows = frame(200).drop(columns=["click", "buy", "is_new"])
     found, _, messages = drafted(rows, tmp_path / "rows.csv")
     assert found["tasks"] == []
-    assert "No column holds 0 and 1 only: make the labels, or name them in tasks." in messages
+    assert "No column holds only 0 and 1: create label columns, or name them in tasks." in messages
     rows = frame(200).drop(columns=["click", "buy"]).rename(columns={"user_id": "person"})
     found, _, messages = drafted(rows, tmp_path / "other.csv")
     assert found["tasks"] == ["is_new"]
