@@ -45,7 +45,19 @@ def fit_encoders(
     tokens: Tokens,
     progress: ProgressBars,
 ) -> FittedEncoders:
-    """Fit encoders and scalers on the training rows; write each vocabulary under ``directory/vocabulary``."""
+    """Fit encoders and scalers on the training rows; write each vocabulary under ``directory/vocabulary``.
+
+    Args:
+        directory: directory of the preparation.
+        cache: raw columns.
+        codes: (R,) uint8 split codes; code 0 is train.
+        config: settings of the preparation.
+        tokens: column -> strings that its integers index; other columns have integer tokens.
+        progress: progress bars.
+
+    Raises:
+        StemlabError: a numerical column has no value in any training row.
+    """
     encoders: dict[str, IntegerEncoder] = {}
     sizes: dict[str, int] = {}
     advance = progress.rows("counting train rows", len(cache) * (len(config.fields) + len(config.numericals)))

@@ -44,7 +44,16 @@ def write_splits(
     config: PreparationSettings,
     advance: Advance,
 ) -> SplitCounts:
-    """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow``; return the number of samples and positives."""
+    """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow``; return the number of samples and positives.
+
+    Args:
+        directory: directory of the files.
+        cache: raw columns.
+        codes: (R,) uint8 split codes; rows with a code above 2 are dropped.
+        fitted: encoders and scalers.
+        config: settings of the preparation.
+        advance: called with the number of rows of each written chunk.
+    """
     scenarios = max(1, len(config.scenarios))
     counts = SplitCounts(
         np.zeros((len(SPLITS), scenarios), dtype=np.int64),
