@@ -1,1 +1,1 @@
-"""The LightningModules, and runs of them from a config to a record."""
+"""The LightningModules and their settings."""

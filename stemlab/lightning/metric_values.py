@@ -1,7 +1,7 @@
-"""Exact metric values, as callbacks and records read them.
+"""Exact metric values for callbacks and records.
 
-Lightning keeps logged numbers as float32 tensors; reported metrics must be equal to the last digit on any number of
-processes, so the module keeps its own float64 values.
+Lightning stores logged values as float32 tensors. Reported metrics must be identical for every world size, so the
+module keeps its own float64 values.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from stemlab.errors import StemlabError, nearest
 
 
 def metric_value(module: LightningModule, name: str) -> float:
-    """Return the newest value of a metric.
+    """Return the latest value of a metric.
+
+    Args:
+        module: a module of :mod:`stemlab.lightning`.
+        name: full metric name, ``val/auc/like``.
 
     Raises:
-        StemlabError: when nothing of that name was measured, with the nearest name.
+        StemlabError: no metric has this name; the message gives the nearest name.
     """
     values: dict[str, float] = module.metric_values  # type: ignore[assignment]
     if name not in values:

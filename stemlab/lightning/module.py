@@ -1,4 +1,4 @@
-"""What the LightningModules of all families have in common: exact metrics, what is logged, checks, seeds."""
+"""Base LightningModule of all model families: exact metrics, logging, loss checks, seeds."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ METRIC_SPLITS = ("train", "val", "test")
 
 
 class SplitMetrics(Protocol):
-    """Metrics of one split: filled batch by batch, exact on any number of processes."""
+    """Metrics of one split: updated per batch, exact for every world size."""
 
     undefined: list[str]
-    """Why values are NaN, a sentence each, after ``compute``."""
+    """Reasons for NaN values, one sentence each; set by ``compute``."""
 
     def compute(self) -> dict[str, float]:
-        """Return every metric by its name; a collective."""
+        """Return metric name -> value. Collective: call it on every process."""
         ...
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear all states."""
         ...
 
 
 class NetModule(LightningModule):
-    """A network in training, whatever it learns.
+    """Base class: a network with its metrics, logging and checks.
 
     Args:
         net: the network.
-        settings: what the modules of all families read.
+        settings: settings common to all families.
         metrics: split -> its metrics.
-        hyper_parameters: plain values kept in every checkpoint: ``config``, ``spec``, ``fingerprint``.
+        hyper_parameters: plain values saved in every checkpoint: ``config``, ``spec``, ``fingerprint``.
 
     Attributes:
-        headlines: metrics that a person watches while it trains, without the split.
-        test_split_name: the name under which the test loop's numbers are reported.
-        metric_values: newest value of every metric by its full name (``val/auc/like``), float64, NaN where undefined.
-        metric_warnings: what the metrics had to say, each sentence once.
+        headlines: metrics shown during training, without the split.
+        test_split_name: prefix of the metrics of the test loop.
+        metric_values: full metric name (``val/auc/like``) -> latest value, float64, NaN where undefined.
+        metric_warnings: reasons for undefined metrics, each sentence once.
     """
 
     headlines: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class NetModule(LightningModule):
         super().__init__()
         self.save_hyperparameters(hyper_parameters or {}, logger=False)
         self.net, self._common = net, settings
-        # a plain dictionary, no submodules: their states stay on the CPU and out of checkpoints
+        # a plain dictionary, not submodules: the states stay on the CPU and out of checkpoints
         self._metrics = dict(metrics)
         self.test_split_name = "test"
         self.metric_values: dict[str, float] = {}
@@ -68,23 +68,23 @@ class NetModule(LightningModule):
     # ------------------------------------------------------------------------------------------------- training
 
     def setup(self, stage: str) -> None:
-        """Compile the network in place, so that the names of its weights stay as they are."""
+        """Compile the network in place, which keeps the names of its weights."""
         if stage == "fit" and self._common.compile:
             self.net.compile()
 
     def on_train_epoch_start(self) -> None:
-        """Give each epoch and process its own random numbers: a resumed run draws the same dropout masks."""
+        """Seed by run seed, epoch and rank, so that a resumed run draws the same dropout masks."""
         torch.manual_seed((self._common.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
 
-    def _log_step(self, loss: Tensor, parts: Mapping[str, Tensor], rows: int, batch_idx: int) -> None:
-        """Check that a step's loss is finite and log it, its parts (name -> scalar) and the learning rate."""
+    def _log_step(self, loss: Tensor, parts: Mapping[str, Tensor], samples: int, batch_idx: int) -> None:
+        """Check that the loss of a step is finite; log it, its parts (name -> scalar) and the learning rate."""
         if self._is_logging_step(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
             self._check_finite(loss.detach().clone(), batch_idx)
         if self._is_logging_step(batch_idx):
             named = {"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}}
-            # a mean of equally large batches may be averaged over processes; a metric may not
-            self.log_dict({f"train/{k}": v.detach() for k, v in named.items()}, sync_dist=True, batch_size=rows)
-            self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=rows)
+            # the mean over equally large batches may be averaged over processes; a metric may not
+            self.log_dict({f"train/{k}": v.detach() for k, v in named.items()}, sync_dist=True, batch_size=samples)
+            self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=samples)
 
     def _is_logging_step(self, batch_idx: int) -> bool:
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ class NetModule(LightningModule):
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
-        """Stop all processes alike; not at every step where asking means waiting for a GPU or another process."""
+        """Raise on every process if the mean loss is not finite. Synchronises with the GPU and the other processes."""
         loss = cast(Tensor, self.trainer.strategy.reduce(loss, reduce_op="mean"))
         if not torch.isfinite(loss):
             raise StemlabError(
@@ -119,16 +119,16 @@ class NetModule(LightningModule):
         metrics = self._metrics[split]
         computed = {name: float(value) for name, value in metrics.compute().items() if self._is_reported(name)}
         values = {f"{split}/{name}": value for name, value in computed.items()}
-        sentences = [f"{split}/{sentence}" for sentence in metrics.undefined]
+        reasons = [f"{split}/{reason}" for reason in metrics.undefined]
         metrics.reset()
         self.metric_values.update(values)
         self.log_dict({name: torch.tensor(x, dtype=torch.float64) for name, x in values.items()}, batch_size=1)
-        for sentence in sentences:
-            if sentence not in self.metric_warnings:
-                self.metric_warnings.append(sentence)
-                rank_zero_info(f"warning: {sentence}")
+        for reason in reasons:
+            if reason not in self.metric_warnings:
+                self.metric_warnings.append(reason)
+                rank_zero_info(f"warning: {reason}")
 
     def _is_reported(self, name: str) -> bool:
-        """Return whether a metric (without the split) is reported now."""
+        """Return whether a metric (name without the split) is reported in the current loop."""
         del name
         return True

@@ -1,6 +1,6 @@
-"""The LightningModule of impression models: network + loss + penalties + metrics + optimiser.
+"""LightningModule of multi-task models: network, loss, weight penalties, metrics, optimiser.
 
-Legend: B rows, F fields, T tasks.
+Legend: B samples, F fields, T tasks.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from stemlab.optim import PlateauScheduler, build_optimizer, build_plateau, clip
 
 
 class MultiTaskModule(NetModule):
-    """Trains a multi-task network by the published rules.
+    """Train and evaluate a multi-task network (docs/methods/stem.md#loss).
 
-    The loss is the sum (or the mean) over tasks of the mean binary cross-entropy; penalties act in the optimiser.
-    Metrics are exact on any number of processes: raw rows are merged at the end of an epoch, never averaged over
-    processes. Where the dataset has scenarios, every task is measured in each of them, too.
+    The loss is the sum (or the mean) over tasks of the mean binary cross-entropy. The optimiser adds the gradients of
+    the weight penalties. Metrics are exact for every world size: the predictions of all processes are merged at the end
+    of an epoch, not averaged. If the dataset has scenarios, every task is also measured per scenario.
 
     Args:
-        net: the network; scores ``tasks``.
-        spec: the dataset's fields and tasks.
-        tasks: labels to train and to measure, in the order of the network's outputs.
+        net: the network; its logits are those of ``tasks``.
+        spec: fields and tasks of the dataset.
+        tasks: labels to train and measure, in the order of the network's outputs.
         settings: optimiser, penalties, monitor, seed.
-        hyper_parameters: plain values kept in every checkpoint: ``config``, ``spec``, ``fingerprint``.
+        hyper_parameters: plain values saved in every checkpoint: ``config``, ``spec``, ``fingerprint``.
     """
 
     headlines = ("auc",)
@@ -60,19 +60,23 @@ class MultiTaskModule(NetModule):
 
     @property
     def scenarios(self) -> tuple[str, ...]:
-        """Names of the dataset's scenarios; empty where rows have none."""
+        """Scenario names of the dataset; empty if it has none."""
         return self.sizes.scenarios
 
     def forward(self, batch: ImpressionBatch) -> Tensor:
-        """Return the probability of every task, (B, T) float32 whatever the precision of the network."""
-        # not self.net(batch): a compiled network rounds differently, and its recorded metrics could not be reproduced
+        """Return the probabilities of the tasks, (B, T) float32 for every precision of the network."""
+        # net.forward skips torch.compile: a compiled network rounds differently, so metrics would not be reproducible
         prob_BT: Tensor = self.net.forward(batch).logit_BT.float().sigmoid()
         return prob_BT
 
     def labels(self, batch: ImpressionBatch) -> Tensor:
-        """Return the labels of the trained tasks, (B, T)."""
+        """Return the labels of the trained tasks, (B, T).
+
+        Raises:
+            StemlabError: the batch has no labels.
+        """
         if batch.labels_BT is None:
-            raise StemlabError("these rows have no labels: they can be scored (stemlab.predict), not trained on.")
+            raise StemlabError("the samples have no labels: score them with stemlab.predict.")
         return batch.labels_BT[:, self._columns]
 
     # ------------------------------------------------------------------------------------------------- training
@@ -89,7 +93,7 @@ class MultiTaskModule(NetModule):
         return loss
 
     def _learn(self, batch: ImpressionBatch) -> tuple[MultiTaskOutput, Tensor]:
-        """Return the output that the loss is taken of, and its labels."""
+        """Return the output for the loss and its labels."""
         labels_BT, form = self.labels(batch), self.settings.loss_form
         if isinstance(self.net, MetaTrained):
             return self.net.meta_output(batch, labels_BT, lambda x, y: self._reduce_tasks(task_losses(x, y, form)))
@@ -102,7 +106,7 @@ class MultiTaskModule(NetModule):
         return "lower optim.lr, set optim.clip_norm, or use trainer.precision=32-true"
 
     def configure_optimizers(self) -> Optimizer:
-        """Build Adam with the penalties inside, and the plateau rule that lowers its rate."""
+        """Build Adam with the weight penalties and the scheduler that reduces its learning rate on a plateau."""
         s = self.settings
         optimizer = build_optimizer(self.net, s.optim, s.embedding_penalty, s.net_penalty, s.penalty_mode)
         self.plateau = build_plateau(optimizer, s.optim.plateau)
@@ -116,7 +120,7 @@ class MultiTaskModule(NetModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of gradient plus penalty, as if the penalty were in the loss."""
+        """Clip the global norm of gradient plus penalty, as if the penalty were part of the loss."""
         if self.settings.optim.clip_norm is not None:
             norm = clip_gradients(optimizer, self.settings.optim.clip_norm)
             if self._is_logging_step(self.trainer.fit_loop.batch_idx):
@@ -125,23 +129,23 @@ class MultiTaskModule(NetModule):
     # ----------------------------------------------------------------------------------------------- evaluation
 
     def validation_step(self, batch: ImpressionBatch, batch_idx: int) -> None:
-        """Keep the scores of a validation batch."""
+        """Add a validation batch to the metrics."""
         self._measure("val", batch)
 
     def test_step(self, batch: ImpressionBatch, batch_idx: int) -> None:
-        """Keep the scores of a test batch."""
+        """Add a test batch to the metrics."""
         self._measure(self.test_split_name, batch)
 
     def _measure(self, split: str, batch: ImpressionBatch) -> None:
         self.update_metrics(self._split_metrics[split], batch)
 
     def update_metrics(self, metrics: MultiTaskMetrics, batch: ImpressionBatch) -> None:
-        """Score a batch and add its rows to ``metrics``."""
+        """Compute the probabilities of a batch and add them to ``metrics``."""
         encoded_B = None if self._group_field is None else batch.ids_BF[:, self._group_field]
         metrics.update(self(batch), self.labels(batch), encoded_B, batch.group_B, batch.scenario_B)
 
     def on_validation_epoch_end(self) -> None:
-        """Report the validation metrics; after a training epoch, lower the rate where they did not improve."""
+        """Report the validation metrics; after a training epoch, step the plateau scheduler."""
         super().on_validation_epoch_end()
         value = metric_value(self, self.settings.monitor)
         fitting = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
@@ -151,10 +155,10 @@ class MultiTaskModule(NetModule):
     # ---------------------------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the plateau rule's memory."""
+        """Save the state of the plateau scheduler."""
         if self.plateau is not None:
             checkpoint["plateau"] = self.plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the plateau rule's memory until the optimiser is built."""
+        """Keep the state of the plateau scheduler until the optimiser is built."""
         self._plateau_state = checkpoint.get("plateau")

@@ -1,6 +1,6 @@
-"""The LightningModule of sequential models: network + losses + ranking metrics + optimiser.
+"""LightningModule of sequential models: network, losses, ranking metrics, optimiser.
 
-Legend: B instances, N candidates, I items, D width.
+Legend: B samples, K vectors per user, N candidates, T items of a tile, I items, D embedding width.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _SeenLookup = Callable[[AnyArray], tuple[AnyArray, AnyArray]]
 
 
 class SequentialModule(NetModule):
-    """Trains a sequential network by the published rules (spec/timirec.md sections 5, 7, 8).
+    """Train and evaluate a sequential network (docs/methods/timirec.md#training-protocol).
 
-    Evaluation uses the network's user and item vectors, in float32: with ``protocol.candidates`` ``stored`` the
-    positive is ranked among the candidates of the batch, with ``full`` among all items that the user has not seen.
-    While it is fitted, validation reports the first cut-off (and the monitor's) only, as published; afterwards all.
+    Evaluation uses the network's user and item vectors in float32. With ``protocol.candidates=stored`` the positive is
+    ranked among the candidates of the batch, with ``full`` among all items that the user has not seen. During training,
+    validation reports the first cut-off and the monitor only, as the released code does; afterwards all cut-offs.
 
     Args:
         net: the network.
         spec: users, items and name of the dataset.
-        protocol: candidates, cut-offs, rule for ties.
+        protocol: candidates, cut-offs, tie rule.
         settings: optimiser, monitor, seed.
-        hyper_parameters: plain values kept in every checkpoint: ``config``, ``spec``, ``fingerprint``.
+        hyper_parameters: plain values saved in every checkpoint: ``config``, ``spec``, ``fingerprint``.
 
     Raises:
-        StemlabError: the monitor is no metric of this protocol.
+        StemlabError: the monitor is not a metric of this protocol.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SequentialModule(NetModule):
         super().__init__(net, settings, metrics, hyper_parameters)
         self.spec, self.protocol, self.settings = spec, protocol, settings
         self._split_metrics = metrics
-        self._catalogue: Catalogue | None = None  # of the evaluation that is going on
+        self._catalogue: Catalogue | None = None  # item vectors of the running evaluation
         first = protocol.topk[0]
         self.headlines = (f"hr@{first}", f"ndcg@{first}")
         self._reported_in_training = {
@@ -71,7 +71,7 @@ class SequentialModule(NetModule):
 
     @torch.no_grad()
     def forward(self, batch: SequenceBatch) -> Tensor:
-        """Return the evaluation scores of the batch's candidates, (B, N) float32 whatever the network's precision."""
+        """Return the evaluation scores of the candidates, (B, N) float32 for every precision of the network."""
         if not self._sequence_net.factorises:
             return self._sequence_net.scores(batch, batch.candidates_BN).float()
         user_BKD, catalogue = self._vectors(batch), self._new_catalogue()
@@ -93,25 +93,25 @@ class SequentialModule(NetModule):
         return loss
 
     def configure_optimizers(self) -> Optimizer:
-        """Build the optimiser with the coupled L2 that spares biases."""
+        """Build the optimiser, with coupled L2 on everything but biases."""
         return build_ranking_optimizer(self.net, self.settings.optim)
 
     # ----------------------------------------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the item vectors of other weights."""
+        """Drop the item vectors computed with earlier weights."""
         self._catalogue = None
 
     def on_test_epoch_start(self) -> None:
-        """Forget the item vectors of other weights."""
+        """Drop the item vectors computed with earlier weights."""
         self._catalogue = None
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
-        """Keep the ranks of a validation batch."""
+        """Add the ranks of a validation batch to the metrics."""
         self._measure("val", batch)
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
-        """Keep the ranks of a test batch."""
+        """Add the ranks of a test batch to the metrics."""
         self._measure(self.test_split_name, batch)
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class SequentialModule(NetModule):
         self._split_metrics[split].update(rank_B)
 
     def _vectors(self, batch: SequenceBatch) -> Tensor:
-        # the eager network: a compiled one rounds differently, and its recorded metrics could not be reproduced
+        # represent() is not compiled: a compiled network rounds differently, so metrics would not be reproducible
         return self._sequence_net.represent(batch).detach().float()
 
     def _new_catalogue(self) -> Catalogue:
@@ -139,7 +139,7 @@ class SequentialModule(NetModule):
         return catalogue.ranks(user_BKD, batch.candidates_BN[:, 0], self._seen(batch), self.protocol.ties)
 
     def _scored_ranks(self, batch: SequenceBatch) -> Tensor:
-        """Ranks by a network that scores every pair by itself."""
+        """Return the ranks for a network without user and item vectors, which scores each pair directly."""
         net = self._sequence_net
 
         def score(item_BT: Tensor) -> Tensor:
@@ -170,10 +170,10 @@ class SequentialModule(NetModule):
 
 
 def check_monitor(monitor: str, protocol: RankingProtocol) -> str:
-    """Return the monitor, a metric that validation measures.
+    """Return the monitor if validation measures it.
 
     Raises:
-        StemlabError: when it does not, with the nearest name.
+        StemlabError: validation does not measure it; the message gives the nearest name.
     """
     known = [f"val/{name}" for name in metric_names(protocol.topk)]
     if monitor not in known:

@@ -1,4 +1,4 @@
-"""What the modules need to know besides the network, typed."""
+"""Typed settings of the LightningModules."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stemlab.types import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonSettings:
-    """Rules of every training.
+    """Settings common to all model families.
 
     Attributes:
-        seed: of dropout and of whatever else the network draws.
+        seed: seed of dropout and of other random numbers of the network.
         compile: whether the network is compiled for training.
     """
 
@@ -26,16 +26,17 @@ class CommonSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleSettings(CommonSettings):
-    """Rules of a multi-task training.
+    """Settings of multi-task training.
 
     Attributes:
-        optim: Adam, clipping, plateau rule.
-        embedding_penalty: of the embedding tables.
-        net_penalty: of all other weights.
-        penalty_mode: whole tables at every step (published), or the rows of the batch.
-        loss_form: cross-entropy of logits, or of probabilities with cut logarithms (published).
-        loss_reduction: sum or mean of the tasks' losses.
-        monitor: validation metric that drives the plateau rule.
+        optim: Adam, clipping, plateau scheduler.
+        embedding_penalty: penalty of the embedding tables.
+        net_penalty: penalty of all other weights.
+        penalty_mode: ``dense``: whole tables at every step (released code); ``batch``: the rows looked up in the batch.
+        loss_form: ``logits``: cross-entropy of logits; ``probability``: cross-entropy of probabilities with clamped
+            logarithms (released code).
+        loss_reduction: sum or mean of the task losses.
+        monitor: validation metric of the plateau scheduler.
         monitor_mode: whether larger or smaller is better.
     """
 
@@ -50,7 +51,7 @@ class ModuleSettings(CommonSettings):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], optim: OptimConfig) -> ModuleSettings:
-        """Read the groups ``model``, ``callbacks`` and ``trainer`` of a validated, resolved config."""
+        """Return the settings in the groups ``model``, ``callbacks`` and ``trainer`` of a resolved config."""
         model, checkpoint = config["model"], config["callbacks"]["checkpoint"]
         return cls(
             optim=optim,
@@ -68,11 +69,11 @@ class ModuleSettings(CommonSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequentialSettings(CommonSettings):
-    """Rules of a sequential training.
+    """Settings of sequential training.
 
     Attributes:
         optim: optimiser, learning rate, L2.
-        monitor: validation metric that chooses the best epoch; measured after every epoch.
+        monitor: validation metric that selects the best epoch; measured after every epoch.
     """
 
     optim: RankingOptimConfig
@@ -80,7 +81,7 @@ class SequentialSettings(CommonSettings):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], optim: RankingOptimConfig) -> SequentialSettings:
-        """Read the groups ``callbacks`` and ``trainer`` of a validated, resolved config."""
+        """Return the settings in the groups ``callbacks`` and ``trainer`` of a resolved config."""
         return cls(
             optim=optim,
             monitor=config["callbacks"]["checkpoint"]["monitor"],

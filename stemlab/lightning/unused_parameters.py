@@ -1,8 +1,8 @@
-"""Parameters that no loss reaches.
+"""Detect parameters that get no gradient from the loss; decides ``find_unused_parameters`` of DDP.
 
-STEM's last shared gate is computed and not consumed (spec section 2, property 2). DistributedDataParallel waits for
-the gradients of such parameters for ever unless it is told to look for them, which costs a walk over the graph a step;
-networks without them are spared that.
+Example: the output of STEM's last shared gate is not used (docs/methods/stem.md#shared-gate). DDP waits forever for the
+gradient of such a parameter unless ``find_unused_parameters`` is set, which costs a graph traversal per step. Networks
+without unused parameters do not pay that cost.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from stemlab.models.sequential.base import SequenceNet
 def has_unused_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) -> bool:
     """Return whether some trainable parameter gets no gradient from the loss.
 
-    Asked on two rows, in evaluation mode: neither random numbers nor running statistics move. Both rows are of the
-    first scenario, because a process may well get a batch without rows of the others.
+    Runs one forward and backward pass on a dummy batch of two samples in eval mode, so that random number generators
+    and running statistics do not change. Both samples belong to the first scenario, because a real batch may lack
+    samples of the others.
 
     Args:
         net: the network.
-        sizes: of the dataset that it was built for; ``None`` where it reads categorical fields only.
+        sizes: sizes of its dataset; ``None`` if it reads categorical fields only.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
     training = net.training
@@ -41,7 +42,7 @@ def has_unused_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) 
 
 
 def _sum_of_logits(net: nn.Module, sizes: ImpressionSizes | None) -> Tensor:
-    """Of rows of padding."""
+    """Return the sum of the logits of two padding samples."""
     tables = cast(Mapping[str, Any], net.embedding_tables())  # type: ignore[operator]
     known = sizes or ImpressionSizes(dict.fromkeys(tables, 1))
     batch = ImpressionBatch(torch.zeros((2, len(known.fields)), dtype=torch.int64))
@@ -54,7 +55,7 @@ def _sum_of_logits(net: nn.Module, sizes: ImpressionSizes | None) -> Tensor:
 
 
 def _sequential_loss(net: SequenceNet) -> Tensor:
-    """Of histories of one item."""
+    """Return the loss of two samples with one item in their history."""
     ones_B = torch.ones(2, dtype=torch.int64)
     batch = SequenceBatch(
         user_B=ones_B,

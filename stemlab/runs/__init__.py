@@ -1,1 +1,1 @@
-"""What makes, runs, resumes and records a training: the composition root."""
+"""Build, run, resume and record a training (composition root)."""

@@ -1,4 +1,4 @@
-"""From a validated, plain config to objects: datamodule, network, module, callbacks, trainer."""
+"""Build datamodule, network, module, callbacks and trainer from a validated, plain config."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Module = MultiTaskModule | SequentialModule
 
 
 def build_datamodule(config: Config) -> DataModule:
-    """Return the dataset of ``config['dataset']``, with the training rows that its model takes; nothing is read yet."""
+    """Return the datamodule of ``config['dataset']``, set up for its model; no file is read yet."""
     data = cast(DataModule, instantiate(config["dataset"], key="dataset"))
     if isinstance(data, SequenceDataModule) and "model" in config:
         net = import_target(config["model"]["net"])
@@ -51,11 +51,11 @@ def build_datamodule(config: Config) -> DataModule:
 
 
 def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:
-    """Return the network of ``config['model']``, freshly initialised.
+    """Return the network of ``config['model']`` with initial weights.
 
     Args:
         config: validated, plain config of a training.
-        sizes: of the prepared dataset: its spec, or, for sequential models, users, items and longest history.
+        sizes: spec of the prepared dataset or, for sequential models, its users, items and maximum history length.
     """
     node = config["model"]["net"]
     if isinstance(sizes, DatasetSpec):
@@ -66,28 +66,29 @@ def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:
 
 
 def build_module(config: Config, data: DataModule, stage1: Mapping[str, Any] | None = None) -> Module:
-    """Return network, loss, metrics and optimiser settings, with what a checkpoint must carry.
+    """Return the LightningModule, with the hyper-parameters that its checkpoints must contain.
 
     Args:
         config: validated, plain config of a training.
         data: the prepared dataset.
-        stage1: what the record says about the first stage of a second one.
+        stage1: record entry about the first stage, for a second stage.
     """
-    carried = {
+    hyper_parameters = {
         "config": copy.deepcopy(dict(config)),
         "spec": _plain(data.spec.to_dict()),
         "fingerprint": data.manifest["fingerprint"],
         **({"stage1": dict(stage1)} if stage1 else {}),
     }
     if isinstance(data, SequenceDataModule):
-        return _sequential_module(config, data, carried)
+        return _sequential_module(config, data, hyper_parameters)
     check_scenarios(config, data.spec.scenarios)
     optim = TypeAdapter(OptimConfig).validate_python(config["optim"])
     settings = ModuleSettings.from_config(config, optim)
-    return MultiTaskModule(build_net(config, data.spec), data.spec, effective_tasks(config), settings, carried)
+    net = build_net(config, data.spec)
+    return MultiTaskModule(net, data.spec, effective_tasks(config), settings, hyper_parameters)
 
 
-def _sequential_module(config: Config, data: SequenceDataModule, carried: dict[str, Any]) -> SequentialModule:
+def _sequential_module(config: Config, data: SequenceDataModule, hyper_parameters: dict[str, Any]) -> SequentialModule:
     optim = TypeAdapter(RankingOptimConfig).validate_python(config["optim"])
     net = cast(SequenceNet, build_net(config, data.sizes))
     user, item = data.training_pairs()
@@ -95,7 +96,7 @@ def _sequential_module(config: Config, data: SequenceDataModule, carried: dict[s
     if data.tells_categories and data.item_categories is not None:
         net.set_categories(torch.from_numpy(data.item_categories.code_I))
     settings = SequentialSettings.from_config(config, optim)
-    return SequentialModule(net, data.spec, data.evaluation, settings, carried)
+    return SequentialModule(net, data.spec, data.evaluation, settings, hyper_parameters)
 
 
 def _plain(value: Any) -> Any:
@@ -107,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RunCallbacks:
-    """The callbacks that a command asks for results."""
+    """The callbacks of a training; a command reads the results of some of them."""
 
     checkpoint: BestCheckpoint
     throughput: Throughput
@@ -115,13 +116,13 @@ class RunCallbacks:
     paper_selection: PaperSelection | None = None
 
     def all(self) -> list[Callback]:
-        """Return them in the order in which they must act: the checkpoint keeps what the others left."""
-        chosen = [self.paper_selection] if self.paper_selection is not None else []
-        return [self.throughput, *self.others, *chosen, self.checkpoint]
+        """Return all callbacks in calling order: the checkpoint is last, because it saves the states of the others."""
+        selection = [self.paper_selection] if self.paper_selection is not None else []
+        return [self.throughput, *self.others, *selection, self.checkpoint]
 
 
 def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
-    """Return early stop, checkpoint, throughput and what is shown on the terminal."""
+    """Return the callbacks: early stopping, checkpoint, throughput, terminal output, diagnostics, paper selection."""
     chosen, throughput = config["callbacks"], Throughput()
     stop, best = chosen["early_stop"], chosen["checkpoint"]
     others: list[Callback] = [EpochLines(throughput)]
@@ -131,9 +132,9 @@ def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
         others.append(MetricBar(throughput))
     if watched := chosen.get("diagnostics"):
         others += _diagnostics(watched)
-    # without a threshold (ranking models) an epoch that equals the best one takes its place, as published
-    gain = stop.get("min_delta", 0.0)
-    checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], gain, best["save_last"])
+    # without min_delta (ranking models) an epoch with a value equal to the best replaces it, as in the released code
+    min_delta = stop.get("min_delta", 0.0)
+    checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], min_delta, best["save_last"])
     paper = PaperSelection(stop["patience"]) if chosen.get("paper_selection") else None
     return RunCallbacks(checkpoint, throughput, tuple(others), paper)
 
@@ -155,16 +156,15 @@ def build_trainer(
     """Return the Trainer.
 
     Args:
-        config: its group ``trainer`` is read.
+        config: validated, plain config; its group ``trainer`` is read.
         run_dir: Lightning's root directory.
-        callbacks: all callbacks, the progress bar included.
+        callbacks: all callbacks, including the progress bar.
         loggers: may be empty.
-        module: its network is looked at when there are several processes: parameters outside the loss need another
-            way of joining gradients.
-        steps: training steps an epoch; short epochs log at least once. 0 when nothing is trained.
+        module: with several processes, its network is checked for parameters without a gradient.
+        steps: training steps per epoch, so that short epochs log at least once; 0 without training.
 
     Raises:
-        StemlabError: a GPU is wanted and there is none.
+        StemlabError: the trainer needs a GPU and none is available.
     """
     chosen = config["trainer"]
     processes = process_count(chosen)
@@ -186,7 +186,7 @@ def build_trainer(
         logger=loggers or False,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run_dir,
-        use_distributed_sampler=False,  # it would repeat rows; the datamodule shares them among processes itself
+        use_distributed_sampler=False,  # it would repeat samples; the datamodule distributes them over processes
         num_sanity_val_steps=0,
         sync_batchnorm=processes > 1 and chosen["accelerator"] == "gpu",
         enable_checkpointing=any(isinstance(callback, BestCheckpoint) for callback in callbacks),
@@ -196,9 +196,9 @@ def build_trainer(
 
 
 def require_gpu(chosen: Config) -> None:
-    """Refuse a trainer that needs a GPU where there is none."""
+    """Raise StemlabError if the trainer needs a GPU and none is available."""
     if chosen["accelerator"] == "gpu" and not torch.cuda.is_available():
-        raise StemlabError(f"trainer={chosen['name']} needs a GPU, and PyTorch sees none here: use trainer=cpu.")
+        raise StemlabError(f"trainer={chosen['name']} needs a GPU, but PyTorch finds none: set trainer=cpu.")
 
 
 def _ddp(chosen: Config, module: Module) -> Strategy:
@@ -206,5 +206,5 @@ def _ddp(chosen: Config, module: Module) -> Strategy:
     return DDPStrategy(
         process_group_backend=chosen["process_group_backend"],
         find_unused_parameters=has_unused_parameters(module.net, sizes),
-        gradient_as_bucket_view=True,  # no second copy of the tables' dense gradients
+        gradient_as_bucket_view=True,  # avoids a second copy of the dense gradients of the embedding tables
     )

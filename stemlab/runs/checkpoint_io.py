@@ -1,4 +1,4 @@
-"""Reading and writing checkpoint files."""
+"""Read and write checkpoint files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ _NET_PREFIX = "net."
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the file and move into place, so that a killed run never leaves half a checkpoint.
+    """Write to a temporary file in the same directory and rename it, so that a killed run leaves no partial checkpoint.
 
-    Lightning's own way goes through the system's temporary directory, where moving into place is copying whenever that
-    is another file system.
+    Lightning writes to the system's temporary directory; on another file system its rename becomes a copy.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint in one step."""
+        """Write a checkpoint atomically."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
@@ -38,16 +37,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 @dataclass(frozen=True, slots=True)
 class SavedRun:
-    """What a checkpoint says about its run.
+    """Contents of a checkpoint: the run and its weights.
 
     Attributes:
         path: the checkpoint file.
         config: resolved config of the run.
         spec: names and sizes of its dataset.
-        fingerprint: of the prepared dataset it was trained on.
+        fingerprint: fingerprint of the prepared dataset of the training.
         epoch: epoch after which it was written, from 0.
-        weights: the network's state dict.
-        stage1: what the record says about the first stage of a second one; empty for other runs.
+        weights: state dict of the network.
+        stage1: record entry about the first stage, for a second stage; else empty.
     """
 
     path: Path
@@ -60,17 +59,17 @@ class SavedRun:
 
 
 def read_checkpoint(path: str | Path) -> SavedRun:
-    """Read a checkpoint written by ``stemlab.train``; nothing in it is executed.
+    """Read a checkpoint written by ``stemlab.train``; no code in it is executed.
 
-    Its weights are mapped, not read: what nobody looks at, such as the optimiser's moments, twice as large as the
-    weights, takes neither time nor memory. Checkpoints are replaced by renaming, so a mapped one stays as it was.
+    The file is memory-mapped: tensors that are not used, such as the moments of the optimiser, cost neither time nor
+    memory. Checkpoints are replaced by renaming, so a mapped file does not change.
 
     Raises:
-        StemlabError: the file is missing, is no checkpoint, or was not written by stemlab.
+        StemlabError: the file is missing, is not a checkpoint, or was not written by stemlab.
     """
     path = Path(path).absolute()
     if path.is_dir():
-        raise StemlabError(f"ckpt={path} is a directory: name a file, such as {path / 'checkpoints' / 'best.ckpt'}.")
+        raise StemlabError(f"ckpt={path} is a directory: give a file, such as {path / 'checkpoints' / 'best.ckpt'}.")
     if not path.exists():
         raise StemlabError(f"there is no checkpoint {path}{_list_other_checkpoints(path)}")
     try:
@@ -82,16 +81,16 @@ def read_checkpoint(path: str | Path) -> SavedRun:
 
 
 def _list_other_checkpoints(path: Path) -> str:
-    """Tell which checkpoints there are in the same directory."""
+    """Return the end of an error message: the checkpoints in the same directory."""
     others = sorted(p.name for p in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
-    return f"; beside it: {', '.join(others)}." if others else "."
+    return f"; the directory contains {', '.join(others)}." if others else "."
 
 
 def _saved_run(path: Path, content: Any) -> SavedRun:
-    told = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
-    missing = [key for key in ("config", "spec", "fingerprint") if key not in told]
+    saved = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    missing = [key for key in ("config", "spec", "fingerprint") if key not in saved]
     if missing:
-        raise StemlabError(f"{path} was not written by stemlab.train (it has no {' and no '.join(missing)}).")
+        raise StemlabError(f"{path} was not written by stemlab.train: it lacks the keys {', '.join(missing)}.")
     weights = {k.removeprefix(_NET_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_NET_PREFIX)}
-    spec, stage1 = spec_from_dict(told["spec"]), told.get("stage1", {})
-    return SavedRun(path, told["config"], spec, told["fingerprint"], int(content["epoch"]), weights, stage1)
+    spec, stage1 = spec_from_dict(saved["spec"]), saved.get("stage1", {})
+    return SavedRun(path, saved["config"], spec, saved["fingerprint"], int(content["epoch"]), weights, stage1)

@@ -1,4 +1,4 @@
-"""The process around a run."""
+"""Process-level set-up of a run: rank, launcher check, log filters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from stemlab.errors import StemlabError
 
-# Advice of Lightning's that does not hold here: batches are sliced from memory-mapped columns (no workers needed),
-# metrics are merged exactly before they are logged, and the sampler is stemlab's own.
+# Warnings of Lightning that do not apply: batches are sliced from memory-mapped columns (no workers needed), metrics
+# are merged exactly before they are logged, and stemlab has its own sampler.
 IGNORED_WARNINGS = (
     r".*does not have many workers.*",
     r".*It is recommended to use `self.log\(.*sync_dist=True.*",
@@ -44,26 +44,31 @@ IGNORED_LOG_PREFIXES = (
 
 
 def is_first_process() -> bool:
-    """Return whether this is global rank 0, the one that writes files."""
+    """Return whether this process is global rank 0, which writes the files."""
     rank: int = getattr(rank_zero_only, "rank", 0)
     return rank == 0
 
 
 def check_launcher(hydra_overrides: Sequence[str]) -> None:
-    """Refuse processes started from outside that would each choose a run directory of their own, by the clock.
+    """Check that processes started by torchrun or SLURM share one run directory.
+
+    Without ``hydra.run.dir`` each process would choose its own directory from the current time.
 
     Args:
-        hydra_overrides: words of the command line that begin with ``hydra.``.
+        hydra_overrides: overrides of the command line that begin with ``hydra.``.
+
+    Raises:
+        StemlabError: ``hydra.run.dir`` is not set.
     """
     outside = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
     if outside and not any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydra_overrides):
         raise StemlabError(
-            "torchrun and SLURM start every process alone: give them one directory, hydra.run.dir=runs/<name>."
+            "torchrun and SLURM start each process separately: set a common directory, hydra.run.dir=runs/<name>."
         )
 
 
 def silence_lightning() -> None:
-    """Leave out of the terminal what Lightning says about devices and what does not apply here."""
+    """Filter Lightning's messages about devices and its warnings that do not apply to stemlab."""
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     for name in FILTERED_LOGGERS:

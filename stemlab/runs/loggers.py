@@ -1,4 +1,4 @@
-"""Where curves go: a CSV file always, W&B for whoever is logged in, TensorBoard on demand."""
+"""Loggers of a run: CSV by default, W&B for users who are logged in, TensorBoard if configured."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from stemlab.runs.wandb_logger import build_wandb_logger, wandb_mode
 
 
 def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_id: str | None) -> list[Logger]:
-    """Return the loggers of a run; all of them write under its directory.
+    """Return the loggers of a run; all of them write into its directory.
 
     Args:
         config: resolved config of the run.
-        run_dir: the run's own directory.
-        sample: whether the data is synthetic; W&B shows it as a tag.
-        sweep_id: groups the runs of a sweep in the W&B dashboard.
+        run_dir: run directory.
+        sample: whether the data is synthetic; shown as a tag in W&B.
+        sweep_id: group of the runs of a sweep in the W&B dashboard.
     """
     chosen, flat = config["logger"], flatten(config)
     loggers: list[Logger] = []
     if chosen["csv"]:
-        # no name and no version: both would count directories, which processes of one run and runs of a sweep race on
+        # no name and no version: Lightning would count directories, a race between processes and between runs
         loggers.append(CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1))
     if chosen["tensorboard"]:
         loggers.append(_tensorboard(flat, run_dir))
@@ -40,19 +40,19 @@ def _tensorboard(flat: Mapping[str, Any], run_dir: Path) -> Logger:
     try:
         logger = TensorBoardLogger(run_dir, name="", version="tensorboard", default_hp_metric=False)
     except ModuleNotFoundError:
-        raise StemlabError("logger=tensorboard needs an extra package: pip install 'stemlab[tensorboard]'.") from None
+        raise StemlabError("logger=tensorboard needs TensorBoard: pip install 'stemlab[tensorboard]'.") from None
     if is_first_process():
         logger.log_hyperparams({key: str(value) for key, value in flat.items()})
     return logger
 
 
 def log_final(loggers: list[Logger], metrics: Mapping[str, float | None], step: int) -> None:
-    """Log the metrics of the best epoch: test metrics as a point, all of them in W&B's summary.
+    """Log the metrics of the best epoch: test metrics as one point, all metrics in the W&B summary.
 
     Args:
-        loggers: the run's loggers.
-        metrics: full names -> values, None where undefined.
-        step: optimiser steps taken.
+        loggers: loggers of the run.
+        metrics: full metric name -> value, None where undefined.
+        step: number of optimiser steps.
     """
     defined = {name: value for name, value in metrics.items() if value is not None}
     test = {name: value for name, value in defined.items() if name.startswith("test/")}
@@ -64,7 +64,7 @@ def log_final(loggers: list[Logger], metrics: Mapping[str, float | None], step: 
 
 
 def finish_loggers(loggers: list[Logger], failed: bool) -> None:
-    """Close every logger; W&B's run too, or the next run of this process would silently be written into it."""
+    """Close every logger and finish the W&B run; otherwise the next run of this process would log into it."""
     for logger in loggers:
         logger.finalize("failed" if failed else "success")
         if isinstance(logger, WandbLogger) and is_first_process():

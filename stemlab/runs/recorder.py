@@ -1,4 +1,4 @@
-"""Fill and write the record of a run while it goes on."""
+"""Fill and write the record of a run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Status = Literal["finished", "failed", "interrupted"]
 
 
 class Recorder:
-    """The record of one run; what is not known yet is ``None``.
+    """Record of one run; values that are not known yet are ``None``.
 
     Args:
-        command: the command's name.
+        command: name of the command.
         config: resolved config.
-        overrides: what was typed.
-        directory: run directory; the record is written there by the first process only.
+        overrides: overrides of the command line.
+        directory: run directory; only rank 0 writes the record there.
         processes: number of processes of the run.
     """
 
@@ -33,7 +33,7 @@ class Recorder:
         self, command: str, config: Mapping[str, Any], overrides: Sequence[str], directory: Path, processes: int
     ) -> None:
         self.directory, self.processes = directory, processes
-        self._begin, self._fit_begin = time.monotonic(), time.monotonic()
+        self._started, self._fit_started = time.monotonic(), time.monotonic()
         self.record: dict[str, Any] = {
             "schema": SCHEMA,
             "command": command,
@@ -67,25 +67,25 @@ class Recorder:
     @property
     def metrics(self) -> dict[str, float | None]:
         """Metrics of the best epoch, None where undefined."""
-        found: dict[str, float | None] = self.record["metrics"]
-        return found
+        metrics: dict[str, float | None] = self.record["metrics"]
+        return metrics
 
     def set_dataset(self, manifest: Mapping[str, Any], sample: bool, parameters: Mapping[str, int]) -> None:
-        """Note what is trained on what; the training begins."""
+        """Record dataset and parameter counts; start the clock of the training."""
         self.record["sample"] = sample
         self.record["dataset_fingerprint"] = manifest["fingerprint"]
         self.record["dataset_manifest"] = dict(manifest)
         self.record["parameters"] = dict(parameters)
-        self._fit_begin = time.monotonic()
+        self._fit_started = time.monotonic()
 
     def set_stage1(self, stage1: Mapping[str, Any]) -> None:
-        """Note the first stage that this second one begins with."""
+        """Record the first stage whose extractor this second stage uses."""
         self.record["stage1"] = dict(stage1)
 
     def set_fit(self, epochs: int, checkpoint: BestCheckpoint, throughput: Throughput) -> None:
-        """Note how the training went."""
+        """Record duration, epochs, best epoch and throughput of the training."""
         best = checkpoint.improvement
-        self.record["time"]["fit_s"] = round(time.monotonic() - self._fit_begin, 3)
+        self.record["time"]["fit_s"] = round(time.monotonic() - self._fit_started, 3)
         self.record["epochs_run"] = epochs
         self.record["best"] = {
             "epoch": best.epoch,
@@ -96,25 +96,25 @@ class Recorder:
         self.record["throughput"]["train_samples_per_s"] = throughput.train.rate()
 
     def set_paper_selection(self, summary: Mapping[str, Any]) -> None:
-        """Note what the published selection on the test split found; the key exists only where it was asked for."""
+        """Record the result of the selection on the test split; the key exists only if it is enabled."""
         self.record["paper_selection"] = dict(summary)
 
     def set_metrics(self, metrics: Mapping[str, float], warnings: Sequence[str], throughput: Throughput) -> None:
-        """Note the metrics of the best epoch."""
+        """Record the metrics of the best epoch."""
         self.record["metrics"] = defined(metrics)
         self.record["warnings"] = list(warnings)
         self.record["throughput"]["eval_samples_per_s"] = throughput.evaluation.rate()
 
     def set_error(self, error: BaseException) -> None:
-        """Note why the run failed."""
+        """Record the exception that ended the run."""
         self.record["error"] = f"{type(error).__name__}: {error}"
 
     def write(self, status: Status) -> None:
-        """Write the record, on the first process."""
+        """Write the record to the run directory, on rank 0 only."""
         if not is_first_process():
             return
         self.record["status"] = status
-        self.record["time"]["wall_s"] = round(time.monotonic() - self._begin, 3)
+        self.record["time"]["wall_s"] = round(time.monotonic() - self._started, 3)
         self.record["hardware"] = hardware(self.processes)
         self.record["memory"] = peak_memory()
         write_json(self.directory / RECORD, self.record)

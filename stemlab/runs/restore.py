@@ -1,4 +1,4 @@
-"""A finished run, rebuilt from its checkpoint: config, dataset, network with its weights."""
+"""Rebuild a run from its checkpoint: config, dataset, network with its weights."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 
 
 class RebuiltRun:
-    """Everything of a run that evaluation and prediction need.
+    """A run rebuilt for evaluation or prediction.
 
     Args:
-        chosen: config of the command: ``ckpt``, ``trainer``, and what differs on this machine (``raw_dir``,
-            ``data_dir``, ``batch_size``; None means as recorded).
+        chosen: config of the command: ``ckpt``, ``trainer``, and settings that replace those of the training
+            (``raw_dir``, ``data_dir``, ``batch_size``; None keeps the value of the training).
     """
 
     def __init__(self, chosen: Mapping[str, Any]) -> None:
@@ -30,50 +30,58 @@ class RebuiltRun:
         self.datamodule: DataModule = build_datamodule(self.config)
 
     def prepare(self) -> None:
-        """Find or make the prepared dataset.
+        """Open the prepared dataset of the training, or prepare it.
 
         Raises:
-            StemlabError: it is not the one the checkpoint was trained on.
+            StemlabError: its fingerprint differs from that in the checkpoint.
         """
-        known = self._original_prepared_dir()
-        if known is not None:
-            self.datamodule.adopt(known)
+        original = self._original_prepared_dir()
+        if original is not None:
+            self.datamodule.adopt(original)
         directory = self.datamodule.prepare()
-        found = self.datamodule.manifest["fingerprint"]
-        if found != self.saved.fingerprint:
+        fingerprint = self.datamodule.manifest["fingerprint"]
+        if fingerprint != self.saved.fingerprint:
             raise StemlabError(
                 f"{self.saved.path} was trained on prepared dataset {self.saved.fingerprint[:12]}, but {directory} is "
-                f"{found[:12]}: the raw files differ; set raw_dir and data_dir to those of the training."
+                f"{fingerprint[:12]}: the raw files differ; set raw_dir and data_dir to those of the training."
             )
 
     def _original_prepared_dir(self) -> Path | None:
-        """The prepared directory of the training, whole; it may outlive the raw files."""
+        """Return the undamaged prepared directory of the training, if it exists; the raw files may be gone."""
         prepared = Path(self.config["dataset"]["data_dir"]) / "prepared"
-        found = prepared.glob(f"*-{self.saved.fingerprint[:12]}")
-        return next((path for path in found if find_damage(path, self.saved.fingerprint) is None), None)
+        candidates = prepared.glob(f"*-{self.saved.fingerprint[:12]}")
+        return next((path for path in candidates if find_damage(path, self.saved.fingerprint) is None), None)
 
     def module(self) -> Module:
-        """Return the module with the checkpoint's weights (after ``prepare``), which stay mapped to the file."""
+        """Return the module with the weights of the checkpoint, memory-mapped; call ``prepare`` first.
+
+        Raises:
+            StemlabError: the weights do not fit the network of the config.
+        """
         with SkipInit():
             module = build_module(self.config, self.datamodule)
         try:
             module.net.load_state_dict(self.saved.weights, assign=True)
         except RuntimeError as error:
-            told = " ".join(str(error).split())[:300]
-            raise StemlabError(f"the weights in {self.saved.path} do not fit its own config ({told}).") from None
+            reason = " ".join(str(error).split())[:300]
+            raise StemlabError(f"the weights in {self.saved.path} do not fit its config ({reason}).") from None
         return module
 
     @property
     def directory(self) -> Path | None:
-        """The run directory around ``checkpoints/``, if the checkpoint still lies in one."""
+        """The run directory that contains ``checkpoints/``; None if the checkpoint is elsewhere."""
         folder = self.saved.path.parent
         return folder.parent if folder.name == "checkpoints" else None
 
 
 def merge_config(saved: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the run's config with what the command chose; None keeps what is recorded.
+    """Return the config of the run with the settings of the command; None keeps the value of the run.
 
-    A run that was trained on a GPU is rebuilt on the processor where the command says nothing and there is no GPU.
+    If the command does not set the accelerator and no GPU is available, a run trained on a GPU is rebuilt on the CPU.
+
+    Args:
+        saved: config of the run.
+        chosen: config of the command.
     """
     config = copy.deepcopy(dict(saved))
     kept = {key: config["trainer"].get(key) for key, value in chosen["trainer"].items() if value is None}

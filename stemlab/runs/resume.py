@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be gone on with."""
+"""Check that a run can resume from a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stemlab.config.cross_checks import effective_stage
 from stemlab.errors import StemlabError
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 
-# What must be as it was. The rest (epochs, patience, logger, threads, learning rate ...) may be chosen anew.
+# Keys that must not change. Others (epochs, patience, logger, threads, learning rate ...) may be set anew.
 _FIXED_KEYS = (
     *("model.net", "model.task", "model.scenario_feature", "seed"),
     *("dataset.tasks", "dataset.fields", "dataset.batch_size"),
@@ -18,29 +18,29 @@ _FIXED_KEYS = (
 
 
 def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
-    """Refuse to resume a run of another network, other data or another order of the rows; return what it left.
+    """Return the checkpoint to resume from, if network, data and order of the samples are the same.
 
     Args:
-        config: of the run about to start; ``ckpt_path`` names the checkpoint.
-        fingerprint: of its prepared dataset.
+        config: config of the new run; ``ckpt_path`` is the checkpoint.
+        fingerprint: fingerprint of its prepared dataset.
 
     Raises:
-        StemlabError: naming the first difference.
+        StemlabError: they differ; the message names the first differing key.
     """
     saved = read_checkpoint(config["ckpt_path"])
     old, new = effective_stage(saved.config), effective_stage(config)
     if old != new:
         raise StemlabError(
-            f"cannot resume {saved.path}: it is of stage {old}, and ckpt_path is for stage {new} here; "
-            "model.stage=pretrain goes on with a first stage, model.init_from begins a second one with it."
+            f"cannot resume {saved.path}: it belongs to stage {old}, and this run is stage {new}; "
+            "model.stage=pretrain resumes a first stage, model.init_from=... starts a second stage from it."
         )
     for key in _FIXED_KEYS:
         for name, old, new in config_differences(_value_at(saved.config, key), _value_at(config, key), key):
-            raise StemlabError(f"cannot resume {saved.path}: its run had {name}={old}, this one has {new}.")
+            raise StemlabError(f"cannot resume {saved.path}: it was trained with {name}={old}, this run has {new}.")
     if saved.fingerprint != fingerprint:
         raise StemlabError(
-            f"cannot resume {saved.path}: it was trained on prepared dataset {saved.fingerprint[:12]}, and the one of "
-            f"this config is {fingerprint[:12]} (other raw files, split or vocabulary)."
+            f"cannot resume {saved.path}: it was trained on prepared dataset {saved.fingerprint[:12]}, this config "
+            f"gives {fingerprint[:12]} (other raw files, split or vocabulary)."
         )
     return saved
 
@@ -53,7 +53,7 @@ def _value_at(config: Mapping[str, Any], key: str) -> Any:
 
 
 def config_differences(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (key, old value, new value) for everything that differs, depth first."""
+    """Yield (dotted key, old value, new value) for every difference, depth first."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
             yield from config_differences(old.get(name), new.get(name), f"{key}.{name}")

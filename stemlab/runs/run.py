@@ -1,4 +1,4 @@
-"""One training, from a plain config to a record."""
+"""One training run, from a plain config to a record."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from stemlab.runs.summary import print_metrics, print_run_summary
 
 
 class TrainingRun:
-    """Prepare, build, fit, evaluate the best epoch, record; whatever happens, close the loggers and say how it ended.
+    """Prepare the data, train, evaluate the best epoch and write the record; on errors too, close the loggers.
 
     Args:
-        config: validated, plain and resolved.
-        overrides: what was typed.
-        group: what it shares with other runs (a sweep, the stages of a model), if anything.
+        config: validated, plain and resolved config.
+        overrides: overrides of the command line.
+        group: group for the loggers (sweep, or the stages of a model), if any.
     """
 
     def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], group: str | None) -> None:
@@ -49,7 +49,7 @@ class TrainingRun:
         self.loggers: list[Logger] = []
 
     def run(self) -> float:
-        """Run it all and return the objective."""
+        """Run the training and return the objective; NaN where it is undefined."""
         silence_lightning()
         keep_freed_memory()
         status: Status = "failed"
@@ -94,11 +94,11 @@ class TrainingRun:
         if not self.config["ckpt_path"]:
             return None
         saved = check_resumable(self.config, fingerprint)
-        rank_zero_info(f"going on after epoch {saved.epoch + 1} of {saved.path}")
+        rank_zero_info(f"resuming after epoch {saved.epoch + 1} of {saved.path}")
         return saved
 
     def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
-        """Return what is trained, as it begins."""
+        """Return the module at the start of the training."""
         del resumed
         seed_everything(self.config["seed"], workers=True, verbose=False)
         return build_module(self.config, datamodule)
@@ -106,19 +106,19 @@ class TrainingRun:
     def _log_default_task(self) -> None:
         if self.config["model"]["name"] == "single_task" and self.config["model"]["task"] is None:
             task = effective_tasks(self.config)[0]
-            rank_zero_info(f"model.task is not set: training the first task, {task!r}.")
+            rank_zero_info(f"model.task is not set: training on the first task, {task!r}.")
 
     def _steps_per_epoch(self, datamodule: DataModule) -> int:
-        """Training steps an epoch on each process."""
-        rows = _training_samples(datamodule) // process_count(self.config["trainer"])
+        """Return the training steps per epoch and process."""
+        samples = _training_samples(datamodule) // process_count(self.config["trainer"])
         limit = self.config["trainer"]["limit_train_batches"]
-        steps = -(-rows // datamodule.batch_size)
+        steps = -(-samples // datamodule.batch_size)
         return min(steps, limit) if limit else steps
 
     def _fit(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
         try:
             run_fit(trainer, module, datamodule, self.config["ckpt_path"])
-        finally:  # a run that was interrupted has a best epoch too
+        finally:  # an interrupted run has a best epoch too
             if callbacks.checkpoint.improvement.epoch >= 0:
                 self.recorder.set_fit(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
             if callbacks.paper_selection is not None:
@@ -127,7 +127,7 @@ class TrainingRun:
     def _save_untrained(
         self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks
     ) -> None:
-        """Leave the checkpoint of a model that has nothing to train."""
+        """Write the checkpoint of a model without training."""
         checkpoint = callbacks.checkpoint
         trainer.validate(module, datamodule=datamodule, verbose=False)
         checkpoint.improvement.update(module.metric_values[checkpoint.monitor], 0)
@@ -137,9 +137,9 @@ class TrainingRun:
     def _evaluate_best(
         self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks
     ) -> Mapping[str, float | None]:
-        """Measure the best epoch's weights on the validation and test splits."""
+        """Evaluate the weights of the best epoch on the validation and test splits."""
         checkpoint, epochs, step = callbacks.checkpoint, trainer.current_epoch, trainer.global_step
-        trainer.loggers = []  # the curves stay as the epochs drew them
+        trainer.loggers = []  # this evaluation must not add points to the curves of the training
         best = str(checkpoint.best_path)
         trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
         if self.config["test"]:
@@ -151,33 +151,35 @@ class TrainingRun:
             print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path)
         if epochs == self.config["trainer"]["max_epochs"] and checkpoint.improvement.epoch == epochs - 1:
             rank_zero_info(
-                f"the last epoch was the best: trainer.max_epochs={epochs} ended a training still improving."
+                f"the last epoch was the best: the metric was still improving when trainer.max_epochs={epochs} was "
+                "reached."
             )
         return self.recorder.metrics
 
 
 def needs_training(module: Module) -> bool:
-    """Return whether there is anything to train; POP only counts."""
+    """Return whether the network has anything to train; POP only counts interactions."""
     return bool(getattr(module.net, "needs_training", True))
 
 
 def _training_samples(datamodule: DataModule) -> int:
-    rows = int(datamodule.manifest["rows"]["train"])
+    samples = int(datamodule.manifest["rows"]["train"])
     if not isinstance(datamodule, SequenceDataModule) or not datamodule.first_interactions:
-        return rows
-    every = datamodule.rows("train")
-    rank_zero_info(f"the model reads no history: {every - rows:,} first interactions of users are trained on, too")
-    return every
+        return samples
+    with_first = datamodule.rows("train")
+    first = with_first - samples
+    rank_zero_info(f"the model reads no history: {first:,} first interactions of users are also training samples")
+    return with_first
 
 
 def run_fit(trainer: Trainer, module: LightningModule, datamodule: DataModule, ckpt_path: str | None) -> None:
-    """Train; an interruption from the keyboard, which Lightning turns into an exit, stays an interruption.
+    """Train; raise KeyboardInterrupt where Lightning turns it into SystemExit.
 
     Args:
         trainer: the Trainer.
         module: the module.
-        datamodule: prepared.
-        ckpt_path: checkpoint to go on from, or None.
+        datamodule: the prepared datamodule.
+        ckpt_path: checkpoint to resume from, or None.
     """
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)

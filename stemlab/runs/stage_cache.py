@@ -1,8 +1,8 @@
-"""The first stage of a two-stage model, named by what determines its numbers.
+"""Cache of the first stages of two-stage models, keyed by a hash of all settings that determine their results.
 
-Runs that differ in the second stage alone share it. It lives in ``<runs_dir>/stages/<model>-<hash>`` as a run like any
-other and is trained by the first run that needs it: a finished one is taken as it is, an interrupted one goes on from
-its last checkpoint, and who comes while it is trained waits.
+Runs that differ only in their second stage share the first stage. It is an ordinary run in
+``<runs_dir>/stages/<model>-<hash>``, trained by the first run that needs it. A finished stage is reused, an interrupted
+one resumes from its last checkpoint, and concurrent runs wait on a file lock until it is finished.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -25,30 +25,29 @@ from stemlab.config.job_process import process_count
 from stemlab.data.prepare.atomic_directory import locked
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record, write_json
+from stemlab.runs.build import Config
 from stemlab.runs.checkpoint_io import read_checkpoint
 from stemlab.runs.environment import is_first_process
 from stemlab.runs.run import TrainingRun
 
-Config = Mapping[str, Any]
-
-# What counts beside the network's own settings, the seed, the optimiser and the rules for stopping and keeping.
+# Keys in the hash besides the settings of the network, seed, optimiser, early stopping and checkpoint selection.
 _DATASET_KEYS = ("batch_size", "seed", "history_max", "num_negatives", "train_negatives", "evaluation")
 _TRAINER_KEYS = ("precision", "max_epochs", "limit_train_batches", "limit_val_batches", "compile", "kernels")
 _POLL_SECONDS = 0.2
 
 
 class StageCache:
-    """The first stage that a config asks for, wherever it is up to now.
+    """Cache entry of the first stage that a config needs; it may be missing, unfinished or finished.
 
     Args:
-        config: of the run that needs it.
-        fingerprint: of the prepared dataset.
-        overrides: what was typed, for its record.
-        group: the sweep of the run that needs it, if any.
+        config: config of the run that needs the stage.
+        fingerprint: fingerprint of the prepared dataset.
+        overrides: overrides of the command line, for the record of the stage.
+        group: sweep of the run that needs the stage, if any.
 
     Attributes:
-        directory: its run directory.
-        group: under which loggers show both stages: the sweep, or else the stage's own name.
+        directory: run directory of the stage.
+        group: group of both stages in the loggers: the sweep, else the name of the stage.
     """
 
     def __init__(self, config: Config, fingerprint: str, overrides: Sequence[str], group: str | None) -> None:
@@ -59,18 +58,18 @@ class StageCache:
 
     @property
     def best(self) -> Path:
-        """Checkpoint of its best epoch."""
+        """Checkpoint of the best epoch of the stage."""
         return self.directory / "checkpoints" / BEST
 
     def is_finished(self) -> bool:
-        """Return whether it is there, whole."""
+        """Return whether the stage exists and is finished."""
         try:
             return bool(read_record(self.directory)["status"] == "finished" and self.best.is_file())
         except StemlabError:
             return False
 
     def ensure(self) -> None:
-        """Train it unless it is finished; other processes of this run follow the first one."""
+        """Train the stage unless it is finished; the other processes of this run follow rank 0."""
         if not is_first_process():
             self._wait_or_train()
             return
@@ -79,7 +78,7 @@ class StageCache:
                 return
             self._remove_dangling_link()
             last = self._resumable_checkpoint()
-            # the other processes, which Lightning starts later, must not decide anew
+            # processes that Lightning starts later read this decision instead of making their own
             write_json(self._decision_file, {"run": self._config["paths"]["output_dir"], "resume": last})
             try:
                 self._train(last)
@@ -97,7 +96,7 @@ class StageCache:
             time.sleep(_POLL_SECONDS)
 
     def _train(self, resume: str | None) -> None:
-        rank_zero_info(f"stage pretrain {'goes on' if resume else 'is trained'} in {self.directory}")
+        rank_zero_info(f"stage pretrain: {'resuming' if resume else 'training'} in {self.directory}")
         if resume and is_first_process():
             _rename_old_curves(self.directory, resume)
         TrainingRun(first_stage_config(self._config, self.directory, resume), self._overrides, self.group).run()
@@ -107,7 +106,7 @@ class StageCache:
         return str(last) if last.is_file() and self.best.is_file() else None
 
     def link(self, directory: Path) -> None:
-        """Let second stages find a finished run made elsewhere, unless there is one (or a part of one) already."""
+        """Add a finished run in another directory to the cache by a symbolic link, unless the entry exists."""
         if is_first_process() and directory.resolve() != self.directory.resolve():
             with self._locked():
                 self._remove_dangling_link()
@@ -115,17 +114,22 @@ class StageCache:
                     self.directory.symlink_to(directory, target_is_directory=True)
 
     def _remove_dangling_link(self) -> None:
-        """Take away a link to a run that was deleted."""
+        """Remove the link if its run was deleted."""
         if self.directory.is_symlink() and not self.directory.exists():
             self.directory.unlink()
 
     def record_second_stage(self, first: Path, second: Path) -> None:
-        """Add a second stage to the record of this first one (not to one that was given by path)."""
+        """Add a second stage to the record of the first one, if that is this cache entry.
+
+        Args:
+            first: run directory of the first stage in use.
+            second: run directory of the second stage.
+        """
         if is_first_process() and first == self.directory and (first / RECORD).is_file():
             with self._locked():
                 record = read_record(first)
-                told = [*record.get("stage2", []), str(second)]
-                write_json(first / RECORD, {**record, "stage2": list(dict.fromkeys(told))})
+                second_stages = [*record.get("stage2", []), str(second)]
+                write_json(first / RECORD, {**record, "stage2": list(dict.fromkeys(second_stages))})
 
     def _locked(self) -> AbstractContextManager[bool]:
         self.directory.parent.mkdir(parents=True, exist_ok=True)
@@ -137,9 +141,9 @@ class StageCache:
 
 
 def first_stage_hash(config: Config, fingerprint: str) -> str:
-    """Return 12 hexadecimal digits that are equal for first stages with equal numbers."""
+    """Return a hash (12 hexadecimal digits) of all settings that determine the results of the first stage."""
     net, callbacks = config["model"]["net"], config["callbacks"]
-    known = {
+    settings = {
         "fingerprint": fingerprint,
         "seed": config["seed"],
         "net": {key: net[key] for key in (TARGET, *shared_settings(config))},
@@ -150,16 +154,16 @@ def first_stage_hash(config: Config, fingerprint: str) -> str:
         "trainer": {key: config["trainer"][key] for key in _TRAINER_KEYS},
         "processes": process_count(config["trainer"]),
     }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def first_stage_config(config: Config, directory: Path, resume: str | None) -> dict[str, Any]:
-    """Return the config of the first stage: nothing in it depends on the second one.
+    """Return the config of the first stage; it does not depend on settings of the second stage.
 
     Args:
-        config: of the run that needs it.
-        directory: its run directory.
-        resume: checkpoint to go on from.
+        config: config of the run that needs the stage.
+        directory: run directory of the stage.
+        resume: checkpoint to resume from, if any.
     """
     made = copy.deepcopy(dict(config))
     net, shared = made["model"]["net"], shared_settings(config)
@@ -172,13 +176,13 @@ def first_stage_config(config: Config, directory: Path, resume: str | None) -> d
 
 
 def shared_settings(config: Config) -> tuple[str, ...]:
-    """Settings of the network that both stages must have alike."""
+    """Return the names of the network settings that must be equal in both stages."""
     shared: tuple[str, ...] = import_target(config["model"]["net"]).EXTRACTOR_SETTINGS
     return shared
 
 
 def _rename_old_curves(directory: Path, resume: str) -> None:
-    """The CSV logger begins its file anew: the curves up to the interruption stay under another name."""
+    """Rename the curves of the interrupted run, because the CSV logger overwrites the file."""
     curves = directory / "metrics.csv"
     if curves.is_file():
         curves.replace(directory / f"metrics_until_epoch_{read_checkpoint(resume).epoch + 1}.csv")

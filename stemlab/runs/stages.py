@@ -1,4 +1,4 @@
-"""Runs of models of two stages (TiMiRec): the second one begins with the network that the first one left."""
+"""Runs of two-stage models (TiMiRec): the second stage loads the extractor of the first one."""
 
 from __future__ import annotations
 
@@ -15,24 +15,30 @@ from stemlab.config.instantiate import TARGET
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.models.sequential.timirec import TiMiRec
-from stemlab.runs.build import DataModule, Module, build_module
+from stemlab.runs.build import Config, DataModule, Module, build_module
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 from stemlab.runs.resume import config_differences
 from stemlab.runs.run import TrainingRun
-from stemlab.runs.stage_cache import Config, StageCache, shared_settings
+from stemlab.runs.stage_cache import StageCache, shared_settings
 
 
 def training_run(config: Config, overrides: Sequence[str], sweep_id: str | None) -> TrainingRun:
-    """Return the run of a config; one of a second stage sees to its first stage by itself."""
-    kinds = {"pretrain": PretrainRun, "finetune": FinetuneRun, None: TrainingRun}
-    return kinds[effective_stage(config)](config, overrides, sweep_id)
+    """Return the run of a config, by its stage.
+
+    Args:
+        config: validated, plain and resolved config.
+        overrides: overrides of the command line.
+        sweep_id: the sweep of the run, if any.
+    """
+    classes = {"pretrain": PretrainRun, "finetune": FinetuneRun, None: TrainingRun}
+    return classes[effective_stage(config)](config, overrides, sweep_id)
 
 
 class PretrainRun(TrainingRun):
-    """A first stage for its own sake; second stages with the same settings find it when it is finished."""
+    """A first stage started by the user; when finished, it is added to the stage cache."""
 
     def run(self) -> float:
-        """Run it all and return the objective."""
+        """Run the training and return the objective; NaN where it is undefined."""
         value = super().run()
         fingerprint = self.recorder.record["dataset_fingerprint"]
         StageCache(self.config, fingerprint, self.overrides, self.group).link(self.directory)
@@ -40,7 +46,7 @@ class PretrainRun(TrainingRun):
 
 
 class FinetuneRun(TrainingRun):
-    """A second stage: find, train or read the first one, take its extractor, and go on as any run."""
+    """A second stage: find, train or read the first stage and load its extractor before training."""
 
     def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
         fingerprint = datamodule.manifest["fingerprint"]
@@ -59,7 +65,7 @@ class FinetuneRun(TrainingRun):
         return module
 
     def _find_first_stage(self, first: StageCache) -> SavedRun | None:
-        """Return what the second stage begins with, or None for nothing."""
+        """Return the checkpoint of the first stage, or None to start from initial weights."""
         model = self.config["model"]
         if model["init_from"] is not None:
             return read_first_stage(model["init_from"])
@@ -67,41 +73,41 @@ class FinetuneRun(TrainingRun):
             first.ensure()
         elif not first.is_finished():
             if model["allow_scratch"]:
-                rank_zero_info(f"there is no finished first stage {first.directory}: beginning without one")
+                rank_zero_info(f"there is no finished first stage {first.directory}: starting from initial weights")
                 return None
             raise StemlabError(
                 f"there is no finished first stage {first.directory}: model.stage=both trains it, model.init_from=... "
-                "takes another run or checkpoint, model.allow_scratch=true does without."
+                "reads another run or checkpoint, model.allow_scratch=true starts from initial weights."
             )
-        rank_zero_info(f"stage finetune begins with {first.best}")
+        rank_zero_info(f"stage finetune starts from {first.best}")
         return read_checkpoint(first.best)
 
 
-def read_first_stage(place: str) -> SavedRun:
-    """Return the first stage in a run directory or checkpoint that somebody named.
+def read_first_stage(init_from: str) -> SavedRun:
+    """Return the first stage in ``model.init_from``, a run directory or a checkpoint.
 
     Raises:
-        StemlabError: there is none.
+        StemlabError: there is no checkpoint, or it cannot be read.
     """
-    path = Path(place).absolute()
+    path = Path(init_from).absolute()
     try:
         return read_checkpoint(path / "checkpoints" / BEST if path.is_dir() else path)
     except StemlabError as error:
-        raise StemlabError(f"model.init_from={place}: {error}") from None
+        raise StemlabError(f"model.init_from={init_from}: {error}") from None
 
 
 def check_first_stage(saved: SavedRun, config: Config, fingerprint: str) -> None:
-    """Refuse a first stage of another kind, other shapes or other data.
+    """Check that a first stage has the same network class, shapes and data as the second stage.
 
     Raises:
-        StemlabError: naming the first difference.
+        StemlabError: they differ; the message names the first differing key.
     """
     for name, theirs, ours in _differences(saved, config):
-        raise StemlabError(f"stage 2 cannot begin with {saved.path}: it has {name}={theirs}, this run has {ours}.")
+        raise StemlabError(f"stage 2 cannot start from {saved.path}: it has {name}={theirs}, this run has {ours}.")
     if saved.fingerprint != fingerprint:
         raise StemlabError(
-            f"stage 2 cannot begin with {saved.path}: it was trained on prepared dataset {saved.fingerprint[:12]}, and "
-            f"the one of this config is {fingerprint[:12]} (other raw files or settings)."
+            f"stage 2 cannot start from {saved.path}: it was trained on prepared dataset {saved.fingerprint[:12]}, "
+            f"this config gives {fingerprint[:12]} (other raw files or settings)."
         )
 
 
@@ -116,7 +122,7 @@ def _differences(saved: SavedRun, config: Config) -> Iterator[tuple[str, Any, An
 
 
 def _stage1_link(saved: SavedRun | None) -> dict[str, Any]:
-    """Return what the second stage's record and checkpoints say about the first one."""
+    """Return the entry about the first stage in the record and checkpoints of the second one."""
     if saved is None:
         return {}
     folder = saved.path.parent

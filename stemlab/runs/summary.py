@@ -1,4 +1,4 @@
-"""What is printed before a run and after it."""
+"""Console output before and after a run: run summary and metrics tables."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rich.table import Table
 
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 
-_FLOATS_PER_WEIGHT = 4  # a table's weights, gradients and Adam's two moments, float32 each
+_FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
 _TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece")
-_SCENARIO_METRICS = ("auc", "gauc", "logloss")  # the grid of scenarios and tasks shows as many of them as fit
-_MIN_COLUMN_WIDTH = 9  # least width of one of its columns: "undefined"
+_SCENARIO_METRICS = ("auc", "gauc", "logloss")  # as many of them are shown as fit into the terminal
+_MIN_COLUMN_WIDTH = 9  # "undefined"
 
 
 def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, directory: Path) -> None:
-    """Print what is about to be trained: rows, parameters, memory of the tables, steps, where.
+    """Print the run summary: samples, parameters, memory of the embedding tables, steps, run directory.
 
     Args:
-        record: the run's record so far.
-        steps: training steps an epoch.
+        record: record of the run.
+        steps: training steps per epoch; 0 without training.
         processes: format_metric of processes.
         directory: run directory.
     """
@@ -30,7 +30,7 @@ def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, dir
     batch = config["dataset"]["batch_size"]
     stage = f", stage {record['stage']}," if record.get("stage") else ""
     title = f"{record['model']}{stage} on {record['dataset']}"
-    card = Table(title=_title(title, record["sample"]), show_header=False)
+    table = Table(title=_title(title, record["sample"]), show_header=False)
     memory = format_bytes(parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT)
     lines = {
         "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),
@@ -42,11 +42,11 @@ def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, dir
         else "nothing to train",
         "run directory": str(directory),
     }
-    card.add_column()
-    card.add_column(overflow="fold")  # a path is there to be copied: never cut short
-    for name, told in lines.items():
-        card.add_row(name, told)
-    rich.get_console().print(card)
+    table.add_column()
+    table.add_column(overflow="fold")  # paths are wrapped, not truncated, so that they can be copied
+    for name, text in lines.items():
+        table.add_row(name, text)
+    rich.get_console().print(table)
 
 
 def print_metrics(
@@ -57,17 +57,17 @@ def print_metrics(
     epochs: int,
     best: Path,
 ) -> None:
-    """Print the final metrics: a row a task, or for ranking models a row a metric and a column a cut-off.
+    """Print the final metrics: one row per task; for ranking models one row per metric and one column per cut-off.
 
-    Where the dataset has scenarios, a second table has a row a scenario and a column a task and metric.
+    If the dataset has scenarios, a second table has one row per scenario and one column per task and metric.
 
     Args:
-        metrics: full names -> values.
+        metrics: full metric name -> value.
         split: ``test`` or ``val``.
-        tasks: tasks that were measured; none for ranking models.
-        spec: dataset, for its name and whether it is a sample.
-        epochs: epochs run.
-        best: the checkpoint measured.
+        tasks: measured tasks; none for ranking models.
+        spec: spec of the dataset: name, scenarios, whether it is synthetic.
+        epochs: number of epochs run; 0 if the checkpoint was not trained in this run.
+        best: the evaluated checkpoint.
     """
     title = _title(f"{split} metrics of {spec.name}", spec.sample)
     table = Table(title=title, min_width=min(len(title), rich.get_console().width))
@@ -82,8 +82,8 @@ def print_metrics(
         rich.get_console().print(
             _scenario_table(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample))
         )
-    told = f"best of {epochs} epochs: {best}" if epochs else str(best)
-    rich.get_console().print(told, soft_wrap=True, highlight=False, markup=False)
+    text = f"best of {epochs} epochs: {best}" if epochs else str(best)
+    rich.get_console().print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Sequence[str]) -> None:
@@ -102,10 +102,10 @@ def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Seq
 def _scenario_table(
     metrics: Mapping[str, float | None], tasks: Sequence[str], scenarios: Sequence[str], title: str
 ) -> Table:
-    """Return a row a scenario and a column a task and metric; the first metric in any case, others while they fit."""
-    room = rich.get_console().width - max(map(len, ("scenario", *scenarios))) - 4
+    """Return a table with one row per scenario and one column per task and metric: at least the first metric."""
+    width = rich.get_console().width - max(map(len, ("scenario", *scenarios))) - 4
     measured = [name for name in _SCENARIO_METRICS if f"{name}/{tasks[0]}/{scenarios[0]}" in metrics]
-    shown = measured[: max(1, room // sum(max(_MIN_COLUMN_WIDTH, len(task)) + 3 for task in tasks))]
+    shown = measured[: max(1, width // sum(max(_MIN_COLUMN_WIDTH, len(task)) + 3 for task in tasks))]
     table = Table(title=title)
     table.add_column("scenario")
     for task in tasks:
@@ -123,7 +123,7 @@ def _add_ranking_rows(table: Table, metrics: Mapping[str, float | None]) -> None
     table.add_column("metric")
     for cut in cuts:
         table.add_column(f"@{cut}", justify="right")
-    if any(name in metrics for name in names):  # those of the whole list, such as mrr
+    if any(name in metrics for name in names):  # metrics without a cut-off, such as mrr
         table.add_column("all", justify="right")
     for name in names:
         cells = [format_metric(metrics[key]) if (key := f"{name}@{cut}") in metrics else "" for cut in cuts]
@@ -131,12 +131,12 @@ def _add_ranking_rows(table: Table, metrics: Mapping[str, float | None]) -> None
 
 
 def format_metric(value: float | None) -> str:
-    """Return five decimals, or ``undefined``."""
+    """Return the value with five decimals, or ``undefined``."""
     return "undefined" if value is None or value != value else f"{value:.5f}"
 
 
 def format_bytes(count: float) -> str:
-    """Return bytes in a readable unit."""
+    """Return a number of bytes in a readable unit: ``57.2 kB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -145,4 +145,4 @@ def format_bytes(count: float) -> str:
 
 
 def _title(text: str, sample: bool) -> str:
-    return f"{text}  [SAMPLE: synthetic rows, not a result]".replace("[", r"\[") if sample else text
+    return f"{text}  [SAMPLE: synthetic data, not a result]".replace("[", r"\[") if sample else text
