@@ -1,4 +1,4 @@
-"""``python -m stemlab`` lists the commands; ``python -m stemlab train ...`` runs one."""
+"""``python -m stemlab`` lists the commands; ``python -m stemlab train ...`` runs a command."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from stemlab import __version__
 from stemlab.errors import nearest
 
 COMMAND_HELP = {
-    "train": "train a model on a dataset, test its best epoch, leave a record",
-    "evaluate": "compute the metrics of a checkpoint again",
-    "predict": "score raw rows, or choose items for users, with a checkpoint",
-    "prepare": "turn raw files into a prepared dataset (train does it when needed)",
-    "report": "make tables from the records of runs",
-    "analyze": "see what the embeddings of runs learnt: numbers, figures, one page",
+    "train": "train a model on a dataset, test its best epoch, write a record",
+    "evaluate": "compute the metrics of a checkpoint",
+    "predict": "score rows, or recommend items to users, with a checkpoint",
+    "prepare": "convert raw files to a prepared dataset (train does this when needed)",
+    "report": "make tables and figures from the records of runs",
+    "analyze": "analyse the embeddings of runs: numbers, figures, an HTML page",
 }
 EXAMPLES = """\
 examples:
   python -m stemlab.train model=stem dataset=tiktok
   python -m stemlab.train -m model=shared_bottom,mmoe,ple,stem dataset=tiktok seed=1,2,3
   python -m stemlab.evaluate ckpt=runs/tiktok/stem/<time>/checkpoints/best.ckpt
-  python -m stemlab.train --help          every group, its options and their settings
+  python -m stemlab.train --help          config groups, their options and settings
   python -m stemlab.train --cfg job       the composed config
-Settings are written key=value; -m runs a job for each of several values."""
+Settings are given as key=value; -m runs one job per combination of values."""
 
 
 def usage() -> str:
@@ -35,7 +35,7 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Run the command named first; as its own main module, because Lightning starts further processes by that name."""
+    """Run the command in the first argument as the main module; Lightning starts further processes by that name."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())

@@ -1,4 +1,4 @@
-"""``python -m stemlab.analyze analysis=collapse run=…``: what a run's embeddings learnt, as numbers and one page."""
+"""``python -m stemlab.analyze analysis=collapse run=…``: analyse the embeddings of runs; write numbers and a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stemlab.config.cli import command
 
 @command("analyze")
 def main(config: DictConfig) -> None:
-    """Analyse runs, write the results, print the verdicts."""
+    """Analyse runs, write the results, print the findings."""
     from stemlab.config.resolve import resolve
 
     analyze(resolve(config))
@@ -30,9 +30,9 @@ def analyze(config: Mapping[str, Any]) -> Path:
         The folder of the results: ``index.html``, ``results.json``, CSV, PNG and SVG files.
 
     Raises:
-        StemlabError: there is no run to analyse, the analysis (of several: every one) refuses it, a demonstration did
-            not find what it planted, or a path of ``fail_if`` leads to no number.
-        ThresholdError: a condition of ``fail_if`` holds; everything is written.
+        StemlabError: there is no run to analyse, the analysis (of several: each one) does not apply to it, a
+            demonstration did not find its planted effect, or a path of ``fail_if`` is not a number of the results.
+        ThresholdError: a condition of ``fail_if`` holds; all results are written.
     """
     import torch
 
@@ -50,14 +50,14 @@ def analyze(config: Mapping[str, Any]) -> Path:
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     analysis = cast(Analysis, instantiate(config["analysis"], key="analysis"))
-    asked_for = conditions(config["fail_if"])
-    check_sections(asked_for, analysis.section_names)
+    limits = conditions(config["fail_if"])
+    check_sections(limits, analysis.section_names)
     if training_requested(config):
         output_folder(config, analysis.name, [])  # refused before hours of training
         config = {**config, "runs": [*config["runs"], *map(str, train_missing_runs(config))]}
     runs = open_runs(config)
     if not runs and analysis.needs_runs:
-        raise StemlabError(f"analysis={analysis.name} needs a run: write run=<run directory>.")
+        raise StemlabError(f"analysis={analysis.name} needs a run: set run=<run directory>.")
     folder = output_folder(config, analysis.name, [] if config["models"] else runs)
     with kernel_mode(config["trainer"]["kernels"] or "auto"):
         sections = analysis.sections(runs)
@@ -69,7 +69,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     print(f"wrote {folder / 'index.html'}")
     if sections.failed:
         raise StemlabError(sections.failed)
-    judge(asked_for, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+    judge(limits, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
     return folder
 
 

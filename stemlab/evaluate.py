@@ -1,4 +1,4 @@
-"""``python -m stemlab.evaluate ckpt=…``: the metrics of a checkpoint, rebuilt from the checkpoint alone."""
+"""``python -m stemlab.evaluate ckpt=…``: compute the metrics of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from stemlab.config.cli import command
 
 @command("evaluate")
 def main(config: DictConfig) -> None:
-    """Measure a checkpoint, print and write its metrics, compare them with the run's record."""
+    """Evaluate a checkpoint, print and write its metrics, compare them with the record of the run."""
     from stemlab.config.resolve import resolve
 
     evaluate(resolve(config))
 
 
 def evaluate(config: Mapping[str, Any]) -> dict[str, float]:
-    """Measure a checkpoint.
+    """Evaluate a checkpoint; config and network are rebuilt from the checkpoint alone.
 
     Args:
         config: validated and plain (``stemlab.config.compose.compose("evaluate", ["ckpt=...", ...])``).
 
     Returns:
-        Metrics by their full names (``test/auc/like``), NaN where undefined.
+        Full metric name (``test/auc/like``) -> value, NaN where undefined.
     """
     from stemlab.inference.evaluate import CheckpointEvaluation
     from stemlab.runs.environment import is_first_process, silence_lightning
 
     silence_lightning()
-    measurement = CheckpointEvaluation(config)
-    metrics = measurement.run()
+    evaluation = CheckpointEvaluation(config)
+    metrics = evaluation.run()
     if is_first_process():
-        measurement.report(metrics)
+        evaluation.report(metrics)
     return metrics
 
 

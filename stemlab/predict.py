@@ -1,4 +1,4 @@
-"""Score raw rows (multi-task models) or choose the best items of users (sequential models).
+"""Score rows (multi-task models) or recommend items to users (sequential models).
 
 ``python -m stemlab.predict ckpt=… input=rows.csv output=scores.parquet``,
 ``python -m stemlab.predict ckpt=… output=top.parquet topk=50``.
@@ -16,20 +16,20 @@ from stemlab.config.cli import command
 
 @command("predict")
 def main(config: DictConfig) -> None:
-    """Write scores of rows, or the best items of users, and say what was done."""
+    """Write scores of rows, or recommended items of users; print a summary."""
     from stemlab.config.resolve import resolve
 
     predict(resolve(config))
 
 
 def predict(config: Mapping[str, Any]) -> str:
-    """Write the input's rows with one column ``pred_<task>`` a task added; or the best items of users.
+    """Write the input rows with one column ``pred_<task>`` per task added, or the recommended items of users.
 
     Args:
         config: validated and plain (``stemlab.config.compose.compose("predict", ["ckpt=...", ...])``).
 
     Returns:
-        One sentence: what was done, and what was unknown.
+        A summary in one sentence: files written, out-of-vocabulary values or unknown users and items.
     """
     from stemlab.data.sequence.datamodule import SequenceDataModule
     from stemlab.inference.recommend import Recommender, refuse_options
@@ -48,9 +48,9 @@ def predict(config: Mapping[str, Any]) -> str:
         job = Scorer(config, run)
     with kernel_mode(run.config["trainer"]["kernels"]):
         job.run()
-    sentence = job.summary()
-    print(sentence)
-    return sentence
+    summary = job.summary()
+    print(summary)
+    return summary
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m stemlab.prepare dataset=tiktok``: raw files -> prepared dataset, and a summary of what is in it."""
+"""``python -m stemlab.prepare dataset=tiktok``: convert raw files to a prepared dataset and print its summary."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @command("prepare")
 def main(config: DictConfig) -> None:
-    """Prepare the dataset that the command line composed and print its summary."""
+    """Prepare the dataset of the command line and print its summary."""
     from stemlab.config.resolve import resolve
 
     prepare(resolve(config))
 
 
 def prepare(config: Mapping[str, Any]) -> None:
-    """Prepare ``config['dataset']`` (or find it prepared) and print its rows, sizes and place.
+    """Prepare ``config['dataset']`` if needed; print its samples, vocabulary sizes and directory.
 
     Args:
         config: validated, plain config (``stemlab.config.compose.compose("prepare", [...])``).
@@ -49,16 +49,16 @@ def prepare(config: Mapping[str, Any]) -> None:
 
 
 def draft(table: TableDataModule) -> None:
-    """Write a proposed config beside a table that nobody has described, and say what to check; prepare nothing."""
+    """Write a draft config for a table without one, and print what to check; prepare nothing."""
     path, (found, *checks) = table.draft()
     print(found)
-    for sentence in checks:
-        print(f"- {sentence}")
-    print(f"drafted {path}: read it, mend it, and give it with dataset.config={path}; nothing is prepared yet.")
+    for check in checks:
+        print(f"- {check}")
+    print(f"wrote the draft {path}: check it, edit it and set dataset.config={path}; nothing is prepared yet.")
 
 
 def tables(manifest: Mapping[str, Any]) -> list[Table]:
-    """Return what the manifest of a dataset of either kind is shown as."""
+    """Return the summary tables of a manifest of either kind."""
     if manifest["spec"].get("kind") == "sequence":
         return [sequence_table(manifest), count_table(manifest)]
     optional = [("scenarios", scenario_table), ("numericals", numerical_table)]
@@ -70,82 +70,82 @@ def tables(manifest: Mapping[str, Any]) -> list[Table]:
 
 
 def split_table(manifest: Mapping[str, Any]) -> Table:
-    """Return rows and positives of each split."""
+    """Return the table of samples and positives per split."""
     table = Table("split", title=_title(manifest), title_justify="left")
-    for name in ("rows", *manifest["spec"]["tasks"]):
+    for name in ("samples", *manifest["spec"]["tasks"]):
         table.add_column(name, justify="right")
-    for split, rows in manifest["rows"].items():
-        table.add_row(split, f"{rows:,}", *_shares(rows, manifest["positives"][split]))
+    for split, samples in manifest["rows"].items():
+        table.add_row(split, f"{samples:,}", *_shares(samples, manifest["positives"][split]))
     return table
 
 
 def scenario_table(manifest: Mapping[str, Any]) -> Table:
-    """Return rows and positives of each scenario in each split."""
+    """Return the table of samples and positives per scenario and split."""
     table = Table("scenario", "split", title_justify="left")
-    for name in ("rows", *manifest["spec"]["tasks"]):
+    for name in ("samples", *manifest["spec"]["tasks"]):
         table.add_column(name, justify="right")
     for scenario in manifest["spec"]["scenarios"]:
-        for split, counted in manifest["scenarios"].items():
-            rows, positives = counted[scenario]["rows"], counted[scenario]["positives"]
-            table.add_row(scenario, split, f"{rows:,}", *_shares(rows, positives))
+        for split, counts in manifest["scenarios"].items():
+            samples, positives = counts[scenario]["rows"], counts[scenario]["positives"]
+            table.add_row(scenario, split, f"{samples:,}", *_shares(samples, positives))
     return table
 
 
 def numerical_table(manifest: Mapping[str, Any]) -> Table:
-    """Return scaling, spread (of the raw training values) and missing training values of each numerical column."""
+    """Return the table of scaling, statistics of the raw training values and missing values per numerical field."""
     table = Table("numerical", "part", "scaling", title_justify="left")
     measured = ("mean", "std", "min", "max")
     for name in (*measured, "missing in train"):
         table.add_column(name, justify="right")
     train = manifest["rows"]["train"]
-    for name, told in manifest["numericals"].items():
-        values = (f"{told[key]:.6g}" for key in measured)
-        missing = f"{told['missing']:,} ({told['missing'] / train:.2%})"
-        table.add_row(name, told["part"], told["scaling"], *values, missing)
+    for name, numerical in manifest["numericals"].items():
+        values = (f"{numerical[key]:.6g}" for key in measured)
+        missing = f"{numerical['missing']:,} ({numerical['missing'] / train:.2%})"
+        table.add_row(name, numerical["part"], numerical["scaling"], *values, missing)
     return table
 
 
-def _shares(rows: int, positives: Mapping[str, int]) -> list[str]:
-    return [f"{count:,} ({count / rows:.2%})" if rows else f"{count:,}" for count in positives.values()]
+def _shares(samples: int, positives: Mapping[str, int]) -> list[str]:
+    return [f"{count:,} ({count / samples:.2%})" if samples else f"{count:,}" for count in positives.values()]
 
 
 def vocabulary_table(manifest: Mapping[str, Any]) -> Table:
-    """Return the embedding rows of each field, or the field whose table it uses."""
+    """Return the table of vocabulary sizes: number of ids per field, or the field whose embedding table it shares."""
     table = Table("field", title_justify="left")
     table.add_column("ids (with padding and out-of-vocabulary)", justify="right")
     owners = {field["name"]: field.get("table") for field in manifest["spec"]["fields"]}
     for name, size in manifest["vocabulary"].items():
         owner = owners.get(name)
-        table.add_row(name, f"those of {owner}" if owner else f"{size:,}")
+        table.add_row(name, f"shared with {owner}" if owner else f"{size:,}")
     return table
 
 
 def sequence_table(manifest: Mapping[str, Any]) -> Table:
-    """Return interactions, instances (those with a history) and stored negatives a row of each split."""
+    """Return the table of interactions, samples (interactions with a history) and stored negatives per split."""
     table = Table("split", title=_title(manifest), title_justify="left")
-    for name in ("interactions", "instances", "stored negatives"):
+    for name in ("interactions", "samples", "stored negatives per sample"):
         table.add_column(name, justify="right")
-    for split, rows in manifest["rows"].items():
+    for split, samples in manifest["rows"].items():
         stored = manifest["negatives"].get(split)
-        table.add_row(split, f"{manifest['interactions'][split]:,}", f"{rows:,}", f"{stored:,}" if stored else "-")
+        table.add_row(split, f"{manifest['interactions'][split]:,}", f"{samples:,}", f"{stored:,}" if stored else "-")
     return table
 
 
 def count_table(manifest: Mapping[str, Any]) -> Table:
-    """Return the numbers of users, items and, where they are prepared, their categories."""
+    """Return the table of the numbers of users, items and, if prepared, item categories."""
     table = Table("ids", title_justify="left")
     table.add_column("number", justify="right")
     for name in ("users", "items"):
         table.add_row(name, f"{manifest['spec'][name]:,}")
-    table.add_row("users with one interaction (no instance)", f"{manifest['users_with_one_interaction']:,}")
+    table.add_row("users with one interaction (no sample)", f"{manifest['users_with_one_interaction']:,}")
     if "categories" in manifest:
-        table.add_row("categories of items", f"{manifest['categories']:,}")
+        table.add_row("item categories", f"{manifest['categories']:,}")
         table.add_row("items without a category", f"{manifest['items_without_category']:,}")
     return table
 
 
 def _title(manifest: Mapping[str, Any]) -> str:
-    mark = "  SAMPLE: synthetic rows, no results" if manifest["sample"] else ""
+    mark = "  SAMPLE: synthetic data, not a result" if manifest["sample"] else ""
     return f"{manifest['spec']['name']}{mark}"
 
 

@@ -1,4 +1,4 @@
-"""``python -m stemlab.report runs=[runs]``: tables and figures from run records, on the screen and in documents."""
+"""``python -m stemlab.report runs=[runs]``: tables and figures from run records, printed and written to documents."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @command("report")
 def main(config: DictConfig) -> None:
-    """Make the table; print it, write it, put it into a document or check it there."""
+    """Build the report table; print it, write it, insert it into a document or check it there."""
     from stemlab.config.resolve import resolve
 
     print(report(resolve(config)))
 
 
 def report(config: Mapping[str, Any]) -> str:
-    """Make the table that the config asks for.
+    """Build the report table of the config and write the configured files.
 
     Args:
         config: plain (``stemlab.config.compose.compose("report", ["runs=[...]"])``).
 
     Returns:
-        What a person is told: the table in Markdown, then the records left out and the files written.
+        Text to print: the table in Markdown, then skipped records and written files.
 
     Raises:
-        StemlabError: nothing to report, a key that no run has, or with ``check`` a document that differs.
+        StemlabError: there is nothing to report, no run has a key, or with ``check`` the document differs.
     """
     from stemlab.config.instantiate import typed
     from stemlab.config.report_schema import ReportConfig
@@ -45,46 +45,50 @@ def report(config: Mapping[str, Any]) -> str:
     from stemlab.reporting.render import markdown
     from stemlab.reporting.table import build_table
 
-    asked = typed(ReportConfig, config)
-    if asked.check and asked.update is None:
-        raise StemlabError("check=true needs update=<document>: the file in which the table is checked.")
-    found = collect(asked.runs or [str(asked.paths["runs_dir"])], asked.only)
-    table = build_table(found.runs, asked.by, asked.metrics, asked.split, asked.order, asked.scenarios)
-    reference = read_reference(Path(asked.reference)) if asked.reference else None
-    beside = compare_with_reference(table, reference) if reference else []
-    text = markdown(table, asked.caption, beside, reference.title if reference else "")
-    told = [text, *found.skipped]
-    if asked.output:
-        told += [f"wrote {path}" for path in _write(asked, table, beside, text)]
-    if asked.copies:
-        paths = save_copies(found.runs, Path(asked.copies))
-        told.append(f"wrote {len(paths)} compact records to {asked.copies}")
-    if asked.update and asked.check:
-        check_block(Path(asked.update), asked.name, text)
-        told.append(f"{asked.update}: table {asked.name!r} is what the records give.")
-    elif asked.update:
-        changed = update_block(Path(asked.update), asked.name, text)
-        told.append(f"{asked.update}: table {asked.name!r} {'replaced' if changed else 'is up to date'}.")
-    return "\n".join(told)
+    settings = typed(ReportConfig, config)
+    if settings.check and settings.update is None:
+        raise StemlabError("check=true needs update=<document>: set it to the file whose table is checked.")
+    found = collect(settings.runs or [str(settings.paths["runs_dir"])], settings.only)
+    table = build_table(found.runs, settings.by, settings.metrics, settings.split, settings.order, settings.scenarios)
+    reference = read_reference(Path(settings.reference)) if settings.reference else None
+    comparisons = compare_with_reference(table, reference) if reference else []
+    text = markdown(table, settings.caption, comparisons, reference.title if reference else "")
+    lines = [text, *found.skipped]
+    if settings.output:
+        lines += [f"wrote {path}" for path in _write(settings, table, comparisons, text)]
+    if settings.copies:
+        paths = save_copies(found.runs, Path(settings.copies))
+        lines.append(f"wrote {len(paths)} compact records to {settings.copies}")
+    if settings.update and settings.check:
+        check_block(Path(settings.update), settings.name, text)
+        lines.append(f"{settings.update}: table {settings.name!r} matches the records.")
+    elif settings.update:
+        changed = update_block(Path(settings.update), settings.name, text)
+        lines.append(f"{settings.update}: table {settings.name!r} {'replaced' if changed else 'is up to date'}.")
+    return "\n".join(lines)
 
 
-def _write(asked: ReportConfig, table: ReportTable, beside: Sequence[ReferenceComparison], text: str) -> list[Path]:
-    """Write Markdown, CSV, JSON and the figure into ``output``."""
+def _write(
+    settings: ReportConfig, table: ReportTable, comparisons: Sequence[ReferenceComparison], text: str
+) -> list[Path]:
+    """Write Markdown, CSV, JSON and the figure to ``output``; return the files."""
     from stemlab.reporting.figure import baseline_differences, draw
     from stemlab.reporting.render import as_csv, as_json, rows_flat
 
-    folder = Path(str(asked.output))
-    rows = rows_flat(table, beside)
-    texts = {".md": text, ".csv": as_csv(rows), ".json": as_json(rows, table, asked.caption)}
+    folder = Path(str(settings.output))
+    rows = rows_flat(table, comparisons)
+    texts = {".md": text, ".csv": as_csv(rows), ".json": as_json(rows, table, settings.caption)}
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{asked.name}{ending}" for ending in texts]
+    paths = [folder / f"{settings.name}{ending}" for ending in texts]
     for path, content in zip(paths, texts.values(), strict=True):
         path.write_text(content, encoding="utf-8")
-    figure = asked.figure
+    figure = settings.figure
     if figure.x is not None:
         curves = baseline_differences(table, figure.x, figure.metric, figure.baseline)
-        place = folder / f"{asked.name}_{figure.metric.replace('/', '_')}"
-        paths += draw(curves, place, x=figure.x, metric=figure.metric, baseline=figure.baseline, sample=table.sample)
+        figure_base = folder / f"{settings.name}_{figure.metric.replace('/', '_')}"
+        paths += draw(
+            curves, figure_base, x=figure.x, metric=figure.metric, baseline=figure.baseline, sample=table.sample
+        )
     return paths
 
 

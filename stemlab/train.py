@@ -1,4 +1,4 @@
-"""``python -m stemlab.train model=stem dataset=tiktok``: train, keep the best epoch, test it, leave a record."""
+"""``python -m stemlab.train model=stem dataset=tiktok``: train, test the best epoch, write a record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stemlab.config.cli import SWEEP_ID, command
 
 @command("train")
 def main(config: DictConfig) -> float:
-    """Train what the command line composed and return the objective to the sweeper."""
+    """Train the config of the command line; return the objective to the sweeper."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -34,11 +34,11 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: st
 
     Args:
         config: validated, plain and resolved (``stemlab.config.compose.compose("train", [...])``).
-        overrides: what was typed, for the record.
-        sweep_id: the sweep this run belongs to, if any.
+        overrides: overrides of the command line, for the record.
+        sweep_id: sweep of the run, if any.
 
     Returns:
-        ``config['objective']`` of the best epoch; NaN where it is undefined.
+        ``config['objective']`` of the best epoch; NaN if undefined.
     """
     from stemlab.runs.stages import training_run
 

@@ -1,9 +1,10 @@
-"""What the live diagnostics cost: their seconds once an epoch against its steps, STEM at the published size.
+"""Cost of the diagnostics callback: its time per epoch against the steps of an epoch, STEM with the released settings.
 
-    python scripts/bench/diagnostics.py                  # the 200,000-row sample: 40 steps an epoch
-    python scripts/bench/diagnostics.py --tables large   # 0.6 million users, 1.8 million items; 4,840 steps an epoch
+    python scripts/bench/diagnostics.py                  # 200,000 synthetic samples: 40 steps per epoch
+    python scripts/bench/diagnostics.py --tables large   # 0.6 million users, 1.8 million items: 4,840 steps per epoch
 
-Steps and diagnostics take turns in one process. Writes ``results/diagnostics.json`` (``--output`` for another).
+Steps and diagnostics run alternately in one process. Writes ``results/diagnostics.json`` (``--output`` for another
+file).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.settings import ModuleSettings
 from stemlab.optim import OptimConfig, Penalty, build_optimizer
 
-STEPS = {"sample": 40, "large": 4_840}  # an epoch of 0.8 of 200,000 and of 19.8 million rows in batches of 4096
+STEPS = {"sample": 40, "large": 4_840}  # 80 % of 200,000, and 19.8 million samples, in batches of 4096
 ROWS = 1024
 
 
@@ -37,7 +38,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def measure(tables: str, rounds: int) -> dict[str, float]:
-    """Return medians: seconds of wall and of processor, of a step and of the diagnostics."""
+    """Return the median wall-clock and CPU seconds of a step and of the diagnostics."""
     sizes = TABLES[tables]
     ids_BF, labels_BT = make_batch(sizes)
     batch, net = ImpressionBatch(ids_BF, labels_BT), make_stem(sizes)
@@ -51,9 +52,9 @@ def measure(tables: str, rounds: int) -> dict[str, float]:
             for name, seconds in zip(found, taken, strict=True):
                 found[name].append(seconds)
     return {
-        f"{name}_{clock}_s": statistics.median(pair[place] for pair in pairs)
+        f"{name}_{clock}_s": statistics.median(pair[index] for pair in pairs)
         for name, pairs in found.items()
-        for place, clock in enumerate(("wall", "processor"))
+        for index, clock in enumerate(("wall", "processor"))
     }
 
 
@@ -66,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    told = measure(arguments.tables, arguments.rounds)
+    seconds = measure(arguments.tables, arguments.rounds)
     steps = STEPS[arguments.tables]
     result = {
         "tables": arguments.tables,
@@ -76,9 +77,9 @@ def main() -> None:
         "rounds": arguments.rounds,
         "torch": torch.__version__,
         "load_average": os.getloadavg()[0],
-        **told,
-        "share_of_an_epoch_wall": told["diagnostics_wall_s"] / (steps * told["step_wall_s"]),
-        "share_of_an_epoch_processor": told["diagnostics_processor_s"] / (steps * told["step_processor_s"]),
+        **seconds,
+        "share_of_an_epoch_wall": seconds["diagnostics_wall_s"] / (steps * seconds["step_wall_s"]),
+        "share_of_an_epoch_processor": seconds["diagnostics_processor_s"] / (steps * seconds["step_processor_s"]),
     }
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

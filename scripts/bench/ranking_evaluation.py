@@ -1,13 +1,13 @@
-"""Ranking 6,040 users x 1,001 candidates: stemlab against a plain twin, alternately, in one process.
+"""Ranking of 6,040 users x 1,001 candidates: stemlab against a baseline, alternately, in one process.
 
     python scripts/bench/ranking_evaluation.py [--rounds 7] [--threads 2]
 
-The sizes of ML-1M (3,706 items, width 64) and of TiMiRec: a candidate's score is its largest dot product with one of
-the user's interests (K = 2: pretrain; K = 1: finetune). Both start from the users' vectors. The twin does it the
-published way: for each batch of 256 it gathers a vector for every candidate, multiplies and sums, appends the rows to a
-list, then sorts them all and looks for the positive. Beside wall-clock seconds stands processor time, which a busy
-neighbour disturbs less. Full ranking (all items but the seen ones) has no twin: the published code sorts I + 1 scores a
-user. Writes ``results/ranking_evaluation.json`` (``--output`` for another).
+Sizes of ML-1M (3,706 items, width 64) and TiMiRec: the score of a candidate is its maximum dot product with the
+interests of the user (K = 2: pretrain; K = 1: finetune). Both start from the user vectors. The baseline works like the
+released code: for each batch of 256 users it gathers one vector per candidate, multiplies and sums, appends the scores
+to a list, then sorts all of them and searches the positive. CPU seconds are reported besides wall-clock seconds,
+because other load affects them less. Full ranking (all unseen items) has no baseline: the released code sorts I + 1
+scores per user. Writes ``results/ranking_evaluation.json`` (``--output`` for another file).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ BATCH, TOPK = 256, (5, 10, 20, 50)
 Metrics = dict[str, float]
 
 
-class World:
-    """Random vectors, candidates and seen items of the published sizes."""
+class RandomData:
+    """Random vectors, candidates and seen items with the sizes of ML-1M."""
 
     def __init__(self, interests: int) -> None:
         draw = torch.Generator().manual_seed(0)
@@ -43,29 +43,29 @@ class World:
         self.item_ID = torch.randn(ITEMS + 1, WIDTH, generator=draw)
         drawn_UN = torch.randint(1, ITEMS + 1, (USERS, CANDIDATES), generator=draw)
         positive_U1 = drawn_UN[:, :1]
-        repeated_UN = drawn_UN[:, 1:] == positive_U1  # it would tie, and the twin's ties are undefined
+        repeated_UN = drawn_UN[:, 1:] == positive_U1  # it would tie, and the order of ties in the baseline is undefined
         self.candidates_UN = drawn_UN.clone()
         self.candidates_UN[:, 1:] = torch.where(repeated_UN, positive_U1 % ITEMS + 1, drawn_UN[:, 1:])
-        self.user_UKD[:, 0] += 0.25 * self.item_ID[positive_U1[:, 0]]  # so that it is found now and then
+        self.user_UKD[:, 0] += 0.25 * self.item_ID[positive_U1[:, 0]]  # so that the positive is sometimes in the top k
         self.seen_US = torch.randint(1, ITEMS + 1, (USERS, SEEN), generator=draw)
 
     def batches(self) -> list[slice]:
-        """Return the users of each batch."""
+        """Return the users of each batch as slices."""
         return [slice(start, start + BATCH) for start in range(0, USERS, BATCH)]
 
 
-def ours(world: World) -> Metrics:
-    metrics, catalogue = RankingMetrics(TOPK), Catalogue(world.item_ID)
-    for rows in world.batches():
-        metrics.update(catalogue.candidate_ranks(world.user_UKD[rows], world.candidates_UN[rows], "pessimistic"))
+def ours(data: RandomData) -> Metrics:
+    metrics, catalogue = RankingMetrics(TOPK), Catalogue(data.item_ID)
+    for rows in data.batches():
+        metrics.update(catalogue.candidate_ranks(data.user_UKD[rows], data.candidates_UN[rows], "pessimistic"))
     return metrics.compute()
 
 
-def twin(world: World) -> Metrics:
+def baseline(data: RandomData) -> Metrics:
     predictions: list[Any] = []
-    for rows in world.batches():
-        item_BND = world.item_ID[world.candidates_UN[rows]]
-        score_BN = (world.user_UKD[rows][:, None] * item_BND[:, :, None]).sum(-1).max(-1).values
+    for rows in data.batches():
+        item_BND = data.item_ID[data.candidates_UN[rows]]
+        score_BN = (data.user_UKD[rows][:, None] * item_BND[:, :, None]).sum(-1).max(-1).values
         predictions.extend(score_BN.numpy())
     order = (-np.array(predictions)).argsort(axis=1)
     rank = np.array([np.where(row == 0)[0][0] + 1 for row in order])
@@ -77,13 +77,13 @@ def twin(world: World) -> Metrics:
     return values
 
 
-def full(world: World) -> Metrics:
-    metrics, catalogue = RankingMetrics(TOPK), Catalogue(world.item_ID)
-    for rows in world.batches():
-        seen_BS: Tensor = world.seen_US[rows]
+def full(data: RandomData) -> Metrics:
+    metrics, catalogue = RankingMetrics(TOPK), Catalogue(data.item_ID)
+    for rows in data.batches():
+        seen_BS: Tensor = data.seen_US[rows]
         seen = SeenItems(seen_BS.reshape(-1), torch.arange(0, seen_BS.numel() + 1, SEEN))
-        positive_B = world.candidates_UN[rows, 0]
-        metrics.update(catalogue.ranks(world.user_UKD[rows], positive_B, seen, "pessimistic"))
+        positive_B = data.candidates_UN[rows, 0]
+        metrics.update(catalogue.ranks(data.user_UKD[rows], positive_B, seen, "pessimistic"))
     return metrics.compute()
 
 
@@ -91,25 +91,25 @@ Samples = dict[str, list[float]]
 
 
 def measure(works: dict[str, Callable[[], Metrics]], rounds: int) -> tuple[Samples, Samples, dict[str, Metrics]]:
-    """Return wall-clock and processor seconds of each round, and the values; the works take turns."""
+    """Return wall-clock and CPU seconds of each round, and the values; the functions run alternately."""
     wall: Samples = {name: [] for name in works}
-    processor: Samples = {name: [] for name in works}
+    cpu: Samples = {name: [] for name in works}
     values = {}
     for _ in range(rounds):
         for name, work in works.items():
             started = time.perf_counter(), time.process_time()
             values[name] = work()
             wall[name].append(time.perf_counter() - started[0])
-            processor[name].append(time.process_time() - started[1])
-    return wall, processor, values
+            cpu[name].append(time.process_time() - started[1])
+    return wall, cpu, values
 
 
 def report(interests: int, rounds: int) -> dict[str, Any]:
-    world = World(interests)
-    works = {"stemlab": partial(ours, world), "twin": partial(twin, world), "stemlab full": partial(full, world)}
-    wall, processor, values = measure(works, rounds)
+    data = RandomData(interests)
+    works = {"stemlab": partial(ours, data), "twin": partial(baseline, data), "stemlab full": partial(full, data)}
+    wall, cpu, values = measure(works, rounds)
     median = {name: statistics.median(seconds) for name, seconds in wall.items()}
-    work = {name: statistics.median(seconds) for name, seconds in processor.items()}
+    work = {name: statistics.median(seconds) for name, seconds in cpu.items()}
     return {
         "median_s": median,
         "min_s": {name: min(seconds) for name, seconds in wall.items()},

@@ -1,1 +1,1 @@
-"""What happens around a training: stopping, keeping the best epoch, showing and measuring it."""
+"""Lightning callbacks: early stopping, checkpoints, progress, throughput, diagnostics."""

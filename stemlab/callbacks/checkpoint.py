@@ -1,4 +1,4 @@
-"""The best epoch's checkpoint, and the last one to resume from."""
+"""Checkpoints of the best epoch and of the last epoch."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 class BestCheckpoint(Checkpoint):
-    """Write ``best.ckpt`` after an epoch that improved and ``last.ckpt`` after every epoch.
+    """Write ``best.ckpt`` after each epoch that improved and ``last.ckpt`` after every epoch.
 
-    Both are written when every other callback has finished the epoch, so that a resumed run finds the early-stop and
-    plateau state of that epoch. The best epoch is chosen by the same rule as early stopping. While the metric is
-    undefined, the newest epoch counts as the best.
+    Both files are written after all other callbacks of the epoch, so that they contain the early-stopping and plateau
+    state of that epoch. The best epoch is selected by the same rule as in early stopping. While the metric is
+    undefined, the latest epoch counts as the best.
 
-    With ``min_delta`` 0 an epoch that equals the best one takes its place, file and number. The published ranking code
-    (spec/timirec.md section 7) overwrites the file likewise, but its log names the first such epoch; here the number
-    always is that of the weights in the file, which are the ones measured in the end.
+    With ``min_delta=0`` an epoch with a value equal to the best replaces it, both file and epoch number. The released
+    ranking code (docs/methods/timirec.md#checkpoint-selection) also overwrites the file, but its log reports the first
+    such epoch. Here the epoch number always belongs to the weights in the file, which are evaluated at the end.
 
-    Differs from Lightning's ModelCheckpoint: that one forgets the best score when a run is resumed in another
-    directory, and has a strict ">" instead of the published rule.
+    Lightning's ModelCheckpoint differs: it loses the best value when a run is resumed in another directory, and an
+    epoch improves only if value > best.
 
     Args:
-        directory: where to write; made when needed.
+        directory: output directory; created when needed.
         monitor: metric name, ``split/metric[/task]``.
         mode: whether larger or smaller is better.
-        min_delta: what counts as an improvement: value >= best + min_delta.
+        min_delta: an epoch improves if value >= best + min_delta (with the sign of ``mode``).
         save_last: whether ``last.ckpt`` is written.
     """
 
@@ -48,14 +48,14 @@ class BestCheckpoint(Checkpoint):
 
     @property
     def best_path(self) -> Path:
-        """The best epoch's checkpoint."""
+        """Checkpoint of the best epoch."""
         return self.directory / BEST
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the best checkpoint of the run that is resumed into this run's directory, even if no epoch is left."""
+        """Copy the best checkpoint of the resumed run into the directory of this run."""
         if self._resumed and trainer.is_global_zero:
             self._copy_best(Path(str(trainer.ckpt_path)))
-        trainer.strategy.barrier("best checkpoint brought")
+        trainer.strategy.barrier("best checkpoint copied")
 
     def _copy_best(self, resumed_from: Path) -> None:
         source = resumed_from.with_name(BEST)
@@ -63,19 +63,19 @@ class BestCheckpoint(Checkpoint):
             return
         if not source.exists():
             raise StemlabError(
-                f"cannot resume from {resumed_from}: {BEST} of the same run must lie beside it, since its epoch "
-                f"{self.improvement.epoch} is the best so far."
+                f"cannot resume from {resumed_from}: {source} does not exist. It is the best checkpoint (epoch "
+                f"{self.improvement.epoch}) of that run: copy it there."
             )
         self.directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, self.best_path.with_suffix(".part"))
         self.best_path.with_suffix(".part").replace(self.best_path)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what the epoch left."""
+        """Write the checkpoints of the epoch."""
         improved = self.improvement.update(metric_value(pl_module, self.monitor), trainer.current_epoch)
         if improved is None and self.improvement.best is None:
             rank_zero_info(
-                f"warning: {self.monitor} is undefined in epoch {trainer.current_epoch}: it counts as the best."
+                f"warning: {self.monitor} is undefined in epoch {trainer.current_epoch}: the epoch counts as the best."
             )
             self.improvement.epoch = trainer.current_epoch
             improved = True
@@ -88,12 +88,12 @@ class BestCheckpoint(Checkpoint):
         last = self.directory / LAST
         if not same_as_best:
             trainer.save_checkpoint(last)
-        elif trainer.is_global_zero:  # one file under two names: half the writing
+        elif trainer.is_global_zero:  # a hard link avoids writing the same content twice
             part = last.with_suffix(".part")
             part.unlink(missing_ok=True)
             try:
                 os.link(self.best_path, part)
-            except OSError:  # a file system without links
+            except OSError:  # file system without hard links
                 shutil.copyfile(self.best_path, part)
             part.replace(last)
 
@@ -102,6 +102,6 @@ class BestCheckpoint(Checkpoint):
         return self.improvement.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.improvement.load_state_dict(state_dict)
         self._resumed = True

@@ -1,9 +1,9 @@
-"""What goes on inside a multi-task network, once an epoch: collapse, gates, conflicts; training does not notice.
+"""Per-epoch diagnostics of a multi-task network: embedding collapse, gate shares, gradient conflicts.
 
-Names: ``diagnostics/ia/<role>``, ``diagnostics/gate/<task>/<expert group>`` (with the layer behind ``gate`` where there
-are several), ``diagnostics/conflict/<task>-<task>/<tables|experts>``.
+Names: ``diagnostics/ia/<role>``, ``diagnostics/gate/<task>/<expert group>`` (``gate/<layer>`` if there are several
+layers), ``diagnostics/conflict/<task>-<task>/<tables|experts>``. The training is not affected.
 
-Legend: B rows, V rows of a table, D width.
+Legend: B rows of a block, V rows of an embedding table, D embedding width.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ _EPSILON = 1e-8
 
 
 class Diagnostics(Callback):
-    """Log Information Abundance, gate shares and the gradient cosine of tasks to every logger.
+    """Log Information Abundance, gate shares and gradient cosines between tasks to every logger.
 
-    Gates and gradients are those of the first rows of the epoch's first batch, with the weights at its end, without
-    dropout and with the running statistics of batch normalisation. Weights, their gradients, random numbers and the
-    training's metrics are left alone. The first process alone does it; no other waits.
+    Gates and gradients are computed on the first samples of the first batch of the epoch, with the weights at the end
+    of the epoch, in eval mode (no dropout, running statistics of batch normalisation). Weights, gradients, random
+    number generators and metrics of the training do not change. Runs on rank 0 only; the other ranks do not wait.
 
     Args:
-        every_n_epochs: 1 is each epoch.
-        rows: rows of the batch that are looked at.
-        row_norm: whether a table's rows are divided by their length first, as ``analysis=collapse`` does.
+        every_n_epochs: interval in epochs; 1 for every epoch.
+        rows: number of samples.
+        row_norm: ``l2``: normalise the rows of an embedding table first, as ``analysis=collapse`` does; ``none``: do
+            not.
     """
 
     def __init__(self, every_n_epochs: int, rows: int, row_norm: RowNorm) -> None:
@@ -45,12 +46,12 @@ class Diagnostics(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep rows of the first batch that comes."""
+        """Copy samples of the first batch of the epoch."""
         if self._batch is None and trainer.is_global_zero and self._due(trainer):
             self._batch = first_rows(batch, self.rows)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure and log."""
+        """Compute and log the diagnostics."""
         batch, self._batch = self._batch, None
         if batch is None or not self._due(trainer):
             return
@@ -66,17 +67,17 @@ class Diagnostics(Callback):
 
 
 def first_rows(batch: ImpressionBatch, rows: int) -> ImpressionBatch:
-    """Return a copy of the first rows of a batch."""
+    """Return a copy of the first samples of a batch."""
     present = {f.name: getattr(batch, f.name) for f in fields(batch)}
     return replace(batch, **{name: value[:rows].clone() for name, value in present.items() if value is not None})
 
 
 def diagnose(module: MultiTaskModule, batch: ImpressionBatch, row_norm: RowNorm) -> dict[str, float]:
-    """Return every number by its name without ``diagnostics/``; the module is left as it was.
+    """Return diagnostic name (without ``diagnostics/``) -> value; the module does not change.
 
     Args:
-        module: network, tasks and loss.
-        batch: rows with labels, on the module's device.
+        module: the module with network, tasks and loss.
+        batch: samples with labels, on the device of the module.
         row_norm: see ``Diagnostics``.
     """
     inside = diagnose_batch(module.net, batch, module.labels(batch), module.settings.loss_form)
@@ -85,9 +86,9 @@ def diagnose(module: MultiTaskModule, batch: ImpressionBatch, row_norm: RowNorm)
 
 
 def mean_abundance(net: Any, row_norm: RowNorm) -> dict[str, float]:
-    """Return role -> Information Abundance, the mean over fields, without the rows of padding and out-of-vocabulary.
+    """Return role -> mean Information Abundance over the fields, without padding and out-of-vocabulary rows.
 
-    Fields without any other row, or of zeros only, do not count.
+    Embedding tables without other rows, or with zeros only, are skipped.
     """
     found: dict[str, list[float]] = {}
     for roles in net.embedding_tables().values():
@@ -99,10 +100,17 @@ def mean_abundance(net: Any, row_norm: RowNorm) -> dict[str, float]:
 
 
 def abundance(weight_VD: Tensor, row_norm: RowNorm) -> float:
-    """Return the sum of a table's singular values over the largest, through its Gram matrix in double precision.
+    """Return the Information Abundance of an embedding table: sum of its singular values / the largest one.
 
-    nan for a table without rows or of zeros. On the table's own device; ``analysis.spectra`` has small singular values
-    more exactly, which the sum does not show.
+    Computed from the Gram matrix (D, D) in float64, on the device of the table. Small singular values are less exact
+    than in ``analysis=collapse``, which hardly changes the sum (docs/methods/recscope.md#information-abundance).
+
+    Args:
+        weight_VD: rows of the table.
+        row_norm: see ``Diagnostics``.
+
+    Returns:
+        A value in [1, D]; NaN for a table without rows or with zeros only.
     """
     gram_DD = torch.zeros(2 * (weight_VD.shape[1],), dtype=torch.float64, device=weight_VD.device)
     for rows_BD in torch.split(weight_VD, _BLOCK):

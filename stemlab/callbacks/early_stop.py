@@ -1,4 +1,4 @@
-"""Early stopping by the published rules: patience (multi-task models), window and patience (ranking models)."""
+"""Early stopping: patience (multi-task models), window and patience (sequential models)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from stemlab.types import Mode
 
 
 class EarlyStop(Callback):
-    """Stop after ``patience`` epochs without improvement.
+    """Stop after ``patience`` epochs without improvement (docs/methods/stem.md#early-stopping).
 
-    An epoch whose metric is undefined (a validation split with one class) is not counted. The state survives resuming:
-    a run that had stopped stops again at once, unless it is resumed with more patience.
+    Epochs with an undefined metric (one class in the validation split) are not counted. The state is part of the
+    checkpoint: resuming a stopped run stops again at once, unless ``patience`` is larger.
 
     Args:
         monitor: metric name, ``split/metric[/task]``.
         mode: whether larger or smaller is better.
-        patience: epochs without improvement that are one too many; 1 stops at the first (published).
-        min_delta: what counts as an improvement: value >= best + min_delta.
+        patience: number of epochs without improvement; 1 stops at the first such epoch (released code).
+        min_delta: an epoch improves if value >= best + min_delta (with the sign of ``mode``).
     """
 
     def __init__(self, monitor: str, mode: Mode, patience: int, min_delta: float) -> None:
@@ -33,9 +33,9 @@ class EarlyStop(Callback):
         self.waited = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop a resumed run that had already stopped."""
+        """Stop at once if the resumed run had already stopped."""
         if self.waited >= self.patience:
-            rank_zero_info(f"{self.monitor} had not improved for {self.waited} epochs: nothing to resume.")
+            rank_zero_info(f"nothing to resume: {self.monitor} has not improved for {self.waited} epochs.")
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,31 +51,31 @@ class EarlyStop(Callback):
         return {"waited": self.waited, **self.improvement.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.waited = state_dict["waited"]
         self.improvement.load_state_dict(state_dict)
 
 
 WINDOW_WARMUP_EPOCHS = 20
-"""The window rule is silent for so many epochs (published constant)."""
+"""The window rule is inactive in these first epochs (constant of the released code)."""
 
 
 class WindowStop(Callback):
-    """Stop when the metric only falls or stays for a while, or when its best value has become old.
+    """Stop when the metric has not increased within a window, or has not improved for ``patience`` epochs.
 
-    Published for ranking models (spec/timirec.md section 7). With n epochs run, training stops when
+    The rule of the released code of TiMiRec (docs/methods/timirec.md#early-stopping). After n epochs, training stops if
 
-    * n > 20 and none of the last ``window`` values is larger than the one before it, or
-    * the best value, where several epochs share it the first of them, is followed by ``patience`` others.
+    * n > 20 and none of the last ``window`` values is better than the one before it, or
+    * ``patience`` epochs have passed since the first epoch with the best value.
 
-    An epoch whose metric is undefined is not counted. The state survives resuming: a run that had stopped stops again
-    at once, unless it is resumed with other limits.
+    Epochs with an undefined metric are not counted. The state is part of the checkpoint: resuming a stopped run stops
+    again at once, unless the limits are larger.
 
     Args:
         monitor: metric name, ``split/metric``.
         mode: whether larger or smaller is better.
-        window: how many values must fall or stay.
-        patience: epochs after the first best one that end the training.
+        window: number of values without an increase.
+        patience: epochs after the first best epoch.
     """
 
     def __init__(self, monitor: str, mode: Mode, window: int, patience: int) -> None:
@@ -84,23 +84,23 @@ class WindowStop(Callback):
         self.values: list[float] = []
 
     def reason(self) -> str | None:
-        """Return why training ends now, or None."""
+        """Return the reason to stop now, or None."""
         gains = [self.sign * value for value in self.values]
         if len(gains) > WINDOW_WARMUP_EPOCHS and all(a >= b for a, b in pairwise(gains[-self.window :])):
-            return f"{self.monitor} has not risen once in the last {self.window} epochs"
+            return f"{self.monitor} has not improved from one epoch to the next in the last {self.window} epochs"
         since = len(gains) - gains.index(max(gains)) - 1 if gains else 0
         if since >= self.patience:
             return f"{self.monitor} was best {since} epochs ago"
         return None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop a resumed run that had already stopped."""
+        """Stop at once if the resumed run had already stopped."""
         if reason := self.reason():
-            rank_zero_info(f"{reason}: nothing to resume.")
+            rank_zero_info(f"nothing to resume: {reason}.")
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the value of an epoch."""
+        """Append the value of the epoch and decide whether to stop."""
         value = metric_value(pl_module, self.monitor)
         if not math.isnan(value):
             self.values.append(value)
@@ -112,5 +112,5 @@ class WindowStop(Callback):
         return {"values": list(self.values)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.values = list(state_dict["values"])

@@ -1,4 +1,4 @@
-"""The published rule for "this epoch was better": value >= best + min_delta (spec: STEM repository, BaseModel)."""
+"""Improvement rule of the released code of STEM: value >= best + min_delta (docs/methods/stem.md#early-stopping)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from stemlab.types import Mode
 
 
 class Improvement:
-    """The best value of a metric so far.
+    """Best value of a metric so far.
 
     Args:
         mode: whether larger or smaller is better.
-        min_delta: what a value must gain over the best one to count.
+        min_delta: required gain over the best value.
+
+    Attributes:
+        best: best value; None before the first defined value.
+        epoch: epoch of the best value; -1 before the first defined value.
     """
 
     def __init__(self, mode: Mode = "max", min_delta: float = 0.0) -> None:
@@ -23,7 +27,7 @@ class Improvement:
         self.epoch = -1
 
     def update(self, value: float, epoch: int) -> bool | None:
-        """Take the value of an epoch; return whether it improved, or None where the value is undefined (NaN)."""
+        """Update with the value of an epoch; return whether it improved, or None if the value is undefined (NaN)."""
         if math.isnan(value):
             return None
         if self.best is not None and not self.sign * value >= self.sign * self.best + self.min_delta:
@@ -36,5 +40,5 @@ class Improvement:
         return {"best": self.best, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+        """Restore the values of ``state_dict``."""
         self.best, self.epoch = state["best"], state["epoch"]

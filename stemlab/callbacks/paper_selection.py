@@ -1,7 +1,8 @@
-"""The published choice of epochs: on the test split, for every scenario on its own. Optimistic; only for comparison.
+"""Epoch selection on the test split, per scenario, as in released code. Optimistic; for comparison only.
 
-MMFI's and MTReclib's code measure the test split after every epoch and report the best epoch there, MMFI's for every
-scenario its own (spec/mmfi.md sections 7 and 7.1). No single model has all these numbers, and test rows chose them.
+The released code of MMFI and MTReclib evaluates the test split after every epoch and reports the best epoch; MMFI does
+so per scenario (docs/methods/mmfi.md#checkpoint-selection). No single model has all these values, and they are selected
+on test samples.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from stemlab.metrics import MultiTaskMetrics
 
 POOLED = "pooled"
 NOTE = (
-    "optimistic: the epoch of each scenario, and that of the pooled rows, was chosen by its own test AUC (the "
-    "published rule of MMFI), so test rows chose these numbers and no single model has all of them; the honest "
-    "ones are in metrics, of the epoch chosen on validation rows."
+    "optimistic: the epoch of each scenario, and that of all samples, was selected by its own test AUC (rule of the "
+    "released code of MMFI), so no single model has all of these values; the key metrics has the values of the epoch "
+    "selected on the validation split."
 )
 
 
 class PaperSelection(Callback):
-    """Measure the test split after every epoch and keep the best epoch of each scenario and of all rows.
+    """Evaluate the test split after every epoch; keep the best epoch of each scenario and of all samples (pooled).
 
-    An epoch is better if the mean of the tasks' AUCs rose; equal is not better. A scenario (or the pooled rows) that
-    did not improve for ``patience`` epochs is not looked at any more; training goes on by its own rule. An undefined
-    AUC is not counted. Neither the training nor the metrics of the run depend on what is measured here.
+    An epoch improves if the mean AUC over tasks is larger. A scenario (or the pooled samples) without improvement for
+    ``patience`` epochs is not updated any more; the training continues by its own rule. Undefined AUCs are not counted.
+    Neither the training nor the metrics of the run depend on this evaluation.
 
     Args:
-        patience: epochs without improvement that are one too many.
+        patience: number of epochs without improvement.
     """
 
     def __init__(self, patience: int) -> None:
@@ -45,20 +46,20 @@ class PaperSelection(Callback):
         self.metrics: dict[str, dict[str, float]] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure and choose."""
+        """Evaluate the test split and update the best epochs."""
         assert isinstance(pl_module, MultiTaskModule)
         names = [POOLED, *pl_module.scenarios]
         if any(self.waited.get(name, 0) < self.patience for name in names):
             self.update(names, pl_module.tasks, measure_test_split(trainer, pl_module), trainer.current_epoch)
 
     def update(self, names: list[str], tasks: tuple[str, ...], values: Mapping[str, float], epoch: int) -> None:
-        """Choose by the metrics of an epoch.
+        """Update the best epochs with the metrics of an epoch.
 
         Args:
-            names: the pooled rows and the scenarios.
-            tasks: tasks measured.
-            values: metrics of the test split without its name: ``auc/click``, ``auc/click/nl``.
-            epoch: number of the epoch.
+            names: ``pooled`` and the scenarios.
+            tasks: measured tasks.
+            values: metrics of the test split, names without the split: ``auc/click``, ``auc/click/nl``.
+            epoch: the epoch, from 0.
         """
         self.evaluated += 1
         for name in names:
@@ -77,7 +78,7 @@ class PaperSelection(Callback):
                 self.waited[name] += 1
 
     def summary(self) -> dict[str, Any]:
-        """Return what the record says: a note, the epochs chosen, and their metrics by their full names."""
+        """Return the entry of the record: note, selected epochs, and their metrics by full name."""
         chosen = [name for name in self.best if self.best[name].best is not None]
         return {
             "note": NOTE,
@@ -89,10 +90,11 @@ class PaperSelection(Callback):
         }
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what was chosen."""
-        told = self.summary()
-        parts = [f"{name} {told['mean_auc'][name]:.5f} (epoch {epoch + 1})" for name, epoch in told["epoch"].items()]
-        rank_zero_info(f"paper_selection, optimistic: best mean test AUC of {', '.join(parts) or 'nothing defined'}")
+        """Log the selected epochs."""
+        summary = self.summary()
+        means, epochs = summary["mean_auc"], summary["epoch"]
+        parts = [f"{name} {means[name]:.5f} (epoch {epoch + 1})" for name, epoch in epochs.items()]
+        rank_zero_info(f"paper_selection (optimistic): best mean test AUC: {', '.join(parts) or 'undefined'}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for the checkpoint."""
@@ -100,7 +102,7 @@ class PaperSelection(Callback):
         return {"evaluated": self.evaluated, "best": best, "waited": dict(self.waited), "metrics": dict(self.metrics)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.evaluated, self.waited = state_dict["evaluated"], dict(state_dict["waited"])
         self.metrics = dict(state_dict["metrics"])
         for name, state in state_dict["best"].items():
@@ -109,13 +111,13 @@ class PaperSelection(Callback):
 
 
 def _belongs(key: str, ending: str) -> bool:
-    """Return whether a metric is of the scenario that ``ending`` names, or of all rows."""
+    """Return whether a metric belongs to the scenario in ``ending``, or to all samples if ``ending`` is empty."""
     return key.count("/") == 2 and key.endswith(ending) if ending else key.count("/") < 2
 
 
 @torch.no_grad()
 def measure_test_split(trainer: Trainer, module: MultiTaskModule) -> dict[str, float]:
-    """Return the metrics of the test split, without its name; a collective, and the module is left as it was."""
+    """Return the metrics of the test split, names without the split. Collective; the module does not change."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     metrics = MultiTaskMetrics(module.tasks, module.scenarios)
     limit = trainer.limit_test_batches  # a number of batches, or 1.0: all of them

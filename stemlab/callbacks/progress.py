@@ -1,4 +1,4 @@
-"""What a person watches while it trains: a bar on a terminal, a line an epoch everywhere."""
+"""Progress output: a bar on terminals, one line per epoch everywhere."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from stemlab.callbacks.throughput import Throughput
 
 
 def use_progress_bar(progress: bool | Literal["auto"]) -> bool:
-    """Return whether to draw a bar; ``auto`` draws it on a terminal only."""
+    """Return whether to show a progress bar; ``auto``: on terminals only."""
     return sys.stdout.isatty() if progress == "auto" else bool(progress)
 
 
 def headline_metrics(module: LightningModule, split: str = "val") -> dict[str, float]:
-    """Return the module's headline metrics of the newest evaluation, each with its values by task.
+    """Return the headline metrics of the latest evaluation, means and values per task, names without the split.
 
-    Those of single scenarios (``val/auc/click/nl``) would fill the screen.
+    Values per scenario (``val/auc/click/nl``) are left out: they are too many for one line.
     """
     values: dict[str, float] = module.metric_values  # type: ignore[assignment]
     headlines: tuple[str, ...] = module.headlines  # type: ignore[assignment]
     heads = [f"{split}/{name}" for name in headlines]
-    told = [k for head in heads for k in values if k == head or (k.startswith(f"{head}/") and k.count("/") < 3)]
-    return {k.removeprefix(f"{split}/"): values[k] for k in told}
+    shown = [k for head in heads for k in values if k == head or (k.startswith(f"{head}/") and k.count("/") < 3)]
+    return {k.removeprefix(f"{split}/"): values[k] for k in shown}
 
 
 def format_rate(rate: float | None) -> str:
-    """Return rows a second in three digits: ``41.2k rows/s``."""
+    """Return samples per second with three digits: ``41.2k samples/s``."""
     if rate is None:
-        return "- rows/s"
+        return "- samples/s"
     scale, unit = next(((s, u) for s, u in ((1e6, "M"), (1e3, "k")) if rate >= s), (1, ""))
-    return f"{rate / scale:.3g}{unit} rows/s"
+    return f"{rate / scale:.3g}{unit} samples/s"
 
 
 class MetricBar(RichProgressBar):
-    """Lightning's rich bar with training loss, the headline metrics of validation and rows a second.
+    """Lightning's rich progress bar with training loss, headline metrics of validation and samples per second.
 
     Args:
-        throughput: measures the rows a second.
+        throughput: measures samples per second.
     """
 
     def __init__(self, throughput: Throughput) -> None:
@@ -52,19 +52,19 @@ class MetricBar(RichProgressBar):
         self._loss: str = "-"
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return what stands behind the bar."""
+        """Return the values shown next to the bar."""
         if trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
-            loss = trainer.callback_metrics.get("train/loss")  # reading it makes a GPU wait: not at every step
+            loss = trainer.callback_metrics.get("train/loss")  # reading it synchronises the GPU: not at every step
             self._loss = "-" if loss is None else f"{float(loss):.4f}"
         metrics = {name: f"{value:.4f}" for name, value in headline_metrics(pl_module).items()}
         return {"loss": self._loss, **metrics, "speed": format_rate(self.throughput.train.rate())}
 
 
 class EpochLines(Callback):
-    """Print one line at the end of every epoch: mean training loss, headline metrics of validation, rows a second.
+    """Print one line per epoch: mean training loss, headline metrics of validation, samples per second.
 
     Args:
-        throughput: measures the rows a second.
+        throughput: measures samples per second.
     """
 
     def __init__(self, throughput: Throughput) -> None:
@@ -73,19 +73,19 @@ class EpochLines(Callback):
         self._steps = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin a new mean."""
+        """Reset the mean loss."""
         self._sum, self._steps = None, 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the loss of a step; it stays on its device."""
+        """Add the loss of a step, on its device."""
         loss = outputs["loss"].detach()
         self._sum = loss.clone() if self._sum is None else self._sum + loss
         self._steps += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the line on the first process."""
+        """Print the line on rank 0."""
         if not trainer.is_global_zero:
             return
         loss = float(self._sum) / self._steps if self._sum is not None else float("nan")

@@ -1,4 +1,4 @@
-"""Samples a second, of training without validation and of evaluation."""
+"""Samples per second of training (without validation) and of evaluation."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Stopwatch:
-    """Rows and seconds of one kind of work."""
+    """Samples processed and seconds elapsed while the clock runs."""
 
     def __init__(self) -> None:
-        self.rows, self.seconds = 0, 0.0
+        self.samples, self.seconds = 0, 0.0
         self._since: float | None = None
 
     def start(self) -> None:
-        """Begin a stretch of work."""
+        """Start the clock."""
         self._since = time.perf_counter()
 
-    def count(self, rows: int) -> None:
-        """Add rows that were done."""
-        self.rows += rows
+    def count(self, samples: int) -> None:
+        """Add processed samples."""
+        self.samples += samples
 
     def stop(self) -> None:
-        """End a stretch; stopping twice does no harm."""
+        """Stop the clock; no effect if it is stopped."""
         if self._since is not None:
             self.seconds += time.perf_counter() - self._since
             self._since = None
 
     def rate(self) -> float | None:
-        """Rows a second up to now, or None before the first row."""
+        """Return samples per second up to now, or None before the first sample."""
         running = time.perf_counter() - self._since if self._since is not None else 0.0
-        return self.rows / (self.seconds + running) if self.rows else None
+        return self.samples / (self.seconds + running) if self.samples else None
 
 
 class Throughput(Callback):
-    """Measure rows a second over all processes, reading the data included."""
+    """Measure samples per second over all processes, including data loading."""
 
     def __init__(self) -> None:
         self.train, self.evaluation = Stopwatch(), Stopwatch()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to measure training."""
+        """Start the clock of training."""
         self.train.start()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the rows of a step on all processes."""
+        """Count the samples of a step on all processes."""
         self.train.count(len(batch) * trainer.world_size)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the epoch (already ended where it was validated)."""
+        """Stop the clock of training (no effect after a validation)."""
         self._pause_training(pl_module)
 
     def _pause_training(self, pl_module: LightningModule) -> None:
@@ -62,30 +62,30 @@ class Throughput(Callback):
         self.train.stop()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the watch of training, start that of evaluation."""
+        """Stop the clock of training, start that of evaluation."""
         self._pause_training(pl_module)
         self.evaluation.start()
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *rest: Any
     ) -> None:
-        """Count rows; each process gets its share, so all together did about as many times more."""
+        """Count samples; processes have about equally many, so multiply by their number."""
         self.evaluation.count(len(batch) * trainer.world_size)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the evaluation, metrics included."""
+        """Stop the clock of evaluation, after the metrics are computed."""
         self.evaluation.stop()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the watch of evaluation."""
+        """Start the clock of evaluation."""
         self.evaluation.start()
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *rest: Any
     ) -> None:
-        """Count rows."""
+        """Count samples, as in validation."""
         self.evaluation.count(len(batch) * trainer.world_size)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the evaluation, metrics included."""
+        """Stop the clock of evaluation, after the metrics are computed."""
         self.evaluation.stop()

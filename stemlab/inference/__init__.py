@@ -1,1 +1,1 @@
-"""ScoreFunction rows, recommend items, evaluate checkpoints, write vectors and a search index."""
+"""Inference from checkpoints: evaluate, score rows, recommend items, write vectors and a search index."""

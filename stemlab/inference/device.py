@@ -1,4 +1,4 @@
-"""What scoring rows and choosing items have in common: where they compute, and their bar."""
+"""Device and progress bar of prediction."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stemlab.runs.build import require_gpu
 
 
 def inference_device(trainer: Mapping[str, Any]) -> torch.device:
-    """Return the device of a trainer's config and set the number of threads.
+    """Return the device of a trainer config; set the number of threads.
 
     Raises:
-        StemlabError: several processes are wanted, or a GPU where there is none.
+        StemlabError: the trainer has several processes, or needs a GPU that is not available.
     """
     if process_count(trainer) > 1:
-        raise StemlabError("predict runs in one process: use trainer=cpu or trainer=gpu, and trainer.devices=1.")
+        raise StemlabError("predict runs in one process: set trainer=cpu or trainer=gpu, and trainer.devices=1.")
     require_gpu(trainer)
     if trainer["threads"]:
         torch.set_num_threads(trainer["threads"])
@@ -29,7 +29,7 @@ def inference_device(trainer: Mapping[str, Any]) -> torch.device:
 
 
 def progress_bar(unit: str) -> Progress:
-    """Return a bar on a terminal, nothing elsewhere; its tasks have a field ``done``, counted in ``unit``."""
+    """Return a progress bar, shown on terminals only; its tasks have a field ``done``, a count in ``unit``."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(30), TextColumn(f"{{task.fields[done]:,}} {unit}"))
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True)

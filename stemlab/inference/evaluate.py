@@ -1,4 +1,4 @@
-"""The metrics of a checkpoint on a split."""
+"""Compute the metrics of a checkpoint on a split."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _METRIC_PREFIX = {"train": "train", "valid": "val", "test": "test"}
 
 
 class CheckpointEvaluation:
-    """Rebuild a run from its checkpoint and measure it.
+    """Rebuild a run from its checkpoint and evaluate it.
 
     Args:
-        config: of the command ``evaluate``.
+        config: config of the command ``evaluate``.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ class CheckpointEvaluation:
         self.prefix = _METRIC_PREFIX[config["split"]]
 
     def run(self) -> dict[str, float]:
-        """Return the metrics of the split by their full names."""
+        """Return full metric name -> value for the split."""
         seed_everything(self.rebuilt.config["seed"], workers=True, verbose=False)
         self.rebuilt.prepare()
         module, datamodule = self.rebuilt.module(), self.rebuilt.datamodule
@@ -49,11 +49,11 @@ class CheckpointEvaluation:
         return dict(module.metric_values)
 
     def report(self, metrics: Mapping[str, float]) -> None:
-        """Print the metrics, say whether they are those of the run's record, and write them."""
-        saved, told = self.rebuilt.saved, defined(metrics)
-        print_metrics(told, self.prefix, effective_tasks(self.rebuilt.config), saved.spec, 0, saved.path)
-        verdict = compare_with_record(told, self.rebuilt.directory, saved.path)
-        get_console().print(verdict, highlight=False, soft_wrap=True)
+        """Print the metrics and their comparison with the record of the run; write both to a JSON file."""
+        saved, values = self.rebuilt.saved, defined(metrics)
+        print_metrics(values, self.prefix, effective_tasks(self.rebuilt.config), saved.spec, 0, saved.path)
+        comparison = compare_with_record(values, self.rebuilt.directory, saved.path)
+        get_console().print(comparison, highlight=False, soft_wrap=True)
         output = self.chosen["output"]
         folder = self.rebuilt.directory or saved.path.parent
         path = Path(output) if output else folder / f"{self.chosen['split']}_metrics_of_{saved.path.stem}.json"
@@ -66,42 +66,42 @@ class CheckpointEvaluation:
                 "sample": saved.spec.sample,
                 "dataset_fingerprint": saved.fingerprint,
                 "processes": self.chosen["trainer"]["devices"],
-                "metrics": told,
-                "record": verdict,
+                "metrics": values,
+                "record": comparison,
             },
         )
 
 
 def compare_with_record(metrics: Mapping[str, float | None], run_dir: Path | None, checkpoint: Path) -> str:
-    """Return one sentence: whether the run's record has the same numbers.
+    """Return one sentence: whether the record of the run has the same metric values.
 
     Args:
-        metrics: what was measured.
-        run_dir: directory of the run, or None where the checkpoint lies elsewhere.
-        checkpoint: what was measured; the record tells of the best one only.
+        metrics: full metric name -> value of the evaluated checkpoint.
+        run_dir: run directory; None if the checkpoint is elsewhere.
+        checkpoint: the evaluated checkpoint; the record holds the metrics of the best checkpoint only.
     """
     try:
         record = read_record(run_dir / RECORD) if run_dir else None
     except StemlabError:
         record = None
     if run_dir is None or record is None:
-        return "no run record beside this checkpoint to compare_with_record with."
-    told = record["metrics"]
-    common = [name for name in metrics if name in told]
+        return "not compared: there is no run record for this checkpoint."
+    recorded = record["metrics"]
+    common = [name for name in metrics if name in recorded]
     if record["best"] is None or run_dir / record["best"]["checkpoint"] != checkpoint:
-        return f"{run_dir / RECORD} tells of another checkpoint: nothing to compare_with_record."
+        return f"not compared: {run_dir / RECORD} has the metrics of another checkpoint."
     if not common:
-        return f"{run_dir / RECORD} has no metrics of this split: nothing to compare_with_record."
-    different = [name for name in common if metrics[name] != told[name]]
+        return f"not compared: {run_dir / RECORD} has no metrics of this split."
+    different = [name for name in common if metrics[name] != recorded[name]]
     if not different:
-        return f"equal to the run record to the last digit ({len(common)} metrics)."
-    worst = max(different, key=lambda name: _difference(metrics[name], told[name]))
+        return f"equal to the run record, bit for bit ({len(common)} metrics)."
+    worst = max(different, key=lambda name: _difference(metrics[name], recorded[name]))
     return (
         f"differs from the run record in {len(different)} of {len(common)} metrics, most in {worst}: "
-        f"{metrics[worst]} here, {told[worst]} there."
+        f"{metrics[worst]} evaluated, {recorded[worst]} recorded."
     )
 
 
 def _difference(one: float | None, other: float | None) -> float:
-    """Return the distance of two metrics; infinite where only one is defined."""
+    """Return the absolute difference of two values; infinite if one is undefined."""
     return float("inf") if one is None or other is None else abs(one - other)

@@ -1,11 +1,10 @@
-"""A nearest-neighbour index of the items by inner product, made with Faiss (extra ``retrieval``).
+"""Nearest-neighbour index of the items by inner product, built with Faiss (extra ``retrieval``).
 
-An index is one file that any Faiss program opens, and a JSON file beside it that says what it is: position ``p`` of the
-index is item ``items[p]``. ``exact`` compares a query with every item; ``hnsw`` walks a graph of neighbours (Malkov &
-Yashunin, "Efficient and robust approximate nearest neighbor search using Hierarchical Navigable Small World graphs",
-TPAMI 2020) and may miss some.
+An index is a Faiss file plus a JSON file with metadata: position ``p`` of the index is item ``items[p]``. ``exact``
+compares a query with every item. ``hnsw`` searches a neighbour graph (Malkov & Yashunin, "Efficient and robust
+approximate nearest neighbor search using Hierarchical Navigable Small World graphs", TPAMI 2020) and is approximate.
 
-Legend: B users, K vectors a user, D width, I items, N items of a list.
+Legend: B users, K vectors per user, D embedding width, I items, N items per list.
 """
 
 from __future__ import annotations
@@ -25,34 +24,34 @@ from stemlab.errors import StemlabError
 
 IndexKind = Literal["exact", "hnsw"]
 
-# Of the graph: links an item, breadth of the search while building and while searching. Faiss searches no narrower than
-# the number of items asked for; the search breadth is kept in the file and may be changed there.
+# HNSW parameters M, efConstruction and efSearch. Faiss raises efSearch to the number of requested items; the value is
+# stored in the index file and may be changed there.
 _HNSW_LINKS, _BUILD_BREADTH, _SEARCH_BREADTH = 32, 200, 256
 
 
 def require_faiss() -> Any:
-    """Return the library.
+    """Return the module ``faiss``.
 
     Raises:
-        StemlabError: it is not installed.
+        StemlabError: Faiss is not installed.
     """
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which processor instructions it looks for
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it logs the CPU instruction sets it tries
     try:
         import faiss
     except ModuleNotFoundError:
         raise StemlabError(
-            "an index needs Faiss, which is not installed: pip install 'stemlab[retrieval]', or set index=none."
+            "index needs Faiss, which is not installed: pip install 'stemlab[retrieval]', or set index=none."
         ) from None
     return faiss
 
 
 class ItemIndex:
-    """Finds the items with the largest inner products.
+    """Search the items with the largest inner products.
 
     Args:
         index: a Faiss index; position p is item p + 1.
         items: original ids of items 1, 2, ...
-        metadata: what else the file beside the index says.
+        metadata: further content of the JSON file.
     """
 
     def __init__(self, index: Any, items: Sequence[str], metadata: dict[str, Any]) -> None:
@@ -60,13 +59,13 @@ class ItemIndex:
 
     @classmethod
     def build(cls, kind: IndexKind, item_ID: Float32Array, items: Sequence[str], **metadata: Any) -> ItemIndex:
-        """Make an index.
+        """Build an index.
 
         Args:
             kind: ``exact`` or ``hnsw``.
-            item_ID: (I+1, D) vectors; row 0 is padding and is not in the index.
+            item_ID: (I+1, D) vectors; row 0 is padding and is not indexed.
             items: original ids of items 1 to I.
-            metadata: plain values to tell in the file beside the index.
+            metadata: plain values for the JSON file.
         """
         faiss = require_faiss()
         width = item_ID.shape[1]
@@ -79,43 +78,42 @@ class ItemIndex:
         return cls(index, items, {"kind": kind, "measure": "inner product", **metadata})
 
     def search(self, user_BKD: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
-        """Return the items whose largest inner product with one of a user's vectors is largest, best first.
+        """Return the top items of each user, best first; the score is the maximum inner product over the K vectors.
 
-        Each vector asks for ``count`` items; what they find is brought together. With an exact index this is exact: an
-        item among the best ``count`` of a user is among the best ``count`` of the vector that it is nearest to.
+        Searches ``count`` items for each vector and merges the results. With an exact index the result is exact: a top
+        item of the user is also a top item of the vector with which it has its maximum.
 
         Args:
             user_BKD: vectors of the users.
             count: N.
 
         Returns:
-            Item ids (B, N), from 1, and scores (B, N); id 0 and minus infinity where nothing more was found.
+            Item ids (B, N) int64, from 1, and scores (B, N) float32; id 0 and score -inf fill missing items.
         """
         users, interests, width = user_BKD.shape
         queries = np.ascontiguousarray(user_BKD.reshape(users * interests, width), dtype=np.float32)
         score, position = self.index.search(queries, count)
-        item_BX = position.astype(np.int64).reshape(users, interests * count) + 1  # Faiss says -1 for nothing
+        item_BX = position.astype(np.int64).reshape(users, interests * count) + 1  # Faiss returns -1 for no item
         score_BX = np.where(item_BX > 0, score.reshape(users, -1), -np.inf)
         order_BX = np.lexsort((item_BX, -score_BX), axis=1)
         item_BX, score_BX = (np.take_along_axis(values, order_BX, axis=1) for values in (item_BX, score_BX))
         return _without_repeats(item_BX, score_BX, count)
 
     def save(self, path: Path) -> None:
-        """Write the index and, beside it, what it is."""
+        """Write the index and its JSON file."""
         with self.writing(path):
             pass
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[None]:
-        """Write both files at once, but let them appear only when the block is left without an error."""
+        """Write both files now, but rename them to their final names only if the block ends without an error."""
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = {file.with_name(f"{file.name}.part"): file for file in (_metadata_path(path), path)}
         try:
-            metadata, index = parts
-            metadata.write_text(
-                json.dumps({**self.metadata, "items": self.items}, ensure_ascii=False), encoding="utf-8"
-            )
-            require_faiss().write_index(self.index, str(index))
+            metadata_part, index_part = parts
+            content = json.dumps({**self.metadata, "items": self.items}, ensure_ascii=False)
+            metadata_part.write_text(content, encoding="utf-8")
+            require_faiss().write_index(self.index, str(index_part))
             yield
             for part, file in parts.items():
                 os.replace(part, file)
@@ -125,21 +123,21 @@ class ItemIndex:
 
     @classmethod
     def load(cls, path: Path) -> ItemIndex:
-        """Read what :meth:`save` wrote.
+        """Read the files of :meth:`save`.
 
         Raises:
-            StemlabError: a file is missing or damaged, or the two do not belong together.
+            StemlabError: a file is missing or damaged, or the number of items differs between the two files.
         """
         faiss = require_faiss()
         try:
             metadata = json.loads(_metadata_path(path).read_text(encoding="utf-8"))
             index, items = faiss.read_index(str(path)), metadata.pop("items")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            told = " ".join(str(error).split())[:200]
-            raise StemlabError(f"{path} cannot be read as an index of stemlab.predict ({told}).") from None
+            reason = " ".join(str(error).split())[:200]
+            raise StemlabError(f"{path} cannot be read as an index of stemlab.predict ({reason}).") from None
         if index.ntotal != len(items):
             raise StemlabError(
-                f"{path} holds {index.ntotal} vectors, and {_metadata_path(path)} names {len(items)} items."
+                f"{path} holds {index.ntotal} vectors, but {_metadata_path(path)} lists {len(items)} items."
             )
         return cls(index, items, metadata)
 
@@ -149,7 +147,7 @@ def _metadata_path(path: Path) -> Path:
 
 
 def _without_repeats(item_BX: Int64Array, score_BX: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
-    """Keep the first, highest, of equal items in each row, and the first ``count`` items of what remains."""
+    """Keep the first (highest) occurrence of each item per row, and at most ``count`` items."""
     rows = np.arange(len(item_BX))[:, None]
     order_BX = np.argsort(item_BX, axis=1, kind="stable")
     sorted_BX = np.take_along_axis(item_BX, order_BX, axis=1)
@@ -159,5 +157,5 @@ def _without_repeats(item_BX: Int64Array, score_BX: Float32Array, count: int) ->
     drop_BX[rows, order_BX] = repeated_BX
     kept_BX = np.argsort(drop_BX, axis=1, kind="stable")[:, :count]
     item_BN, score_BN = item_BX[rows, kept_BX], score_BX[rows, kept_BX]
-    gone_BN = drop_BX[rows, kept_BX]
-    return np.where(gone_BN, 0, item_BN), np.where(gone_BN, -np.inf, score_BN).astype(np.float32)
+    dropped_BN = drop_BX[rows, kept_BX]
+    return np.where(dropped_BN, 0, item_BN), np.where(dropped_BN, -np.inf, score_BN).astype(np.float32)

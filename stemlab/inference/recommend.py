@@ -1,6 +1,7 @@
-"""Choose the best items of users with a sequential model; write vectors and an index for retrieval.
+"""Recommend items with a sequential model; write vectors and an index for retrieval.
 
-Legend: B users of a batch, K vectors a user, D width, I items, N items of a list.
+Legend: B users of a batch, K vectors per user, D embedding width, I items, T items of a tile, N items per list, S seen
+items of all users, O offsets.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SEQUENTIAL_DEFAULTS = {
     **{"topk": 50, "exclude_seen": True, "on_unknown": "error", "index": "none", "index_path": None},
     **{"vectors": None, "interests": None, "item_vectors": None},
 }
-"""Options of sequential models, as ``conf/predict.yaml`` has them."""
+"""Options that only sequential models read, with the defaults of ``conf/predict.yaml``."""
 
 VECTOR_FILES = ("vectors", "interests", "item_vectors")
 
@@ -43,25 +44,26 @@ Write = Callable[[slice, SequenceBatch, Tensor], None]
 
 
 def refuse_options(config: Mapping[str, Any]) -> None:
-    """Refuse options of sequential models for another one, which would not read them."""
+    """Raise StemlabError if an option of sequential models is set for a multi-task model."""
     for key, value in SEQUENTIAL_DEFAULTS.items():
         if config[key] != value:
             raise StemlabError(
-                f"{key}={config[key]} is for sequential models, and {config['ckpt']} is a multi-task one."
+                f"{key}={config[key]} applies to sequential models only, and {config['ckpt']} is a multi-task model: "
+                f"omit {key}."
             )
 
 
 class Recommender:
-    """Choose items for users of the dataset, or for histories of a file.
+    """Recommend items to users of the dataset, or to users whose histories are in a file.
 
     Args:
-        config: of the command ``predict``.
-        run: what its checkpoint says.
+        config: config of the command ``predict``.
+        run: the run of its checkpoint.
 
     Attributes:
-        users: users served so far.
+        users: users processed so far.
         items: items written so far.
-        short: users with fewer items left than wanted.
+        short: users with fewer than ``topk`` items left.
     """
 
     def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
@@ -75,14 +77,14 @@ class Recommender:
 
     @torch.no_grad()
     def run(self) -> None:
-        """Write everything asked for; files appear when all is done, or not at all."""
+        """Write all configured files; they appear only when all of them are complete."""
         self._run.prepare()
         self._net = self._network()
         users = self._read_users()
         self.skipped = users.skipped
         catalogue = self._catalogue() if self._net.factorises else None
         with progress_bar("users") as bar, ExitStack() as files:
-            task = bar.add_task("choosing items", total=len(users), done=0)
+            task = bar.add_task("recommending", total=len(users), done=0)
             if catalogue is not None:
                 self._write_items(files, catalogue.item_ID)
             writers = [*self._vector_writers(files, users), self._list_writer(files, users, catalogue)]
@@ -100,34 +102,34 @@ class Recommender:
         return net.to(self._device).eval()
 
     def _refuse_vectors(self) -> None:
-        """Refuse files of vectors for a network that scores every pair of user and item by itself."""
+        """Raise StemlabError if vectors are to be written for a network that scores user-item pairs directly."""
         name = self._run.config["model"]["name"]
         for key in (*VECTOR_FILES, "index"):
             if self._config[key] != SEQUENTIAL_DEFAULTS[key]:
                 raise StemlabError(
-                    f"model {name} scores every pair of user and item by itself and has no vectors to write: "
-                    f"set {key}={'none' if key == 'index' else 'null'} (lists of items need none)."
+                    f"model {name} scores every user-item pair directly and has no vectors to write: "
+                    f"set {key}={'none' if key == 'index' else 'null'} (lists of items do not need vectors)."
                 )
 
     def _catalogue(self) -> Catalogue:
         with self._precision():
             item_ID = self._net.item_vectors().float()
-        self._refuse_nan(item_ID)
+        self._check_finite(item_ID)
         return Catalogue(item_ID)
 
     def _read_users(self) -> TargetUsers:
         path = self._config["input"]
         if path is None:
             return DatasetUsers(self._data)
-        personal = "user_id" in self._net.embedding_tables()
-        return UsersFile(Path(path), self._data, self._config["on_unknown"], personal).read()
+        has_user_embedding = "user_id" in self._net.embedding_tables()
+        return UsersFile(Path(path), self._data, self._config["on_unknown"], has_user_embedding).read()
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
 
-    def _refuse_nan(self, values: Tensor, what: str = "vectors") -> None:
+    def _check_finite(self, values: Tensor, what: str = "vectors") -> None:
         if not values.isfinite().all():
-            raise StemlabError(f"{self._run.saved.path} gives {what} that are not numbers: take another checkpoint.")
+            raise StemlabError(f"{self._run.saved.path} gives {what} that are not finite: use another checkpoint.")
 
     # ---------------------------------------------------------------------------------------------------- users
 
@@ -137,13 +139,13 @@ class Recommender:
         if self._net.factorises:
             with self._precision():
                 user_BKD = self._net.represent(batch).float()
-            self._refuse_nan(user_BKD)
+            self._check_finite(user_BKD)
         for write in writers:
             write(rows, batch, user_BKD)
         self.users += len(batch)
 
     def _list_writer(self, files: ExitStack, users: TargetUsers, catalogue: Catalogue | None) -> Write:
-        """Return what chooses and writes the lists of some users."""
+        """Return a function that computes and writes the item lists of a batch of users."""
         write_table = files.enter_context(table_writer(Path(self._config["output"])))
         tokens = np.array(["", *self._data.item_tokens], dtype=object)
 
@@ -161,7 +163,7 @@ class Recommender:
         def score(item_BT: Tensor) -> Tensor:
             with self._precision():
                 score_BT = self._net.scores(batch, item_BT).float()
-            self._refuse_nan(score_BT, "scores")
+            self._check_finite(score_BT, "scores")
             return score_BT
 
         return score
@@ -173,7 +175,7 @@ class Recommender:
         return SeenItems(item_S, offset_O)
 
     def _table(self, names: list[str], tokens: AnyArray, item_BN: Int64Array, score_BN: Float32Array) -> Any:
-        """Return an Arrow table with a row an item: user, item, rank from 1, score."""
+        """Return an Arrow table with one row per item: user, item, rank from 1, score."""
         found_BN = item_BN > 0
         row_X, column_X = found_BN.nonzero()
         self.items += len(row_X)
@@ -188,7 +190,7 @@ class Recommender:
         )
 
     def _vector_writers(self, files: ExitStack, users: TargetUsers) -> list[Write]:
-        """Return what writes the vectors that score, and the interests, where they are asked for."""
+        """Return functions that write user vectors and interests of a batch, if configured."""
         writers: list[Write] = []
         for key, vectors in (("vectors", _scoring), ("interests", self._interests)):
             if self._config[key] is not None:
@@ -197,20 +199,20 @@ class Recommender:
         return writers
 
     def _interests(self, batch: SequenceBatch, user_BKD: Tensor) -> Tensor:
-        """Return the K interest vectors, which need not be those that score."""
+        """Return the K interest vectors, which may differ from the user vectors that score items."""
         with self._precision():
             interests_BKD: Tensor | None = self._net(batch, "eval").interests_BKD
         if interests_BKD is None:
             name = self._run.config["model"]["name"]
             raise StemlabError(
-                f"model {name} has no interests to write: set interests=null (vectors= writes what scores)."
+                f"model {name} has no interests to write: set interests=null (vectors= writes the user vectors)."
             )
         return interests_BKD.float()
 
     # ---------------------------------------------------------------------------------------------------- items
 
     def _write_items(self, files: ExitStack, item_ID: Tensor) -> None:
-        """Write the items' vectors and index, where they are asked for."""
+        """Write the item vectors and the index, if configured."""
         vectors, tokens = item_ID.cpu().numpy(), self._data.item_tokens
         if self._config["item_vectors"] is not None:
             path = Path(self._config["item_vectors"])
@@ -221,7 +223,7 @@ class Recommender:
             files.enter_context(index.writing(Path(self._config["index_path"])))
 
     def summary(self) -> str:
-        """Return what was done, what was skipped, and for whom too few items were left."""
+        """Return one sentence: files written, users and items skipped, users with too few items left."""
         config, seen = self._config, "excluded" if self._config["exclude_seen"] else "included"
         counts = f"{with_count(self.items, 'items')} for {with_count(self.users, 'users')}"
         parts = [f"{counts} written to {config['output']}, seen items {seen}"]
@@ -249,12 +251,16 @@ def _make_vector_writer(
 
 
 def _check_files(config: Mapping[str, Any]) -> None:
-    """Refuse files that cannot be written, before anything is read."""
+    """Check the output files and their combination before any input is read.
+
+    Raises:
+        StemlabError: a file has the wrong suffix, is named twice, or an option lacks its counterpart.
+    """
     index, path = config["index"], config["index_path"]
     if index != "none" and path is None:
-        raise StemlabError(f"index={index} has no file to go to: set index_path=items.faiss.")
+        raise StemlabError(f"index={index} needs a file: set index_path=items.faiss.")
     if index == "none" and path is not None:
-        raise StemlabError(f"index_path={path} has no index to hold: set index=exact or index=hnsw.")
+        raise StemlabError(f"index_path={path} needs a kind of index: set index=exact or index=hnsw.")
     if config["index"] != "none":
         require_faiss()
     known: dict[Path, str] = {}
@@ -263,7 +269,7 @@ def _check_files(config: Mapping[str, Any]) -> None:
             continue
         file = Path(config[key]).resolve()
         if file in known:
-            raise StemlabError(f"{key}={config[key]} is the {known[file]} too: name another file.")
+            raise StemlabError(f"{key}={config[key]} is also {known[file]}=: give another file.")
         known[file] = key
         if key in VECTOR_FILES:
             check_vector_path(key, Path(config[key]))

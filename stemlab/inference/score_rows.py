@@ -1,6 +1,6 @@
-"""ScoreFunction raw rows with a checkpoint.
+"""Score the rows of a file with a multi-task model.
 
-Legend: B rows, F fields, T tasks.
+Legend: B samples, F fields, T tasks.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ DEFAULT_BATCH_SIZE = 16384
 
 
 class Scorer:
-    """ScoreFunction the rows of a file with a multi-task model.
+    """Score the rows of a file.
 
     Args:
-        config: of the command ``predict``.
-        run: what its checkpoint says.
+        config: config of the command ``predict``.
+        run: the run of its checkpoint.
 
     Attributes:
         rows: rows scored so far.
-        unknown: field -> values that had no id of their own (rare in training, or unseen).
+        unknown: field -> number of out-of-vocabulary values.
     """
 
     def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
         if config["input"] is None:
-            raise StemlabError("input is not set: name the rows to score, input=rows.csv (.tsv, .parquet).")
+            raise StemlabError("input is not set: give the file to score, input=rows.csv (.tsv, .txt, .parquet).")
         self.input, self.output = Path(config["input"]), Path(config["output"])
         if self.input.resolve() == self.output.resolve():
-            raise StemlabError(f"output={self.output} is the input: name another file.")
+            raise StemlabError(f"output={self.output} is the input: give another file.")
         trainer = run.config["trainer"]
         self._device = inference_device(trainer)
         self._autocast = trainer["precision"] == "bf16-mixed"
@@ -55,27 +55,31 @@ class Scorer:
         self.rows, self.unknown = 0, dict.fromkeys(self._spec.field_sizes, 0)
 
     def run(self) -> None:
-        """Read the input piece by piece and write each with its scores."""
-        rows = TableReader(self.input, self._data.raw_columns, self._data.separator)
+        """Read the input in chunks and write each chunk with its scores."""
+        reader = TableReader(self.input, self._data.raw_columns, self._data.separator)
         self._run.prepare()
         module = self._run.module()
         assert isinstance(module, MultiTaskModule)
         self._module = module.to(self._device).eval()
         with progress_bar("rows") as bar, table_writer(self.output) as write:
-            task = bar.add_task("scoring", total=rows.total, done=0)
-            for piece in rows.chunks():
-                write(self.score_table(piece))
-                bar.update(task, completed=rows.read, done=self.rows)
+            task = bar.add_task("scoring", total=reader.total, done=0)
+            for chunk in reader.chunks():
+                write(self.score_table(chunk))
+                bar.update(task, completed=reader.read, done=self.rows)
 
     def score_table(self, table: Any) -> Any:
-        """Return an Arrow table with one float32 column a task added: ``pred_<task>``, a probability."""
+        """Return the Arrow table with one float32 column ``pred_<task>`` per task added: the probability.
+
+        Raises:
+            StemlabError: the table already has such a column.
+        """
         batch = self._data.encode(table)
         self._count_unknown(batch)
         prob_BT = self._probabilities(batch)
         for column, task in enumerate(self._module.tasks):
             name = f"{PREDICTION_PREFIX}{task}"
             if name in table.column_names:
-                raise StemlabError(f"{self.input} already has a column {name!r}: rename it.")
+                raise StemlabError(f"{self.input} already has the column {name!r}: rename it.")
             table = table.append_column(name, pa.array(np.ascontiguousarray(prob_BT[:, column])))
         self.rows += len(batch)
         return table
@@ -94,17 +98,17 @@ class Scorer:
         return out_BT
 
     def summary(self) -> str:
-        """Return what was done, with the count of values that are out-of-vocabulary."""
+        """Return one sentence: rows scored, output file, number of out-of-vocabulary values per field."""
         total = sum(self.unknown.values())
-        told = ", ".join(f"{field} {count:,}" for field, count in self.unknown.items() if count)
+        per_field = ", ".join(f"{field} {count:,}" for field, count in self.unknown.items() if count)
         fields = len(self.unknown)
         unknown = f"{total:,} of {self.rows * fields:,} ids are out-of-vocabulary (unseen or rare in training)"
         mark = "[SAMPLE model] " if self._spec.sample else ""
-        return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{f': {told}' if told else ''}."
+        return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{f': {per_field}' if per_field else ''}."
 
 
 def _slice_inputs(batch: ImpressionBatch, rows: slice) -> ImpressionBatch:
-    """Return a slice of what a network reads: ids, numericals, scenarios."""
+    """Return a slice of the inputs of a network: ids, numericals, scenarios."""
     dense, scenario = batch.dense_BN, batch.scenario_B
     return ImpressionBatch(
         batch.ids_BF[rows],

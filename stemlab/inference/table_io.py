@@ -1,4 +1,4 @@
-"""Raw rows in, scored rows out, a piece at a time: files larger than memory are scored in constant memory."""
+"""Read and write tables in chunks, so that files larger than memory are scored in constant memory."""
 
 from __future__ import annotations
 
@@ -21,28 +21,31 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
 class TableReader:
-    """A file of raw rows.
+    """Chunked reader of a text or parquet file.
 
-    Columns of a text file are kept as the text they are (an id ``007`` stays ``007``), those of a parquet file keep
-    their types.
+    Columns of a text file are read as text (the id ``007`` stays ``007``); columns of a parquet file keep their types.
 
     Args:
-        path: ``.csv`` or ``.tsv`` with a header, ``.txt`` in the raw format without one, or ``.parquet``.
-        raw_columns: names of the columns of the raw format; empty where the dataset has none.
-        separator: between the cells of ``.csv`` and ``.txt``, where the dataset has its own.
+        path: ``.csv`` or ``.tsv`` with a header, ``.txt`` in the raw format without a header, or ``.parquet``.
+        raw_columns: column names of the raw format; empty if the dataset has no such format.
+        separator: cell separator of ``.csv`` and ``.txt``, if the dataset has its own.
+
+    Attributes:
+        total: size of the file in bytes.
+        read: bytes read so far.
 
     Raises:
-        StemlabError: the file is missing or of another kind.
+        StemlabError: the file is missing or has an unsupported suffix.
     """
 
     def __init__(self, path: Path, raw_columns: Sequence[str], separator: str | None = None) -> None:
         if not path.is_file():
-            raise StemlabError(f"input={path}: there is no such file.")
+            raise StemlabError(f"input={path} does not exist.")
         if path.suffix not in (*_SEPARATORS, ".parquet"):
             raise StemlabError(f"input={path} must end in .csv, .tsv, .txt or .parquet.")
         if path.suffix == ".txt" and not raw_columns:
             raise StemlabError(
-                f"input={path}: this dataset has no raw format without a header; give a .csv or .parquet."
+                f"input={path}: this dataset has no raw format without a header: give a .csv or .parquet file."
             )
         self.path = path
         self.total = path.stat().st_size
@@ -52,7 +55,11 @@ class TableReader:
         self.read = 0
 
     def chunks(self) -> Iterator[Any]:
-        """Yield Arrow tables of the same columns, at least one (a file without rows yields an empty one)."""
+        """Yield Arrow tables with the same columns, at least one (an empty table for a file without rows).
+
+        Raises:
+            StemlabError: the file cannot be parsed, has no header, or repeats a column name.
+        """
         try:
             yield from self._parquet() if self.path.suffix == ".parquet" else self._text()
         except pa.ArrowInvalid as error:
@@ -77,7 +84,7 @@ class TableReader:
         reading = pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, column_names=self._names or None, use_threads=False)
         parsing = pa_csv.ParseOptions(delimiter=self._separator, newlines_in_values=False)
         with self.path.open("rb") as file:
-            # opened with the header read: a file without rows is one that has nothing behind it
+            # pyarrow.csv cannot open a file that has only a header
             if self._has_no_rows(names, file):
                 yield pa.table({name: pa.array([], pa.string()) for name in names})
                 return
@@ -89,11 +96,11 @@ class TableReader:
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             names = next(csv.reader(file, delimiter=self._separator), None)
         if not names:
-            raise StemlabError(f"{self.path} is empty: it has not even a header.")
+            raise StemlabError(f"{self.path} is empty: it needs a header line.")
         return names
 
     def _has_no_rows(self, names: Sequence[str], file: Any) -> bool:
-        """Whether nothing but the header is in the file; leaves it at its beginning."""
+        """Return whether the file contains only the header; reset its position to the start."""
         if not self._names:
             file.readline()
         rest = file.read(1 << 12)
@@ -104,11 +111,11 @@ class TableReader:
 def _check_unique(path: Path, names: Sequence[str]) -> None:
     repeated = [name for name in names if list(names).count(name) > 1]
     if repeated:
-        raise StemlabError(f"{path} has two columns {repeated[0]!r}: rename one.")
+        raise StemlabError(f"{path} has several columns {repeated[0]!r}: rename them.")
 
 
 class TableWriter(Protocol):
-    """Takes tables of one schema."""
+    """Function that appends the rows of an Arrow table; all tables have one schema."""
 
     def __call__(self, table: Any) -> None:
         """Append rows."""
@@ -116,13 +123,13 @@ class TableWriter(Protocol):
 
 @contextmanager
 def table_writer(path: Path) -> Iterator[TableWriter]:
-    """Write tables to a ``.parquet`` or ``.csv`` file that appears when it is complete, or not at all.
+    """Yield a function that writes Arrow tables to a file, which appears only when it is complete.
 
     Args:
-        path: the file.
+        path: a ``.parquet`` or ``.csv`` file.
 
     Raises:
-        StemlabError: another kind of file.
+        StemlabError: the file has another suffix.
     """
     writers = {".parquet": _parquet_writer, ".csv": _csv_writer}
     if path.suffix not in writers:
@@ -158,7 +165,7 @@ def _csv_writer(path: Path) -> Iterator[TableWriter]:
     with path.open("w", encoding="utf-8", newline="") as file:
 
         def write(table: Any) -> None:
-            # pandas quotes only where it must; Arrow's writer would quote every text
+            # pandas quotes only where necessary; the writer of Arrow quotes every text
             table.to_pandas().to_csv(file, header=file.tell() == 0, index=False)
 
         yield write

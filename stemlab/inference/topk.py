@@ -1,11 +1,12 @@
-"""The best items of every user, exactly and in bounded memory.
+"""Exact top-N items of every user in bounded memory.
 
-The scores of all items come tile by tile from matrix products (:class:`stemlab.metrics.catalogue.Catalogue`); a few
-more items than wanted are kept. Products round differently from place to place, so those kept are scored again in
-float64, by a rule that knows no place, and put in order: the list depends neither on tiles and batch sizes nor on the
-device, but where more items than the spare ones come within rounding of the last place.
+Scores of all items are computed in tiles by matrix products (:class:`stemlab.metrics.catalogue.Catalogue`), and
+N + ``SPARE`` items are kept. The rounding of a matrix product depends on its shape, so the kept items are scored again
+in float64, pair by pair, and sorted. The result does not depend on tile size, batch size or device, unless more than
+``SPARE`` items are within rounding error of the N-th score.
 
-Legend: B users, K vectors a user, D width, I items, T items of a tile, W items kept, N items of a list.
+Legend: B users, b users of a tile, K vectors per user, D embedding width, I items, T items of a tile, W items kept,
+N items per list.
 """
 
 from __future__ import annotations
@@ -18,25 +19,22 @@ from stemlab.metrics.catalogue import Catalogue, SeenItems
 from stemlab.metrics.direct import ScoreFunction, scored_tiles
 
 SPARE = 32
-"""Items kept beyond those wanted."""
+"""Items kept in addition to N."""
 
 _LOW = 0xFFFFFFFF
 
 
 def top_items(items: Catalogue, user_BKD: Tensor, seen: SeenItems, count: int) -> tuple[Tensor, Tensor]:
-    """Return the best items of each user, best first.
-
-    Of items with the same score the one with the lower id comes first.
+    """Return the top items of each user, best first; among equal scores the lower id comes first.
 
     Args:
         items: vectors of all items.
-        user_BKD: float32 vectors of the users; an item's score is its largest dot product with one of them.
-        seen: items left out (:func:`no_seen_items` for none).
-        count: N, how many are wanted.
+        user_BKD: float32 vectors of the users; the score of an item is the maximum dot product over the K vectors.
+        seen: items to exclude (:func:`no_seen_items` for none).
+        count: N.
 
     Returns:
-        Item ids (B, N) int64 and scores (B, N) float32. Where a user has fewer items left, the rest is id 0 and minus
-        infinity.
+        Item ids (B, N) int64 and scores (B, N) float32; id 0 and score -inf fill the list of a user with fewer items.
     """
     parts = []
     for start in range(0, len(user_BKD), catalogue.MAX_TILE_USERS):
@@ -48,18 +46,18 @@ def top_items(items: Catalogue, user_BKD: Tensor, seen: SeenItems, count: int) -
 
 
 def top_scored(score: ScoreFunction, items: int, seen: SeenItems, count: int) -> tuple[Tensor, Tensor]:
-    """Return the best items of each user, best first, by a network that scores every pair by itself.
+    """Return the top items of each user, best first, for a network that scores user-item pairs directly.
 
-    Scores are compared as they are, in float32; of items with the same score the one with the lower id comes first.
+    Scores are compared in float32; among equal scores the lower id comes first.
 
     Args:
-        score: scores any items.
+        score: function that scores given items.
         items: I.
-        seen: items left out.
-        count: N, how many are wanted.
+        seen: items to exclude.
+        count: N.
 
     Returns:
-        Item ids (B, N) int64 and scores (B, N) float32, as :func:`top_items` does.
+        Item ids (B, N) int64 and scores (B, N) float32, filled as in :func:`top_items`.
     """
     best_BW = seen.item_S.new_empty(len(seen.offset_O) - 1, 0)
     for first, score_BT in scored_tiles(score, items, seen):
@@ -72,7 +70,7 @@ def top_scored(score: ScoreFunction, items: int, seen: SeenItems, count: int) ->
 
 
 def no_seen_items(users: int, device: torch.device) -> SeenItems:
-    """Return what leaves no item out."""
+    """Return the seen items of users who have seen nothing."""
     empty = torch.zeros(users + 1, dtype=torch.int64, device=device)
     return SeenItems(empty[:0], empty)
 
@@ -96,20 +94,20 @@ def _padded(item_bW: Tensor, score_bW: Tensor, count: int) -> tuple[Tensor, Tens
 
 
 def _keys(score_bT: Tensor, first: int) -> Tensor:
-    """Return one int64 an item, in the order wanted: by score, among equal ones the lower id higher."""
+    """Return one int64 key per item that sorts by score, then by descending id."""
     rank_bT = _sortable_ints(score_bT)
     item_T = torch.arange(first, first + score_bT.shape[1], device=score_bT.device)
     return (rank_bT.long() << 32) | (_LOW - item_T)
 
 
 def _sortable_ints(score: Tensor) -> Tensor:
-    """Return int32 numbers in the order of float32 numbers: the bits, those of negative numbers turned round."""
-    bits = (score + 0.0).view(torch.int32)  # -0.0 is 0.0
+    """Return int32 values that sort like the float32 scores: their bits, inverted for negative scores."""
+    bits = (score + 0.0).view(torch.int32)  # adding 0 turns -0.0 into 0.0
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def _floats_of(rank: Tensor) -> Tensor:
-    """Return the float32 numbers of ``_sortable_ints``."""
+    """Return the float32 scores of the values of ``_sortable_ints``."""
     return (rank ^ ((rank >> 31) & 0x7FFFFFFF)).view(torch.float32)
 
 
@@ -117,7 +115,7 @@ _MASKED = int(_sortable_ints(torch.tensor(-torch.inf)))
 
 
 def _scores(items: Catalogue, user_bKD: Tensor, item_bW: Tensor) -> Tensor:
-    """Return the scores of given items, computed in float64, as float32."""
+    """Return the scores of given items, computed in float64 and rounded to float32."""
     step = max(1, catalogue.MAX_TILE_SCORES // (2 * item_bW.shape[1] * user_bKD[0].numel() + 1))
     pieces = zip(torch.split(user_bKD.double(), step), torch.split(item_bW, step), strict=True)
     found = [

@@ -1,6 +1,6 @@
-"""For whom items are chosen: users of the dataset, or histories from a file.
+"""Users to recommend for: users of the dataset, or users whose histories are in a file.
 
-Legend: B users of a batch, R interactions of a file, G users of the audience.
+Legend: B users of a batch, H history length, L longest history of a batch, R interactions of a file, G all users.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from stemlab.data.sequence.writer import smallest_gaps
 
 
 class TargetUsers(Protocol):
-    """Users in a fixed order, taken batch by batch.
+    """Users in a fixed order, read in batches.
 
     Attributes:
-        skipped: what was left out and how often (``unknown users`` -> 2).
+        skipped: what was skipped -> how many (``unknown users`` -> 2).
     """
 
     skipped: dict[str, int]
@@ -32,22 +32,22 @@ class TargetUsers(Protocol):
         """Number of users."""
 
     def names(self, rows: slice) -> list[str]:
-        """Return the original ids of some of them."""
+        """Return the original ids of a slice of the users."""
 
     def batch(self, rows: slice) -> SequenceBatch:
-        """Return their histories; the only candidate is padding."""
+        """Return the histories of a slice of the users; padding is the only candidate."""
 
     def seen(self, rows: slice) -> tuple[AnyArray, AnyArray]:
-        """Return all items they have seen, flat, and (B + 1,) offsets."""
+        """Return all items seen by a slice of the users, concatenated, and (B + 1,) offsets."""
 
 
 class DatasetUsers:
-    """Users of the prepared dataset, with everything that is known of them.
+    """Users of the prepared dataset, with the interactions of all splits.
 
     Args:
         data: the prepared dataset.
-        user_G: their ids; ``None`` are all that have interactions.
-        skipped: what was left out on the way here.
+        user_G: (G,) user ids; ``None`` for all users with interactions.
+        skipped: what was skipped -> how many.
     """
 
     def __init__(
@@ -60,29 +60,29 @@ class DatasetUsers:
         return len(self._user_G)
 
     def names(self, rows: slice) -> list[str]:
-        """Return original ids."""
+        """Return the original ids of a slice of the users."""
         tokens = self._data.user_tokens
         return [tokens[user - 1] for user in self._user_G[rows].tolist()]
 
     def batch(self, rows: slice) -> SequenceBatch:
-        """Return whole histories: the last H of all splits."""
+        """Return the last H interactions of all splits."""
         return self._data.whole_histories(self._user_G[rows])
 
     def seen(self, rows: slice) -> tuple[AnyArray, AnyArray]:
-        """Return the items of all splits."""
+        """Return the items of all splits, concatenated, and (B + 1,) offsets."""
         return self._data.seen_items(self._user_G[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserHistories:
-    """Interactions of a file, user after user in the order in which they first occur, each user's by time.
+    """Interactions of a file, grouped by user in the order of their first occurrence, each group sorted by time.
 
     Attributes:
         item: (R,) int64 item ids.
         time: (R,) int64 seconds.
-        start: (G,) first row of each user.
-        stop: (G,) row after the last.
-        user: (G,) ids; 0 where the dataset does not know the user.
+        start: (G,) position of the first interaction of each user.
+        stop: (G,) position after the last one.
+        user: (G,) int64 user ids; 0 for users who are not in the dataset.
         name: (G,) original ids.
     """
 
@@ -95,29 +95,29 @@ class UserHistories:
 
 
 class FileUsers:
-    """Users whose histories come from a file; that file is all that is known of them.
+    """Users whose histories are in a file; interactions in the dataset are ignored.
 
     Args:
-        data: the prepared dataset, for H and for whether times are told.
-        rows: the interactions.
-        skipped: what was left out on the way here.
+        data: the prepared dataset: H, and whether batches contain times.
+        histories: the interactions.
+        skipped: what was skipped -> how many.
     """
 
-    def __init__(self, data: SequenceDataModule, rows: UserHistories, skipped: dict[str, int]) -> None:
-        self._data, self._rows, self.skipped = data, rows, skipped
-        owner_R = np.repeat(np.arange(1, len(rows.start) + 1), rows.stop - rows.start)
-        self._unit_G = smallest_gaps(owner_R, rows.time, len(rows.start))[1:]
+    def __init__(self, data: SequenceDataModule, histories: UserHistories, skipped: dict[str, int]) -> None:
+        self._data, self._histories, self.skipped = data, histories, skipped
+        owner_R = np.repeat(np.arange(1, len(histories.start) + 1), histories.stop - histories.start)
+        self._unit_G = smallest_gaps(owner_R, histories.time, len(histories.start))[1:]
 
     def __len__(self) -> int:
-        return len(self._rows.start)
+        return len(self._histories.start)
 
     def names(self, rows: slice) -> list[str]:
-        """Return original ids."""
-        return list(self._rows.name[rows])
+        """Return the original ids of a slice of the users."""
+        return list(self._histories.name[rows])
 
     def batch(self, rows: slice) -> SequenceBatch:
         """Return the last H items of each history."""
-        log, data = self._rows, self._data
+        log, data = self._histories, self._data
         history = read_histories(log, log.start[rows], log.stop[rows], data.history_max, data.times)
         user_B = torch.from_numpy(log.user[rows].copy())
         return SequenceBatch(
@@ -130,7 +130,7 @@ class FileUsers:
         )
 
     def seen(self, rows: slice) -> tuple[AnyArray, AnyArray]:
-        """Return the items of the file."""
-        start_B, stop_B = self._rows.start[rows], self._rows.stop[rows]
+        """Return the items of the file, concatenated, and (B + 1,) offsets."""
+        start_B, stop_B = self._histories.start[rows], self._histories.stop[rows]
         offsets = np.concatenate([[0], np.cumsum(stop_B - start_B)])
-        return self._rows.item[start_B[0] : stop_B[-1]], offsets
+        return self._histories.item[start_B[0] : stop_B[-1]], offsets

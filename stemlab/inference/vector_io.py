@@ -1,10 +1,10 @@
-"""Vectors with the ids they belong to, written batch by batch.
+"""Write vectors with their ids, batch by batch.
 
-``.parquet``: a row a vector, with columns ``user``, ``interest`` (from 0) and ``vector`` (a list of D float32), or
+``.parquet``: one row per vector, with columns ``user``, ``interest`` (from 0) and ``vector`` (a list of D float32), or
 ``item`` and ``vector``. ``.npz`` (``numpy.load``): arrays ``user`` (text) and ``vector`` (users, K, D), or ``item`` and
 ``vector`` (items, D).
 
-Legend: B rows of a batch, K vectors a user, D width.
+Legend: B ids of a batch, K vectors per user, D embedding width.
 """
 
 from __future__ import annotations
@@ -27,26 +27,29 @@ SUFFIXES = (".parquet", ".npz")
 
 
 class VectorWriter(Protocol):
-    """Takes ids and their vectors: (B, D), or (B, K, D) for K vectors an id."""
+    """Function that appends ids and their vectors: (B, D), or (B, K, D) for K vectors per id."""
 
     def __call__(self, ids: Sequence[str], vectors: Float32Array) -> None:
-        """Append."""
+        """Append a batch."""
 
 
 def check_vector_path(key: str, path: Path) -> None:
-    """Refuse another kind of file; ``key`` is the setting that names it."""
+    """Raise StemlabError if the suffix is not supported; ``key`` is the config key of the file."""
     if path.suffix not in SUFFIXES:
         raise StemlabError(f"{key}={path} must end in {' or '.join(SUFFIXES)}.")
 
 
 @contextmanager
 def vector_writer(path: Path, name: str, count: int) -> Iterator[VectorWriter]:
-    """Write vectors to a file that appears when it is complete, or not at all.
+    """Yield a function that writes vectors to a file, which appears only when it is complete.
 
     Args:
         path: ``.parquet`` or ``.npz``.
-        name: whose they are: ``user`` or ``item``.
-        count: how many ids there will be in all.
+        name: name of the id column: ``user`` or ``item``.
+        count: total number of ids.
+
+    Raises:
+        StemlabError: the file has another suffix.
     """
     check_vector_path(name, path)
     if path.suffix == ".parquet":
@@ -68,7 +71,7 @@ def vector_writer(path: Path, name: str, count: int) -> Iterator[VectorWriter]:
 
 
 def _array_writer(file: IO[bytes], known: list[str], count: int) -> VectorWriter:
-    """Return what appends to an array whose header is written with its first part."""
+    """Return a function that appends to an ``.npy`` array; its header is written with the first batch."""
 
     def write(ids: Sequence[str], vectors: Float32Array) -> None:
         if not known:
@@ -81,7 +84,7 @@ def _array_writer(file: IO[bytes], known: list[str], count: int) -> VectorWriter
 
 
 def _table(name: str, ids: Sequence[str], vectors: Float32Array) -> Any:
-    """Return an Arrow table with a row a vector."""
+    """Return an Arrow table with one row per vector."""
     width = vectors.shape[-1]
     columns: dict[str, Any] = {name: pa.array(ids, pa.string())}
     if vectors.ndim == 3:

@@ -1,4 +1,4 @@
-"""Metrics that are exact on any number of ranks."""
+"""Metrics that are exact for every world size (docs/methods/metrics.md)."""
 
 from stemlab.metrics.auc import GroupAUC, auc, gauc, group_auc
 from stemlab.metrics.calibration import calibration_ratio, ece, log_loss

@@ -1,12 +1,12 @@
-"""Area under the ROC curve, over all rows and within groups of rows; exact, ties count half.
+"""Area under the ROC curve over all samples and within groups; exact, ties count half (docs/methods/metrics.md#auc).
 
-Every function counts pairs in integers after one sort: the AUC of a group is (pairs in which the positive row scores
-higher + half the pairs that tie) / (positive rows * negative rows). The order of the rows does not matter.
+Pairs are counted in integers after one sort: the AUC of a group is (pairs in which the positive scores higher + half of
+the tied pairs) / (positives * negatives). The result does not depend on the order of the samples.
 
-Published conventions (golden vectors of the reference implementation): gAUC weights a group by its rows, avgAUC weights
-every group alike, and groups that hold one class only are left out of both sums.
+Conventions of the released code (docs/methods/metrics.md#gauc): gAUC weights a group by its number of samples, avgAUC
+weights all groups equally, and both exclude groups with one class only.
 
-Legend: B rows, G groups.
+Legend: B samples, G groups, P positives.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from stemlab.array_types import AnyArray, Float64Array, Int64Array
 
 GroupWeighting = Literal["rows", "equal"]
-# A row becomes one integer: 31 bits of group, 32 of score, 1 of label.
+# A sample is encoded as one integer: 31 bits of group, 32 of score, 1 of label.
 _GROUP_LIMIT, _GROUP_SHIFT, _LABEL = 1 << 31, np.uint64(33), np.uint64(1)
 
 
@@ -32,8 +32,8 @@ class GroupAUC:
 
     Attributes:
         key_G: group keys.
-        auc_G: float64; nan where the group holds one class only.
-        rows_G: rows in the group.
+        auc_G: float64; NaN for groups with one class only.
+        rows_G: number of samples per group.
     """
 
     key_G: AnyArray
@@ -41,7 +41,7 @@ class GroupAUC:
     rows_G: Int64Array
 
     def mean(self, weighting: GroupWeighting = "rows") -> float:
-        """Return the mean over groups with both classes (nan if there is none)."""
+        """Return the mean AUC over groups with both classes; NaN if there is none."""
         defined = ~np.isnan(self.auc_G)
         if not defined.any():
             return float("nan")
@@ -54,25 +54,25 @@ def auc(labels: AnyArray, scores: AnyArray) -> float:
 
     Args:
         labels: (B,) values 0 or 1.
-        scores: (B,) any real scores, higher for more likely.
+        scores: (B,) real scores; higher means more likely positive.
 
     Returns:
-        The AUC, or nan where it is undefined: one class only, no rows, or a score that is not a number.
+        The AUC; NaN for one class only, no samples, or a NaN score.
     """
     return group_auc(labels, scores, np.zeros(len(labels), dtype=np.int64)).mean()
 
 
 def gauc(labels: AnyArray, scores: AnyArray, groups: AnyArray, weighting: GroupWeighting = "rows") -> float:
-    """Return the mean AUC within groups.
+    """Return the mean AUC over groups.
 
     Args:
         labels: (B,) values 0 or 1.
         scores: (B,) scores.
         groups: (B,) integer group keys in any order.
-        weighting: ``rows`` weights a group by its rows (published gAUC), ``equal`` every group alike (avgAUC).
+        weighting: ``rows``: by number of samples (gAUC); ``equal``: all groups equally (avgAUC).
 
     Returns:
-        The mean over groups with both classes, or nan if there is no such group or a score is not a number.
+        The mean over groups with both classes; NaN without such groups or with a NaN score.
     """
     return group_auc(labels, scores, groups).mean(weighting)
 
@@ -83,7 +83,7 @@ def group_auc(labels: AnyArray, scores: AnyArray, groups: AnyArray) -> GroupAUC:
     if len(groups) == 0:
         return GroupAUC(groups, np.empty(0), np.empty(0, dtype=np.int64))
     code_B, key_of_code = _group_codes(groups)
-    # Sorting one plain integer a row is several times faster than sorting row numbers by two or three columns.
+    # sorting one integer per sample is several times faster than an argsort by two or three columns
     row_B = code_B << _GROUP_SHIFT
     row_B |= _order_preserving(scores) << _LABEL
     row_B |= (labels > 0).astype(np.uint64)
@@ -98,7 +98,7 @@ def group_auc(labels: AnyArray, scores: AnyArray, groups: AnyArray) -> GroupAUC:
 
 
 def _group_codes(groups: AnyArray) -> tuple[NDArray[np.uint64], Callable[[AnyArray], AnyArray]]:
-    """Return codes below 2^31 in the order of the keys, and the way back from code to key."""
+    """Return codes below 2^31 in the order of the keys, and a function from codes to keys."""
     least = groups.min()
     if int(groups.max()) - int(least) < _GROUP_LIMIT:
         return (groups - least).astype(np.uint64), lambda code_G: code_G + least
@@ -107,28 +107,28 @@ def _group_codes(groups: AnyArray) -> tuple[NDArray[np.uint64], Callable[[AnyArr
 
 
 def _order_preserving(scores: AnyArray) -> NDArray[np.uint64]:
-    """Return integers below 2^32 in the order of the scores, equal where scores are equal."""
+    """Return integers below 2^32 that sort like the scores; equal scores give equal integers."""
     if scores.dtype != np.float32:
         return np.unique(scores, return_inverse=True)[1].astype(np.uint64)
     bits = (scores + np.float32(0)).view(np.uint32)  # adding 0 makes -0.0 equal to 0.0
-    if scores.min() >= 0:  # bits of positive floats sort as the floats do
+    if scores.min() >= 0:  # the bits of positive floats sort like the floats
         return bits.astype(np.uint64)
-    # Those of negative ones sort backwards and belong below.
+    # the bits of negative floats sort in reverse order and must be below those of positive ones
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
 
 
 def _count_pairs(row_B: NDArray[np.uint64], first_G: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Return (G,) twice the pairs won (a tie counts one), positive rows and negative rows.
+    """Return (G,) twice the won pairs (a tie counts one), number of positives, number of negatives.
 
     Args:
-        row_B: rows as integers, sorted; among equal scores the negative rows come first.
-        first_G: where each group begins.
+        row_B: encoded samples, sorted; among equal scores negatives come first.
+        first_G: index of the first sample of each group.
     """
-    at_P = np.flatnonzero((row_B & _LABEL).astype(bool))  # P positive rows
-    # Negatives up to a positive row score lower or tie: count all of them as won, then take the ties back once.
+    at_P = np.flatnonzero((row_B & _LABEL).astype(bool))
+    # negatives before a positive score lower or tie: count all of them as won, then subtract the ties once
     won_P = at_P - np.arange(len(at_P))
-    tie_of_P = row_B[at_P] ^ _LABEL  # the negative row that would tie with it
-    opens_P = np.flatnonzero((at_P > 0) & (row_B[at_P - 1] == tie_of_P))  # first positive behind negatives it ties with
+    tie_of_P = row_B[at_P] ^ _LABEL  # the code of a negative that ties with this positive
+    opens_P = np.flatnonzero((at_P > 0) & (row_B[at_P - 1] == tie_of_P))  # first positive after tied negatives
     ties_P = np.zeros(len(at_P), dtype=np.int64)
     tied_negatives = at_P[opens_P] - np.searchsorted(row_B, tie_of_P[opens_P])
     tied_positives = np.searchsorted(row_B, row_B[at_P[opens_P]], side="right") - at_P[opens_P]
@@ -137,10 +137,10 @@ def _count_pairs(row_B: NDArray[np.uint64], first_G: Int64Array) -> tuple[Int64A
     sums_P = np.concatenate(([0], np.cumsum(2 * won_P - ties_P)))
     pos_G = np.diff(bounds)
     neg_G = np.diff(first_G, append=len(row_B)) - pos_G
-    before_G = first_G - bounds[:-1]  # negatives of the groups before
+    before_G = first_G - bounds[:-1]  # negatives of earlier groups
     return np.diff(sums_P[bounds]) - 2 * before_G * pos_G, pos_G, neg_G
 
 
 def _starts(values: AnyArray) -> Int64Array:
-    """Return where each run of equal values begins."""
+    """Return the index of the first element of each run of equal values."""
     return np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))

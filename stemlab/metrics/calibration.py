@@ -1,7 +1,7 @@
-"""How far predicted probabilities can be taken at their word: log loss, predicted/observed ratio, calibration error.
+"""Calibration metrics: log loss, ratio of predicted to observed positives, expected calibration error.
 
-Sums are taken in whole numbers, so that the results do not depend on the order of the rows: any number of ranks gives
-the same last digit.
+Sums use integers, so that the result does not depend on the order of the samples and is bit-identical for every world
+size.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 from stemlab.array_types import AnyArray
 
 CLIP = 1e-7
-"""Probabilities are clipped to [CLIP, 1 - CLIP] in the log loss, in float64 (published convention)."""
+"""The log loss clips probabilities to [CLIP, 1 - CLIP] in float64, as the released code does."""
 
 _PART = 30
-"""Bits of each of the two whole numbers that hold a term of an exact sum."""
+"""Bits of each of the two integers that represent a term of an exact sum."""
 
 
 def log_loss(labels: AnyArray, prob: AnyArray) -> float:
@@ -25,7 +25,7 @@ def log_loss(labels: AnyArray, prob: AnyArray) -> float:
         prob: (B,) probabilities of label 1.
 
     Returns:
-        The log loss, or nan without rows or where a probability is not a number.
+        The log loss; NaN without samples or with a NaN probability.
     """
     if _unusable(prob):
         return float("nan")
@@ -34,24 +34,25 @@ def log_loss(labels: AnyArray, prob: AnyArray) -> float:
 
 
 def calibration_ratio(labels: AnyArray, prob: AnyArray) -> float:
-    """Return predicted / observed positives: 1 is right, 2 predicts twice as many as there are (nan without any)."""
+    """Return predicted / observed positives: 1 is calibrated, 2 predicts twice as many; NaN without positives."""
     positives = int(np.sum(np.asarray(labels) > 0))
     return float("nan") if positives == 0 or _unusable(prob) else exact_sum(prob) / positives
 
 
 def ece(labels: AnyArray, prob: AnyArray, bins: int = 15) -> float:
-    """Return the expected calibration error: the mean over rows of |observed rate - mean prediction| in the row's bin.
+    """Return the expected calibration error (docs/methods/metrics.md#expected-calibration-error).
 
-    Bins hold equally many rows (split at quantiles of the prediction; rows with the same prediction stay together):
-    with rates near one percent, bins of equal width would put nearly every row in the first.
+    The mean over samples of |observed rate - mean prediction| in the bin of the sample. Bins have equally many samples
+    (quantiles of the prediction; equal predictions share a bin): with rates near one percent, bins of equal width
+    would put nearly all samples into the first bin.
 
     Args:
         labels: (B,) values 0 or 1.
         prob: (B,) probabilities.
-        bins: most bins.
+        bins: maximum number of bins.
 
     Returns:
-        The error in [0, 1], or nan without rows or where a probability is not a number.
+        The error in [0, 1]; NaN without samples or with a NaN probability.
     """
     if _unusable(prob):
         return float("nan")
@@ -59,15 +60,15 @@ def ece(labels: AnyArray, prob: AnyArray, bins: int = 15) -> float:
     order = np.argsort(prob)
     prob, positive = prob[order], (np.asarray(labels) > 0)[order].astype(np.int64)
     edges = np.unique(prob[np.arange(bins) * len(prob) // bins])
-    starts = np.searchsorted(prob, edges)  # first row of each bin; the first edge is the least prediction
+    starts = np.searchsorted(prob, edges)  # first sample of each bin; the first edge is the minimum
     gap = np.add.reduceat(positive, starts) - np.add.reduceat(prob, starts)
     return float(np.abs(gap).sum() / len(prob))
 
 
 def exact_sum(values: AnyArray) -> float:
-    """Return the sum of values in [0, 2^10), the same for every order of them (each taken to within 2^-60).
+    """Return the sum of values in [0, 2^10), independent of their order; each value is rounded down to 2^-60.
 
-    Each value is split into two whole numbers of units 2^-30 and 2^-60; whole numbers add without rounding.
+    Each value is split into two integers in units of 2^-30 and 2^-60; integers add without rounding.
     """
     scaled = np.asarray(values, dtype=np.float64) * 2.0**_PART
     whole = np.floor(scaled)

@@ -1,15 +1,15 @@
-"""Ranks from user and item vectors: the fast way to evaluate, against candidates or the whole catalogue.
+"""Ranks from user and item vectors, among given candidates or all items.
 
-A user has K vectors; an item's score is its largest dot product with one of them (``SequenceNet.represent`` and
-``item_vectors`` promise that this is the score of evaluation). Scores against all items are one matrix product, which
-is cheaper than gathering a vector for every candidate unless the catalogue is much larger than the candidate list.
+A user has K vectors; the score of an item is the maximum of its K dot products with them (``SequenceNet.represent`` and
+``item_vectors`` guarantee that this is the evaluation score). Scores of all items are one matrix product, which is
+cheaper than gathering a vector per candidate unless there are many more items than candidates.
 
-A matrix product rounds differently from place to place, even between equal vectors. Items that come nearer to the
-positive than its rounding errors are therefore scored again, in float64 and by a rule that knows no place: ties are
-ties, and ranks depend neither on tiles and batch sizes nor on the device.
+The rounding of a matrix product depends on its shape, even for equal vectors. Items whose score is within rounding
+error of the positive's are therefore scored again in float64, pair by pair: equal vectors tie exactly, and ranks do not
+depend on tile size, batch size or device (docs/methods/metrics.md#rounding-errors).
 
-Legend: B users, K vectors a user, D width, I items, N candidates, T items of a tile, S seen items of all users,
-P pairs of a user and an item.
+Legend: B users, b users of a chunk, K vectors per user, D embedding width, I items, N candidates, M negatives, T items
+of a tile, S seen items of all users, O offsets, P pairs of a user and an item, p pairs of a chunk.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch import Tensor
 from stemlab.metrics.ranking import Ties, ranks_from_counts
 
 MAX_TILE_SCORES = 1 << 21
-"""Most scores in memory at once (K of them an item and user): 8 MiB of float32."""
+"""Maximum number of scores in memory (K per user and item): 8 MiB in float32."""
 
 MAX_TILE_USERS = 256
-"""Most users of a tile of the whole catalogue."""
+"""Maximum number of users of a tile."""
 
 GATHER_COST = 24
-"""How many products of the catalogue cost as much as gathering one candidate (scripts/bench/ranking_evaluation.py)."""
+"""Cost of gathering one candidate vector, in dot products with all items (scripts/bench/ranking_evaluation.py)."""
 
 _ROUNDOFF = 2.0**-24
 """Relative error of a float32 operation."""
@@ -37,23 +37,23 @@ _ROUNDOFF = 2.0**-24
 
 @dataclass(frozen=True, slots=True)
 class SeenItems:
-    """The items that users have seen, user after user; an item may be there twice.
+    """Items seen by users, concatenated over users; items may repeat.
 
     Attributes:
-        item_S: int64 item ids.
-        offset_O: int64, (B+1,): user b has ``item_S[offset_O[b]:offset_O[b + 1]]``.
+        item_S: (S,) int64 item ids.
+        offset_O: (B+1,) int64: user b has seen ``item_S[offset_O[b]:offset_O[b + 1]]``.
     """
 
     item_S: Tensor
     offset_O: Tensor
 
     def of_users(self, start: int, stop: int) -> SeenItems:
-        """Return those of users ``start`` to ``stop - 1``."""
+        """Return the seen items of users ``start`` to ``stop - 1``."""
         offset_O = self.offset_O[start : stop + 1]
         return SeenItems(self.item_S[int(offset_O[0]) : int(offset_O[-1])], offset_O - offset_O[0])
 
     def with_positives(self, item_B: Tensor) -> SeenItems:
-        """Return them with one item more for each user."""
+        """Return the seen items with one item ``item_B`` added per user."""
         last_B = self.offset_O[1:] + torch.arange(len(item_B), device=item_B.device)
         offset_O = self.offset_O + torch.arange(len(self.offset_O), device=item_B.device)
         item_S = item_B.new_empty(len(self.item_S) + len(item_B))
@@ -63,21 +63,21 @@ class SeenItems:
 
 
 class Catalogue:
-    """The vectors of all items.
+    """Vectors of all items.
 
     Args:
-        item_ID: (I+1, D) float32; row 0 is padding and takes no part.
+        item_ID: (I+1, D) float32; row 0 is padding and is never ranked.
     """
 
     def __init__(self, item_ID: Tensor) -> None:
         self.item_ID = item_ID
-        self.longest = item_ID.norm(dim=1).amax()
+        self.max_norm = item_ID.norm(dim=1).amax()
 
     def scores(self, user_BKD: Tensor, candidates_BN: Tensor) -> Tensor:
-        """Return the scores of given candidates, (B, N), in bounded memory.
+        """Return the scores of given candidates, (B, N) float32, in bounded memory.
 
         Args:
-            user_BKD: vectors of the users.
+            user_BKD: float32 vectors of the users.
             candidates_BN: int64 item ids.
         """
         interests, items, candidates = user_BKD.shape[1], len(self.item_ID), candidates_BN.shape[1]
@@ -92,11 +92,11 @@ class Catalogue:
 
         Args:
             user_BKD: vectors of the users.
-            candidates_BN: int64 item ids; the positive comes first.
-            ties: where the positive stands among items of its own score.
+            candidates_BN: int64 item ids; the positive is in column 0.
+            ties: tie rule (docs/methods/metrics.md#ties).
 
         Returns:
-            (B,) float64 ranks from 1; NaN where the vectors are not numbers.
+            (B,) float64 ranks from 1; NaN where vectors are not finite.
         """
         others_BM = candidates_BN[:, 1:]
         counter = _RankCounter(self, user_BKD, candidates_BN[:, 0])
@@ -104,39 +104,39 @@ class Catalogue:
         return counter.ranks(ties)
 
     def ranks(self, user_BKD: Tensor, positive_B: Tensor, seen: SeenItems, ties: Ties) -> Tensor:
-        """Return the rank of each user's positive among all items that the user has not seen, in bounded memory.
+        """Return the rank of each user's positive among all items the user has not seen, in bounded memory.
 
-        The published ``test_all``: the positive against all items, those of the user's train, dev and test rows apart
-        (spec/timirec.md section 6.5).
+        ``test_all`` of the released code: all items except those of the user in train, dev and test
+        (docs/methods/metrics.md#full-catalogue).
 
         Args:
             user_BKD: vectors of the users.
-            positive_B: int64 item ids; each may be among the user's seen ones or not.
-            seen: the items left out.
-            ties: where the positive stands among items of its own score.
+            positive_B: int64 item ids; may or may not be among the seen items.
+            seen: items to exclude.
+            ties: tie rule (docs/methods/metrics.md#ties).
 
         Returns:
-            (B,) float64 ranks from 1; NaN where the vectors are not numbers.
+            (B,) float64 ranks from 1; NaN where vectors are not finite.
         """
         parts = []
         for start in range(0, len(user_BKD), MAX_TILE_USERS):
             rows = slice(start, min(start + MAX_TILE_USERS, len(user_BKD)))
             counter = _RankCounter(self, user_BKD[rows], positive_B[rows])
-            left_out = seen.of_users(rows.start, rows.stop).with_positives(positive_B[rows])
-            for first, score_BT in self.tiles(user_BKD[rows], left_out):
+            excluded = seen.of_users(rows.start, rows.stop).with_positives(positive_B[rows])
+            for first, score_BT in self.tiles(user_BKD[rows], excluded):
                 item_T = torch.arange(first, first + score_BT.shape[1], device=score_BT.device)
                 counter.count(score_BT, item_T.expand_as(score_BT))
             parts.append(counter.ranks(ties))
         return torch.cat(parts)
 
     def tiles(self, user_BKD: Tensor, seen: SeenItems) -> Iterator[tuple[int, Tensor]]:
-        """Yield the scores of all items tile by tile: the first item's id, and (B, T) scores of it and its successors.
+        """Yield the scores of all items in tiles: id of the first item of the tile, and (B, T) scores.
 
-        Items that a user has seen score minus infinity. With B at most ``MAX_TILE_USERS`` the memory is bounded.
+        Seen items have score -inf. Memory is bounded if B is at most ``MAX_TILE_USERS``.
 
         Args:
             user_BKD: vectors of the users.
-            seen: items that are out of the race.
+            seen: items to mask.
         """
         rows, interests = user_BKD.shape[:2]
         item_S, order_S = seen.item_S.sort()
@@ -150,13 +150,13 @@ class Catalogue:
 
 
 def tile_edges(items: int, width: int) -> list[int]:
-    """Return the first ids of the tiles of items 1 to ``items``, and ``items + 1``; tiles are about equally wide."""
+    """Return the first ids of the tiles of items 1 to ``items``, then ``items + 1``; tiles have nearly equal widths."""
     count = -(-items // width)
     return [1 + items * tile // count for tile in range(count + 1)]
 
 
 def _product(user_BKD: Tensor, item_TD: Tensor) -> Tensor:
-    """Return the score of every item for every user, (B, T)."""
+    """Return the scores of all items of a tile for all users, (B, T)."""
     rows, interests, width = user_BKD.shape
     dot_BKT = (user_BKD.reshape(rows * interests, width) @ item_TD.t()).view(rows, interests, len(item_TD))
     return dot_BKT.squeeze(1) if interests == 1 else dot_BKT.amax(1)
@@ -171,21 +171,21 @@ def _by_gather(user_BKD: Tensor, item_ID: Tensor, candidates_BN: Tensor) -> Tens
 
 
 class _RankCounter:
-    """Each user's positive against other items, whose scores have rounding errors."""
+    """Count, per user, the items that score above or equal to the positive, despite rounding errors."""
 
     def __init__(self, catalogue: Catalogue, user_BKD: Tensor, positive_B: Tensor) -> None:
         self.item_ID, self.user_BKD, self.positive_B = catalogue.item_ID, user_BKD, positive_B
         width = user_BKD.shape[2]
         own_B = (user_BKD * self.item_ID[positive_B][:, None]).sum(2).amax(1)
-        # A sum of D products is off by D roundoffs of |u||v| at most (Higham, Accuracy and Stability, 3.1); two of them
-        # meet, and a few more roundoffs are for this bound's own.
-        error_B = 2 * (width + 4) * _ROUNDOFF * user_BKD.norm(dim=2).amax(1) * catalogue.longest
+        # the error of a sum of D products is at most D roundoffs of |u||v| (Higham, Accuracy and Stability, 3.1); times
+        # two for the two scores compared, plus a margin for the errors of this bound
+        error_B = 2 * (width + 4) * _ROUNDOFF * user_BKD.norm(dim=2).amax(1) * catalogue.max_norm
         self.broken_B = ~(error_B.isfinite() & own_B.isfinite())
         self.low_B1, self.high_B1 = (own_B - error_B)[:, None], (own_B + error_B)[:, None]
         self.ahead_B, self.tied_B = torch.zeros_like(positive_B), torch.zeros_like(positive_B)
 
     def count(self, score_BT: Tensor, item_BT: Tensor) -> None:
-        """Count the items that score higher than the positive, or as high; ``item_BT`` are their ids."""
+        """Count the items of a tile that score above or equal to the positive; ``item_BT`` are their ids."""
         above_B = (score_BT > self.high_B1).sum(1)
         reached_B = (score_BT >= self.low_B1).sum(1)
         self.ahead_B += above_B
@@ -199,16 +199,16 @@ class _RankCounter:
             self.tied_B.index_add_(0, row_p, (margin_p == 0).long())
 
     def _pieces(self, row_P: Tensor, item_P: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        step = max(1, MAX_TILE_SCORES // self.user_BKD[0].numel() // 4)  # float64, and twice
+        step = max(1, MAX_TILE_SCORES // self.user_BKD[0].numel() // 4)  # float64, two vectors per pair
         return zip(torch.split(row_P, step), torch.split(item_P, step), strict=True)
 
     def _margin(self, row_P: Tensor, item_P: Tensor) -> Tensor:
-        """Return by how much an item scores higher than the user's positive; exactly 0 for equal vectors."""
+        """Return score of the item - score of the user's positive in float64; exactly 0 for equal vectors."""
         pair_P2 = torch.stack([item_P, self.positive_B[row_P]], 1)
         item_P21D, user_P1KD = self.item_ID[pair_P2].double()[:, :, None], self.user_BKD[row_P].double()[:, None]
         score_P2 = (user_P1KD * item_P21D).sum(3).amax(2)
         return score_P2[:, 0] - score_P2[:, 1]
 
     def ranks(self, ties: Ties) -> Tensor:
-        """Return the ranks after all meetings."""
+        """Return the ranks, after all tiles are counted."""
         return ranks_from_counts(self.ahead_B, self.tied_B, ties).masked_fill(self.broken_B, float("nan"))

@@ -1,6 +1,6 @@
-"""Ranks for networks that score every pair of user and item by itself; there are no vectors to multiply.
+"""Ranks for networks that score each user-item pair directly, without user and item vectors.
 
-Legend: B users, T items of a tile.
+Legend: B users, T items of a tile, S seen items of all users.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from stemlab.metrics.catalogue import MAX_TILE_SCORES, SeenItems, tile_edges
 from stemlab.metrics.ranking import Ties, ranks_from_counts
 
 ScoreFunction = Callable[[Tensor], Tensor]
-"""(B, T) item ids -> their float32 scores for B users."""
+"""(B, T) item ids -> (B, T) float32 scores for B users."""
 
 
 def scored_tiles(score: ScoreFunction, items: int, seen: SeenItems) -> Iterator[tuple[int, Tensor]]:
-    """Yield the scores of all items tile by tile: the first item's id, and (B, T) scores of it and its successors.
+    """Yield the scores of all items in tiles: id of the first item of the tile, and (B, T) scores.
 
-    Items that a user has seen score minus infinity.
+    Seen items have score -inf.
 
     Args:
-        score: scores any items.
-        items: I; ids are 1 to I.
-        seen: items that are out of the race.
+        score: function that scores given items.
+        items: number of items I; ids are 1 to I.
+        seen: items to mask.
     """
     rows = len(seen.offset_O) - 1
     row_S = torch.repeat_interleave(torch.arange(rows, device=seen.item_S.device), seen.offset_O.diff())
@@ -40,17 +40,17 @@ def scored_tiles(score: ScoreFunction, items: int, seen: SeenItems) -> Iterator[
 
 
 def scored_ranks(score: ScoreFunction, items: int, positive_B: Tensor, seen: SeenItems, ties: Ties) -> Tensor:
-    """Return the rank of each user's positive among all items that the user has not seen, in bounded memory.
+    """Return the rank of each user's positive among all items the user has not seen, in bounded memory.
 
     Args:
-        score: scores any items; equal means equal in float32.
-        items: I.
-        positive_B: int64 item ids; each may be among the user's seen ones or not.
-        seen: the items left out.
-        ties: where the positive stands among items of its own score.
+        score: function that scores given items; scores tie if they are equal in float32.
+        items: number of items I.
+        positive_B: int64 item ids; may or may not be among the seen items.
+        seen: items to exclude.
+        ties: tie rule (docs/methods/metrics.md#ties).
 
     Returns:
-        (B,) float64 ranks from 1; NaN where a score is not a number.
+        (B,) float64 ranks from 1; NaN where a score is NaN.
     """
     own_B1 = score(positive_B.unsqueeze(1))
     ahead_B, tied_B = torch.zeros_like(positive_B), torch.zeros_like(positive_B)

@@ -1,7 +1,7 @@
-"""Bring unequally long rows of all ranks to rank 0, with any backend.
+"""Gather tensors of different lengths from all ranks on rank 0, with any backend.
 
-Lightning's and torchmetrics' own ways either average per-rank values (wrong for AUC) or gather every state on every
-rank. Here rank 0 alone receives the rows, computes, and tells the others the result, which is then the same everywhere.
+Lightning and torchmetrics average per-rank values (wrong for AUC) or gather all states on every rank. Here only rank 0
+receives the samples, computes the metrics and broadcasts the result (docs/methods/metrics.md#distributed-evaluation).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _T = TypeVar("_T")
 
 
 def is_distributed() -> bool:
-    """Return whether several processes work together."""
+    """Return whether a process group with more than one process is initialised."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def transport_device() -> torch.device:
-    """Return where tensors must lie to travel: the current GPU for nccl, which knows no CPU tensors, else the CPU."""
+    """Return the device of tensors for collectives: the current GPU for NCCL, else the CPU."""
     return (
         torch.device("cuda", torch.cuda.current_device())
         if "nccl" in str(distributed.get_backend())
@@ -29,10 +29,10 @@ def transport_device() -> torch.device:
 
 
 def gather_rows(column: Tensor) -> Tensor:
-    """Return the rows of all ranks in rank order on rank 0, and the rank's own rows elsewhere.
+    """Return the rows of all ranks, in rank order, on rank 0; on other ranks, their own rows. Collective.
 
     Args:
-        column: (rows, ...) CPU tensor; ranks may have different numbers of rows, but the same further sizes.
+        column: (rows, ...) CPU tensor; ranks may have different numbers of rows, but equal other dimensions.
     """
     if not is_distributed():
         return column
@@ -53,7 +53,7 @@ def gather_rows(column: Tensor) -> Tensor:
 
 
 def from_rank_zero(value: _T | None) -> _T:
-    """Return rank 0's value on every rank; the other ranks may pass ``None``."""
+    """Return the value of rank 0 on every rank; other ranks may pass ``None``. Collective."""
     box = [value]
     if is_distributed():
         distributed.broadcast_object_list(box, src=0, device=transport_device())

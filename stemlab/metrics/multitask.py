@@ -1,6 +1,6 @@
-"""Evaluation of multi-task predictions: raw rows in, one dictionary of numbers out.
+"""Metrics of multi-task predictions.
 
-Legend: B rows of a batch, T tasks, S scenarios.
+Legend: B samples, T tasks, S scenarios.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _ENCODED = "gauc_encoded"
 
 
 class MultiTaskMetrics(torchmetrics.Metric):
-    """AUC, gAUC, log loss and calibration of every task, in every scenario, and their means over tasks.
+    """AUC, gAUC, log loss and calibration per task and scenario, and their means over tasks.
 
-    Rows are kept as they come (float32 probabilities, int8 labels, int64 groups) on the CPU and brought together on
-    rank 0 when the epoch ends, so that any number of ranks gives what one process gives. ``compute`` is a collective:
-    call it on every rank. It returns plain floats; log them without ``sync_dist``.
+    Predictions (float32 probabilities, int8 labels, int64 groups) are stored on the CPU and gathered on rank 0 at the
+    end of the epoch, so that the result does not depend on the world size. ``compute`` is a collective: call it on
+    every rank. It returns Python floats; log them without ``sync_dist``.
 
-    Keys: ``auc``, ``gauc`` (true groups), ``gauc_encoded`` (published: groups are encoded ids, so that all
-    out-of-vocabulary users are one group), ``logloss``, ``calibration`` (predicted/observed) and ``ece``, each followed
-    by ``/<task>``; the bare name (all but ``calibration``) is the mean over tasks. These pool the rows of all
-    scenarios. ``/<task>/<scenario>`` is of the rows of one scenario (all but ``gauc_encoded``). The group metrics exist
-    where groups are given. What is undefined is nan (a mean over tasks too, if one of them is), and ``undefined`` says
-    why.
+    Keys (docs/methods/metrics.md#names): ``auc``, ``gauc`` (groups are original ids), ``gauc_encoded`` (groups are
+    encoded ids, so that all out-of-vocabulary users are one group, as in the released code), ``logloss``,
+    ``calibration`` (predicted / observed) and ``ece``, each followed by ``/<task>``; without a task (all but
+    ``calibration``) the mean over tasks. They pool the samples of all scenarios. ``/<task>/<scenario>`` uses the
+    samples of one scenario (all but ``gauc_encoded``). Group metrics exist if groups are given. Undefined values are
+    NaN, also a mean with an undefined task; ``undefined`` lists the reasons.
 
     Args:
         tasks: names of the label columns.
-        scenarios: names in the order of their ids; empty where rows have no scenario.
+        scenarios: names in the order of their ids; empty without scenarios.
     """
 
     full_state_update = False
@@ -70,36 +70,37 @@ class MultiTaskMetrics(torchmetrics.Metric):
         Args:
             prob_BT: probabilities (not logits), computed in float32.
             labels_BT: 0 or 1.
-            encoded_group_B: group as the network sees it (encoded id), or ``None``.
-            group_B: true group keys, or ``None``.
-            scenario_B: scenario ids 0 to S-1; not read where there are no scenarios.
+            encoded_group_B: encoded group ids, the input of the network, or ``None``.
+            group_B: original group keys, or ``None``.
+            scenario_B: scenario ids 0 to S-1; ignored without scenarios.
 
         Raises:
-            ValueError: when shapes disagree, groups come with some batches only, or a row has no known scenario.
+            ValueError: shapes disagree, groups are given for some batches only, or a scenario id is invalid.
         """
         if prob_BT.shape != labels_BT.shape or prob_BT.shape[1:] != (len(self.tasks),):
-            raise ValueError(f"probabilities {tuple(prob_BT.shape)}, labels {tuple(labels_BT.shape)}, {self.tasks}")
+            shapes = f"probabilities {tuple(prob_BT.shape)}, labels {tuple(labels_BT.shape)}"
+            raise ValueError(f"{shapes}: both must be (samples, {len(self.tasks)}) for the tasks {self.tasks}")
         self.prob.append(_on_cpu(prob_BT, torch.float32))
         self.labels.append(_on_cpu(labels_BT, torch.int8))
         for state, keys_B in ((self.encoded_group, encoded_group_B), (self.group, group_B)):
             if keys_B is not None:
                 state.append(_on_cpu(keys_B, torch.int64))
             if state and (len(state) != len(self.prob) or len(state[-1]) != len(prob_BT)):
-                raise ValueError("group keys must come with every batch, one a row, or with none")
+                raise ValueError("group keys must be given for every batch, one per sample, or for none")
         if self.scenarios:
             self.scenario.append(self._checked(scenario_B, len(prob_BT)))
 
     def _checked(self, scenario_B: Tensor | None, rows: int) -> Tensor:
         if scenario_B is None or len(scenario_B) != rows:
-            raise ValueError(f"every row needs one of the scenarios {self.scenarios}")
+            raise ValueError(f"every sample needs one of the scenarios {self.scenarios}")
         scenario_B = _on_cpu(scenario_B, torch.int32)
         least, most = (int(scenario_B.min()), int(scenario_B.max())) if rows else (0, 0)
         if least < 0 or most >= len(self.scenarios):
-            raise ValueError(f"scenario ids reach from {least} to {most}, and the scenarios are {self.scenarios}")
+            raise ValueError(f"scenario ids are {least} to {most}, but the scenarios are {self.scenarios}")
         return scenario_B
 
     def compute(self) -> dict[str, float]:
-        """Return every metric; the same on every rank."""
+        """Return metric name -> value, equal on every rank. Collective."""
         width = len(self.tasks)
         prob = gather_rows(_cat(self.prob, (0, width), torch.float32)).numpy()
         labels = gather_rows(_cat(self.labels, (0, width), torch.int8)).numpy()
@@ -125,13 +126,13 @@ class MultiTaskMetrics(torchmetrics.Metric):
                 rows = labels[inside, column], prob[inside, column]
                 found = evaluate_task(*rows, keys)
                 values |= {f"{metric}/{task}/{name}": value for metric, value in found.items()}
-                lost = [metric for metric, value in found.items() if math.isnan(value)]
-                if lost:
-                    undefined.append(_sentence(lost, f"{task}/{name}", _reason(*rows)))
+                missing = [metric for metric, value in found.items() if math.isnan(value)]
+                if missing:
+                    undefined.append(_undefined_message(missing, f"{task}/{name}", _reason(*rows)))
         return values, undefined
 
     def _pooled(self, prob: AnyArray, labels: AnyArray, given: dict[str, AnyArray]) -> _ValuesAndReasons:
-        """Return the metrics of the rows of all scenarios, means over tasks first, and why some are undefined."""
+        """Return the metrics over all scenarios, means over tasks first, and the reasons for undefined values."""
         values: dict[str, float] = {}
         for column, task in enumerate(self.tasks):
             per_task = evaluate_task(labels[:, column], prob[:, column], given)
@@ -169,26 +170,26 @@ def evaluate_task(labels: AnyArray, prob: AnyArray, groups: dict[str, AnyArray])
     return values | {name: gauc(labels, prob, keys) for name, keys in groups.items()}
 
 
-def _sentence(metrics: Sequence[str], of: str, reason: str) -> str:
-    """Return one sentence for all metrics of a task in a scenario: they share the reason."""
+def _undefined_message(metrics: Sequence[str], of: str, reason: str) -> str:
+    """Return one sentence for all undefined metrics of a task in a scenario, which share the reason."""
     first, *others = metrics
-    told = f" (also {', '.join(others)})" if others else ""
-    return f"{first}/{of} is undefined{told}: {reason}"
+    also = f" (also {', '.join(others)})" if others else ""
+    return f"{first}/{of} is undefined{also}: {reason}"
 
 
 def _reason(labels: AnyArray, prob: AnyArray) -> str:
     rows, positives, broken = len(labels), int((labels > 0).sum()), int(np.isnan(prob).sum())
     if rows == 0:
-        return "there are no rows."
+        return "there are no samples."
     if broken:
-        return f"{broken} of {rows} predictions are not numbers (diverged training?)."
+        return f"{broken} of {rows} predictions are NaN (diverged training?)."
     if positives in (0, rows):
         return f"all {rows} labels are {int(positives > 0)}."
-    return "no group has both a positive and a negative row."
+    return "no group has both a positive and a negative sample."
 
 
 def _on_cpu(values: Tensor, dtype: torch.dtype) -> Tensor:
-    # A copy even where nothing changes: the caller may reuse its buffer.
+    # always a copy: the caller may reuse its buffer
     return values.detach().to(device="cpu", dtype=dtype, copy=True)
 
 

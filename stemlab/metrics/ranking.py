@@ -1,13 +1,13 @@
-"""Ranks of the positive among candidates, and what is made of them: HR@k, NDCG@k, MRR.
+"""Rank of the positive among candidates, and the metrics HR@k, NDCG@k, MRR (docs/methods/metrics.md#ranking-metrics).
 
-One positive a row, in column 0. With its rank r (1 is best): HR@k is the share of rows with r <= k, NDCG@k the mean of
-1 / log2(r + 1) over those rows (0 for the others; the ideal gain is 1), MRR the mean of 1 / r.
+Each sample has one positive, in column 0, with rank r (1 is best). HR@k is the share of samples with r <= k. NDCG@k is
+the mean over samples of 1 / log2(r + 1) if r <= k, else 0 (the ideal gain is 1). MRR is the mean of 1 / r.
 
-Items of the same score as the positive are the difference between implementations: the published code leaves their
-order to an unstable sort. Here it is a rule; the default counts all of them before the positive, so that a model that
-scores everything alike hits nothing (spec/timirec.md section 8).
+Implementations differ in how they rank candidates with the score of the positive: the released code leaves their order
+to an unstable sort. Here it is an explicit tie rule; the default ranks the positive last among equal scores, so that
+constant scores hit nothing (docs/methods/metrics.md#ties).
 
-Legend: B rows, N candidates.
+Legend: B samples, M negatives, N candidates.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def positive_ranks(score_BN: Tensor, ties: Ties = "pessimistic") -> Tensor:
     """Return the rank of column 0 in each row, highest score first.
 
     Args:
-        score_BN: scores; minus infinity is allowed (an item that is out of the race).
-        ties: where the positive stands among candidates of its own score: behind them, before them, or halfway.
+        score_BN: scores; -inf for masked items.
+        ties: position of the positive among candidates with the same score: last (``pessimistic``), first
+            (``optimistic``) or the mean of both.
 
     Returns:
-        (B,) float64 on the same device, 1 to N; halves occur with ``mean`` only. NaN where a score of the row is not
-        a number: such a row has no rank.
+        (B,) float64 ranks on the same device, 1 to N, multiples of 0.5 with ``mean``; NaN for rows with a NaN score.
     """
     positive_B1, others_BM = score_BN[:, :1], score_BN[:, 1:]
     ahead_B = (others_BM >= positive_B1).sum(1)
@@ -46,12 +46,12 @@ def positive_ranks(score_BN: Tensor, ties: Ties = "pessimistic") -> Tensor:
 
 
 def ranks_from_counts(ahead_B: Tensor, tied_B: Tensor | None, ties: Ties) -> Tensor:
-    """Return ranks from counts.
+    """Return the ranks of the positives, (B,) float64.
 
     Args:
-        ahead_B: how many others score at least as high as the positive.
-        tied_B: how many of these score exactly as high; not needed for ``pessimistic``.
-        ties: the rule.
+        ahead_B: number of other items that score at least as high as the positive.
+        tied_B: number of these that score exactly as high; not needed for ``pessimistic``.
+        ties: tie rule.
     """
     rank_B = 1.0 + ahead_B.double()
     if tied_B is None or ties == "pessimistic":
@@ -60,15 +60,15 @@ def ranks_from_counts(ahead_B: Tensor, tied_B: Tensor | None, ties: Ties) -> Ten
 
 
 def metric_names(topk: Sequence[int]) -> list[str]:
-    """Return the names of the metrics in the order in which they are told."""
+    """Return the names of the metrics in reporting order."""
     return [*(f"{name}@{k}" for k in topk for name in ("hr", "ndcg")), "mrr"]
 
 
 def ranking_metrics(rank_B: AnyArray, topk: Sequence[int]) -> dict[str, float]:
-    """Return HR@k and NDCG@k for every k, and MRR; the order of the rows does not change the last digit.
+    """Return HR@k and NDCG@k for every k, and MRR; the values do not depend on the order of the samples.
 
     Args:
-        rank_B: ranks from 1; all metrics are NaN when there are none.
+        rank_B: ranks from 1; without ranks all metrics are NaN.
         topk: cut-offs.
     """
     if len(rank_B) == 0:
@@ -84,11 +84,11 @@ def ranking_metrics(rank_B: AnyArray, topk: Sequence[int]) -> dict[str, float]:
 
 
 class RankingMetrics(torchmetrics.Metric):
-    """HR@k, NDCG@k and MRR of all rows of all processes.
+    """HR@k, NDCG@k and MRR over the samples of all processes.
 
-    Ranks are kept as they come and brought together on the first process when the epoch ends, so that any number of
-    processes gives what one process gives. ``compute`` is a collective: call it on every process. It returns plain
-    floats; log them without ``sync_dist``. ``undefined`` says why values are NaN: there were no rows.
+    Ranks are stored and gathered on rank 0 at the end of the epoch, so that the result does not depend on the world
+    size. ``compute`` is a collective: call it on every process. It returns Python floats; log them without
+    ``sync_dist``. ``undefined`` lists the reasons for NaN values.
 
     Args:
         topk: cut-offs of HR and NDCG.
@@ -104,14 +104,14 @@ class RankingMetrics(torchmetrics.Metric):
         self.add_state("rank", default=[], dist_reduce_fx=None)
 
     def update(self, rank_B: Tensor) -> None:
-        """Add the ranks of a batch (``ranks``); NaN marks rows with scores that are not numbers."""
-        self.rank.append(rank_B.detach().double())  # on its device: asking for it now would make a GPU wait
+        """Add the ranks of a batch (``positive_ranks``); NaN marks samples with NaN scores."""
+        self.rank.append(rank_B.detach().double())  # kept on its device: a copy to the CPU would synchronise the GPU
 
     def compute(self) -> dict[str, float]:
-        """Return every metric; the same on every process.
+        """Return metric name -> value, equal on every process. Collective.
 
         Raises:
-            StemlabError: on every process alike, when scores are not numbers.
+            StemlabError: on every process, if a score is NaN.
         """
         parts = [part.cpu() for part in self.rank]
         rank_B = gather_rows(torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)).numpy()
@@ -119,10 +119,10 @@ class RankingMetrics(torchmetrics.Metric):
         rows, broken, values = from_rank_zero(self._evaluate(rank_B) if first else None)
         if broken:
             raise StemlabError(
-                f"the scores of {broken:,} of {rows:,} users are not numbers: the training diverged (lower optim.lr), "
-                "or the checkpoint is broken."
+                f"the scores of {broken:,} of {rows:,} users are not finite: the training diverged (lower optim.lr), "
+                "or the checkpoint is damaged."
             )
-        self.undefined = [] if rows else [f"{name} is undefined: there are no rows." for name in values]
+        self.undefined = [] if rows else [f"{name} is undefined: there are no samples." for name in values]
         return values
 
     def _evaluate(self, rank_B: AnyArray) -> tuple[int, int, dict[str, float]]:

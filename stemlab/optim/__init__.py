@@ -1,4 +1,4 @@
-"""Optimisation: settings, whole-table penalties, the fused Adam that carries them, clipping, plateau rule."""
+"""Optimisation: settings, weight penalties, Adam with these penalties, gradient clipping, plateau scheduler."""
 
 from stemlab.optim.adam import PenalisedAdam, PenaltyMode, build_optimizer, clip_gradients
 from stemlab.optim.config import OptimConfig, PlateauConfig

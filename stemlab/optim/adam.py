@@ -1,8 +1,8 @@
-"""Adam with the published penalties, without a penalty in the graph.
+"""Adam with L1 and L2 penalties that are not part of the autograd graph (docs/methods/stem.md#regularizer).
 
-The published loss adds the penalty of whole tables, so its gradient l2 * w + l1 * sign(w) goes through the clipping and
-through Adam's moments. Here L2 is the fused kernel's ``weight_decay`` (the same sum, no extra pass over the tables) and
-L1 is added to the gradient. ``penalty_value`` is the plain twin in the tests.
+The loss of the released code contains a penalty of whole embedding tables. Its gradient l2 * w + l1 * sign(w) takes
+part in gradient clipping and in Adam's moments. Here L2 is the ``weight_decay`` of fused Adam (the same result without
+an extra pass over the tables), and L1 is added to the gradient. ``penalty_value`` is the reference in the tests.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 class PenalisedAdam(Adam):
-    """Adam over parameter groups that carry ``l1``, ``l2`` and ``rows_only`` beside torch's own settings.
+    """Adam whose parameter groups have the additional keys ``l1``, ``l2`` and ``rows_only``.
 
-    Groups with ``rows_only`` hold tables of which a step penalises only the rows that got a gradient.
+    In a group with ``rows_only`` a step penalises only the rows of an embedding table with a gradient.
     """
 
-    # Class attributes, because torch's Optimizer drops instance attributes when it is copied.
-    _penalty_added = False  # this step's gradients already hold everything but the dense L2 term
-    _decay_scale = 1.0  # this step's clipping coefficient, applied to the dense L2 term
+    # class attributes, because torch's Optimizer drops instance attributes when it is copied
+    _penalty_added = False  # the gradients of this step contain all penalty terms except dense L2
+    _decay_scale = 1.0  # clipping coefficient of this step, applied to the dense L2 term
 
     def add_penalty_gradients(self) -> None:
-        """Add to the gradients every penalty term except dense L2; does nothing when called again in the same step."""
+        """Add all penalty terms except dense L2 to the gradients; no effect when called again in the same step."""
         if self._penalty_added:
             return
         for group in self.param_groups:
@@ -41,22 +41,22 @@ class PenalisedAdam(Adam):
         self._penalty_added = True
 
     def clip(self, max_norm: float) -> Tensor:
-        """Scale this step's gradients and L2 term so that their global norm is at most ``max_norm``.
+        """Scale the gradients and the L2 term of this step so that their global norm is at most ``max_norm``.
 
         Returns:
-            The norm before clipping, a float64 scalar on the parameters' device.
+            The norm before clipping, a float64 scalar on the device of the parameters.
         """
         self.add_penalty_gradients()
         norm = torch.stack([_squared_norm(group) for group in self.param_groups]).sum().sqrt()
-        coefficient = max_norm / (float(norm) + 1e-6)  # torch.nn.utils.clip_grad_norm_ has the same 1e-6
-        if not coefficient >= 1:  # also when the norm is NaN, so that a broken run shows it
+        coefficient = max_norm / (float(norm) + 1e-6)  # 1e-6 as in torch.nn.utils.clip_grad_norm_
+        if not coefficient >= 1:  # true also for a NaN norm, so that NaN reaches the weights and is noticed
             grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
             torch._foreach_mul_(grads, coefficient)
             self._decay_scale = coefficient
         return norm
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients and the clipping of a step that was not taken."""
+        """Clear the gradients and the clipping coefficient."""
         super().zero_grad(set_to_none)
         self._penalty_added, self._decay_scale = False, 1.0
 
@@ -65,7 +65,7 @@ class PenalisedAdam(Adam):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; the closure may compute gradients and clip them, as Lightning's does."""
+        """Perform one step; the closure may compute and clip gradients, as Lightning's closure does."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -83,20 +83,20 @@ def _add_penalty_gradient(parameter: nn.Parameter, group: dict[str, Any]) -> Non
     l1, l2 = group["l1"], group["l2"]
     if group["rows_only"]:
         if parameter.grad is not None and (l1 or l2):
-            # A norm, because it is seven times faster than any(dim=1) on a large table.
+            # vector_norm is seven times faster than any(dim=1) on a large table
             rows = torch.linalg.vector_norm(parameter.grad, dim=1).nonzero().squeeze(1)
             weight = parameter[rows]
             parameter.grad.index_add_(0, rows, l1 * weight.sign() + l2 * weight)
         return
     if parameter.grad is None and (l1 or l2):
-        parameter.grad = torch.zeros_like(parameter)  # the penalty alone would have given it a gradient
+        parameter.grad = torch.zeros_like(parameter)  # with the penalty in the loss it would have a gradient
     if l1 and parameter.grad is not None:
         parameter.grad.add_(parameter.sign(), alpha=l1)
 
 
 @torch.no_grad()
 def _squared_norm(group: dict[str, Any]) -> Tensor:
-    """Return ||g + l2 w||^2 of a group in float64, expanded so that nothing of a table's size is allocated."""
+    """Return ||g + l2 w||^2 of a group in float64, expanded so that no tensor of the size of a table is allocated."""
     live = [p for p in group["params"] if p.grad is not None]
     device = group["params"][0].device
     if not live:
@@ -114,16 +114,16 @@ def _squared_norm(group: dict[str, Any]) -> Tensor:
 def build_optimizer(
     net: nn.Module, optim: OptimConfig, embedding: Penalty, net_penalty: Penalty, mode: PenaltyMode = "dense"
 ) -> PenalisedAdam:
-    """Return the optimiser of a net, fused where the device allows it.
+    """Return the optimiser of a network, fused if the device supports it.
 
     Args:
-        net: embeddings are its ``nn.Embedding`` weights, everything else is "net".
-        optim: learning rate, betas and eps; whether ``net_penalty`` leaves out biases and normalisations.
+        net: the network; weights of ``nn.Embedding`` get the embedding penalty, all others the net penalty.
+        optim: learning rate, betas, eps; whether ``net_penalty`` excludes biases and normalisation layers.
         embedding: penalty of the embedding tables.
         net_penalty: penalty of all other weights and biases.
-        mode: ``dense`` penalises whole tables at every step (published). ``batch`` penalises, once each, the rows that
-            got a gradient in the step: those looked up by any rank, padding apart; one process on the joint batch and
-            several on its parts do the same. Either way all rows' moments decay at every step.
+        mode: ``dense`` penalises whole tables in every step (released code). ``batch`` penalises each row with a
+            gradient once: the rows looked up by any rank, without padding; the result does not depend on the world
+            size. In both modes the moments of all rows decay in every step.
     """
     tables, others = split_parameters(net)
     free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
@@ -141,17 +141,17 @@ def _group(name: str, params: list[nn.Parameter], penalty: Penalty, *, rows_only
 
 
 def clip_gradients(optimizer: Optimizer, max_norm: float) -> Tensor:
-    """Clip the global norm of gradient plus penalty, as if the penalty had been in the loss.
+    """Clip the global norm of gradient plus penalty, as if the penalty were part of the loss.
 
     Args:
-        optimizer: what ``build_optimizer`` returned.
-        max_norm: largest norm; a step above it has its gradients and its L2 term scaled by max_norm / norm.
+        optimizer: optimiser of ``build_optimizer``.
+        max_norm: maximum norm; above it, the gradients and the L2 term are scaled by max_norm / norm.
 
     Returns:
         The norm before clipping, a float64 scalar.
 
     Raises:
-        TypeError: for an optimiser that does not carry the penalties.
+        TypeError: the optimiser is not a ``PenalisedAdam``.
     """
     if not isinstance(optimizer, PenalisedAdam):
         raise TypeError(f"clip_gradients needs a PenalisedAdam, got {type(optimizer).__name__}")

@@ -1,4 +1,4 @@
-"""Settings of the optimiser: one typed class for ``conf/optim/*.yaml``."""
+"""Typed settings of the multi-task optimiser (``conf/optim/adam.yaml``)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class PlateauConfig:
-    """Learning-rate cut after an epoch that did not improve the monitored metric.
+    """Settings of the plateau scheduler: reduce the learning rate after an epoch without improvement.
 
     Attributes:
-        enabled: whether the rate is cut at all.
-        factor: multiplies the rate.
-        min_lr: floor of the rate.
-        threshold: an epoch improves when value >= best + threshold.
+        enabled: whether the learning rate is reduced at all.
+        factor: factor of the learning rate.
+        min_lr: minimum learning rate.
+        threshold: an epoch improves if value >= best + threshold.
     """
 
     enabled: bool = True
@@ -31,16 +31,16 @@ class PlateauConfig:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class OptimConfig:
-    """Adam and what goes with it; defaults are the published ones.
+    """Settings of Adam, gradient clipping and plateau scheduler; defaults are those of the released code of STEM.
 
     Attributes:
-        name: the only optimiser so far.
+        name: the optimiser; only ``adam``.
         lr: learning rate.
-        betas: decay of the two moments.
-        eps: added to the root of the second moment.
-        exclude_bias_bn: the models' penalties leave out biases, and scales and shifts of normalisations.
-        clip_norm: largest global gradient norm, penalty included; ``None`` switches clipping off.
-        plateau: the learning-rate cut.
+        betas: decay rates of the two moments.
+        eps: added to the square root of the second moment.
+        exclude_bias_bn: whether the net penalty excludes biases and the parameters of normalisation layers.
+        clip_norm: maximum global norm of gradient plus penalty; ``None`` disables clipping.
+        plateau: settings of the plateau scheduler.
     """
 
     name: Literal["adam"] = "adam"

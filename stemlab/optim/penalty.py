@@ -1,7 +1,7 @@
-"""The published weight penalty: (lambda / p) * sum |w|^p over whole parameters.
+"""Weight penalty of the released code of STEM: (lambda / p) * sum |w|^p over whole parameters.
 
-A bare number lambda means p = 2, hence lambda / 2 * sum w^2 (spec: STEM repository, BaseModel.add_regularization). The
-embedding penalty covers every row of every ``nn.Embedding``; the net penalty covers every other weight and bias.
+A number lambda means p = 2, hence lambda / 2 * sum w^2 (docs/methods/stem.md#regularizer). The embedding penalty covers
+every row of every ``nn.Embedding``; the net penalty covers every other weight and bias.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class Penalty:
 
 
 def parse_penalty(value: float | str | None) -> Penalty:
-    """Read a penalty as the published configs write it.
+    """Parse a penalty in the format of the released configs.
 
     Args:
-        value: a number (L2), ``"l1(a)"``, ``"l2(a)"``, ``"l1_l2(a, b)"``, a number in quotes, or None for no penalty.
+        value: a number (L2), ``"l1(a)"``, ``"l2(a)"``, ``"l1_l2(a, b)"``, a number as text, or None for no penalty.
 
     Raises:
-        StemlabError: for any other text and for negative or non-finite weights.
+        StemlabError: the text has another format, or a weight is negative or not finite.
     """
     l1, l2 = _weights(value)
     if not (0 <= l1 < float("inf") and 0 <= l2 < float("inf")):
-        raise StemlabError(f"penalty {value!r} has a negative or infinite weight; give a number >= 0.")
+        raise StemlabError(f"penalty {value!r} has a negative or infinite weight: give a number >= 0.")
     return Penalty(l1=l1, l2=l2)
 
 
@@ -70,21 +70,21 @@ def _weights(value: float | str | None) -> tuple[float, float]:
 
 
 def split_parameters(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return (embedding weights, all other parameters), trainable ones only, each parameter once."""
+    """Return (weights of ``nn.Embedding``, all other parameters): trainable ones only, each once."""
     tables = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding)}
     trainable = [p for p in net.parameters() if p.requires_grad]
     return [p for p in trainable if id(p) in tables], [p for p in trainable if id(p) not in tables]
 
 
 def bias_and_norm_ids(net: nn.Module) -> set[int]:
-    """Return the ids of the parameters that are biases, or belong to a normalisation (batch, layer, partitioned)."""
+    """Return the ``id()`` of all biases and of all parameters of normalisation layers (class name contains "Norm")."""
     biases = {id(p) for name, p in net.named_parameters() if name.rpartition(".")[2].startswith("bias")}
     norms = (module for module in net.modules() if "Norm" in type(module).__name__)
     return biases | {id(p) for norm in norms for p in norm.parameters()}
 
 
 def penalty_value(net: nn.Module, embedding: Penalty, net_penalty: Penalty) -> Tensor:
-    """Return the whole-table penalty as a scalar in the graph: the plain twin of what the optimiser applies."""
+    """Return the dense penalty as a scalar in the autograd graph: the reference for the optimiser."""
     tables, others = split_parameters(net)
     terms = [embedding.of(p) for p in tables if embedding] + [net_penalty.of(p) for p in others if net_penalty]
     if terms:

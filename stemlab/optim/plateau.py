@@ -1,4 +1,4 @@
-"""Learning-rate cut on a plateau, by the published rule."""
+"""Plateau scheduler of the released code of STEM (docs/methods/stem.md#optimizer)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from stemlab.optim.config import PlateauConfig
 
 
 class PlateauScheduler(ReduceLROnPlateau):
-    """Cut the rate after every epoch in which the metric, to be maximised, did not reach best + threshold.
+    """Reduce the learning rate after every epoch in which the (maximised) metric is below best + threshold.
 
-    Differs from the parent in one character: a gain of exactly ``threshold`` counts as an improvement.
+    Unlike in ``ReduceLROnPlateau``, a gain of exactly ``threshold`` is an improvement.
     """
 
     def _is_better(self, a: float, best: float) -> bool:
@@ -19,7 +19,7 @@ class PlateauScheduler(ReduceLROnPlateau):
 
 
 def build_plateau(optimizer: Optimizer, config: PlateauConfig) -> PlateauScheduler | None:
-    """Return the scheduler to be stepped with the monitored metric after each validation, or None when switched off."""
+    """Return the scheduler, or None if disabled; step it with the monitored metric after each validation."""
     if not config.enabled:
         return None
     return PlateauScheduler(

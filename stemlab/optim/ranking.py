@@ -1,7 +1,7 @@
-"""The optimisers of ranking models: torch's own, with an L2 that spares biases.
+"""Optimisers of sequential models: those of torch, with coupled L2 on everything but biases.
 
-The published rule (spec/timirec.md section 7): parameters whose name contains "bias" are not decayed, all others are,
-embeddings and layer norms included; the decay is coupled (added to the gradient), as torch's ``weight_decay`` is.
+The rule of the released code (docs/methods/timirec.md#optimiser): parameters whose name contains "bias" have no weight
+decay; all others have it, including embeddings and layer norms. The decay is coupled (added to the gradient).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FUSED = {"adam": ("cpu", "cuda"), "sgd": ("cpu", "cuda"), "adagrad": ("cpu",)}
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class RankingOptimConfig:
-    """One of torch's optimisers with its own defaults; the defaults here are the published ones.
+    """Settings of the optimiser; other settings are the defaults of torch. Defaults are those of the released code.
 
     Attributes:
-        name: which optimiser.
+        name: the optimiser.
         lr: learning rate.
-        l2: coupled weight decay of every parameter whose name does not contain ``bias``.
+        l2: coupled weight decay of all parameters whose name does not contain ``bias``.
     """
 
     name: Literal["adam", "sgd", "adagrad", "adadelta"] = "adam"
@@ -41,11 +41,11 @@ class RankingOptimConfig:
 
 
 def build_ranking_optimizer(net: nn.Module, config: RankingOptimConfig) -> Optimizer:
-    """Return the optimiser of a net, in torch's fused form where there is one for the device.
+    """Return the optimiser of a network, fused if torch supports it on the device.
 
     Args:
-        net: its trainable parameters are split by their names.
-        config: kind, learning rate, L2.
+        net: the network; its trainable parameters are grouped by name.
+        config: optimiser, learning rate, L2.
     """
     named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     groups = [

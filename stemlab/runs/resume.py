@@ -31,7 +31,7 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
     old, new = effective_stage(saved.config), effective_stage(config)
     if old != new:
         raise StemlabError(
-            f"cannot resume {saved.path}: it belongs to stage {old}, and this run is stage {new}; "
+            f"cannot resume {saved.path}: it belongs to stage {old}, but ckpt_path resumes stage {new} here; "
             "model.stage=pretrain resumes a first stage, model.init_from=... starts a second stage from it."
         )
     for key in _FIXED_KEYS:

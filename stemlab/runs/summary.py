@@ -23,7 +23,7 @@ def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, dir
     Args:
         record: record of the run.
         steps: training steps per epoch; 0 without training.
-        processes: format_metric of processes.
+        processes: number of processes.
         directory: run directory.
     """
     config, parameters, samples = record["config"], record["parameters"], record["dataset_manifest"]["rows"]

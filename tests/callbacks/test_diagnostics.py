@@ -1,4 +1,4 @@
-"""What is logged about the inside of a network, and that training does not notice."""
+"""Diagnostics of a network: logged values; the training is not affected."""
 
 import csv
 import math
@@ -19,7 +19,7 @@ from stemlab.models.multitask.ple import PLE
 from stemlab.models.multitask.stem import STEM
 from stemlab.optim import OptimConfig
 from tests.lightning.test_multitask import SMALL
-from tests.lightning.world import SPEC, Toy
+from tests.lightning.toy_data import SPEC, Toy
 
 
 def module(**settings) -> MultiTaskModule:
@@ -51,7 +51,7 @@ def batch(rows: int = 24) -> ImpressionBatch:
 
 
 @pytest.mark.parametrize("settings", [{"net_dropout": 0.3}, {"batch_norm": True}])
-def test_training_is_the_same_to_the_last_bit(tmp_path: Path, settings) -> None:
+def test_training_is_bit_identical_with_diagnostics(tmp_path: Path, settings) -> None:
     watched, alone = module(**settings), module(**settings)
     fit(tmp_path / "watched", watched, Diagnostics(1, 8, "l2"))
     after = torch.rand(1)
@@ -62,7 +62,7 @@ def test_training_is_the_same_to_the_last_bit(tmp_path: Path, settings) -> None:
     assert watched.training == alone.training
 
 
-def test_every_logger_gets_it_each_chosen_epoch(tmp_path: Path) -> None:
+def test_every_logger_gets_the_values_at_the_interval(tmp_path: Path) -> None:
     made, watch = module(), Diagnostics(2, 8, "none")
     fit(tmp_path, made, watch, epochs=4)
     with (tmp_path / "metrics.csv").open() as file:
@@ -78,7 +78,7 @@ def test_every_logger_gets_it_each_chosen_epoch(tmp_path: Path) -> None:
         assert sum(x for name, x in watch.values.items() if f"gate/{task}/" in name) == pytest.approx(1)
 
 
-def test_abundances_are_those_of_the_analysis() -> None:
+def test_abundances_equal_those_of_the_analysis() -> None:
     table = torch.randn(70, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 3, 1, 0.3, 0.1, 0.03])
     for norm in ("l2", "none"):
         expected = information_abundance(singular_values(BlockwiseMatrix(table.numpy(), normalised=norm == "l2")))
@@ -89,7 +89,7 @@ def test_abundances_are_those_of_the_analysis() -> None:
     assert math.isnan(abundance(torch.zeros(0, 4), "none"))
 
 
-def test_the_mean_over_fields_leaves_padding_and_unknown_tokens_out() -> None:
+def test_the_mean_over_fields_excludes_padding_and_oov() -> None:
     made = module()
     tables = [roles["shared"].detach()[1:-1].numpy() for roles in made.net.embedding_tables().values()]
     expected = np.mean([information_abundance(singular_values(BlockwiseMatrix(table))) for table in tables])
@@ -97,7 +97,7 @@ def test_the_mean_over_fields_leaves_padding_and_unknown_tokens_out() -> None:
 
 
 def plain_cosine(made: MultiTaskModule, blocks: int, chosen: str) -> float:
-    """The same by whole gradients: of the shared block of the tables, or of the shared experts."""
+    """Return the reference: cosine of full gradients of the shared block of the tables, or of the shared experts."""
     made.eval()
     data, found = batch(), []
     for task in range(2):
@@ -112,20 +112,20 @@ def plain_cosine(made: MultiTaskModule, blocks: int, chosen: str) -> float:
     return float(torch.nn.functional.cosine_similarity(*found, dim=0))
 
 
-def test_conflicts_are_cosines_of_whole_gradients() -> None:
-    told = diagnose(module(), batch(), "l2")
-    assert told["conflict/finish-like/tables"] == pytest.approx(plain_cosine(module(), 3, "tables"), abs=1e-6)
-    assert told["conflict/finish-like/experts"] == pytest.approx(plain_cosine(module(), 3, "experts"), abs=1e-6)
+def test_conflicts_are_cosines_of_full_gradients() -> None:
+    values = diagnose(module(), batch(), "l2")
+    assert values["conflict/finish-like/tables"] == pytest.approx(plain_cosine(module(), 3, "tables"), abs=1e-6)
+    assert values["conflict/finish-like/experts"] == pytest.approx(plain_cosine(module(), 3, "experts"), abs=1e-6)
 
 
 def test_equal_and_opposite_labels_agree_and_conflict() -> None:
-    """With one table and one tower's weights, equal losses have cosine 1; a single pool of experts is shared."""
+    """With equal towers, gates and task tables, equal labels give cosine 1 and opposite labels about -1."""
     made, data = module(), batch()
     made.net.towers[1].load_state_dict(made.net.towers[0].state_dict())
     made.net.mixture.layers[0].gates[1].load_state_dict(made.net.mixture.layers[0].gates[0].state_dict())
     with torch.no_grad():
         for weight in made.net.embedding.weights():
-            weight[:, 4:8] = weight[:, :4]  # both tasks' gates read the same
+            weight[:, 4:8] = weight[:, :4]  # the gates of both tasks read equal inputs
     data.labels_BT[:, 1] = data.labels_BT[:, 0]
     agreeing = diagnose(made, data, "l2")["conflict/finish-like/tables"]
     with torch.no_grad():
@@ -137,18 +137,18 @@ def test_equal_and_opposite_labels_agree_and_conflict() -> None:
     assert opposite == pytest.approx(-1, abs=0.1)
 
 
-def test_layers_have_numbers_and_gradients_of_parameters_stay_absent() -> None:
+def test_layers_are_numbered_and_parameters_get_no_gradient() -> None:
     seed_everything(0, verbose=False)
     net = PLE(SPEC.field_sizes, SPEC.tasks, num_layers=2, num_shared_experts=1, num_specific_experts=1, **SMALL)
     made = MultiTaskModule(net, SPEC, SPEC.tasks, ModuleSettings(optim=OptimConfig(lr=0.05)))
-    told = diagnose(made, batch(), "l2")
-    assert {"gate/1/shared/shared", "gate/2/like/task:like"} <= told.keys()
-    assert "gate/2/shared/shared" not in told
+    values = diagnose(made, batch(), "l2")
+    assert {"gate/1/shared/shared", "gate/2/like/task:like"} <= values.keys()
+    assert "gate/2/shared/shared" not in values
     assert all(weight.grad is None for weight in net.parameters())
     assert made.training
 
 
-def test_the_kept_rows_are_a_copy() -> None:
+def test_first_rows_returns_a_copy() -> None:
     data = batch()
     kept = first_rows(data, 5)
     data.ids_BF.zero_()

@@ -1,4 +1,4 @@
-"""Every multi-task model can be looked into: what is logged of it is defined and adds up."""
+"""Diagnostics of every multi-task model: all values are defined, and gate shares sum to 1."""
 
 from pathlib import Path
 
@@ -27,22 +27,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImpressionDat
 
 
 @pytest.mark.parametrize("model", MULTITASK)
-def test_what_is_logged_is_defined(model: str, world: tuple[Path, ImpressionDataModule]) -> None:
+def test_logged_values_are_defined(model: str, world: tuple[Path, ImpressionDataModule]) -> None:
     home, data = world
     with session(CommandLine("train")):
         config = plain_job("train", [f"model={model}", f"paths.data_dir={home}"])
     config["model"]["net"] = small(config["model"]["net"])
     module = build_module(config, data)
     assert isinstance(module, MultiTaskModule)
-    told = diagnose(module, data.train_dataloader().take(slice(0, 32)), "none")
-    assert all(1 <= value <= 64 for name, value in told.items() if name.startswith("ia/"))
-    assert any(name.startswith("ia/") for name in told)
-    cosines = {name: value for name, value in told.items() if name.startswith("conflict/")}
+    values = diagnose(module, data.train_dataloader().take(slice(0, 32)), "none")
+    assert all(1 <= value <= 64 for name, value in values.items() if name.startswith("ia/"))
+    assert any(name.startswith("ia/") for name in values)
+    cosines = {name: value for name, value in values.items() if name.startswith("conflict/")}
     wanted = {f"conflict/finish-like/{part}" for part in ("tables", "experts")} if len(module.tasks) > 1 else set()
     assert cosines.keys() == wanted
     assert all(-1 <= value <= 1 for value in cosines.values())
     gates: dict[str, float] = {}
-    for name, share in told.items():
+    for name, share in values.items():
         if name.startswith("gate/"):
             gate = name.rsplit("/", 1)[0]
             gates[gate] = gates.get(gate, 0.0) + share

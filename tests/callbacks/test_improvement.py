@@ -1,4 +1,4 @@
-"""The published rule: improved when value >= best + min_delta."""
+"""The improvement rule of the released code: value >= best + min_delta."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_smaller_is_better_in_the_other_mode() -> None:
     assert [rule.update(value, epoch) for epoch, value in enumerate([0.5, 0.6, 0.5, 0.4])] == [True, False, True, True]
 
 
-def test_undefined_is_no_verdict() -> None:
+def test_undefined_values_are_ignored() -> None:
     rule = Improvement()
     assert rule.update(math.nan, 0) is None
     assert rule.best is None
@@ -34,12 +34,12 @@ def test_undefined_is_no_verdict() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1), st.integers(0, 20))
-def test_state_survives_anywhere(values: list[float], cut: int) -> None:
+def test_the_state_can_be_restored_at_any_epoch(values: list[float], cut: int) -> None:
     whole, first, second = Improvement(min_delta=1e-3), Improvement(min_delta=1e-3), Improvement(min_delta=1e-3)
-    verdicts = [whole.update(value, epoch) for epoch, value in enumerate(values)]
+    improved = [whole.update(value, epoch) for epoch, value in enumerate(values)]
     cut = min(cut, len(values))
     resumed = [first.update(value, epoch) for epoch, value in enumerate(values[:cut])]
     second.load_state_dict(first.state_dict())
     resumed += [second.update(value, cut + epoch) for epoch, value in enumerate(values[cut:])]
-    assert resumed == verdicts
+    assert resumed == improved
     assert second.state_dict() == whole.state_dict()

@@ -1,4 +1,4 @@
-"""The published selection on the test split, beside the honest one."""
+"""Epoch selection on the test split, in addition to the selection on the validation split."""
 
 import copy
 import math
@@ -11,13 +11,13 @@ from pytorch_lightning import Callback
 from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.paper_selection import POOLED, PaperSelection, measure_test_split
 from tests.lightning.test_multitask import Watch, module, trainer
-from tests.lightning.world import Toy
+from tests.lightning.toy_data import Toy
 
 TASKS, NAMES = ("click", "like"), [POOLED, "nl", "es"]
 
 
 def epoch(pooled: float, nl: float, es: float) -> dict[str, float]:
-    """Metrics of an epoch; the two tasks are 0.1 above and below the mean."""
+    """Return the metrics of an epoch; the two tasks are 0.1 above and below the mean."""
     values = {"auc": pooled}
     for name, mean in (("", pooled), ("/nl", nl), ("/es", es)):
         values |= {f"auc/click{name}": mean + 0.1, f"auc/like{name}": mean - 0.1, f"logloss/click{name}": 1 - mean}
@@ -31,35 +31,35 @@ def chosen(rule: PaperSelection, *epochs: dict[str, float]) -> dict:
 
 
 def test_every_scenario_has_its_own_best_epoch() -> None:
-    told = chosen(PaperSelection(5), epoch(0.60, 0.7, 0.50), epoch(0.62, 0.6, 0.55), epoch(0.61, 0.6, 0.56))
-    assert told["epoch"] == {"pooled": 1, "nl": 0, "es": 2}
-    assert told["mean_auc"] == pytest.approx({"pooled": 0.62, "nl": 0.7, "es": 0.56})
-    assert told["metrics"]["test/auc/click"] == pytest.approx(0.72)
-    assert told["metrics"]["test/auc/like/nl"] == pytest.approx(0.6)
-    assert told["metrics"]["test/logloss/click/es"] == pytest.approx(0.44)
-    assert len(told["metrics"]) == 4 + 3 + 3
-    assert (told["epochs_evaluated"], told["patience"]) == (3, 5)
-    assert told["note"].startswith("optimistic: ")
+    summary = chosen(PaperSelection(5), epoch(0.60, 0.7, 0.50), epoch(0.62, 0.6, 0.55), epoch(0.61, 0.6, 0.56))
+    assert summary["epoch"] == {"pooled": 1, "nl": 0, "es": 2}
+    assert summary["mean_auc"] == pytest.approx({"pooled": 0.62, "nl": 0.7, "es": 0.56})
+    assert summary["metrics"]["test/auc/click"] == pytest.approx(0.72)
+    assert summary["metrics"]["test/auc/like/nl"] == pytest.approx(0.6)
+    assert summary["metrics"]["test/logloss/click/es"] == pytest.approx(0.44)
+    assert len(summary["metrics"]) == 4 + 3 + 3
+    assert (summary["epochs_evaluated"], summary["patience"]) == (3, 5)
+    assert summary["note"].startswith("optimistic: ")
 
 
 def test_patience_ends_a_scenario_and_only_that() -> None:
-    """The second epoch in a row that does not improve is one too many for nl: its later best is not seen."""
-    told = chosen(
+    """After two epochs without improvement nl is not updated any more: its later best is ignored."""
+    summary = chosen(
         PaperSelection(2), epoch(0.6, 0.6, 0.6), epoch(0.6, 0.6, 0.5), epoch(0.7, 0.5, 0.7), epoch(0.8, 0.9, 0.8)
     )
-    assert told["epoch"] == {"pooled": 3, "nl": 0, "es": 3}
-    assert told["mean_auc"]["nl"] == pytest.approx(0.6)
+    assert summary["epoch"] == {"pooled": 3, "nl": 0, "es": 3}
+    assert summary["mean_auc"]["nl"] == pytest.approx(0.6)
 
 
 def test_equal_is_not_better_and_undefined_does_not_count() -> None:
     nothing = float("nan")
     rule = PaperSelection(2)
-    told = chosen(rule, epoch(0.6, nothing, 0.6), epoch(0.6, nothing, nothing), epoch(0.5, nothing, 0.6))
-    assert told["epoch"] == {"pooled": 0, "es": 0}
+    summary = chosen(rule, epoch(0.6, nothing, 0.6), epoch(0.6, nothing, nothing), epoch(0.5, nothing, 0.6))
+    assert summary["epoch"] == {"pooled": 0, "es": 0}
     assert rule.waited == {"pooled": 2, "nl": 0, "es": 1}
 
 
-def test_the_state_is_plain_and_goes_on() -> None:
+def test_the_state_is_plain_and_can_be_restored() -> None:
     series = [epoch(0.6, 0.6, 0.5), epoch(0.7, 0.5, 0.6), epoch(0.6, 0.5, 0.5), epoch(0.8, 0.9, 0.4)]
     whole, first, second = PaperSelection(2), PaperSelection(2), PaperSelection(2)
     expected = chosen(whole, *series)
@@ -72,7 +72,7 @@ def test_the_state_is_plain_and_goes_on() -> None:
 
 
 class Spy(Callback):
-    """What a test after each epoch finds."""
+    """Evaluate the test split after each epoch."""
 
     def __init__(self) -> None:
         self.found: list[dict[str, float]] = []
@@ -81,7 +81,7 @@ class Spy(Callback):
         self.found.append(measure_test_split(trainer, pl_module))
 
 
-def test_it_measures_what_the_test_loop_measures(tmp_path: Path) -> None:
+def test_metrics_equal_those_of_the_test_loop(tmp_path: Path) -> None:
     made, spy, toy = module(dropout=0.5), Spy(), Toy()
     trainer(tmp_path, spy, epochs=2).fit(made, datamodule=toy)
     assert made.training
@@ -90,8 +90,8 @@ def test_it_measures_what_the_test_loop_measures(tmp_path: Path) -> None:
     assert spy.found[0] != spy.found[1]
 
 
-def test_the_training_does_not_notice(tmp_path: Path) -> None:
-    """Losses, weights and the honest choice are the same with and without it."""
+def test_the_training_is_not_affected(tmp_path: Path) -> None:
+    """Losses, weights and the epoch selected on the validation split are equal with and without the callback."""
     outcomes = []
     for name, rules in (("without", []), ("with", [PaperSelection(1)])):
         watch, made = Watch(), module(dropout=0.5)

@@ -1,4 +1,4 @@
-"""Rows a second of training, validation left out."""
+"""Samples per second of training, without validation."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from stemlab.callbacks import throughput
 from stemlab.callbacks.progress import format_rate, use_progress_bar
 from stemlab.callbacks.throughput import Stopwatch, Throughput
 from tests.lightning.test_multitask import module, trainer
-from tests.lightning.world import Toy
+from tests.lightning.toy_data import Toy
 
 
 class Clock:
-    """A clock that a test moves."""
+    """A clock controlled by a test."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -40,7 +40,7 @@ def test_a_stopwatch_counts_while_it_runs(clock: Clock) -> None:
     watch.stop()
     clock.now = 100.0
     watch.stop()
-    assert (watch.rows, watch.seconds, watch.rate()) == (30, 3.0, 10)
+    assert (watch.samples, watch.seconds, watch.rate()) == (30, 3.0, 10)
     watch.start()
     watch.count(10)
     clock.now = 101.0
@@ -49,7 +49,7 @@ def test_a_stopwatch_counts_while_it_runs(clock: Clock) -> None:
 
 
 def test_training_is_timed_without_validation(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training step takes 1 s and a validation step 100 s: 96 rows in 6 steps are 16 rows a second."""
+    """A training step takes 1 s and a validation step 100 s: 96 samples in 6 steps are 16 samples per second."""
     made, watch = module(), Throughput()
     train, validate = made.training_step, made.validation_step
 
@@ -64,27 +64,28 @@ def test_training_is_timed_without_validation(clock: Clock, tmp_path: Path, monk
     monkeypatch.setattr(made, "training_step", slow_train)
     monkeypatch.setattr(made, "validation_step", slow_validate)
     trainer(tmp_path, watch, epochs=2).fit(made, datamodule=Toy())
-    assert (watch.train.rows, watch.train.seconds) == (192, 12.0)
+    assert (watch.train.samples, watch.train.seconds) == (192, 12.0)
     assert watch.train.rate() == 16
-    assert watch.evaluation.rows == 2 * 51
-    assert watch.evaluation.seconds == 2 * 17 * 100  # 51 rows are evaluated in 17 batches of 3
+    assert watch.evaluation.samples == 2 * 51
+    assert watch.evaluation.seconds == 2 * 17 * 100  # 51 samples are evaluated in 17 batches of 3
 
 
 def test_testing_is_evaluation(tmp_path: Path) -> None:
     watch = Throughput()
     trainer(tmp_path, watch).test(module(), datamodule=Toy(), verbose=False)
-    assert watch.evaluation.rows == 51
+    assert watch.evaluation.samples == 51
     assert watch.train.rate() is None
 
 
 @pytest.mark.parametrize(
-    ("rate", "told"), [(None, "- rows/s"), (7.25, "7.25 rows/s"), (41234.0, "41.2k rows/s"), (2.5e6, "2.5M rows/s")]
+    ("rate", "text"),
+    [(None, "- samples/s"), (7.25, "7.25 samples/s"), (41234.0, "41.2k samples/s"), (2.5e6, "2.5M samples/s")],
 )
-def test_rates_are_short(rate: float | None, told: str) -> None:
-    assert format_rate(rate) == told
+def test_rates_have_three_digits(rate: float | None, text: str) -> None:
+    assert format_rate(rate) == text
 
 
-def test_the_bar_needs_a_terminal_unless_it_is_asked_for() -> None:
+def test_the_bar_needs_a_terminal_unless_configured() -> None:
     assert not use_progress_bar("auto")  # pytest captures the output
     assert use_progress_bar(True)
     assert not use_progress_bar(False)

@@ -73,7 +73,7 @@ def test_other_data_is_refused(trained: Path, tmp_path: Path) -> None:
         ("missing.ckpt", "missing.ckpt.*foreign.ckpt, text.ckpt, torn.ckpt"),
         ("text.ckpt", "text.ckpt.*read"),
         ("torn.ckpt", "torn.ckpt.*read"),
-        ("foreign.ckpt", "foreign.ckpt.*stemlab.train .*config .*spec .*fingerprint"),
+        ("foreign.ckpt", "foreign.ckpt.*stemlab.train.*config.*spec.*fingerprint"),
         ("", "directory"),
     ],
 )

@@ -158,7 +158,7 @@ def test_the_config_of_a_first_stage_depends_on_nothing_of_the_second(tmp_path):
         (["seed=9", "optim.lr=0.5", "model.net.temperature=2"], "f", None),  # given by name: these may differ
         (["model.net.embedding_dim=8"], "f", "it has model.net.embedding_dim=64, this run has 8."),
         (["dataset.history_max=5"], "f", "it has dataset.history_max=20, this run has 5."),
-        ([], "g", "it was trained on prepared dataset f, and the one of this config is g"),
+        ([], "g", "prepared dataset f, this config gives g"),
     ],
 )
 def test_the_first_difference_of_a_given_stage_is_named(words, fingerprint, expected, tmp_path):

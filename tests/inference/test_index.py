@@ -1,4 +1,4 @@
-"""The index finds what tiled scoring finds: all of it when exact, nearly all when approximate."""
+"""The index returns the items of tiled scoring: all of them if exact, nearly all if approximate."""
 
 import sys
 from pathlib import Path
@@ -16,8 +16,8 @@ from stemlab.metrics.catalogue import Catalogue
 faiss = pytest.importorskip("faiss", reason="needs Faiss: pip install 'stemlab[retrieval]'")
 
 
-def world(items: int, users: int, interests: int = 3, width: int = 16, skew: float = 0.0, seed: int = 0):
-    """Item and user vectors around common centres; ``skew`` spreads the lengths of the items as popularity does."""
+def random_vectors(items: int, users: int, interests: int = 3, width: int = 16, skew: float = 0.0, seed: int = 0):
+    """Return item and user vectors around common centres; ``skew`` is the spread of the log norms of the items."""
     rng = np.random.default_rng(seed)
     centre = rng.standard_normal((40, width))
     item_ID = centre[rng.integers(0, 40, items + 1)] + 0.6 * rng.standard_normal((items + 1, width))
@@ -43,7 +43,7 @@ def recall(found_BN, wanted_BN) -> float:
 
 @pytest.mark.parametrize("interests", [1, 4])
 def test_exact_index_merged_over_interests_is_the_tiled_list(interests: int) -> None:
-    item_ID, user_BKD = world(1500, 60, interests)
+    item_ID, user_BKD = random_vectors(1500, 60, interests)
     found_BN, score_BN = ItemIndex.build("exact", item_ID, names(1500)).search(user_BKD, 50)
     wanted_BN, wanted_score_BN = exact_lists(item_ID, user_BKD, 50)
     assert np.array_equal(found_BN, wanted_BN)
@@ -52,14 +52,14 @@ def test_exact_index_merged_over_interests_is_the_tiled_list(interests: int) -> 
 
 @pytest.mark.parametrize("skew", [0.0, 0.5])
 def test_hnsw_finds_nearly_all(skew: float) -> None:
-    item_ID, user_BKD = world(6000, 100, 3, 32, skew)
+    item_ID, user_BKD = random_vectors(6000, 100, 3, 32, skew)
     found_BN, _ = ItemIndex.build("hnsw", item_ID, names(6000)).search(user_BKD, 50)
     value = recall(found_BN, exact_lists(item_ID, user_BKD, 50)[0])
     assert value >= 0.95
 
 
 def test_fewer_items_than_wanted() -> None:
-    item_ID, user_BKD = world(7, 5, 2)
+    item_ID, user_BKD = random_vectors(7, 5, 2)
     found_BN, score_BN = ItemIndex.build("exact", item_ID, names(7)).search(user_BKD, 10)
     assert [sorted(row) for row in found_BN.tolist()] == [[0, 0, 0, 1, 2, 3, 4, 5, 6, 7]] * 5
     assert np.isneginf(score_BN[:, 7:]).all()
@@ -67,8 +67,8 @@ def test_fewer_items_than_wanted() -> None:
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw"])
-def test_what_is_saved_is_read_again(kind: str, tmp_path: Path) -> None:
-    item_ID, user_BKD = world(300, 10)
+def test_a_saved_index_can_be_loaded(kind: str, tmp_path: Path) -> None:
+    item_ID, user_BKD = random_vectors(300, 10)
     made = ItemIndex.build(kind, item_ID, names(300), sample=True)
     made.save(tmp_path / "new" / "items.faiss")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"items.faiss", "items.faiss.json"}
@@ -83,7 +83,7 @@ def test_what_is_saved_is_read_again(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    made = ItemIndex.build("exact", world(5, 1)[0], names(5))
+    made = ItemIndex.build("exact", random_vectors(5, 1)[0], names(5))
 
     def fail() -> None:
         with made.writing(tmp_path / "items.faiss"):
@@ -94,19 +94,19 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_files_are_sentences(tmp_path: Path) -> None:
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "items.faiss"
-    with pytest.raises(StemlabError, match="cannot be read as an index of stemlab"):
+    with pytest.raises(StemlabError, match=r"items\.faiss .*index"):
         ItemIndex.load(path)
-    ItemIndex.build("exact", world(5, 1)[0], names(4)).save(path)
-    with pytest.raises(StemlabError, match=r"holds 5 vectors, and .* names 4 items"):
+    ItemIndex.build("exact", random_vectors(5, 1)[0], names(4)).save(path)
+    with pytest.raises(StemlabError, match=r"5 vectors, .* 4 items"):
         ItemIndex.load(path)
     path.write_bytes(b"no index")
-    with pytest.raises(StemlabError, match="cannot be read as an index of stemlab"):
+    with pytest.raises(StemlabError, match=r"items\.faiss .*index"):
         ItemIndex.load(path)
 
 
-def test_a_missing_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(StemlabError, match=r"pip install 'stemlab\[retrieval\]'"):
         index_module.require_faiss()

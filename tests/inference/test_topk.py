@@ -1,4 +1,4 @@
-"""The best items by tiles are those of one full table of scores, in a stated order."""
+"""Top items computed in tiles equal those of the full score matrix, in a defined order."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def seen_of(lists: list[list[int]]) -> SeenItems:
 
 
 def twin(item_ID: torch.Tensor, user_BKD: torch.Tensor, lists: list[list[int]], count: int):
-    """Every score in float64, then a sort of (score, id) pairs, user by user."""
+    """Return the reference lists: all scores in float64, then a sort of (score, id) pairs per user."""
     table = torch.einsum("bkd,id->bki", user_BKD.double(), item_ID.double()).amax(1).float()
     found = []
     for row, seen in enumerate(lists):
@@ -37,8 +37,8 @@ def as_lists(item_BN: torch.Tensor) -> list[list[int]]:
 @given(
     st.integers(1, 40), st.integers(1, 4), st.integers(1, 60), st.integers(1, 70), st.integers(0, 9999), st.booleans()
 )
-def test_lists_are_those_of_the_whole_table(users, interests, items, count, seed, integers) -> None:
-    """Whole numbers make many equal scores; then the lower id comes first."""
+def test_lists_equal_those_of_the_full_score_matrix(users, interests, items, count, seed, integers) -> None:
+    """Integer vectors give many equal scores; then the lower id comes first."""
     draw = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     item_ID, user_BKD = torch.randn(items + 1, 3, generator=draw), torch.randn(users, interests, 3, generator=draw)

@@ -1,4 +1,4 @@
-"""A small world of sequences with networks on it, and recommendations as the command makes them."""
+"""Synthetic sequences, small networks, and recommendations as the command ``predict`` computes them."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from tests.data.sequence.toys import Toy, leave_two_out, raw_of
 
 USERS, ITEMS, HISTORY = 23, 40, 6
 SIZES = SequenceSizes(USERS, ITEMS, HISTORY)
-ROWS = sorted(leave_two_out(USERS - 1, ITEMS, seed=5), key=lambda row: (row[0], row[2]))  # user 23 did nothing
+ROWS = sorted(leave_two_out(USERS - 1, ITEMS, seed=5), key=lambda row: (row[0], row[2]))  # user 23 has no interactions
 NETS = {
     **{"bprmf": BPRMF, "comirec": ComiRec, "lightgcn": LightGCN, "mind": MIND, "pop": POP, "sasrec": SASRec},
     **{"timirec": TiMiRec, "tin": TIN, "tisasrec": TiSASRec},
@@ -45,8 +45,8 @@ def build(name: str) -> SequenceNet:
     return net.eval()
 
 
-class World:
-    """Recommendations of one network in a folder of their own."""
+class RecommendCase:
+    """Recommendations of one network, written to its own folder."""
 
     def __init__(self, folder: Path, name: str = "comirec", eval_batch_size: int = 9) -> None:
         self.folder, self.name, self.net = folder, name, build(name)
@@ -56,7 +56,7 @@ class World:
         )
 
     def recommend(self, precision: str = "32-true", **chosen: Any) -> str:
-        """Write ``out/top.parquet`` and return the summary; file names of ``chosen`` lie in the same folders."""
+        """Write ``out/top.parquet`` and return the summary; files of ``chosen`` are relative to the same folders."""
         files = ("vectors", "interests", "item_vectors", "index_path", "output")
         chosen = {"output": "top.parquet", **chosen}
         paths = {key: str(self.folder / "out" / chosen[key]) for key in files if chosen.get(key)}
@@ -74,7 +74,7 @@ class World:
         return job.summary()
 
     def lists(self, name: str = "top.parquet") -> dict[str, list[str]]:
-        """User -> items, after a look at the columns."""
+        """Return user -> items; check the columns, ranks and the order of the scores."""
         table = pd.read_parquet(self.folder / "out" / name)
         assert list(table) == ["user", "item", "rank", "score"]
         for _, rows in table.groupby("user"):
@@ -95,12 +95,12 @@ class World:
 
 
 def known_rows() -> list[tuple[str, str, int]]:
-    """Everything the dataset knows, as a file of histories."""
+    """Return all interactions of the dataset as rows of a users file."""
     return [(f"u{user}", f"i{item}", time) for user, item, time, _ in ROWS]
 
 
 def twin_lists(net: SequenceNet, count: int, exclude: bool = True) -> dict[str, list[str]]:
-    """User by user: the network's own scores of all items after the last H of everything they did."""
+    """Return the reference lists: per user, the network scores of all items after the last H interactions."""
     found = {}
     for user in range(1, USERS):
         mine = [row for row in ROWS if row[0] == user]

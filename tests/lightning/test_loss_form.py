@@ -1,4 +1,4 @@
-"""The two forms of the loss, as the config names them."""
+"""The options ``loss_form`` and ``loss_reduction``."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from stemlab.config.compose import compose
 from stemlab.lightning.settings import ModuleSettings
 from stemlab.optim import OptimConfig
 from tests.lightning.test_multitask import Watch, module, trainer
-from tests.lightning.world import SPEC, Toy
+from tests.lightning.toy_data import SPEC, Toy
 
 
-@pytest.mark.parametrize(("form", "cost_of_a_row"), [("logits", 400.0), ("probability", 100.0)])
-def test_the_form_of_the_loss_is_an_option(form: str, cost_of_a_row: float, tmp_path: Path) -> None:
-    """A logit of 400 on the wrong side costs 400; the published form cuts the logarithm at -100."""
+@pytest.mark.parametrize(("form", "loss_per_sample"), [("logits", 400.0), ("probability", 100.0)])
+def test_the_form_of_the_loss_is_an_option(form: str, loss_per_sample: float, tmp_path: Path) -> None:
+    """A wrong logit of 400 has a loss of 400; the form of the released code clamps the logarithm at -100."""
     toy, watch, made = Toy(), Watch(), module(tasks=("like",), loss_form=form)
     with torch.no_grad():
         for parameter in made.net.parameters():
@@ -24,7 +24,7 @@ def test_the_form_of_the_loss_is_an_option(form: str, cost_of_a_row: float, tmp_
     labels_B = next(iter(toy.train_dataloader())).labels_BT[:, SPEC.task_index("like")].float()
     trainer(tmp_path, watch, limit_train_batches=1).fit(made, datamodule=toy)
     assert 0 < labels_B.mean() < 1
-    assert watch.losses[0] == pytest.approx(cost_of_a_row * float(1 - labels_B.mean()), rel=1e-5)
+    assert watch.losses[0] == pytest.approx(loss_per_sample * float(1 - labels_B.mean()), rel=1e-5)
 
 
 def test_the_losses_of_the_tasks_are_added_or_averaged(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_the_losses_of_the_tasks_are_added_or_averaged(tmp_path: Path) -> None:
         trainer(tmp_path, watch, limit_train_batches=1).fit(made, datamodule=Toy())
         losses[reduction] = watch.losses[0]
     assert losses["sum"] == pytest.approx(2 * losses["mean"], rel=1e-6)
-    assert losses["mean"] == pytest.approx(0.69, abs=0.1)  # about the entropy of a coin, once
+    assert losses["mean"] == pytest.approx(0.69, abs=0.1)  # about ln 2, once
 
 
 def test_a_config_of_an_earlier_version_adds_the_losses() -> None:

@@ -1,4 +1,4 @@
-"""The module: loss, clipping, plateau, exact metrics, what a checkpoint carries."""
+"""The multi-task module: loss, clipping, plateau, exact metrics, content of checkpoints."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ from stemlab.metrics import MultiTaskMetrics, auc
 from stemlab.models.multitask.mmoe import MMoE
 from stemlab.models.multitask.stem import STEM
 from stemlab.optim import OptimConfig, Penalty, PlateauConfig
-from tests.lightning.world import SPEC, Toy
+from tests.lightning.toy_data import SPEC, Toy
 
 SMALL = {"embedding_dim": 4, "tower_hidden_units": [4], "gate_hidden_units": [4], "expert_hidden_units": [6]}
 
@@ -52,7 +52,7 @@ def trainer(tmp_path: Path, *callbacks: Callback, epochs: int = 1, **settings) -
 
 
 class Watch(Callback):
-    """Keeps what the optimiser saw."""
+    """Record the losses of the steps and the learning rates of the epochs."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -77,7 +77,7 @@ def test_the_loss_is_the_sum_of_the_tasks_mean_cross_entropies(tmp_path: Path) -
     assert watch.losses[0] == pytest.approx(expected, rel=1e-6)
 
 
-def test_metrics_are_those_of_all_rows_at_once(tmp_path: Path) -> None:
+def test_metrics_pool_all_samples_of_the_split(tmp_path: Path) -> None:
     toy, made = Toy(), module()
     trainer(tmp_path).validate(made, datamodule=toy, verbose=False)
     rows = toy.rows["valid"]
@@ -85,7 +85,7 @@ def test_metrics_are_those_of_all_rows_at_once(tmp_path: Path) -> None:
         prob_BT = made(ImpressionBatch(torch.from_numpy(rows.ids))).numpy()
     for column, task in enumerate(SPEC.tasks):
         assert made.metric_values[f"val/auc/{task}"] == auc(rows.labels[:, column], prob_BT[:, column])
-    assert made.metric_values["val/gauc"] == made.metric_values["val/gauc_encoded"]  # here both name the same users
+    assert made.metric_values["val/gauc"] == made.metric_values["val/gauc_encoded"]  # both are the same users here
 
 
 def test_one_task_uses_its_own_labels(tmp_path: Path) -> None:
@@ -99,13 +99,13 @@ def test_one_task_uses_its_own_labels(tmp_path: Path) -> None:
     )
 
 
-# One epoch improves when its value >= best + 1e-6: the second gains too little, the third enough, the fourth nothing.
+# An epoch improves if value >= best + 1e-6: the second gains too little, the third enough, the fourth nothing.
 SERIES = [0.5, 0.5 + 5e-7, 0.5 + 1.5e-6, 0.5, 0.4, 0.4]
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let the validation report a series of values, whatever was measured."""
+def fixed_metrics(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Replace the validation metrics by a series of values."""
     left = list(SERIES)
 
     def compute(self: MultiTaskMetrics) -> dict[str, float]:
@@ -115,13 +115,15 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return left
 
 
-def test_the_rate_is_cut_when_an_epoch_did_not_improve(told: list[float], tmp_path: Path) -> None:
+def test_the_learning_rate_is_reduced_after_an_epoch_without_improvement(
+    fixed_metrics: list[float], tmp_path: Path
+) -> None:
     watch, plateau = Watch(), PlateauConfig(min_lr=2e-4)
     trainer(tmp_path, watch, epochs=6).fit(module(optim=OptimConfig(lr=0.1, plateau=plateau)), datamodule=Toy())
     assert watch.rates == pytest.approx([0.1, 0.01, 0.01, 0.001, 2e-4, 2e-4])
 
 
-def test_no_plateau_no_cut(told: list[float], tmp_path: Path) -> None:
+def test_a_disabled_plateau_keeps_the_learning_rate(fixed_metrics: list[float], tmp_path: Path) -> None:
     watch, optim = Watch(), OptimConfig(lr=0.1, plateau=PlateauConfig(enabled=False))
     trainer(tmp_path, watch, epochs=6).fit(module(optim=optim), datamodule=Toy())
     assert watch.rates == [0.1] * 6
@@ -129,7 +131,7 @@ def test_no_plateau_no_cut(told: list[float], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("patience", "epochs", "best"), [(1, 2, 0), (2, 5, 2), (3, 6, 2)])
 def test_early_stop_counts_epochs_without_improvement(
-    patience: int, epochs: int, best: int, told: list[float], tmp_path: Path
+    patience: int, epochs: int, best: int, fixed_metrics: list[float], tmp_path: Path
 ) -> None:
     keep = BestCheckpoint(tmp_path, "val/auc", "max", 1e-6, save_last=True)
     fit = trainer(tmp_path, EarlyStop("val/auc", "max", patience, 1e-6), keep, epochs=6)
@@ -140,15 +142,15 @@ def test_early_stop_counts_epochs_without_improvement(
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == epochs - 1
 
 
-def test_a_metric_that_falls_can_be_monitored(told: list[float], tmp_path: Path) -> None:
+def test_a_metric_to_minimise_can_be_monitored(fixed_metrics: list[float], tmp_path: Path) -> None:
     watch = Watch()
     made = module(optim=OptimConfig(lr=0.1), monitor_mode="min")
     trainer(tmp_path, watch, epochs=6).fit(made, datamodule=Toy())
     assert watch.rates == pytest.approx([0.1, 0.01, 0.001, 1e-4, 1e-4, 1e-5])
 
 
-def test_one_class_is_undefined_and_nothing_breaks(tmp_path: Path) -> None:
-    """No positive validation row: no AUC, a warning, no rate cut, no early stop; the newest epoch is the best."""
+def test_an_undefined_metric_does_not_stop_the_training(tmp_path: Path) -> None:
+    """Without positives: a warning, constant learning rate, no early stop; the latest epoch is the best."""
     keep, watch, made = BestCheckpoint(tmp_path, "val/auc", "max", 1e-6, save_last=False), Watch(), module()
     fit = trainer(tmp_path, watch, EarlyStop("val/auc", "max", 1, 1e-6), keep, epochs=3)
     fit.fit(made, datamodule=Toy(valid_positive=0))
@@ -158,18 +160,18 @@ def test_one_class_is_undefined_and_nothing_breaks(tmp_path: Path) -> None:
     assert watch.rates == [0.05] * 3
     assert keep.improvement.best is None
     assert torch.load(keep.best_path, weights_only=True)["epoch"] == 2
-    assert "val/auc/like is undefined: all 51 labels are 0." in made.metric_warnings
+    assert any(reason.startswith("val/auc/like ") and "51 labels are 0" in reason for reason in made.metric_warnings)
     assert len(made.metric_warnings) == len(set(made.metric_warnings))
     assert not (tmp_path / "last.ckpt").exists()
 
 
-def test_a_monitor_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StemlabError, match=r"no metric is called 'val/acu' .* Did you mean 'val/auc'"):
+def test_an_unknown_monitor_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(StemlabError, match=r"'val/acu' .*mean 'val/auc'"):
         trainer(tmp_path).fit(module(monitor="val/acu"), datamodule=Toy())
 
 
 def test_clipping_and_penalty_reach_the_optimiser(tmp_path: Path) -> None:
-    """With a norm of next to nothing, Adam's first step is still lr in size, but in proportion to eps it shrinks."""
+    """With a gradient norm far below eps, the first step of Adam is far below lr."""
     free = module(optim=OptimConfig(lr=0.05, eps=1e-3, clip_norm=None))
     clipped = module(optim=OptimConfig(lr=0.05, eps=1e-3, clip_norm=1e-6))
     start = [p.detach().clone() for p in free.net.parameters()]
@@ -189,16 +191,16 @@ def test_clipping_and_penalty_reach_the_optimiser(tmp_path: Path) -> None:
     assert norms[0] < 0.5 * norms[1]
 
 
-def test_a_broken_loss_stops_the_training(tmp_path: Path) -> None:
+def test_a_nan_loss_stops_the_training(tmp_path: Path) -> None:
     made = module()
     with torch.no_grad():
         made.net.embedding_parameters()[0].fill_(float("nan"))
-    with pytest.raises(StemlabError, match=r"became nan in epoch 0, step 0 \(learning rate 0.05\): lower optim.lr"):
+    with pytest.raises(StemlabError, match=r"nan in epoch 0, step 0 \(.*0.05\): lower optim.lr"):
         trainer(tmp_path).fit(made, datamodule=Toy())
 
 
 def test_dropout_depends_on_seed_and_epoch_only(tmp_path: Path) -> None:
-    """Random numbers drawn by others (loaders, loggers) do not change the masks."""
+    """Random numbers drawn elsewhere (data loaders, loggers) do not change the dropout masks."""
 
     class Draw(Callback):
         def on_train_epoch_start(self, trainer, pl_module) -> None:
@@ -222,12 +224,12 @@ def test_scores_are_float32_under_autocast() -> None:
     assert torch.equal(made(batch), torch.sigmoid(made.net(batch).logit_BT))
 
 
-def test_rows_without_labels_cannot_be_measured() -> None:
-    with pytest.raises(StemlabError, match="have no labels"):
+def test_samples_without_labels_cannot_be_measured() -> None:
+    with pytest.raises(StemlabError, match="no labels"):
         module().test_step(ImpressionBatch(torch.ones((3, 2), dtype=torch.int32)), 0)
 
 
-def test_metric_rows_are_no_part_of_the_checkpoint() -> None:
+def test_metric_states_are_not_in_the_checkpoint() -> None:
     assert all(name.startswith("net.") for name in module().state_dict())
 
 
@@ -243,7 +245,7 @@ def test_compiling_keeps_the_names_of_the_weights(monkeypatch: pytest.MonkeyPatc
 
 
 def test_evaluation_is_never_compiled() -> None:
-    """A compiled network rounds differently: the recorded metrics must be those that ``evaluate`` finds."""
+    """A compiled network rounds differently; recorded metrics must equal those of ``stemlab.evaluate``."""
     made, compiled = module(), []
 
     def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
@@ -258,7 +260,7 @@ def test_evaluation_is_never_compiled() -> None:
     assert compiled
 
 
-class Idle(nn.Module):
+class WithUnused(nn.Module):
     """One used and one unused weight."""
 
     def __init__(self, used_only: bool) -> None:
@@ -273,13 +275,13 @@ class Idle(nn.Module):
         return type("Output", (), {"logit_BT": batch.ids_BF.float() + self.used})
 
 
-def test_idle_parameters_are_found() -> None:
-    assert has_unused_parameters(Idle(used_only=False))
-    assert not has_unused_parameters(Idle(used_only=True))
+def test_unused_parameters_are_found() -> None:
+    assert has_unused_parameters(WithUnused(used_only=False))
+    assert not has_unused_parameters(WithUnused(used_only=True))
 
 
-def test_stem_has_idle_parameters_and_mmoe_has_none() -> None:
-    """Spec of STEM, section 2, property 2: the last shared gate is computed and not consumed."""
+def test_stem_has_unused_parameters_and_mmoe_has_none() -> None:
+    """The output of the last shared gate is not used (docs/methods/stem.md#shared-gate)."""
     stem = STEM(SPEC.field_sizes, SPEC.tasks, num_shared_experts=2, num_specific_experts=1, num_layers=1, **SMALL)
     stem.train()
     assert has_unused_parameters(stem)

@@ -1,4 +1,4 @@
-"""The module on rows with scenarios and numbers: what networks are given, what is measured, what is asked of them."""
+"""The module with scenarios and numerical features: inputs of networks, metrics, unused parameters."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,13 @@ from stemlab.models.api import MultiTaskOutput
 from stemlab.optim import OptimConfig
 from stemlab.runs.build import build_net
 from tests.lightning.test_multitask import Watch, trainer
-from tests.lightning.world import SPEC, Toy
+from tests.lightning.toy_data import SPEC, Toy
 
-PLACES = ("nl", "es", "fr")
+SCENARIOS = ("nl", "es", "fr")
 MIXED = replace(
     SPEC,
     fields=(*SPEC.fields, Field("price", 0, kind="numerical"), Field("age", 0, kind="numerical")),
-    scenarios=PLACES,
+    scenarios=SCENARIOS,
 )
 WORDS = ["model.net.embedding_dim=4", "model.net.expert_hidden_units=[6]", "model.net.num_experts=2"]
 
@@ -47,7 +47,7 @@ def toy() -> Toy:
 
 
 def test_the_scenario_is_a_field_by_the_model_and_never_of_an_old_checkpoint() -> None:
-    width = 4 * (2 + 1)  # two fields, the numbers together
+    width = 4 * (2 + 1)  # two fields, and all numerical features together
     assert net().embedding.output_width == width + 4
     assert net("model.scenario_feature=false").embedding.output_width == width
     config = compose("train", ["model=mmoe", *WORDS])
@@ -62,13 +62,13 @@ def test_every_scenario_and_task_is_measured(tmp_path: Path) -> None:
     names = {name for name in made.metric_values if name.startswith("val/auc")}
     assert names == {
         *("val/auc", "val/auc/finish", "val/auc/like"),
-        *(f"val/auc/{task}/{place}" for task in SPEC.tasks for place in PLACES),
+        *(f"val/auc/{task}/{scenario}" for task in SPEC.tasks for scenario in SCENARIOS),
     }
-    assert made.scenarios == PLACES
+    assert made.scenarios == SCENARIOS
 
 
-class Fined(nn.Module):
-    """Pays three for every step."""
+class WithPenalty(nn.Module):
+    """A bias per task and a constant penalty of 3."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,19 +80,19 @@ class Fined(nn.Module):
 
 def test_the_penalty_of_a_network_is_part_of_the_loss(tmp_path: Path) -> None:
     watch = Watch()
-    made = MultiTaskModule(Fined(), SPEC, SPEC.tasks, ModuleSettings(optim=OptimConfig(lr=0.01)))
+    made = MultiTaskModule(WithPenalty(), SPEC, SPEC.tasks, ModuleSettings(optim=OptimConfig(lr=0.01)))
     fit = trainer(tmp_path, watch, limit_train_batches=1, log_every_n_steps=1)
     fit.fit(made, datamodule=Toy())
     assert watch.losses[0] == pytest.approx(2 * np.log(2) + 3, rel=1e-6)
     assert float(fit.callback_metrics["train/loss/penalty"]) == 3
 
 
-class Parts(nn.Module):
-    """A bias a scenario; those of scenarios without rows get no gradient unless ``all_of_them`` are in the graph."""
+class BiasPerScenario(nn.Module):
+    """One bias per scenario; without ``all_of_them``, biases of scenarios without samples are not in the graph."""
 
     def __init__(self, all_of_them: bool) -> None:
         super().__init__()
-        self.parts, self.all_of_them = nn.ParameterList(nn.Parameter(torch.zeros(1, 2)) for _ in PLACES), all_of_them
+        self.parts, self.all_of_them = nn.ParameterList(nn.Parameter(torch.zeros(1, 2)) for _ in SCENARIOS), all_of_them
 
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
         assert batch.dense_BN is not None
@@ -105,14 +105,14 @@ class Parts(nn.Module):
         return {}
 
 
-def test_a_batch_may_lack_the_rows_of_a_scenario() -> None:
-    """Several processes must look for parameters without a gradient where such a batch leaves some."""
-    assert has_unused_parameters(Parts(all_of_them=False), MIXED.sizes)
-    assert not has_unused_parameters(Parts(all_of_them=True), MIXED.sizes)
+def test_a_batch_may_lack_samples_of_a_scenario() -> None:
+    """DDP must look for unused parameters if such a batch leaves parameters without a gradient."""
+    assert has_unused_parameters(BiasPerScenario(all_of_them=False), MIXED.sizes)
+    assert not has_unused_parameters(BiasPerScenario(all_of_them=True), MIXED.sizes)
     assert not has_unused_parameters(net(), MIXED.sizes)
 
 
-def test_a_slice_of_rows_to_score_keeps_numbers_and_scenarios() -> None:
+def test_a_slice_of_inputs_keeps_numericals_and_scenarios() -> None:
     batch = ImpressionBatch(
         torch.arange(10).reshape(5, 2), dense_BN=torch.arange(5.0)[:, None], scenario_B=torch.arange(5) % 3
     )

@@ -1,4 +1,4 @@
-"""Which networks have parameters that no loss reaches: several processes must look for these."""
+"""Networks whose parameters get no gradient from the loss; DDP must look for these."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.runs.build import build_net
 
 MODELS = ["timirec", "comirec", "mind", "youtube", "gru4rec", "sasrec", "tisasrec", "bprmf", "lightgcn"]
-TARGET = ["tin", "din", "din_plus"]  # read categories, which this dataset does not tell
+TARGET = ["tin", "din", "din_plus"]  # these read categories, which this dataset lacks
 
 
 def net(model: str, *words: str) -> torch.nn.Module:
@@ -25,11 +25,11 @@ def test_the_loss_reaches_every_parameter_of_a_sequential_net(model: str) -> Non
     expected = torch.rand(3)
     torch.manual_seed(0)
     assert has_unused_parameters(made) is False
-    assert torch.equal(torch.rand(3), expected)  # MIND draws its routing
+    assert torch.equal(torch.rand(3), expected)  # MIND draws routing logits
     assert made.training
 
 
-def test_in_the_first_stage_too() -> None:
+def test_the_loss_of_the_first_stage_reaches_every_parameter() -> None:
     assert has_unused_parameters(net("timirec", "model.stage=pretrain")) is False
 
 

@@ -1,4 +1,4 @@
-"""AUC and gAUC against the published code's numbers and against scikit-learn, group by group."""
+"""AUC and gAUC against recorded values of the released code and against scikit-learn per group."""
 
 import json
 
@@ -22,7 +22,7 @@ FUNCTIONS = {
 
 
 def gauc_by_loop(labels, scores, groups, weighting="rows"):
-    """The plain twin: one scikit-learn call a group."""
+    """Return the reference: one scikit-learn call per group."""
     total = weight = 0.0
     for key in np.unique(groups):
         y, s = labels[groups == key], scores[groups == key]
@@ -34,7 +34,7 @@ def gauc_by_loop(labels, scores, groups, weighting="rows"):
 
 @pytest.mark.skipif(not FILES, reason="needs golden/metrics (set STEMLAB_GOLDEN)")
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_equals_the_published_code(path):
+def test_equals_the_released_code(path):
     with np.load(path) as z:
         y, p, g = z["input/y_true"], z["input/y_pred"], z["input/group"]
         compared = 0
@@ -47,10 +47,10 @@ def test_equals_the_published_code(path):
 
 @pytest.mark.skipif(not FILES, reason="needs golden/metrics (set STEMLAB_GOLDEN)")
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_each_group_equals_the_published_code(path):
+def test_each_group_equals_the_released_code(path):
     with np.load(path) as z:
         if "metric/group_gAUC_num_den" not in z:
-            pytest.skip("this file holds no numbers by group")
+            pytest.skip("this file has no values per group")
         found = group_auc(z["input/y_true"], z["input/y_pred"], z["input/group"])
         np.testing.assert_array_equal(found.key_G, z["output/group_ids"])
         rows = np.where(np.isnan(found.auc_G), 0, found.rows_G)
@@ -62,7 +62,7 @@ def test_small_case_by_hand():
     labels, scores = np.array([1, 0, 1, 0, 0]), np.array([0.9, 0.9, 0.2, 0.1, 0.5])
     # pairs (positive, negative): .9 ties .9, beats .1 and .5; .2 loses to .9, beats .1, loses to .5 -> 3.5 of 6
     assert auc(labels, scores) == 3.5 / 6
-    groups = np.array([7, 7, 7, -3, 7])  # -3 holds one negative and is left out; 7: 1.5 of 4 pairs
+    groups = np.array([7, 7, 7, -3, 7])  # -3 has one negative only and is excluded; 7: 1.5 of 4 pairs
     assert gauc(labels, scores, groups) == 1.5 / 4
 
 
@@ -81,7 +81,7 @@ def test_one_class_is_undefined(labels):
     assert np.isnan(gauc(np.array(labels), scores, np.zeros(len(labels))))
 
 
-def test_a_score_that_is_no_number_makes_it_undefined():
+def test_a_nan_score_makes_it_undefined():
     assert np.isnan(auc(np.array([0, 1, 1]), np.array([0.1, np.nan, 0.3], dtype=np.float32)))
 
 
@@ -115,7 +115,7 @@ def test_equals_a_scikit_learn_loop(case, weighting):
 
 @settings(max_examples=50, deadline=None)
 @given(cases(), st.randoms(use_true_random=False))
-def test_order_of_rows_does_not_change_a_bit(case, random):
+def test_the_order_of_samples_does_not_change_the_result(case, random):
     labels, scores, groups = case
     order = np.array(random.sample(range(len(labels)), len(labels)))
     np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""Log loss, predicted/observed ratio and calibration error."""
+"""Log loss, ratio of predicted to observed positives, expected calibration error."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_log_loss_equals_scikit_learn(rows):
     assert log_loss(labels, prob) == pytest.approx(expected, abs=1e-12)
 
 
-def test_log_loss_of_a_certain_mistake_is_the_clip():
+def test_log_loss_of_a_certain_mistake_is_clipped():
     assert log_loss(np.array([1]), np.array([0.0], dtype=np.float32)) == pytest.approx(-math.log(1e-7), abs=1e-12)
 
 
@@ -35,7 +35,7 @@ def test_calibration_ratio():
 
 
 def test_ece_by_hand():
-    # two bins of two rows: {.1, .3} observed 1/2, predicted .2; {.6, .8} observed 1, predicted .7
+    # two bins of two samples: {.1, .3} observed 1/2, predicted .2; {.6, .8} observed 1, predicted .7
     prob, labels = np.array([0.8, 0.1, 0.6, 0.3]), np.array([1, 1, 1, 0])
     assert ece(labels, prob, bins=2) == pytest.approx(0.5 * 0.3 + 0.5 * 0.3)
 
@@ -46,7 +46,7 @@ def test_ece_keeps_equal_predictions_together():
 
 
 def ece_by_loop(labels, prob, bins):
-    """The plain twin: put each row behind the last quantile that is not above it."""
+    """Return the reference: assign each sample to the bin of the last quantile that is not above it."""
     edges = sorted({sorted(prob)[k * len(prob) // bins] for k in range(bins)})
     total = 0.0
     for low, high in zip(edges, [*edges[1:], math.inf], strict=True):
@@ -70,7 +70,7 @@ def test_unusable_predictions_are_undefined(function, prob):
 
 @settings(max_examples=100, deadline=None)
 @given(hnp.arrays(np.float64, st.integers(0, 50), elements=st.floats(0, 1000)), st.randoms(use_true_random=False))
-def test_exact_sum_is_exact_and_free_of_order(values, random):
+def test_exact_sum_is_exact_and_independent_of_the_order(values, random):
     assert exact_sum(values) == pytest.approx(math.fsum(values), rel=1e-15, abs=1e-15)
     shuffled = np.array(random.sample(list(values), len(values)))
     assert exact_sum(values) == exact_sum(shuffled)

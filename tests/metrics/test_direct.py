@@ -1,4 +1,4 @@
-"""Ranks and lists of networks that score every pair: those of the whole matrix, tile by tile."""
+"""Ranks and lists of networks that score user-item pairs directly, in tiles, against the full score matrix."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stemlab.metrics.catalogue import SeenItems
 from stemlab.metrics.direct import scored_ranks
 
 
-def world(seed: int, users: int, items: int, levels: int) -> tuple[Tensor, Tensor, SeenItems, list[set[int]]]:
-    """Scores of few levels, so that many tie; positives, and seen items, some of them twice."""
+def random_scores(seed: int, users: int, items: int, levels: int) -> tuple[Tensor, Tensor, SeenItems, list[set[int]]]:
+    """Return scores with few levels, so that many tie; positives; seen items, some of them repeated."""
     rng = np.random.default_rng(seed)
     score_BI = torch.from_numpy(rng.integers(-levels, levels + 1, (users, items + 1)).astype(np.float32))
     seen = [rng.integers(1, items + 1, rng.integers(0, items)) for _ in range(users)]
@@ -26,9 +26,9 @@ def world(seed: int, users: int, items: int, levels: int) -> tuple[Tensor, Tenso
     return score_BI, positive, SeenItems(flat, offset), [set(row.tolist()) for row in seen]
 
 
-def scorer(score_BI: Tensor, asked: list[int]) -> direct.ScoreFunction:
+def scorer(score_BI: Tensor, widths: list[int]) -> direct.ScoreFunction:
     def score(item_BT: Tensor) -> Tensor:
-        asked.append(item_BT.shape[1])
+        widths.append(item_BT.shape[1])
         return score_BI.gather(1, item_BT)
 
     return score
@@ -36,15 +36,15 @@ def scorer(score_BI: Tensor, asked: list[int]) -> direct.ScoreFunction:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 999), st.integers(1, 5), st.integers(1, 17), st.integers(0, 3), st.integers(1, 40))
-def test_ranks_and_lists_are_those_of_sorted_rows(seed: int, users: int, items: int, levels: int, tile: int) -> None:
-    score_BI, positive_B, seen, left_out = world(seed, users, items, levels)
-    asked: list[int] = []
+def test_ranks_and_lists_equal_those_of_sorted_rows(seed: int, users: int, items: int, levels: int, tile: int) -> None:
+    score_BI, positive_B, seen, left_out = random_scores(seed, users, items, levels)
+    widths: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(direct, "MAX_TILE_SCORES", tile)
-        score = scorer(score_BI, asked)
+        score = scorer(score_BI, widths)
         found = {rule: scored_ranks(score, items, positive_B, seen, rule) for rule in ("pessimistic", "optimistic")}
         item_BN, score_BN = top_scored(score, items, seen, 4)
-    assert max(asked) <= max(1, tile // users, items if tile >= users * items else 1)
+    assert max(widths) <= max(1, tile // users, items if tile >= users * items else 1)
     for row in range(users):
         scores, own = score_BI[row].tolist(), int(positive_B[row])
         others = [item for item in range(1, items + 1) if item not in left_out[row] | {own}]
@@ -56,8 +56,8 @@ def test_ranks_and_lists_are_those_of_sorted_rows(seed: int, users: int, items: 
         assert score_BN[row].tolist() == [scores[item] for item in best] + [-np.inf] * (4 - len(best))
 
 
-def test_a_score_that_is_no_number_gives_no_rank() -> None:
-    score_BI, positive_B, seen, _ = world(0, 3, 6, 2)
+def test_a_nan_score_gives_no_rank() -> None:
+    score_BI, positive_B, seen, _ = random_scores(0, 3, 6, 2)
     free = SeenItems(seen.item_S[:0], torch.zeros(4, dtype=torch.int64))
     score_BI[1, 4] = torch.nan
     rank_B = scored_ranks(scorer(score_BI, []), 6, positive_B, free, "mean")

@@ -1,4 +1,4 @@
-"""The fused optimiser against torch's plain Adam with the penalty in the graph."""
+"""The fused optimiser against Adam of torch with the penalty in the autograd graph."""
 
 import copy
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from stemlab.optim import OptimConfig, PenalisedAdam, Penalty, build_optimizer, 
 
 
 class Toy(nn.Module):
-    """Two tables, a linear that is used and one that never is."""
+    """Two embedding tables, a used and an unused linear layer."""
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
@@ -91,8 +91,8 @@ penalties = st.builds(Penalty, l1=weights, l2=weights)
     clip=st.sampled_from([None, 1e-3, 0.5, 1e3]),
     seed=st.integers(0, 99),
 )
-def test_equals_plain_twin(rows, width, embedding, others, clip, seed):
-    # float64, so that sign flips of tiny gradients cannot hide or fake a difference
+def test_equals_the_reference(rows, width, embedding, others, clip, seed):
+    # float64: in float32 the sign of tiny gradients may flip
     case = make(rows, width, seed=seed)
     case = Case(case.net.double(), case.ids, case.y.double())
     ours = our_steps(case, embedding, others, clip, steps=4, lr=0.01)
@@ -100,7 +100,7 @@ def test_equals_plain_twin(rows, width, embedding, others, clip, seed):
 
 
 @pytest.mark.parametrize("clip", [None, 0.05, 10.0])
-def test_equals_plain_twin_in_float32(clip):
+def test_equals_the_reference_in_float32(clip):
     case = make(rows=40, width=8, batch=64, scale=0.5)
     arguments = (case, Penalty(l1=1e-4, l2=1e-3), Penalty(l2=5e-4), clip)
     assert_same(our_steps(*arguments, steps=10, lr=1e-3), plain_steps(*arguments, steps=10, lr=1e-3))
@@ -135,7 +135,7 @@ def test_clip_scale_lasts_one_step():
     assert adam.param_groups[0]["weight_decay"] == 0.5
 
 
-def test_a_dropped_step_leaves_nothing_behind():
+def test_zero_grad_clears_the_clipping():
     case = make()
     adam = build_optimizer(case.net, OptimConfig(), Penalty(l1=0.1, l2=0.5), Penalty())
     loss_of(case.net, case).backward()
@@ -216,7 +216,7 @@ def test_batch_mode_penalises_touched_rows_once(clip):
 
 
 def test_batch_mode_of_joint_batch_equals_averaged_parts():
-    """Two ranks average their gradients; the joint row set and penalty are those of one process."""
+    """Two ranks average their gradients; penalised rows and penalty are those of one process."""
     case = make(rows=8, batch=8)
     embedding = Penalty(l1=0.05, l2=0.2)
     joint, parts = copy.deepcopy(case.net), copy.deepcopy(case.net)
@@ -228,7 +228,7 @@ def test_batch_mode_of_joint_batch_equals_averaged_parts():
     assert_same(joint, parts)
 
 
-def test_state_survives_saving():
+def test_the_state_can_be_saved_and_restored():
     case = make()
     arguments = (OptimConfig(lr=0.01), Penalty(l1=0.01, l2=0.1), Penalty())
     expected = our_steps(case, *arguments[1:], clip=0.1, steps=4, lr=0.01)
@@ -246,7 +246,7 @@ def test_state_survives_saving():
     assert_same(case.net, expected, atol=0)
 
 
-def test_copies_work():
+def test_the_optimiser_can_be_copied():
     case = make()
     adam = build_optimizer(case.net, OptimConfig(), Penalty(l2=0.1), Penalty())
     twin = copy.deepcopy(adam)
@@ -265,6 +265,6 @@ def test_fused_and_groups():
     assert sum(len(g["params"]) for g in adam.param_groups) == len(list(net.parameters()))
 
 
-def test_clip_refuses_a_foreign_optimiser():
+def test_clip_refuses_another_optimiser():
     with pytest.raises(TypeError, match="PenalisedAdam"):
         clip_gradients(torch.optim.SGD(make().net.parameters(), lr=1.0), 1.0)

@@ -1,3 +1,5 @@
+"""Settings of the multi-task optimiser and the plateau scheduler."""
+
 import pydantic
 import pytest
 import torch
@@ -11,7 +13,7 @@ def validate(values):
     return TypeAdapter(OptimConfig).validate_python(values)
 
 
-def test_shipped_file_is_the_published_default(root):
+def test_the_config_file_has_the_default_settings(root):
     assert validate(yaml.safe_load((root / "conf/optim/adam.yaml").read_text())) == OptimConfig()
     assert (OptimConfig().lr, OptimConfig().clip_norm, OptimConfig().plateau.factor) == (1e-3, 10.0, 0.1)
 
@@ -50,7 +52,7 @@ def rates(metrics, config=PlateauConfig()):  # noqa: B008 (frozen)
     return out
 
 
-def test_rate_is_cut_after_each_epoch_without_gain_down_to_the_floor():
+def test_the_learning_rate_is_reduced_after_each_epoch_without_gain_down_to_the_minimum():
     assert rates([0.7, 0.6, 0.7, 0.71, 0.5, 0.5, 0.5]) == pytest.approx([1e-3, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6, 1e-6])
 
 
@@ -64,5 +66,5 @@ def test_undefined_metric_counts_as_no_gain():
     assert rates([0.7, float("nan")]) == pytest.approx([1e-3, 1e-4])
 
 
-def test_off():
+def test_the_scheduler_can_be_disabled():
     assert build_plateau(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), PlateauConfig(enabled=False)) is None

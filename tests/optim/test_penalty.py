@@ -1,3 +1,5 @@
+"""Parsing, value and gradient of the weight penalty."""
+
 import pytest
 import torch
 from torch import nn
@@ -19,14 +21,14 @@ from stemlab.optim import Penalty, parse_penalty, penalty_value, split_parameter
         ("l1(0)", Penalty()),
     ],
 )
-def test_forms(value, expected):
+def test_formats(value, expected):
     assert parse_penalty(value) == expected
 
 
 @pytest.mark.parametrize(
     "value", ["l3(1)", "l1_l2(1)", "l2(1,2)", "l2(e)", "much", "", -1e-6, "l2(-1)", float("nan"), "inf"]
 )
-def test_refuses_with_one_sentence(value):
+def test_invalid_penalties_are_refused(value):
     with pytest.raises(StemlabError, match="penalty") as error:
         parse_penalty(value)
     assert repr(value) in str(error.value)

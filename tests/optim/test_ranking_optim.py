@@ -1,4 +1,4 @@
-"""The ranking optimisers against torch's plain ones and against one step of the published code."""
+"""The optimisers of sequential models against those of torch and against a recorded step of the released code."""
 
 import copy
 import re
@@ -27,7 +27,7 @@ def validate(values):
     return TypeAdapter(RankingOptimConfig).validate_python(values)
 
 
-def test_shipped_file_is_the_published_default(root):
+def test_the_config_file_has_the_default_settings(root):
     assert validate(yaml.safe_load((root / "conf/optim/ranking.yaml").read_text())) == RankingOptimConfig()
     assert RankingOptimConfig() == RankingOptimConfig(name="adam", lr=1e-3, l2=0.0)
 
@@ -41,7 +41,7 @@ def test_refuses_impossible_values(values):
 
 
 class Net(nn.Module):
-    """A table, a GRU, a norm and a linear, one frozen weight and one that never gets a gradient."""
+    """An embedding table, a GRU, a layer norm, a linear layer, a frozen layer and an unused layer."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +72,7 @@ def steps(net, optimizer, count=5):
 
 
 def plain(net, kind, lr, l2):
-    """Torch's optimiser one parameter at a time, unfused."""
+    """Return the optimiser of torch, neither fused nor foreach."""
     named = dict(net.named_parameters())
     groups = [{"params": [named[n] for n in DECAYED], "weight_decay": l2}, {"params": [named[n] for n in BIASES]}]
     return OPTIMIZERS[kind](groups, lr=lr, foreach=False)
@@ -80,7 +80,7 @@ def plain(net, kind, lr, l2):
 
 @pytest.mark.parametrize("kind", list(OPTIMIZERS))
 @pytest.mark.parametrize("l2", [0.0, 0.1])
-def test_numbers_are_those_of_the_plain_optimiser(kind, l2):
+def test_steps_equal_those_of_torch(kind, l2):
     ours, theirs = Net(), Net()
     start = copy.deepcopy(ours.state_dict())
     steps(ours, build_ranking_optimizer(ours, RankingOptimConfig(name=kind, lr=0.01, l2=l2)))
@@ -90,13 +90,13 @@ def test_numbers_are_those_of_the_plain_optimiser(kind, l2):
         assert torch.equal(value, start[name]) == name.startswith(("frozen", "idle")), name
 
 
-def test_adam_is_fused_and_adadelta_has_no_such_form():
+def test_adam_is_fused_and_adadelta_is_not():
     net = Net()
     assert build_ranking_optimizer(net, RankingOptimConfig()).defaults["fused"] is True
     assert "fused" not in build_ranking_optimizer(net, RankingOptimConfig(name="adadelta")).defaults
 
 
-def test_whatever_is_called_bias_is_not_decayed():
+def test_parameters_named_bias_have_no_weight_decay():
     net = Net()
     optimizer = build_ranking_optimizer(net, RankingOptimConfig(l2=0.5))
     name_of = {id(parameter): name for name, parameter in net.named_parameters()}
@@ -104,29 +104,29 @@ def test_whatever_is_called_bias_is_not_decayed():
     assert groups == {0.5: DECAYED, 0.0: BIASES}
 
 
-def published_net(weights):
-    """Modules that have nothing but the published code's parameters under their names."""
+def recorded_net(weights):
+    """Return a module that has only the parameters of the released code, by their names."""
     net = nn.Module()
     for name, value in weights.items():
         *folders, last = name.split(".")
-        place = net
+        module = net
         for folder in folders:
-            if folder not in dict(place.named_children()):
-                place.add_module(folder, nn.Module())
-            place = getattr(place, folder)
-        place.register_parameter(last, nn.Parameter(torch.from_numpy(value.copy())))
+            if folder not in dict(module.named_children()):
+                module.add_module(folder, nn.Module())
+            module = getattr(module, folder)
+        module.register_parameter(last, nn.Parameter(torch.from_numpy(value.copy())))
     return net
 
 
 @pytest.mark.skipif(not FILES, reason="needs golden/timirec (set STEMLAB_GOLDEN)")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_step_is_the_published_one(path):
+def test_a_step_equals_that_of_the_released_code(path):
     with np.load(path) as z:
         arrays = {name: z[name] for name in z.files}
     weights = {
         n.removeprefix("grad/"): arrays[f"param/{n.removeprefix('grad/')}"] for n in arrays if n.startswith("grad/")
     }
-    net = published_net(weights)
+    net = recorded_net(weights)
     absent = set(arrays.get("gradnone", np.array([])).tolist())
     stepped = next(name.split("/")[0] for name in arrays if name.startswith("step1_l2_"))
     l2 = float(re.fullmatch(r"step1_l2_(.+)", stepped)[1])
@@ -136,7 +136,7 @@ def test_a_step_is_the_published_one(path):
     optimizer.step()
     compared = 0
     for name, parameter in net.named_parameters():
-        # where the gradient is rounding noise Adam makes a visible step of it
+        # compare only clear gradients: Adam amplifies rounding errors of tiny ones
         decay = 0 if "bias" in name else l2 * np.abs(weights[name])
         clear = (np.abs(arrays[f"grad/{name}"]) + decay) > 1e-6
         found = parameter.detach().numpy()[clear]

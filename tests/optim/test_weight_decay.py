@@ -1,4 +1,4 @@
-"""Both regularizers set to a are torch's Adam with weight_decay=a on every parameter (MTReclib, MMFI)."""
+"""Both regularizers set to a equal Adam of torch with weight_decay=a on every parameter (MTReclib, MMFI)."""
 
 import copy
 
@@ -8,11 +8,11 @@ from torch import nn
 
 from stemlab.optim import OptimConfig, PlateauConfig, build_optimizer, parse_penalty
 
-DECAY = 0.05  # large enough to see which parameters it reaches
+DECAY = 0.05  # large enough to be visible in every parameter
 
 
 class Net(nn.Module):
-    """A table, a layer with a bias, batch norm, a loose parameter."""
+    """An embedding table, a linear layer with bias, batch norm, a single parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def test_every_parameter_decays_as_in_adam_of_torch(decay: float) -> None:
 
 
 def test_the_decay_reaches_biases_and_batch_norm() -> None:
-    """Else the test above could pass for the wrong reason."""
+    """Otherwise the test above could pass with a decay that has no effect."""
     nets = []
     for decay in (0.0, DECAY):
         torch.manual_seed(0)
@@ -56,7 +56,7 @@ def test_the_decay_reaches_biases_and_batch_norm() -> None:
     assert [not torch.equal(one, other) for one, other in zip(*nets, strict=True)] == [True] * 8
 
 
-def test_biases_and_batch_norm_may_be_left_out() -> None:
+def test_biases_and_batch_norm_can_be_excluded() -> None:
     torch.manual_seed(0)
     ours = Net()
     theirs, penalty = copy.deepcopy(ours), parse_penalty(DECAY)

@@ -1,4 +1,4 @@
-"""Checkpoint files, resuming rules, and a run rebuilt from its checkpoint."""
+"""Checkpoint files, config differences at resume, and the merged config of a restored run."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from stemlab.runs.restore import merge_config
 from stemlab.runs.resume import config_differences
 
 
-def test_a_checkpoint_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_are_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "checkpoints" / "best.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
 
@@ -37,16 +37,16 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "sprung",))
 
     torch.save({"state_dict": {}, "x": Trap()}, tmp_path / "trap.ckpt")
-    with pytest.raises(StemlabError, match="cannot be read as a checkpoint"):
+    with pytest.raises(StemlabError, match=r"trap\.ckpt .*checkpoint"):
         read_checkpoint(tmp_path / "trap.ckpt")
     assert not (tmp_path / "sprung").exists()
 
 
-def test_what_a_checkpoint_says(tmp_path: Path) -> None:
-    told = {"config": {"seed": 1}, "spec": {"name": "toy", "fields": [{"name": "u", "size": 3}], "tasks": ["like"]}}
+def test_the_content_of_a_checkpoint_is_read(tmp_path: Path) -> None:
+    hparams = {"config": {"seed": 1}, "spec": {"name": "toy", "fields": [{"name": "u", "size": 3}], "tasks": ["like"]}}
     weights = {"net.a": torch.ones(2), "other": torch.zeros(1)}
     torch.save(
-        {"state_dict": weights, "epoch": 4, "hyper_parameters": {**told, "fingerprint": "f"}}, tmp_path / "a.ckpt"
+        {"state_dict": weights, "epoch": 4, "hyper_parameters": {**hparams, "fingerprint": "f"}}, tmp_path / "a.ckpt"
     )
     saved = read_checkpoint(tmp_path / "a.ckpt")
     assert (saved.config, saved.fingerprint, saved.epoch) == ({"seed": 1}, "f", 4)
@@ -64,9 +64,9 @@ print(float(saved.weights["a"].sum()), resource.getrusage(resource.RUSAGE_SELF).
 
 
 def test_moments_of_the_optimiser_are_not_read(tmp_path: Path) -> None:
-    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
     moments = {"state": {0: {"exp_avg": torch.ones(40_000_000)}}}
-    content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": told}
+    content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": hparams}
     torch.save({**content, "optimizer_states": [moments]}, tmp_path / "large.ckpt")
     words = [sys.executable, "-c", MEASURE, str(tmp_path / "large.ckpt")]
     ended = subprocess.run(words, capture_output=True, text=True, check=True)
@@ -75,17 +75,17 @@ def test_moments_of_the_optimiser_are_not_read(tmp_path: Path) -> None:
     assert kilobytes < 40_000  # of 160 MB
 
 
-def test_what_is_read_is_no_way_into_the_file(tmp_path: Path) -> None:
-    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+def test_changes_of_the_weights_do_not_change_the_file(tmp_path: Path) -> None:
+    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
     path = tmp_path / "a.ckpt"
-    torch.save({"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": told}, path)
+    torch.save({"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": hparams}, path)
     read_checkpoint(path).weights["a"].zero_()
     assert read_checkpoint(path).weights["a"].sum() == 5
 
 
-def test_a_checkpoint_of_torch_s_old_format(tmp_path: Path) -> None:
-    told = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
-    content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 3, "hyper_parameters": told}
+def test_a_checkpoint_in_the_old_format_of_torch(tmp_path: Path) -> None:
+    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 3, "hyper_parameters": hparams}
     torch.save(content, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     assert read_checkpoint(tmp_path / "old.ckpt").epoch == 3
 
@@ -113,7 +113,7 @@ CHOSEN = {
 }
 
 
-def test_null_keeps_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_null_keeps_the_recorded_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     merged = merge_config(SAVED, CHOSEN)
     assert merged["trainer"] == {"accelerator": "gpu", "precision": "bf16-mixed", "devices": 1, "threads": 3}
@@ -122,7 +122,7 @@ def test_null_keeps_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert merge_config(SAVED, CHOSEN)["trainer"]["accelerator"] == "cpu"
 
 
-def test_what_is_chosen_wins() -> None:
+def test_chosen_values_replace_recorded_ones() -> None:
     chosen = {"accelerator": "cpu", "precision": "32-true", "devices": 2, "threads": 1}
     merged = merge_config(SAVED, {"trainer": chosen, "raw_dir": "/new", "data_dir": "/d", "batch_size": 5})
     assert merged["trainer"] == chosen

@@ -1,4 +1,4 @@
-"""What is printed before and after a run."""
+"""Console output before and after a run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from stemlab.data.spec import SequenceSpec
 from stemlab.runs.summary import format_bytes, format_metric, print_metrics, print_run_summary
-from tests.lightning.world import SPEC
+from tests.lightning.toy_data import SPEC
 
 RECORD = {
     "model": "stem",
@@ -19,48 +19,49 @@ RECORD = {
 }
 
 
-def test_the_card_tells_what_the_run_will_cost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_summary_shows_samples_parameters_memory_and_steps(capsys: pytest.CaptureFixture[str]) -> None:
     print_run_summary(RECORD, steps=5, processes=2, directory=Path("/runs/x"))
-    told = capsys.readouterr().out
-    assert "stem on toy  [SAMPLE: synthetic rows, not a result]" in told
-    assert "train 1,000  valid 20  test 30" in told
-    assert "dense 1,234  embedding 1,000,000" in told
-    assert "16 MB per process" in told  # a million parameters, four float32 values each
-    assert "5 per epoch" in told
-    assert "200 samples" in told
-    assert "2 processes" in told
-    assert "7 epochs" in told
+    output = capsys.readouterr().out
+    assert "stem on toy  [SAMPLE" in output
+    assert "train 1,000  valid 20  test 30" in output
+    assert "dense 1,234  embedding 1,000,000" in output
+    assert "16 MB per process" in output  # a million parameters, four float32 values each
+    assert "5 per epoch" in output
+    assert "200 samples" in output
+    assert "2 processes" in output
+    assert "7 epochs" in output
 
 
-def test_final_metrics_are_a_row_a_task(capsys: pytest.CaptureFixture[str]) -> None:
+def test_final_metrics_have_one_row_per_task(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = {"test/auc/finish": 0.712345, "test/auc/like": None, "test/auc": None, "test/ece/finish": 0.01}
     print_metrics(metrics, "test", SPEC.tasks, replace(SPEC, sample=False), 3, Path("best.ckpt"))
-    told = capsys.readouterr().out
-    assert "SAMPLE" not in told
+    output = capsys.readouterr().out
+    assert "SAMPLE" not in output
     cells = {
         line.split("│")[1].strip(): [c.strip() for c in line.split("│")[2:-1]]
-        for line in told.splitlines()
+        for line in output.splitlines()
         if "│" in line
     }
     assert cells == {"finish": ["0.71235", "0.01000"], "like": ["undefined", "undefined"], "mean": ["undefined", ""]}
-    assert "best of 3 epochs: best.ckpt" in told
+    assert "best of 3 epochs" in output
+    assert "best.ckpt" in output
 
 
-def cells_of(told: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
+def cells_of(output: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if "│" in line]
 
 
-def test_scenarios_are_a_second_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scenarios_have_a_second_table(capsys: pytest.CaptureFixture[str]) -> None:
     spec = replace(SPEC, sample=False, scenarios=("nl", "es"))
     metrics = {"test/auc": 0.7, "test/auc/finish": 0.7, "test/auc/like": 0.7, "val/auc/like/nl": 0.9}
     metrics |= {f"test/{m}/{t}/nl": 0.25 for m in ("auc", "gauc", "logloss") for t in SPEC.tasks}
     metrics |= {f"test/{m}/{t}/es": 0.5 for m in ("auc", "gauc", "logloss") for t in SPEC.tasks}
     metrics["test/gauc/like/es"] = None
     print_metrics(metrics, "test", SPEC.tasks, spec, 3, Path("best.ckpt"))
-    told = capsys.readouterr().out
-    assert "test metrics by scenario" in told
-    # two metrics of two tasks fit into the 80 columns of this terminal
-    assert cells_of(told)[-2:] == [["nl", *["0.25000"] * 4], ["es", "0.50000", "0.50000", "0.50000", "undefined"]]
+    output = capsys.readouterr().out
+    assert "test metrics by scenario" in output
+    # two metrics of two tasks fit into 80 columns
+    assert cells_of(output)[-2:] == [["nl", *["0.25000"] * 4], ["es", "0.50000", "0.50000", "0.50000", "undefined"]]
 
 
 def test_without_scenarios_there_is_no_second_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,33 +69,35 @@ def test_without_scenarios_there_is_no_second_table(capsys: pytest.CaptureFixtur
     assert "scenario" not in capsys.readouterr().out
 
 
-def test_final_metrics_of_a_ranking_model_are_a_column_a_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+def test_final_metrics_of_a_ranking_model_have_one_column_per_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = {"test/hr@5": 0.25, "test/ndcg@5": 0.125, "test/hr@10": 0.5, "test/ndcg@10": None, "test/mrr": 0.0625}
     print_metrics({**metrics, "val/hr@5": 0.75}, "test", (), SequenceSpec("toy", 3, 4, True), 0, Path("best.ckpt"))
-    told = capsys.readouterr().out
-    assert "test metrics of toy  [SAMPLE: synthetic rows, not a result]" in told
-    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
+    output = capsys.readouterr().out
+    assert "test metrics of toy  [SAMPLE" in output
+    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if "│" in line]
     assert table == [
         ["hr", "0.25000", "0.50000", ""],
         ["ndcg", "0.12500", "undefined", ""],
         ["mrr", "", "", "0.06250"],
     ]
-    assert [word for word in told.split() if word.startswith("@")] == ["@5", "@10"]
-    assert told.splitlines()[-1] == "best.ckpt"
+    assert [word for word in output.split() if word.startswith("@")] == ["@5", "@10"]
+    assert output.splitlines()[-1] == "best.ckpt"
 
 
-def test_the_card_names_the_stage_and_what_needs_no_training(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_summary_shows_the_stage_and_models_without_training(capsys: pytest.CaptureFixture[str]) -> None:
     print_run_summary({**RECORD, "sample": False, "stage": "pretrain"}, steps=0, processes=1, directory=Path("/runs/x"))
-    told = capsys.readouterr().out
-    assert "stem, stage pretrain, on toy" in told
-    assert "nothing to train" in told
+    output = capsys.readouterr().out
+    assert "stem, stage pretrain, on toy" in output
+    assert "nothing to train" in output
 
 
-@pytest.mark.parametrize(("value", "told"), [(None, "undefined"), (float("nan"), "undefined"), (0.1234567, "0.12346")])
-def test_numbers(value: float | None, told: str) -> None:
-    assert format_metric(value) == told
+@pytest.mark.parametrize(
+    ("value", "output"), [(None, "undefined"), (float("nan"), "undefined"), (0.1234567, "0.12346")]
+)
+def test_numbers(value: float | None, output: str) -> None:
+    assert format_metric(value) == output
 
 
-@pytest.mark.parametrize(("count", "told"), [(12, "12 B"), (57_216, "57.2 kB"), (3.2e9, "3.2 GB"), (5e12, "5 TB")])
-def test_sizes(count: float, told: str) -> None:
-    assert format_bytes(count) == told
+@pytest.mark.parametrize(("count", "output"), [(12, "12 B"), (57_216, "57.2 kB"), (3.2e9, "3.2 GB"), (5e12, "5 TB")])
+def test_sizes(count: float, output: str) -> None:
+    assert format_bytes(count) == output

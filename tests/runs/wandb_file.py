@@ -1,8 +1,9 @@
 """Read an offline W&B run: a log of protobuf records in LevelDB's format.
 
-A 7-byte header (":W&B", magic number, version), then 32 KiB blocks that begin at the start of the file. In a block,
-records of [crc32 (4 bytes), length (2), type (1), data]; type 1 is a whole record, 2, 3 and 4 are the first, middle and
-last part of one. Fewer than 7 bytes at the end of a block are zeros. The checksum covers type and data.
+The file has a 7-byte header (":W&B", magic number, version) and 32 KiB blocks counted from the start of the file. A
+block contains records of [crc32 (4 bytes), length (2), type (1), data]; type 1 is a whole record, types 2, 3 and 4 are
+the first, middle and last part of a record. Fewer than 7 bytes at the end of a block are zeros. The checksum covers
+type and data.
 """
 
 import json
@@ -21,7 +22,7 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 @dataclass
 class WandbRun:
-    """What a run's file says."""
+    """Content of the file of a W&B run."""
 
     id: str = ""
     name: str = ""
@@ -77,10 +78,10 @@ def read_wandb(path: Path) -> WandbRun:
     return run
 
 
-def _take_run(run: WandbRun, told: Any) -> None:
-    run.id, run.name, run.project = told.run_id, told.display_name, told.project
-    run.group, run.job_type, run.tags = told.run_group, told.job_type, list(told.tags)
-    run.config.update(_items(told.config.update))
+def _take_run(run: WandbRun, record: Any) -> None:
+    run.id, run.name, run.project = record.run_id, record.display_name, record.project
+    run.group, run.job_type, run.tags = record.run_group, record.job_type, list(record.tags)
+    run.config.update(_items(record.config.update))
 
 
 def _items(items: Any) -> dict[str, Any]:

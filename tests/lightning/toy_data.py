@@ -1,4 +1,4 @@
-"""A datamodule of random rows in memory, for tests of the module alone."""
+"""A datamodule with random samples in memory, for tests of the module."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ SPEC = DatasetSpec("toy", (Field("user", 7), Field("item", 11)), ("finish", "lik
 
 
 class Rows:
-    """``n`` rows with labels that depend on the user."""
+    """``n`` samples with labels that depend on the user."""
 
     dense = None
     scenario = None
@@ -35,7 +35,7 @@ class Rows:
 
 
 class Toy(ImpressionDataModule):
-    """The rows as a datamodule."""
+    """Datamodule of the samples."""
 
     def __init__(self, batch_size: int = 16, valid_positive: float = 0.5) -> None:
         super().__init__(name="toy", batch_size=batch_size, eval_batch_size=32, seed=0)
