@@ -263,13 +263,13 @@ def _check_files(config: Mapping[str, Any]) -> None:
         raise StemlabError(f"index_path={path} needs a kind of index: set index=exact or index=hnsw.")
     if config["index"] != "none":
         require_faiss()
-    known: dict[Path, str] = {}
+    key_of_file: dict[Path, str] = {}
     for key in ("input", "output", *VECTOR_FILES, "index_path"):
         if config[key] is None:
             continue
         file = Path(config[key]).resolve()
-        if file in known:
-            raise StemlabError(f"{key}={config[key]} is also {known[file]}=: give another file.")
-        known[file] = key
+        if file in key_of_file:
+            raise StemlabError(f"{key}={config[key]} is also {key_of_file[file]}=: give another file.")
+        key_of_file[file] = key
         if key in VECTOR_FILES:
             check_vector_path(key, Path(config[key]))

@@ -60,25 +60,25 @@ def vector_writer(path: Path, name: str, count: int) -> Iterator[VectorWriter]:
     part = path.with_name(f"{path.name}.part")
     try:
         with zipfile.ZipFile(part, "w", allowZip64=True) as archive:
-            known: list[str] = []
+            written_ids: list[str] = []
             with archive.open("vector.npy", "w", force_zip64=True) as file:
-                yield _array_writer(file, known, count)
+                yield _array_writer(file, written_ids, count)
             with archive.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array(file, np.array(known, dtype=np.str_))
+                np.lib.format.write_array(file, np.array(written_ids, dtype=np.str_))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _array_writer(file: IO[bytes], known: list[str], count: int) -> VectorWriter:
+def _array_writer(file: IO[bytes], written_ids: list[str], count: int) -> VectorWriter:
     """Return a function that appends to an ``.npy`` array; its header is written with the first batch."""
 
     def write(ids: Sequence[str], vectors: Float32Array) -> None:
-        if not known:
+        if not written_ids:
             header = {"descr": "<f4", "fortran_order": False, "shape": (count, *vectors.shape[1:])}
             np.lib.format.write_array_header_2_0(file, header)
         file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
-        known.extend(ids)
+        written_ids.extend(ids)
 
     return write
 

@@ -44,11 +44,11 @@ def has_unused_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) 
 def _sum_of_logits(net: nn.Module, sizes: ImpressionSizes | None) -> Tensor:
     """Return the sum of the logits of two padding samples."""
     tables = cast(Mapping[str, Any], net.embedding_tables())  # type: ignore[operator]
-    known = sizes or ImpressionSizes(dict.fromkeys(tables, 1))
-    batch = ImpressionBatch(torch.zeros((2, len(known.fields)), dtype=torch.int64))
-    if known.numericals:
-        batch.dense_BN = torch.zeros((2, len(known.numericals)))
-    if known.scenarios:
+    sizes = sizes or ImpressionSizes(dict.fromkeys(tables, 1))
+    batch = ImpressionBatch(torch.zeros((2, len(sizes.fields)), dtype=torch.int64))
+    if sizes.numericals:
+        batch.dense_BN = torch.zeros((2, len(sizes.numericals)))
+    if sizes.scenarios:
         batch.scenario_B = torch.zeros(2, dtype=torch.int32)
     logit_BT: Tensor = net(batch).logit_BT
     return logit_BT.sum()

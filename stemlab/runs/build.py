@@ -59,8 +59,8 @@ def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:
     """
     node = config["model"]["net"]
     if isinstance(sizes, DatasetSpec):
-        known = replace(sizes.sizes, scenario_feature=config["model"]["scenario_feature"])
-        return cast(nn.Module, instantiate(node, known, effective_tasks(config), key="model.net"))
+        inputs = replace(sizes.sizes, scenario_feature=config["model"]["scenario_feature"])
+        return cast(nn.Module, instantiate(node, inputs, effective_tasks(config), key="model.net"))
     stage = effective_stage(config)
     return cast(nn.Module, instantiate(node, sizes, *([stage] if stage else []), key="model.net"))
 

@@ -17,22 +17,22 @@ WANDB_OFF_HINT = "W&B is off: `wandb login` turns it on, logger=wandb writes an 
 WandbMode = Literal["online", "offline"]
 
 
-def wandb_mode(wanted: str) -> WandbMode | None:
+def wandb_mode(setting: str) -> WandbMode | None:
     """Return the W&B mode, or None if W&B is off; does not prompt and opens no connection.
 
     The environment variable ``WANDB_MODE`` is obeyed and never set.
 
     Args:
-        wanted: ``on``, ``off``, or ``auto``: online if the user is logged in, else off.
+        setting: ``on``, ``off``, or ``auto``: online if the user is logged in, else off.
     """
     environment = os.environ.get("WANDB_MODE", "").lower()
-    if wanted == "off" or environment == "disabled":
+    if setting == "off" or environment == "disabled":
         return None
     if environment in ("offline", "dryrun"):
         return "offline"
     if wandb_logged_in():
         return "online"
-    if wanted == "on":
+    if setting == "on":
         return "offline"
     rank_zero_info(WANDB_OFF_HINT)
     return None

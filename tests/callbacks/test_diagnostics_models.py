@@ -17,8 +17,8 @@ GATED = {"mmoe", "omoe", "ple", "stem", "mmoe_me", "ple_me", "ame", "hinet", "mm
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImpressionDataModule]:
-    home = tmp_path_factory.mktemp("world")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImpressionDataModule]:
+    home = tmp_path_factory.mktemp("prepared")
     with session(CommandLine("train")):
         data = build_datamodule({"dataset": plain_job("train", tiny_datasets.overrides("tiktok", home))["dataset"]})
     data.prepare()
@@ -27,8 +27,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImpressionDat
 
 
 @pytest.mark.parametrize("model", MULTITASK)
-def test_logged_values_are_defined(model: str, world: tuple[Path, ImpressionDataModule]) -> None:
-    home, data = world
+def test_logged_values_are_defined(model: str, prepared: tuple[Path, ImpressionDataModule]) -> None:
+    home, data = prepared
     with session(CommandLine("train")):
         config = plain_job("train", [f"model={model}", f"paths.data_dir={home}"])
     config["model"]["net"] = small(config["model"]["net"])
@@ -38,8 +38,8 @@ def test_logged_values_are_defined(model: str, world: tuple[Path, ImpressionData
     assert all(1 <= value <= 64 for name, value in values.items() if name.startswith("ia/"))
     assert any(name.startswith("ia/") for name in values)
     cosines = {name: value for name, value in values.items() if name.startswith("conflict/")}
-    wanted = {f"conflict/finish-like/{part}" for part in ("tables", "experts")} if len(module.tasks) > 1 else set()
-    assert cosines.keys() == wanted
+    expected = {f"conflict/finish-like/{part}" for part in ("tables", "experts")} if len(module.tasks) > 1 else set()
+    assert cosines.keys() == expected
     assert all(-1 <= value <= 1 for value in cosines.values())
     gates: dict[str, float] = {}
     for name, share in values.items():

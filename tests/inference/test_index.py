@@ -36,18 +36,18 @@ def exact_lists(item_ID, user_BKD, count: int):
     return [part.numpy() for part in top_items(catalogue, users, no_seen_items(len(user_BKD), device), count)]
 
 
-def recall(found_BN, wanted_BN) -> float:
-    hits = [len(set(found) & set(wanted)) for found, wanted in zip(found_BN, wanted_BN, strict=True)]
-    return sum(hits) / wanted_BN.size
+def recall(found_BN, expected_BN) -> float:
+    hits = [len(set(found) & set(expected)) for found, expected in zip(found_BN, expected_BN, strict=True)]
+    return sum(hits) / expected_BN.size
 
 
 @pytest.mark.parametrize("interests", [1, 4])
 def test_exact_index_merged_over_interests_is_the_tiled_list(interests: int) -> None:
     item_ID, user_BKD = random_vectors(1500, 60, interests)
     found_BN, score_BN = ItemIndex.build("exact", item_ID, names(1500)).search(user_BKD, 50)
-    wanted_BN, wanted_score_BN = exact_lists(item_ID, user_BKD, 50)
-    assert np.array_equal(found_BN, wanted_BN)
-    np.testing.assert_allclose(score_BN, wanted_score_BN, rtol=1e-5)
+    expected_BN, expected_score_BN = exact_lists(item_ID, user_BKD, 50)
+    assert np.array_equal(found_BN, expected_BN)
+    np.testing.assert_allclose(score_BN, expected_score_BN, rtol=1e-5)
 
 
 @pytest.mark.parametrize("skew", [0.0, 0.5])

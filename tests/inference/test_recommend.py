@@ -10,7 +10,7 @@ import torch
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.inference.recommend import SEQUENTIAL_DEFAULTS, refuse_options
-from tests.inference.users_files import ITEMS, NETS, ROWS, USERS, RecommendCase, known_rows, twin_lists
+from tests.inference.users_files import ITEMS, NETS, ROWS, USERS, RecommendCase, known_rows, reference_lists
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def case(tmp_path: Path) -> RecommendCase:
 def test_lists_equal_those_from_the_network_scores(name: str, exclude: bool, tmp_path: Path) -> None:
     case = RecommendCase(tmp_path, name)
     case.recommend(topk=10, exclude_seen=exclude)
-    assert case.lists() == twin_lists(case.net, 10, exclude)
+    assert case.lists() == reference_lists(case.net, 10, exclude)
 
 
 @pytest.mark.parametrize("name", ["comirec", "mind", "tisasrec", "bprmf"])
@@ -44,9 +44,9 @@ def test_histories_of_a_file_give_the_same_lists_as_those_of_the_dataset(name: s
 
 def test_new_users_get_items_by_their_history(case: RecommendCase) -> None:
     mine = [row for row in known_rows() if row[0] == "u7"]
-    source = case.write("new.parquet", [("somebody", *row[1:]) for row in mine], "user", "item", "time")
+    source = case.write("new.parquet", [("new user", *row[1:]) for row in mine], "user", "item", "time")
     case.recommend(input=source, topk=5)
-    assert case.lists() == {"somebody": twin_lists(case.net, 5)["u7"]}
+    assert case.lists() == {"new user": reference_lists(case.net, 5)["u7"]}
 
 
 def test_only_rows_of_the_file_count_as_seen(case: RecommendCase) -> None:
@@ -61,7 +61,7 @@ def test_only_rows_of_the_file_count_as_seen(case: RecommendCase) -> None:
 def test_listed_users_in_their_order_each_once(kind: str, case: RecommendCase) -> None:
     users = ["u9", "u2", "u9", "u20", "u2"]
     summary = case.recommend(input=case.write(f"users.{kind}", [(user,) for user in users], "user"), topk=4)
-    all_lists = twin_lists(case.net, 4)
+    all_lists = reference_lists(case.net, 4)
     assert list(case.lists().items()) == [(user, all_lists[user]) for user in ("u9", "u2", "u20")]
     assert "SAMPLE" in summary
     assert f"12 items for 3 users written to {case.folder}/out/top.parquet, seen items excluded." in summary

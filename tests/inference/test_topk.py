@@ -19,7 +19,7 @@ def seen_of(lists: list[list[int]]) -> SeenItems:
     return SeenItems(flat, torch.tensor([0, *np.cumsum([len(items) for items in lists])]))
 
 
-def twin(item_ID: torch.Tensor, user_BKD: torch.Tensor, lists: list[list[int]], count: int):
+def reference_lists(item_ID: torch.Tensor, user_BKD: torch.Tensor, lists: list[list[int]], count: int):
     """Return the reference lists: all scores in float64, then a sort of (score, id) pairs per user."""
     table = torch.einsum("bkd,id->bki", user_BKD.double(), item_ID.double()).amax(1).float()
     found = []
@@ -49,9 +49,9 @@ def test_lists_equal_those_of_the_full_score_matrix(users, interests, items, cou
         patch.setattr(catalogue, "MAX_TILE_USERS", 7)
         patch.setattr(catalogue, "MAX_TILE_SCORES", 50)
         item_BN, score_BN = top_items(Catalogue(item_ID), user_BKD, seen_of(lists), count)
-    wanted, table = twin(item_ID, user_BKD, lists, count)
+    expected, table = reference_lists(item_ID, user_BKD, lists, count)
     assert item_BN.shape == score_BN.shape == (users, count)
-    assert as_lists(item_BN) == wanted
+    assert as_lists(item_BN) == expected
     assert torch.equal(score_BN.isneginf(), item_BN == 0)
     torch.testing.assert_close(score_BN[item_BN > 0], table.gather(1, item_BN)[item_BN > 0])
 

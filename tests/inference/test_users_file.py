@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stemlab.errors import StemlabError
-from tests.inference.users_files import RecommendCase, twin_lists
+from tests.inference.users_files import RecommendCase, reference_lists
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_only_text_of_the_same_characters_is_the_same_user(case: RecommendCase) 
 def test_further_columns_are_not_read(case: RecommendCase) -> None:
     source = case.write("users.csv", [("u4", "x")], "user", "note")
     case.recommend(input=source, topk=3)
-    assert case.lists() == {"u4": twin_lists(case.net, 3)["u4"]}
+    assert case.lists() == {"u4": reference_lists(case.net, 3)["u4"]}
 
 
 FILES = {
@@ -71,7 +71,7 @@ FILES = {
     "no_item.csv": "user,itme,time\nu1,i1,1\n",
     "item.csv": "user,item,time\nu1,i1,1\nu1,i99,2\n",
     "time.csv": "user,item,time\nu1,i1,1\nu1,i2,yesterday\n",
-    "nobody.csv": "user,item,time\n,i1,1\n",
+    "no_name.csv": "user,item,time\n,i1,1\n",
     "empty.csv": "user\n",
     "rows.txt": "u1\n",
 }
@@ -87,7 +87,7 @@ FILES = {
         ("no_item.csv", r"no column 'item': .* 'itme'\?"),
         ("item.csv", r"row 2: 'i99' .*item of dataset 'toy': .*on_unknown=skip"),
         ("time.csv", r"row 2, .*'time' .*'yesterday': .*seconds"),
-        ("nobody.csv", "row 1, column 'user'"),
+        ("no_name.csv", "row 1, column 'user'"),
         ("empty.csv", "no rows"),
         ("rows.txt", "without a header"),
         ("missing.csv", "missing.csv does not exist"),

@@ -99,7 +99,7 @@ def known_rows() -> list[tuple[str, str, int]]:
     return [(f"u{user}", f"i{item}", time) for user, item, time, _ in ROWS]
 
 
-def twin_lists(net: SequenceNet, count: int, exclude: bool = True) -> dict[str, list[str]]:
+def reference_lists(net: SequenceNet, count: int, exclude: bool = True) -> dict[str, list[str]]:
     """Return the reference lists: per user, the network scores of all items after the last H interactions."""
     found = {}
     for user in range(1, USERS):

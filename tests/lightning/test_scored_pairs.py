@@ -9,7 +9,7 @@ from torch import nn
 
 from stemlab.metrics import ranking_metrics
 from stemlab.models.sequential.tin import TIN
-from tests.lightning.test_sequential import SIZES, TOPK, data, module, trainer, twin_ranks
+from tests.lightning.test_sequential import SIZES, TOPK, data, module, reference_ranks, trainer
 
 
 def tin() -> TIN:
@@ -24,7 +24,7 @@ def tin() -> TIN:
 def test_a_network_that_scores_pairs_is_measured_by_its_scores(candidates: str, tmp_path: Path) -> None:
     toy, made = data(tmp_path, candidates), module(tin(), candidates)
     trainer(tmp_path).test(made, datamodule=toy, verbose=False)
-    rank_U = twin_ranks(made, toy, candidates == "full", "pessimistic")
+    rank_U = reference_ranks(made, toy, candidates == "full", "pessimistic")
     expected = {f"test/{name}": value for name, value in ranking_metrics(rank_U, TOPK).items()}
     assert made.metric_values == expected
     assert 0 < expected["test/hr@3"] < expected["test/hr@10"] < 1

@@ -67,7 +67,7 @@ def trainer(tmp_path: Path, *callbacks: Callback, epochs: int = 1, **settings) -
     )
 
 
-def twin_ranks(made: SequentialModule, toy: Toy, full: bool, rule: str) -> np.ndarray:
+def reference_ranks(made: SequentialModule, toy: Toy, full: bool, rule: str) -> np.ndarray:
     """Return the reference ranks as in the released code: network scores; seen items have score -inf."""
     found = []
     for batch in toy.test_dataloader():
@@ -89,7 +89,7 @@ def twin_ranks(made: SequentialModule, toy: Toy, full: bool, rule: str) -> np.nd
 def test_metrics_equal_those_of_the_released_code(candidates: str, rule: str, tmp_path: Path) -> None:
     toy, made = data(tmp_path, candidates), module(candidates=candidates, ties=rule)
     trainer(tmp_path).test(made, datamodule=toy, verbose=False)
-    rank_U = twin_ranks(made, toy, candidates == "full", rule)
+    rank_U = reference_ranks(made, toy, candidates == "full", rule)
     assert len(rank_U) == USERS
     expected = {f"test/{name}": value for name, value in ranking_metrics(rank_U, TOPK).items()}
     assert made.metric_values == expected

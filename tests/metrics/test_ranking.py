@@ -26,15 +26,15 @@ every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 @every_file
 def test_the_recorded_rank_is_between_the_tie_rules(path):
     with np.load(path) as z:
-        scores, published = torch.from_numpy(z["input/predictions"]), z["output/gt_rank"]
+        scores, recorded = torch.from_numpy(z["input/predictions"]), z["output/gt_rank"]
         found = {rule: positive_ranks(scores, rule).numpy() for rule in RULES}
         np.testing.assert_array_equal(found["optimistic"], z["output/rank_best_case"])
         np.testing.assert_array_equal(found["pessimistic"], z["output/rank_worst_case"])
     np.testing.assert_array_equal(found["mean"], (found["optimistic"] + found["pessimistic"]) / 2)
-    assert (found["optimistic"] <= published).all()
-    assert (published <= found["pessimistic"]).all()
+    assert (found["optimistic"] <= recorded).all()
+    assert (recorded <= found["pessimistic"]).all()
     if "noties" in path.stem:
-        np.testing.assert_array_equal(found["pessimistic"], published)
+        np.testing.assert_array_equal(found["pessimistic"], recorded)
 
 
 @needs_files
@@ -72,10 +72,10 @@ def rank_by_sort(row, rule):
     )
 )
 def test_ranks_are_those_of_a_sort(scores):
-    twin = {rule: [rank_by_sort(row, rule) for row in scores.tolist()] for rule in ("pessimistic", "optimistic")}
-    for rule, expected in twin.items():
+    reference = {rule: [rank_by_sort(row, rule) for row in scores.tolist()] for rule in ("pessimistic", "optimistic")}
+    for rule, expected in reference.items():
         assert positive_ranks(torch.from_numpy(scores), rule).tolist() == expected
-    halves = [(a + b) / 2 for a, b in zip(twin["pessimistic"], twin["optimistic"], strict=True)]
+    halves = [(a + b) / 2 for a, b in zip(reference["pessimistic"], reference["optimistic"], strict=True)]
     assert positive_ranks(torch.from_numpy(scores), "mean").tolist() == halves
 
 

@@ -109,9 +109,9 @@ def test_equals_the_reference_in_float32(clip):
 def test_clipping_is_active_and_counts_the_penalty():
     case = make()
     embedding, others = Penalty(l1=0.3, l2=0.7), Penalty(l2=0.2)
-    twin = copy.deepcopy(case.net)
-    (loss_of(twin, case) + penalty_value(twin, embedding, others)).backward()
-    expected = nn.utils.clip_grad_norm_(twin.parameters(), 0.01)
+    reference = copy.deepcopy(case.net)
+    (loss_of(reference, case) + penalty_value(reference, embedding, others)).backward()
+    expected = nn.utils.clip_grad_norm_(reference.parameters(), 0.01)
 
     adam = build_optimizer(case.net, OptimConfig(), embedding, others)
     loss_of(case.net, case).backward()
@@ -119,7 +119,7 @@ def test_clipping_is_active_and_counts_the_penalty():
     assert norm.item() == pytest.approx(expected.item(), rel=1e-6)
     assert norm.item() > 0.01
     c = 0.01 / (norm.item() + 1e-6)
-    for p, q in zip(case.net.parameters(), twin.parameters(), strict=True):
+    for p, q in zip(case.net.parameters(), reference.parameters(), strict=True):
         l2 = embedding.l2 if p is case.net.left.weight or p is case.net.right.weight else others.l2
         torch.testing.assert_close(p.grad + c * l2 * p, q.grad, atol=1e-7, rtol=1e-5)
 
@@ -196,13 +196,13 @@ def test_batch_mode_penalises_touched_rows_once(clip):
     case = make(rows=8, batch=6, seed=3)
     case.ids[:, 1] = torch.tensor([1, 1, 1, 4, 4, 2])
     embedding = Penalty(l1=0.05, l2=0.2)
-    twin = copy.deepcopy(case.net)
-    plain = torch.optim.Adam(twin.parameters(), lr=0.01)
+    reference = copy.deepcopy(case.net)
+    plain = torch.optim.Adam(reference.parameters(), lr=0.01)
     left = case.ids[:, 0].unique()
-    rows = [twin.left.weight[left[left > 0]], twin.right.weight[torch.tensor([1, 2, 4])]]
-    (loss_of(twin, case) + sum(embedding.of(r) for r in rows)).backward()
+    rows = [reference.left.weight[left[left > 0]], reference.right.weight[torch.tensor([1, 2, 4])]]
+    (loss_of(reference, case) + sum(embedding.of(r) for r in rows)).backward()
     if clip:
-        nn.utils.clip_grad_norm_(twin.parameters(), clip)
+        nn.utils.clip_grad_norm_(reference.parameters(), clip)
     plain.step()
 
     adam = build_optimizer(case.net, OptimConfig(lr=0.01), embedding, Penalty(), mode="batch")
@@ -211,7 +211,7 @@ def test_batch_mode_penalises_touched_rows_once(clip):
     if clip:
         clip_gradients(adam, clip)
     adam.step()
-    assert_same(case.net, twin)
+    assert_same(case.net, reference)
     assert torch.equal(case.net.right.weight[0], untouched)
 
 
@@ -249,9 +249,9 @@ def test_the_state_can_be_saved_and_restored():
 def test_the_optimiser_can_be_copied():
     case = make()
     adam = build_optimizer(case.net, OptimConfig(), Penalty(l2=0.1), Penalty())
-    twin = copy.deepcopy(adam)
-    assert isinstance(twin, PenalisedAdam)
-    twin.step()
+    reference = copy.deepcopy(adam)
+    assert isinstance(reference, PenalisedAdam)
+    reference.step()
 
 
 def test_fused_and_groups():

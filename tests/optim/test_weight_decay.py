@@ -40,8 +40,8 @@ def test_every_parameter_decays_as_in_adam_of_torch(decay: float) -> None:
     penalty = parse_penalty(decay)
     config = OptimConfig(lr=0.01, clip_norm=None, plateau=PlateauConfig(enabled=False))
     mine = trained(ours, build_optimizer(ours, config, penalty, penalty))
-    published = trained(theirs, torch.optim.Adam(theirs.parameters(), lr=0.01, weight_decay=decay))
-    for one, other in zip(mine, published, strict=True):
+    expected = trained(theirs, torch.optim.Adam(theirs.parameters(), lr=0.01, weight_decay=decay))
+    for one, other in zip(mine, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
 
 
