@@ -22,7 +22,7 @@ def use_progress_bar(progress: bool | Literal["auto"]) -> bool:
 def headline_metrics(module: LightningModule, split: str = "val") -> dict[str, float]:
     """Return the headline metrics of the latest evaluation, means and values per task, names without the split.
 
-    Values per scenario (``val/auc/click/nl``) are left out: they are too many for one line.
+    Values per scenario (``val/auc/click/nl``) are excluded: there are too many for one line.
     """
     values: dict[str, float] = module.metric_values  # type: ignore[assignment]
     headlines: tuple[str, ...] = module.headlines  # type: ignore[assignment]

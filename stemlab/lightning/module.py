@@ -76,7 +76,7 @@ class NetModule(LightningModule):
         """Seed by run seed, epoch and rank, so that a resumed run draws the same dropout masks."""
         torch.manual_seed((self._common.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
 
-    def _log_step(self, loss: Tensor, parts: Mapping[str, Tensor], samples: int, batch_idx: int) -> None:
+    def _check_and_log_step(self, loss: Tensor, parts: Mapping[str, Tensor], samples: int, batch_idx: int) -> None:
         """Check that the loss of a step is finite; log it, its parts (name -> scalar) and the learning rate."""
         if self._is_logging_step(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
             self._check_finite(loss.detach().clone(), batch_idx)

@@ -89,7 +89,7 @@ class MultiTaskModule(NetModule):
         parts = dict(zip(self.tasks, losses_T, strict=True))
         if output.penalty is not None:
             loss, parts["penalty"] = loss + output.penalty, output.penalty
-        self._log_step(loss, parts, len(batch), batch_idx)
+        self._check_and_log_step(loss, parts, len(batch), batch_idx)
         return loss
 
     def _learn(self, batch: ImpressionBatch) -> tuple[MultiTaskOutput, Tensor]:

@@ -89,7 +89,7 @@ class SequentialModule(NetModule):
         """Return the loss of a batch."""
         parts = self._sequence_net.losses(self.net(batch, "train"))
         loss = reduce(torch.add, parts.values())
-        self._log_step(loss, parts, len(batch), batch_idx)
+        self._check_and_log_step(loss, parts, len(batch), batch_idx)
         return loss
 
     def configure_optimizers(self) -> Optimizer:

@@ -100,7 +100,7 @@ def _sequential_module(config: Config, data: SequenceDataModule, hyper_parameter
 
 
 def _plain(value: Any) -> Any:
-    """Lists instead of tuples, as JSON has them."""
+    """Return the value with lists instead of tuples, as JSON has them."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -151,8 +151,8 @@ class TrainingRun:
             print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path)
         if epochs == self.config["trainer"]["max_epochs"] and checkpoint.improvement.epoch == epochs - 1:
             rank_zero_info(
-                f"the last epoch was the best: the metric was still improving when trainer.max_epochs={epochs} was "
-                "reached."
+                f"the last epoch was the best: trainer.max_epochs={epochs} ended the training while the metric was "
+                "still improving."
             )
         return self.recorder.metrics
 
