@@ -2,7 +2,7 @@
 
 Pairs p = (i < j) are in lexicographic order: (0, 1), (0, 2), ..., (F-2, F-1).
 
-Legend: R samples, F fields, P = F(F-1)/2 pairs, E width.
+Legend: R samples, F fields, P = F(F-1)/2 pairs, E width, T weightings.
 """
 
 from __future__ import annotations
@@ -28,3 +28,15 @@ def pair_products(vector_RFE: Tensor, scale_P: Tensor) -> Tensor:
     i_P, j_P = torch.triu_indices(vector_RFE.shape[1], vector_RFE.shape[1], 1, device=vector_RFE.device)
     product_EPR = vector_EFR.index_select(1, i_P) * vector_EFR.index_select(1, j_P)
     return (scale_P.unsqueeze(1) * product_EPR).permute(2, 1, 0)
+
+
+def weighted_pair_sum(vector_RFE: Tensor, weight_RTP: Tensor) -> Tensor:
+    """Return sum_p w_p (x_i * x_j) for each sample and weighting, (R, T, E), without the products.
+
+    sum_{i<j} w_ij (x_i * x_j) = sum_i x_i * (A x)_i, where A has w_ij above its diagonal and zeros elsewhere.
+    """
+    (R, F, E), T = vector_RFE.shape, weight_RTP.shape[1]
+    index_P = torch.tensor([i * F + j for i, j in itertools.combinations(range(F), 2)], device=weight_RTP.device)
+    matrix_RTX = weight_RTP.new_zeros(R, T, F * F).index_copy(2, index_P, weight_RTP)
+    ax_RTFE = torch.bmm(matrix_RTX.view(R, T * F, F), vector_RFE).view(R, T, F, E)
+    return (ax_RTFE * vector_RFE.unsqueeze(1)).sum(dim=2)

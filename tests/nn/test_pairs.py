@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.nn.pairs import pair_names, pair_products
+from stemlab.nn.pairs import pair_names, pair_products, weighted_pair_sum
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -28,3 +28,16 @@ def test_products_are_in_lexicographic_order(fields: int, samples: int, width: i
 
 def test_gradients_of_products() -> None:
     assert torch.autograd.gradcheck(pair_products, (random(3, 5, 2), random(10, seed=1)))
+
+
+@given(fields=st.integers(2, 6), samples=st.integers(0, 4), width=st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_weighted_pair_sum(fields: int, samples: int, width: int) -> None:
+    pairs = fields * (fields - 1) // 2
+    vector_RFE, weight_RTP = random(samples, fields, width), random(samples, 2, pairs, seed=1)
+    expected = torch.bmm(weight_RTP, pair_products(vector_RFE, torch.ones(pairs, dtype=torch.float64)))
+    torch.testing.assert_close(weighted_pair_sum(vector_RFE, weight_RTP), expected)
+
+
+def test_gradients_of_weighted_pair_sum() -> None:
+    assert torch.autograd.gradcheck(weighted_pair_sum, (random(3, 5, 2), random(3, 2, 10, seed=1)))

@@ -33,9 +33,10 @@ from stemlab.models.multiscenario.mmfi_attention import AttentionShape, SlotAtte
 from stemlab.models.multiscenario.mmfi_gates import slot_gate_shares
 from stemlab.models.multiscenario.mmfi_importance import AttentionOutput, Importance, importance
 from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
+from stemlab.nn.kernels.dispatch import kernels_off
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.nn.numericals import How, NumericalFields
-from stemlab.nn.pairs import pair_names, pair_products
+from stemlab.nn.pairs import pair_names, pair_products, weighted_pair_sum
 from stemlab.nn.sparse_attention import Sparse, sparse_weights
 from stemlab.types import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -225,14 +226,17 @@ class MMFI(TabularNet):
         states = []
         for s, part in enumerate(attended):
             weight_RTP = part.pair_RTP if self.out_weight_STP is None else part.pair_RTP * self.out_weight_STP[s]
-            pair_RTE = torch.bmm(weight_RTP, part.pair_RPE)  # u = sum_p q_p alpha_p r_p
+            if kernels_off():
+                pair_RTE = torch.bmm(weight_RTP, part.pair_RPE)  # u = sum_p q_p alpha_p r_p
+            else:  # the same sum from x instead of r (docs/methods/kernels.md)
+                pair_RTE = weighted_pair_sum(part.vector_RFE, weight_RTP * self.pair_weight_P)
             field_RTE = torch.bmm(part.field_RTF, part.field_RFE) + self.bias_STE[s]  # l = sum_f beta_f z_f + b
             states.append(torch.cat([pair_RTE, field_RTE], dim=2))
         return merge_scenarios(states, [part.samples for part in attended], len(inputs[0]))
 
     def attend(self, inputs: Sequence[Tensor]) -> list[AttentionOutput]:
         """Return the attention weights and slot vectors of each scenario."""
-        samples, indicators, pairs, fields = self._slots(inputs)
+        samples, indicators, vectors, pairs, fields = self._slots(inputs)
         pair_scores = self.pair_attention(pairs, self.gates, indicators, self.bn_all_rows)
         field_scores = self.field_attention(fields, self.field_gates or self.gates, indicators, self.bn_all_rows)
         return [
@@ -240,25 +244,26 @@ class MMFI(TabularNet):
                 samples=samples[s],
                 pair_RTP=sparse_weights(pair_scores[s], self.sparse, self.taus[0]),
                 field_RTF=sparse_weights(field_scores[s], "softmax_t", self.taus[1]),
+                vector_RFE=vectors[s],
                 pair_RPE=pairs[s],
                 field_RFE=fields[s],
             )
             for s in range(len(self.scenarios))
         ]
 
-    def _slots(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """Return for each scenario: its samples (R,), indicators (T, I), pairs r (R, P, E) and fields z (R, F, E)."""
+    def _slots(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
+        """Return per scenario: samples (R,), indicators (T, I), x (R, F, E), pairs r (R, P, E), fields z (R, F, E)."""
         field_BFX, scenario_B = inputs
         samples = samples_by_scenario(scenario_B, len(self.scenarios))
-        vectors = [torch.split(own, self.dim, dim=2) for own in split_by_scenario(field_BFX, samples)]
+        x, z = zip(*(own.split(self.dim, dim=2) for own in split_by_scenario(field_BFX, samples)), strict=True)
         indicator_STI = self.cell_weight_ST.unsqueeze(2) * self.scenario_vector_SI.unsqueeze(1) * self.task_vector_TI
-        pairs = [pair_products(pair_RFE, self.pair_weight_P) for pair_RFE, _ in vectors]
-        return samples, list(indicator_STI), pairs, [field_RFE for _, field_RFE in vectors]
+        pairs = [pair_products(vector_RFE, self.pair_weight_P) for vector_RFE in x]
+        return samples, list(indicator_STI), list(x), pairs, list(z)
 
     @torch.no_grad()
     def gate_shares(self, batch: ImpressionBatch) -> list[dict[str, dict[str, float]]]:
         """Return, for pairs and for fields, task -> expert group -> mean gate weight (see ``slot_gate_shares``)."""
-        _, indicators, *slots = self._slots(self.inputs(batch))
+        _, indicators, _, *slots = self._slots(self.inputs(batch))
         experts = self.pair_attention.shape.shared
         return [
             slot_gate_shares(cast(Sequence[SlotGates], gates), own, indicators, self.tasks, experts)

@@ -23,6 +23,7 @@ class AttentionOutput:
         samples: (R,) indices of the samples in the batch.
         pair_RTP: alpha, weight of each pair: mask or distribution.
         field_RTF: beta, weight of each field; sums to one.
+        vector_RFE: field vectors x_f of the pairs.
         pair_RPE: pair vectors r_p = m_p (x_i * x_j).
         field_RFE: field vectors z_f of the first-order branch.
     """
@@ -30,6 +31,7 @@ class AttentionOutput:
     samples: Tensor
     pair_RTP: Tensor
     field_RTF: Tensor
+    vector_RFE: Tensor
     pair_RPE: Tensor
     field_RFE: Tensor
 
