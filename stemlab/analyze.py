@@ -41,7 +41,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     from stemlab.analysis.runs import open_runs
     from stemlab.analysis.train_missing import train_missing_runs, training_requested
     from stemlab.config.instantiate import instantiate
-    from stemlab.config.thresholds import check_sections, conditions, judge
+    from stemlab.config.thresholds import check_conditions, check_sections, parse_conditions
     from stemlab.errors import StemlabError
     from stemlab.nn.kernels.dispatch import kernel_mode
     from stemlab.runs.environment import silence_lightning
@@ -50,7 +50,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     analysis = cast(Analysis, instantiate(config["analysis"], key="analysis"))
-    limits = conditions(config["fail_if"])
+    limits = parse_conditions(config["fail_if"])
     check_sections(limits, analysis.section_names)
     if training_requested(config):
         output_folder(config, analysis.name, [])  # refused before hours of training
@@ -69,7 +69,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     print(f"wrote {folder / 'index.html'}")
     if sections.failed:
         raise StemlabError(sections.failed)
-    judge(limits, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+    check_conditions(limits, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
     return folder
 
 

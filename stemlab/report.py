@@ -37,7 +37,7 @@ def report(config: Mapping[str, Any]) -> str:
     Raises:
         StemlabError: there is nothing to report, no run has a key, or with ``check`` the document differs.
     """
-    from stemlab.config.instantiate import typed
+    from stemlab.config.instantiate import validate_as
     from stemlab.config.report_schema import ReportConfig
     from stemlab.reporting.collect import collect, save_copies
     from stemlab.reporting.document import check_block, update_block
@@ -45,7 +45,7 @@ def report(config: Mapping[str, Any]) -> str:
     from stemlab.reporting.render import markdown
     from stemlab.reporting.table import build_table
 
-    settings = typed(ReportConfig, config)
+    settings = validate_as(ReportConfig, config)
     if settings.check and settings.update is None:
         raise StemlabError("check=true needs update=<document>: set it to the file whose table is checked.")
     found = collect(settings.runs or [str(settings.paths["runs_dir"])], settings.only)

@@ -17,14 +17,14 @@ def main(config: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from stemlab.config.job_process import is_delegated, run_job
+    from stemlab.config.job_process import needs_own_processes, run_job_in_subprocess
     from stemlab.config.resolve import resolve
     from stemlab.runs.environment import check_launcher
 
     plain, job = resolve(config), HydraConfig.get()
     check_launcher(job.overrides.hydra)
-    if is_delegated(plain["trainer"]):
-        return run_job(plain["objective"])
+    if needs_own_processes(plain["trainer"]):
+        return run_job_in_subprocess(plain["objective"])
     in_sweep = job.mode == RunMode.MULTIRUN or SWEEP_ID in os.environ
     return train(plain, list(job.overrides.task), os.environ.get(SWEEP_ID) if in_sweep else None)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from stemlab.config.compose import CommandLine, compose, plain_job, session
+from stemlab.config.compose import CommandLine, compose, compose_job, hydra_context
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.instantiate import import_target
 from stemlab.config.validate import validate
@@ -50,13 +50,13 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Config
     """Configs of all models, and of all datasets."""
     home = tmp_path_factory.mktemp("matrix")
     models, datasets = {}, {}
-    with session(CommandLine("train")):
+    with hydra_context(CommandLine("train")):
         for model, file in MODELS.items():
             fitting = "ml1m" if file["family"] == "sequential" else "tiktok"
-            models[model] = plain_job("train", [f"model={model}", f"dataset={fitting}", f"paths.data_dir={home}"])
+            models[model] = compose_job("train", [f"model={model}", f"dataset={fitting}", f"paths.data_dir={home}"])
             models[model]["model"]["net"] = small(models[model]["model"]["net"])
         for name in tiny_datasets.NAMES:
-            datasets[name] = plain_job("train", tiny_datasets.overrides(name, home))["dataset"]
+            datasets[name] = compose_job("train", tiny_datasets.overrides(name, home))["dataset"]
     return models, datasets
 
 

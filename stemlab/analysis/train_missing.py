@@ -17,9 +17,9 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 
-from stemlab.config.compose import CommandLine, Origins, plain_job, session
-from stemlab.config.composition_messages import COMPOSITION_ERRORS, sentence
-from stemlab.config.job_process import quoted, run_group
+from stemlab.config.compose import CommandLine, KeyOrigins, compose_job, hydra_context
+from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_message
+from stemlab.config.job_process import quote_override, run_process_group
 from stemlab.config.resolve import config_hash
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
@@ -86,16 +86,16 @@ def plan_trainings(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict
             words = [*choice, *map(override, (config["train"] or {}).items()), f"seed={config['seed']}"]
             job = _compose(words) | {"dataset": dict(config["dataset"])}
             job["paths"] = job["paths"] | {"data_dir": config["paths"]["data_dir"]}
-            validate("train", job, Origins("train", words))
+            validate("train", job, KeyOrigins("train", words))
             trainings.append((name, words, job))
     return trainings
 
 
 def _compose(words: list[str]) -> dict[str, Any]:
     try:
-        return plain_job("train", words)
+        return compose_job("train", words)
     except COMPOSITION_ERRORS as error:
-        raise StemlabError(sentence(error, CommandLine("train", tuple(words)), words)) from error
+        raise StemlabError(composition_message(error, CommandLine("train", tuple(words)), words)) from error
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _inner_session() -> Iterator[None]:
     running = GlobalHydra.instance()
     outer, running.hydra = running.hydra, None
     try:
-        with session(CommandLine("train")):
+        with hydra_context(CommandLine("train")):
             yield
     finally:
         running.hydra = outer
@@ -114,7 +114,7 @@ def override(setting: tuple[str, Any]) -> str:
     """Return a key and its value as a command-line override ``key=value``."""
     key, value = setting
     if isinstance(value, str) and not re.fullmatch(r"[\w.-]+", value):
-        return f"{key}={quoted(value)}"
+        return f"{key}={quote_override(value)}"
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
@@ -137,7 +137,7 @@ def _train(folder: Path, words: Sequence[str], job: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
     job["paths"] = job["paths"] | {"output_dir": str(folder)}
     (folder / _JOB).write_text(json.dumps({"words": list(words), "config": job | {"ckpt_path": last}}, indent=1))
-    status = run_group([sys.executable, "-m", __spec__.name if __spec__ else __name__, str(folder / _JOB)])
+    status = run_process_group([sys.executable, "-m", __spec__.name if __spec__ else __name__, str(folder / _JOB)])
     if status != 0:
         raise StemlabError(
             f"the training in {folder} failed with exit status {status}; its error message is printed above."

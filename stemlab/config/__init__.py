@@ -1,1 +1,1 @@
-"""The composed config: checked, made plain, and turned into objects."""
+"""Compose, validate and resolve the config; build objects from it."""

@@ -1,4 +1,4 @@
-"""The settings of ``stemlab.analyze``."""
+"""Typed settings of ``stemlab.analyze``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from stemlab.config.section import Section
-from stemlab.config.thresholds import parsed
+from stemlab.config.thresholds import parse_condition
 from stemlab.types import NonNegativeInt
 
 
 def _condition(text: str) -> str:
-    return parsed(text).text
+    return parse_condition(text).text
 
 
 ConditionText = Annotated[str, AfterValidator(_condition)]
 
 
 class AnalyzeConfig(Section):
-    """Top level of ``conf/analyze.yaml``, where every key is described."""
+    """Top level of ``conf/analyze.yaml``, which documents the keys."""
 
     run: str | None
     runs: list[str]

@@ -19,11 +19,11 @@ class EarlyStopConfig(Section):
 
 
 class WindowStopConfig(Section):
-    """The stopping rule of ranking models (spec/timirec.md section 7): it speaks only after 20 epochs.
+    """Early stopping of ranking models, inactive for the first 20 epochs (docs/methods/timirec.md#early-stopping).
 
     Attributes:
-        window: stop when the last so many values only fell or stayed.
-        patience: stop when the first best value is more than so many epochs old.
+        window: stop if this many values in a row did not increase.
+        patience: stop if the first epoch with the best value is more than this many epochs ago.
     """
 
     enabled: bool
@@ -34,7 +34,7 @@ class WindowStopConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """Which epoch is the best one, and whether the last one is kept too."""
+    """Metric that selects the best epoch, and whether the last epoch is kept as well."""
 
     monitor: Monitor
     mode: Mode
@@ -42,18 +42,18 @@ class CheckpointConfig(Section):
 
 
 class CommonCallbacks(Section):
-    """What ``conf/callbacks`` says for the models of all families."""
+    """Settings of ``conf/callbacks`` for models of both families."""
 
     checkpoint: CheckpointConfig
     progress: bool | Literal["auto"]
 
 
 class DiagnosticsConfig(Section):
-    """What goes on inside a multi-task network, logged once an epoch.
+    """Gate weights, gradient cosines and Information Abundance of a multi-task network, logged per epoch.
 
     Attributes:
-        rows: rows of a batch whose gates and gradients are looked at.
-        row_norm: whether rows of tables are divided by their length before their abundance is measured.
+        rows: samples of a batch for gates and gradients.
+        row_norm: whether embeddings are divided by their norm before Information Abundance is computed.
     """
 
     enabled: bool
@@ -66,7 +66,7 @@ class CallbacksConfig(CommonCallbacks):
     """``conf/callbacks/default.yaml``.
 
     Attributes:
-        paper_selection: also record the best epochs on the test split, a scenario (published rule; optimistic).
+        paper_selection: also record the best epoch of each scenario on the test split (MMFI's released rule).
     """
 
     early_stop: EarlyStopConfig

@@ -1,8 +1,8 @@
-"""``@command("train")``: a function of the composed config becomes a command line program.
+"""``@command("train")`` turns a function of the composed config into a command.
 
-The config of every job is checked before anything is read or written. A mistake of the user is one sentence on
-standard error and exit status 2 (or the error's own: 3 where a threshold of ``fail_if`` is crossed); an interruption
-is 130; any other exception keeps its traceback and is 1.
+The config of every job is validated before anything is read or written. Exit status: 2 for an error of the user, one
+message on standard error without traceback (3 where a condition of ``fail_if`` holds); 130 after an interruption; 1
+with traceback for any other exception.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any, NoReturn
 from stemlab.errors import StemlabError
 
 SWEEP_ID = "STEMLAB_SWEEP_ID"
-INTERRUPTED = 128 + signal.SIGINT
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 def command(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Return a decorator for ``main(config: DictConfig)``.
 
     Args:
-        config_name: the primary config in ``conf/`` and the name of the command.
+        config_name: primary config in ``conf/`` and name of the command.
 
-    The function gets what Hydra composed (``stemlab.config.resolve`` makes it plain); what it returns goes to the
-    sweeper.
+    The function receives Hydra's composed config (``stemlab.config.resolve`` converts it to plain values). Its return
+    value is the objective of the sweeper.
     """
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
@@ -41,17 +41,17 @@ def command(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], N
                 fail(str(error), error.status)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
-                sys.exit(INTERRUPTED)
+                sys.exit(_INTERRUPTED)
 
         return main
 
     return decorate
 
 
-def fail(sentence: str, status: int = StemlabError.status) -> NoReturn:
-    """Tell the user what is wrong, once (not on every rank), and exit."""
+def fail(message: str, status: int = StemlabError.status) -> NoReturn:
+    """Print an error on rank 0 and exit."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -69,13 +69,13 @@ def _run(config_name: str, function: Callable[[Any], Any]) -> None:
     with base_files_hidden():
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base=VERSION_BASE)(task)()
     if errors:
-        own = {error.status for error in errors}
-        status = own.pop() if len(own) == 1 else StemlabError.status
-        fail(f"{len(errors)} of the sweep's jobs failed, the first one with: {errors[0]}", status)
+        statuses = {error.status for error in errors}
+        status = statuses.pop() if len(statuses) == 1 else StemlabError.status
+        fail(f"{len(errors)} jobs of the sweep failed; the first error: {errors[0]}", status)
 
 
 def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Hydra would print a traceback: a user's mistake leaves through ``SystemExit``."""
+    """Return the function with user errors turned into ``SystemExit``: Hydra prints tracebacks of exceptions."""
 
     @functools.wraps(function)
     def job(config: Any) -> Any:
@@ -88,7 +88,7 @@ def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Callable[[Any], Any]:
-    """A user's mistake that shows only when a job runs (a bad row) ends that job; the other jobs go on."""
+    """Return the function with user errors collected: an error at run time (a bad row) ends its job only."""
 
     @functools.wraps(function)
     def job(config: Any) -> Any:
@@ -103,13 +103,13 @@ def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Ca
 
 
 def _check(config_name: str) -> bool:
-    """Check the whole command line; return whether it is a sweep."""
+    """Check the command line and return whether it is a sweep."""
     arguments = _parse()
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return False
     from stemlab.config.compose import CommandLine
     from stemlab.config.composition_messages import existing_folder
-    from stemlab.config.sweep import adapted, check_command_line, check_composition
+    from stemlab.config.sweep import check_command_line, check_composition, hydra_arguments
 
     folder, extra = arguments.config_path, arguments.config_dir
     line = CommandLine(
@@ -124,7 +124,7 @@ def _check(config_name: str) -> bool:
         return False
     swept = check_command_line(line)
     if swept:
-        sys.argv = [*_without(sys.argv, arguments.overrides), *adapted(line)]
+        sys.argv = [*_without(sys.argv, arguments.overrides), *hydra_arguments(line)]
     return swept
 
 
@@ -138,10 +138,10 @@ def _parse() -> argparse.Namespace:
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args()
-    # Hydra wants all settings side by side; people write them on both sides of -m.
+    # Hydra requires all overrides in one group; users write them on both sides of -m.
     sys.argv = [*_without(sys.argv, arguments.overrides), *arguments.overrides]
     return arguments
 
 
 def _refuse(message: str) -> NoReturn:
-    raise StemlabError(f"{message}; settings are written key=value, and --hydra-help lists the options.")
+    raise StemlabError(f"{message}; settings have the form key=value, --hydra-help lists the options.")

@@ -1,4 +1,4 @@
-"""Compose the config of one job, and know who set each of its keys."""
+"""Compose the config of one job and find where each key was set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from stemlab.config.conf_dir import conf_dir
 from stemlab.config.resolve import resolve
-from stemlab.config.table_description import KEY, RESOLVER, describes
+from stemlab.config.table_description import CONFIG_KEY, RESOLVER, sets_key
 from stemlab.config.validate import validate
 
 VERSION_BASE = "1.3"
@@ -31,14 +31,14 @@ VERSION_BASE = "1.3"
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What was typed.
+    """Arguments of a command.
 
     Attributes:
-        command: the primary config's name (``train``).
-        overrides: ``key=value`` words.
+        command: name of the primary config (``train``).
+        overrides: arguments ``key=value``.
         multirun: whether ``-m`` was given.
-        folder: the folder ``conf``.
-        extra: a second folder with further options (``--config-dir``).
+        folder: folder ``conf`` (``--config-path``).
+        extra: folder with more options (``--config-dir``).
     """
 
     command: str
@@ -49,16 +49,16 @@ class CommandLine:
 
 
 def compose(command: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the validated, plain config that ``python -m stemlab.<command> <overrides>`` would run with."""
-    with session(CommandLine(command)):
-        plain = plain_job(command, overrides)
-        validate(command, plain, Origins(command, overrides))
+    """Return the validated, plain config of ``python -m stemlab.<command> <overrides>``."""
+    with hydra_context(CommandLine(command)):
+        plain = compose_job(command, overrides)
+        validate(command, plain, KeyOrigins(command, overrides))
         return plain
 
 
 @contextmanager
-def session(line: CommandLine) -> Iterator[None]:
-    """Make Hydra read ``conf/``, and leave its global state as it was found."""
+def hydra_context(line: CommandLine) -> Iterator[None]:
+    """Initialise Hydra with ``conf/``; restore its global state afterwards."""
     job_config = HydraConfig.instance().cfg
     folder = str((line.folder or conf_dir()).resolve())
     try:
@@ -92,20 +92,20 @@ def base_files_hidden() -> Iterator[None]:
 
 
 def _search_also(folder: str, extra: Path, command: str) -> None:
-    """Start Hydra again with a second folder, as its own ``--config-dir`` does."""
+    """Restart Hydra with a second folder, as its own ``--config-dir`` does."""
     path = create_config_search_path(folder)
     path.prepend("command-line", f"file://{extra.resolve()}", anchor=SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     Hydra.create_main_hydra2(task_name=command, config_search_path=path)
 
 
-def plain_job(command: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Compose and resolve one job inside a session; nothing is checked yet."""
-    return resolve(without_hydra(composed(command, overrides)))
+def compose_job(command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose and resolve one job inside ``hydra_context``, without validation."""
+    return resolve(without_hydra(compose_with_hydra(command, overrides)))
 
 
-def composed(command: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the config with its ``hydra`` node, its run directory filled in (but not made)."""
+def compose_with_hydra(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the config with its ``hydra`` node and the path of the run directory, which is not created."""
     config = hydra.compose(command, list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
@@ -115,49 +115,49 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """Return the part of the config that the command sees."""
+    """Return a copy without the ``hydra`` node."""
     task = config.copy()
     with read_write(task), open_dict(task):
         del task["hydra"]
     return task
 
 
-def parsed(overrides: Sequence[str]) -> list[Override]:
-    """Parse ``key=value`` words (``OverrideParseException`` where the syntax is wrong)."""
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Parse arguments ``key=value``; ``OverrideParseException`` for wrong syntax."""
     hydra_state = GlobalHydra.instance()  # model=glob(*) is expanded from its options
     loader = hydra_state.config_loader() if hydra_state.is_initialized() else None
     return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 
 
 def conf_folders(line: CommandLine) -> list[Path]:
-    """The folders in which options are looked for."""
+    """Return the folders that hold options."""
     return [folder for folder in (line.folder or conf_dir(), line.extra) if folder is not None]
 
 
 def is_group(name: str) -> bool:
-    """Whether ``conf/<name>`` is a folder of options."""
+    """Return whether ``conf/<name>`` is a folder of options."""
     repository: Any = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
     return bool(repository.group_exists(name))
 
 
-class Origins:
-    """Config key -> ``set on the command line`` or ``set in conf/model/stem.yaml``; asked when something is wrong."""
+class KeyOrigins:
+    """Where a config key was set: on the command line or in which file; used in error messages."""
 
     def __init__(self, command: str, overrides: Sequence[str], swept: Sequence[str] = ()) -> None:
-        """Remember the words of one job.
+        """Store the arguments of one job.
 
         Args:
-            command: the primary config.
-            overrides: the words of the job.
-            swept: those keys among them that a sweep file set, not the user.
+            command: primary config.
+            overrides: arguments of the job.
+            swept: keys among them that a file of the group ``sweep`` set.
         """
         self.command = command
         self.overrides = list(overrides)
         self.swept = swept
 
     def __call__(self, key: str) -> str:
-        """Return who set the key, or the nearest node above it that a file has."""
-        if self._typed(key):
+        """Return where the key, or else its nearest parent in a file, was set."""
+        if self._is_on_command_line(key):
             file = self._file("hydra.sweeper.params") if key in self.swept else None
             return f"set in {file}" if file else "set on the command line"
         parts = key.split(".")
@@ -165,16 +165,15 @@ class Origins:
             path = self._file(".".join(parts[:length]))
             if path:
                 return f"set in {path}"
-        return "set nowhere"
+        return "not set"
 
-    def _typed(self, key: str) -> bool:
-        values = (
-            word for word in parsed(self.overrides) if isinstance(word.value(), dict) or not is_group(word.key_or_group)
-        )
+    def _is_on_command_line(self, key: str) -> bool:
+        overrides = parse_overrides(self.overrides)
+        values = [word for word in overrides if isinstance(word.value(), dict) or not is_group(word.key_or_group)]
         return any(f"{key}.".startswith(f"{override.key_or_group}.") for override in values)
 
     def _file(self, key: str) -> str | None:
-        """The last file, in the order in which Hydra merges them, that has the key."""
+        """Return the last file in Hydra's merge order that has the key."""
         loader: Any = GlobalHydra.instance().config_loader()
         defaults = loader.compute_defaults_list(self.command, self.overrides, RunMode.RUN).defaults
         for default in reversed(defaults):
@@ -184,16 +183,17 @@ class Origins:
             loaded = loader.repository.load_config(default.config_path)
             inner = key[len(package) :].lstrip(".")
             if loaded is not None and inner and _has(loaded.config, inner):
-                asks = f"${{{RESOLVER}:" in str(loaded.config)
-                described = self._description(inner) if asks else None
-                return described or _shown(default.config_path, loaded.path, loaded.provider)
+                uses_table_config = f"${{{RESOLVER}:" in str(loaded.config)
+                own = self._description(inner) if uses_table_config else None
+                return own or _display_path(default.config_path, loaded.path, loaded.provider)
         return None
 
     def _description(self, key: str) -> str | None:
-        """The user's own file (``dataset.config``), where it says what the dataset's key is."""
-        for word in parsed(self.overrides):
-            if word.key_or_group == KEY and isinstance(word.value(), str) and describes(Path(str(word.value())), key):
-                return str(word.value())
+        """Return the path of ``dataset.config`` if that file sets the key of the dataset."""
+        for word in parse_overrides(self.overrides):
+            path = word.value()
+            if word.key_or_group == CONFIG_KEY and isinstance(path, str) and sets_key(Path(path), key):
+                return path
         return None
 
 
@@ -205,6 +205,6 @@ def _has(config: Any, key: str) -> bool:
     return True
 
 
-def _shown(name: str, source: str, provider: str) -> str:
+def _display_path(name: str, source: str, provider: str) -> str:
     folder = "conf" if provider == "main" else source.removeprefix("file://")
     return f"{folder}/{name.removesuffix('.yaml')}.yaml"

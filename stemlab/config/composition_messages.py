@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors as one sentence: what was typed, what there is, the nearest valid name."""
+"""Messages for errors of Hydra and OmegaConf: the argument, the known names, the nearest valid name."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from stemlab.config.compose import CommandLine, Origins, composed, conf_folders, parsed
+from stemlab.config.compose import CommandLine, KeyOrigins, compose_with_hydra, conf_folders, parse_overrides
 from stemlab.errors import StemlabError, nearest
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
-BY_RESOLVER = f"{StemlabError.__name__} raised while resolving interpolation: "
-NO_KEY = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
+_RESOLVER_PREFIX = f"{StemlabError.__name__} raised while resolving interpolation: "
+_MISSING_KEY = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
 
 
-def sentence(error: Exception, line: CommandLine, overrides: Sequence[str]) -> str:
-    """Return what is wrong with a command line that Hydra cannot compose.
+def composition_message(error: Exception, line: CommandLine, overrides: Sequence[str]) -> str:
+    """Return the message for a command line that Hydra cannot compose.
 
     Args:
         error: one of ``COMPOSITION_ERRORS``.
         line: the command line.
-        overrides: the words of the job that failed (a sweep has several jobs).
+        overrides: arguments of the failed job (a sweep has several jobs).
     """
     if isinstance(error, OverrideParseException):
         return _syntax(error.override)
@@ -35,33 +35,33 @@ def sentence(error: Exception, line: CommandLine, overrides: Sequence[str]) -> s
     base = _base_file(line, overrides)
     if base:
         return base
-    no_key = NO_KEY.search(str(error))
+    no_key = _MISSING_KEY.search(str(error))
     if no_key:
         return _no_key(no_key.group(1), line, overrides)
     if isinstance(error, MissingMandatoryValue | InterpolationResolutionError) or error.__cause__ is not None:
         return _no_value(error if error.__cause__ is None else error.__cause__, line, overrides)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: this is not YAML ({error.problem})."
+        return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: not valid YAML ({error.problem})."
     return f"{_culprit(line, overrides)}{_first_line(error)}"
 
 
 def _culprit(line: CommandLine, overrides: Sequence[str]) -> str:
-    """The word without which the rest can be composed."""
-    for place, word in enumerate(overrides):
+    """Return the argument without which the others can be composed, as the beginning of a message."""
+    for index, word in enumerate(overrides):
         try:
-            composed(line.command, [*overrides[:place], *overrides[place + 1 :]])
+            compose_with_hydra(line.command, [*overrides[:index], *overrides[index + 1 :]])
         except COMPOSITION_ERRORS:
             continue
-        return f"{word} on the command line cannot be applied: "
+        return f"{word} on the command line is not possible: "
     return ""
 
 
 def _syntax(override: str) -> str:
     if "=" not in override:
-        return f"{override!r} on the command line is not of the form key=value."
+        return f"{override!r} on the command line does not have the form key=value."
     key, _, value = override.partition("=")
-    return f"the value of {key} on the command line cannot be read: {value!r}; quote it: \"{key}='{value}'\"."
+    return f"the value of {key} on the command line has wrong syntax: {value!r}; quote it: \"{key}='{value}'\"."
 
 
 def _no_option(error: MissingConfigException, line: CommandLine, overrides: Sequence[str]) -> str:
@@ -73,8 +73,8 @@ def _no_option(error: MissingConfigException, line: CommandLine, overrides: Sequ
         return f"there is no config {missing!r} in conf/.{_hint(missing, names)}"
     option = missing[len(group) + 1 :]
     typed = f"{group}={option}"
-    who = "on the command line" if typed in overrides else f"asked for {_asked(str(error))}"
-    return f"{typed} {who}: there is no conf/{missing}.yaml.{_hint(option, options(line, group))}"
+    where = "on the command line" if typed in overrides else f"in {_referring_file(str(error))}"
+    return f"{typed} {where}: there is no conf/{missing}.yaml.{_hint(option, options(line, group))}"
 
 
 def _base_file(line: CommandLine, overrides: Sequence[str]) -> str:
@@ -84,12 +84,13 @@ def _base_file(line: CommandLine, overrides: Sequence[str]) -> str:
         is_option = any((folder / group).is_dir() for folder in conf_folders(line))
         if is_option and option.rpartition("/")[2].startswith("_"):
             file = f"conf/{group}/{option}.yaml"
-            return f"{word} on the command line: {file} is a base of other files.{_hint(option, options(line, group))}"
+            hint = _hint(option, options(line, group))
+            return f"{word} on the command line: {file} is a base of other files, not an option.{hint}"
     return ""
 
 
 def options(line: CommandLine, group: str) -> list[str]:
-    """Names of the options of a group, with the folders inside it (``tiktok/stem``); bases (``_x.yaml``) left out."""
+    """Return the options of a group, with subfolders (``tiktok/stem``), without base files (``_x.yaml``)."""
     found: set[str] = set()
     for folder in conf_folders(line):
         paths = (folder / group).rglob("*.yaml")
@@ -97,15 +98,15 @@ def options(line: CommandLine, group: str) -> list[str]:
     return sorted(found)
 
 
-def _asked(message: str) -> str:
-    by = re.match(r"In '([^']+)'", message)
-    return f"in conf/{by.group(1)}.yaml" if by else "in conf/"
+def _referring_file(message: str) -> str:
+    found = re.match(r"In '([^']+)'", message)
+    return f"conf/{found.group(1)}.yaml" if found else "conf/"
 
 
 def _no_key(key: str, line: CommandLine, overrides: Sequence[str]) -> str:
-    rest = [word for word, parse in zip(overrides, parsed(overrides), strict=True) if _group_word(parse, line)]
+    rest = [word for word, parse in zip(overrides, parse_overrides(overrides), strict=True) if _group_word(parse, line)]
     try:
-        config: Any = composed(line.command, rest)
+        config: Any = compose_with_hydra(line.command, rest)
     except COMPOSITION_ERRORS:
         config = OmegaConf.create()
     parent, name = "", key.split(".")[0]
@@ -117,7 +118,7 @@ def _no_key(key: str, line: CommandLine, overrides: Sequence[str]) -> str:
     if parent == "":
         known += [path.name for folder in conf_folders(line) for path in folder.iterdir() if path.is_dir()]
     if not known:
-        return f"{key} (set on the command line) is not a setting: {parent.rstrip('.')} has no settings of its own."
+        return f"{key} (set on the command line) is not a setting: {parent.rstrip('.')} has no settings below it."
     return f"{parent}{name} (set on the command line) is not a setting.{_hint(name, known)}"
 
 
@@ -126,25 +127,25 @@ def _group_word(override: Any, line: CommandLine) -> bool:
 
 
 def _no_value(error: BaseException, line: CommandLine, overrides: Sequence[str]) -> str:
-    told = str(error).partition(BY_RESOLVER)[2].split("\n")[0]
-    if told:  # what stemlab.config.table_description says of the user's own file
-        return told
+    own = str(error).partition(_RESOLVER_PREFIX)[2].split("\n")[0]
+    if own:  # a message of stemlab.config.table_description about the user's file
+        return own
     key = getattr(error, "full_key", None) or ""
     if isinstance(error, MissingMandatoryValue):
-        where = Origins(line.command, overrides)(key).replace("set ", "??? ", 1)
+        where = KeyOrigins(line.command, overrides)(key).replace("set ", "??? ", 1)
         return f"{key} has no value ({where}): write {key}=... on the command line."
-    where = f"{key} ({Origins(line.command, overrides)(key)}): " if key else ""
-    return f"{where}{_first_line(error)}"
+    place = f"{key} ({KeyOrigins(line.command, overrides)(key)}): " if key else ""
+    return f"{place}{_first_line(error)}"
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
     near = nearest(name, list(known)) or _same_end(name, known)
     listed = ", ".join(sorted(set(known))[:12])
-    return near or (f" There is {listed}{', ...' if len(set(known)) > 12 else ''}." if known else "")
+    return near or (f" Known: {listed}{', ...' if len(set(known)) > 12 else ''}." if known else "")
 
 
 def _same_end(name: str, known: Sequence[str]) -> str:
-    """``stem`` for ``tiktok/stem``: the last part alone was typed."""
+    """Return a hint for ``stem`` where ``tiktok/stem`` exists."""
     ends = [word for word in known if word.rpartition("/")[2] == name]
     return f" Did you mean {ends[0]!r}?" if ends else ""
 
@@ -154,12 +155,12 @@ def _first_line(error: BaseException) -> str:
     return f"{text}."
 
 
-def ambiguous(override: str, group: bool) -> StemlabError:
-    """The error for several values without ``-m``."""
+def several_values_error(override: str, group: bool) -> StemlabError:
+    """Return the error for several values without ``-m``."""
     key, _, value = override.partition("=")
     otherwise = "" if group or "(" in value else f", or write {key}=[{value}] for a list"
     return StemlabError(
-        f"{override} on the command line names several values: add -m to run a job for each of them{otherwise}."
+        f"{override} on the command line has several values: add -m to run one job per value{otherwise}."
     )
 
 

@@ -1,7 +1,7 @@
-"""Build the object a config node names, its settings checked against the constructor's keyword-only parameters.
+"""Build the object of a config node after checking its settings against the constructor.
 
-A node is a plain dict with ``_target_: package.module.Class``. Positional parameters of the class are given when the
-program runs (field sizes, task names) and cannot be configured; every keyword-only parameter is a setting.
+A node is a plain dict with ``_target_: package.module.Class``. Every keyword-only parameter of the class is a setting.
+Positional parameters (field sizes, task names) are only known at run time and cannot be configured.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any, TypeVar, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from stemlab.config.signature import read_parameters
-from stemlab.config.validation_messages import Origin, first_sentence, told_by_file
+from stemlab.config.validation_messages import Origin, unknown_origin, validation_message
 from stemlab.errors import StemlabError
 
-T = TypeVar("T")
+Model = TypeVar("Model")
 TARGET = "_target_"
-STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+_STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
-def instantiate(node: Mapping[str, Any], *runtime_args: Any, key: str = "", origin: Origin = told_by_file) -> Any:
+def instantiate(node: Mapping[str, Any], *runtime_args: Any, key: str = "", origin: Origin = unknown_origin) -> Any:
     """Import the target, check the settings, and call it.
 
     Args:
         node: plain dict with ``_target_`` and settings.
-        runtime_args: the positional arguments.
-        key: where the node stands in the config (``model.net``), for the sentence of an error.
-        origin: says which file set a key, for the same sentence.
+        runtime_args: positional arguments.
+        key: key of the node in the config (``model.net``), for error messages.
+        origin: returns where a key was set, for error messages.
 
     Raises:
         StemlabError: unknown target or setting, wrong type, impossible value.
@@ -40,12 +40,14 @@ def instantiate(node: Mapping[str, Any], *runtime_args: Any, key: str = "", orig
     return target(*runtime_args, **typed_settings(node, key=key, origin=origin))
 
 
-def import_target(node: Mapping[str, Any], *, key: str = "", origin: Origin = told_by_file) -> Any:
-    """Return the class that ``node['_target_']`` names."""
+def import_target(node: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin) -> Any:
+    """Return the class named by ``node['_target_']``."""
     path = node.get(TARGET)
     where = f"{key}.{TARGET}" if key else TARGET
     if not isinstance(path, str) or "." not in path:
-        raise StemlabError(f"{where}={path!r} ({origin(where)}) must be the full name of a class.")
+        raise StemlabError(
+            f"{where}={path!r} ({origin(where)}) must be the full name of a class (package.module.Class)."
+        )
     module_name, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module_name), name)
@@ -57,29 +59,31 @@ def import_target(node: Mapping[str, Any], *, key: str = "", origin: Origin = to
         raise StemlabError(f"{where}={path} ({origin(where)}): there is no module {error.name!r}.") from None
 
 
-def typed_settings(node: Mapping[str, Any], *, key: str = "", origin: Origin = told_by_file) -> dict[str, Any]:
-    """Return the node's settings as the types of the constructor (nested dataclasses are built)."""
+def typed_settings(node: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin) -> dict[str, Any]:
+    """Return the node's settings converted to the types of the constructor, nested dataclasses included."""
     model = settings_model(import_target(node, key=key, origin=origin))
     settings = {name: value for name, value in node.items() if name != TARGET}
-    checked = typed(model, settings, key=key, origin=origin)
+    checked = validate_as(model, settings, key=key, origin=origin)
     return {name: getattr(checked, name) for name in settings}
 
 
-def typed(model: type[T], values: Mapping[str, Any], *, key: str = "", origin: Origin = told_by_file) -> T:
-    """Return the values as the model (a pydantic model or dataclass), or tell the first thing that is wrong.
+def validate_as(
+    model: type[Model], values: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin
+) -> Model:
+    """Return the values as an instance of the model (a pydantic model or dataclass).
 
-    They pass through JSON because pydantic is strict there about what matters (no number from a text, no 0/1 from a
-    boolean) and free about what does not (a list may become a tuple, a dict a dataclass).
+    The values are validated as JSON. For JSON, pydantic's strict mode converts lists to tuples and dicts to
+    dataclasses, but neither strings to numbers nor booleans to integers.
 
     Raises:
         StemlabError: unknown key, wrong type, impossible value.
     """
     try:
         return cast(
-            T, _adapter(cast(Hashable, model)).validate_json(json.dumps(dict(values), default=str), strict=True)
+            Model, _adapter(cast(Hashable, model)).validate_json(json.dumps(dict(values), default=str), strict=True)
         )
     except ValidationError as error:
-        raise StemlabError(first_sentence(error, model, values, key, origin)) from None
+        raise StemlabError(validation_message(error, model, values, key, origin)) from None
 
 
 @cache
@@ -87,29 +91,29 @@ def _adapter(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
 
 
-def check_settings(node: Mapping[str, Any], *, key: str = "", origin: Origin = told_by_file) -> None:
-    """Check a node's settings, without importing its target where the source alone tells their types."""
+def check_settings(node: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin) -> None:
+    """Check a node's settings, without importing the class if its source code is sufficient."""
     path = node.get(TARGET)
     parameters = read_parameters(path) if isinstance(path, str) else None
     if parameters is None:
         typed_settings(node, key=key, origin=origin)
         return
     settings = {name: value for name, value in node.items() if name != TARGET}
-    typed(read_model(str(path)), settings, key=key, origin=origin)
+    validate_as(source_model(str(path)), settings, key=key, origin=origin)
 
 
 @cache
-def read_model(path: str) -> type[BaseModel]:
-    """Return the pydantic model of a class whose source can be read (``stemlab.config.signature``)."""
+def source_model(path: str) -> type[BaseModel]:
+    """Return the pydantic model of a class from its source code (``stemlab.config.signature``)."""
     parameters = read_parameters(path) or {}
     fields: dict[str, Any] = {
         name: (annotation, ... if required else None) for name, (annotation, required) in parameters.items()
     }
-    return create_model(path.rpartition(".")[2], __config__=STRICT, **fields)
+    return create_model(path.rpartition(".")[2], __config__=_STRICT, **fields)
 
 
 def default_settings(target: Any) -> dict[str, Any]:
-    """Return a class's settings that need not be given, with the values they have then."""
+    """Return the optional settings of a class with their default values."""
     parameters = inspect.signature(target).parameters.values()
     optional = [parameter for parameter in parameters if parameter.default is not inspect.Parameter.empty]
     return {parameter.name: parameter.default for parameter in optional if parameter.kind is parameter.KEYWORD_ONLY}
@@ -126,4 +130,4 @@ def settings_model(target: Any) -> type[BaseModel]:
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[name] = (hints[name], default)
-    return create_model(target.__name__, __config__=STRICT, **fields)
+    return create_model(target.__name__, __config__=_STRICT, **fields)

@@ -1,8 +1,8 @@
-"""A sweep's job that needs several processes runs in a process tree of its own.
+"""Run a multi-process job of a sweep in a process tree of its own.
 
-Lightning starts the other ranks by repeating the command line. Inside a sweep each rank would then repeat the whole
-sweep, with its own sampler and its own directories, and train something else than rank 0. So the parent of a sweep
-never trains such a job: it starts the job as a single run and reads the result from the run record.
+Lightning starts the other ranks by repeating the command line. Inside a sweep, each rank would repeat the whole sweep,
+with its own sampler and directories, and train other settings than rank 0. So the parent of a sweep does not train
+such a job: it starts a single run and reads the objective from the run record.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hydra.types import RunMode
 
 from stemlab.errors import StemlabError
 
-RANK_VARIABLES = (
+_RANK_VARIABLES = (
     "LOCAL_RANK",
     "RANK",
     "WORLD_SIZE",
@@ -33,13 +33,13 @@ RANK_VARIABLES = (
     "MASTER_ADDR",
     "MASTER_PORT",
 )
-# Settings of the parent only: the job gets its directory and its mode from here, and needs no sweeper.
-NOT_FORWARDED = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra.launcher", "hydra/")
-GRACE_SECONDS = 10.0
+# Settings of the parent only: the job gets its directory and mode from run_job_in_subprocess and has no sweeper.
+_NOT_FORWARDED = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra.launcher", "hydra/")
+_GRACE_SECONDS = 10.0
 
 
 def process_count(trainer: Mapping[str, Any]) -> int:
-    """Return how many processes ``trainer.devices`` asks for (-1: one for each GPU of this machine)."""
+    """Return the number of processes of ``trainer.devices`` (-1: one per GPU of this machine)."""
     devices = trainer["devices"]
     if isinstance(devices, list):
         return len(devices)
@@ -50,58 +50,58 @@ def process_count(trainer: Mapping[str, Any]) -> int:
     return int(devices)
 
 
-def is_delegated(trainer: Mapping[str, Any]) -> bool:
-    """Whether this process is the parent of a sweep and the job needs several processes."""
+def needs_own_processes(trainer: Mapping[str, Any]) -> bool:
+    """Return whether this process is the parent of a sweep and the job needs several processes."""
     in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     return in_sweep and process_count(trainer) > 1
 
 
-def run_job(objective: str, module: str = "stemlab.train") -> float:
+def run_job_in_subprocess(objective: str, module: str = "stemlab.train") -> float:
     """Run the current job of a sweep as ``python -m <module>`` in a process group of its own.
 
     Args:
-        objective: the metric in the job's ``record.json`` that goes to the sweeper.
-        module: the command.
+        objective: metric of the job's ``record.json`` that is returned to the sweeper.
+        module: module of the command.
 
     Returns:
-        The objective; nan where the record says undefined.
+        The objective; nan if it is undefined.
 
     Raises:
-        StemlabError: the job failed; what it had to say is on standard error.
+        StemlabError: the job failed; its error message is on standard error.
     """
     config = HydraConfig.get()
     run_dir = Path(config.runtime.output_dir)
-    status = run_group([sys.executable, "-m", module, *job_arguments(config)])
+    status = run_process_group([sys.executable, "-m", module, *job_arguments(config)])
     if status != 0:
-        raise StemlabError(f"the job in {run_dir} failed with exit status {status}; its own message is above.")
+        raise StemlabError(f"the job in {run_dir} failed with exit status {status}; its error message is above.")
     return read_objective(run_dir, objective)
 
 
 def job_arguments(config: Any) -> list[str]:
     """Return the command line of one job, from the ``hydra`` node of its config."""
     extra = [source.path for source in config.runtime.config_sources if source.provider == "command-line"]
-    forwarded = [word for word in config.overrides.hydra if not word.lstrip("+~").startswith(NOT_FORWARDED)]
+    forwarded = [word for word in config.overrides.hydra if not word.lstrip("+~").startswith(_NOT_FORWARDED)]
     return [
         "--config-name",
         str(config.job.config_name),
         *(word for path in extra for word in ("--config-dir", str(path))),
         *config.overrides.task,
         *forwarded,
-        f"hydra.run.dir={quoted(str(config.runtime.output_dir))}",
+        f"hydra.run.dir={quote_override(str(config.runtime.output_dir))}",
         "hydra.mode=RUN",
     ]
 
 
-def quoted(text: str) -> str:
-    """As Hydra reads a text with any characters in it."""
+def quote_override(text: str) -> str:
+    """Return a text quoted for Hydra's override grammar."""
     return "'" + text.replace("'", "\\'") + "'"
 
 
-def run_group(arguments: list[str]) -> int:
-    """Run a command in its own process group without rank variables; an interruption ends the whole group."""
-    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+def run_process_group(arguments: list[str]) -> int:
+    """Run a command in its own process group, without rank variables; an interruption ends the whole group."""
+    environment = {key: value for key, value in os.environ.items() if key not in _RANK_VARIABLES}
     child = subprocess.Popen(arguments, env=environment, start_new_session=True)
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         return child.wait()
     except BaseException:
@@ -111,17 +111,17 @@ def run_group(arguments: list[str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """A cluster's or a shell's ``kill`` must reach the job too."""
+def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
+    """Turn SIGTERM (a cluster's or shell's ``kill``) into an exit, so that the job is ended, too."""
     sys.exit(128 + number)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ask, then insist: the ranks of the job belong to the same group."""
+    """Send SIGINT, then SIGTERM, then SIGKILL to the process group of the job, which holds all its ranks."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(child.pid, number)
-            child.wait(GRACE_SECONDS)
+            child.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             continue
         except ProcessLookupError:
@@ -132,12 +132,14 @@ def read_objective(run_dir: Path, objective: str) -> float:
     """Return ``metrics[objective]`` of the run's record.
 
     Raises:
-        StemlabError: the run left no record, or the record has no such metric.
+        StemlabError: there is no record, or the record lacks the metric.
     """
     path = run_dir / "record.json"
     if not path.is_file():
-        raise StemlabError(f"the job in {run_dir} left no record.json.")
+        raise StemlabError(f"the job in {run_dir} wrote no record.json.")
     metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
     if objective not in metrics:
-        raise StemlabError(f"objective={objective!r} is not in {path}, which has: {', '.join(sorted(metrics))}.")
+        raise StemlabError(
+            f"objective={objective!r} is not a metric of {path}, which has: {', '.join(sorted(metrics))}."
+        )
     return math.nan if metrics[objective] is None else float(metrics[objective])

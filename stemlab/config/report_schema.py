@@ -1,4 +1,4 @@
-"""The settings of ``stemlab.report``."""
+"""Typed settings of ``stemlab.report``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pydantic import Field
 
 from stemlab.config.section import Section
 
-Names = Annotated[list[str], Field(min_length=1)]
+_Names = Annotated[list[str], Field(min_length=1)]
 
 
 class FigureConfig(Section):
-    """``figure`` of ``conf/report.yaml``: differences to a baseline along a dial; ``x: null`` draws none."""
+    """``figure`` of ``conf/report.yaml``: differences from a baseline against a swept setting; ``x: null``: none."""
 
     x: str | None
     metric: Annotated[str, Field(pattern=r"^\w+(@\d+)?(/.+)?$")]
@@ -20,12 +20,12 @@ class FigureConfig(Section):
 
 
 class ReportConfig(Section):
-    """Top level of ``conf/report.yaml``, where every key is described."""
+    """Top level of ``conf/report.yaml``, which documents the keys."""
 
     runs: list[str]
     only: dict[str, Any]
-    by: Names
-    metrics: Names
+    by: _Names
+    metrics: _Names
     scenarios: Literal["pooled", "each"]
     split: Literal["test", "val"]
     order: list[str]

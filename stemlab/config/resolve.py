@@ -1,4 +1,4 @@
-"""From the composed config to plain Python values, and the hash that names a config."""
+"""Convert the composed config to plain Python values, flatten it, hash it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-# What may differ between two runs of the same experiment: where files are, how the run is shown and watched, how it was
-# started.
+# Settings that do not change results: paths, logging, diagnostics, how the run was started.
 NOT_HASHED = ("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_dir", "diagnostics")
 
 
 def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config as nested plain dicts and lists, interpolations filled in, paths absolute.
+    """Return the config as nested plain dicts and lists, with interpolations resolved and absolute paths.
 
-    Nothing of OmegaConf leaves a command: such objects inside a checkpoint cannot be loaded safely.
+    Configs are stored in checkpoints, and objects of OmegaConf in a checkpoint cannot be loaded with ``weights_only``.
 
     Args:
-        config: what Hydra composed, or a dict that is plain already.
+        config: composed by Hydra, or already a plain dict.
 
     Raises:
         omegaconf.errors.MissingMandatoryValue: a value is still ``???``.
@@ -48,16 +47,16 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that are equal for equal experiments.
+    """Return 16 hexadecimal digits, equal for configs that give equal results.
 
-    Paths, loggers, tags and the checkpoint to resume from do not count, at the top level or inside a group.
+    Keys of ``NOT_HASHED`` are ignored at the top level and one level below.
     """
-    kept = {key: _without_paths(value) for key, value in config.items() if key not in NOT_HASHED}
+    kept = {key: _hashed_part(value) for key, value in config.items() if key not in NOT_HASHED}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _without_paths(value: Any) -> Any:
+def _hashed_part(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: item for key, item in value.items() if key not in NOT_HASHED}
     return value

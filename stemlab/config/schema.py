@@ -1,7 +1,7 @@
-"""Typed models of the groups that are not built from a ``_target_``: what may be set, and within which limits.
+"""Typed models of config groups without ``_target_``: settings, types and limits.
 
-``stemlab.optim.OptimConfig`` stands with the optimiser. Nodes with a ``_target_`` (dataset, model.net) are checked
-against their constructors (``stemlab.config.instantiate``).
+The group ``optim`` is typed in ``stemlab.optim``. Nodes with a ``_target_`` (dataset, model.net) are checked against
+their constructors (``stemlab.config.instantiate``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class PathsConfig(Section):
-    """``conf/paths``: made absolute once, when the config is resolved."""
+    """``conf/paths``; made absolute when the config is resolved."""
 
     root_dir: str
     data_dir: str
@@ -31,9 +31,9 @@ class TrainerConfig(Section):
     """``conf/trainer``: processes, precision and length of a training.
 
     Attributes:
-        devices: number of processes, -1 for all GPUs, or a list of GPU numbers.
-        threads: intra-op threads a process; ``None`` leaves torch's own choice.
-        limit_train_batches: a number of batches an epoch, for a quick look; ``None`` is all of them.
+        devices: number of processes, -1 for all GPUs, or a list of GPU indices.
+        threads: intra-op threads per process; ``None`` is torch's default.
+        limit_train_batches: batches per epoch, for a quick test; ``None`` is all.
         kernels: ``auto`` uses a CPU kernel wherever it was measured, ``off`` runs the plain equations everywhere.
     """
 
@@ -54,7 +54,7 @@ class TrainerConfig(Section):
 
 
 class SavedTrainerConfig(TrainerConfig):
-    """``conf/trainer`` of the commands that rebuild a run: ``None`` keeps what its checkpoint recorded."""
+    """``conf/trainer`` of the commands that load a checkpoint: ``None`` keeps the recorded value."""
 
     accelerator: Literal["cpu", "gpu"] | None  # type: ignore[assignment]
     precision: Literal["32-true", "bf16-mixed"] | None  # type: ignore[assignment]
@@ -62,7 +62,7 @@ class SavedTrainerConfig(TrainerConfig):
 
 
 class LoggerConfig(Section):
-    """``conf/logger``: where curves go; the run record is always written."""
+    """``conf/logger``: targets of metrics per epoch; the run record is always written."""
 
     name: str
     csv: bool
@@ -73,10 +73,10 @@ class LoggerConfig(Section):
 
 
 class ModelConfig(Section):
-    """``conf/model``: the network and what its training adds to it; ``net`` is checked by its constructor.
+    """``conf/model``: the network and its training settings; ``net`` is checked against its constructor.
 
     Attributes:
-        family: ``multitask`` networks read impressions, ``sequential`` ones read histories.
+        family: ``multitask`` (networks read impressions) or ``sequential`` (networks read histories).
     """
 
     family: Literal["multitask", "sequential"]
@@ -88,12 +88,12 @@ class MultiTaskConfig(ModelConfig):
     """A multi-task model.
 
     Attributes:
-        task: train this label only.
+        task: train this task only.
         embedding_regularizer: a number (L2) or ``l1(a)``, ``l2(a)``, ``l1_l2(a,b)``.
-        embedding_regularizer_mode: whole tables at every step (published), or the rows of the batch.
-        loss_form: cross-entropy of logits, or of probabilities with cut logarithms (published).
-        loss_reduction: the tasks' losses are added up, or averaged.
-        scenario_feature: where the dataset has scenarios, they are one more categorical field of the network.
+        embedding_regularizer_mode: whole tables in every step (released code), or rows of the batch only.
+        loss_form: cross-entropy of logits, or of probabilities with clamped logarithms (released code).
+        loss_reduction: sum or mean over the task losses.
+        scenario_feature: the scenario, if any, is one more categorical field of the network.
     """
 
     task: str | None
@@ -109,20 +109,20 @@ class SequentialConfig(ModelConfig):
     """A sequential model.
 
     Attributes:
-        max_epochs: what ``trainer.max_epochs`` is unless it is set.
+        max_epochs: default of ``trainer.max_epochs``.
     """
 
     max_epochs: PositiveInt
 
 
 class StagedConfig(SequentialConfig):
-    """A sequential model that is trained in two stages.
+    """A sequential model with two training stages.
 
     Attributes:
         stage: ``pretrain``, ``finetune``, or both in this order.
-        init_from: run directory or checkpoint of a stage 1 to begin the second with; ``None``: the one whose settings
-            are those of this config, trained where it is missing.
-        allow_scratch: begin the second stage without a first one.
+        init_from: run directory or checkpoint of stage 1 for stage 2; ``None``: the stage 1 with the settings of this
+            config, trained if it is missing.
+        allow_scratch: start stage 2 from random weights.
     """
 
     stage: Literal["both", "pretrain", "finetune"]
@@ -134,7 +134,7 @@ STAGE_KEYS = ("stage", "init_from", "allow_scratch")
 
 
 class TrainConfig(Section):
-    """Top level of ``conf/train.yaml``; each group is checked by its own model."""
+    """Top level of ``conf/train.yaml``; each group has its own model."""
 
     seed: Seed
     tags: list[str]
@@ -167,8 +167,8 @@ class PredictConfig(Section):
     """Top level of ``conf/predict.yaml``.
 
     Attributes:
-        input: ``None`` are all users of the dataset (sequential models).
-        on_unknown: whether users and items that the dataset does not know are refused or left out.
+        input: ``None`` is all users of the dataset (sequential models).
+        on_unknown: refuse or skip users and items that are not in the dataset.
     """
 
     ckpt: str
@@ -207,7 +207,7 @@ SECTIONS: dict[str, type[Section]] = {
 
 
 def section_model(name: str, values: Mapping[str, Any]) -> type[Section]:
-    """Return the model of a group: some have several forms, told apart by a key that only one of them has."""
+    """Return the model of a group; variants of a group are recognised by a key that only one of them has."""
     if name == "callbacks" and "window" in (values.get("early_stop") or {}):
         return RankingCallbacksConfig
     if name == "model" and values.get("family") == "sequential":
@@ -215,11 +215,11 @@ def section_model(name: str, values: Mapping[str, Any]) -> type[Section]:
     return MultiTaskConfig if name == "model" else SECTIONS[name]
 
 
-COMMANDS: dict[str, type[Section]] = {
+COMMAND_MODELS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "prepare": PrepareConfig,
 }
-REBUILDING = ("evaluate", "predict")
-"""Commands that take a run's config from its checkpoint."""
+CHECKPOINT_COMMANDS = ("evaluate", "predict")
+"""Commands that read the config of a run from its checkpoint."""

@@ -1,4 +1,4 @@
-"""The base of all typed models of the config, and types that several of them share."""
+"""Base class and shared types of the typed config models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 def _metric_name(name: str) -> str:
     if not re.fullmatch(r"(val|test)/\w+(@\d+)?(/.+)?", name):
-        raise ValueError("the name of a metric, split/metric[/task[/scenario]], such as val/auc or val/auc/like")
+        raise ValueError("a metric name, split/metric[/task[/scenario]], such as val/auc or val/auc/like")
     return name
 
 
@@ -18,6 +18,6 @@ Monitor = Annotated[str, AfterValidator(_metric_name)]
 
 
 class Section(BaseModel):
-    """A part of the config: unknown keys are refused, nothing is converted."""
+    """Part of the config; unknown keys are refused and values are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,8 +1,8 @@
-"""The typed settings of a class read from its source, because importing torch or Lightning takes seconds.
+"""Read the typed settings of a class from its source code, because importing torch or Lightning takes seconds.
 
-Only classes of this package are read so, and only what their annotations need: names from typing, pydantic and
-``stemlab.types``, aliases (``GateRule = Literal[...]``), and settings classes (``SplitRule``), whose modules are
-imported. Whatever does not fit is left to a real import; a test compares both ways for every file of ``conf/``.
+Supported are classes of this package whose annotations use names from typing, pydantic and ``stemlab.types``, aliases
+(``GateRule = Literal[...]``) and settings classes (``SplitRule``), whose modules are imported. Other classes are
+imported. A test compares both ways for every file of ``conf/``.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PACKAGE = "stemlab"
-ROOT = Path(__file__).resolve().parents[2]
-LIGHT = ("typing", "pathlib", "collections.abc", "pydantic", "stemlab.types")
+_PACKAGE = "stemlab"
+_ROOT = Path(__file__).resolve().parents[2]
+_LIGHT_MODULES = ("typing", "pathlib", "collections.abc", "pydantic", "stemlab.types")
 
 Parameters = dict[str, tuple[Any, bool]]
-"""Name of a setting -> its type, and whether it must be given."""
+"""Name of a setting -> its type and whether it is required."""
 
 
 class NotReadableError(Exception):
-    """The source alone does not tell."""
+    """The source code is not sufficient."""
 
 
 def read_parameters(path: str) -> Parameters | None:
-    """Return the keyword-only constructor parameters of a class, or None where its module must be imported.
+    """Return the keyword-only constructor parameters of a class, or ``None`` if its module must be imported.
 
     Args:
         path: full name of the class, ``stemlab.models.multitask.stem.STEM``.
@@ -51,19 +51,19 @@ def _class_parameters(module: str, name: str) -> Parameters:
             return {argument.arg: (_value(module, argument.annotation), default is None) for argument, default in pairs}
     if len(node.bases) != 1 or not isinstance(node.bases[0], ast.Name):
         raise NotReadableError(f"{module}.{name}")
-    return _class_parameters(*_home(module, node.bases[0].id))
+    return _class_parameters(*_defining_module(module, node.bases[0].id))
 
 
 @cache
 def _statements(module: str) -> tuple[ast.stmt, ...]:
-    file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-    if not module.startswith(f"{PACKAGE}.") or not file.is_file():
+    file = _ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    if not module.startswith(f"{_PACKAGE}.") or not file.is_file():
         raise NotReadableError(module)
     return tuple(ast.parse(file.read_text(encoding="utf-8")).body)
 
 
 def _definition(module: str, name: str) -> ast.stmt | None:
-    """The class, alias or import that gives ``name`` its meaning in a module."""
+    """Return the class, alias or import that defines ``name`` in a module."""
     return next((statement for statement in _statements(module) if name in _names(statement)), None)
 
 
@@ -76,8 +76,8 @@ def _names(statement: ast.stmt) -> Iterator[str]:
         yield from (alias.asname or alias.name for alias in statement.names)
 
 
-def _home(module: str, name: str) -> tuple[str, str]:
-    """Where a name was imported from (the module itself where it is defined there)."""
+def _defining_module(module: str, name: str) -> tuple[str, str]:
+    """Return the module and the original name behind ``name`` in a module."""
     statement = _definition(module, name)
     if not isinstance(statement, ast.ImportFrom):
         return module, name
@@ -88,23 +88,23 @@ def _home(module: str, name: str) -> tuple[str, str]:
 
 
 def _value(module: str, expression: ast.expr | None) -> Any:
-    """Evaluate an annotation in the light of its module."""
+    """Evaluate an annotation with the names of its module."""
     if expression is None:
         raise NotReadableError(module)
     names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
-    known = {name: _meaning(module, name) for name in names}
+    known = {name: _resolve_name(module, name) for name in names}
     return eval(compile(ast.Expression(expression), module, "eval"), {"__builtins__": {}}, known)
 
 
-def _meaning(module: str, name: str) -> Any:
+def _resolve_name(module: str, name: str) -> Any:
     statement = _definition(module, name)
     if statement is None and hasattr(builtins, name):
         return getattr(builtins, name)
     if isinstance(statement, ast.Assign):
         return _value(module, statement.value)
-    home, original = _home(module, name)
-    if isinstance(statement, ast.ClassDef) or home in LIGHT:
-        return getattr(importlib.import_module(home), original)
-    if home.startswith(f"{PACKAGE}."):
-        return _meaning(home, original)
+    source, original = _defining_module(module, name)
+    if isinstance(statement, ast.ClassDef) or source in _LIGHT_MODULES:
+        return getattr(importlib.import_module(source), original)
+    if source.startswith(f"{_PACKAGE}."):
+        return _resolve_name(source, original)
     raise NotReadableError(f"{module}.{name}")

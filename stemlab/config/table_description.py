@@ -1,7 +1,7 @@
-"""``dataset.config=rows.stemlab.yaml``: what the user's own file says about his table.
+"""Table description (``dataset.config=rows.stemlab.yaml``): the user's YAML file about the columns of a table.
 
-``conf/dataset/table.yaml`` asks for each of its keys with ``${described:min_count,10}``: the file's value, or else the
-default. So what is typed wins over the file, and the file over the defaults, by Hydra's own rules.
+``conf/dataset/table.yaml`` reads each key with ``${table_config:min_count,10}``: the value of the file, or else the
+default. The command line overrides the file by Hydra's own rules.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from omegaconf import DictConfig, OmegaConf
 
 from stemlab.errors import StemlabError, nearest
 
-KEY = "dataset.config"
-RESOLVER = "described"
-KNOWN = (
+CONFIG_KEY = "dataset.config"
+RESOLVER = "table_config"
+TABLE_KEYS = (
     *("name", "separator", "columns", "missing", "fields", "numericals", "scaling", "tasks", "scenario", "scenarios"),
     *("group", "time", "split_column", "split", "min_count", "shared", "on_bad_row"),
 )
-SPLIT = ("rule", "test_size", "valid_size", "seed", "carve", "valid_from", "test_from")
+SPLIT_KEYS = ("rule", "test_size", "valid_size", "seed", "carve", "valid_from", "test_from")
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return the keys of a description, all of them known.
+    """Return the settings of a table description.
 
     Raises:
-        StemlabError: there is no such file, it is no YAML, or it has a key that is not a setting.
+        StemlabError: the file does not exist, is not YAML or has an unknown key.
     """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError:
         raise StemlabError(
-            f"{KEY}={path}: there is no such file; without {KEY}, stemlab.prepare drafts one beside the table."
+            f"{CONFIG_KEY}={path}: there is no such file; stemlab.prepare without this key drafts one beside the table."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise StemlabError(f"{path}{where}: this is not YAML ({getattr(error, 'problem', error)}).") from None
+        raise StemlabError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)}).") from None
     if not isinstance(found, dict):
-        raise StemlabError(f"{path} must hold keys and values, such as tasks: [click].")
-    _check_keys(path, found, KNOWN, "")
+        raise StemlabError(f"{path} must contain keys and values, such as tasks: [click].")
+    _check_keys(path, found, TABLE_KEYS, "")
     if "split" in found:
         if not isinstance(found["split"], dict):
-            raise StemlabError(f"{path}: split must be a group of settings, such as rule: time.")
-        _check_keys(path, found["split"], SPLIT, "split.")
+            raise StemlabError(f"{path}: split must be a mapping, such as rule: time.")
+        _check_keys(path, found["split"], SPLIT_KEYS, "split.")
     return found
 
 
-def describes(path: Path, key: str) -> bool:
-    """Whether a description sets ``tasks`` or ``split.rule`` (a key below ``dataset``); False where it is broken."""
+def sets_key(path: Path, key: str) -> bool:
+    """Return whether a description sets a key such as ``split.rule``; False if the file cannot be read."""
     try:
         return _within(read_description(path), key) is not None
     except StemlabError:
@@ -61,7 +61,7 @@ def describes(path: Path, key: str) -> bool:
 def _check_keys(path: Path, found: Mapping[Any, Any], known: Sequence[str], prefix: str) -> None:
     for key in found:
         if key not in known:
-            hint = nearest(str(key), list(known)) or f" Known here: {', '.join(known)}."
+            hint = nearest(str(key), list(known)) or f" Known settings: {', '.join(known)}."
             raise StemlabError(f"{path}: {prefix}{key} is not a setting.{hint}")
 
 
@@ -71,11 +71,11 @@ def _within(found: Any, key: str) -> Any:
     return found
 
 
-def _described(key: str, default: Any, *, _root_: DictConfig) -> Any:
-    """What OmegaConf calls for ``${described:key,default}``."""
-    path = OmegaConf.select(_root_, KEY)
+def _resolve(key: str, default: Any, *, _root_: DictConfig) -> Any:
+    """Resolve ``${table_config:key,default}``."""
+    path = OmegaConf.select(_root_, CONFIG_KEY)
     found = None if path is None else _within(read_description(Path(path)), key)
     return default if found is None else found
 
 
-OmegaConf.register_new_resolver(RESOLVER, _described, replace=True)
+OmegaConf.register_new_resolver(RESOLVER, _resolve, replace=True)

@@ -1,12 +1,12 @@
-"""``fail_if``: conditions on the numbers of ``results.json``, for use in CI.
+"""``fail_if``: conditions on the values of ``results.json``, for CI.
 
-``collapse.runs.*.mean_abundance.l2 < 3`` holds where any run of the section ``collapse`` has such a mean abundance. A
-path begins with the section's name and goes on as its ``numbers`` do in ``results.json``; ``*`` is any key. Names with
-spaces or dots are written as they are. An entry of a list is called by its number (from 0), by one of its texts, or by
-all of them: ``collapse.runs.stem.tables.uid shared.abundance_l2``.
+``collapse.runs.*.mean_abundance.l2 < 3`` holds if any run of the section ``collapse`` has such a mean abundance. A path
+is the name of a section and keys of its ``numbers`` in ``results.json``; ``*`` is any key. Names with spaces or dots
+are written unchanged. An entry of a list is named by its index (from 0), by one of its strings, or by all of them:
+``collapse.runs.stem.tables.uid shared.abundance_l2``.
 
-A condition that holds is not a user's mistake (status 2): CI must tell a model that became worse from a misspelt path.
-So the command then leaves with a status of its own, 3, after it has written everything.
+If a condition holds, the command exits with status 3 after all results are written. Status 2 remains the status of user
+errors, so that CI can distinguish a worse model from a misspelt path.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from typing import Any
 
 from stemlab.errors import StemlabError, nearest
 
-OPERATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-FORM = re.compile(r"(?P<path>\S.*?)\s*(?P<operation><=|>=|<|>)\s*(?P<threshold>[^\s<>=]+)")
-ANY = "*"
-_MOST_TOLD = 5
-"""Names or values that a sentence tells at the most."""
+_OPERATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_CONDITION = re.compile(r"(?P<path>\S.*?)\s*(?P<operation><=|>=|<|>)\s*(?P<threshold>[^\s<>=]+)")
+_ANY = "*"
+_MAX_LISTED = 5
+"""Maximum number of names or values in a message."""
 
 
 class ThresholdError(StemlabError):
-    """Thresholds that the user set are crossed; the results are written."""
+    """A condition of ``fail_if`` holds; the results are written."""
 
     status = 3
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on numbers.
+    """A condition of ``fail_if``.
 
     Attributes:
-        text: as written.
-        path: names of sections and keys, with dots between them.
-        operation: one of ``OPERATIONS``.
-        threshold: what the numbers are compared with.
+        text: the condition as given.
+        path: section and keys, separated by dots.
+        operation: one of ``_OPERATIONS``.
+        threshold: right side of the comparison.
     """
 
     text: str
@@ -51,20 +51,20 @@ class Condition:
     threshold: float
 
     def holds(self, value: float) -> bool:
-        """Whether it holds for a number."""
-        return bool(OPERATIONS[self.operation](value, self.threshold))
+        """Return whether the condition holds for a value."""
+        return bool(_OPERATIONS[self.operation](value, self.threshold))
 
 
-def parsed(text: str) -> Condition:
-    """Return what a text says.
+def parse_condition(text: str) -> Condition:
+    """Parse a condition.
 
     Raises:
-        ValueError: it is no condition; the message goes on after "must be".
+        ValueError: wrong syntax; the message is written to follow "must be".
     """
-    found = FORM.fullmatch(text.strip())
+    found = _CONDITION.fullmatch(text.strip())
     wrong = ValueError(
-        f"a condition, <path> <op> <number> with op one of {' '.join(OPERATIONS)} and the section's name first, such "
-        "as 'collapse.runs.*.mean_abundance.l2 < 3'"
+        f"a condition <path> <op> <number> with op one of {' '.join(_OPERATIONS)} and a path that begins with a "
+        "section, such as 'collapse.runs.*.mean_abundance.l2 < 3'"
     )
     if found is None:
         raise wrong
@@ -78,108 +78,108 @@ def parsed(text: str) -> Condition:
     return Condition(text.strip(), found["path"], found["operation"], threshold)
 
 
-def conditions(texts: str | Sequence[str]) -> list[Condition]:
-    """Return the conditions of the setting ``fail_if``, a list or a single one."""
-    return [parsed(text) for text in ([texts] if isinstance(texts, str) else texts)]
+def parse_conditions(texts: str | Sequence[str]) -> list[Condition]:
+    """Parse the setting ``fail_if``, a list of conditions or a single condition."""
+    return [parse_condition(text) for text in ([texts] if isinstance(texts, str) else texts)]
 
 
-def check_sections(asked: Sequence[Condition], sections: Sequence[str]) -> None:
-    """Refuse, before anything is computed, a condition on a section that there will not be.
+def check_sections(conditions: Sequence[Condition], sections: Sequence[str]) -> None:
+    """Refuse a condition on a section that the analysis does not have, before anything is computed.
 
     Raises:
-        StemlabError: there is one.
+        StemlabError: a path begins with an unknown section.
     """
-    for one in asked:
-        if not any(one.path.startswith(f"{name}.") for name in (*sections, ANY)):
-            first = one.path.split(".")[0]
+    for condition in conditions:
+        if not any(condition.path.startswith(f"{name}.") for name in (*sections, _ANY)):
+            first = condition.path.split(".")[0]
             hint = nearest(first, list(sections))
             raise StemlabError(
-                f"fail_if '{one.text}': a path begins with the section's name, {' or '.join(sections)}, not {first!r}."
-                f"{hint}"
+                f"fail_if '{condition.text}': the path must begin with a section, {' or '.join(sections)}, not "
+                f"{first!r}.{hint}"
             )
 
 
-def judge(asked: Sequence[Condition], results: Mapping[str, Any]) -> None:
-    """Compare the numbers of ``results.json`` with the conditions, all of them.
+def check_conditions(conditions: Sequence[Condition], results: Mapping[str, Any]) -> None:
+    """Check all conditions on the values of ``results.json``.
 
     Args:
-        asked: the conditions.
-        results: as read from the file.
+        conditions: parsed conditions.
+        results: content of the file.
 
     Raises:
         ThresholdError: at least one holds.
-        StemlabError: a path does not lead to a number.
+        StemlabError: a path names no number.
     """
     mistakes, crossed = [], []
-    for one in asked:
+    for condition in conditions:
         try:
-            values = {path: value for path, value in numbers_at(one, results).items() if one.holds(value)}
+            values = {path: value for path, value in values_at(condition, results).items() if condition.holds(value)}
         except StemlabError as error:
             mistakes.append(str(error))
             continue
         if values:
-            crossed.append(_told(one, values))
+            crossed.append(_message(condition, values))
     if mistakes:
         raise StemlabError(" ".join([*mistakes, *crossed]))
     if crossed:
         raise ThresholdError(" ".join(crossed))
 
 
-def _told(one: Condition, values: Mapping[str, float]) -> str:
-    """One sentence, the most extreme values first."""
-    order = sorted(values, key=lambda path: values[path], reverse=one.operation[0] == ">")
-    told = [f"{path} is {values[path]:.6g}" for path in order[:_MOST_TOLD]]
-    more = [f"{len(order) - _MOST_TOLD} more are beyond it, too"] if len(order) > _MOST_TOLD else []
-    return f"fail_if '{one.text}' holds: {', '.join([*told, *more])}."
+def _message(condition: Condition, values: Mapping[str, float]) -> str:
+    """Return the message for a condition that holds, with the most extreme values first."""
+    order = sorted(values, key=lambda path: values[path], reverse=condition.operation[0] == ">")
+    listed = [f"{path} is {values[path]:.6g}" for path in order[:_MAX_LISTED]]
+    more = [f"{len(order) - _MAX_LISTED} more values meet it"] if len(order) > _MAX_LISTED else []
+    return f"fail_if '{condition.text}' holds: {', '.join([*listed, *more])}."
 
 
-def numbers_at(one: Condition, results: Mapping[str, Any]) -> dict[str, float]:
-    """Return full path -> number for all that a condition's path names.
+def values_at(condition: Condition, results: Mapping[str, Any]) -> dict[str, float]:
+    """Return all values that a condition's path names, by full path.
 
     Raises:
-        StemlabError: it names no number; the sentence has the nearest keys.
+        StemlabError: it names no number; the message has the nearest keys.
     """
     sections = {name: section["numbers"] for name, section in results["sections"].items()}
-    ends = list(_ends(sections, one.path, ()))
+    ends = list(_ends(sections, condition.path, ()))
     values = {".".join(names): float(node) for names, node, rest in ends if not rest and isinstance(node, int | float)}
     if values:
         return values
     names, node, rest = max(ends, key=lambda end: (not end[2], len(end[0])))
     why = results["refused"].get(rest.split(".")[0]) if not names else None
-    told = f"{rest.split('.')[0]} was left out: {why}" if why else _mistake(".".join(names), node, rest)
-    raise StemlabError(f"fail_if '{one.text}': {told}")
+    reason = f"{rest.split('.')[0]} was left out: {why}" if why else _path_message(".".join(names), node, rest)
+    raise StemlabError(f"fail_if '{condition.text}': {reason}")
 
 
-def _mistake(place: str, node: Any, rest: str) -> str:
-    """What is wrong with a path that led to ``place`` and should go on with ``rest`` (or be a number)."""
+def _path_message(place: str, node: Any, rest: str) -> str:
+    """Return the message for a path that is valid up to ``place`` and has ``rest`` left."""
     known = [name for name, _, _ in _children(node)]
     if not known:
         kind = "undefined in these results" if node is None else "empty" if node in ([], {}) else repr(node)
-        return f"{place} is {kind}; there is {'nothing below it' if rest else 'no number to compare'}."
+        return f"{place} is {kind}; it has {'no keys below it' if rest else 'no number to compare'}."
     word = rest.split(".")[0]
-    near = get_close_matches(word, known, n=_MOST_TOLD, cutoff=0.0) if word else known[:_MOST_TOLD]
+    near = get_close_matches(word, known, n=_MAX_LISTED, cutoff=0.0) if word else known[:_MAX_LISTED]
     names = f"{', '.join(near)}{', ...' if len(known) > len(near) else ''}"
     where = place or "results.json"
     return (
-        f"there is no {word!r} in {where}; nearest: {names}." if rest else f"{where} is no number; in it are {names}."
+        f"there is no {word!r} in {where}; nearest: {names}." if rest else f"{where} is no number; its keys: {names}."
     )
 
 
 def _ends(node: Any, rest: str, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, str]]:
-    """Yield names, node and what is left of the path, wherever it leads to its end or does not go on."""
+    """Yield names, node and rest of the path for each node where the path ends or has no next key."""
     stuck = bool(rest)
-    for told, called, child in _children(node) if rest else ():
-        for name in (*called, ANY):
-            if rest == name or rest.startswith(f"{name}."):
+    for name, aliases, child in _children(node) if rest else ():
+        for alias in (*aliases, _ANY):
+            if rest == alias or rest.startswith(f"{alias}."):
                 stuck = False
-                yield from _ends(child, rest[len(name) + 1 :], (*names, told))
+                yield from _ends(child, rest[len(alias) + 1 :], (*names, name))
                 break
     if stuck or not rest:
         yield names, node, rest
 
 
 def _children(node: Any) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    """Yield the name told, all names, and the value of every entry."""
+    """Yield the display name, all accepted names and the value of each entry."""
     if isinstance(node, Mapping):
         yield from ((key, (key,), value) for key, value in node.items())
     elif isinstance(node, list):

@@ -1,68 +1,68 @@
-"""Check a composed config, section by section, cheapest first: data is read only when all of it holds."""
+"""Validate a composed config, cheap checks first; no data is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from stemlab.config import cross_checks as rules
+from stemlab.config import cross_checks
 from stemlab.config.instantiate import (
     check_settings,
     default_settings,
     import_target,
     instantiate,
-    typed,
     typed_settings,
+    validate_as,
 )
-from stemlab.config.schema import COMMANDS, REBUILDING, SECTIONS, SavedTrainerConfig, section_model
-from stemlab.config.validation_messages import Origin, told_by_file
+from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, SavedTrainerConfig, section_model
+from stemlab.config.validation_messages import Origin, unknown_origin
 from stemlab.errors import StemlabError
 
 
-def validate(command: str, config: Mapping[str, Any], origin: Origin = told_by_file) -> None:
-    """Refuse what cannot run.
+def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_origin) -> None:
+    """Refuse a config that cannot run.
 
     Args:
-        command: ``train``, ``evaluate``, ...: which top-level keys there may be.
+        command: ``train``, ``evaluate``, ...; determines the top-level keys.
         config: plain and resolved.
-        origin: who set a key.
+        origin: returns where a key was set.
 
     Raises:
-        StemlabError: one sentence about the first thing that is wrong.
+        StemlabError: the first invalid setting.
     """
     top = _top_level(command)
     if top is not None:
-        typed(top, config, origin=origin)
+        validate_as(top, config, origin=origin)
     for name in SECTIONS:
         if isinstance(config.get(name), Mapping):
-            saved = name == "trainer" and command in (*REBUILDING, "analyze")
+            saved = name == "trainer" and command in (*CHECKPOINT_COMMANDS, "analyze")
             model = SavedTrainerConfig if saved else section_model(name, config[name])
-            typed(model, config[name], key=name, origin=origin)
+            validate_as(model, config[name], key=name, origin=origin)
     if isinstance(config.get("trainer"), Mapping):
-        rules.check_trainer(config["trainer"], origin)
+        cross_checks.check_trainer(config["trainer"], origin)
     if isinstance(config.get("dataset"), Mapping):
         check_settings(config["dataset"], key="dataset", origin=origin)
-        rules.check_dataset(config["dataset"], origin)
+        cross_checks.check_dataset(config["dataset"], origin)
     if isinstance(config.get("model"), Mapping):
         check_settings(config["model"]["net"], key="model.net", origin=origin)
-        rules.check_family(config)
-        rules.check_task(config, origin)
-        rules.check_stage(config, origin)
-        rules.check_monitors(config, origin)
+        cross_checks.check_family(config)
+        cross_checks.check_task(config, origin)
+        cross_checks.check_stage(config, origin)
+        cross_checks.check_monitors(config, origin)
     if isinstance(config.get("analysis"), Mapping):
         _check_analysis(config["analysis"], "analysis", origin)
     _validate_built(config, origin)
 
 
 def _check_analysis(node: Mapping[str, Any], key: str, origin: Origin) -> None:
-    """Check an analysis' settings, and those of the analyses that a report consists of."""
+    """Check the settings of an analysis and of the analyses inside a report."""
     check_settings(node, key=key, origin=origin)
     for name, part in (node.get("parts") or {}).items():
         _check_analysis(part, f"{key}.parts.{name}", origin)
 
 
 def _top_level(command: str) -> type[Any] | None:
-    """The model of a command's own keys; a config with another name (``--config-name``) has none."""
+    """Return the model of the top-level keys; ``None`` for a config with another name (``--config-name``)."""
     if command == "report":
         from stemlab.config.report_schema import ReportConfig
 
@@ -71,11 +71,11 @@ def _top_level(command: str) -> type[Any] | None:
         from stemlab.config.analyze_schema import AnalyzeConfig
 
         return AnalyzeConfig
-    return COMMANDS.get(command)
+    return COMMAND_MODELS.get(command)
 
 
 def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:
-    """What only the classes themselves know, and they import torch and Lightning."""
+    """Checks that import the classes, and with them torch and Lightning."""
     if "optim" in config and "model" in config:
         _check_optim(config, origin)
     if "model" in config:
@@ -87,24 +87,24 @@ def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:
 def _check_optim(config: Mapping[str, Any], origin: Origin) -> None:
     from stemlab import optim
 
-    sequential = rules.is_sequential(config)
+    sequential = cross_checks.is_sequential(config)
     if ("plateau" if sequential else "l2") in config["optim"]:
-        fitting, family = "ranking" if sequential else "adam", config["model"]["family"]
-        raise StemlabError(f"the optimiser ({origin('optim')}) is not for a {family} model: write optim={fitting}.")
+        option, family = "ranking" if sequential else "adam", config["model"]["family"]
+        raise StemlabError(f"the optimiser ({origin('optim')}) is not for a {family} model: set optim={option}.")
     model = optim.RankingOptimConfig if sequential else optim.OptimConfig
-    typed(model, config["optim"], key="optim", origin=origin)
+    validate_as(model, config["optim"], key="optim", origin=origin)
 
 
 def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
     net = import_target(config["model"]["net"], key="model.net", origin=origin)
     reads, key = getattr(net, "reads", None), "model.net._target_"
-    if reads != ("sequences" if rules.is_sequential(config) else "impressions"):
+    if reads != ("sequences" if cross_checks.is_sequential(config) else "impressions"):
         target, family = config["model"]["net"]["_target_"], config["model"]["family"]
-        raise StemlabError(f"{key}={target} ({origin(key)}) is no network of model.family={family}.")
+        raise StemlabError(f"{key}={target} ({origin(key)}) is not a network of model.family={family}.")
     if hasattr(net, "check_settings"):
         net.check_settings(default_settings(net) | typed_settings(config["model"]["net"], key="model.net"))
     if hasattr(net, "check_tasks"):
-        rules.ask_net(config, net, origin)
+        cross_checks.check_net_tasks(config, net, origin)
         _check_penalties(config["model"], origin)
 
 

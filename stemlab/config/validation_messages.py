@@ -1,4 +1,4 @@
-"""Pydantic's errors as one sentence: which key, which value, who set it, what is allowed."""
+"""Messages for validation errors of pydantic: key, value, where it was set, allowed values."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from stemlab.errors import nearest
 Origin = Callable[[str], str]
 """Config key -> ``set on the command line`` or ``set in conf/model/stem.yaml``."""
 
-KINDS = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
+_TYPE_NAMES = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
-    "string_type": "a text",
+    "string_type": "a string",
     "list_type": "a list",
     "tuple_type": "a list",
-    "dict_type": "a group of settings",
-    "dataclass_type": "a group of settings",
-    "model_type": "a group of settings",
+    "dict_type": "a mapping of settings",
+    "dataclass_type": "a mapping of settings",
+    "model_type": "a mapping of settings",
     "none_required": "null",
     "path_type": "a path",
     "finite_number": "a finite number",
 }
-# Told first: a misspelt key is also a missing one.
-UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-BOUNDS = {
+# Reported first: a misspelt key also makes the right key missing.
+_UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
+_BOUNDS = {
     "greater_than": ("gt", "greater than"),
     "greater_than_equal": ("ge", "at least"),
     "less_than": ("lt", "less than"),
@@ -37,41 +37,41 @@ BOUNDS = {
 }
 
 
-def told_by_file(key: str) -> str:
-    """Stand-in origin where nothing is known about who set a key."""
+def unknown_origin(key: str) -> str:
+    """Return a fixed text, for callers that do not know where a key was set."""
     return "in the config"
 
 
-def first_sentence(error: ValidationError, model: Any, values: Mapping[str, Any], key: str, origin: Origin) -> str:
-    """Return the sentence for the first wrong key; the alternatives of a union are told together."""
-    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
+def validation_message(error: ValidationError, model: Any, values: Mapping[str, Any], key: str, origin: Origin) -> str:
+    """Return the message for the first wrong key, with the alternatives of a union in one message."""
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in _UNKNOWN_KEY_ERRORS)
     paths = [_path(problem["loc"], values, problem["type"]) for problem in problems]
-    # Of a union all members complain; the one that got deepest into the value knows best what is wrong.
+    # Every member of a union reports errors; the one with the deepest path matches the value best.
     path = max((path for path in paths if path[:1] == paths[0][:1]), key=len)
     same = [problem for problem, its_path in zip(problems, paths, strict=True) if its_path == path]
     full = ".".join([key, *path] if key else path)
-    if same[0]["type"] in UNKNOWN:
+    if same[0]["type"] in _UNKNOWN_KEY_ERRORS:
         return _unknown(path, model, full, origin)
     if same[0]["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         parent = full.rpartition(".")[0]
-        return f"{full} is missing{f' from {parent} ({origin(parent)})' if parent else ''}: it must be given."
+        return f"{full} is missing{f' from {parent} ({origin(parent)})' if parent else ''}: it is required."
     wanted = _join_or(list(dict.fromkeys(_wanted(problem, len(same) > 1) for problem in same)))
     return f"{full}={_show(_value(values, path))} ({origin(full)}) must be {wanted}.{_hint(same[0])}"
 
 
-def unknown_key(full: str, known: Sequence[str], origin: Origin) -> str:
-    """Return the sentence for a key that does not exist."""
+def unknown_key_message(full: str, known: Sequence[str], origin: Origin) -> str:
+    """Return the message for a key that does not exist."""
     name = full.rpartition(".")[2]
-    hint = nearest(name, list(known)) or f" Known here: {', '.join(sorted(known))}."
+    hint = nearest(name, list(known)) or f" Known settings: {', '.join(sorted(known))}."
     return f"{full} ({origin(full)}) is not a setting.{hint}"
 
 
 def _unknown(path: list[str], model: Any, full: str, origin: Origin) -> str:
-    return unknown_key(full, _known_names(model, path[:-1]), origin)
+    return unknown_key_message(full, _known_names(model, path[:-1]), origin)
 
 
 def _known_names(model: Any, path: Sequence[str]) -> list[str]:
-    """Names of the settings of the (nested) model or dataclass at ``path``."""
+    """Return the settings of the (nested) model or dataclass at ``path``."""
     for name in path:
         field = _fields(model).get(name)
         model = _inner(getattr(field, "annotation", None) or getattr(field, "type", None)) if field else None
@@ -86,13 +86,13 @@ def _fields(model: Any) -> dict[str, Any]:
 
 
 def _inner(annotation: Any) -> Any:
-    """The member of a union that has named settings."""
+    """Return the member of a union that has named settings."""
     members = [annotation, *getattr(annotation, "__args__", ())]
     return next((member for member in members if _fields(member)), None)
 
 
 def _path(location: Sequence[int | str], values: Any, kind: str) -> list[str]:
-    """The part of pydantic's location that is a path in the config (it adds the names of union members)."""
+    """Return the config path of an error location, to which pydantic adds the names of union members."""
     path: list[str] = []
     for part in location:
         if _within(values, part):
@@ -117,8 +117,8 @@ def _value(values: Any, path: Sequence[str]) -> Any:
 
 def _wanted(problem: Mapping[str, Any], one_of_several: bool) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
-    if kind in BOUNDS:
-        name, words = BOUNDS[kind]
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
         return f"{'a number ' if one_of_several else ''}{words} {context[name]:g}"
     if kind == "literal_error":
         expected = _expected(problem)
@@ -129,7 +129,7 @@ def _wanted(problem: Mapping[str, Any], one_of_several: bool) -> str:
         return f"a list of at most {context['max_length']} value{'s' if context['max_length'] > 1 else ''}"
     if kind == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
-    return KINDS.get(kind, str(problem["msg"]))
+    return _TYPE_NAMES.get(kind, str(problem["msg"]))
 
 
 def _expected(problem: Mapping[str, Any]) -> list[str]:

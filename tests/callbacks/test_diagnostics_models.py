@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stemlab.callbacks.diagnostics import diagnose
-from stemlab.config.compose import CommandLine, plain_job, session
+from stemlab.config.compose import CommandLine, compose_job, hydra_context
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.runs.build import build_datamodule, build_module
@@ -19,8 +19,8 @@ GATED = {"mmoe", "omoe", "ple", "stem", "mmoe_me", "ple_me", "ame", "hinet", "mm
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImpressionDataModule]:
     home = tmp_path_factory.mktemp("prepared")
-    with session(CommandLine("train")):
-        data = build_datamodule({"dataset": plain_job("train", tiny_datasets.overrides("tiktok", home))["dataset"]})
+    with hydra_context(CommandLine("train")):
+        data = build_datamodule({"dataset": compose_job("train", tiny_datasets.overrides("tiktok", home))["dataset"]})
     data.prepare()
     assert isinstance(data, ImpressionDataModule)
     return home, data
@@ -29,8 +29,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Impression
 @pytest.mark.parametrize("model", MULTITASK)
 def test_logged_values_are_defined(model: str, prepared: tuple[Path, ImpressionDataModule]) -> None:
     home, data = prepared
-    with session(CommandLine("train")):
-        config = plain_job("train", [f"model={model}", f"paths.data_dir={home}"])
+    with hydra_context(CommandLine("train")):
+        config = compose_job("train", [f"model={model}", f"paths.data_dir={home}"])
     config["model"]["net"] = small(config["model"]["net"])
     module = build_module(config, data)
     assert isinstance(module, MultiTaskModule)

@@ -49,7 +49,7 @@ def run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *overrides: str) 
 def done(workspace: Workspace) -> Iterator[tuple[Path, str]]:
     """Folder of the results and standard output of the first command."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(train_missing, "run_group", in_this_process)
+        monkeypatch.setattr(train_missing, "run_process_group", in_this_process)
         found = run(workspace, monkeypatch, "output=transfer")
     yield found
     torch.use_deterministic_algorithms(False)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from stemlab.config.cli import command
-from stemlab.config.job_process import is_delegated, run_job
+from stemlab.config.job_process import needs_own_processes, run_job_in_subprocess
 from stemlab.config.resolve import resolve
 from stemlab.errors import StemlabError
 
@@ -12,8 +12,8 @@ from stemlab.errors import StemlabError
 @command("train")
 def main(config):
     plain = resolve(config)
-    if is_delegated(plain["trainer"]):
-        return run_job(plain["objective"], "tests.config.program")
+    if needs_own_processes(plain["trainer"]):
+        return run_job_in_subprocess(plain["objective"], "tests.config.program")
     end = plain["tags"][0] if plain["tags"] else "well"
     if end == "odd" and plain["seed"] % 2:
         raise StemlabError("row 7 has 11 columns.")

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from stemlab.config.instantiate import instantiate, typed
+from stemlab.config.instantiate import instantiate, validate_as
 from stemlab.errors import StemlabError
 from tests.config.toydata import Split, ToyDataModule
 
@@ -44,13 +44,13 @@ def test_runtime_arguments_come_first():
     ("changes", "expected"),
     [
         ({"min_count": 0}, "dataset.min_count=0 (set here) must be greater than 0."),
-        ({"min_count": "3"}, "dataset.min_count='3' (set here) must be a whole number."),
-        ({"min_count": True}, "dataset.min_count=true (set here) must be a whole number."),
-        ({"min_count": 1.5}, "dataset.min_count=1.5 (set here) must be a whole number."),
-        ({"min_count": None}, "dataset.min_count=null (set here) must be a whole number."),
+        ({"min_count": "3"}, "dataset.min_count='3' (set here) must be an integer."),
+        ({"min_count": True}, "dataset.min_count=true (set here) must be an integer."),
+        ({"min_count": 1.5}, "dataset.min_count=1.5 (set here) must be an integer."),
+        ({"min_count": None}, "dataset.min_count=null (set here) must be an integer."),
         ({"tasks": "a"}, "dataset.tasks='a' (set here) must be a list."),
-        ({"tasks": ["a", 3]}, "dataset.tasks.1=3 (set here) must be a text."),
-        ({"split": 3}, "dataset.split=3 (set here) must be a group of settings."),
+        ({"tasks": ["a", 3]}, "dataset.tasks.1=3 (set here) must be a string."),
+        ({"split": 3}, "dataset.split=3 (set here) must be a mapping of settings."),
         ({"min_cuont": 3}, "dataset.min_cuont (set here) is not a setting. Did you mean 'min_count'?"),
         (
             {"split": {"rule": "tme", "test_size": 0.1, "valid_size": 0.1}},
@@ -66,7 +66,7 @@ def test_runtime_arguments_come_first():
         ),
         (
             {"split": {"rule": "time", "test_size": 0.1}},
-            "dataset.split.valid_size is missing from dataset.split (set here): it must be given.",
+            "dataset.split.valid_size is missing from dataset.split (set here): it is required.",
         ),
         ({"split": {"rule": "time", "test_size": math.nan, "valid_size": 0.1}}, None),
         (
@@ -77,7 +77,10 @@ def test_runtime_arguments_come_first():
             {"_target_": "tests.confg.Toy"},
             "dataset._target_=tests.confg.Toy (set here): there is no module 'tests.confg'.",
         ),
-        ({"_target_": None}, "dataset._target_=None (set here) must be the full name of a class."),
+        (
+            {"_target_": None},
+            "dataset._target_=None (set here) must be the full name of a class (package.module.Class).",
+        ),
     ],
 )
 def test_one_sentence(changes, expected):
@@ -93,7 +96,7 @@ def test_missing_setting_is_named():
 
 
 def test_whole_numbers_are_good_fractions_of_a_float():
-    assert typed(Split, {"rule": "time", "test_size": 0.5, "valid_size": 0.25}).valid_size == 0.25
+    assert validate_as(Split, {"rule": "time", "test_size": 0.5, "valid_size": 0.25}).valid_size == 0.25
 
 
 def test_a_broken_import_inside_the_target_is_not_hidden(tmp_path, monkeypatch):

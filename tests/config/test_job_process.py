@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from stemlab.config.job_process import process_count, read_objective, run_group
+from stemlab.config.job_process import process_count, read_objective, run_process_group
 from stemlab.errors import StemlabError
 from tests.config.conftest import ROOT, TOY
 
@@ -35,7 +35,7 @@ def test_a_failing_job_is_told_and_the_next_one_runs(program, tmp_path):
     done = program("-m", "trainer=ddp_cpu", "seed=1,2", "tags=[odd]")
     assert done.returncode == 2
     assert "error: row 7 has 11 columns." in done.stderr
-    assert "failed with exit status 2; its own message is above" in done.stderr
+    assert "exit status 2" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(list(tmp_path.glob("runs/sweeps/*/1_stem_seed2/record.json"))) == 1
 
@@ -45,17 +45,17 @@ def test_rank_variables_do_not_reach_the_child(monkeypatch, capfd):
         monkeypatch.setenv(name, "7")
     monkeypatch.setenv("KEPT", "7")
     show = "import os; print(sorted(set(os.environ) & {'RANK', 'WORLD_SIZE', 'MASTER_PORT', 'KEPT'}))"
-    assert run_group([sys.executable, "-c", show]) == 0
+    assert run_process_group([sys.executable, "-c", show]) == 0
     assert capfd.readouterr().out == "['KEPT']\n"
 
 
 def test_read_objective(tmp_path):
-    with pytest.raises(StemlabError, match="left no record"):
+    with pytest.raises(StemlabError, match=r"no record\.json"):
         read_objective(tmp_path, "val/auc")
     (tmp_path / "record.json").write_text('{"metrics": {"val/auc": 0.7, "val/gauc": null}}')
     assert read_objective(tmp_path, "val/auc") == 0.7
     assert math.isnan(read_objective(tmp_path, "val/gauc"))
-    with pytest.raises(StemlabError, match="which has: val/auc, val/gauc"):
+    with pytest.raises(StemlabError, match="val/auc, val/gauc"):
         read_objective(tmp_path, "val/logloss")
 
 
@@ -70,7 +70,9 @@ SLEEPER = "import pathlib, time; pathlib.Path('started').touch(); time.sleep(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_parent_takes_the_job_with_it(tmp_path, number):
     parent = (
-        "import sys\nfrom stemlab.config.job_process import run_group\nrun_group([sys.executable, '-c', sys.argv[1]])\n"
+        "import sys\n"
+        "from stemlab.config.job_process import run_process_group\n"
+        "run_process_group([sys.executable, '-c', sys.argv[1]])\n"
     )
     command = [sys.executable, "-c", parent, SLEEPER]
     process = subprocess.Popen(

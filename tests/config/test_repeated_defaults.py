@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stemlab.config.compose import CommandLine, plain_job, session
+from stemlab.config.compose import CommandLine, compose_job, hydra_context
 from tests.model_files import model_names, read_yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -20,8 +20,8 @@ EXPERIMENTS = sorted(CONF.glob("experiment/*/*.yaml"))
 @cache
 def default_config(choices: tuple[str, ...]) -> dict[str, Any]:
     """Return the resolved config of the chosen groups, without an experiment."""
-    with session(CommandLine("train")):
-        return plain_job("train", choices)
+    with hydra_context(CommandLine("train")):
+        return compose_job("train", choices)
 
 
 def leaves(node: dict[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -46,7 +46,7 @@ def test_a_wrong_value_is_told_before_torch_is_imported():
         "model.net.embedding_dim=0 (set on the command line) must be greater than 0.",
         "dataset.min_count=0 (set on the command line) must be greater than 0.",
         "model.task='lik' (set on the command line) must be a task of tiktok: finish, like. Did you mean 'like'?",
-        "trainer.max_epochs='x' (set on the command line) must be a whole number.",
+        "trainer.max_epochs='x' (set on the command line) must be an integer.",
         "[]",
     ]
 

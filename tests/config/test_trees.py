@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from stemlab.config.compose import CommandLine, compose
-from stemlab.config.instantiate import import_target, read_model, settings_model
+from stemlab.config.instantiate import import_target, settings_model, source_model
 from stemlab.config.schema import SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.sweep import check_command_line
 from stemlab.optim import OptimConfig, RankingOptimConfig
@@ -61,7 +61,7 @@ def test_every_setting_of_a_class_stands_in_its_file(node):
 @pytest.mark.parametrize("node", list(built_nodes()))
 def test_settings_read_from_the_source_are_those_of_the_class(node):
     real = settings_model(import_target(node)).model_json_schema()
-    read = read_model(node["_target_"]).model_json_schema()
+    read = source_model(node["_target_"]).model_json_schema()
     assert read.get("required") == real.get("required")
     for schema in (real, read):
         for field in schema["properties"].values():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stemlab.config.compose import compose
-from stemlab.config.instantiate import typed
+from stemlab.config.instantiate import validate_as
 from stemlab.metrics.auc import auc
 from stemlab.nn.loss import task_losses
 from stemlab.optim import OptimConfig, build_optimizer, clip_gradients, parse_penalty
@@ -33,7 +33,7 @@ def sample_auc(model, conflict, seed, data_dir, /, **sample):
 
 
 def _best_epoch(net, data, config):
-    optim = typed(OptimConfig, config["optim"])
+    optim = validate_as(OptimConfig, config["optim"])
     penalty = parse_penalty(config["model"]["embedding_regularizer"])
     optimizer = build_optimizer(net, optim, penalty, parse_penalty(0.0), "dense")
     best, weights = -1.0, None
