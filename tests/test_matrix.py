@@ -67,7 +67,7 @@ def prepared() -> Callable[[Config, str], Any]:
 
     def prepare(config: Config, name: str) -> Any:
         fresh = build_datamodule(config)
-        key = (name, *(getattr(fresh, asked, False) for asked in ("first_interactions", "tells_categories")))
+        key = (name, *(getattr(fresh, asked, False) for asked in ("first_interactions", "with_categories")))
         if key not in made:
             fresh.prepare()
             made[key] = fresh
@@ -136,7 +136,7 @@ def test_a_model_on_a_dataset(composed: Any, prepared: Any, model: str, dataset:
         assert message.endswith(".")
         return
     data = prepared(config, dataset)
-    if getattr(data, "tells_categories", False) and data.item_categories is None:
+    if getattr(data, "with_categories", False) and data.item_categories is None:
         with pytest.raises(StemlabError, match="category_dim=0"):
             build_module(config, data)
         return

@@ -46,7 +46,7 @@ def build_datamodule(config: Config) -> DataModule:
     data = cast(DataModule, instantiate(config["dataset"], key="dataset"))
     if isinstance(data, SequenceDataModule) and "model" in config:
         net = import_target(config["model"]["net"])
-        data.first_interactions, data.tells_categories = not net.reads_history, net.reads_categories
+        data.first_interactions, data.with_categories = not net.reads_history, net.reads_categories
     return data
 
 
@@ -93,7 +93,7 @@ def _sequential_module(config: Config, data: SequenceDataModule, hyper_parameter
     net = cast(SequenceNet, build_net(config, data.sizes))
     user, item = data.training_pairs()
     net.observe(*(torch.from_numpy(ids.astype("int64")) for ids in (user, item)))
-    if data.tells_categories and data.item_categories is not None:
+    if data.with_categories and data.item_categories is not None:
         net.set_categories(torch.from_numpy(data.item_categories.code_I))
     settings = SequentialSettings.from_config(config, optim)
     return SequentialModule(net, data.spec, data.evaluation, settings, hyper_parameters)

@@ -1,1 +1,1 @@
-"""Synthetic worlds with a known truth, written in each dataset's raw format."""
+"""Generators of synthetic samples with known label probabilities, in the raw format of each dataset."""

@@ -1,13 +1,13 @@
-"""A synthetic AliExpress with a known truth: pairs of fields that matter, other ones in every country and task.
+"""Generator of synthetic AliExpress data with known field interactions that depend on country and task.
 
-Every value of a categorical field has a latent vector, the same in every country, and the match of two fields in a row
-is the product of their values' vectors. A logit is a weighted sum of the matches of a few pairs of one field of the
-page and one of the item, and of main effects. ``difference`` turns a country's weights from the pairs that all
-countries have towards pairs of its own: at 0 the countries are alike, at 1 a pair that matters in one matters in no
-other, and main effects are unrelated too. Click and purchase never share a pair. ``pair_weights`` tells the truth.
+Each value of a categorical field has a latent vector, the same in all countries. A logit is a weighted sum of products
+of the vectors of a few field pairs (one field of the page, one of the item) plus main effects. ``difference`` moves a
+country's weights from the pairs common to all countries to pairs of its own: at 0 the countries are equal; at 1 no pair
+is shared and main effects are independent. Click and purchase never share a pair. ``pair_weights`` returns the weights.
 
-Files are the publisher's: users' and items' files for train and test, without header, numbers in [0, 1]. A purchase
-follows a click; the test files hold the later pages.
+The files have the publisher's format: user and item files for train and test, without header, numerical values in
+[0, 1]. A purchase requires a click; the test files contain the last pages.
+Formats and constraints: docs/methods/datasets.md#synthetic-samples.
 
 Legend: P pages, R rows, V values of a field, L latent dimensions.
 """
@@ -25,7 +25,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from stemlab.array_types import AnyArray, BoolArray, Float64Array, Int64Array
-from stemlab.data.sample.preferences import probability, turn, zipf_ids
+from stemlab.data.sample.preferences import probability, rotate, zipf_ids
 from stemlab.data.sources.aliexpress_columns import (
     ALIEXPRESS_TASKS,
     CATEGORICALS,
@@ -42,30 +42,30 @@ from stemlab.data.sources.aliexpress_columns import (
 from stemlab.types import ClosedFraction, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Pair = tuple[str, str]
-_TRUTH, _ROWS = 100, 200  # streams of random numbers: what matters, and what a country's files hold
-_FACTORS = 3  # of a page or an item: each number tells one of them, from a threshold on (below it is 0)
-_HIGHEST = 0.6  # threshold
+_TRUTH, _ROWS = 100, 200  # random streams of the weights and of the rows of each country
+_FACTORS = 3  # per page and per item: a numerical column is one factor, rescaled above a threshold and 0 below it
+_MAX_THRESHOLD = 0.6
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
 class AliexpressSimulation:
-    """The dials of the simulation.
+    """Settings of the AliExpress generator.
 
     Attributes:
-        rows: expected impressions of each country, train and test.
-        seed: fixes every byte of the files.
-        difference: 0, the countries are alike, to 1, their vectors are unrelated.
-        test_share: share of the pages, the last ones, in the test files.
-        page_size: expected items of a page, at least one.
-        pairs: pairs of fields that matter to a task in every country, and as many of each country's own.
-        values: distinct values of each categorical field.
-        latent_dim: length of the values' vectors.
-        zipf: exponent of the popularity law of values.
+        rows: expected number of impressions per country, train and test together.
+        seed: determines every byte of the files.
+        difference: from 0 (all countries have the same weights) to 1 (independent weights).
+        test_share: share of the pages, taken from the end, in the test files.
+        page_size: expected number of items per page, at least 1.
+        pairs: field pairs per task common to all countries, and as many specific to each country.
+        values: number of values of each categorical field.
+        latent_dim: length of the latent vectors.
+        zipf: exponent of the popularity distribution of the values.
         click_rate: expected share of clicked impressions.
-        conversion_rate: expected share of bought ones; less than ``click_rate``.
+        conversion_rate: expected share of purchased impressions; less than ``click_rate``.
         click_strength: standard deviation of the click logit over impressions.
-        conversion_strength: the same for purchases, given a click.
-        main_effect: share of the logit's variance that fields and numbers have on their own.
+        conversion_strength: standard deviation of the logit of a purchase given a click.
+        main_effect: share of the logit's variance due to the main effects of fields and numerical columns.
     """
 
     rows: PositiveInt = 15_000
@@ -86,12 +86,12 @@ class AliexpressSimulation:
 
 @dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
 class AliexpressSample:
-    """Rows of one country and the probabilities that their labels were drawn from.
+    """Generated rows of one country and the true probabilities of their labels.
 
     Attributes:
-        page: column name -> (P,) values of the users' files.
-        item: column name -> (R,) values of the items' files, page after page.
-        page_R: (R,) place of each row's page.
+        page: column name -> (P,) values of the user files.
+        item: column name -> (R,) values of the item files, grouped by page.
+        page_R: (R,) index of each row's page.
         click_probability: (R,) true probability of a click.
         conversion_probability: (R,) true probability of a purchase, given a click.
     """
@@ -104,13 +104,14 @@ class AliexpressSample:
 
 
 def pair_weights(simulation: AliexpressSimulation, country: str) -> dict[str, dict[Pair, float]]:
-    """Return task -> the pairs that matter, (field of the page, field of the item) -> weight; squares add up to 1.
+    """Return task -> (field of the page, field of the item) -> weight; the squares of a task's weights sum to 1.
 
-    Those of ``conversion`` matter to a purchase given a click; among all impressions those of ``click`` do as well.
+    The weights of ``conversion`` apply to a purchase given a click; among all impressions the pairs of ``click``
+    matter as well.
     """
-    every = [(user, item) for user in USER_CATEGORICALS for item in ITEM_CATEGORICALS]
-    order = np.random.default_rng([simulation.seed, _TRUTH]).permutation(len(every))
-    # a block of pairs a task for all countries, then one a country and task: 5 * 2 * 6 of 63 pairs at the most
+    pairs = [(user, item) for user in USER_CATEGORICALS for item in ITEM_CATEGORICALS]
+    order = np.random.default_rng([simulation.seed, _TRUTH]).permutation(len(pairs))
+    # one block of pairs per task for all countries, then one per country and task: at most 5 * 2 * 6 of 63 pairs
     angle = simulation.difference * np.pi / 2
     shares = {len(COUNTRIES): float(np.cos(angle)), COUNTRIES.index(country): float(np.sin(angle))}
     weights: dict[str, dict[Pair, float]] = {}
@@ -118,13 +119,13 @@ def pair_weights(simulation: AliexpressSimulation, country: str) -> dict[str, di
         weights[name] = {}
         for block, share in shares.items():
             start = (block * len(ALIEXPRESS_TASKS) + task) * simulation.pairs
-            chosen = [every[place] for place in order[start : start + simulation.pairs]]
+            chosen = [pairs[index] for index in order[start : start + simulation.pairs]]
             weights[name] |= {pair: share / simulation.pairs**0.5 for pair in chosen if share > 1e-12}
     return weights
 
 
 def write_sample(folder: Path, simulation: AliexpressSimulation, country: str) -> Path:
-    """Write the four files of a country into an existing folder and return it."""
+    """Write the four files of a country into an existing folder and return the folder."""
     made = generate(simulation, country)
     pages = len(made.page[SEARCH_COLUMN])
     first = pages - max(1, round(pages * simulation.test_share))
@@ -135,7 +136,7 @@ def write_sample(folder: Path, simulation: AliexpressSimulation, country: str) -
 
 
 def generate(simulation: AliexpressSimulation, country: str) -> AliexpressSample:
-    """Draw a country's rows; the same simulation gives the same rows, and ``difference`` moves only labels."""
+    """Generate a country's rows; deterministic for given settings. ``difference`` changes only the labels."""
     seeds = np.random.SeedSequence([simulation.seed, _ROWS + COUNTRIES.index(country)])
     traffic, numbers, labels = (np.random.default_rng(stream) for stream in seeds.spawn(3))
     pages = max(2, round(simulation.rows / simulation.page_size))
@@ -147,8 +148,8 @@ def generate(simulation: AliexpressSimulation, country: str) -> AliexpressSample
     columns = item | {name: page[name][page_R] for name in (*USER_CATEGORICALS, *USER_NUMERICALS)}
     logits = {task: _logits(simulation, country, task, columns) for task in ALIEXPRESS_TASKS}
     click_R = probability(logits["click"] * simulation.click_strength, simulation.click_rate)
-    bought = min(simulation.conversion_rate / simulation.click_rate, 0.99)
-    conversion_R = probability(logits["conversion"] * simulation.conversion_strength, bought, click_R)
+    rate_after_click = min(simulation.conversion_rate / simulation.click_rate, 0.99)
+    conversion_R = probability(logits["conversion"] * simulation.conversion_strength, rate_after_click, click_R)
     clicked_R = labels.random(len(page_R)) < click_R
     item[LABEL_COLUMN] = clicked_R.astype(np.int64) + (clicked_R & (labels.random(len(page_R)) < conversion_R))
     return AliexpressSample(
@@ -165,16 +166,16 @@ def _values(
 def _numbers(
     simulation: AliexpressSimulation, rng: np.random.Generator, names: tuple[str, ...], rows: int
 ) -> dict[str, AnyArray]:
-    """Draw factors in [0, 1] and return what the numbers tell of them, in [0, 1] with six digits, many of them 0."""
+    """Return numerical columns in [0, 1] with six digits, many of them 0: random factors rescaled above thresholds."""
     factors = rng.random((_FACTORS, rows))
-    threshold = np.random.default_rng([simulation.seed, _TRUTH + 3, len(names)]).uniform(0, _HIGHEST, len(names))
-    threshold[:_FACTORS] = 0  # the first ones tell them whole
-    told = ((factors[place % _FACTORS] - low) / (1 - low) for place, low in enumerate(threshold))
-    return {name: np.round(number.clip(0), 6) for name, number in zip(names, told, strict=True)}
+    threshold = np.random.default_rng([simulation.seed, _TRUTH + 3, len(names)]).uniform(0, _MAX_THRESHOLD, len(names))
+    threshold[:_FACTORS] = 0  # the first columns are the factors themselves
+    scaled = ((factors[index % _FACTORS] - low) / (1 - low) for index, low in enumerate(threshold))
+    return {name: np.round(number.clip(0), 6) for name, number in zip(names, scaled, strict=True)}
 
 
 def _logits(simulation: AliexpressSimulation, country: str, task: str, columns: Mapping[str, AnyArray]) -> Float64Array:
-    """Return each row's logit, (R,), of about unit variance."""
+    """Return each row's logit, (R,), with a variance of about 1."""
     vectors_VL = _vectors(simulation)
     pairs_R = np.zeros(len(columns[SEARCH_COLUMN]))
     for (user, item), weight in pair_weights(simulation, country)[task].items():
@@ -186,7 +187,7 @@ def _logits(simulation: AliexpressSimulation, country: str, task: str, columns: 
 
 
 def _vectors(simulation: AliexpressSimulation) -> dict[str, Float64Array]:
-    """Return each field's (V, L) vectors, of mean 0 and variance 1 over its values: a match is no main effect."""
+    """Return each field's (V, L) vectors, with mean 0 and variance 1 over the values, so pairs have no main effect."""
     rng = np.random.default_rng([simulation.seed, _TRUTH + 1])
     drawn = {name: rng.standard_normal((simulation.values, simulation.latent_dim)) for name in CATEGORICALS}
     return {name: (vector_VL - vector_VL.mean(0)) / vector_VL.std(0) for name, vector_VL in drawn.items()}
@@ -195,21 +196,21 @@ def _vectors(simulation: AliexpressSimulation) -> dict[str, Float64Array]:
 def _main_effects(
     simulation: AliexpressSimulation, country: str, task: str, columns: Mapping[str, AnyArray]
 ) -> Float64Array:
-    """Return what categories and factors (the first numbers) do on their own, (R,), of about unit variance."""
-    of_task = ALIEXPRESS_TASKS.index(task)
-    streams = (len(COUNTRIES), COUNTRIES.index(country))  # of all countries, and the country's own
-    common, own = (np.random.default_rng([simulation.seed, _TRUTH + 2, of_task, stream]) for stream in streams)
-    told = (*USER_NUMERICALS[:_FACTORS], *ITEM_NUMERICALS[:_FACTORS])
+    """Return the main effects of categorical fields and factors, (R,), with a variance of about 1."""
+    task_index = ALIEXPRESS_TASKS.index(task)
+    streams = (len(COUNTRIES), COUNTRIES.index(country))  # common to all countries, specific to the country
+    common, own = (np.random.default_rng([simulation.seed, _TRUTH + 2, task_index, stream]) for stream in streams)
+    factor_columns = (*USER_NUMERICALS[:_FACTORS], *ITEM_NUMERICALS[:_FACTORS])
     total_R = np.zeros(len(columns[SEARCH_COLUMN]))
     for name in CATEGORICALS:
-        effect_V = turn(
+        effect_V = rotate(
             common.standard_normal(simulation.values), own.standard_normal(simulation.values), simulation.difference
         )
         total_R += effect_V[columns[name]]
-    for name in told:
-        slope = turn(common.standard_normal(1), own.standard_normal(1), simulation.difference)
+    for name in factor_columns:
+        slope = rotate(common.standard_normal(1), own.standard_normal(1), simulation.difference)
         total_R += slope * (columns[name] - 0.5) * np.sqrt(12)
-    effects_R: Float64Array = total_R / np.sqrt(len(CATEGORICALS) + len(told))
+    effects_R: Float64Array = total_R / np.sqrt(len(CATEGORICALS) + len(factor_columns))
     return effects_R
 
 

@@ -1,4 +1,4 @@
-"""A synthetic raw file: written once, found again by its settings, and announced as SAMPLE every time."""
+"""Cache of synthetic raw files, keyed by their settings, and the SAMPLE warning."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 def sample_file(root: Path, kind: str, name: str, simulation: Any, write: Callable[[Path], object]) -> Path:
-    """Return the file of a synthetic sample, written now if it is not there.
+    """Return the path of a synthetic file; write the file if it does not exist.
 
     Args:
         root: folder of all samples.
-        kind: begins the name of the sample's own folder; simulation and program version follow as a hash.
+        kind: prefix of the name of the sample's folder; a hash of the simulation and of stemlab's version follows.
         name: name of the file.
-        simulation: the settings, a dataclass of plain values.
-        write: writes the file.
+        simulation: settings of the generator, a dataclass of plain values.
+        write: writes the file, given its path.
     """
     text = json.dumps({"code": stemlab.__version__, **asdict(simulation)}, sort_keys=True)
     folder = root / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -39,6 +39,13 @@ def sample_file(root: Path, kind: str, name: str, simulation: Any, write: Callab
 
 
 @rank_zero_only
-def announce_sample(reason: str, what: str) -> None:
-    """Warn that the data is synthetic, and why it is taken."""
-    _log.warning("SAMPLE data (%s): %s; their numbers are no results.", reason, what)
+def announce_sample(source: str, missing: str, content: str) -> None:
+    """Log a warning that the data is synthetic, with the reason.
+
+    Args:
+        source: value of ``dataset.source``.
+        missing: what is missing, the reason if the source is not ``sample``.
+        content: description of the data.
+    """
+    reason = "requested by dataset.source=sample" if source == "sample" else missing
+    _log.warning("SAMPLE data (%s): %s; metrics on it are not results.", reason, content)

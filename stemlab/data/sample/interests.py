@@ -1,10 +1,11 @@
-"""A synthetic MovieLens with planted interests, in the raw format of ml-1m (``ratings.dat``).
+"""Generator of synthetic MovieLens ratings with planted interests, in the raw format of ml-1m (``ratings.dat``).
 
-Items fall into clusters. Every user follows a few of them: those are the interests. A sequence stays with one interest
-for a while and then switches, so that what comes next is told by the recent past (which interest) and by the distant
-past (which interests there are at all); one vector a user cannot hold both. A share of the rows is noise.
+Items are divided into clusters; a user's interests are a few of them. A sequence stays with one interest for some rows
+and then switches to another one. The next item therefore depends on the recent history (current interest) and on the
+whole history (set of interests), which a single user vector cannot represent. A share of the rows is noise.
+Marking of samples: docs/methods/datasets.md#synthetic-samples.
 
-Legend: U users, I items, C clusters, K interests a user, M most items of a cluster, T longest sequence, R rows.
+Legend: U users, I items, C clusters, K interests per user, M size of the largest cluster, T longest sequence, R rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from stemlab.types import ClosedFraction, NonNegativeFloat, NonNegativeInt, Posi
 
 RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 FIRST_TIME, TIME_SPAN = 956_700_000, 86_400 * 365  # first ratings lie in the year after April 2000, as in ml-1m
-LEAST_LENGTH = 5
+MIN_LENGTH = 5
 WITHIN, BETWEEN = 90.0, 86_400.0 * 2  # mean seconds from row to row: while an interest lasts, and when it changes
 LIKED, DISLIKED = (3, 4, 5), (1, 2, 3)  # ratings of rows that follow an interest, and of noise
 NOISE = -1
@@ -31,24 +32,24 @@ NOISE = -1
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
 class InterestSimulation:
-    """The dials of the simulation.
+    """Settings of the MovieLens generator.
 
     Attributes:
-        seed: fixes every byte of the file.
+        seed: determines every byte of the file.
         users: U.
-        items: I, at least as many as clusters.
-        length: mean number of rows of a user; lengths are 5 and an exponential more, and four times the mean at most.
-        clusters: C, groups of items of the same size (give or take one).
-        interests: K, clusters that a user follows, each as likely as the others.
-        stay: probability that the next row follows the same interest as the row before (another one else).
-        noise: share of rows with an item from anywhere.
-        zipf: exponent of the popularity of items inside their cluster; 0 makes all equally popular.
+        items: I, at least the number of clusters.
+        length: mean number of rows per user; the length is 5 plus an exponential variable, at most 4 times the mean.
+        clusters: C, groups of items whose sizes differ by at most one.
+        interests: K, number of clusters per user, drawn uniformly.
+        stay: probability that a row has the same interest as the row before; otherwise another one is drawn.
+        noise: share of rows whose item is drawn uniformly from all items.
+        zipf: exponent of the popularity distribution within a cluster; 0 is uniform.
     """
 
     seed: NonNegativeInt = 0
     users: PositiveInt = 2000
     items: PositiveInt = 1000
-    length: Annotated[int, Field(ge=LEAST_LENGTH)] = 50
+    length: Annotated[int, Field(ge=MIN_LENGTH)] = 50
     clusters: PositiveInt = 25
     interests: PositiveInt = 3
     stay: ClosedFraction = 0.8
@@ -58,12 +59,12 @@ class InterestSimulation:
 
 @dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
 class InterestSample:
-    """Rows in the order of users and, inside a user, of time; and the truth behind them.
+    """Generated rows, sorted by user and time, and the interests behind them.
 
     Attributes:
         columns: raw column name -> (R,) int64.
-        interest: (R,) 0 to K - 1, which of the user's interests a row follows; -1 noise.
-        followed: (U, K) clusters that user ``u + 1`` follows.
+        interest: (R,) index of the user's interest behind each row, 0 to K - 1; -1 for noise.
+        followed: (U, K) clusters of user ``u + 1``.
         cluster: (I,) cluster of item ``i + 1``.
     """
 
@@ -74,7 +75,7 @@ class InterestSample:
 
 
 def write_sample(path: Path, simulation: InterestSimulation) -> Path:
-    """Write the simulation's ratings.dat (users together, items ascending); it appears only when it is complete."""
+    """Write ``ratings.dat`` atomically, sorted by user, item and time, and return its path."""
     columns = generate(simulation).columns
     order = np.lexsort((columns["timestamp"], columns["item_id"], columns["user_id"]))
     rows = zip(*(columns[name][order].tolist() for name in RATING_COLUMNS), strict=True)
@@ -86,59 +87,59 @@ def write_sample(path: Path, simulation: InterestSimulation) -> Path:
 
 
 def generate(simulation: InterestSimulation) -> InterestSample:
-    """Draw the simulation; the same simulation gives the same rows.
+    """Generate the rows; deterministic for given settings.
 
     Raises:
-        StemlabError: fewer items than clusters, or fewer clusters than interests.
+        StemlabError: there are fewer items than clusters, or fewer clusters than interests.
     """
     for less, more in (("clusters", "items"), ("interests", "clusters")):
         if getattr(simulation, less) > getattr(simulation, more):
             raise StemlabError(
-                f"dataset.sample.{less}={getattr(simulation, less)} is more than dataset.sample.{more}="
-                f"{getattr(simulation, more)}: give fewer {less} or more {more}."
+                f"dataset.sample.{less}={getattr(simulation, less)} is greater than dataset.sample.{more}="
+                f"{getattr(simulation, more)}: set fewer {less} or more {more}."
             )
-    # One stream a purpose: a dial moves only what depends on it.
-    things, people, walk, picks, noise, clock = (
+    # one random stream per purpose: a setting changes only the values that depend on it
+    item_rng, user_rng, interest_rng, pick_rng, noise_rng, time_rng = (
         np.random.default_rng(s) for s in np.random.SeedSequence(simulation.seed).spawn(6)
     )
-    cluster_I = _clusters(things, simulation)
-    followed_UK = people.random((simulation.users, simulation.clusters)).argsort(axis=1)[:, : simulation.interests]
-    longer = people.exponential(simulation.length - LEAST_LENGTH, simulation.users).astype(np.int64)
-    length_U = np.minimum(LEAST_LENGTH + longer, 4 * simulation.length)
-    interest_UT = _walk(walk, simulation, int(length_U.max()))
-    item_UT = _pick(picks, simulation, cluster_I, followed_UK, interest_UT)
-    stray_UT = noise.random(item_UT.shape) < simulation.noise
-    item_UT = np.where(stray_UT, noise.integers(simulation.items, size=item_UT.shape), item_UT)
+    cluster_I = _clusters(item_rng, simulation)
+    followed_UK = user_rng.random((simulation.users, simulation.clusters)).argsort(axis=1)[:, : simulation.interests]
+    extra_U = user_rng.exponential(simulation.length - MIN_LENGTH, simulation.users).astype(np.int64)
+    length_U = np.minimum(MIN_LENGTH + extra_U, 4 * simulation.length)
+    interest_UT = _interests(interest_rng, simulation, int(length_U.max()))
+    item_UT = _pick(pick_rng, simulation, cluster_I, followed_UK, interest_UT)
+    noise_UT = noise_rng.random(item_UT.shape) < simulation.noise
+    item_UT = np.where(noise_UT, noise_rng.integers(simulation.items, size=item_UT.shape), item_UT)
     given_UT = np.arange(item_UT.shape[1]) < length_U[:, None]
     columns = {
         "user_id": np.repeat(np.arange(1, simulation.users + 1), length_U),
         "item_id": item_UT[given_UT] + 1,
-        "rating": _rate(clock, stray_UT)[given_UT],
-        "timestamp": _times(clock, interest_UT)[given_UT],
+        "rating": _rate(time_rng, noise_UT)[given_UT],
+        "timestamp": _times(time_rng, interest_UT)[given_UT],
     }
-    interest = np.where(stray_UT, NOISE, interest_UT)[given_UT]
+    interest = np.where(noise_UT, NOISE, interest_UT)[given_UT]
     return InterestSample(columns=columns, interest=interest, followed=followed_UK, cluster=cluster_I)
 
 
 def item_clusters(simulation: InterestSimulation) -> Int64Array:
-    """Return (I,) the cluster of item ``i + 1``, from 0, without drawing the rest of the simulation."""
-    things, *_ = np.random.SeedSequence(simulation.seed).spawn(6)
-    return _clusters(np.random.default_rng(things), simulation)
+    """Return the cluster of item ``i + 1``, (I,), from 0, without generating the rows."""
+    item_seed, *_ = np.random.SeedSequence(simulation.seed).spawn(6)
+    return _clusters(np.random.default_rng(item_seed), simulation)
 
 
 def _clusters(rng: np.random.Generator, simulation: InterestSimulation) -> Int64Array:
     return rng.permutation(np.arange(simulation.items) % simulation.clusters)
 
 
-def _walk(rng: np.random.Generator, simulation: InterestSimulation, steps: int) -> Int64Array:
-    """Return (U, T) interests, 0 to K - 1: the one before, or with probability 1 - ``stay`` another one."""
+def _interests(rng: np.random.Generator, simulation: InterestSimulation, steps: int) -> Int64Array:
+    """Draw (U, T) interests, 0 to K - 1: the previous one with probability ``stay``, otherwise another one."""
     first_U1 = rng.integers(simulation.interests, size=(simulation.users, 1))
     others = max(1, simulation.interests - 1)
     moved = (rng.random((simulation.users, steps - 1)) >= simulation.stay) * rng.integers(
         1, others + 1, (simulation.users, steps - 1)
     )
-    walked: Int64Array = np.concatenate([first_U1, moved], axis=1).cumsum(axis=1) % simulation.interests
-    return walked
+    interest_UT: Int64Array = np.concatenate([first_U1, moved], axis=1).cumsum(axis=1) % simulation.interests
+    return interest_UT
 
 
 def _pick(
@@ -148,15 +149,15 @@ def _pick(
     followed_UK: Int64Array,
     interest_UT: Int64Array,
 ) -> Int64Array:
-    """Return (U, T) items from 0: the next of the user's own order of the cluster, which begins again at its end.
+    """Return (U, T) items from 0: each user cycles through its own order of every cluster.
 
-    The order is a draw without replacement by popularity: sorted by log weight and Gumbel noise.
+    The order is a draw without replacement by popularity (sorted by log weight plus Gumbel noise).
     """
     size_C = np.bincount(cluster_I, minlength=simulation.clusters)
     member_CM = np.full((simulation.clusters, size_C.max()), -1)
     by_cluster = np.argsort(cluster_I, kind="stable")
-    place = np.arange(simulation.items) - np.repeat(np.cumsum(size_C) - size_C, size_C)
-    member_CM[cluster_I[by_cluster], place] = by_cluster
+    index = np.arange(simulation.items) - np.repeat(np.cumsum(size_C) - size_C, size_C)
+    member_CM[cluster_I[by_cluster], index] = by_cluster
     weight_M = -simulation.zipf * np.log(np.arange(1, member_CM.shape[1] + 1))
     key_UKM = weight_M + rng.gumbel(size=(*followed_UK.shape, member_CM.shape[1]))
     key_UKM[member_CM[followed_UK] < 0] = -np.inf
@@ -171,13 +172,13 @@ def _pick(
     return picked
 
 
-def _rate(rng: np.random.Generator, stray_UT: BoolArray) -> Int64Array:
-    liked, disliked = (rng.choice(ratings, size=stray_UT.shape) for ratings in (LIKED, DISLIKED))
-    return np.where(stray_UT, disliked, liked)
+def _rate(rng: np.random.Generator, noise_UT: BoolArray) -> Int64Array:
+    liked, disliked = (rng.choice(ratings, size=noise_UT.shape) for ratings in (LIKED, DISLIKED))
+    return np.where(noise_UT, disliked, liked)
 
 
 def _times(rng: np.random.Generator, interest_UT: Int64Array) -> Int64Array:
-    """Return (U, T) ascending seconds: rows of one interest follow closely, and days pass before the next."""
+    """Return (U, T) ascending seconds: short gaps within an interest, gaps of days when the interest changes."""
     changed_UT = np.diff(interest_UT, axis=1, prepend=interest_UT[:, :1]) != 0
     gap_UT = 1 + rng.exponential(np.where(changed_UT, BETWEEN, WITHIN)).astype(np.int64)
     first_U1 = FIRST_TIME + rng.integers(TIME_SPAN, size=(len(interest_UT), 1))

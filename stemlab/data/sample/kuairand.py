@@ -1,10 +1,11 @@
-"""A synthetic KuaiRand with a known truth: logs, user table and video table in their raw formats.
+"""Generator of synthetic KuaiRand data with known label probabilities: logs, user table and video table, raw format.
 
-Users and videos have preference vectors, one set a tab (scenario) and task. ``scenario_gap`` turns those of every other
-tab away from those of tab 1: at 0 all tabs want the same, at 1 they are unrelated. ``conflict`` does the same between
-like and click; a long view wants what a click wants. Likes and long views happen after a click only, and the play time
-agrees with both. What a user clicks of its own shows in its number of followed people, so the numerical columns teach
-something too. The standard logs show popular videos more often, the random log every one equally.
+Users and videos have preference vectors per tab (scenario) and task. ``scenario_gap`` rotates the vectors of all other
+tabs away from those of tab 1: at 0 all tabs have the same preferences, at 1 independent ones. ``conflict`` does the
+same for like against click; long view and click have the same vectors. Likes and long views require a click, and play
+times agree with both. The number of followed users depends on the user's main effect on clicks, so numerical columns
+are informative. Popular videos are more frequent in the standard logs; the random log shows all videos equally often.
+Formats and constraints: docs/methods/datasets.md#synthetic-samples.
 
 Legend: U users, V videos, R rows, L latent dimensions.
 """
@@ -21,7 +22,7 @@ import pyarrow.csv
 from pydantic.dataclasses import dataclass
 
 from stemlab.array_types import AnyArray, Float64Array, Int64Array
-from stemlab.data.sample.preferences import PreferenceVectors, probability, zipf_ids
+from stemlab.data.sample.preferences import PreferenceVectors, draw_labels, probability, zipf_ids
 from stemlab.types import ClosedFraction, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 LOG_COLUMNS = (
@@ -33,7 +34,7 @@ USER_COLUMNS = (
     *("user_id", "user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author"),
     *("follow_user_num", "follow_user_num_range", "fans_user_num", "fans_user_num_range"),
     *("friend_user_num", "friend_user_num_range", "register_days", "register_days_range"),
-    *(f"onehot_feat{place}" for place in range(18)),
+    *(f"onehot_feat{index}" for index in range(18)),
 )
 VIDEO_COLUMNS = (
     *("video_id", "author_id", "video_type", "upload_dt", "upload_type", "visible_status", "video_duration"),
@@ -41,10 +42,10 @@ VIDEO_COLUMNS = (
 )
 _TABS, _TAB_SHARES = (0, 1, 2, 4, 6, 8, 13), (0.24, 0.42, 0.14, 0.11, 0.08, 0.006, 0.004)
 MAIN_TAB = 1
-FIRST_DAY, DAYS, LATER_FROM = "2022-04-08T00:00", 31, 14  # local days; the later log begins at the fifteenth
-BUSY_SHARE = 0.2  # of the rows, in the last two days: a small file needs enough to validate and test on
-_LOCAL = 8 * 3_600_000  # the real clock is China's
-_RARE = {"is_follow": 0.02, "is_comment": 0.02, "is_forward": 0.01, "is_profile_enter": 0.03}  # shares of clicks
+FIRST_DAY, DAYS, LATER_FROM = "2022-04-08T00:00", 31, 14  # local days; the later log starts on day 15
+BUSY_SHARE = 0.2  # share of rows in the last two days, so that small files have enough validation and test rows
+_UTC_OFFSET_MS = 8 * 3_600_000  # dates are in China time
+_RARE_RATES = {"is_follow": 0.02, "is_comment": 0.02, "is_forward": 0.01, "is_profile_enter": 0.03}  # given a click
 _HOT_SIZES = (2, 7, 50, 1471, 15, 34, 3, 118, 454, 7, 5, 5, 2, 2, 2, 2, 2, 2)
 _RANGES: Mapping[str, Sequence[tuple[int, str]]] = {
     "follow_user_num": ((0, "0"), (1, "(0,10]"), (11, "(10,50]"), (51, "(50,100]"), (101, "(100,150]"), (501, "500+")),
@@ -56,23 +57,23 @@ _RANGES: Mapping[str, Sequence[tuple[int, str]]] = {
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
 class KuairandSimulation:
-    """The dials of the simulation.
+    """Settings of the KuaiRand generator.
 
     Attributes:
-        rows: impressions of the two standard logs.
-        random_rows: impressions of the random log.
-        seed: fixes every byte of the files.
-        scenario_gap: 0, every tab wants the same, to 1, tab 1 says nothing about another tab.
-        conflict: 0, like wants what click wants, to 1, the two are unrelated.
-        users: distinct users.
-        videos: distinct videos.
+        rows: number of impressions of the two standard logs.
+        random_rows: number of impressions of the random log.
+        seed: determines every byte of the files.
+        scenario_gap: from 0 (all tabs have the same preferences) to 1 (other tabs are independent of tab 1).
+        conflict: from 0 (like and click have the same preferences) to 1 (independent preferences).
+        users: number of users.
+        videos: number of videos.
         latent_dim: length of the preference vectors.
-        zipf: exponent of the popularity law.
+        zipf: exponent of the popularity distribution.
         click_rate: expected share of clicked impressions.
         long_view_rate: expected share of long views; less than ``click_rate``.
         like_rate: expected share of likes; less than ``click_rate``.
-        strength: standard deviation of the click logit over impressions; the others have two thirds of it.
-        main_effect: share of the logit's variance that users and videos have on their own.
+        strength: standard deviation of the click logit over impressions; the other logits have two thirds of it.
+        main_effect: share of the logit's variance due to the main effects of users and videos.
     """
 
     rows: PositiveInt = 80_000
@@ -93,11 +94,11 @@ class KuairandSimulation:
 
 @dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
 class KuairandSample:
-    """Rows of the standard logs or of the random log, and the probabilities that their labels were drawn from.
+    """Generated rows of the standard logs or of the random log, and the true probabilities of their labels.
 
     Attributes:
         columns: raw column name -> (R,) values.
-        truth: ``is_click``, and ``is_like`` and ``long_view`` given a click -> (R,) true probability.
+        truth: label -> (R,) true probability of ``is_click``, and of ``is_like`` and ``long_view`` given a click.
     """
 
     columns: dict[str, AnyArray]
@@ -119,7 +120,7 @@ def side_names(version: str) -> tuple[str, str]:
 
 
 def write_sample(folder: Path, simulation: KuairandSimulation, version: str) -> Path:
-    """Write the five files of the simulation into an existing folder and return it."""
+    """Write the five files into an existing folder and return the folder."""
     standard, random = generate(simulation, random=False).columns, generate(simulation, random=True).columns
     later = standard["date"] >= 20220422
     parts = ({name: values[rows] for name, values in standard.items()} for rows in (~later, later))
@@ -129,7 +130,7 @@ def write_sample(folder: Path, simulation: KuairandSimulation, version: str) -> 
         side_names(version), (USER_COLUMNS, VIDEO_COLUMNS), (users(simulation), videos(simulation)), strict=True
     ):
         with (folder / name).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")  # quotes what has a comma, as the real files do
+            writer = csv.writer(file, lineterminator="\n")  # quotes cells with a comma, like the real files
             writer.writerow(header)
             writer.writerows(zip(*(columns[column].tolist() for column in header), strict=True))
     return folder
@@ -143,8 +144,8 @@ def _write_log(path: Path, columns: Mapping[str, AnyArray]) -> None:
 
 
 def generate(simulation: KuairandSimulation, *, random: bool) -> KuairandSample:
-    """Draw the standard logs or the random log; the same simulation gives the same rows."""
-    # One stream a purpose: a dial moves only the columns that depend on it.
+    """Generate the standard logs or the random log; deterministic for given settings."""
+    # one random stream per purpose: a setting changes only the columns that depend on it
     seeds = np.random.SeedSequence([simulation.seed, int(random)])
     traffic, labels, rest = (np.random.default_rng(stream) for stream in seeds.spawn(3))
     rows = simulation.random_rows if random else simulation.rows
@@ -152,15 +153,15 @@ def generate(simulation: KuairandSimulation, *, random: bool) -> KuairandSample:
     video_R = zipf_ids(traffic, simulation.videos, rows, 0.0 if random else simulation.zipf)
     tab_R = np.array(_TABS)[traffic.choice(len(_TABS), rows, p=_TAB_SHARES)]
     truth = _truth(simulation, user_R, video_R, tab_R)
-    click_R = _toss(labels, truth["is_click"])
+    click_R = draw_labels(labels, truth["is_click"])
     columns = {
         "user_id": user_R,
         "video_id": video_R,
-        **_clock(traffic, user_R, DAYS - LATER_FROM if random else DAYS),
+        **_times(traffic, user_R, DAYS - LATER_FROM if random else DAYS),
         "is_click": click_R,
-        **{name: click_R * _toss(labels, truth[name]) for name in ("is_like", "long_view")},
-        **{name: click_R * _toss(rest, np.full(rows, rate)) for name, rate in _RARE.items()},
-        "is_hate": (1 - click_R) * _toss(rest, np.full(rows, 0.002)),
+        **{name: click_R * draw_labels(labels, truth[name]) for name in ("is_like", "long_view")},
+        **{name: click_R * draw_labels(rest, np.full(rows, rate)) for name, rate in _RARE_RATES.items()},
+        "is_hate": (1 - click_R) * draw_labels(rest, np.full(rows, 0.002)),
         "is_rand": np.full(rows, int(random)),
         "tab": tab_R,
     }
@@ -181,31 +182,30 @@ def _truth(
             )
     click_R = probability(logits["is_click"], simulation.click_rate)
     rates = {"is_like": simulation.like_rate, "long_view": simulation.long_view_rate}
-    after = {
+    after_click = {
         name: probability(logits[name] / 1.5, min(rate / simulation.click_rate, 0.99), click_R)
         for name, rate in rates.items()
     }
-    return {"is_click": click_R, **after}
+    return {"is_click": click_R, **after_click}
 
 
 def _preference_vectors(simulation: KuairandSimulation, tab: int) -> dict[str, PreferenceVectors]:
-    """Return what is clicked, liked and viewed long in a tab."""
+    """Return the preference vectors of clicks, likes and long views in a tab."""
     size = (simulation.users, simulation.videos, simulation.latent_dim)
     click, like = (
         PreferenceVectors.draw(np.random.default_rng([simulation.seed, MAIN_TAB, task]), *size) for task in range(2)
     )
     if tab != MAIN_TAB:
         own = [PreferenceVectors.draw(np.random.default_rng([simulation.seed, tab, task]), *size) for task in range(2)]
-        click, like = click.turned(own[0], simulation.scenario_gap), like.turned(own[1], simulation.scenario_gap)
-    return {"is_click": click, "is_like": click.turned(like, simulation.conflict), "long_view": click}
+        click, like = (
+            click.rotated_towards(own[0], simulation.scenario_gap),
+            like.rotated_towards(own[1], simulation.scenario_gap),
+        )
+    return {"is_click": click, "is_like": click.rotated_towards(like, simulation.conflict), "long_view": click}
 
 
-def _toss(rng: np.random.Generator, probability_R: Float64Array) -> Int64Array:
-    return (rng.random(len(probability_R)) < probability_R).astype(np.int64)
-
-
-def _clock(rng: np.random.Generator, user_R: Int64Array, days: int) -> dict[str, Int64Array]:
-    """Draw moments of the last ``days`` days, in ascending order inside a user."""
+def _times(rng: np.random.Generator, user_R: Int64Array, days: int) -> dict[str, Int64Array]:
+    """Draw times in the last ``days`` days, ascending per user."""
     day_R = np.where(
         rng.random(len(user_R)) < BUSY_SHARE,
         rng.integers(DAYS - 2, DAYS, len(user_R)),
@@ -218,11 +218,11 @@ def _clock(rng: np.random.Generator, user_R: Int64Array, days: int) -> dict[str,
     month_R = date_R.astype("datetime64[M]")
     year_R = date_R.astype("datetime64[Y]").astype(np.int64) + 1970
     date_R = year_R * 10_000 + (month_R.astype(np.int64) % 12 + 1) * 100 + (date_R - month_R).astype(np.int64) + 1
-    return {"date": date_R, "hourmin": local_R // 3_600_000 % 24 * 100, "time_ms": local_R - _LOCAL}
+    return {"date": date_R, "hourmin": local_R // 3_600_000 % 24 * 100, "time_ms": local_R - _UTC_OFFSET_MS}
 
 
 def _plays(rng: np.random.Generator, columns: Mapping[str, AnyArray], duration_R: Int64Array) -> dict[str, Int64Array]:
-    """Return times that agree with the labels: a click plays seven seconds, a long view eighteen or all of it."""
+    """Return play and stay times that agree with the labels: clicks play over 7 s, long views over 18 s or fully."""
     long_from = np.minimum(18_000, duration_R)
     low = np.where(columns["long_view"] == 1, long_from, np.where(columns["is_click"] == 1, 7_001, 0))
     high = np.where(columns["long_view"] == 1, duration_R + 1, np.where(columns["is_click"] == 1, long_from, 7_001))
@@ -235,16 +235,16 @@ def _plays(rng: np.random.Generator, columns: Mapping[str, AnyArray], duration_R
 
 
 def users(simulation: KuairandSimulation) -> dict[str, AnyArray]:
-    """Return the columns of the user table, (U,); some cells are empty."""
+    """Return the columns of the user table, (U,) each; some cells are empty."""
     rng, count = np.random.default_rng([simulation.seed, 201]), simulation.users
-    own_U = _preference_vectors(simulation, MAIN_TAB)["is_click"].user[:, 0]
+    main_effect_U = _preference_vectors(simulation, MAIN_TAB)["is_click"].user[:, 0]
     numbers = {
-        "follow_user_num": np.rint(np.exp(4 + own_U)).astype(np.int64),
+        "follow_user_num": np.rint(np.exp(4 + main_effect_U)).astype(np.int64),
         "fans_user_num": np.rint(np.exp(rng.normal(3, 2, count))).astype(np.int64),
         "friend_user_num": rng.poisson(20, count),
         "register_days": rng.integers(8, 2000, count),
     }
-    hot = {f"onehot_feat{place}": rng.integers(0, size, count) for place, size in enumerate(_HOT_SIZES)}
+    hot = {f"onehot_feat{index}": rng.integers(0, size, count) for index, size in enumerate(_HOT_SIZES)}
     floats = {name: hot[name].astype(np.float64).astype("U8") for name in ("onehot_feat4", *list(hot)[12:])}
     for values in floats.values():
         values[rng.random(count) < 0.03] = ""
@@ -262,7 +262,7 @@ def users(simulation: KuairandSimulation) -> dict[str, AnyArray]:
 
 
 def videos(simulation: KuairandSimulation) -> dict[str, AnyArray]:
-    """Return the columns of the video table, (V,), and ``length`` in milliseconds, which no cell hides."""
+    """Return the columns of the video table, (V,) each, and ``length``: the duration in milliseconds, never missing."""
     rng, count = np.random.default_rng([simulation.seed, 202]), simulation.videos
     length_V = np.rint(rng.gamma(3.0, 12_000.0, count)).clip(8_000, 180_000)
     shown_V = length_V.astype("U12")

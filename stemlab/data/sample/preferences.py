@@ -1,4 +1,4 @@
-"""What the synthetic worlds have in common: popularity, preference vectors, and labels drawn from their match.
+"""Shared parts of the generators: popularity, preference vectors, label probabilities, label draws.
 
 Legend: U users, I items, R rows, L latent dimensions.
 """
@@ -14,7 +14,7 @@ from stemlab.array_types import Float64Array, Int64Array
 
 @dataclass(frozen=True, slots=True)
 class PreferenceVectors:
-    """Preference vectors of unit variance; column 0 is the main effect, the others are matched.
+    """Preference vectors of unit variance: column 0 is the main effect, the others give the pair effect.
 
     Attributes:
         user: (U, 1 + L).
@@ -30,45 +30,45 @@ class PreferenceVectors:
         width = 1 + latent_dim
         return cls(rng.standard_normal((users, width)), rng.standard_normal((items, width)))
 
-    def turned(self, other: PreferenceVectors, share: float) -> PreferenceVectors:
-        """Return these vectors turned towards ``other`` by ``share`` of a right angle; lengths are kept."""
-        return PreferenceVectors(turn(self.user, other.user, share), turn(self.item, other.item, share))
+    def rotated_towards(self, other: PreferenceVectors, share: float) -> PreferenceVectors:
+        """Return these vectors rotated towards ``other`` by ``share`` of a right angle; expected norms are kept."""
+        return PreferenceVectors(rotate(self.user, other.user, share), rotate(self.item, other.item, share))
 
     def logits(self, user_R: Int64Array, item_R: Int64Array, main_effect: float) -> Float64Array:
-        """Return each row's match, of unit variance over random pairs.
+        """Return the logit of each (user, item) pair, (R,), with unit variance over random pairs.
 
         Args:
-            user_R: rows of ``user``.
-            item_R: rows of ``item``.
-            main_effect: share of the variance that users and items have on their own.
+            user_R: (R,) row indices of ``user``.
+            item_R: (R,) row indices of ``item``.
+            main_effect: share of the variance due to the main effects of users and items.
         """
-        own = (self.user[user_R, 0] + self.item[item_R, 0]) / np.sqrt(2)
+        main = (self.user[user_R, 0] + self.item[item_R, 0]) / np.sqrt(2)
         latent_dim = self.user.shape[1] - 1
         pair = np.einsum("rl,rl->r", self.user[user_R, 1:], self.item[item_R, 1:]) / np.sqrt(latent_dim)
-        logit_R: Float64Array = np.sqrt(main_effect) * own + np.sqrt(1 - main_effect) * pair
+        logit_R: Float64Array = np.sqrt(main_effect) * main + np.sqrt(1 - main_effect) * pair
         return logit_R
 
 
 def zipf_ids(rng: np.random.Generator, count: int, rows: int, exponent: float) -> Int64Array:
-    """Draw ``rows`` of ``count`` ids, id k with weight (k + 1) ** -exponent."""
+    """Draw ``rows`` ids from 0 to ``count`` - 1, id k with weight (k + 1) ** -exponent."""
     weight = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     return np.searchsorted(np.cumsum(weight) / weight.sum(), rng.random(rows), side="right").clip(max=count - 1)
 
 
-def turn(old: Float64Array, new: Float64Array, share: float) -> Float64Array:
-    """Turn ``old`` towards ``new`` by ``share`` of a right angle; the length is kept in expectation."""
+def rotate(old: Float64Array, new: Float64Array, share: float) -> Float64Array:
+    """Return ``old`` rotated towards ``new`` by ``share`` of a right angle; the expected norm is kept."""
     angle = share * np.pi / 2
-    turned: Float64Array = np.cos(angle) * old + np.sin(angle) * new
-    return turned
+    rotated: Float64Array = np.cos(angle) * old + np.sin(angle) * new
+    return rotated
 
 
 def probability(logit_R: Float64Array, rate: float, weight_R: Float64Array | None = None) -> Float64Array:
-    """Shift the logits so that their mean probability is ``rate`` (bisection), and return the probabilities.
+    """Return the probabilities of logits shifted so that the mean probability is ``rate`` (bisection).
 
     Args:
         logit_R: (R,) logits.
         rate: the mean.
-        weight_R: weights of that mean, such as the probability of the click that must come first.
+        weight_R: (R,) weights of the mean, e.g. the probability of a click that must come first.
     """
     low, high = -50.0, 50.0
     for _ in range(60):
@@ -77,3 +77,8 @@ def probability(logit_R: Float64Array, rate: float, weight_R: Float64Array | Non
         low, high = (middle, high) if mean < rate else (low, middle)
     probability_R: Float64Array = 1 / (1 + np.exp(-(logit_R + low)))
     return probability_R
+
+
+def draw_labels(rng: np.random.Generator, probability_R: Float64Array) -> Int64Array:
+    """Draw a Bernoulli label, 0 or 1, for each probability, (R,)."""
+    return (rng.random(len(probability_R)) < probability_R).astype(np.int64)

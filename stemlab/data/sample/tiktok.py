@@ -1,10 +1,10 @@
-"""A synthetic TikTok with a known truth, in the exact raw format of ICME 2019 track 1.
+"""Generator of synthetic TikTok data with known label probabilities, in the raw format of ICME 2019 track 1.
 
-Every user and every item has one preference vector for ``finish`` and one for ``like``; a label is drawn from the
-logistic of their match. ``conflict`` turns the like vectors away from the finish vectors: at 0 they are the same, so
-what is learnt from the frequent finish serves the rare like; at 1 they are drawn independently, so one shared vector
-per user and item, shaped by finish, says nothing about like. Who saw what, when, and whether it was finished stays the
-same along the dial: only the like column moves.
+Each user and item has a preference vector for ``finish`` and one for ``like``; the logit of a label is the product of
+the two vectors plus main effects. ``conflict`` rotates the like vectors away from the finish vectors. At 0 they are
+equal, so the frequent finish labels help to learn the rare like; at 1 they are independent, so embeddings learnt from
+finish are useless for like. All columns except like are the same for every value of ``conflict``.
+Formats and constraints: docs/methods/datasets.md#synthetic-samples.
 
 Legend: U users, I items, A authors, R rows, L latent dimensions.
 """
@@ -23,37 +23,37 @@ from stemlab.array_types import Float64Array, Int64Array
 from stemlab.data.sample.preferences import PreferenceVectors, probability, zipf_ids
 from stemlab.types import ClosedFraction, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-# The raw columns in file order; -1 stands for a missing city or music.
+# The raw columns in file order; -1 encodes a missing city or music.
 TIKTOK_COLUMNS = (
     *("uid", "user_city", "item_id", "author_id", "item_city", "channel"),
     *("finish", "like", "music_id", "device_id", "create_time", "video_duration"),
 )
-_FIRST_TIME, _TIME_SPAN = 53_085_000_000, 6_000_000  # the real file's clock has no stated origin; its rows lie here
+_FIRST_TIME, _TIME_SPAN = 53_085_000_000, 6_000_000  # range of the real file, whose time origin is not documented
 _CHANNEL_SHARES = (0.777, 0.195, 0.015, 0.012, 0.001)  # as in the first thousand rows of the real file
 _MISSING_SHARES = {"user_city": 0.21, "item_city": 0.04, "music_id": 0.60}  # shares of -1, from the same rows
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
 class TiktokSimulation:
-    """The dials of the simulation.
+    """Settings of the TikTok generator.
 
-    The defaults are a small town: 200,000 impressions teach a vector of a few hundred users and items (about twelve
-    likes each) but would not teach those of thousands, and then nobody could tell what conflict does.
+    The default sizes are small because 200,000 impressions suffice to learn vectors of a few hundred users and items
+    (about twelve likes each), but not of thousands; the effect of ``conflict`` would then not be measurable.
 
     Attributes:
-        rows: impressions in the file.
-        seed: fixes every byte of the file.
-        conflict: 0, like wants what finish wants, to 1, the two are unrelated.
-        users: distinct users; how often each appears follows Zipf's law.
-        items: distinct items, likewise.
-        authors: distinct authors; an item's preferences are half its author's.
+        rows: number of impressions.
+        seed: determines every byte of the file.
+        conflict: from 0 (like and finish have the same preferences) to 1 (independent preferences).
+        users: number of users; their frequencies follow Zipf's law.
+        items: number of items, likewise.
+        authors: number of authors; half the variance of an item's vector comes from its author.
         latent_dim: length of the preference vectors.
-        zipf: exponent of the popularity law; 0 shows everybody equally often.
+        zipf: exponent of the popularity distribution; 0 is uniform.
         finish_rate: expected share of finished impressions.
         like_rate: expected share of liked impressions.
-        finish_strength: standard deviation of the finish logit over impressions: how much there is to learn.
-        like_strength: the same for like.
-        main_effect: share of the logit's variance that users and items have on their own (the rest is their match).
+        finish_strength: standard deviation of the finish logit over impressions.
+        like_strength: standard deviation of the like logit over impressions.
+        main_effect: share of the logit's variance due to the main effects of users and items; the rest is due to pairs.
     """
 
     rows: PositiveInt = 200_000
@@ -73,7 +73,7 @@ class TiktokSimulation:
 
 @dataclass(frozen=True, kw_only=True, config={"arbitrary_types_allowed": True})
 class TiktokSample:
-    """Rows and the probabilities that their labels were drawn from.
+    """Generated rows and the true probabilities of their labels.
 
     Attributes:
         columns: raw column name -> (R,) int64.
@@ -87,7 +87,7 @@ class TiktokSample:
 
 
 def write_sample(path: Path, simulation: TiktokSimulation) -> Path:
-    """Write the simulation's raw file (tab-separated, no header); the file appears only when it is complete."""
+    """Write the raw file (tab-separated, no header) atomically and return its path."""
     columns = generate(simulation).columns
     table = pa.table({name: columns[name] for name in TIKTOK_COLUMNS})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,26 +98,28 @@ def write_sample(path: Path, simulation: TiktokSimulation) -> Path:
 
 
 def generate(simulation: TiktokSimulation) -> TiktokSample:
-    """Draw the simulation; the same simulation gives the same rows."""
-    # One stream a purpose: a dial moves only the columns that depend on it.
-    traffic, finish, like, people, things = (
+    """Generate the rows; deterministic for given settings."""
+    # one random stream per purpose: a setting changes only the columns that depend on it
+    traffic_rng, finish_rng, like_rng, user_rng, item_rng = (
         np.random.default_rng(s) for s in np.random.SeedSequence(simulation.seed).spawn(5)
     )
-    user_R = zipf_ids(traffic, simulation.users, simulation.rows, simulation.zipf)
-    item_R = zipf_ids(traffic, simulation.items, simulation.rows, simulation.zipf)
-    author_I = things.integers(simulation.authors, size=simulation.items)
-    finish_vectors = _preference_vectors(finish, simulation, author_I)
-    like_vectors = finish_vectors.turned(_preference_vectors(like, simulation, author_I), simulation.conflict)
+    user_R = zipf_ids(traffic_rng, simulation.users, simulation.rows, simulation.zipf)
+    item_R = zipf_ids(traffic_rng, simulation.items, simulation.rows, simulation.zipf)
+    author_I = item_rng.integers(simulation.authors, size=simulation.items)
+    finish_vectors = _preference_vectors(finish_rng, simulation, author_I)
+    like_vectors = finish_vectors.rotated_towards(
+        _preference_vectors(like_rng, simulation, author_I), simulation.conflict
+    )
     shown = (user_R, item_R, simulation.main_effect)
     finish_R = probability(finish_vectors.logits(*shown) * simulation.finish_strength, simulation.finish_rate)
     like_R = probability(like_vectors.logits(*shown) * simulation.like_strength, simulation.like_rate)
     columns = {
-        "finish": (finish.random(simulation.rows) < finish_R).astype(np.int64),
-        "like": (like.random(simulation.rows) < like_R).astype(np.int64),
-        "channel": traffic.choice(len(_CHANNEL_SHARES), size=simulation.rows, p=_CHANNEL_SHARES),
-        "create_time": _FIRST_TIME + np.sort(traffic.integers(_TIME_SPAN, size=simulation.rows)),
-        **_describe_users(people, simulation, user_R),
-        **_describe_items(things, simulation, item_R, author_I),
+        "finish": (finish_rng.random(simulation.rows) < finish_R).astype(np.int64),
+        "like": (like_rng.random(simulation.rows) < like_R).astype(np.int64),
+        "channel": traffic_rng.choice(len(_CHANNEL_SHARES), size=simulation.rows, p=_CHANNEL_SHARES),
+        "create_time": _FIRST_TIME + np.sort(traffic_rng.integers(_TIME_SPAN, size=simulation.rows)),
+        **_describe_users(user_rng, simulation, user_R),
+        **_describe_items(item_rng, simulation, item_R, author_I),
     }
     return TiktokSample(columns=columns, finish_probability=finish_R, like_probability=like_R)
 
@@ -125,7 +127,7 @@ def generate(simulation: TiktokSimulation) -> TiktokSample:
 def _preference_vectors(
     rng: np.random.Generator, simulation: TiktokSimulation, author_I: Int64Array
 ) -> PreferenceVectors:
-    """Return unit normal preferences; an item's are half its author's."""
+    """Draw standard normal vectors; half the variance of an item's vector comes from its author."""
     width = 1 + simulation.latent_dim
     user = rng.standard_normal((simulation.users, width))
     author = rng.standard_normal((simulation.authors, width))
@@ -136,7 +138,7 @@ def _preference_vectors(
 def _describe_users(
     rng: np.random.Generator, simulation: TiktokSimulation, user_R: Int64Array
 ) -> dict[str, Int64Array]:
-    """Give every user a public id, a home city and a device (a few share one)."""
+    """Return raw user id, city and device of each row's user; some users share a device."""
     uid = rng.permutation(simulation.users)
     city = _blank(rng, rng.integers(365, size=simulation.users), _MISSING_SHARES["user_city"])
     device = rng.integers(max(1, 2 * simulation.users), size=simulation.users)
@@ -146,7 +148,7 @@ def _describe_users(
 def _describe_items(
     rng: np.random.Generator, simulation: TiktokSimulation, item_R: Int64Array, author_I: Int64Array
 ) -> dict[str, Int64Array]:
-    """Give every item a public id, its author, a city, music (often none) and a length in seconds."""
+    """Return raw item id, author, city, music (often missing) and duration in seconds of each row's item."""
     described = {
         "item_id": rng.permutation(simulation.items),
         "author_id": author_I,
@@ -158,5 +160,5 @@ def _describe_items(
 
 
 def _blank(rng: np.random.Generator, values: Int64Array, share: float) -> Int64Array:
-    """Replace a random ``share`` of the values by -1."""
+    """Replace a random ``share`` of the values with -1."""
     return np.where(rng.random(len(values)) < share, -1, values)

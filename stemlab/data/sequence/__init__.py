@@ -1,1 +1,1 @@
-"""Sequences: one interaction log, histories and negatives made on the fly, batches."""
+"""Interaction sequences: the log, histories and negatives computed per batch, loaders."""

@@ -1,4 +1,4 @@
-"""Number columns of one file, written at once and mapped into memory.
+"""Memory-mapped integer columns.
 
 A file is an Arrow IPC file with a single record batch; a matrix is a column of fixed-size lists (row-major).
 """
@@ -18,7 +18,7 @@ from stemlab.data.store import map_batch
 
 
 def write_columns(path: Path, columns: Mapping[str, AnyArray]) -> None:
-    """Write equally long columns (R,) or matrices (R, K) of signed integers, each in its own type."""
+    """Write columns (R,) and matrices (R, K) of signed integers; each keeps its dtype."""
     batch = pa.record_batch([_as_column(values) for values in columns.values()], names=list(columns))
     options = pa.ipc.IpcWriteOptions(allow_64bit=True)
     with pa.ipc.new_file(str(path), batch.schema, options=options) as writer:
@@ -26,7 +26,7 @@ def write_columns(path: Path, columns: Mapping[str, AnyArray]) -> None:
 
 
 def map_columns(path: Path) -> dict[str, AnyArray]:
-    """Return the columns of :func:`write_columns` as read-only arrays over the file.
+    """Return the columns written by :func:`write_columns` as read-only memory-mapped arrays.
 
     Raises:
         StemlabError: the file is missing or damaged.
@@ -38,9 +38,9 @@ def map_columns(path: Path) -> dict[str, AnyArray]:
 def _as_column(values: AnyArray) -> Any:
     if values.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(_as_column(values.reshape(-1)), values.shape[1])
-    whole = np.ascontiguousarray(values)
-    kind = pa.from_numpy_dtype(whole.dtype)
-    return pa.Array.from_buffers(kind, len(whole), [None, pa.py_buffer(whole)], null_count=0)
+    contiguous = np.ascontiguousarray(values)
+    arrow_type = pa.from_numpy_dtype(contiguous.dtype)
+    return pa.Array.from_buffers(arrow_type, len(contiguous), [None, pa.py_buffer(contiguous)], null_count=0)
 
 
 def _as_array(column: Any) -> AnyArray:

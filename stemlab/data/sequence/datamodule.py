@@ -1,4 +1,4 @@
-"""The sequence datasets' common part: prepare once, open the memory-mapped log, make loaders."""
+"""Base LightningDataModule of the sequence datasets: prepares once, opens the memory-mapped log, makes loaders."""
 
 from __future__ import annotations
 
@@ -27,34 +27,35 @@ from stemlab.data.spec import SequenceSizes, SequenceSpec
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-_PUBLISHED = RankingProtocol()
+_DEFAULT_PROTOCOL = RankingProtocol()
 _TRAIN = 0
 
 
 class SequenceDataModule(LightningDataModule, ABC):
     """Interaction sequences from a prepared directory.
 
-    A subclass says how the directory is made (``build``). It keeps only plain values and saves nothing into
+    A subclass implements ``build``, which makes the directory. It holds plain values only and saves no state in
     checkpoints: the resolved config in a checkpoint rebuilds the datamodule.
+    Protocol: docs/methods/datasets.md#sequences.
 
     Args:
         name: dataset name as typed on the command line.
-        batch_size: training instances a step on each process.
-        eval_batch_size: most instances of an evaluation batch.
+        batch_size: training instances per step and process.
+        eval_batch_size: maximum number of instances per evaluation batch.
         seed: seed of the shuffling and of the training negatives (with the epoch number); not part of the prepared
             dataset.
-        history_max: H, longest history; of a longer one the most recent H items are read.
-        num_negatives: negatives an instance in training.
-        train_negatives: whose items are not drawn as training negatives: those the user has in ``train`` (published:
-            their valid and test items may be drawn), or ``all`` of theirs.
-        times: whether batches tell times (``time_BL``, ``unit_B``).
-        evaluation: how ranking is evaluated.
+        history_max: H, maximum history length; of a longer history the most recent H items are kept.
+        num_negatives: negatives per training instance.
+        train_negatives: items that are never drawn as training negatives of a user: the user's items in ``train`` (as
+            in the released code, which may draw the valid and test items) or in ``all`` splits.
+        times: whether batches contain times (``time_BL``, ``unit_B``).
+        evaluation: protocol of the ranking evaluation.
 
     Attributes:
-        test_split: what the test loop reads.
-        first_interactions: whether users' first interactions, whose history is empty, are training instances, too; for
-            models that read no history (published so for BPRMF and LightGCN). Set before the loaders are made.
-        tells_categories: whether ``sizes`` tell the number of categories; for models that read them.
+        test_split: split that the test loop reads.
+        first_interactions: whether each user's first interaction, whose history is empty, is also a training instance;
+            for models that read no history (BPRMF and LightGCN in the released code). Set it before making the loaders.
+        with_categories: whether ``sizes`` contains the number of categories; for models that read categories.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         num_negatives: PositiveInt = 1,
         train_negatives: Literal["train", "all"] = "train",
         times: bool = True,
-        evaluation: RankingProtocol = _PUBLISHED,
+        evaluation: RankingProtocol = _DEFAULT_PROTOCOL,
     ) -> None:
         super().__init__()
         self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
@@ -77,24 +78,24 @@ class SequenceDataModule(LightningDataModule, ABC):
         for key in ("batch_size", "eval_batch_size", "history_max", "num_negatives"):
             if getattr(self, key) < 1:
                 raise StemlabError(f"dataset.{key} is {getattr(self, key)}: give a positive number.")
-        self.test_split: Split = "test"  # evaluation may point it at another split
+        self.test_split: Split = "test"  # stemlab.evaluate may set another split
         self.first_interactions = False
-        self.tells_categories = False
+        self.with_categories = False
         self._prepared = PreparedDirectory(name, self.build)
 
     @abstractmethod
     def build(self) -> Path:
-        """Return the prepared directory: an existing one with the right fingerprint, or one made now.
+        """Return the prepared directory; build it if none with the right fingerprint exists.
 
-        Called once a process; must be atomic and free of state, because processes may call it at the same time.
+        Called once per process; must be atomic and stateless, because several processes may call it concurrently.
         """
 
     def prepare(self) -> Path:
-        """Make or find the prepared dataset, read its manifest and return its directory."""
+        """Build or find the prepared dataset, read its manifest and return its directory."""
         return self._prepared.prepare()
 
     def adopt(self, directory: Path) -> None:
-        """Use a directory that was prepared before, without looking for raw files."""
+        """Use an existing prepared directory; raw files are not needed."""
         self._prepared.adopt(directory)
 
     @property
@@ -104,23 +105,23 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Everything the prepared dataset says about itself (after ``prepare()``)."""
+        """Manifest of the prepared dataset (after ``prepare()``)."""
         return self._prepared.manifest
 
     @property
     def spec(self) -> SequenceSpec:
-        """Names and sizes (after ``prepare()``)."""
+        """Dataset name, numbers of users and items (after ``prepare()``)."""
         return SequenceSpec.from_dict(self.manifest["spec"])
 
     @property
     def sizes(self) -> SequenceSizes:
-        """What nets are built from (after ``prepare()``)."""
-        known = self.item_categories if self.tells_categories else None
-        return SequenceSizes(self.spec.users, self.spec.items, self.history_max, known.count if known else 0)
+        """Sizes that the constructors of networks take (after ``prepare()``)."""
+        categories = self.item_categories if self.with_categories else None
+        return SequenceSizes(self.spec.users, self.spec.items, self.history_max, categories.count if categories else 0)
 
     @cached_property
     def log(self) -> InteractionLog:
-        """Every interaction."""
+        """All interactions."""
         return InteractionLog(self.prepare())
 
     @cached_property
@@ -135,14 +136,14 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     @cached_property
     def item_categories(self) -> ItemCategories | None:
-        """Category of every item (after ``prepare()``), or ``None`` where the source tells none.
+        """Category of every item (after ``prepare()``), or ``None`` if the source has no categories.
 
-        They come from the prepared directory, or from a small raw file, as a source has them.
+        Depending on the source they are read from the prepared directory or from a small raw file.
         """
         return self.read_categories()
 
     def read_categories(self) -> ItemCategories | None:
-        """Return the categories that the prepared directory keeps; a subclass may know them from elsewhere."""
+        """Return the categories of the prepared directory, if any; a subclass may read them from another file."""
         names = read_item_categories(self.prepare())
         if names is None:
             return None
@@ -156,21 +157,21 @@ class SequenceDataModule(LightningDataModule, ABC):
         return int(self.manifest["rows"][split])
 
     def training_pairs(self) -> tuple[Int32Array, Int32Array]:
-        """Return user and item of every training interaction, first ones of users included."""
+        """Return user and item ids of all training interactions, each user's first one included."""
         return self.log.pairs(_TRAIN)
 
     def seen_items(self, user_B: AnyArray) -> tuple[Int32Array, Int64Array]:
-        """Return all items of some users, of any split (see :meth:`InteractionLog.items_of`)."""
+        """Return all items of the given users in any split (see :meth:`InteractionLog.items_of`)."""
         return self.log.items_of(user_B)
 
     def whole_histories(self, user_B: AnyArray) -> SequenceBatch:
-        """Return a batch that asks for the next item of some users: the history is the last H of all they did.
+        """Return a batch for predicting the next item of users; histories are their last H interactions of any split.
 
         Args:
             user_B: (B,) ids of users with at least one interaction.
 
         Returns:
-            A batch whose only candidate is padding, since there is no positive.
+            A batch whose only candidate is padding (item 0), because there is no positive.
         """
         user_B = np.asarray(user_B, dtype=np.int64)
         start_B, stop_B = self.log.start[user_B], self.log.stop[user_B]
@@ -185,11 +186,11 @@ class SequenceDataModule(LightningDataModule, ABC):
         )
 
     def prepare_data(self) -> None:
-        """Lightning's hook, on one process a machine."""
+        """Lightning hook; called on one process per node."""
         self.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the log; Lightning calls it on every process and again for every stage."""
+        """Open the log. Lightning calls it on every process for every stage."""
         del stage
         _ = self.log
 
@@ -207,11 +208,11 @@ class SequenceDataModule(LightningDataModule, ABC):
         return self._loader(instances, order, sampler)
 
     def val_dataloader(self) -> SequenceLoader:
-        """Return the validation batches dealt to this process."""
+        """Return this process's share of the validation batches."""
         return self._eval_loader("valid")
 
     def test_dataloader(self) -> SequenceLoader:
-        """Return the test batches dealt to this process."""
+        """Return this process's share of the test batches."""
         return self._eval_loader(self.test_split)
 
     def _eval_loader(self, split: Split) -> SequenceLoader:
@@ -221,8 +222,8 @@ class SequenceDataModule(LightningDataModule, ABC):
             return self._loader(instances, order, None)
         if instances.negatives is None:
             raise StemlabError(
-                f"dataset {self.name!r} stores no negatives for its {split} rows ({self.directory}): "
-                "set dataset.evaluation.candidates=full, or prepare them with dataset.eval_negatives."
+                f"dataset {self.name!r} has no stored negatives for its {split} rows ({self.directory}): "
+                "set dataset.evaluation.candidates=full, or a positive dataset.eval_negatives."
             )
         return self._loader(instances, order, instances.negatives)
 
@@ -238,14 +239,14 @@ class SequenceDataModule(LightningDataModule, ABC):
         instances = Instances(self.prepare(), split, self.first_interactions and split == "train")
         if len(instances) == 0:
             raise StemlabError(
-                f"the {split} split of dataset {self.name!r} has no instance ({self.directory}): "
-                "users with one interaction give none, so give more raw rows."
+                f"the {split} split of dataset {self.name!r} has no instances ({self.directory}): "
+                "users with a single interaction have none; add raw interactions."
             )
         return instances
 
     def transfer_batch_to_device(
         self, batch: SequenceBatch, device: torch.device, dataloader_idx: int
     ) -> SequenceBatch:
-        """Copy without waiting: batches are page-locked when the device is a GPU."""
+        """Copy asynchronously to a GPU, where batches are in page-locked memory."""
         del dataloader_idx
         return batch.to(device, non_blocking=device.type == "cuda")

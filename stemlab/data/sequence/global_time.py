@@ -1,10 +1,10 @@
-"""Global time: what happened after a day is held out, the same day for all users (ReChorus master, MovieLens-1M).
+"""Split at global dates, the same for all users (ReChorus master branch, MovieLens-1M).
 
-Likes (rating 4 and 5) count; users and items need five of them. Of the likes, those of the first 80 % of the days are
-train, of the next 10 % validation, of the rest test; evaluated ones of users or items without a like in train are
-dropped. Its numbers must never stand beside those of leave-one-out.
+Only likes (ratings 4 and 5) are used; users and items need at least five. Likes of the first 80 % of the days are
+train, of the next 10 % validation, of the rest test. Validation and test likes whose user or item has no training like
+are dropped. Results are not comparable with leave-one-out. Source: docs/methods/datasets.md#global-time-protocol.
 
-The published sizes come out with days that begin at midnight in China, where the notebook was run: it takes local time.
+Days start at midnight in China: the notebook uses local time, and only this time zone gives the published sizes.
 
 Legend: R ratings.
 """
@@ -22,11 +22,11 @@ from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.stored_negatives import ItemsOfUsers, draw_distinct
 from stemlab.errors import StemlabError
 
-LIKED = 4
+_MIN_LIKED_RATING = 4
 CORE = 5
-LAST_DAYS = (0.8, 0.9)  # of train and of valid, as shares of the last day's number
-DAY, MIDNIGHT = 86_400, -8 * 3_600  # seconds: a day, and where days begin
-_SPLITS = {"test": 2, "valid": 1}  # in the order of drawing
+_SPLIT_EDGES = (0.8, 0.9)  # last day of train and of valid, as fractions of the number of days
+SECONDS_PER_DAY, MIDNIGHT = 86_400, -8 * 3_600  # start of a day in seconds (UTC+8)
+_SPLIT_CODES = {"test": 2, "valid": 1}  # in the order in which negatives are drawn
 
 
 def global_time(
@@ -40,34 +40,34 @@ def global_time(
     skipped: int = 0,
     facts: Mapping[str, Any] | None = None,
 ) -> RawSequences:
-    """Return the likes split by day, with the negatives of the evaluation.
+    """Return the likes split by day, with evaluation negatives.
 
-    Days are counted from that of the first rating that is left by the five-core, liked or not.
+    Day 0 is the day of the first rating that remains after 5-core filtering, liked or not.
 
     Args:
         user: (R,) original user ids in file order.
         item: (R,) original item ids.
         time: (R,) seconds since 1970.
         rating: (R,) 1 to 5.
-        eval_negatives: negatives of each evaluated row, no two equal, none of them an item that the user ever liked;
-            published: 99; 0 stores none.
-        seed: of numpy's legacy generator that draws them.
-        skipped: bad raw rows that were left out.
-        facts: what else the manifest should tell.
+        eval_negatives: distinct negatives per validation and test row, never liked by the user (released code: 99);
+            0 stores none.
+        seed: seed of the NumPy legacy generator that draws the negatives.
+        skipped: number of invalid raw rows that were skipped.
+        facts: further entries of the manifest.
 
     Raises:
-        StemlabError: nothing is left, or a user liked so many items that too few are left to draw.
+        StemlabError: no row is left, or a user liked too many items to draw the negatives.
     """
-    core = keep_core(user, item, rating >= LIKED)
-    kept = core & (rating >= LIKED)
+    core = keep_core(user, item, rating >= _MIN_LIKED_RATING)
+    kept = core & (rating >= _MIN_LIKED_RATING)
     if not kept.any():
         raise StemlabError(
             f"no user has {CORE} likes of items with {CORE} likes, so dataset.protocol=master leaves no row: "
-            "give more ratings, or take dataset.protocol=cikm22."
+            "add ratings, or set dataset.protocol=cikm22."
         )
     first = _day(time[core].min())
-    edges = np.floor(np.array(LAST_DAYS) * (_day(time[kept].max()) - first))
-    kept[kept] = _known(user[kept], item[kept], _split(time[kept], first, edges))
+    edges = np.floor(np.array(_SPLIT_EDGES) * (_day(time[kept].max()) - first))
+    kept[kept] = _seen_in_train(user[kept], item[kept], _split(time[kept], first, edges))
     rows = number_interactions(user[kept], item[kept], time[kept])
     split = _split(rows.time, first, edges)
     order = np.argsort(split, kind="stable")
@@ -85,37 +85,40 @@ def global_time(
 
 
 def keep_core(user: AnyArray, item: AnyArray, liked: BoolArray) -> BoolArray:
-    """Return which rows remain when users and items with fewer than five likes leave, until all have five."""
+    """Return the mask of rows of the 5-core: users and items with fewer than five likes are removed repeatedly."""
     user_R, item_R = (np.unique(column, return_inverse=True)[1] for column in (user, item))
     kept = np.ones(len(user_R), dtype=np.bool_)
     while True:
-        counted = kept & liked
-        enough = [np.bincount(ids[counted], minlength=len(ids))[ids] >= CORE for ids in (user_R, item_R)]
-        left = kept & enough[0] & enough[1]
-        if left.sum() == kept.sum():
-            return left
-        kept = left
+        kept_likes = kept & liked
+        enough = [np.bincount(ids[kept_likes], minlength=len(ids))[ids] >= CORE for ids in (user_R, item_R)]
+        remaining = kept & enough[0] & enough[1]
+        if remaining.sum() == kept.sum():
+            return remaining
+        kept = remaining
 
 
 def _day(time: Any) -> Any:
-    return (time - MIDNIGHT) // DAY
+    return (time - MIDNIGHT) // SECONDS_PER_DAY
 
 
 def _split(time: AnyArray, first: int, edges: AnyArray) -> Int64Array:
-    """Return 0, 1 or 2 for each time: how many of the last days of train and of valid have passed."""
+    """Return the split of each time: 0 train, 1 valid, 2 test."""
     split: Int64Array = np.searchsorted(edges, _day(time) - first, side="left")
     return split
 
 
-def _known(user: AnyArray, item: AnyArray, split: AnyArray) -> BoolArray:
-    """Return which rows are train rows, or have both their user and their item in one."""
+def _seen_in_train(user: AnyArray, item: AnyArray, split: AnyArray) -> BoolArray:
+    """Return the mask of train rows and of rows whose user and item both occur in train."""
     train = split == 0
-    known: BoolArray = train | (np.isin(user, user[train]) & np.isin(item, item[train]))
-    return known
+    seen: BoolArray = train | (np.isin(user, user[train]) & np.isin(item, item[train]))
+    return seen
 
 
 def _negatives(rows: NumberedInteractions, split: AnyArray, count: int, seed: int) -> dict[str, Int32Array]:
     random = np.random.RandomState(seed)
     items = ItemsOfUsers(rows.user, rows.item, rows.user_tokens)
-    most = len(rows.item_tokens)
-    return {name: draw_distinct(random, items, rows.user[split == code], most, count) for name, code in _SPLITS.items()}
+    max_item = len(rows.item_tokens)
+    return {
+        name: draw_distinct(random, items, rows.user[split == code], max_item, count)
+        for name, code in _SPLIT_CODES.items()
+    }

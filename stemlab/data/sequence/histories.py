@@ -1,6 +1,8 @@
-"""HistoryBatch made on the fly: one gather from the log for a whole batch.
+"""Histories of a batch, computed by one gather from the interaction log.
 
-Legend: B rows, L width of the batch (its longest history), H longest history allowed.
+Source: docs/methods/datasets.md#training-instances.
+
+Legend: B rows, R interactions, L longest history of the batch, H maximum history length.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from stemlab.array_types import AnyArray, BoolArray, Int64Array
 
 
 class InteractionColumns(Protocol):
-    """Columns of interactions, user after user, each user's oldest first: the log, or rows given for a prediction."""
+    """Interaction columns, grouped by user and oldest first: the log, or rows of a prediction request."""
 
     @property
     def item(self) -> AnyArray:
@@ -27,12 +29,12 @@ class InteractionColumns(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistoryBatch:
-    """What users did before something.
+    """Histories of a batch, right-padded.
 
     Attributes:
-        item_BL: int64 item ids, oldest first, right-padded with 0.
-        length_B: int64 true lengths.
-        time_BL: int64 seconds, 0 at padding; ``None`` if not asked for.
+        item_BL: int64 item ids, oldest first, 0 at padding.
+        length_B: int64 lengths without padding.
+        time_BL: int64 seconds, 0 at padding; ``None`` if times were not requested.
     """
 
     item_BL: Int64Array
@@ -43,23 +45,23 @@ class HistoryBatch:
 def read_histories(
     log: InteractionColumns, start_B: AnyArray, stop_B: AnyArray, history_max: int, times: bool
 ) -> HistoryBatch:
-    """Return the most recent interactions of parts of the log.
+    """Return the last H interactions of the row ranges ``start_B`` to ``stop_B`` of the log.
 
     Args:
         log: the interactions.
         start_B: (B,) first row of each user.
-        stop_B: (B,) row after the last one that belongs to the history; not before ``start_B``.
-        history_max: H; of a longer history the most recent H remain.
-        times: whether the times are read too.
+        stop_B: (B,) row after the last one of the history; at least ``start_B``.
+        history_max: H; of a longer history the most recent H interactions are kept.
+        times: whether times are read too.
     """
     length_B = np.minimum(stop_B - start_B, history_max)
-    place_L = np.arange(length_B.max(initial=0))
-    row_BL = (stop_B - length_B)[:, None] + place_L
-    valid_BL = place_L < length_B[:, None]
+    position_L = np.arange(length_B.max(initial=0))
+    row_BL = (stop_B - length_B)[:, None] + position_L
+    valid_BL = position_L < length_B[:, None]
     time_BL = _gather(log.time, row_BL, valid_BL) if times else None
     return HistoryBatch(_gather(log.item, row_BL, valid_BL), length_B, time_BL)
 
 
 def _gather(column: AnyArray, row_BL: Int64Array, valid_BL: BoolArray) -> Int64Array:
-    # "clip": padding may point behind the last row; what is read there is multiplied away.
+    # "clip": padding positions may point past the last row; the mask sets their values to 0.
     return np.take(column, row_BL, mode="clip") * valid_BL.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Raw (user, item, time) rows -> numbered interactions in the order of time.
+"""Conversion of raw (user, item, time) rows to interactions with integer ids, sorted by time.
 
 Legend: R interactions.
 """
@@ -15,15 +15,15 @@ from stemlab.array_types import AnyArray, Int64Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NumberedInteractions:
-    """NumberedInteractions sorted by (time, user); rows of the same user and second keep the order of the file.
+    """Interactions with ids from 1, sorted by (time, user); ties keep the file order.
 
     Attributes:
-        user: (R,) ids from 1, in the ascending order of the original ids.
-        item: (R,) likewise.
-        time: (R,) seconds since 1970, ascending.
-        user_tokens: original ids; that of user ``u`` is ``user_tokens[u - 1]``.
-        item_tokens: likewise.
-        duplicates: rows left out because the same user, item and time were given before.
+        user: (R,) int64 ids from 1, in ascending order of the original ids.
+        item: (R,) int64 ids, likewise.
+        time: (R,) int64 seconds since 1970, ascending.
+        user_tokens: original user ids; user ``u`` has ``user_tokens[u - 1]``.
+        item_tokens: original item ids, likewise.
+        duplicates: number of dropped rows that repeat user, item and time of an earlier row.
     """
 
     user: Int64Array
@@ -35,16 +35,18 @@ class NumberedInteractions:
 
 
 def number_interactions(user: AnyArray, item: AnyArray, time: AnyArray) -> NumberedInteractions:
-    """Drop repeated rows, number users and items, sort by (time, user) (ReChorus, CIKM22 notebooks).
+    """Drop duplicate rows, assign ids, sort by (time, user).
+
+    Steps 1 to 3 of docs/methods/datasets.md#leave-one-out-protocol (ReChorus, CIKM22 notebooks).
 
     Args:
-        user: (R,) original ids in file order: integers (numbered by size) or strings (by code point).
-        item: (R,) likewise.
+        user: (R,) original ids in file order: integers (sorted by value) or strings (sorted by code point).
+        item: (R,) original ids, likewise.
         time: (R,) seconds since 1970.
     """
     user_names, user_R = np.unique(user, return_inverse=True)
     item_names, item_R = np.unique(item, return_inverse=True)
-    kept = _first_of_equals(user_R, item_R, time)
+    kept = _first_occurrences(user_R, item_R, time)
     order = kept[np.lexsort((user_R[kept], time[kept]))]  # stable
     return NumberedInteractions(
         user=user_R[order].astype(np.int64) + 1,
@@ -56,23 +58,23 @@ def number_interactions(user: AnyArray, item: AnyArray, time: AnyArray) -> Numbe
     )
 
 
-def place_in_sequence(user: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Return each row's place in its user's sequence, from 0, and the length of that sequence.
+def positions_in_sequences(user: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Return each row's position in its user's sequence, from 0, and the length of that sequence, both (R,).
 
     Args:
-        user: (R,) ids, the rows of a user in the order of the sequence.
+        user: (R,) user ids; the rows of each user are in the order of the sequence.
     """
     order = np.argsort(user, kind="stable")
     length = np.bincount(user)
     start = np.cumsum(length) - length
-    place = np.empty(len(user), dtype=np.int64)
-    place[order] = np.arange(len(user)) - start[user[order]]
-    return place, length[user]
+    position = np.empty(len(user), dtype=np.int64)
+    position[order] = np.arange(len(user)) - start[user[order]]
+    return position, length[user]
 
 
-def _first_of_equals(user: AnyArray, item: AnyArray, time: AnyArray) -> Int64Array:
-    """Return the rows, ascending, without those that repeat an earlier one."""
-    order = np.lexsort((time, item, user))  # stable: of equal rows the first comes first
+def _first_occurrences(user: AnyArray, item: AnyArray, time: AnyArray) -> Int64Array:
+    """Return the indices of rows that do not repeat an earlier row, ascending."""
+    order = np.lexsort((time, item, user))  # stable: the first of equal rows stays first
     repeated = np.zeros(len(order), dtype=np.bool_)
     repeated[order[1:]] = np.logical_and.reduce(
         [column[order][1:] == column[order][:-1] for column in (user, item, time)]

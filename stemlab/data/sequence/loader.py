@@ -1,6 +1,6 @@
-"""Sequence batches, made from the log on the fly; orders, sharing among ranks and resuming as in stemlab.data.loader.
+"""Loader of sequence batches; order, distribution over ranks and resuming as in stemlab.data.loader.
 
-Legend: B rows, L width of the histories, V instances of the split, N candidates.
+Legend: B rows, L longest history of the batch, V instances of the split, N candidates.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
 
     Args:
         log: all interactions.
-        instances: which of them are to be predicted.
-        order: which instances make up the batches.
-        negatives: what stands beside the positive: freshly drawn for each epoch (training), stored items (V, N - 1), or
-            nothing (evaluation against the full catalogue).
-        history_max: H, longest history.
-        times: whether batches tell the times of the history.
-        pin_memory: put batches into page-locked memory, for copies to a GPU that overlap with computing.
+        instances: rows of the log to predict.
+        order: order of the instances and their division into batches.
+        negatives: candidates beside the positive: a sampler that draws new ones every epoch (training), stored items
+            (V, N - 1), or ``None`` (evaluation against the full catalogue).
+        history_max: H, maximum history length.
+        times: whether batches contain the times of the history.
+        pin_memory: whether batches are in page-locked memory, so that copies to a GPU overlap with computation.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         self._drawn: tuple[int, Int32Array] | None = None
 
     def take(self, rows: RowSelection) -> SequenceBatch:
-        """Return a batch of the given instances in fresh, writable tensors."""
+        """Return a batch of the given instances in new, writable tensors."""
         row_B = np.array(self.instances.row[rows])
         user_B = self.log.user[row_B].astype(np.int64)
         history = read_histories(self.log, self.log.start[user_B], row_B, self.history_max, self.times)
@@ -62,15 +62,15 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         )
 
     def _candidates(self, row_B: Int64Array, rows: RowSelection) -> Int64Array:
-        others = self._others()
-        candidates_BN = np.empty((len(row_B), 1 + (0 if others is None else others.shape[1])), dtype=np.int64)
+        negatives = self._epoch_negatives()
+        candidates_BN = np.empty((len(row_B), 1 + (0 if negatives is None else negatives.shape[1])), dtype=np.int64)
         candidates_BN[:, 0] = self.log.item[row_B]
-        if others is not None:
-            candidates_BN[:, 1:] = others[rows]
+        if negatives is not None:
+            candidates_BN[:, 1:] = negatives[rows]
         return candidates_BN
 
-    def _others(self) -> AnyArray | None:
-        """Return the (V, N - 1) negatives of the order's epoch, drawn when its first batch is asked for."""
+    def _epoch_negatives(self) -> AnyArray | None:
+        """Return the (V, N - 1) negatives of the current epoch; they are drawn for its first batch."""
         if not isinstance(self.negatives, NegativeSampler):
             return self.negatives
         if self._drawn is None or self._drawn[0] != self.order.epoch:

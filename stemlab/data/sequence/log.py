@@ -1,8 +1,9 @@
-"""The interaction log: every interaction of every user once, in the order of (user, time), mapped into memory.
+"""Memory-mapped interaction log: all interactions sorted by (user, time).
 
-A user's sequence is the rows ``start[u]`` to ``stop[u]``; a history is a part of it, so no list is ever stored.
+The sequence of user ``u`` is the row range ``start[u]`` to ``stop[u]``; a history is a part of this range, so no
+lists are stored.
 
-Legend: R interactions, U users, B users of a request.
+Legend: R interactions, U users, B requested users, V instances, N negatives per instance.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ import numpy as np
 from stemlab.array_types import AnyArray, Int8Array, Int32Array, Int64Array
 from stemlab.data.sequence.columns import map_columns
 
-NO_GAP = 0xFFFF
-"""Unit of users without a positive gap, and the longest unit there is (published TiSASRec)."""
+MAX_TIME_UNIT = 0xFFFF
+"""Seconds: largest time unit, and the unit of users without a positive gap (released code of TiSASRec)."""
 
 
 class InteractionLog:
-    """Read-only, zero-copy columns. Pickles by path.
+    """Read-only, memory-mapped columns. Pickled by path.
 
     Args:
         directory: prepared directory (``stemlab.data.sequence.prepare``).
 
     Attributes:
-        directory: that directory.
-        user: (R,) int32, ascending.
-        item: (R,) int32.
-        time: (R,) int64 seconds, ascending for each user; equal times keep the order of the raw rows.
+        directory: the prepared directory.
+        user: (R,) int32 user ids, ascending.
+        item: (R,) int32 item ids.
+        time: (R,) int64 seconds, ascending per user; ties keep the order of the raw rows.
         split: (R,) int8: 0 train, 1 valid, 2 test.
         start: (U + 1,) int64 first row of each user; entry 0 is padding.
-        stop: (U + 1,) int64 row after the last.
-        unit: (U + 1,) int64 seconds, each user's smallest positive gap between interactions of any split, at most
-            ``NO_GAP``; so also that of users without a positive gap.
+        stop: (U + 1,) int64 row after each user's last row.
+        unit: (U + 1,) int64 seconds: the user's smallest positive gap between interactions of any split, at most
+            ``MAX_TIME_UNIT``, which users without a positive gap have too.
 
     Raises:
         StemlabError: a file is missing or damaged.
@@ -59,25 +60,25 @@ class InteractionLog:
 
     @property
     def users(self) -> int:
-        """U."""
+        """U, the number of users."""
         return len(self.start) - 1
 
     def pairs(self, split: int | None = None) -> tuple[Int32Array, Int32Array]:
-        """Return user and item of every interaction of one split (0, 1, 2), or of all."""
+        """Return the user and item ids of all interactions of a split (0, 1, 2), or of all splits."""
         if split is None:
             return self.user, self.item
         kept = np.flatnonzero(self.split == split)
         return self.user[kept], self.item[kept]
 
     def items_of(self, user_B: AnyArray) -> tuple[Int32Array, Int64Array]:
-        """Return all items of some users, oldest first.
+        """Return all items of users, oldest first.
 
         Args:
             user_B: (B,) user ids.
 
         Returns:
-            The items one user after the other, flat int32, and (B + 1,) int64 offsets: those of ``user_B[b]`` are
-            ``flat[offsets[b]:offsets[b + 1]]``. An item that occurs twice is there twice.
+            Flat int32 item ids, grouped by user, and (B + 1,) int64 offsets: user ``user_B[b]`` has the items
+            ``flat[offsets[b]:offsets[b + 1]]``. Repeated interactions are repeated.
         """
         start_B = self.start[user_B]
         count_B = self.stop[user_B] - start_B
@@ -94,16 +95,16 @@ class InteractionLog:
 
 
 class Instances:
-    """The instances of one split: the rows of the log to predict, each with something before it. Pickles by path.
+    """Instances of one split: rows of the log to predict, with at least one earlier interaction. Pickled by path.
 
     Args:
         directory: prepared directory.
         split: ``train``, ``valid`` or ``test``.
-        first_interactions: training only: every row is an instance, also those with nothing before them.
+        first_interactions: training only: users' first interactions are instances too, with an empty history.
 
     Attributes:
         row: (V,) int64 rows of the log, ascending.
-        negatives: (V, N) int32 items that the positive is ranked against, or ``None`` where none are stored.
+        negatives: (V, N) int32 items that the positive is ranked against, or ``None`` if none are stored.
     """
 
     def __init__(self, directory: Path, split: str, first_interactions: bool = False) -> None:

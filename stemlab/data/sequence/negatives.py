@@ -1,10 +1,10 @@
-"""Training negatives: uniform over the items that a user has not interacted with, drawn for a whole epoch at once.
+"""Training negatives: uniform over the items that a user has not interacted with, drawn for a whole epoch.
 
-The published loader draws from all items and draws again while it hits one of the user's. The result is uniform over
-the other items, so here the r-th of those is taken directly, r uniform: one draw, one search, no loop, whether a user
-has one item left or all.
+The released loader draws from all items and redraws while the item is one of the user's. The result is uniform over
+the allowed items, so this sampler draws a rank r uniformly and takes the r-th allowed item: one draw and one binary
+search, without rejection. Source: docs/methods/datasets.md#training-negatives.
 
-Legend: V training instances, N negatives an instance, P distinct (user, item) pairs.
+Legend: V training instances, N negatives per instance, P distinct (user, item) pairs.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.errors import StemlabError
 
-BLOCK = 1 << 16
-"""Instances that share a random stream; part of what determines the negatives."""
-_STREAM = 0x6E6567  # "neg": keeps the streams apart from others that are seeded with (seed, epoch)
+INSTANCES_PER_STREAM = 1 << 16
+"""Instances that share a random stream; changing it changes the negatives."""
+_STREAM = 0x6E6567  # "neg": separates these streams from others seeded with (seed, epoch)
 
 
 class NegativeSampler:
-    """Draws negatives by instance number: neither batch size nor worker nor rank changes them.
+    """Draws negatives by instance index, independent of batch size, worker and rank.
 
     Args:
         user_V: (V,) users of the training instances.
-        pairs: users and items of the interactions that may not be drawn.
+        pairs: users and items of the interactions that are never drawn.
         items: I; negatives are 1 to I.
         count: N.
-        seed: with epoch and block of instances it fixes the draw.
+        seed: determines the draw, with epoch and block of instances.
 
     Raises:
         StemlabError: a user of an instance has interacted with every item.
@@ -50,30 +50,29 @@ class NegativeSampler:
         self._first = np.searchsorted(taken_user, np.arange(users + 2))
         self._free = items - np.diff(self._first)
         self._refuse_full(user_V)
-        # Of each taken item: how many free ones are smaller. The r-th free item (from 0) comes behind those with <= r.
-        before = taken_item - 1 - (np.arange(len(pair_P)) - self._first[taken_user])
-        self._keys = taken_user * self._stride + before
+        # Number of free items below each taken item; the r-th free item (from 0) follows all taken items with <= r.
+        free_below = taken_item - 1 - (np.arange(len(pair_P)) - self._first[taken_user])
+        self._keys = taken_user * self._stride + free_below
 
     def _refuse_full(self, user_V: AnyArray) -> None:
         full = np.flatnonzero(self._free[user_V] == 0)
         if len(full):
             raise StemlabError(
                 f"user id {user_V[full[0]]} has interacted with all {self.items} items, so no training negative can be "
-                "drawn for them: leave such users out of the raw files, or set dataset.train_negatives=train if it is "
-                "all."
+                "drawn: remove such users from the raw files, or set dataset.train_negatives=train if it is all."
             )
 
     def draw(self, epoch: int) -> Int32Array:
         """Return the (V, N) negatives of an epoch."""
         drawn = np.empty((len(self.user_V), self.count), dtype=np.int32)
-        for block, first in enumerate(range(0, len(drawn), BLOCK)):
-            rows = slice(first, min(first + BLOCK, len(drawn)))
+        for block, first in enumerate(range(0, len(drawn), INSTANCES_PER_STREAM)):
+            rows = slice(first, min(first + INSTANCES_PER_STREAM, len(drawn)))
             stream = np.random.Generator(np.random.Philox(np.random.SeedSequence([_STREAM, self.seed, epoch, block])))
             drawn[rows] = self._draw(self.user_V[rows].astype(np.int64), stream)
         return drawn
 
     def _draw(self, user_B: Int64Array, stream: np.random.Generator) -> Int64Array:
         rank_BN = stream.integers(0, self._free[user_B][:, None], (len(user_B), self.count))
-        place_BN = np.searchsorted(self._keys, (user_B * self._stride)[:, None] + rank_BN, side="right")
-        smaller_BN: Int64Array = place_BN - self._first[user_B][:, None]
-        return rank_BN + 1 + smaller_BN
+        position_BN = np.searchsorted(self._keys, (user_B * self._stride)[:, None] + rank_BN, side="right")
+        taken_below_BN: Int64Array = position_BN - self._first[user_B][:, None]
+        return rank_BN + 1 + taken_below_BN

@@ -1,4 +1,4 @@
-"""Raw interactions -> prepared directory, built once and in one step."""
+"""Preparation of sequence datasets: raw interactions to an atomic, fingerprinted directory."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def prepare_sequences(
     root: Path,
     sample: bool = False,
 ) -> Path:
-    """Return the prepared directory of these files and settings, building it if there is none.
+    """Return the prepared directory of these files and settings; build it if it does not exist.
 
     Args:
-        read: reads the raw files, telling the bytes consumed; called only if something is to be built.
+        read: reads the raw files and reports the bytes consumed; called only when the directory must be built.
         name: dataset name.
-        reader: name and version of ``read`` (raise the version when the same files would be read differently).
-        settings: all else that determines the result, as plain JSON values; kept in the manifest.
-        files: every raw file that is read.
+        reader: name and version of ``read``; the version must be increased when the same files are read differently.
+        settings: all other settings that determine the result, as plain JSON values; stored in the manifest.
+        files: all raw files that are read.
         root: directory of all prepared datasets.
         sample: whether the files are synthetic.
 
     Raises:
-        StemlabError: what ``read`` raises, ids out of range, a full disk.
+        StemlabError: ``read`` fails, ids are out of range, or the disk is full.
     """
     with ProgressBars() as progress:
         size = sum(path.stat().st_size for path in files)
         advance = progress.bytes("checking raw files", size)
         raw = [describe_file(path, root / ".hashes.json", advance) for path in files]
-        known = {"kind": "sequence", "name": name, "reader": reader, "sample": sample, "raw": raw, **settings}
-        fingerprint = fingerprint_of(known)
+        inputs = {"kind": "sequence", "name": name, "reader": reader, "sample": sample, "raw": raw, **settings}
+        fingerprint = fingerprint_of(inputs)
 
         def build(directory: Path) -> None:
             sequences = read(progress.bytes("reading raw files", size))
@@ -68,7 +68,7 @@ def _warn(name: str, contents: Mapping[str, Any]) -> None:
     for split, rows in contents["positives_among_negatives"].items():
         if rows:
             _log.warning(
-                "dataset %r: %d %s rows list their own positive as a negative; it ties with itself in their rank",
+                "dataset %r: %d %s rows have their own positive among their negatives; its rank includes that tie",
                 *(name, rows, split),
             )
 

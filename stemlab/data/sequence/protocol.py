@@ -1,4 +1,4 @@
-"""How ranking is evaluated: against which candidates, at which cut-offs, with which rule for ties."""
+"""Protocol of the ranking evaluation: candidates, cut-offs and tie rule."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from stemlab.types import PositiveInt
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class RankingProtocol:
-    """Settings of ranking evaluation; the defaults are the published ones, but for ties (there: undefined).
+    """Settings of the ranking evaluation; defaults as in the released code, whose order of ties is undefined.
+
+    Metrics: docs/methods/timirec.md#ranking-metrics; candidates: docs/methods/datasets.md#candidates-of-evaluation.
 
     Attributes:
-        candidates: ``stored`` ranks the positive among the negatives that the prepared dataset holds; ``full`` among
+        candidates: ``stored`` ranks the positive among the stored negatives of the prepared dataset; ``full`` among
             all items that the user has not interacted with.
-        topk: cut-offs k of HR@k and NDCG@k; the first is the one watched while training.
-        ties: ``pessimistic`` puts the positive behind every item of the same score, ``optimistic`` before them,
-            ``mean`` between the two.
+        topk: cut-offs k of HR@k and NDCG@k; the first one is monitored during training.
+        ties: rank of the positive among items with the same score: ``pessimistic`` last, ``optimistic`` first,
+            ``mean`` the average of both.
     """
 
     candidates: Literal["stored", "full"] = "stored"

@@ -1,6 +1,6 @@
-"""What a source hands over: every interaction with its split, candidates of the evaluation, original ids.
+"""Interactions of a source with splits, evaluation negatives and original ids, before they are written.
 
-Legend: R interactions, V rows of one evaluated split, N negatives a row.
+Legend: R interactions, V rows of one evaluation split, N negatives per row, U users, I items.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from stemlab.errors import StemlabError
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class RawSequences:
-    """The interactions of a dataset.
+    """Interactions of a dataset.
 
-    Rows may come in any order: they are sorted by (user, time), and interactions of a user in the same second keep the
-    order given here. The published protocol (ReChorus) gives the train rows first, then valid, then test, each in file
-    order. Equal rows are all kept.
+    Rows may be in any order: the writer sorts them by (user, time), and interactions of a user in the same second keep
+    this order. In the ReChorus protocol train rows come first, then valid, then test, each in file order. Repeated rows
+    are kept.
 
     Attributes:
         user: (R,) user ids, 1 to U.
         item: (R,) item ids, 1 to I.
         time: (R,) seconds since 1970.
         split: (R,) 0 train, 1 valid, 2 test.
-        user_tokens: original ids; that of user ``u`` is ``user_tokens[u - 1]``, their number is U.
-        item_tokens: likewise of the items; their number is I.
+        user_tokens: U original user ids; user ``u`` has ``user_tokens[u - 1]``.
+        item_tokens: I original item ids, likewise.
         negatives: split -> (V, N) item ids that the positive of each row is ranked against, in the order of the split's
-            rows here; no entry where none are stored.
-        categories: (I,) the category of every item in the order of ``item_tokens``, ``None`` for an item without one;
-            ``None`` where the source tells none, or they are read apart (``SequenceDataModule.read_categories``).
-        skipped: bad raw rows left out.
-        facts: what else the manifest should tell (plain JSON values).
+            rows; no entry if none are stored.
+        categories: (I,) category name of every item in the order of ``item_tokens``, ``None`` for items without one;
+            ``None`` if the source has no categories or ``SequenceDataModule.read_categories`` reads them separately.
+        skipped: number of invalid raw rows that were skipped.
+        facts: further entries of the manifest (plain JSON values).
     """
 
     user: IntegerArray
@@ -52,46 +52,47 @@ class RawSequences:
 
     @property
     def users(self) -> int:
-        """U."""
+        """U, the number of users."""
         return len(self.user_tokens)
 
     @property
     def items(self) -> int:
-        """I."""
+        """I, the number of items."""
         return len(self.item_tokens)
 
     def positives_among_negatives(self, split: str) -> int:
-        """Return how many rows of a split have their own positive among their negatives; it ties with itself there."""
+        """Return the number of rows of a split whose positive is also among their negatives (a certain tie)."""
         positive = self.item[self.split == SPLITS.index(split)]
         return int((self.negatives[split] == positive[:, None]).any(axis=1).sum())
 
     def check(self, name: str) -> None:
-        """Refuse ids and negatives that cannot be.
+        """Check ids and negatives.
 
         Args:
-            name: the dataset's, for messages.
+            name: dataset name, for messages.
 
         Raises:
-            StemlabError: no rows, an id out of range, negatives that do not fit their split.
+            StemlabError: there are no rows, an id is out of range, or negatives do not match the rows of their split.
         """
         if not len(self.user):
-            raise StemlabError(f"the raw files of dataset {name!r} have no usable row: give files with interactions.")
-        for column, values, most in (("user", self.user, self.users), ("item", self.item, self.items)):
-            _check_ids(f"dataset {name!r}, interaction", column, values, most)
+            raise StemlabError(f"the raw files of dataset {name!r} have no usable row: add interactions.")
+        for column, values, max_id in (("user", self.user, self.users), ("item", self.item, self.items)):
+            _check_ids(f"dataset {name!r}, interaction", column, values, max_id)
         for split, negatives in self.negatives.items():
             rows = int((self.split == SPLITS.index(split)).sum())
             if len(negatives) != rows:
                 raise StemlabError(
                     f"dataset {name!r} has negatives for {len(negatives)} of {rows} {split} rows: "
-                    "give every row of the file its list."
+                    "every row of the file needs a list."
                 )
             _check_ids(f"dataset {name!r}, negatives of {split} row", "item", negatives, self.items)
 
 
-def _check_ids(where: str, column: str, values: IntegerArray, most: int) -> None:
-    wrong = np.argwhere((values < 1) | (values > most))
+def _check_ids(where: str, column: str, values: IntegerArray, max_id: int) -> None:
+    wrong = np.argwhere((values < 1) | (values > max_id))
     if len(wrong):
-        place = tuple(wrong[0])
+        index = tuple(wrong[0])
         raise StemlabError(
-            f"{where} {place[0] + 1}: {column} id {values[place]} is unknown (ids are 1 to {most}); mend the raw files."
+            f"{where} {index[0] + 1}: {column} id {values[index]} is unknown (ids are 1 to {max_id}); "
+            "correct the raw files."
         )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stemlab.data.sample.interests import (
-    LEAST_LENGTH,
+    MIN_LENGTH,
     NOISE,
     RATING_COLUMNS,
     InterestSimulation,
@@ -59,7 +59,7 @@ def test_size_of_the_default_world(made):
     assert np.unique(columns["user_id"]).tolist() == list(range(1, 2001))
     assert (columns["item_id"].min(), columns["item_id"].max()) == (1, 1000)
     length = np.bincount(columns["user_id"])[1:]
-    assert (length.min(), length.max()) == (LEAST_LENGTH, 200)
+    assert (length.min(), length.max()) == (MIN_LENGTH, 200)
     assert made.followed.shape == (2000, 3)
     assert np.bincount(made.cluster).tolist() == [40] * 25
 

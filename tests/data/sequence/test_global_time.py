@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.data.sequence.global_time import CORE, DAY, MIDNIGHT, global_time, keep_core
+from stemlab.data.sequence.global_time import CORE, MIDNIGHT, SECONDS_PER_DAY, global_time, keep_core
 from stemlab.errors import StemlabError
 
 # Nine users like ten films each; all but the last one of each on the day 10 * (user - 1), so 0 to 80.
-LIKES = [(u, i, 4 + i % 2, DAY * (10 * u - 10 if i < 9 else 0) + i) for u in range(1, 10) for i in range(10)]
+LIKES = [
+    (u, i, 4 + i % 2, SECONDS_PER_DAY * (10 * u - 10 if i < 9 else 0) + i) for u in range(1, 10) for i in range(10)
+]
 
 
 def split_of(rows, **settings):
@@ -20,7 +22,12 @@ def split_of(rows, **settings):
 def evaluated(raw):
     """(original user, original item, day, split) of the valid and test rows."""
     return [
-        (int(raw.user_tokens[user - 1]), int(raw.item_tokens[item - 1]), int(time - MIDNIGHT) // DAY, int(split))
+        (
+            int(raw.user_tokens[user - 1]),
+            int(raw.item_tokens[item - 1]),
+            int(time - MIDNIGHT) // SECONDS_PER_DAY,
+            int(split),
+        )
         for user, item, time, split in zip(raw.user, raw.item, raw.time, raw.split, strict=True)
         if split
     ]
@@ -28,13 +35,13 @@ def evaluated(raw):
 
 def test_days_by_hand():
     held_out = [
-        (1, 1, 3, 85 * DAY),  # no like
-        (1, 99, 4, 85 * DAY),  # too few likes of film 99
-        (77, 3, 5, 91 * DAY),  # too few likes of user 77
-        (2, 3, 5, 81 * DAY),
-        (3, 3, 5, 91 * DAY - 1),
-        (4, 3, 5, 91 * DAY),
-        (5, 4, 5, 100 * DAY),
+        (1, 1, 3, 85 * SECONDS_PER_DAY),  # no like
+        (1, 99, 4, 85 * SECONDS_PER_DAY),  # too few likes of film 99
+        (77, 3, 5, 91 * SECONDS_PER_DAY),  # too few likes of user 77
+        (2, 3, 5, 81 * SECONDS_PER_DAY),
+        (3, 3, 5, 91 * SECONDS_PER_DAY - 1),
+        (4, 3, 5, 91 * SECONDS_PER_DAY),
+        (5, 4, 5, 100 * SECONDS_PER_DAY),
     ]
     raw = split_of([*LIKES, *held_out])
     assert evaluated(raw) == [(2, 3, 81, 1), (3, 3, 90, 1), (4, 3, 91, 2), (5, 4, 100, 2)]
@@ -44,18 +51,28 @@ def test_days_by_hand():
 
 
 def test_days_are_counted_from_the_first_rating_liked_or_not():
-    rows = [(u, i, r, t + 2 * DAY) for u, i, r, t in [*LIKES, (2, 3, 5, 80 * DAY), (3, 3, 5, 100 * DAY)]]
-    early = (1, 3, 1, 2 * DAY - 1)  # the day before all others: the last number is 101, train ends with 80 as before
+    rows = [
+        (u, i, r, t + 2 * SECONDS_PER_DAY)
+        for u, i, r, t in [*LIKES, (2, 3, 5, 80 * SECONDS_PER_DAY), (3, 3, 5, 100 * SECONDS_PER_DAY)]
+    ]
+    early = (
+        1,
+        3,
+        1,
+        2 * SECONDS_PER_DAY - 1,
+    )  # the day before all others: the last number is 101, train ends with 80 as before
     assert [row[1:] for row in evaluated(split_of(rows))] == [(3, 102, 2)]
     valid = [(2, 3, 82, 1), *[(9, item, 82, 1) for item in range(9)]]
     assert sorted(evaluated(split_of([*rows, early]))) == sorted([*valid, (3, 3, 102, 2)])
 
 
 def test_evaluated_rows_know_users_and_items_from_train():
-    new_user = [(70, i, 5, DAY * 95 + i) for i in range(5)]
-    new_item = [(u, 200, 5, DAY * 95) for u in range(1, 6)]
-    disliked = [(u, 201, 5, DAY * 95) for u in range(1, 6)]  # five likes, all held out; in train somebody disliked it
-    rows = [*LIKES, *new_user, *new_item, *disliked, (6, 201, 1, 0), (9, 0, 5, DAY * 100)]
+    new_user = [(70, i, 5, SECONDS_PER_DAY * 95 + i) for i in range(5)]
+    new_item = [(u, 200, 5, SECONDS_PER_DAY * 95) for u in range(1, 6)]
+    disliked = [
+        (u, 201, 5, SECONDS_PER_DAY * 95) for u in range(1, 6)
+    ]  # five likes, all held out; in train somebody disliked it
+    rows = [*LIKES, *new_user, *new_item, *disliked, (6, 201, 1, 0), (9, 0, 5, SECONDS_PER_DAY * 100)]
     raw = split_of(rows)
     assert {row[1] for row in evaluated(raw)} == {0}
     assert "70" not in raw.user_tokens
@@ -91,7 +108,7 @@ def test_the_core_is_the_largest_one(seed):
 
 def test_negatives_are_distinct_and_not_liked():
     others = [(u, i, 5, u + i) for u in range(11, 17) for i in range(20, 30)]  # ten films of others
-    rows = [*LIKES, *others, (4, 3, 5, 100 * DAY), (5, 4, 5, 85 * DAY)]
+    rows = [*LIKES, *others, (4, 3, 5, 100 * SECONDS_PER_DAY), (5, 4, 5, 85 * SECONDS_PER_DAY)]
     raw = split_of(rows, eval_negatives=7)
     for name in ("valid", "test"):
         (row,) = raw.negatives[name].tolist()

@@ -65,7 +65,7 @@ def test_categories_stay_when_the_raw_files_are_gone(tmp_path):
     again.adopt(directory)
     assert again.item_categories.names == ("Combs", "Men's Care")
     assert again.sizes.categories == 0  # unless the model asks
-    again.tells_categories = True
+    again.with_categories = True
     assert again.sizes.categories == 2
 
 

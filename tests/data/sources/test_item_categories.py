@@ -83,7 +83,7 @@ def test_meta_of_a_rechorus_folder(tmp_path: Path) -> None:
     assert again.item_categories.names == ("0", "1", "2")
     assert again.item_categories.code_I.tolist() == [0, *(1 + item % 3 for item in range(1, ITEMS)), 0]
     assert again.sizes.categories == 0  # unless the model asks
-    again.tells_categories = True
+    again.with_categories = True
     assert again.sizes.categories == 3
 
 
