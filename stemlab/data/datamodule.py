@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pytorch_lightning import LightningDataModule
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder, current_rank
+from stemlab.data.prepare.encode_table import TableEncoder
 from stemlab.data.prepare.split import SPLITS
 from stemlab.data.prepared import PreparedDirectory
 from stemlab.data.spec import DatasetSpec
@@ -75,6 +77,11 @@ class ImpressionDataModule(LightningDataModule, ABC):
     def adopt(self, directory: Path) -> None:
         """Use an existing prepared directory without reading raw files."""
         self._prepared.adopt(directory)
+
+    @cached_property
+    def table_encoder(self) -> TableEncoder:
+        """Encoder of raw tables with the vocabularies, scalers and scenarios of the prepared dataset."""
+        return TableEncoder(self.prepare(), self.spec)
 
     @property
     def directory(self) -> Path:

@@ -1,7 +1,8 @@
-"""AliExpress searches (Li et al., CIKM 2020): five countries as scenarios, clicks and purchases of the items shown.
+"""AliExpress search data (Li et al., CIKM 2020): five countries as scenarios, clicks and purchases of displayed items.
 
-Read from the publisher's pairs of files (search pages and items, joined here) or from MTReclib's train.csv and
-test.csv; both give the same rows in the same order. No automatic download, no redistribution: data/README.md.
+Reads the publisher's pairs of files (search pages and items, joined here) or MTReclib's train.csv and test.csv; both
+give the same rows in the same order. Source: docs/methods/datasets.md#aliexpress. No automatic download, no
+redistribution: data/README.md.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stemlab.data.io.csv_header import HeaderCsvReader
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
-from stemlab.data.prepare.encode_table import TableEncoder, check_columns
+from stemlab.data.prepare.encode_table import check_columns
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.scaling import Scaling
@@ -39,25 +40,24 @@ from stemlab.data.sources.aliexpress_columns import (
     USER_FILE,
 )
 from stemlab.data.sources.aliexpress_files import CountryFiles, TextFile, find_countries, missing_country
-from stemlab.data.sources.aliexpress_join import PageJoin
+from stemlab.data.sources.aliexpress_join import PageJoin, RawColumns
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-RawColumns = dict[str, AnyArray]
 SCENARIO, SPLIT = "scenario", "split"
-_CODES = {"train": 0, "test": 2}
+_SPLIT_CODES = {"train": 0, "test": 2}
 _RANGES = {SEARCH_COLUMN: (0, 1 << 60), LABEL_COLUMN: (0, 2), **dict.fromkeys(ALIEXPRESS_TASKS, (0, 1))}
 
 
 class RawAliexpress:
-    """The files of some countries as columns, country after country, train before test.
+    """Columns of the files of several countries, country after country, train before test.
 
     Args:
-        countries: their files; a country's place is in the column ``scenario``.
-        columns: names of the inputs that are read.
-        scratch: folder for the files of the join.
-        sample: whether they are synthetic.
-        on_bad_row: raise at a bad row, or leave it out and count it.
+        countries: files per country; the column ``scenario`` holds the index of a row's country.
+        columns: names of the input columns to read.
+        scratch: folder for temporary files of the join.
+        sample: whether the files are synthetic.
+        on_bad_row: ``error`` raises at the first invalid row, ``skip`` skips and counts invalid rows.
     """
 
     tokens: Mapping[str, Sequence[str]] = {}
@@ -79,24 +79,27 @@ class RawAliexpress:
 
     @property
     def kind(self) -> str:
-        """Name and version of the reader, and which country is of which form."""
-        return f"aliexpress/1 {' '.join(f'{one.country}:{_form(one)}' for one in self._countries)}"
+        """Name and version of the reader, and the file format of each country."""
+        return f"aliexpress/1 {' '.join(f'{one.country}:{_format(one)}' for one in self._countries)}"
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """The form of each country's files, and how many search pages showed nothing."""
-        return {"forms": {one.country: _form(one) for one in self._countries}, "pages_without_items": self._empty_pages}
+        """File format of each country, and number of search pages without items."""
+        return {
+            "forms": {one.country: _format(one) for one in self._countries},
+            "pages_without_items": self._empty_pages,
+        }
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
-        """Yield the columns piece by piece."""
-        for place, country in enumerate(self._countries):
+        """Yield the columns block by block."""
+        for index, country in enumerate(self._countries):
             read = self._read_raw if country.raw else self._read_processed
-            for code, texts in zip(_CODES.values(), (country.train, country.test), strict=True):
+            for code, texts in zip(_SPLIT_CODES.values(), (country.train, country.test), strict=True):
                 for columns in read(texts, advance):
                     rows = len(columns[SEARCH_COLUMN])
-                    # search ids begin anew in every country
+                    # search ids are unique within a country only
                     search = columns[SEARCH_COLUMN] * len(COUNTRIES) + COUNTRIES.index(country.country)
-                    yield columns | {SEARCH_COLUMN: search, SCENARIO: np.full(rows, place), SPLIT: np.full(rows, code)}
+                    yield columns | {SEARCH_COLUMN: search, SCENARIO: np.full(rows, index), SPLIT: np.full(rows, code)}
 
     def _read_raw(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[RawColumns]:
         users, items = (
@@ -128,26 +131,27 @@ class RawAliexpress:
 
 
 class AliexpressDataModule(ImpressionDataModule):
-    """AliExpress impressions.
+    """AliExpress impressions (docs/methods/datasets.md#aliexpress-protocol).
 
     Args:
         name: dataset name.
-        raw_dir: folder of the countries' folders, zips or files.
-        data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the files, ``sample`` makes the synthetic sample, ``auto`` falls back to it.
-        scenarios: countries in id order: nl, es, fr, us (MTReclib's four), ru.
+        raw_dir: folder that contains the countries' folders, zip archives or files.
+        data_dir: root folder of prepared datasets and samples.
+        source: ``raw`` requires raw files, ``sample`` generates synthetic data, ``auto`` uses raw files if present,
+            else a sample.
+        scenarios: countries in the order of their scenario ids: nl, es, fr, us (MTReclib's four), ru.
         fields: categorical input columns; ``None``: all 16.
-        numericals: numerical input columns; ``None``: all 63. Those of the page are one part (``user``), those of the
-            item another (``item``).
-        scaling: of the numerical columns, which lie in [0, 1] already: ``none``, ``standard`` or ``minmax``.
+        numericals: numerical input columns; ``None``: all 63. Page columns belong to the part ``user``, item columns to
+            the part ``item``.
+        scaling: scaling of the numerical columns (already in [0, 1]): ``none``, ``standard`` or ``minmax``.
         tasks: labels to predict, both on all impressions.
-        group: ``search_id`` (gAUC inside a search page), one of the fields, or ``None``.
-        min_count: training rows that a token needs to get its own id.
-        split: the publisher's (``given``); which of its training rows are for validation.
-        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        sample: the synthetic sample.
-        batch_size: training rows a step on each process.
-        eval_batch_size: most rows of an evaluation batch.
+        group: ``search_id`` (gAUC per search page), one of the fields, or ``None``.
+        min_count: minimum number of training samples for a value to get its own id.
+        split: the publisher's split (``given``), and which of its training rows are used for validation.
+        on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
+        sample: settings of the synthetic data.
+        batch_size: training samples per step and process.
+        eval_batch_size: maximum number of samples per evaluation batch.
         seed: seed of the shuffling.
     """
 
@@ -176,7 +180,7 @@ class AliexpressDataModule(ImpressionDataModule):
         self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
         self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
         if split.rule != "given":
-            raise StemlabError(f"dataset.split.rule={split.rule}: AliExpress comes as train and test; use given.")
+            raise StemlabError(f"dataset.split.rule={split.rule}: AliExpress has its own train and test; use given.")
         numbers = NUMERICALS if numericals is None else tuple(numericals)
         inputs = CATEGORICALS if fields is None else check_columns("dataset.fields", fields, CATEGORICALS)
         self._preparation = PreparationSettings(
@@ -195,7 +199,6 @@ class AliexpressDataModule(ImpressionDataModule):
             scenarios=check_columns("dataset.scenarios", scenarios, COUNTRIES),
             split_column=SPLIT,
         )
-        self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
         """Return the prepared directory of the raw files or of the sample."""
@@ -208,13 +211,11 @@ class AliexpressDataModule(ImpressionDataModule):
         return prepare_impressions(raw, self._preparation, prepared, self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
-        """Return rows as a batch: columns as in MTReclib's files; of several countries, with a ``scenario``."""
-        if self._encoder is None:
-            self._encoder = TableEncoder(self.prepare(), self.spec)
-        return self._encoder(table)
+        """Return rows with MTReclib's columns as a batch; with several countries, a ``scenario`` column is required."""
+        return self.table_encoder(table)
 
     def _find_raw(self) -> list[CountryFiles] | None:
-        """Return the countries' files, or ``None`` where there are none and a sample will do."""
+        """Return the files of the countries, or ``None`` if there are none and a sample is allowed."""
         found = find_countries(self._raw_dir, self._preparation.scenarios)
         if found is None and self._source == "raw":
             raise missing_country(self._raw_dir, self._preparation.scenarios[0], "use dataset.source=sample")
@@ -223,10 +224,9 @@ class AliexpressDataModule(ImpressionDataModule):
     def _make_sample(self) -> list[CountryFiles]:
         countries, found = self._preparation.scenarios, list[CountryFiles]()
         announce_sample(
-            "asked for by dataset.source=sample"
-            if self._source == "sample"
-            else f"no files of {', '.join(countries)} in {self._raw_dir}",
-            f"{self._simulation.rows:,} synthetic AliExpress rows a country",
+            self._source,
+            f"no files of {', '.join(countries)} in {self._raw_dir}",
+            f"{self._simulation.rows:,} synthetic AliExpress rows per country",
         )
         for country in countries:
             folder = sample_file(
@@ -234,25 +234,25 @@ class AliexpressDataModule(ImpressionDataModule):
                 f"aliexpress-{country}",
                 f"{country}_user_train.csv",
                 self._simulation,
-                partial(_write_beside, simulation=self._simulation, country=country),
+                partial(_write_into_folder, simulation=self._simulation, country=country),
             ).parent
             found.extend(find_countries(folder, [country]) or [])
         return found
 
 
-def _write_beside(path: Path, simulation: AliexpressSimulation, country: str) -> None:
+def _write_into_folder(path: Path, simulation: AliexpressSimulation, country: str) -> None:
     write_sample(path.parent, simulation, country)
 
 
-def _form(files: CountryFiles) -> str:
+def _format(files: CountryFiles) -> str:
     return "raw" if files.raw else "processed"
 
 
 def _checked(rows: ParsedRows, lines: IntegerReader) -> RawColumns:
-    """Return the rows without those that are bought but not clicked."""
-    wrong = rows.columns["conversion"] > rows.columns["click"]
-    if not wrong.any():
+    """Return the columns without the rows that have a purchase but no click."""
+    invalid = rows.columns["conversion"] > rows.columns["click"]
+    if not invalid.any():
         return rows.columns
-    lines.refuse(int(rows.lines[wrong.argmax()]), "'conversion' is 1 though 'click' is 0")
-    lines.skipped += int(np.count_nonzero(wrong)) - 1
-    return {name: values[~wrong] for name, values in rows.columns.items()}
+    lines.refuse(int(rows.lines[invalid.argmax()]), "'conversion' is 1 but 'click' is 0")
+    lines.skipped += int(np.count_nonzero(invalid)) - 1
+    return {name: values[~invalid] for name, values in rows.columns.items()}

@@ -1,4 +1,7 @@
-"""Where a country's AliExpress files lie: the publisher's pairs or MTReclib's two, plain, zipped or gzipped."""
+"""Search for a country's AliExpress files: the publisher's pairs or MTReclib's two, plain, zip or gzip.
+
+Source: docs/methods/datasets.md#aliexpress-raw-files.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ _SUFFIXES = (".csv", ".zip", ".csv.zip", ".csv.gz")
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A csv file, or an archive that holds it.
+    """A csv file or an archive that contains it.
 
     Attributes:
         path: the file on disk.
-        member: the csv file's name, in an archive too.
+        member: name of the csv file, also inside an archive.
     """
 
     path: Path
@@ -27,12 +30,12 @@ class TextFile:
 
 @dataclass(frozen=True, slots=True)
 class CountryFiles:
-    """The files of one country.
+    """Files of one country.
 
     Attributes:
-        country: its name in lower case.
-        train: users and items (raw), or both in one (processed by MTReclib).
-        test: the same.
+        country: country code in lower case.
+        train: user file and item file (publisher's format), or one file (MTReclib's format).
+        test: likewise.
     """
 
     country: str
@@ -41,7 +44,7 @@ class CountryFiles:
 
     @property
     def raw(self) -> bool:
-        """Whether these are the publisher's files."""
+        """Whether the files have the publisher's format."""
         return len(self.train) == 2
 
     @property
@@ -51,33 +54,33 @@ class CountryFiles:
 
 
 def find_countries(raw_dir: Path, countries: Sequence[str]) -> list[CountryFiles] | None:
-    """Return the files of these countries, or ``None`` where not one of them has any.
+    """Return the files of these countries, or ``None`` if no country has any.
 
     Raises:
-        StemlabError: some countries have files and others none or not all.
+        StemlabError: some countries have all files and others do not.
     """
     found = [_find(raw_dir, country, alone=len(countries) == 1) for country in countries]
     if not any(found):
         return None
     for country, files in zip(countries, found, strict=True):
         if files is None:
-            others = [name for name, there in zip(countries, found, strict=True) if there]
-            raise missing_country(raw_dir, country, f"choose dataset.scenarios=[{', '.join(others)}]")
+            complete = [name for name, files in zip(countries, found, strict=True) if files]
+            raise missing_country(raw_dir, country, f"set dataset.scenarios=[{', '.join(complete)}]")
     return [files for files in found if files is not None]
 
 
-def missing_country(raw_dir: Path, country: str, otherwise: str) -> StemlabError:
-    """Return what to say of a country without files."""
+def missing_country(raw_dir: Path, country: str, alternative: str) -> StemlabError:
+    """Return the error for a country without files; ``alternative`` is a second remedy."""
     upper = country.upper()
     return StemlabError(
         f"{raw_dir} has no files of {upper}: put AliExpress_{upper}/train.csv and test.csv there, or "
         f"{country}_user_train.csv, {country}_item_train.csv, {country}_user_test.csv, {country}_item_test.csv (each "
-        f"also as .zip), or aliexpress_{upper}_datasets.zip (data/README.md); or {otherwise}."
+        f"also as .zip), or aliexpress_{upper}_datasets.zip (data/README.md); or {alternative}."
     )
 
 
 def _find(raw_dir: Path, country: str, *, alone: bool) -> CountryFiles | None:
-    """Look in the folders where a country's files may lie; whole sets come before parts of one."""
+    """Search the possible folders of a country; a complete set of files takes precedence over an incomplete one."""
     upper = country.upper()
     names = (f"aliexpress_{upper}", f"aliexpress_{upper}_datasets", country)
     folders = [path for path in (_entry(raw_dir, name) for name in names) if path is not None and path.is_dir()]
@@ -95,8 +98,10 @@ def _find(raw_dir: Path, country: str, *, alone: bool) -> CountryFiles | None:
     for (folder, stems), texts in zip(wanted, sets, strict=True):
         for stem, text in zip(stems, texts, strict=True):
             if text is None and any(texts):
-                there = next(other for other in texts if other is not None).path.name
-                raise StemlabError(f"{folder} has {there}, but no {stem}.csv (nor .zip, .csv.gz): put it beside.")
+                present = next(other for other in texts if other is not None).path.name
+                raise StemlabError(
+                    f"{folder} has {present}, but no {stem}.csv (nor .zip, .csv.gz): put it into the same folder."
+                )
     return None
 
 
@@ -111,7 +116,7 @@ def _text(folder: Path, stem: str) -> TextFile | None:
 
 
 def _entry(folder: Path, name: str) -> Path | None:
-    """Return the entry of a folder with this name, in capitals or not."""
+    """Return the entry of a folder with this name, ignoring case."""
     if not folder.is_dir():
         return None
     return next((path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower()), None)

@@ -1,8 +1,8 @@
-"""Amazon product reviews (2014, 5-core): who reviewed what, and when (TiMiRec, CIKM 2022; spec 6.3).
+"""Amazon product reviews (2014, 5-core) as interaction sequences, as in TiMiRec (CIKM 2022).
 
-One JSON object a line, plain or gzip; of its keys reviewerID, asin and unixReviewTime are read. Split and negatives are
-those of the leave-one-out protocol; ids are numbered in the order of the original strings. Categories come from the
-metadata beside the reviews, where there are any.
+The file has one JSON object per line, plain or gzip; the keys reviewerID, asin and unixReviewTime are read. Split and
+negatives follow the leave-one-out protocol; ids follow the order of the original strings. Item categories come from the
+metadata file, if there is one. Source: docs/methods/datasets.md#beauty.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KEYS = ("reviewerID", "asin", "unixReviewTime")
 _TIME = _KEYS[-1]
 _SITE = "jmcauley.ucsd.edu/data/amazon"
 _SCHEMA = pa.schema([(key, pa.int64() if key == _TIME else pa.string()) for key in _KEYS])
-_SHOWN = 40
+_MAX_SHOWN = 40
 
 
 class AmazonDataModule(SequenceDataModule):
@@ -45,20 +45,20 @@ class AmazonDataModule(SequenceDataModule):
     Args:
         name: dataset name.
         raw_dir: folder of the review file, or the file itself.
-        raw_file: name of the file in it, ``reviews_<Category>_5.json.gz`` (the unpacked one is found, too).
-        meta_file: file of the items' categories beside the reviews, or a path; ``None``: ``meta_<Category>.json.gz``
-            after the name of the review file (or the unpacked one) if it is there, else items have no categories.
-        data_dir: folder under which prepared datasets are written.
-        eval_negatives: negatives stored for each valid and test row (published: 1,000); 0 stores none.
-        eval_seed: seed that draws them (published: 0).
-        batch_size: training instances a step on each process.
-        eval_batch_size: most instances of an evaluation batch.
+        raw_file: name of the review file, ``reviews_<Category>_5.json.gz``; the unpacked file is accepted too.
+        meta_file: metadata file with the item categories, in the folder of the reviews, or a path; ``None``:
+            ``meta_<Category>.json.gz`` of the same category (or the unpacked file) if it exists, else no categories.
+        data_dir: root folder of prepared datasets.
+        eval_negatives: stored negatives per validation and test row (released code: 1,000); 0 stores none.
+        eval_seed: seed of these negatives (released code: 0).
+        batch_size: training instances per step and process.
+        eval_batch_size: maximum number of instances per evaluation batch.
         seed: seed of the shuffling and of the training negatives.
-        history_max: H, longest history.
-        num_negatives: negatives an instance in training.
-        train_negatives: whose items are rejected as training negatives (see ``SequenceDataModule``).
-        times: whether batches tell times.
-        evaluation: how ranking is evaluated.
+        history_max: H, maximum history length.
+        num_negatives: negatives per training instance.
+        train_negatives: items that are never drawn as training negatives (see ``SequenceDataModule``).
+        times: whether batches contain times.
+        evaluation: protocol of the ranking evaluation.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class AmazonDataModule(SequenceDataModule):
         name: str,
         raw_dir: Path,
         raw_file: str,
-        meta_file: str | None = None,  # not in a checkpoint of an earlier version
+        meta_file: str | None,
         data_dir: Path,
         eval_negatives: NonNegativeInt,
         eval_seed: NonNegativeInt,
@@ -96,7 +96,7 @@ class AmazonDataModule(SequenceDataModule):
         self._eval = {"eval_negatives": eval_negatives, "eval_seed": eval_seed}
 
     def build(self) -> Path:
-        """Return the prepared directory of the review file and of the metadata, if there are any."""
+        """Return the prepared directory of the review file and of the metadata file, if it exists."""
         file = find_reviews(self._raw_dir, self._raw_file)
         meta = find_meta(file, self._meta_file)
         return prepare_sequences(
@@ -118,14 +118,14 @@ class AmazonDataModule(SequenceDataModule):
 
 
 def find_reviews(folder: Path, name: str) -> Path:
-    """Return the review file.
+    """Return the path of the review file.
 
     Args:
-        folder: where it is, or the file itself.
-        name: its name; without ``.gz`` it is taken as well.
+        folder: its folder, or the file itself.
+        name: name of the file; the file without ``.gz`` is accepted too.
 
     Raises:
-        StemlabError: it is not there; the sentence says where it comes from.
+        StemlabError: the file does not exist; the message names the source.
     """
     found = [path for path in (folder, folder / name, folder / name.removesuffix(".gz")) if path.is_file()]
     if not found:
@@ -140,14 +140,14 @@ def read_reviews(path: Path, advance: Advance) -> tuple[NDArray[np.str_], NDArra
     """Read a review file.
 
     Args:
-        path: one JSON object a line, plain or gzip.
-        advance: told the bytes consumed.
+        path: file with one JSON object per line, plain or gzip.
+        advance: called with the number of bytes consumed.
 
     Returns:
         (R,) reviewerID and (R,) asin as strings, (R,) unixReviewTime as int64 seconds, in file order.
 
     Raises:
-        StemlabError: the file is empty, truncated or damaged, or the first line that is no review.
+        StemlabError: the file is empty, truncated or damaged, or a line is invalid (the first one is named).
     """
     table = pa.concat_tables([_parse(path, block) for block in read_blocks(path, path.name, advance)])
     user, item = (np.array(table.column(key).to_pylist(), dtype=np.str_) for key in _KEYS[:2])
@@ -155,7 +155,7 @@ def read_reviews(path: Path, advance: Advance) -> tuple[NDArray[np.str_], NDArra
 
 
 def _parse(path: Path, block: TextBlock) -> pa.Table:
-    """Parse at full speed; what that reader refuses, or may take too lightly, is read again line by line."""
+    """Parse a block with Arrow; blocks that Arrow rejects, or parses more leniently, are re-parsed line by line."""
     lines = count_lines(block.data) + (not block.data.endswith(b"\n"))
     try:
         table = pa.json.read_json(
@@ -169,39 +169,39 @@ def _parse(path: Path, block: TextBlock) -> pa.Table:
 
 
 def _plain(table: pa.Table) -> bool:
-    """Return whether every key is given and every id consists of visible ASCII characters, as published ids do."""
-    given = all(column.null_count == 0 for column in table.columns)
-    return given and all(pc.all(pc.match_substring_regex(table[key], r"\A[!-~]+\z")).as_py() for key in _KEYS[:2])
+    """Return True if no key is missing and all ids consist of visible ASCII characters, like the real ids."""
+    complete = all(column.null_count == 0 for column in table.columns)
+    return complete and all(pc.all(pc.match_substring_regex(table[key], r"\A[!-~]+\z")).as_py() for key in _KEYS[:2])
 
 
 def _parse_lines(path: Path, block: TextBlock) -> pa.Table:
     reviews = []
     for number, line in enumerate(block.data.removesuffix(b"\n").split(b"\n"), start=block.first_line):
-        try:  # bytes that are no UTF-8 matter in ids only, where they are not printable
+        try:  # invalid UTF-8 matters in ids only, where its surrogates are not printable
             review = json.loads(line.decode("utf-8-sig", "surrogateescape"))
         except (ValueError, RecursionError):
             review = None
         problem = _problem(review)
         if problem:
-            raise StemlabError(f"{path}, line {number}: {problem}; mend the line or fetch the file again.")
+            raise StemlabError(f"{path}, line {number}: {problem}; correct the line or download the file again.")
         reviews.append({key: review[key] for key in _KEYS})
     return pa.Table.from_pylist(reviews, schema=_SCHEMA)
 
 
 def _problem(review: Any) -> str | None:
-    """Return what is wrong with a line, or ``None``."""
+    """Return a description of what is wrong with a line, or ``None``."""
     if not isinstance(review, dict):
-        return "this is no JSON object"
+        return "the line is not a JSON object"
     for key in _KEYS:
         value = review.get(key)
         if key not in review:
-            return f"there is no key {key!r}"
-        if key == _TIME and not (type(value) is int and -(1 << 63) <= value < 1 << 63):  # True is an int as well
-            return f"{key!r} is {_shown(value)}, not an integer"
+            return f"the key {key!r} is missing"
+        if key == _TIME and not (type(value) is int and -(1 << 63) <= value < 1 << 63):  # excludes bool
+            return f"{key!r} is {_shorten(value)}, not an integer"
         if key != _TIME and not (isinstance(value, str) and value and value.isprintable()):
-            return f"{key!r} is {_shown(value)}, not an id"
+            return f"{key!r} is {_shorten(value)}, not an id"
     return None
 
 
-def _shown(value: Any) -> str:
-    return json.dumps(value)[:_SHOWN]
+def _shorten(value: Any) -> str:
+    return json.dumps(value)[:_MAX_SHOWN]

@@ -1,6 +1,7 @@
-"""KuaiRand (Kuaishou, CIKM 2022), versions 1K, Pure and 27K: logs joined with what is known of users and videos.
+"""KuaiRand (Kuaishou, CIKM 2022), versions 1K, Pure and 27K: logs joined with the user and video tables.
 
-Scenario = ``tab``, the page of the app. CC BY-SA 4.0, no automatic download: data/README.md.
+The scenario is ``tab``, the page of the app. Source: docs/methods/datasets.md#kuairand. CC BY-SA 4.0, no automatic
+download: data/README.md.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import OnBadRow
-from stemlab.data.prepare.encode_table import TableEncoder, check_columns
+from stemlab.data.prepare.encode_table import check_columns
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.leakage import refuse_leaks
 from stemlab.data.prepare.pipeline import prepare_impressions
@@ -57,30 +58,31 @@ _LEAKS = leak_reasons(("play_time_ms", "profile_stay_time", "comment_stay_time")
 
 
 class KuairandDataModule(ImpressionDataModule):
-    """KuaiRand impressions.
+    """KuaiRand impressions (docs/methods/datasets.md#kuairand-protocols).
 
     Args:
         name: dataset name.
         version: ``1k``, ``pure`` or ``27k``.
-        raw_dir: folder of the raw files (or above it: ``KuaiRand-1K/data``).
-        data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the raw files, ``sample`` makes the synthetic sample, ``auto`` falls back to it.
-        logs: names of other log files; ``None``: both standard logs of the version, in all their parts.
-        test_log: ``standard``: the split rule's; ``random``: all rows of the random log, an unbiased test of a model
-            that is trained and selected on the standard logs before ``split.test_from``.
-        scenarios: tabs in id order, each as ``tab`` and its number; rows of other tabs are left out. Empty: all rows,
-            as one scenario.
+        raw_dir: folder of the raw files, or the folder that contains ``KuaiRand-1K/data``.
+        data_dir: root folder of prepared datasets and samples.
+        source: ``raw`` requires raw files, ``sample`` generates synthetic data, ``auto`` uses raw files if present,
+            else a sample.
+        logs: names of log files; ``None``: both standard logs of the version, with all their parts.
+        test_log: test split: ``standard`` follows the split rule; ``random`` uses all rows of the random log, an
+            unbiased test of a model trained and selected on the standard logs before ``split.test_from``.
+        scenarios: tabs in the order of their scenario ids, written ``tab0``, ``tab1``, ...; rows of other tabs are
+            dropped. Empty: all rows, without scenarios.
         fields: categorical input columns of logs, user table and video table.
         numericals: numerical input columns.
-        scaling: of the numerical columns: ``none``, ``standard`` or ``minmax``.
+        scaling: scaling of the numerical columns: ``none``, ``standard`` or ``minmax``.
         tasks: labels to predict.
-        group: input column whose values group rows for gAUC, or ``None``.
-        min_count: training rows that a token needs to get its own id.
-        split: which rows are held out; ``dates`` goes by ``date`` (20220508), ``time`` by ``time_ms``.
-        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        sample: the synthetic sample.
-        batch_size: training rows a step on each process.
-        eval_batch_size: most rows of an evaluation batch.
+        group: input column that defines the groups of gAUC, or ``None``.
+        min_count: minimum number of training samples for a value to get its own id.
+        split: rule of the validation and test split; ``dates`` uses ``date`` (20220508), ``time`` uses ``time_ms``.
+        on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
+        sample: settings of the synthetic data.
+        batch_size: training samples per step and process.
+        eval_batch_size: maximum number of samples per evaluation batch.
         seed: seed of the shuffling.
     """
 
@@ -130,7 +132,6 @@ class KuairandDataModule(ImpressionDataModule):
             split_column=SPLIT,
         )
         self._preparation.check()
-        self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
         """Return the prepared directory of the raw files or of the sample."""
@@ -146,21 +147,19 @@ class KuairandDataModule(ImpressionDataModule):
         return prepare_impressions(raw, self._preparation, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
-        """Return joined rows (every field and numerical column, and ``tab`` where there are scenarios) as a batch."""
-        if self._encoder is None:
-            self._encoder = TableEncoder(self.prepare(), self.spec)
+        """Return joined rows (all fields and numerical columns, and ``tab`` if there are scenarios) as a batch."""
         if self._tabs and SCENARIO not in table.column_names and "tab" in table.column_names:
             names = pc.binary_join_element_wise(
                 "tab", plain_tokens(pc.cast(table["tab"], pa.string())).dictionary_decode(), ""
             )
             table = table.append_column(SCENARIO, names)
-        for place, name in enumerate(table.column_names):
+        for index, name in enumerate(table.column_names):
             if name in self._preparation.fields and pa.types.is_string(table[name].type):
-                table = table.set_column(place, name, plain_tokens(table[name]).dictionary_decode())
-        return self._encoder(table)
+                table = table.set_column(index, name, plain_tokens(table[name]).dictionary_decode())
+        return self.table_encoder(table)
 
     def _find_raw(self) -> KuairandFiles | None:
-        """Return the raw files, or ``None`` where there are none and a sample will do."""
+        """Return the raw files, or ``None`` if there are none and a sample is allowed."""
         found = find_files(self._raw_dir, self._version, self._logs, random=self._dates is not None)
         if found is None and (self._source == "raw" or self._logs is not None):
             raise missing_file(self._raw_dir, side_names(self._version)[0], self._version)
@@ -168,9 +167,9 @@ class KuairandDataModule(ImpressionDataModule):
 
     def _make_sample(self) -> KuairandFiles:
         names = log_names(self._version)
-        reason = f"no {side_names(self._version)[0]} in {self._raw_dir}"
         announce_sample(
-            "asked for by dataset.source=sample" if self._source == "sample" else reason,
+            self._source,
+            f"no {side_names(self._version)[0]} in {self._raw_dir}",
             f"{self._simulation.rows:,} synthetic KuaiRand rows",
         )
         first = sample_file(
@@ -178,29 +177,29 @@ class KuairandDataModule(ImpressionDataModule):
             f"kuairand-{self._version}",
             names[0],
             self._simulation,
-            partial(_write_beside, simulation=self._simulation, version=self._version),
+            partial(_write_into_folder, simulation=self._simulation, version=self._version),
         )
         users, videos = (first.parent / name for name in side_names(self._version))
         logs = (first, first.parent / names[1])
         return KuairandFiles(logs, first.parent / names[2] if self._dates else None, users, videos)
 
 
-def _write_beside(path: Path, simulation: KuairandSimulation, version: str) -> Path:
+def _write_into_folder(path: Path, simulation: KuairandSimulation, version: str) -> Path:
     return write_sample(path.parent, simulation, version)
 
 
 def _check_tabs(scenarios: list[str]) -> tuple[int, ...]:
-    """Return the numbers of tabs named tab0, tab1, ..."""
+    """Return the numbers of the tabs named tab0, tab1, ..."""
     known = tuple(f"tab{number}" for number in range(15))
     return tuple(known.index(one) for one in check_columns("dataset.scenarios", scenarios, known)) if scenarios else ()
 
 
 def _check_split(split: SplitRule, test_log: str) -> tuple[int, int] | None:
-    """Return the days between which rows of the standard logs are for validation, where the random log is the test."""
+    """Return the (first, last + 1) validation day of the standard logs if the random log is the test split."""
     if split.rule == "given":
-        raise StemlabError("dataset.split.rule=given: KuaiRand gives no split; use dates, time or random.")
+        raise StemlabError("dataset.split.rule=given: KuaiRand has no given split; use dates, time or random.")
     if test_log == "standard":
         return None
     if split.rule != "dates" or split.valid_from is None or split.test_from is None:
-        raise StemlabError("dataset.test_log=random needs dataset.split.rule=dates, to split the standard logs by.")
+        raise StemlabError("dataset.test_log=random needs dataset.split.rule=dates with valid_from and test_from.")
     return split.valid_from, split.test_from

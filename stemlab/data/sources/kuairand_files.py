@@ -1,4 +1,7 @@
-"""KuaiRand's raw files: where they are, and their rows joined with what is known of users and videos."""
+"""KuaiRand's raw files: search for them, and join of the logs with the user and video tables.
+
+Source: docs/methods/datasets.md#kuairand.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from stemlab.data.sample.kuairand import LOG_COLUMNS, USER_COLUMNS, VIDEO_COLUMN
 from stemlab.data.table.side_table import SideTable, read_side_table
 from stemlab.errors import StemlabError
 
-FOLDERS = {"1k": "KuaiRand-1K", "pure": "KuaiRand-Pure", "27k": "KuaiRand-27K"}
+_FOLDERS = {"1k": "KuaiRand-1K", "pure": "KuaiRand-Pure", "27k": "KuaiRand-27K"}
 KUAIRAND_LABELS = (
     *("is_click", "is_like", "long_view", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter"),
 )
@@ -29,11 +32,11 @@ _RANGES = {**dict.fromkeys(KUAIRAND_LABELS, (0, 1)), **dict.fromkeys((*ID_COLUMN
 
 @dataclass(frozen=True, slots=True)
 class KuairandFiles:
-    """The raw files of one version.
+    """Raw files of one version.
 
     Attributes:
         logs: logs whose rows are split by the split rule.
-        random: the random log, whose rows are the test split, or ``None``.
+        random: random log, whose rows are the test split, or ``None``.
         users: user table.
         videos: video table.
     """
@@ -45,15 +48,16 @@ class KuairandFiles:
 
 
 class RawKuairand:
-    """Logs joined with the side tables, as columns.
+    """Columns of the logs, joined with the user and video tables.
 
     Args:
         files: the raw files.
-        config: settings of the preparation; they name the needed columns.
-        tabs: tab of each scenario; rows of other tabs are left out. Empty: all rows, no scenario.
-        dates: where the random log is the test split, the (first day of valid, first day after it) of the other logs.
+        recipe: defines which columns are needed.
+        tabs: tab of each scenario; rows of other tabs are dropped. Empty: all rows, without scenarios.
+        dates: if the random log is the test split, the (first, last + 1) validation day of the other logs.
         sample: whether the files are synthetic.
-        on_bad_row: raise at a bad row, or leave it out and count it. The side tables must be without mistakes.
+        on_bad_row: ``error`` raises at the first invalid row, ``skip`` skips and counts invalid rows. Mistakes in
+            the user and video tables are always errors.
     """
 
     def __init__(
@@ -69,8 +73,8 @@ class RawKuairand:
         self._numbers = [column.name for column in config.numericals]
         needed = [*config.columns, *self._numbers]
         self._sides = [(files.users, USER_COLUMNS, ID_COLUMNS[0]), (files.videos, VIDEO_COLUMNS, ID_COLUMNS[1])]
-        self._asked = [[name for name in header[1:] if name in needed] for _, header, _ in self._sides]
-        read = [path for (path, _, _), asked in zip(self._sides, self._asked, strict=True) if asked]
+        self._side_columns = [[name for name in header[1:] if name in needed] for _, header, _ in self._sides]
+        read = [path for (path, _, _), names in zip(self._sides, self._side_columns, strict=True) if names]
         self._logs = [*files.logs, *([files.random] if files.random else [])]
         self.files: Sequence[Path] = (*self._logs, *read)
         self.sample, self.tokens = sample, dict[str, Sequence[str]]()
@@ -83,12 +87,12 @@ class RawKuairand:
 
     @property
     def skipped(self) -> int:
-        """Bad rows left out so far."""
+        """Number of invalid rows skipped so far."""
         return self._reader.skipped
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What else was left out; known when ``chunks`` is exhausted."""
+        """Number of rows of other tabs; complete when ``chunks`` is exhausted."""
         return {"rows_of_other_tabs": self._other_tabs}
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
@@ -97,12 +101,12 @@ class RawKuairand:
             read_side_table(
                 path,
                 key,
-                [name for name in asked if name not in self._numbers],
-                [name for name in asked if name in self._numbers],
+                [name for name in names if name not in self._numbers],
+                [name for name in names if name in self._numbers],
                 advance,
             )
-            for (path, _, key), asked in zip(self._sides, self._asked, strict=True)
-            if asked
+            for (path, _, key), names in zip(self._sides, self._side_columns, strict=True)
+            if names
         ]
         self.tokens = {name: codes for side in sides for name, codes in side.tokens.items()}
         for path in self._logs:
@@ -115,48 +119,48 @@ class RawKuairand:
         columns: dict[str, AnyArray] = dict(rows.columns)
         kept = np.ones(len(rows), dtype=np.bool_)
         if self._tabs:
-            columns[SCENARIO] = _places(columns["tab"], self._tabs)
+            columns[SCENARIO] = _indices(columns["tab"], self._tabs)
             kept &= columns[SCENARIO] >= 0
             self._other_tabs += int(np.count_nonzero(~kept))
         if self._dates is not None:
             columns[SPLIT] = np.full(len(rows), 2) if random else (columns["date"] >= self._dates[0]).astype(np.int64)
             kept &= random | (columns["date"] < self._dates[1])
         for side in sides:
-            place, known = side.find(columns[side.key])
-            strangers = np.flatnonzero(kept & ~known)
-            if len(strangers):
-                row = strangers[0]
+            index, known = side.find(columns[side.key])
+            unknown = np.flatnonzero(kept & ~known)
+            if len(unknown):
+                row = unknown[0]
                 reader.refuse(int(rows.lines[row]), f"{side.key} {columns[side.key][row]} is not in {side.path.name}")
-                reader.skipped += len(strangers) - 1
-            columns |= side.take(place)
+                reader.skipped += len(unknown) - 1
+            columns |= side.take(index)
             kept &= known
         for name in self._numbers:
             columns[name] = columns[name].astype(np.float32)
         return columns if kept.all() else {name: values[kept] for name, values in columns.items()}
 
 
-def _places(values: Int64Array, known: Sequence[int]) -> Int64Array:
-    """Return the place of each value in ``known``, -1 where it is not there."""
+def _indices(values: Int64Array, known: Sequence[int]) -> Int64Array:
+    """Return the index of each value in ``known``, -1 if it is not contained."""
     order = np.argsort(known)
-    place = np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)
-    return np.where(np.asarray(known)[order[place]] == values, order[place], -1)
+    position = np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)
+    return np.where(np.asarray(known)[order[position]] == values, order[position], -1)
 
 
 def find_files(raw_dir: Path, version: str, logs: Sequence[str] | None, *, random: bool) -> KuairandFiles | None:
-    """Return the raw files of a version, or ``None`` where neither side table is there.
+    """Return the raw files of a version, or ``None`` if neither the user nor the video table exists.
 
     Args:
-        raw_dir: their folder, or the one above ``KuaiRand-1K/data``.
+        raw_dir: folder of the files, or the folder that contains ``KuaiRand-1K/data``.
         version: ``1k``, ``pure`` or ``27k``.
         logs: names of log files; ``None``: both standard logs.
         random: whether the random log is needed.
 
     Raises:
-        StemlabError: some files are there and one is missing.
+        StemlabError: some files exist and one is missing.
     """
-    above = (raw_dir, raw_dir / FOLDERS[version])
+    roots = (raw_dir, raw_dir / _FOLDERS[version])
     sides = side_names(version)
-    folders = [folder for root in above for folder in (root, root / "data")]
+    folders = [folder for root in roots for folder in (root, root / "data")]
     folder = next((one for one in folders if any((one / name).is_file() for name in sides)), None)
     if folder is None:
         return None
@@ -170,15 +174,15 @@ def find_files(raw_dir: Path, version: str, logs: Sequence[str] | None, *, rando
 
 
 def missing_file(folder: Path, name: str, version: str) -> StemlabError:
-    """Return what to say of a raw file that is not there."""
+    """Return the error for a missing raw file."""
     return StemlabError(
-        f"{folder} has no file {name} (nor in {FOLDERS[version]}/data): set dataset.raw_dir to its folder "
-        "(data/README.md says where it comes from) or use dataset.source=sample."
+        f"{folder} has no file {name} (nor in {_FOLDERS[version]}/data): set dataset.raw_dir to its folder "
+        "(source of the file: data/README.md) or use dataset.source=sample."
     )
 
 
 def _find(folder: Path, name: str, version: str) -> list[Path]:
-    """Return a file, or its parts (27K has each standard log in two)."""
+    """Return a file, or its parts (27K splits each standard log into two files)."""
     if (folder / name).is_file():
         return [folder / name]
     parts = sorted(folder.glob(f"{name.removesuffix('.csv')}_part*.csv"))

@@ -1,7 +1,8 @@
-"""MovieLens-1M as a multi-task set: does a user like (rating >= 4), does a user love (rating 5) a film.
+"""MovieLens-1M as a multi-task dataset with the labels like (rating >= 4) and love (rating 5).
 
 Rows are the lines of ratings.dat in file order, joined with users.dat and movies.dat (``::``-separated, latin-1).
-Research use, acknowledge GroupLens, no redistribution: the files are fetched by the user (data/README.md).
+Source: docs/methods/datasets.md#movielens-1m-as-two-tasks. Research use, acknowledge GroupLens, no redistribution: the
+user downloads the files (data/README.md).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
-from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
+from stemlab.data.prepare.encode_table import check_columns, check_group
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
@@ -36,12 +37,12 @@ _YEAR = re.compile(r"\((\d{4})\)\s*$")
 
 @dataclass(frozen=True, slots=True)
 class AttributeTable:
-    """What users.dat or movies.dat says about each id.
+    """Attributes of users (users.dat) or films (movies.dat).
 
     Attributes:
         keys: (K,) ids in ascending order.
-        columns: column name -> (K,) integers, codes where the column has ``tokens``.
-        tokens: column name -> the strings that codes stand for.
+        columns: column name -> (K,) int64 values, or codes if the column has ``tokens``.
+        tokens: column name -> string of each code.
     """
 
     keys: Int64Array
@@ -49,17 +50,18 @@ class AttributeTable:
     tokens: dict[str, list[str]]
 
     def find(self, ids: Int64Array) -> tuple[Int64Array, Any]:
-        """Return each id's place in ``keys`` and whether it is there."""
-        place = np.searchsorted(self.keys, ids).clip(max=len(self.keys) - 1)
-        return place, self.keys[place] == ids
+        """Return each id's index in ``keys`` and the mask of ids that exist."""
+        index = np.searchsorted(self.keys, ids).clip(max=len(self.keys) - 1)
+        return index, self.keys[index] == ids
 
 
 class RawMovieLens:
-    """The three raw files as integer columns.
+    """Integer columns of the three raw files.
 
     Args:
         folder: the official raw folder.
-        on_bad_row: raise at a bad rating, or leave it out and count it. Bad users and films are always errors.
+        on_bad_row: ``error`` raises at the first invalid row, ``skip`` skips and counts invalid rows. Mistakes in
+            users.dat and movies.dat are always errors.
     """
 
     kind = "ml1m_multitask/1"
@@ -74,11 +76,11 @@ class RawMovieLens:
 
     @property
     def skipped(self) -> int:
-        """Bad ratings left out so far."""
+        """Number of invalid rows skipped so far."""
         return self._reader.skipped
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, Int64Array]]:
-        """Yield fields, labels and the time block by block."""
+        """Yield fields, labels and time block by block."""
         users, movies = read_users(self.files[1]), read_movies(self.files[2])
         self.tokens = {**users.tokens, **movies.tokens}
         for path in self.files[1:]:
@@ -108,15 +110,15 @@ class MovieLensDataModule(ImpressionDataModule):
     Args:
         name: dataset name.
         raw_dir: the official folder with ratings.dat, users.dat and movies.dat.
-        data_dir: folder under which prepared datasets are written.
+        data_dir: root folder of prepared datasets.
         fields: input columns, all categorical.
         tasks: labels to predict.
-        group: field whose values group rows for gAUC, or ``None``.
-        min_count: training rows that a token needs to get its own id.
-        split: which rows are held out; ``time`` goes by the time of the rating.
-        on_bad_row: ``error`` names the first bad rating and stops, ``skip`` leaves bad ratings out and counts them.
-        batch_size: training rows a step on each process.
-        eval_batch_size: most rows of an evaluation batch.
+        group: field that defines the groups of gAUC, or ``None``.
+        min_count: minimum number of training samples for a value to get its own id.
+        split: rule of the validation and test split; ``time`` uses the time of the rating.
+        on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
+        batch_size: training samples per step and process.
+        eval_batch_size: maximum number of samples per evaluation batch.
         seed: seed of the shuffling.
     """
 
@@ -148,14 +150,14 @@ class MovieLensDataModule(ImpressionDataModule):
             split=split,
             time=_RATING_COLUMNS[-1],
         )
-        self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
         """Return the prepared directory of the raw files."""
         missing = [name for name in _RAW_FILES if not (self._raw_dir / name).is_file()]
         if missing:
             raise StemlabError(
-                f"{self._raw_dir} has no {missing[0]}: fetch https://files.grouplens.org/datasets/movielens/ml-1m.zip, "
+                f"{self._raw_dir} has no {missing[0]}: download "
+                "https://files.grouplens.org/datasets/movielens/ml-1m.zip, "
                 f"unpack it and set dataset.raw_dir to the folder with {', '.join(_RAW_FILES)}."
             )
         raw = RawMovieLens(self._raw_dir, on_bad_row=self._on_bad_row)
@@ -163,45 +165,52 @@ class MovieLensDataModule(ImpressionDataModule):
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows with the field columns (user_id, item_id, gender, ...) as a batch."""
-        if self._encoder is None:
-            self._encoder = TableEncoder(self.prepare(), self.spec)
-        return self._encoder(table)
+        return self.table_encoder(table)
 
 
 def read_users(path: Path) -> AttributeTable:
-    """Read users.dat: id, gender, age, occupation, zip code (of which the first three characters are kept)."""
+    """Read users.dat: id, gender, age, occupation, first three characters of the zip code."""
     columns = ("gender", "age", "occupation", "zip3")
     records = {key: (cells[0], int(cells[1]), int(cells[2]), cells[3][:3]) for key, cells in _records(path, 5, (2, 3))}
     return _attribute_table(records, columns)
 
 
 def read_movies(path: Path) -> AttributeTable:
-    """Read movies.dat: id, title ending in the year in brackets, genres (of which the first is kept)."""
+    """Read movies.dat: id, year (in brackets at the end of the title), first genre."""
     records = {}
     for line, (key, (title, genres)) in enumerate(_records(path, 3, ()), start=1):
         year = _YEAR.search(title)
         if year is None:
             raise StemlabError(
-                f"{path}, line {line}: title {title!r} does not end in a year in brackets; mend the line."
+                f"{path}, line {line}: title {title!r} does not end in a year in brackets; correct the line."
             )
         records[key] = (genres.split("|")[0], int(year.group(1)))
     return _attribute_table(records, ("genre", "year"))
 
 
 def _records(path: Path, width: int, integers: tuple[int, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each line's id and other cells; name file and line of a malformed one."""
+    """Yield id and other cells of each line.
+
+    Args:
+        path: the file.
+        width: number of cells per line.
+        integers: indices of further integer cells.
+
+    Raises:
+        StemlabError: a line is invalid or an id is repeated.
+    """
     lines = path.read_text(encoding="latin-1").removesuffix("\n").split("\n")
     seen: set[int] = set()
     for number, line in enumerate(lines, start=1):
         cells = line.removesuffix("\r").split("::")
         if len(cells) != width:
-            raise StemlabError(f"{path}, line {number}: {len(cells)} columns instead of {width}; mend the line.")
+            raise StemlabError(f"{path}, line {number}: {len(cells)} columns instead of {width}; correct the line.")
         for column in (0, *integers):
             if not re.fullmatch(r"-?[0-9]{1,18}", cells[column]):
-                raise StemlabError(f"{path}, line {number}: {cells[column]!r} is not an integer; mend the line.")
+                raise StemlabError(f"{path}, line {number}: {cells[column]!r} is not an integer; correct the line.")
         key = int(cells[0])
         if key in seen:
-            raise StemlabError(f"{path}, line {number}: id {key} was given before; mend the line.")
+            raise StemlabError(f"{path}, line {number}: id {key} is repeated; correct the line.")
         seen.add(key)
         yield key, cells[1:]
 
@@ -210,8 +219,8 @@ def _attribute_table(records: Mapping[int, tuple[str | int, ...]], names: Sequen
     keys = sorted(records)
     columns: dict[str, Int64Array] = {}
     tokens: dict[str, list[str]] = {}
-    for place, name in enumerate(names):
-        values: list[Any] = [records[key][place] for key in keys]
+    for index, name in enumerate(names):
+        values: list[Any] = [records[key][index] for key in keys]
         if isinstance(values[0], str):
             tokens[name] = sorted(set(values))
             codes = {token: code for code, token in enumerate(tokens[name])}

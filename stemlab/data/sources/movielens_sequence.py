@@ -1,7 +1,8 @@
-"""MovieLens ratings as sequences of films: ml-1m (``ratings.dat``) and ml-100k (``u.data``).
+"""MovieLens ratings as interaction sequences: ml-1m (``ratings.dat``) and ml-100k (``u.data``).
 
-Research use, acknowledge GroupLens, no redistribution. The raw file is taken from the official folder or archive; if
-there is none, it is fetched; without a network ``source=auto`` makes a synthetic sample.
+The raw file is read from the official folder or archive; if it is missing, it is downloaded; without a network
+``source=auto`` generates a synthetic sample. Source: docs/methods/datasets.md#movielens-1m-sequences. Research use,
+acknowledge GroupLens, no redistribution.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stemlab.data.io.download import PublishedFile, UnreachableError, fetch
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
 from stemlab.data.sample.folder import announce_sample, sample_file
-from stemlab.data.sample.interests import InterestSimulation, write_sample
+from stemlab.data.sample.interests import RATING_COLUMNS, InterestSimulation, write_sample
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.global_time import global_time
@@ -32,7 +33,6 @@ from stemlab.data.sources.item_categories import first_genres, planted_interests
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 MOVIELENS_URL = "https://files.grouplens.org/datasets/movielens"
 _NOTICE = (
     "MovieLens, research use only, no redistribution and no commercial use without permission; acknowledge GroupLens "
@@ -42,12 +42,12 @@ _NOTICE = (
 
 @dataclass(frozen=True, slots=True)
 class MovieLensCollection:
-    """How one MovieLens collection comes.
+    """File format of one MovieLens collection.
 
     Attributes:
-        ratings: name of its file of ratings.
-        separator: between the columns of that file.
-        md5: checksum of its archive, ``<name>.zip``.
+        ratings: name of the file of ratings.
+        separator: separator of its columns.
+        md5: checksum of the archive ``<name>.zip``.
     """
 
     ratings: str
@@ -63,30 +63,31 @@ _SAMPLE_COLLECTION = "ml-1m"
 
 
 class MovieLensSequences(SequenceDataModule):
-    """Films that users rated, in the order of time.
+    """Rated films of each user, sorted by time.
 
     Args:
         name: dataset name.
-        collection: which files.
-        raw_dir: folder of the ratings or of the archive, or one of the two itself.
-        data_dir: folder under which prepared datasets and samples are written.
+        collection: MovieLens collection to read.
+        raw_dir: folder of the file of ratings or of the archive, or one of these files.
+        data_dir: root folder of prepared datasets and samples.
         source: ``raw`` needs the raw file (or its download), ``sample`` makes the synthetic sample, ``auto`` falls back
             to it.
-        download: whether a missing raw file is fetched from its publisher into ``raw_dir``.
-        protocol: ``cikm22`` every rating counts, leave-one-out; ``master`` likes only, split at two days.
-        eval_negatives: negatives stored for each valid and test row; 0 stores none.
-        eval_seed: seed that draws them (published: 0).
-        largest_negative: largest item id among them; ``None`` follows the published rule (``cikm22`` only).
-        on_bad_row: ``error`` names the first bad rating and stops, ``skip`` leaves bad ratings out and counts them.
-        sample: the synthetic sample.
-        batch_size: training instances a step on each process.
-        eval_batch_size: most instances of an evaluation batch.
+        download: whether a missing raw file is downloaded from its publisher into ``raw_dir``.
+        protocol: ``cikm22``: all ratings, leave-one-out (docs/methods/datasets.md#leave-one-out-protocol); ``master``:
+            likes only, split at two dates (docs/methods/datasets.md#global-time-protocol).
+        eval_negatives: stored negatives per validation and test row; 0 stores none.
+        eval_seed: seed of these negatives (released code: 0).
+        largest_negative: largest item id of these negatives; ``None``: as in the released code (``cikm22`` only).
+        on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
+        sample: settings of the synthetic data.
+        batch_size: training instances per step and process.
+        eval_batch_size: maximum number of instances per evaluation batch.
         seed: seed of the shuffling and of the training negatives.
-        history_max: H, longest history.
-        num_negatives: negatives an instance in training.
-        train_negatives: whose items are rejected as training negatives (see ``SequenceDataModule``).
-        times: whether batches tell times.
-        evaluation: how ranking is evaluated.
+        history_max: H, maximum history length.
+        num_negatives: negatives per training instance.
+        train_negatives: items that are never drawn as training negatives (see ``SequenceDataModule``).
+        times: whether batches contain times.
+        evaluation: protocol of the ranking evaluation.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class MovieLensSequences(SequenceDataModule):
             evaluation=evaluation,
         )
         if protocol == "master" and largest_negative is not None:
-            raise StemlabError("dataset.largest_negative is read by dataset.protocol=cikm22 only: set it to null.")
+            raise StemlabError("dataset.largest_negative needs dataset.protocol=cikm22: set it to null.")
         self._dataset, self._collection, self._raw_dir, self._data_dir = name, collection, Path(raw_dir), Path(data_dir)
         self._source, self._download, self._simulation = source, download, sample
         self._on_bad_row = on_bad_row
@@ -160,15 +161,15 @@ class MovieLensSequences(SequenceDataModule):
         return None if genres is None else ItemCategories.of(genres, self.item_tokens)
 
     def _find_or_make(self) -> tuple[Path, bool]:
-        """Return the file to read, and whether it is synthetic."""
+        """Return the file to read and whether it is synthetic."""
         if self._source == "sample":
-            return self._make_sample("asked for by dataset.source=sample"), True
+            return self._make_sample(""), True
         found = find_ratings(self._raw_dir, self._collection)
         if found:
             return found, False
         ratings, url = COLLECTIONS[self._collection].ratings, f"{MOVIELENS_URL}/{self._collection}.zip"
         missing = f"no {ratings} and no {self._collection}.zip in {self._raw_dir}"
-        advice = f"put {url} into {self._raw_dir}, set dataset.raw_dir to where it is, or use dataset.source=sample"
+        advice = f"put {url} into {self._raw_dir}, set dataset.raw_dir to its folder, or use dataset.source=sample"
         if self._download:
             file = PublishedFile(url=url, md5=COLLECTIONS[self._collection].md5, notice=_NOTICE)
             try:
@@ -178,49 +179,55 @@ class MovieLensSequences(SequenceDataModule):
                     raise
                 return self._make_sample(f"{missing}, and {url} cannot be reached"), True
         if self._source == "raw":
-            raise StemlabError(f"there is {missing}, and dataset.download is false: {advice}.")
+            raise StemlabError(f"{missing[:1].upper()}{missing[1:]}, and dataset.download is false: {advice}.")
         return self._make_sample(missing), True
 
-    def _make_sample(self, reason: str) -> Path:
-        announce_sample(reason, f"{self._simulation.users:,} synthetic users in the format of MovieLens")
+    def _make_sample(self, missing: str) -> Path:
+        announce_sample(self._source, missing, f"{self._simulation.users:,} synthetic users in the format of MovieLens")
         name, write = COLLECTIONS[_SAMPLE_COLLECTION].ratings, partial(write_sample, simulation=self._simulation)
         return sample_file(self._data_dir / "sample", "movielens", name, self._simulation, write)
 
     def _read(self, path: Path, collection: MovieLensCollection, advance: Advance) -> RawSequences:
         columns, skipped = read_ratings(path, collection, self._on_bad_row, advance)
         user, item, time = columns["user_id"], columns["item_id"], columns["timestamp"]
-        told: dict[str, Any] = {
+        options: dict[str, Any] = {
             "eval_negatives": self._settings["eval_negatives"],
             "seed": self._settings["eval_seed"],
             "skipped": skipped,
         }
         if self._settings["protocol"] == "master":
-            return global_time(user, item, time, columns["rating"], **told)
-        return leave_one_out(user, item, time, largest_negative=self._settings["largest_negative"], **told)
+            return global_time(user, item, time, columns["rating"], **options)
+        return leave_one_out(user, item, time, largest_negative=self._settings["largest_negative"], **options)
 
 
 def find_ratings(folder: Path, collection: str) -> Path | None:
-    """Return the file of ratings or the archive that holds it, or ``None``.
+    """Return the path of the file of ratings or of the archive that contains it, or ``None``.
 
     Args:
-        folder: where it is, or one folder above, as unpacking leaves it; or the file itself.
+        folder: its folder, the parent folder (as after unpacking the archive), or the file itself.
         collection: ``ml-1m`` or ``ml-100k``.
     """
     ratings = COLLECTIONS[collection].ratings
-    places = (folder, folder / ratings, folder / f"{ratings}.gz", folder / collection / ratings)
-    return next((path for path in (*places, folder / f"{collection}.zip") if path.is_file()), None)
+    candidates = (folder, folder / ratings, folder / f"{ratings}.gz", folder / collection / ratings)
+    return next((path for path in (*candidates, folder / f"{collection}.zip") if path.is_file()), None)
 
 
 def read_ratings(
     path: Path, collection: MovieLensCollection, on_bad_row: OnBadRow, advance: Advance
 ) -> tuple[dict[str, Int64Array], int]:
-    """Read a file of ratings, plain, gzip, or in its archive.
+    """Read a file of ratings: plain, gzip or inside its archive.
+
+    Args:
+        path: the file or archive.
+        collection: format of the file.
+        on_bad_row: ``error`` raises at the first invalid row, ``skip`` skips and counts invalid rows.
+        advance: called with the number of bytes consumed.
 
     Returns:
-        user_id, item_id, rating (1 to 5) and timestamp in file order, and the number of bad rows left out.
+        user_id, item_id, rating (1 to 5) and timestamp, int64 in file order, and the number of skipped rows.
 
     Raises:
-        StemlabError: the file is empty, truncated or damaged, has no usable row, or a bad one (file, line, column).
+        StemlabError: the file is empty, truncated or damaged, has no valid row, or an invalid one.
     """
     reader = IntegerReader(
         path, RATING_COLUMNS, separator=collection.separator, ranges={"rating": (1, 5)}, on_bad_row=on_bad_row
@@ -228,5 +235,5 @@ def read_ratings(
     blocks = [rows.columns for rows in reader.parse(read_blocks(path, collection.ratings, advance))]
     columns = {name: np.concatenate([block[name] for block in blocks]) for name in RATING_COLUMNS}
     if not len(columns["user_id"]):
-        raise StemlabError(f"{path} has no usable row: all {reader.skipped} are bad; is it the right file?")
+        raise StemlabError(f"{path} has no valid row: all {reader.skipped} are invalid; is it the right file?")
     return columns, reader.skipped

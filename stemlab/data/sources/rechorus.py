@@ -1,9 +1,10 @@
-"""Any folder in the ReChorus format: train, dev and test files with stored negatives (spec: TiMiRec, CIKM 2022, 6.1).
+"""Folders in the ReChorus format: train, dev and test files with stored negatives.
 
-Tab-separated with a header: ``user_id item_id time``, and in dev and test ``neg_items``, a bracketed list of item ids
-of the same length in every row. Ids are integers from 1; 0 is padding. Plain text or gzip.
+The files are tab-separated with the header ``user_id item_id time``, and in dev and test ``neg_items``: a bracketed
+list of item ids with the same length in every row. Ids are integers from 1; 0 is padding. Plain text or gzip.
+Source: docs/methods/datasets.md#rechorus-format.
 
-Legend: R rows, N negatives a row.
+Legend: R rows, N negatives per row.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ from stemlab.data.sources.item_categories import meta_categories
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
-SPLIT_FILES = {"train": "train", "valid": "dev", "test": "test"}  # stemlab's split -> name of its file
+SPLIT_FILES = {"train": "train", "valid": "dev", "test": "test"}  # split -> name of its file
 _INTEGERS = ("user_id", "item_id", "time")
 _NEGATIVES = "neg_items"
-_GAPS, _FEW = 10, 1000  # a largest id above ten times the number of distinct ones and a thousand is a mistake
+_MAX_GAP_RATIO, _MAX_GAP = 10, 1000  # ids above 10 * (distinct ids) + 1000 are rejected as mistakes
 _LIST = re.compile(r"\[\s*\d{1,18}(\s*,\s*\d{1,18})*\s*\]")
 
 
 @dataclass(frozen=True, slots=True)
 class RechorusFile:
-    """One file, read.
+    """Contents of one file.
 
     Attributes:
         path: the file.
         columns: user_id, item_id, time -> (R,) int64.
-        negatives: (R, N) int64, or ``None`` in a file without neg_items.
+        negatives: (R, N) int64, or ``None`` if the file has no neg_items.
     """
 
     path: Path
@@ -55,24 +56,24 @@ class RechorusFile:
 
 
 class RechorusDataModule(SequenceDataModule):
-    """A folder in the ReChorus format; ``dataset=grocery`` is one.
+    """Sequences of a folder in the ReChorus format, such as ``dataset=grocery``.
 
-    Rows are sorted by time and user as the published code does, so the files may be in any order; equal rows are kept.
-    Item ids run to the largest one that was interacted with, as published. A row of dev or test whose user did nothing
-    before it is no instance (the manifest's ``interactions`` count it, its ``rows`` do not).
+    Rows are sorted by time and user as in the released code, so the files may be in any order; repeated rows are kept.
+    The number of items is the largest item id of an interaction, as in the released code. A dev or test row without an
+    earlier interaction of its user is not an instance: the manifest counts it in ``interactions``, not in ``rows``.
 
     Args:
         name: dataset name.
         raw_dir: folder with train, dev and test (``.csv`` or ``.csv.gz``).
-        data_dir: folder under which prepared datasets are written.
-        batch_size: training instances a step on each process.
-        eval_batch_size: most instances of an evaluation batch.
+        data_dir: root folder of prepared datasets.
+        batch_size: training instances per step and process.
+        eval_batch_size: maximum number of instances per evaluation batch.
         seed: seed of the shuffling and of the training negatives.
-        history_max: H, longest history.
-        num_negatives: negatives an instance in training.
-        train_negatives: whose items are rejected as training negatives (see ``SequenceDataModule``).
-        times: whether batches tell times.
-        evaluation: how ranking is evaluated.
+        history_max: H, maximum history length.
+        num_negatives: negatives per training instance.
+        train_negatives: items that are never drawn as training negatives (see ``SequenceDataModule``).
+        times: whether batches contain times.
+        evaluation: protocol of the ranking evaluation.
     """
 
     def __init__(
@@ -116,16 +117,16 @@ class RechorusDataModule(SequenceDataModule):
         )
 
     def read_categories(self) -> ItemCategories | None:
-        """Return ``i_category`` of the folder's ``item_meta``, where it has that file."""
+        """Return ``i_category`` of the folder's ``item_meta``, or ``None`` if that file does not exist."""
         found = meta_categories(self._raw_dir)
         return None if found is None else ItemCategories.of(found, self.item_tokens)
 
 
 def find_parts(folder: Path) -> dict[str, Path]:
-    """Return split -> file; a file may carry more words between its name and its ending (train.rebuilt.csv.gz).
+    """Return split -> file; names such as train.rebuilt.csv.gz are accepted.
 
     Raises:
-        StemlabError: one of the three is missing, or several could be meant.
+        StemlabError: one of the three files is missing, or several files match.
     """
     return {split: _find(folder, name) for split, name in SPLIT_FILES.items()}
 
@@ -138,15 +139,15 @@ def _find(folder: Path, name: str) -> Path:
     if not found:
         raise StemlabError(
             f"{folder} has no {name}.csv (nor .csv.gz): set dataset.raw_dir to a folder with train, dev and test "
-            "in the ReChorus format (data/README.md says where the published ones come from)."
+            "in the ReChorus format (sources: data/README.md)."
         )
     if len(found) > 1:
-        raise StemlabError(f"{folder} has {found[0].name} and {found[1].name}: leave one of them there.")
+        raise StemlabError(f"{folder} has {found[0].name} and {found[1].name}: remove one of them.")
     return found[0]
 
 
 def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
-    """Read the three files, train rows first (ties in time keep this order, as published)."""
+    """Read the three files, train rows first; ties in time keep this order, as in the released code."""
     parts = {split: read_part(path, evaluated=split != "train", advance=advance) for split, path in files.items()}
     columns = {name: np.concatenate([part.columns[name] for part in parts.values()]) for name in _INTEGERS}
     users, items = (_count_ids(name, columns[name], parts.values()) for name in ("user_id", "item_id"))
@@ -166,15 +167,15 @@ def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
 
 
 def _count_ids(name: str, ids: Int64Array, parts: Iterable[RechorusFile]) -> int:
-    """Return the largest id, which is how many there are; refuse one that is no number of a numbered list."""
+    """Return the number of ids, i.e. the largest id; raise if it is far above the number of distinct ids."""
     largest, distinct = int(ids.max()), len(np.unique(ids))
-    if largest <= _GAPS * distinct + _FEW:
+    if largest <= _MAX_GAP_RATIO * distinct + _MAX_GAP:
         return largest
     part = next(part for part in parts if largest in part.columns[name])
     line = int(np.flatnonzero(part.columns[name] == largest)[0]) + 2
     raise StemlabError(
-        f"{part.path}, line {line}: {name} is {largest}, with {distinct} different ones in all; "
-        "number them from 1 without large gaps (each number up to the largest gets a row of the model's tables)."
+        f"{part.path}, line {line}: {name} is {largest}, but there are {distinct} distinct ids; "
+        "number them from 1 without large gaps (embedding tables have one row per id up to the largest)."
     )
 
 
@@ -183,19 +184,19 @@ def read_part(path: Path, *, evaluated: bool, advance: Advance) -> RechorusFile:
 
     Args:
         path: the file.
-        evaluated: whether it is dev or test: its ``neg_items`` are read if it has them.
-        advance: told the bytes consumed.
+        evaluated: whether it is dev or test, whose ``neg_items`` are read if present.
+        advance: called with the number of bytes consumed.
 
     Raises:
-        StemlabError: naming the file and the first bad line or the missing column.
+        StemlabError: a column is missing, or a line is invalid (the first one is named).
     """
     text = b"".join(block.data for block in read_blocks(path, path.name, advance))
     header = text[: text.find(b"\n") if b"\n" in text else len(text)].decode("utf-8", "replace").strip("\r").split("\t")
     missing = [name for name in _INTEGERS if name not in header]
     if missing:
         raise StemlabError(
-            f"{path}, line 1: there is no column {missing[0]!r} (the header has {', '.join(header)}, tab-separated); "
-            f"name the columns {', '.join(_INTEGERS)}."
+            f"{path}, line 1: the column {missing[0]!r} is missing (tab-separated header: {', '.join(header)}); "
+            f"the columns must be named {', '.join(_INTEGERS)}."
         )
     wanted = [*_INTEGERS, *([_NEGATIVES] if evaluated and _NEGATIVES in header else [])]
     try:
@@ -218,40 +219,45 @@ def read_part(path: Path, *, evaluated: bool, advance: Advance) -> RechorusFile:
 
 def _check_rows(path: Path, columns: Mapping[str, Int64Array]) -> None:
     if not len(columns["time"]):
-        raise StemlabError(f"{path} has a header and no rows; give it interactions.")
+        raise StemlabError(f"{path} has a header but no rows; add interactions.")
     for name in ("user_id", "item_id"):
-        wrong = np.flatnonzero(columns[name] < 1)
-        if len(wrong):
+        invalid = np.flatnonzero(columns[name] < 1)
+        if len(invalid):
             raise StemlabError(
-                f"{path}, line {wrong[0] + 2}: {name} is {columns[name][wrong[0]]}; ids are integers from 1."
+                f"{path}, line {invalid[0] + 2}: {name} is {columns[name][invalid[0]]}; ids are integers from 1."
             )
 
 
-def _bad_line(path: Path, text: bytes, header: Sequence[str], wanted: Sequence[str], told: str) -> StemlabError:
-    """Find the line that the reader refused."""
-    places = [(name, header.index(name)) for name in wanted if name != _NEGATIVES]
+def _bad_line(path: Path, text: bytes, header: Sequence[str], wanted: Sequence[str], error: str) -> StemlabError:
+    """Return the error for the first line that Arrow cannot parse."""
+    positions = [(name, header.index(name)) for name in wanted if name != _NEGATIVES]
     for number, line in enumerate(text.decode("utf-8", "replace").splitlines()[1:], start=2):
         cells = line.split("\t")
         if len(cells) != len(header):
-            return StemlabError(f"{path}, line {number}: {len(cells)} columns instead of {len(header)}; mend the line.")
-        for name, place in places:
-            if not re.fullmatch(r"-?[0-9]{1,18}", cells[place]):
-                return StemlabError(f"{path}, line {number}: {name} is {cells[place]!r}, no integer; mend the line.")
-    return StemlabError(f"{path} cannot be read ({told}).")
+            return StemlabError(
+                f"{path}, line {number}: {len(cells)} columns instead of {len(header)}; correct the line."
+            )
+        for name, index in positions:
+            if not re.fullmatch(r"-?[0-9]{1,18}", cells[index]):
+                return StemlabError(
+                    f"{path}, line {number}: {name} is {cells[index]!r}, not an integer; correct the line."
+                )
+    return StemlabError(f"{path} cannot be read ({error}).")
 
 
 def _parse_lists(path: Path, column: pa.ChunkedArray) -> Int64Array:
-    """Return bracketed lists of equal length as one matrix."""
-    good = pc.match_substring_regex(column, f"^{_LIST.pattern}$")
-    if not pc.all(good).as_py():
-        row = int(np.flatnonzero(~good.to_numpy())[0])
-        raise StemlabError(f"{path}, line {row + 2}: {_NEGATIVES} is not a list like [3, 1, 2]; mend the line.")
+    """Return bracketed lists of equal length as a matrix (R, N)."""
+    valid = pc.match_substring_regex(column, f"^{_LIST.pattern}$")
+    if not pc.all(valid).as_py():
+        row = int(np.flatnonzero(~valid.to_numpy())[0])
+        raise StemlabError(f"{path}, line {row + 2}: {_NEGATIVES} is not a list like [3, 1, 2]; correct the line.")
     counts = pc.add(pc.count_substring(column, ","), 1).to_numpy()
-    wrong = np.flatnonzero(counts != counts[0])
-    if len(wrong):
+    different = np.flatnonzero(counts != counts[0])
+    if len(different):
+        row = different[0]
         raise StemlabError(
-            f"{path}, line {wrong[0] + 2}: {_NEGATIVES} has {counts[wrong[0]]} items, and line 2 has {counts[0]}; "
-            "give every row as many."
+            f"{path}, line {row + 2}: {_NEGATIVES} has {counts[row]} items, but line 2 has {counts[0]}; "
+            "all rows must have the same number."
         )
     joined = ",".join(pc.utf8_trim(column, "[] ").to_pylist())
     return np.fromstring(joined, dtype=np.int64, sep=",").reshape(len(counts), -1)
@@ -260,10 +266,10 @@ def _parse_lists(path: Path, column: pa.ChunkedArray) -> Int64Array:
 def _check_negatives(part: RechorusFile, items: int) -> None:
     if part.negatives is None:
         return
-    wrong = np.argwhere((part.negatives < 1) | (part.negatives > items))
-    if len(wrong):
-        row, place = wrong[0]
+    unknown = np.argwhere((part.negatives < 1) | (part.negatives > items))
+    if len(unknown):
+        row, column = unknown[0]
         raise StemlabError(
-            f"{part.path}, line {row + 2}: item {part.negatives[row, place]} in {_NEGATIVES} is unknown (the items "
-            f"interacted with are 1 to {items}); mend the line."
+            f"{part.path}, line {row + 2}: item {part.negatives[row, column]} in {_NEGATIVES} is unknown (item ids of "
+            f"interactions are 1 to {items}); correct the line."
         )

@@ -1,4 +1,7 @@
-"""A user's own table, csv or parquet, whose columns are described in a short config and need no code."""
+"""Datasets from a user's own csv or parquet table, described by a config file.
+
+Source: docs/methods/datasets.md#own-tables.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import pyarrow as pa
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import OnBadRow
-from stemlab.data.prepare.encode_table import TableEncoder
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
@@ -30,27 +32,27 @@ class TableDataModule(ImpressionDataModule):
     Args:
         name: dataset name.
         path: the csv or parquet file.
-        config: the file that describes its columns (already read: ``stemlab.config.table_description``), for messages.
-        raw_dir: folder in which the file is, whatever folder ``path`` names; ``None`` takes ``path`` as it is.
-        data_dir: folder under which prepared datasets are written.
-        separator: between the cells of a text file: one character or ``tab``; ``None`` finds out.
-        columns: names of the columns of a text file without a header.
-        missing: cells of a text file that stand for a missing value.
-        fields: categorical input columns; ``None`` where nothing is known yet.
+        config: path of the table description, for messages; ``stemlab.config.table_description`` has read it already.
+        raw_dir: folder of the file, replacing the folder of ``path``; ``None`` uses ``path`` as it is.
+        data_dir: root folder of prepared datasets.
+        separator: separator of the cells of a text file: one character or ``tab``; ``None`` detects it.
+        columns: column names of a text file without a header.
+        missing: cells of a text file that encode a missing value.
+        fields: categorical input columns; ``None`` if the table is not described yet.
         numericals: numerical input columns.
-        scaling: of the numerical columns, fitted on training rows.
-        tasks: columns of 0 and 1 to predict; ``None`` where nothing is known yet.
-        scenario: column that says on which surface a row was shown.
-        scenarios: its values, in the order of their ids.
-        group: column whose values group rows for gAUC.
-        time: column of integers or ISO dates, which are read as yyyymmddhhmmss.
-        split_column: column of train, valid and test.
-        split: which rows are held out.
-        min_count: training rows that a category needs to get its own id.
-        shared: field -> field whose vocabulary and embeddings it shares.
-        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        batch_size: training rows a step on each process.
-        eval_batch_size: most rows of an evaluation batch.
+        scaling: scaling of the numerical columns, fitted on the training split.
+        tasks: label columns with values 0 and 1; ``None`` if the table is not described yet.
+        scenario: column of the scenario.
+        scenarios: values of that column, in the order of their scenario ids.
+        group: column that defines the groups of gAUC.
+        time: column of integers or ISO dates, which are converted to yyyymmddhhmmss.
+        split_column: column with the values train, valid and test.
+        split: rule of the validation and test split.
+        min_count: minimum number of training samples for a value to get its own id.
+        shared: field -> field whose vocabulary and embedding table it shares.
+        on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
+        batch_size: training samples per step and process.
+        eval_batch_size: maximum number of samples per evaluation batch.
         seed: seed of the shuffling.
     """
 
@@ -86,9 +88,8 @@ class TableDataModule(ImpressionDataModule):
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
         self._raw_dir = None if raw_dir is None else Path(raw_dir)
         self.separator, self._names, self._on_bad_row = _character(separator), columns, on_bad_row
-        self.raw_columns = tuple(columns or ())  # what prediction reads without a header
+        self.raw_columns = tuple(columns or ())  # for prediction on files without a header
         self.described = fields is not None or tasks is not None or config is not None
-        self._encoder: TableEncoder | None = None
         self._rule, self._scaling, self._min_count = split, scaling, min_count
         self._columns = ColumnRoles(
             fields=tuple(fields or ()),
@@ -105,15 +106,15 @@ class TableDataModule(ImpressionDataModule):
         if self.described:
             self._check(f" ({config})" if config else "")
 
-    def _check(self, told: str) -> None:
-        """Refuse a description that cannot be; ``told`` says where it stands."""
+    def _check(self, source: str) -> None:
+        """Check the table description; ``source`` names its file in messages."""
         columns, rule = self._columns, self._rule.rule
         for setting, named in (("tasks", columns.tasks), ("fields", columns.fields)):
             if not named:
-                raise StemlabError(f"dataset.{setting} is not set{told}: name at least one column of the table.")
+                raise StemlabError(f"dataset.{setting} is not set{source}: name at least one column of the table.")
         check_roles(columns)
         if rule in ("time", "dates") and columns.time is None:
-            raise StemlabError(f"dataset.split.rule={rule} needs dataset.time: name the column of times.")
+            raise StemlabError(f"dataset.split.rule={rule} needs dataset.time: name the time column.")
         if rule == "given" and columns.split is None:
             raise StemlabError("dataset.split.rule=given needs dataset.split_column: the column of train, valid, test.")
 
@@ -138,8 +139,8 @@ class TableDataModule(ImpressionDataModule):
         """Return the prepared directory of the table."""
         if not self.described:
             raise StemlabError(
-                "dataset=table does not know what the columns are: python -m stemlab.prepare dataset=table "
-                f"dataset.path={self._path or 'rows.csv'} drafts a config, to be named by dataset.config=..."
+                "dataset=table needs a description of the columns: python -m stemlab.prepare dataset=table "
+                f"dataset.path={self._path or 'rows.csv'} drafts one; then set dataset.config=<that file>."
             )
         table = self._open()
         check_names(self._columns, table.names, table.path)
@@ -148,40 +149,36 @@ class TableDataModule(ImpressionDataModule):
         return prepare_impressions(raw, self._preparation(), self._data_dir / "prepared", self._on_bad_row)
 
     def draft(self) -> tuple[Path, list[str]]:
-        """Inspect the table and write a proposed config beside it; return its path and what to tell the user."""
+        """Inspect the table and write a draft of its description; return its path and notes for the user."""
         return write_draft(self._open())
 
     def encode(self, table: Any) -> ImpressionBatch:
-        """Return rows of the same columns as a batch; labels are not needed."""
-        if self._encoder is None:
-            self._encoder = TableEncoder(self.prepare(), self.spec)
-        return self._encoder(self._plain(table))
+        """Return rows with the same columns as a batch; labels are not needed."""
+        return self.table_encoder(self._parse_inputs(table))
 
-    def _plain(self, table: Any) -> Any:
-        """Read the cells of the inputs as in training."""
+    def _parse_inputs(self, table: Any) -> Any:
+        """Return the table with input cells parsed as in training."""
         columns = self._columns
         for name in (*columns.fields, *columns.numericals):
             if name in table.column_names:
                 column = cells.without_missing(table[name], columns.missing)
-                plain = self._numbers(name, column) if name in columns.numericals else _words(column)
-                table = table.set_column(table.column_names.index(name), name, plain)
+                parsed = self._numbers(name, column) if name in columns.numericals else _tokens(column)
+                table = table.set_column(table.column_names.index(name), name, parsed)
         if columns.scenario is None:
             return table
         if columns.scenario not in table.column_names:
             raise StemlabError(
-                f"the input has no column {columns.scenario!r}, the scenario (it has: {', '.join(table.column_names)})."
+                f"the input lacks the scenario column {columns.scenario!r} (it has: {', '.join(table.column_names)})."
                 + nearest(columns.scenario, tuple(table.column_names))
             )
-        surfaces = cells.without_missing(table[columns.scenario], columns.missing)
-        return table.append_column(scenario_of(columns.scenario), _words(surfaces))
+        scenarios = cells.without_missing(table[columns.scenario], columns.missing)
+        return table.append_column(scenario_of(columns.scenario), _tokens(scenarios))
 
     def _numbers(self, name: str, column: Any) -> Any:
         values, bad = cells.read_numbers(column)
         if bad.any():
             cell = column[int(np.argmax(bad))].as_py()
-            raise StemlabError(
-                f"column {name!r} of the input has {str(cell)[:SHOWN_CHARACTERS]!r}, no number; mend the cell."
-            )
+            raise StemlabError(f"column {name!r} of the input has {str(cell)[:SHOWN_CHARACTERS]!r}, not a number.")
         return pa.array(values)
 
     def _open(self) -> TableFile:
@@ -193,7 +190,7 @@ class TableDataModule(ImpressionDataModule):
         return open_table(path, separator=self.separator, names=self._names)
 
     def _check_scenarios(self, table: TableFile) -> None:
-        """Refuse a scenario column whose values are not listed; say what they are."""
+        """Raise if the scenario column is set and its values are not listed; the message lists them."""
         if self._columns.scenario is None or self._columns.scenarios:
             return
         found: set[str] = set()
@@ -203,13 +200,13 @@ class TableDataModule(ImpressionDataModule):
             if len(found) > MOST_SCENARIOS:
                 raise StemlabError(
                     f"dataset.scenario={self._columns.scenario} of {table.path} has more than {MOST_SCENARIOS} values: "
-                    "scenarios are a few surfaces; put the column into dataset.fields."
+                    "it is not a scenario; put the column into dataset.fields."
                 )
-        listed = f"[{', '.join(sorted(found))}]"
-        raise StemlabError(f"dataset.scenario={self._columns.scenario} needs dataset.scenarios in id order: {listed}.")
+        values = f"[{', '.join(sorted(found))}]"
+        raise StemlabError(f"dataset.scenario={self._columns.scenario} needs dataset.scenarios in id order: {values}.")
 
 
-def _words(column: Any) -> Any:
+def _tokens(column: Any) -> Any:
     coded = column.dictionary_encode()
     return cells.words_of(coded.dictionary).take(coded.indices)
 

@@ -1,7 +1,8 @@
-"""Tenrec (Tencent, NeurIPS 2022): videos and articles with clicks, likes, shares and follows, by several protocols.
+"""Tenrec (Tencent, NeurIPS 2022): videos and articles with clicks, likes, shares and follows, in two protocols.
 
-Rows of a user are in the order of time, but no row has a time. Videos of QK and QB share users and items by id, so the
-two files can be scenarios of one dataset. CC BY-NC 4.0, no automatic download: data/README.md.
+Rows of a user are sorted by time, but have no timestamps. QK-video and QB-video share user and item ids, so the two
+files can be scenarios of one dataset. Source: docs/methods/datasets.md#tenrec. CC BY-NC 4.0, no automatic download:
+data/README.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_header import HeaderCsvReader
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.io.progress import Advance
-from stemlab.data.prepare.encode_table import TableEncoder, check_columns
+from stemlab.data.prepare.encode_table import check_columns
 from stemlab.data.prepare.leakage import IS_LABEL, refuse_leaks
 from stemlab.data.prepare.leakage import reasons as leak_reasons
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
@@ -52,10 +53,10 @@ _LEAKS = {
         ("watching_times", "read_time", "read_percentage"),
         ("click", "like", "share", "follow", "read", "favorite"),
     ),
-    **dict.fromkeys(_TOTALS, "a total over the whole time of the log, later rows included"),
+    **dict.fromkeys(_TOTALS, "a total over the whole log, including later rows"),
 }
-_MISSING = ("\\N", "")  # the files write \N; both become the token -1
-_NEGATIVES = 2  # non-clicks a click in the paper's protocol
+_MISSING = ("\\N", "")  # \N in the files; both become the value -1
+_NEGATIVES = 2  # per click, in the paper's protocol
 _MIN_COUNT = {"paper": 1, "stem": 10}
 _SCENARIO = "scenario"
 _RANGES = {
@@ -65,13 +66,13 @@ _RANGES = {
 
 
 class RawTenrec:
-    """One or several raw files as integer columns.
+    """Integer columns of one or several raw files.
 
     Args:
-        files: the raw files; the place of a row's file is in the column ``scenario``.
-        columns: names of the columns that are read.
-        sample: whether they are synthetic.
-        on_bad_row: raise at a bad row, or leave it out and count it.
+        files: the raw files; the column ``scenario`` holds the index of a row's file.
+        columns: names of the columns to read.
+        sample: whether the files are synthetic.
+        on_bad_row: ``error`` raises at the first invalid row, ``skip`` skips and counts invalid rows.
     """
 
     kind = "tenrec/1"
@@ -83,39 +84,40 @@ class RawTenrec:
 
     @property
     def skipped(self) -> int:
-        """Bad rows left out so far."""
+        """Number of invalid rows skipped so far."""
         return self._reader.skipped
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, Int64Array]]:
         """Yield the columns block by block, file after file."""
-        for place, path in enumerate(self.files):
+        for index, path in enumerate(self.files):
             for rows, _ in self._reader.read(path, path.name.removesuffix(".gz"), advance):
-                yield {**rows.columns, _SCENARIO: np.full(len(rows), place, dtype=np.int64)}
+                yield {**rows.columns, _SCENARIO: np.full(len(rows), index, dtype=np.int64)}
 
 
 class TenrecDataModule(ImpressionDataModule):
-    """Tenrec impressions.
+    """Tenrec impressions (docs/methods/datasets.md#tenrec-protocols).
 
     Args:
         name: dataset name.
-        raw_dir: folder of the raw files (or of their folder ``Tenrec``).
-        data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the raw files, ``sample`` makes the synthetic sample, ``auto`` falls back to it.
-        file: the file that is read, without ``.csv``.
-        scenarios: files that are read together, each a scenario, instead of ``file``; users and items keep their ids.
+        raw_dir: folder of the raw files, or of their folder ``Tenrec``.
+        data_dir: root folder of prepared datasets and samples.
+        source: ``raw`` requires raw files, ``sample`` generates synthetic data, ``auto`` uses raw files if present,
+            else a sample.
+        file: name of the file to read, without ``.csv``.
+        scenarios: files to read instead of ``file``, one per scenario; user and item ids are shared.
         protocol: ``paper`` keeps all clicks and twice as many other rows, drawn at random in each scenario with the
-            seed of the split (Tenrec paper 3.3); ``stem`` keeps all rows.
-        fields: input columns, all categorical; ``None``: those of the protocol (paper: with the history, where the file
+            seed of the split (section 3.3 of the Tenrec paper); ``stem`` keeps all rows.
+        fields: input columns, all categorical; ``None``: those of the protocol (paper: with the history, if the file
             has one).
         tasks: labels to predict.
-        group: input column whose values group rows for gAUC, or ``None``.
-        min_count: training rows that a token needs to get its own id; ``None``: 1 (paper), 10 (stem).
-        shared_history: whether the items of the history use the table of ``item_id``; the paper gives each column one.
-        split: which rows are held out; 8:1:1 at random in both protocols.
-        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        sample: the synthetic sample.
-        batch_size: training rows a step on each process.
-        eval_batch_size: most rows of an evaluation batch.
+        group: input column that defines the groups of gAUC, or ``None``.
+        min_count: minimum number of training samples for a value to get its own id; ``None``: 1 (paper), 10 (stem).
+        shared_history: whether history columns share the embedding table of ``item_id``; in the paper each has its own.
+        split: rule of the validation and test split; random 8:1:1 in both protocols.
+        on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
+        sample: settings of the synthetic data.
+        batch_size: training samples per step and process.
+        eval_batch_size: maximum number of samples per evaluation batch.
         seed: seed of the shuffling.
     """
 
@@ -163,7 +165,6 @@ class TenrecDataModule(ImpressionDataModule):
             padding={name: 0 for name in inputs if name in HISTORY},
         )
         self._preparation.check()
-        self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
         """Return the prepared directory of the raw files or of the sample."""
@@ -173,33 +174,32 @@ class TenrecDataModule(ImpressionDataModule):
         return prepare_impressions(raw, self._preparation, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
-        r"""Return raw rows as a batch; ``\N`` is missing. Of several files, a column ``scenario`` names the row's."""
-        if self._encoder is None:
-            self._encoder = TableEncoder(self.prepare(), self.spec)
-        for place, name in enumerate(table.column_names):
+        r"""Return raw rows as a batch; ``\N`` is missing. With scenarios, the column ``scenario`` is required."""
+        for index, name in enumerate(table.column_names):
             if name in self._preparation.fields:
-                table = table.set_column(place, name, _missing_as_token(table[name].combine_chunks()))
-        return self._encoder(table)
+                table = table.set_column(index, name, _missing_as_token(table[name].combine_chunks()))
+        return self.table_encoder(table)
 
     def _find_raw(self) -> list[Path] | None:
-        """Return the raw files, or ``None`` where there are none and a sample will do."""
-        places = [(folder, end) for folder in (self._raw_dir, self._raw_dir / "Tenrec") for end in (".csv", ".csv.gz")]
+        """Return the raw files, or ``None`` if there are none and a sample is allowed."""
+        folders = (self._raw_dir, self._raw_dir / "Tenrec")
         found: dict[str, Path] = {}
         for name in self._names:
-            paths = [folder / f"{name}{end}" for folder, end in places if (folder / f"{name}{end}").is_file()]
+            candidates = [folder / f"{name}{suffix}" for folder in folders for suffix in (".csv", ".csv.gz")]
+            paths = [path for path in candidates if path.is_file()]
             found |= {name: paths[0]} if paths else {}
         missing = [name for name in self._names if name not in found]
         if missing and (found or self._source == "raw"):
             raise StemlabError(
                 f"{self._raw_dir} has no file {missing[0]}.csv (nor .csv.gz): set dataset.raw_dir to its folder "
-                "(data/README.md says where it comes from) or use dataset.source=sample."
+                "(source of the file: data/README.md) or use dataset.source=sample."
             )
         return [found[name] for name in self._names] if found else None
 
     def _make_sample(self) -> list[Path]:
-        reason = f"no {self._names[0]}.csv in {self._raw_dir}"
         announce_sample(
-            "asked for by dataset.source=sample" if self._source == "sample" else reason,
+            self._source,
+            f"no {self._names[0]}.csv in {self._raw_dir}",
             f"synthetic Tenrec rows ({', '.join(self._names)})",
         )
         return [
@@ -217,25 +217,25 @@ class TenrecDataModule(ImpressionDataModule):
 def _check_scenarios(scenarios: list[str]) -> tuple[str, ...]:
     if "QK-article" in scenarios:
         raise StemlabError(
-            "dataset.scenarios has 'QK-article', whose rows are all clicks of other items: it is no scenario beside "
-            f"videos; choose from {', '.join(VIDEOS)}, or use dataset.file=QK-article."
+            "dataset.scenarios has 'QK-article', which has other items than the video files and clicked rows only: "
+            f"choose from {', '.join(VIDEOS)}, or use dataset.file=QK-article."
         )
     if {"QK-video", "ctr_data_1M"} <= set(scenarios):
-        raise StemlabError("dataset.scenarios has QK-video and ctr_data_1M, which is a part of it: keep one of them.")
+        raise StemlabError("dataset.scenarios has QK-video and ctr_data_1M, which is a subset of it: keep one of them.")
     return check_columns("dataset.scenarios", scenarios, VIDEOS) if scenarios else ()
 
 
 def _check_tasks(tasks: list[str], file: str) -> tuple[str, ...]:
     if file == "QK-article" and "click" in tasks:
         raise StemlabError(
-            "dataset.tasks has 'click', but every row of QK-article is a click, so there is nothing to tell apart: "
+            "dataset.tasks has 'click', but all rows of QK-article are clicks, so there are no negatives: "
             f"choose from {', '.join(_LABELS[file])}."
         )
     return check_columns("dataset.tasks", tasks, _LABELS[file])
 
 
 def _check_fields(fields: list[str] | None, files: Sequence[str], protocol: str) -> tuple[str, ...]:
-    """Return the input columns, by default those of the protocol."""
+    """Return the input columns; default: those of the protocol."""
     known = tuple(name for name in _FIELDS[files[0]] if all(name in _FIELDS[file] for file in files))
     if fields is None:
         return tuple(name for name in known if protocol == "paper" or name not in HISTORY)
@@ -264,18 +264,18 @@ def _sampling(protocol: str, file: str, seed: int) -> DownsamplingRule | None:
         return None
     if file == "QK-article":
         raise StemlabError(
-            "dataset.protocol=paper draws rows without a click, and every row of QK-article is a click: use "
+            "dataset.protocol=paper samples rows without a click, but all rows of QK-article are clicks: use "
             "dataset.protocol=stem, which keeps all rows."
         )
     return DownsamplingRule(label="click", negatives=_NEGATIVES, seed=seed)
 
 
 def _missing_as_token(column: Any) -> Any:
-    """Return a column of a user's table with -1 where a value is missing, as in training."""
+    """Return a column with -1 for missing values, as in training."""
     if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
-        words = plain_tokens(column).dictionary_decode()
-        known = pc.is_in(words, value_set=pa.array(_MISSING, words.type))
-        return pc.fill_null(pc.if_else(known, "-1", words), "-1")
+        tokens = plain_tokens(column).dictionary_decode()
+        missing = pc.is_in(tokens, value_set=pa.array(_MISSING, tokens.type))
+        return pc.fill_null(pc.if_else(missing, "-1", tokens), "-1")
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     return pc.fill_null(column, pa.scalar(-1, column.type))

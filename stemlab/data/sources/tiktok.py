@@ -1,7 +1,7 @@
-"""TikTok: the ICME 2019 short-video challenge, track 1 (275,855,531 rows), as the STEM paper uses it.
+"""TikTok: ICME 2019 short-video challenge, track 1 (275,855,531 rows), as used in the STEM paper.
 
-Twelve tab-separated integer columns without a header; -1 stands for a missing city or music and is a token like any
-other, as published. Academic use only, no automatic download: data/README.md says where the file comes from.
+The file has twelve tab-separated integer columns and no header; -1 encodes a missing city or music and is a normal
+value. Source: docs/methods/datasets.md#tiktok. Academic use only, no automatic download: data/README.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
-from stemlab.data.prepare.encode_table import TableEncoder, check_columns, check_group
+from stemlab.data.prepare.encode_table import check_columns, check_group
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
@@ -37,12 +37,12 @@ _TIME = "create_time"
 
 
 class RawTiktok:
-    """The raw file as integer columns.
+    """Integer columns of the raw file.
 
     Args:
         file: the raw file, plain or compressed.
-        sample: whether it is synthetic.
-        on_bad_row: raise at a bad row, or leave it out and count it.
+        sample: whether the files are synthetic.
+        on_bad_row: ``error`` raises at the first invalid row, ``skip`` skips and counts invalid rows.
     """
 
     kind = "tiktok/1"
@@ -56,7 +56,7 @@ class RawTiktok:
 
     @property
     def skipped(self) -> int:
-        """Bad rows left out so far."""
+        """Number of invalid rows skipped so far."""
         return self._reader.skipped
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, Int64Array]]:
@@ -71,18 +71,19 @@ class TiktokDataModule(ImpressionDataModule):
     Args:
         name: dataset name.
         raw_dir: folder of the raw file, or the file itself.
-        raw_file: name of the raw file in it; ``None`` looks for the official names, plain or compressed.
-        data_dir: folder under which prepared datasets and samples are written.
-        source: ``raw`` needs the raw file, ``sample`` makes the synthetic sample, ``auto`` falls back to it.
+        raw_file: name of the raw file in the folder; ``None``: the official names, plain or compressed.
+        data_dir: root folder of prepared datasets and samples.
+        source: ``raw`` requires raw files, ``sample`` generates synthetic data, ``auto`` uses raw files if present,
+            else a sample.
         fields: input columns, all categorical.
         tasks: labels to predict.
-        group: field whose values group rows for gAUC, or ``None``.
-        min_count: training rows that a token needs to get its own id.
-        split: which rows are held out.
-        on_bad_row: ``error`` names the first bad row and stops, ``skip`` leaves bad rows out and counts them.
-        sample: the synthetic sample.
-        batch_size: training rows a step on each process.
-        eval_batch_size: most rows of an evaluation batch.
+        group: field that defines the groups of gAUC, or ``None``.
+        min_count: minimum number of training samples for a value to get its own id.
+        split: rule of the validation and test split.
+        on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
+        sample: settings of the synthetic data.
+        batch_size: training samples per step and process.
+        eval_batch_size: maximum number of samples per evaluation batch.
         seed: seed of the shuffling.
     """
 
@@ -120,7 +121,6 @@ class TiktokDataModule(ImpressionDataModule):
             split=split,
             time=_TIME,
         )
-        self._encoder: TableEncoder | None = None
 
     def build(self) -> Path:
         """Return the prepared directory of the raw file or of the sample."""
@@ -130,10 +130,8 @@ class TiktokDataModule(ImpressionDataModule):
         return prepare_impressions(raw, self._preparation, self._data_dir / "prepared", self._on_bad_row)
 
     def encode(self, table: Any) -> ImpressionBatch:
-        """Return raw rows (columns named as in the raw file) as a batch."""
-        if self._encoder is None:
-            self._encoder = TableEncoder(self.prepare(), self.spec)
-        return self._encoder(table)
+        """Return raw rows (column names: ``TIKTOK_COLUMNS``) as a batch."""
+        return self.table_encoder(table)
 
     def _find_raw(self) -> Path | None:
         if self._raw_dir.is_file():
@@ -143,16 +141,14 @@ class TiktokDataModule(ImpressionDataModule):
         if found is None and (self._source == "raw" or self._raw_file is not None):
             others = "" if self._raw_file else " (nor .gz, .tgz)"
             raise StemlabError(
-                f"{self._raw_dir} has no file {names[0]}{others}: set dataset.raw_dir to its folder (data/README.md "
-                "says where it comes from) or use dataset.source=sample."
+                f"{self._raw_dir} has no file {names[0]}{others}: set dataset.raw_dir to its folder (source of the "
+                "file: data/README.md) or use dataset.source=sample."
             )
         return found
 
     def _make_sample(self) -> Path:
-        reason = f"no {TIKTOK_FILE} in {self._raw_dir}"
         announce_sample(
-            "asked for by dataset.source=sample" if self._source == "sample" else reason,
-            f"{self._simulation.rows:,} synthetic TikTok rows",
+            self._source, f"no {TIKTOK_FILE} in {self._raw_dir}", f"{self._simulation.rows:,} synthetic TikTok rows"
         )
         write = partial(write_sample, simulation=self._simulation)
         return sample_file(self._data_dir / "sample", "tiktok", TIKTOK_FILE, self._simulation, write)

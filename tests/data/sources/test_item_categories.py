@@ -12,7 +12,7 @@ import pytest
 from stemlab.config.instantiate import instantiate
 from stemlab.data.sample.interests import InterestSimulation, generate, item_clusters
 from stemlab.data.sequence.categories import ItemCategories
-from stemlab.data.sources.item_categories import _FLAGS, first_genres, meta_categories
+from stemlab.data.sources.item_categories import _ML100K_GENRES, first_genres, meta_categories
 from stemlab.data.sources.rechorus import RechorusDataModule
 from stemlab.errors import StemlabError
 from tests.cli.sequences import ITEMS, write_folder
@@ -47,7 +47,7 @@ def test_first_genres_beside_the_ratings_and_in_the_archive(tmp_path: Path) -> N
 def test_genres_of_the_small_collection_are_flags(tmp_path: Path) -> None:
     flags = {1: {"Comedy", "War"}, 2: set(), 3: {"Western"}}
     rows = [
-        "|".join([str(film), "Title (1990)", "", "", "", *(str(int(genre in those)) for genre in _FLAGS)])
+        "|".join([str(film), "Title (1990)", "", "", "", *(str(int(genre in those)) for genre in _ML100K_GENRES)])
         for film, those in flags.items()
     ]
     (tmp_path / "u.item").write_text("\n".join(rows) + "\n", encoding="latin-1")
