@@ -1,6 +1,6 @@
-"""Train the experiments tiktok_conflict/* in a plain loop: the networks, data and optimiser are stemlab's own.
+"""Training of the experiments tiktok_conflict/* in a plain loop with stemlab's networks, data and optimiser.
 
-Lives in a file of its own so that worker processes can import it.
+A separate module, so that worker processes can import it.
 """
 
 import copy

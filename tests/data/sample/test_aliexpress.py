@@ -1,4 +1,4 @@
-"""The synthetic AliExpress: the raw format, and pairs of fields that matter as it says."""
+"""Synthetic AliExpress: the raw format, and the effect of the weighted field pairs."""
 
 import csv
 import hashlib
@@ -44,28 +44,28 @@ def test_files_have_the_raw_format(tmp_path):
     assert len(pages["test"]) == round(0.2 * (len(pages["train"]) + len(pages["test"])))
 
 
-def test_the_same_world_gives_the_same_bytes(tmp_path):
+def test_same_settings_give_the_same_bytes(tmp_path):
     texts = []
     for name, simulation in (("a", SMALL), ("b", SMALL), ("c", AliexpressSimulation(rows=300, seed=1))):
         (tmp_path / name).mkdir()
         texts.append((write_sample(tmp_path / name, simulation, "nl") / "nl_item_train.csv").read_bytes())
     assert texts[0] == texts[1] != texts[2]
-    # A change here is a change of every number that was measured on the sample.
+    # If this changes, all results measured on the sample change.
     assert hashlib.sha256(texts[0]).hexdigest()[:16] == "ec01b874c0bcf3e7"
 
 
-def test_numbers_tell_three_factors_of_the_page_and_three_of_the_item():
+def test_numerical_columns_depend_on_three_factors_per_page_and_item():
     made = generate(SMALL, "fr")
     for columns, first in ((made.page, 1), (made.item, 24)):
-        whole, told = columns[f"numerical_{first}"], columns[f"numerical_{first + 3}"]
-        shown = told > 0
+        factor, column = columns[f"numerical_{first}"], columns[f"numerical_{first + 3}"]
+        shown = column > 0
         assert 0.3 < shown.mean() < 1
-        assert (whole[~shown].max() if (~shown).any() else 0) <= whole[shown].min() + 1e-6  # 0 below a threshold
-        np.testing.assert_allclose(np.corrcoef(whole[shown], told[shown])[0, 1], 1, atol=1e-9)
-        assert abs(np.corrcoef(whole, columns[f"numerical_{first + 1}"])[0, 1]) < 0.3
+        assert (factor[~shown].max() if (~shown).any() else 0) <= factor[shown].min() + 1e-6  # 0 below a threshold
+        np.testing.assert_allclose(np.corrcoef(factor[shown], column[shown])[0, 1], 1, atol=1e-9)
+        assert abs(np.corrcoef(factor, columns[f"numerical_{first + 1}"])[0, 1]) < 0.3
 
 
-def test_rates_are_those_asked_for_and_purchases_follow_clicks():
+def test_rates_equal_the_settings_and_purchases_follow_clicks():
     made = generate(AliexpressSimulation(rows=20_000), "us")
     label = made.item["label"]
     assert (label >= 1).mean() == pytest.approx(0.25, abs=0.01)
@@ -76,7 +76,7 @@ def test_rates_are_those_asked_for_and_purchases_follow_clicks():
     assert roc_auc_score(label[clicked] == 2, made.conversion_probability[clicked]) > 0.85
 
 
-def test_the_dial_says_which_pairs_matter():
+def test_difference_selects_the_pairs():
     alike, unrelated = AliexpressSimulation(difference=0), AliexpressSimulation(difference=1)
     for task in ALIEXPRESS_TASKS:
         assert len({tuple(pair_weights(alike, country)[task].items()) for country in COUNTRIES}) == 1
@@ -93,7 +93,7 @@ def test_the_dial_says_which_pairs_matter():
 
 
 def explained(columns, pair, logit):
-    """Share of the logit's variance that the combinations of two fields' values explain beyond each field alone."""
+    """Return the share of the logit's variance explained by two fields jointly beyond each field alone."""
     first, second = (columns[name] for name in pair)
     table = np.zeros((WIDE.values, WIDE.values))
     count = np.zeros_like(table)
@@ -105,7 +105,7 @@ def explained(columns, pair, logit):
 
 
 @pytest.mark.parametrize("country", ["nl", "fr"])
-def test_the_pairs_that_matter_are_those_that_are_told(country):
+def test_pairs_with_weights_explain_the_logits(country):
     made = generate(WIDE, country)
     columns = made.item | {name: made.page[name][made.page_R] for name in USER_CATEGORICALS}
     for task, probability in (("click", made.click_probability), ("conversion", made.conversion_probability)):
@@ -115,10 +115,10 @@ def test_the_pairs_that_matter_are_those_that_are_told(country):
             for user in USER_CATEGORICALS
             for item in ITEM_CATEGORICALS
         }
-        told = pair_weights(WIDE, country)[task]
-        assert set(sorted(shares, key=shares.get)[-len(told) :]) == set(told)
-        assert sum(shares[pair] for pair in told) > 0.7
-        assert max(share for pair, share in shares.items() if pair not in told) < 0.02
+        weights = pair_weights(WIDE, country)[task]
+        assert set(sorted(shares, key=shares.get)[-len(weights) :]) == set(weights)
+        assert sum(shares[pair] for pair in weights) > 0.7
+        assert max(share for pair, share in shares.items() if pair not in weights) < 0.02
 
 
 def logits(country, **dials):
@@ -126,7 +126,7 @@ def logits(country, **dials):
     return made, np.log(made.click_probability / (1 - made.click_probability))
 
 
-def test_difference_moves_labels_only_and_0_makes_the_countries_alike():
+def test_difference_changes_labels_only_and_0_makes_countries_equal():
     (alike, _), (other, _) = logits("es", difference=0.0), logits("es", difference=1.0)
     for name in ("search_id", "categorical_10", "numerical_24"):
         np.testing.assert_array_equal(alike.item[name], other.item[name])
@@ -137,7 +137,7 @@ def test_difference_moves_labels_only_and_0_makes_the_countries_alike():
 
 
 def mean_logits(country, difference):
-    """Mean click logit of what matters to a country at ``difference`` 0, by the values of the first of these pairs."""
+    """Return the mean click logit at ``difference`` 0 by the values of the first pair with weight."""
     dials = {"difference": difference, "main_effect": 0.0, "pairs": 1, "rows": 20_000}
     simulation = AliexpressSimulation(**dials)
     made = generate(simulation, country)

@@ -1,7 +1,7 @@
-"""The paper's claim on a simulation where the truth is known, with small networks and three seeds.
+"""Claim of the STEM paper on synthetic data with known truth, with small networks and three seeds.
 
-Where like contradicts finish, the tables that STEM keeps for like must beat MMoE and PLE, whose one table is shaped by
-the thirty times more frequent finish; where both tasks want the same, there is nothing to win by keeping them apart.
+If like conflicts with finish, STEM's embedding table for like must beat MMoE and PLE, whose shared table is dominated
+by the thirty times more frequent finish. If both tasks have the same preferences, separate tables bring no gain.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.sample.conflict_runs import sample_auc
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # two minutes on two idle cores
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # two minutes on two cores
 
 MODELS = ("mmoe", "ple", "stem")
 SEEDS = (2023, 76, 525)
@@ -20,7 +20,7 @@ SEEDS = (2023, 76, 525)
 
 @pytest.fixture(scope="module")
 def like_auc(tmp_path_factory):
-    """(model, conflict) -> test AUC of like for each seed; two trainings at a time."""
+    """Return (model, conflict) -> test AUC of like per seed; trains two models in parallel."""
     folder = str(tmp_path_factory.mktemp("claims"))
     jobs = [(model, conflict, seed) for conflict in (0.0, 1.0) for model in MODELS for seed in SEEDS]
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
@@ -33,7 +33,7 @@ def like_auc(tmp_path_factory):
 
 
 def noise_of_means(*groups):
-    """Standard error of a difference between two means over seeds."""
+    """Return the standard error of a difference of means over seeds."""
     return (sum(stdev(group) ** 2 / len(group) for group in groups)) ** 0.5
 
 
@@ -51,6 +51,6 @@ def test_stem_is_not_favoured_where_tasks_agree(like_auc):
 
 
 def test_sharing_pays_where_tasks_agree(like_auc):
-    """The rare like borrows from finish: the same networks reach far more than where it is on its own."""
+    """Like benefits from finish: the same networks reach a far higher AUC than with conflicting tasks."""
     for model in ("mmoe", "ple"):
         assert fmean(like_auc[model, 0.0]) > fmean(like_auc[model, 1.0]) + 0.05

@@ -25,7 +25,7 @@ def made():
 
 
 def follows(made):
-    """For each row that follows the row of the same user: whether both follow an interest, and the same one."""
+    """Return for each row after a row of the same user whether both have an interest, and the same one."""
     user, interest = made.columns["user_id"], made.interest
     both = (user[1:] == user[:-1]) & (interest[1:] != NOISE) & (interest[:-1] != NOISE)
     return both, interest[1:] == interest[:-1]
@@ -39,21 +39,21 @@ def test_file_has_the_raw_format(tmp_path):
     made = generate(SMALL)
     wanted = np.stack([made.columns[name] for name in RATING_COLUMNS], axis=1)
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, wanted.tolist()))
-    assert (np.diff(rows[:, 0]) >= 0).all()  # users together, as in the real file
-    assert (np.diff(rows[:, 3])[np.diff(rows[:, 0]) == 0] < 0).any()  # but not in the order of time
+    assert (np.diff(rows[:, 0]) >= 0).all()  # grouped by user, as in the real file
+    assert (np.diff(rows[:, 3])[np.diff(rows[:, 0]) == 0] < 0).any()  # not sorted by time
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_same_world_gives_the_same_bytes(tmp_path):
+def test_same_settings_give_the_same_bytes(tmp_path):
     files = [write_sample(tmp_path / name, SMALL).read_bytes() for name in "ab"]
     other = write_sample(tmp_path / "c", InterestSimulation(seed=1)).read_bytes()
     assert files[0] == files[1] != other
-    # A change here is a change of every number that was measured on the sample.
+    # If this changes, all results measured on the sample change.
     default = write_sample(tmp_path / "d", InterestSimulation()).read_bytes()
     assert hashlib.sha256(default).hexdigest()[:16] == "9f636c410f4ea5e3"
 
 
-def test_size_of_the_default_world(made):
+def test_default_sizes(made):
     columns = made.columns
     assert len(columns["user_id"]) == pytest.approx(100_000, rel=0.05)
     assert np.unique(columns["user_id"]).tolist() == list(range(1, 2001))
@@ -93,7 +93,7 @@ def test_items_of_an_interest_do_not_repeat_until_it_is_used_up():
             assert all(len(set(part)) == len(part) for part in rounds)
 
 
-def test_popularity_goes_with_the_dial():
+def test_popularity_follows_zipf():
     def spread(zipf):
         made = generate(InterestSimulation(users=1000, items=100, clusters=2, interests=1, length=10, zipf=zipf))
         return np.bincount(made.columns["item_id"], minlength=101)[1:].std()
@@ -101,8 +101,8 @@ def test_popularity_goes_with_the_dial():
     assert spread(0.0) < 30 < 60 < spread(1.0)
 
 
-def test_what_comes_next_is_known_to_who_knows_the_interests(made):
-    """The cluster of the row before tells the next one's far better than the user's most frequent cluster does."""
+def test_last_cluster_predicts_better_than_the_most_frequent_one(made):
+    """The cluster of the previous row predicts the next one far better than the user's most frequent cluster."""
     both, _ = follows(made)
     user, cluster = made.columns["user_id"], made.cluster[made.columns["item_id"] - 1]
     last = (cluster[1:] == cluster[:-1])[both].mean()
@@ -128,7 +128,7 @@ def test_what_comes_next_is_known_to_who_knows_the_interests(made):
         zipf=st.floats(0, 3),
     )
 )
-def test_every_world_can_be_made(simulation):
+def test_all_valid_settings_work(simulation):
     made = generate(simulation)
     assert set(made.columns) == set(RATING_COLUMNS)
     assert len({len(column) for column in made.columns.values()} | {len(made.interest)}) == 1
@@ -140,18 +140,18 @@ def test_every_world_can_be_made(simulation):
 
 
 @pytest.mark.parametrize("wrong", [{"users": 0}, {"stay": 1.1}, {"length": 4}, {"zipf": -1.0}, {"people": 3}])
-def test_impossible_dials_are_refused(wrong):
+def test_invalid_settings_are_rejected(wrong):
     with pytest.raises((ValidationError, TypeError)):
         InterestSimulation(**wrong)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "expected"),
     [
-        ({"items": 20}, r"dataset\.sample\.clusters=25 is more than dataset\.sample\.items=20: give fewer clusters"),
-        ({"interests": 26}, r"dataset\.sample\.interests=26 is more than dataset\.sample\.clusters=25"),
+        ({"items": 20}, r"dataset\.sample\.clusters=25.*dataset\.sample\.items=20"),
+        ({"interests": 26}, r"dataset\.sample\.interests=26.*dataset\.sample\.clusters=25"),
     ],
 )
-def test_dials_that_contradict_each_other_are_told(wrong, told):
-    with pytest.raises(StemlabError, match=told):
+def test_contradicting_settings_are_reported(wrong, expected):
+    with pytest.raises(StemlabError, match=expected):
         generate(InterestSimulation(**wrong))

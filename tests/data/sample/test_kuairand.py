@@ -72,7 +72,7 @@ def test_dates_logs_and_moments_agree(folder):
         assert int(local[11:13]) * 100 == int(row["hourmin"])
 
 
-def test_labels_agree_with_what_was_played():
+def test_labels_agree_with_play_times():
     columns = generate(SMALL, random=False).columns
     played, length = columns["play_time_ms"], columns["duration_ms"]
     np.testing.assert_array_equal(columns["is_click"] == 1, played > 7_000)
@@ -83,17 +83,17 @@ def test_labels_agree_with_what_was_played():
         assert columns[name].mean() == pytest.approx(rate, abs=0.02)
 
 
-def test_the_same_world_gives_the_same_bytes(folder, tmp_path):
+def test_same_settings_give_the_same_bytes(folder, tmp_path):
     again = write_sample(tmp_path, SMALL, "pure")
     files = [folder / name for name in (*log_names("pure"), *side_names("pure"))]
     assert all(path.read_bytes() == (again / path.name).read_bytes() for path in files)
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-    # A change here is a change of every number that was measured on the sample.
+    # If this changes, all results measured on the sample change.
     assert digest == "5617e71dd0fd24ac"
 
 
 @pytest.mark.parametrize(("gap", "low", "high"), [(0.0, 0.999, 1.0), (0.5, 0.3, 0.8), (1.0, -0.35, 0.35)])
-def test_the_gap_turns_other_tabs_away_from_tab_1(gap, low, high):
+def test_gap_rotates_other_tabs_away_from_tab_1(gap, low, high):
     sample = generate(KuairandSimulation(rows=40_000, users=40, videos=40, scenario_gap=gap), random=False)
     logit = np.log(sample.truth["is_click"] / (1 - sample.truth["is_click"]))
     pair = sample.columns["user_id"] * 40 + sample.columns["video_id"]
@@ -106,7 +106,7 @@ def test_the_gap_turns_other_tabs_away_from_tab_1(gap, low, high):
     assert low <= np.corrcoef([means[0][one] for one in both], [means[1][one] for one in both])[0, 1] <= high
 
 
-def test_there_is_something_to_learn_also_from_numbers():
+def test_labels_are_learnable_also_from_numerical_columns():
     sample = generate(KuairandSimulation(rows=30_000), random=False)
     click = sample.columns["is_click"] == 1
     assert roc_auc_score(click, sample.truth["is_click"]) == pytest.approx(0.91, abs=0.03)
@@ -116,7 +116,7 @@ def test_there_is_something_to_learn_also_from_numbers():
     assert roc_auc_score(click[sample.columns["tab"] == 1], main[sample.columns["tab"] == 1]) > 0.6
 
 
-def test_the_random_log_shows_every_video_as_often():
+def test_random_log_is_uniform_over_videos():
     counts = np.bincount(generate(KuairandSimulation(random_rows=40_000), random=True).columns["video_id"])
     assert counts.min() > 150  # 200 expected, a standard deviation is 14
     assert np.bincount(generate(KuairandSimulation(), random=False).columns["video_id"]).max() > 1_200

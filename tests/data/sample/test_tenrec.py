@@ -40,18 +40,18 @@ def test_files_have_the_raw_header_and_plain_cells(tmp_path, file):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_same_world_gives_the_same_bytes(tmp_path):
+def test_same_settings_give_the_same_bytes(tmp_path):
     small = TenrecSimulation(rows=2_000, users=40, items=40)
     first, second = (write_sample(tmp_path / name, small, "ctr_data_1M").read_bytes() for name in "ab")
     other = write_sample(
         tmp_path / "c", TenrecSimulation(rows=2_000, users=40, items=40, seed=1), "ctr_data_1M"
     ).read_bytes()
     assert first == second != other
-    # A change here is a change of every number that was measured on the sample.
+    # If this changes, all results measured on the sample change.
     assert hashlib.sha256(first).hexdigest()[:16] == "596c32ea64bc6af3"
 
 
-def test_labels_follow_a_click_and_users_come_one_after_the_other(made):
+def test_labels_require_a_click_and_rows_are_grouped_by_user(made):
     for file, sample in made.items():
         columns = sample.columns
         click = np.asarray(columns["click"]).astype(float)
@@ -66,7 +66,7 @@ def test_labels_follow_a_click_and_users_come_one_after_the_other(made):
     assert columns["like"].mean() == pytest.approx(0.06, abs=0.01)
 
 
-def test_people_and_things_are_the_same_in_both_video_files(made):
+def test_users_and_items_are_the_same_in_both_video_files(made):
     here, there = (made[file].columns for file in ("QK-video", "QB-video"))
     for key, names in {"user_id": ("gender", "age"), "item_id": ("video_category",)}.items():
         ids = [set(columns[key].tolist()) for columns in (here, there)]
@@ -74,19 +74,21 @@ def test_people_and_things_are_the_same_in_both_video_files(made):
         assert ids[0] - ids[1]
         assert ids[1] - ids[0]
         for name in names:
-            said = [dict(zip(columns[key].tolist(), columns[name].tolist(), strict=True)) for columns in (here, there)]
-            assert all(said[0][one] == said[1][one] for one in ids[0] & ids[1])
+            values = [
+                dict(zip(columns[key].tolist(), columns[name].tolist(), strict=True)) for columns in (here, there)
+            ]
+            assert all(values[0][one] == values[1][one] for one in ids[0] & ids[1])
 
 
-def test_histories_are_the_oldest_clicks_padded_with_zeros():
-    # No user of this size clicks often: full, short and empty histories all occur.
+def test_histories_are_the_first_clicks_padded_with_zeros():
+    # With these sizes full, short and empty histories all occur.
     simulation = TenrecSimulation(rows=1_500, users=150, items=400, zipf=0.9)
     columns = generate(simulation, "ctr_data_1M").columns
     history_RH = np.stack([columns[name] for name in HISTORY], axis=1)
     length_R = (history_RH > 0).sum(axis=1)
     assert {0, 10} < set(length_R.tolist())
     assert ((history_RH > 0) == (np.arange(10) < length_R[:, None])).all()
-    assert not (history_RH == columns["item_id"][:, None]).any()  # no item of the history is shown again
+    assert not (history_RH == columns["item_id"][:, None]).any()  # items of the history do not occur again
     for user in np.unique(columns["user_id"]):
         mine = columns["user_id"] == user
         assert (history_RH[mine] == history_RH[mine][0]).all()
@@ -94,7 +96,7 @@ def test_histories_are_the_oldest_clicks_padded_with_zeros():
 
 
 def correlation(simulation):
-    """How alike two files' click vectors are: the probabilities of rows of the users and items that both have."""
+    """Return the correlation of click logits of the pairs of users and items that occur in both files."""
     means = []
     for file in ("QK-video", "QB-video"):
         sample = generate(simulation, file)
@@ -107,11 +109,11 @@ def correlation(simulation):
 
 
 @pytest.mark.parametrize(("gap", "low", "high"), [(0.0, 0.999, 1.0), (0.5, 0.3, 0.8), (1.0, -0.35, 0.35)])
-def test_the_gap_turns_qb_away_from_qk(gap, low, high):
+def test_gap_rotates_qb_away_from_qk(gap, low, high):
     assert low <= correlation(TenrecSimulation(rows=12_000, users=60, items=80, scenario_gap=gap)) <= high
 
 
-def test_there_is_something_to_learn(made):
+def test_labels_are_learnable(made):
     for file in ("QK-video", "QB-video", "ctr_data_1M"):
         sample = made[file]
         click = sample.columns["click"] == 1
@@ -119,7 +121,7 @@ def test_there_is_something_to_learn(made):
         assert roc_auc_score(sample.columns["like"][click], sample.like_probability[click]) > 0.78
 
 
-def test_the_gap_moves_only_what_depends_on_it(made):
+def test_gap_changes_only_dependent_columns(made):
     other = generate(TenrecSimulation(rows=12_000, users=60, items=80, scenario_gap=0.9), "QB-video").columns
     for name in ("user_id", "item_id", "gender", "age", "video_category"):
         np.testing.assert_array_equal(other[name], made["QB-video"].columns[name])

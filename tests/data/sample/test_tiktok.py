@@ -37,15 +37,15 @@ def test_file_has_the_raw_format(tmp_path):
     assert (ours.min(axis=0) >= -1).all()
 
 
-def test_the_same_world_gives_the_same_bytes(tmp_path):
+def test_same_settings_give_the_same_bytes(tmp_path):
     files = [write_sample(tmp_path / name, TiktokSimulation(rows=2_000)).read_bytes() for name in "ab"]
     other = write_sample(tmp_path / "c", TiktokSimulation(rows=2_000, seed=1)).read_bytes()
     assert files[0] == files[1] != other
-    # A change here is a change of every number that was measured on the sample.
+    # If this changes, all results measured on the sample change.
     assert hashlib.sha256(files[0]).hexdigest()[:16] == "38341d6074c6435a"
 
 
-def test_rates_and_what_belongs_together(small):
+def test_rates_and_functional_dependencies(small):
     columns = small.columns
     assert abs(columns["finish"].mean() - 0.37) < 0.01
     assert abs(columns["like"].mean() - 0.012) < 0.003
@@ -69,20 +69,20 @@ def test_popularity_follows_zipf():
     assert even.min() > 1_700
 
 
-def test_the_dial_moves_only_like(small):
+def test_conflict_changes_only_like(small):
     other = generate(TiktokSimulation(rows=SMALL.rows, conflict=0.1)).columns
     for name in TIKTOK_COLUMNS:
         assert np.array_equal(other[name], small.columns[name]) == (name != "like")
 
 
 @pytest.mark.parametrize(("conflict", "low", "high"), [(0.0, 0.999, 1.0), (0.5, 0.3, 0.75), (1.0, -0.25, 0.25)])
-def test_conflict_turns_like_away_from_finish(conflict, low, high):
+def test_conflict_rotates_like_away_from_finish(conflict, low, high):
     made = generate(TiktokSimulation(rows=20_000, conflict=conflict))
     logits = [np.log(p / (1 - p)) for p in (made.finish_probability, made.like_probability)]
     assert low <= np.corrcoef(*logits)[0, 1] <= high
 
 
-def test_there_is_something_to_learn_along_the_whole_dial():
+def test_labels_are_learnable_for_all_conflicts():
     for conflict in (0.0, 0.5, 1.0):
         made = generate(TiktokSimulation(conflict=conflict))
         finish = roc_auc_score(made.columns["finish"], made.finish_probability)
@@ -108,7 +108,7 @@ def test_there_is_something_to_learn_along_the_whole_dial():
         main_effect=st.floats(0, 1),
     )
 )
-def test_every_world_can_be_made(simulation):
+def test_all_valid_settings_work(simulation):
     made = generate(simulation)
     assert set(made.columns) == set(TIKTOK_COLUMNS)
     assert {len(column) for column in made.columns.values()} == {simulation.rows}
@@ -119,6 +119,6 @@ def test_every_world_can_be_made(simulation):
 
 
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"conflict": 1.1}, {"like_rate": 0.0}, {"zipf": -1.0}, {"people": 3}])
-def test_impossible_worlds_are_refused(wrong):
+def test_invalid_settings_are_rejected(wrong):
     with pytest.raises((ValidationError, TypeError)):
         TiktokSimulation(**wrong)

@@ -1,4 +1,4 @@
-"""Sequence batches through Lightning: evaluation exact on any number of ranks, training goes on where it stopped."""
+"""Sequence batches in Lightning: exact evaluation on any number of ranks, resumed training."""
 
 import pickle
 
@@ -16,7 +16,7 @@ USERS, ITEMS, NEGATIVES = 53, 60, 4
 
 
 @pytest.fixture
-def world():
+def raw():
     rows = leave_two_out(USERS, ITEMS, seed=3)
     rows = [rows[n] for n in np.random.default_rng(1).permutation(len(rows))]
     rng = np.random.default_rng(2)
@@ -25,7 +25,7 @@ def world():
 
 
 class Recorder(pl.LightningModule):
-    """Learns nothing and writes down what it sees."""
+    """Module that records the batches."""
 
     def __init__(self):
         super().__init__()
@@ -56,8 +56,8 @@ def trainer(path, **settings):
     )
 
 
-def test_trains_validates_and_tests_on_every_instance(tmp_path, world):
-    data, module = Toy(world, tmp_path, batch_size=100, eval_batch_size=16), Recorder()
+def test_trains_validates_and_tests_on_every_instance(tmp_path, raw):
+    data, module = Toy(raw, tmp_path, batch_size=100, eval_batch_size=16), Recorder()
     run = trainer(tmp_path, max_epochs=2)
     run.fit(module, datamodule=data)
     run.test(module, datamodule=data, verbose=False)
@@ -72,40 +72,40 @@ def test_trains_validates_and_tests_on_every_instance(tmp_path, world):
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6, 7, 8, 12])
-def test_resumed_run_sees_the_rows_and_negatives_it_has_not_seen(tmp_path, world, stop):
+def test_resumed_run_continues_with_the_remaining_batches(tmp_path, raw, stop):
     def run(ckpt=None):
         module = Recorder()
         keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
         t = trainer(tmp_path, max_epochs=2, enable_checkpointing=True, callbacks=[keep], limit_val_batches=0)
-        t.fit(module, datamodule=Toy(world, tmp_path, batch_size=100), ckpt_path=ckpt)
+        t.fit(module, datamodule=Toy(raw, tmp_path, batch_size=100), ckpt_path=ckpt)
         return module.seen
 
     whole = run()
-    assert len(whole) == 14  # in the middle and at the end of an epoch
+    assert len(whole) == 14  # the stops are in the middle and at the end of an epoch
     assert run(tmp_path / f"step={stop}.ckpt") == whole[stop:]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_evaluation_is_dealt_without_repetition(tmp_path, monkeypatch, world, split, ranks):
+def test_evaluation_rows_are_distributed_over_ranks_without_repetition(tmp_path, monkeypatch, raw, split, ranks):
     rows, candidates = [], {}
     for rank in range(ranks):
         monkeypatch.setattr("stemlab.data.sequence.datamodule.current_rank", lambda r=rank: (r, ranks))
-        data = Toy(world, tmp_path, eval_batch_size=3)
+        data = Toy(raw, tmp_path, eval_batch_size=3)
         data.test_split = split
         for batch in data.test_dataloader():
             rows += batch.row_B.tolist()
             candidates.update(zip(batch.user_B.tolist(), batch.candidates_BN.tolist(), strict=True))
     assert sorted(rows) == np.flatnonzero(data.log.split == ("train", "valid", "test").index(split)).tolist()
-    # Stored lists stay with their rows, though the rows were mixed.
-    mine = np.flatnonzero(world.split == ("train", "valid", "test").index(split))
-    wanted = zip(world.user[mine], world.item[mine], world.negatives[split], strict=True)
+    # stored lists stay with their rows although the rows were shuffled
+    mine = np.flatnonzero(raw.split == ("train", "valid", "test").index(split))
+    wanted = zip(raw.user[mine], raw.item[mine], raw.negatives[split], strict=True)
     assert candidates == {int(u): [int(i), *negatives.tolist()] for u, i, negatives in wanted}
 
 
-def test_full_catalogue_gives_the_positive_and_its_row(tmp_path, world):
+def test_full_catalogue_gives_the_positive_and_its_row(tmp_path, raw):
     stored, full = (
-        Toy(world, tmp_path, evaluation=RankingProtocol(candidates=candidates)) for candidates in ("stored", "full")
+        Toy(raw, tmp_path, evaluation=RankingProtocol(candidates=candidates)) for candidates in ("stored", "full")
     )
     for a, b in zip(stored.val_dataloader(), full.val_dataloader(), strict=True):
         assert b.candidates_BN.tolist() == a.candidates_BN[:, :1].tolist()
@@ -113,21 +113,21 @@ def test_full_catalogue_gives_the_positive_and_its_row(tmp_path, world):
         assert torch.equal(torch.from_numpy(full.log.item[b.row_B.numpy()]).long(), b.candidates_BN[:, 0])
 
 
-def test_stored_negatives_are_missing(tmp_path):
+def test_missing_stored_negatives_are_an_error(tmp_path):
     data = Toy(raw_of(leave_two_out(20, 60), 20, 60), tmp_path)
-    with pytest.raises(StemlabError, match=r"stores no negatives for its valid rows .*evaluation.candidates=full"):
+    with pytest.raises(StemlabError, match=r"no stored negatives.*valid.*evaluation.candidates=full"):
         data.val_dataloader()
 
 
-def test_split_without_instances(tmp_path):
+def test_split_without_instances_is_an_error(tmp_path):
     data = Toy(raw_of([(1, 1, 0, 0), (2, 2, 0, 0)], 2, 9), tmp_path)
-    with pytest.raises(StemlabError, match="the train split of dataset 'toy' has no instance"):
+    with pytest.raises(StemlabError, match=r"train split.*'toy'"):
         data.train_dataloader()
 
 
-def test_tokens_and_sizes(tmp_path, world):
-    data = Toy(world, tmp_path, history_max=7)
-    with pytest.raises(StemlabError, match=r"not prepared yet: call prepare\(\)"):
+def test_tokens_and_sizes(tmp_path, raw):
+    data = Toy(raw, tmp_path, history_max=7)
+    with pytest.raises(StemlabError, match=r"prepare\(\)"):
         _ = data.sizes
     data.prepare()
     assert data.item_tokens == [f"i{n}" for n in range(1, ITEMS + 1)]
@@ -136,16 +136,16 @@ def test_tokens_and_sizes(tmp_path, world):
     assert data.manifest["negatives"] == {"valid": NEGATIVES, "test": NEGATIVES}
 
 
-def test_opens_an_adopted_directory_without_raw_rows(tmp_path, world):
-    directory = Toy(world, tmp_path).prepare()
+def test_opens_an_adopted_directory_without_raw_rows(tmp_path, raw):
+    directory = Toy(raw, tmp_path).prepare()
     data = Toy(None, tmp_path)
     data.adopt(directory)
-    assert len(data.log) == len(world.user)
+    assert len(data.log) == len(raw.user)
     assert data.spec.kind == "sequence"
 
 
-def test_pickles_small(tmp_path, world):
-    data = Toy(world, tmp_path)
+def test_pickles_small(tmp_path, raw):
+    data = Toy(raw, tmp_path)
     data.setup()
     again = pickle.loads(pickle.dumps((data.log, data.val_dataloader().instances)))
     assert len(pickle.dumps(data.log)) < 500
@@ -153,8 +153,8 @@ def test_pickles_small(tmp_path, world):
     np.testing.assert_array_equal(again[1].negatives, data.val_dataloader().instances.negatives)
 
 
-def test_checkpoint_loads_without_pickled_objects(tmp_path, world):
+def test_checkpoint_loads_without_pickled_objects(tmp_path, raw):
     run = trainer(tmp_path, max_epochs=1, limit_val_batches=0)
-    run.fit(Recorder(), datamodule=Toy(world, tmp_path, batch_size=100))
+    run.fit(Recorder(), datamodule=Toy(raw, tmp_path, batch_size=100))
     run.save_checkpoint(tmp_path / "end.ckpt")
     assert "datamodule_hyper_parameters" not in torch.load(tmp_path / "end.ckpt", weights_only=True)

@@ -1,4 +1,4 @@
-"""Users' first interactions: training instances of models that read no history, and of no others."""
+"""First interactions of users are training instances only for models that read no history."""
 
 import pickle
 
@@ -28,7 +28,7 @@ def trained(data):
     return sorted(map(tuple, torch.cat(rows).tolist()))
 
 
-def test_they_come_on_demand(data):
+def test_first_interactions_are_instances_if_requested(data):
     usual, (user, item) = trained(data), data.training_pairs()
     assert min(length for _, _, length in usual) == 1
     data.first_interactions = True
@@ -40,14 +40,14 @@ def test_they_come_on_demand(data):
     assert data.rows("valid") == data.rows("test") == USERS
 
 
-def test_evaluation_is_not_touched(data):
+def test_evaluation_is_unchanged(data):
     before = [batch.row_B.tolist() for loader in (data.val_dataloader(), data.test_dataloader()) for batch in loader]
     data.first_interactions = True
     after = [batch.row_B.tolist() for loader in (data.val_dataloader(), data.test_dataloader()) for batch in loader]
     assert before == after
 
 
-def test_they_survive_pickling(data):
+def test_first_interactions_survive_pickling(data):
     data.first_interactions = True
     instances = data.train_dataloader().instances
     assert pickle.loads(pickle.dumps(instances)).row.tolist() == instances.row.tolist()
@@ -57,5 +57,5 @@ def test_they_survive_pickling(data):
     ("model", "wanted"),
     [("bprmf", True), ("lightgcn", True), ("pop", True), ("timirec", False), ("youtube", False), ("tisasrec", False)],
 )
-def test_the_model_decides(model, wanted):
+def test_model_determines_first_interactions(model, wanted):
     assert build_datamodule(compose("train", [f"model={model}", "dataset=grocery"])).first_interactions is wanted

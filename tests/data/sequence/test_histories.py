@@ -1,4 +1,4 @@
-"""Histories and instances equal a plain Python twin, whatever the world looks like."""
+"""Histories and instances equal a plain Python implementation for random interactions."""
 
 import tempfile
 
@@ -15,7 +15,7 @@ ROW = st.tuples(st.integers(1, USERS), st.integers(1, ITEMS), st.integers(0, 4),
 
 
 def instances_of(loader, history_max):
-    """Return (user, item, history, times) of every instance, and check what is not in it."""
+    """Return (user, item, history, times) of every instance, and check the padding."""
     batch = loader.take(slice(0, len(loader.instances)))
     assert batch.history_BL.shape == batch.time_BL.shape == (len(batch), batch.length_B.max())
     assert batch.length_B.max() <= history_max
@@ -30,7 +30,7 @@ def instances_of(loader, history_max):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=40), st.integers(1, 7))
-def test_equal_a_plain_twin(rows, history_max):
+def test_histories_equal_a_plain_implementation(rows, history_max):
     with tempfile.TemporaryDirectory() as folder:
         data = Toy(raw_of(rows, USERS, 10 * ITEMS), folder, history_max=history_max)
         data.prepare()
@@ -56,7 +56,7 @@ def test_batch_is_as_wide_as_its_longest_history(tmp_path):
     assert data.train_dataloader().take(np.array([0, 1])).history_BL.shape == (2, 2)
 
 
-def test_batches_are_fresh_writable_memory(tmp_path):
+def test_batches_are_new_writable_tensors(tmp_path):
     data = Toy(raw_of(leave_two_out(20, 30), 20, 200), tmp_path, batch_size=16)
     loader = data.train_dataloader()
     before = [batch.history_BL.clone() for batch in loader]
@@ -81,16 +81,16 @@ def test_unsorted_rows_give_the_same_dataset(tmp_path):
         np.testing.assert_array_equal(getattr(sorted_.log, column), getattr(unsorted.log, column))
 
 
-def test_equal_rows_and_equal_times_keep_the_order_given(tmp_path):
+def test_ties_keep_their_order(tmp_path):
     rows = [(1, 5, 10, 0), (1, 3, 10, 0), (1, 5, 10, 0), (1, 4, 9, 0), (1, 2, 10, 2)]
     log = Toy(raw_of(rows, 1, 9), tmp_path).log
     assert log.item.tolist() == [4, 5, 3, 5, 2]
 
 
 def test_smallest_positive_gap(tmp_path):
-    rows = [(1, 1, 100, 0), (1, 2, 130, 1), (1, 3, 107, 2), (1, 4, 100, 0)]  # over all splits; zero gaps do not count
+    rows = [(1, 1, 100, 0), (1, 2, 130, 1), (1, 3, 107, 2), (1, 4, 100, 0)]  # over all splits; zero gaps are ignored
     rows += [(2, 1, 50, 0), (2, 2, 50, 0)]  # no positive gap
-    rows += [(4, 1, 0, 0), (4, 2, 10**6, 0)]  # longer than the longest unit; user 3 has nothing
+    rows += [(4, 1, 0, 0), (4, 2, 10**6, 0)]  # longer than the largest unit; user 3 has no rows
     log = Toy(raw_of(rows, 5, 9), tmp_path).log
     assert log.unit.tolist() == [65535, 7, 65535, 65535, 65535, 65535]
 
@@ -105,7 +105,7 @@ def test_users_with_one_interaction_are_counted_and_give_no_instance(tmp_path):
     assert data.manifest["interactions"] == {"train": 4, "valid": 0, "test": 2}
     batch = next(iter(data.test_dataloader()))
     assert batch.user_B.tolist() == [5]
-    assert batch.candidates_BN.tolist() == [[2, 7, 6]]  # the list of user 3's row is left out with it
+    assert batch.candidates_BN.tolist() == [[2, 7, 6]]  # the list of user 3's row is dropped with it
 
 
 def test_histories_for_the_next_item(tmp_path):
@@ -120,6 +120,6 @@ def test_histories_for_the_next_item(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["batch_size", "eval_batch_size", "history_max", "num_negatives"])
-def test_impossible_sizes_are_one_sentence(tmp_path, key):
-    with pytest.raises(StemlabError, match=f"dataset.{key} is 0: give a positive number"):
+def test_invalid_sizes_are_errors(tmp_path, key):
+    with pytest.raises(StemlabError, match=f"dataset.{key} is 0"):
         Toy(raw_of([(1, 1, 1, 0)], 1, 1), tmp_path, **{key: 0})

@@ -1,4 +1,4 @@
-"""The published leave-one-out protocol: by hand, and against stored files of the published notebooks."""
+"""Leave-one-out protocol: by hand, and compared with files of the published notebooks."""
 
 import json
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stemlab.data.sequence.leave_one_out import leave_one_out
 from stemlab.errors import StemlabError
 
-# user, item, time: the times 5 of user b are a tie, which the order of the rows decides.
+# user, item, time: the times 5 of user b are a tie, resolved by the row order
 ROWS = [
     ("b", 30, 9),
     ("a", 10, 3),
@@ -45,7 +45,7 @@ def test_rows_by_hand():
     raw.check("by hand")
 
 
-def test_numbers_go_by_size_and_strings_by_code_point():
+def test_integer_ids_sort_by_value_and_strings_by_code_point():
     assert split_of([(10, 1, 1), (9, 1, 2)]).user_tokens == ["9", "10"]
     assert split_of([("10", "b", 1), ("9", "B", 2)]).user_tokens == ["10", "9"]
     assert split_of([("10", "b", 1), ("9", "B", 2)]).item_tokens == ["B", "b"]
@@ -55,7 +55,7 @@ def test_numbers_go_by_size_and_strings_by_code_point():
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(0, 6)), min_size=1, max_size=60),
 )
-def test_every_row_is_somewhere_and_the_last_are_held_out(rows):
+def test_all_rows_are_kept_and_the_last_are_held_out(rows):
     raw = split_of(rows)
     distinct = list(dict.fromkeys(rows))
     assert len(raw.user) == len(distinct) == len(rows) - raw.facts["duplicate_rows"]
@@ -71,7 +71,7 @@ def test_every_row_is_somewhere_and_the_last_are_held_out(rows):
 
 
 def naive_negatives(rows, count, most):
-    """The notebooks' own order of drawing, one entry at a time."""
+    """Draw in the order of the notebooks, one entry at a time."""
     random = np.random.RandomState(0)
     mine = {
         user: {item for other, item in zip(rows.user, rows.item, strict=True) if other == user} for user in rows.user
@@ -87,7 +87,7 @@ def naive_negatives(rows, count, most):
     return drawn
 
 
-def test_negatives_are_drawn_in_the_published_order():
+def test_negatives_are_drawn_in_the_order_of_the_released_code():
     rng = np.random.default_rng(3)
     rows = [(int(u), int(i), int(t)) for u, i, t in zip(*rng.integers(1, [[9], [30], [99]], (3, 120)), strict=True)]
     raw = split_of(rows, eval_negatives=50)
@@ -99,17 +99,17 @@ def test_negatives_are_drawn_in_the_published_order():
         np.testing.assert_array_equal(raw.negatives[name], wanted[name])
 
 
-def test_items_that_only_first_rows_have_lower_the_largest_negative():
+def test_items_of_first_rows_only_reduce_the_largest_negative():
     rows = [(1, 4, 0), (1, 1, 1), (2, 5, 0), (2, 2, 1), (3, 5, 0), (3, 3, 1)]
     test = split_of(rows, eval_negatives=200).negatives["test"]
-    assert [set(row) for row in test.tolist()] == [{2, 3}, {1, 3}, {1, 2}]  # 4 and 5 are in first rows alone
+    assert [set(row) for row in test.tolist()] == [{2, 3}, {1, 3}, {1, 2}]  # 4 and 5 occur in first rows only
     test = split_of(rows, eval_negatives=200, largest_negative=5).negatives["test"]
     assert [set(row) for row in test.tolist()] == [{2, 3, 5}, {1, 3, 4}, {1, 2, 4}]
 
 
-def test_a_user_with_every_item_is_named():
-    rows = [("x", 1, 1), ("x", 2, 2), ("y", 1, 1), ("y", 2, 4)]  # all but first rows have item 2
-    with pytest.raises(StemlabError, match=r"user x has 1 of the 1 items, so 1 .* set dataset\.eval_negatives=0"):
+def test_user_with_all_items_is_an_error():
+    rows = [("x", 1, 1), ("x", 2, 2), ("y", 1, 1), ("y", 2, 4)]  # all rows except first ones have item 2
+    with pytest.raises(StemlabError, match=r"user x has 1 of the 1 items.*dataset\.eval_negatives=0"):
         split_of(rows, eval_negatives=1)
 
 
@@ -124,8 +124,8 @@ def read_published(folder, names):
     return rows, negatives
 
 
-def test_published_grocery_comes_out_whole(real_data):
-    """Rows and all 29,362 lists of 99 negatives, in the order of the published files."""
+def test_published_grocery_files_are_reproduced(real_data):
+    """Compare the rows and all 29,362 lists of 99 negatives with the published files, in order."""
     rows, negatives = read_published(real_data / "grocery", {"train": "train", "valid": "dev", "test": "test"})
     everything = np.concatenate(list(rows.values()))
     raw = leave_one_out(*everything.T, eval_negatives=99)

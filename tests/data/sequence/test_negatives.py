@@ -1,4 +1,4 @@
-"""Training negatives: never the user's own, uniform over the rest, the same on any number of ranks."""
+"""Training negatives: never items of the user, uniform over the others, the same for any number of ranks."""
 
 import numpy as np
 import pytest
@@ -26,11 +26,11 @@ def sampler(user, item, instances=None, items=9, count=1, seed=0):
     st.integers(1, 3),
     st.integers(0, 5),
 )
-def test_are_items_that_the_user_has_not(pairs, count, epoch):
+def test_negatives_are_not_items_of_the_user(pairs, count, epoch):
     user, item = (list(column) for column in zip(*pairs, strict=True))
     mine = {u: {i for v, i in pairs if v == u} for u in user}
     if any(len(items) == 7 for items in mine.values()):
-        with pytest.raises(StemlabError, match=r"has interacted with all 7 items, so no training negative can be"):
+        with pytest.raises(StemlabError, match=r"all 7 items"):
             sampler(user, item, items=7)
         return
     drawn = sampler(user, item, items=7, count=count).draw(epoch)
@@ -39,7 +39,7 @@ def test_are_items_that_the_user_has_not(pairs, count, epoch):
         assert set(row) <= set(range(1, 8)) - mine[u]
 
 
-def test_one_item_left_is_always_found():
+def test_single_free_item_is_always_drawn():
     drawn = sampler([1] * 8 + [2], [1, 2, 3, 5, 6, 7, 8, 9, 4], [1] * 50).draw(0)
     assert (drawn == 4).all()
 
@@ -50,7 +50,7 @@ def test_user_of_an_instance_without_training_items():
 
 
 @pytest.mark.parametrize("taken", [[], [1], [9], [1, 2, 5, 9], [2, 4, 6, 8]])
-def test_are_uniform(taken):
+def test_negatives_are_uniform(taken):
     n = 90_000
     drawn = sampler([1] * len(taken) + [2], [*taken, 1], [1] * n, seed=5).draw(3).ravel()
     counts = np.bincount(drawn, minlength=10)[1:]
@@ -60,7 +60,7 @@ def test_are_uniform(taken):
     assert chisquare(found).pvalue > 1e-3  # the seed is fixed
 
 
-def test_neighbouring_rows_and_columns_are_not_alike():
+def test_neighbouring_rows_and_columns_are_independent():
     drawn = sampler([1], [500], [1] * 20_000, items=1000, count=2).draw(0).astype(float)
     for a, b in ((drawn[:, 0], drawn[:, 1]), (drawn[1:, 0], drawn[:-1, 0])):
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
@@ -75,7 +75,7 @@ def test_epochs_and_seeds_and_blocks_differ_and_repeat(monkeypatch):
 
 
 def negatives_by_row(tmp_path, monkeypatch, world, epoch, **settings):
-    """Return (user, positive, history) -> negatives of an epoch over all ranks, and how many instances came."""
+    """Return (user, positive, history) -> negatives of an epoch over all ranks, and the number of instances."""
     found, instances = {}, 0
     for rank in range(world):
         monkeypatch.setattr("stemlab.data.sequence.datamodule.current_rank", lambda r=rank: (r, world))
@@ -92,7 +92,7 @@ def negatives_by_row(tmp_path, monkeypatch, world, epoch, **settings):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_are_the_same_on_any_number_of_ranks(tmp_path, monkeypatch, world):
+def test_negatives_are_the_same_for_any_number_of_ranks(tmp_path, monkeypatch, world):
     whole, instances = negatives_by_row(tmp_path, monkeypatch, 1, 4, batch_size=1000)
     shared, seen = negatives_by_row(tmp_path, monkeypatch, world, 4, batch_size=13)
     assert instances - world < seen <= instances
@@ -102,7 +102,7 @@ def test_are_the_same_on_any_number_of_ranks(tmp_path, monkeypatch, world):
 
 
 @pytest.mark.parametrize("mode", ["train", "all"])
-def test_published_negatives_may_be_valid_and_test_items(tmp_path, mode):
+def test_held_out_items_may_be_drawn_as_in_the_released_code(tmp_path, mode):
     data = Toy(
         raw_of(leave_two_out(USERS, ITEMS), USERS, ITEMS), tmp_path, num_negatives=40, seed=1, train_negatives=mode
     )
@@ -117,7 +117,7 @@ def test_published_negatives_may_be_valid_and_test_items(tmp_path, mode):
     assert (drawn_held_out > 0) == (mode == "train")
 
 
-def test_user_who_has_everything_is_one_sentence(tmp_path):
+def test_user_with_all_items_is_an_error(tmp_path):
     rows = [(1, 1, 0, 0), (1, 2, 1, 0), (2, 1, 0, 0), (2, 2, 1, 0), (2, 3, 2, 0)]
-    with pytest.raises(StemlabError, match="user id 2 has interacted with all 3 items"):
+    with pytest.raises(StemlabError, match=r"user id 2 .*all 3 items"):
         Toy(raw_of(rows, 2, 3), tmp_path).train_dataloader()

@@ -1,4 +1,4 @@
-"""Preparing sequences: built once, in one step, and refused in one sentence."""
+"""Preparation of sequences: built once and atomically; invalid input is reported."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def test_is_built_once(tmp_path, raw):
     ]
 
 
-def test_manifest_tells_what_is_in_it(tmp_path, raw):
+def test_manifest_entries(tmp_path, raw):
     file = tmp_path / "rows.txt"
     file.write_text("abc")
     directory, _ = prepare(raw, tmp_path / "prepared", [file], settings={"eval_negatives": 99}, sample=True)
@@ -80,7 +80,7 @@ def test_damaged_directory_is_made_again(tmp_path, raw):
     assert (directory / "log.arrow").stat().st_size > 1000
 
 
-def test_failure_leaves_nothing(tmp_path, raw):
+def test_failure_leaves_no_directory(tmp_path, raw):
     wrong = dataclasses.replace(raw, negatives={"test": np.ones((3, 2), dtype=np.int32)})
     with pytest.raises(StemlabError, match="negatives for 3 of 10 test rows"):
         prepare(wrong, tmp_path)
@@ -88,46 +88,46 @@ def test_failure_leaves_nothing(tmp_path, raw):
 
 
 @pytest.mark.parametrize(
-    ("rows", "sentence"),
+    ("rows", "expected"),
     [
-        ([(1, 1, 0, 0), (2, 21, 0, 0)], "dataset 'toy', interaction 2: item id 21 is unknown .ids are 1 to 20."),
-        ([(1, 0, 0, 0)], "interaction 1: item id 0 is unknown"),
-        ([(11, 1, 0, 0)], "interaction 1: user id 11 is unknown .ids are 1 to 10."),
-        ([], "the raw files of dataset 'toy' have no usable row"),
+        ([(1, 1, 0, 0), (2, 21, 0, 0)], "'toy', interaction 2: item id 21 .*1 to 20"),
+        ([(1, 0, 0, 0)], "interaction 1: item id 0"),
+        ([(11, 1, 0, 0)], "interaction 1: user id 11 .*1 to 10"),
+        ([], "'toy' have no usable row"),
     ],
 )
-def test_impossible_rows_are_one_sentence(tmp_path, rows, sentence):
-    with pytest.raises(StemlabError, match=sentence):
+def test_invalid_rows_are_errors(tmp_path, rows, expected):
+    with pytest.raises(StemlabError, match=expected):
         prepare(raw_of(rows, 10, 20), tmp_path)
 
 
-def test_unknown_negative_is_one_sentence(tmp_path, raw):
+def test_unknown_negative_is_an_error(tmp_path, raw):
     lists = np.ones((10, 3), dtype=np.int32)
     lists[4, 2] = 21
     wrong = dataclasses.replace(raw, negatives={"valid": lists})
-    with pytest.raises(StemlabError, match="negatives of valid row 5: item id 21 is unknown"):
+    with pytest.raises(StemlabError, match="valid row 5: item id 21"):
         prepare(wrong, tmp_path)
 
 
-def test_positives_among_their_negatives_are_counted_and_told(tmp_path, caplog):
+def test_positives_among_their_negatives_are_counted_and_logged(tmp_path, caplog):
     rows = [(1, 5, 0, 0), (1, 6, 1, 1), (2, 7, 2, 0), (2, 8, 3, 1), (3, 1, 0, 0)]
     raw = raw_of(rows, 3, 9, negatives={"valid": np.array([[8, 9], [8, 8]])})
     directory, _ = prepare(raw, tmp_path)
     assert read_manifest(directory)["positives_among_negatives"] == {"valid": 1}
-    assert "'toy': 1 valid rows list their own positive as a negative" in caplog.text
+    assert "'toy': 1 valid rows" in caplog.text
 
 
-def test_missing_files_are_one_sentence(tmp_path, raw):
+def test_missing_files_are_errors(tmp_path, raw):
     data = Toy(raw, tmp_path)
     directory = data.prepare()
     (directory / "log.arrow").unlink()
     (directory / "tokens" / "item.parquet").write_bytes(b"")
-    with pytest.raises(StemlabError, match=r"log\.arrow is not a prepared split"):
+    with pytest.raises(StemlabError, match=r"log\.arrow"):
         _ = data.log
-    with pytest.raises(StemlabError, match=r"item\.parquet cannot be read"):
+    with pytest.raises(StemlabError, match=r"item\.parquet"):
         read_original_ids(directory, "item")
 
 
-def test_a_spec_without_kind_is_one_of_impressions():
+def test_spec_without_kind_is_a_spec_of_impressions():
     values = {"name": "toy", "fields": [{"name": "uid", "size": 3}], "tasks": ["like"]}
     assert spec_from_dict(values).field_sizes == {"uid": 3}

@@ -1,4 +1,4 @@
-"""Instances, histories and candidates of the published reader (golden/rechorus/dataset_toy)."""
+"""Parity with the released reader: instances, histories, candidates (golden/rechorus/dataset_toy)."""
 
 import numpy as np
 import pytest
@@ -32,12 +32,12 @@ def toy(golden, tmp_path):
 
 
 def whole(loader):
-    """All instances of a loader in one batch."""
+    """Return all instances of a loader in one batch."""
     return loader.take(slice(0, len(loader.instances)))
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_instances_equal_the_published_ones(toy, split):
+def test_instances_equal_the_released_code(toy, split):
     saved, data = toy
     wanted = {
         key.removeprefix(f"output/{SPLITS[split]}_"): saved[key]
@@ -46,7 +46,7 @@ def test_instances_equal_the_published_ones(toy, split):
     }
     loader = {"train": data.train_dataloader, "valid": data.val_dataloader, "test": data.test_dataloader}[split]()
     batch = whole(loader)
-    # Ours go by user and time; the published ones are in the order of the file.
+    # ours are sorted by user and time, the released ones are in file order
     order = np.lexsort((wanted["position"], wanted["user_id"]))
     assert len(batch) == len(order) == data.rows(split)
     np.testing.assert_array_equal(batch.user_B, wanted["user_id"][order])
@@ -75,11 +75,11 @@ def test_sizes_and_training_pairs(toy):
     assert offsets.tolist() == [0, 12, 19]
 
 
-def test_smallest_gaps_equal_the_published_table(golden, tmp_path):
+def test_smallest_gaps_equal_the_released_code(golden, tmp_path):
     saved = np.load(golden / "rechorus" / "tisasrec_1layer_1head.npz")
     user, item, time = saved["input/corpus_log"].T
     table = saved["input/user_min_interval_table"]
-    assert (table[:, 1] == 65535).any()  # users without a positive gap are among them
+    assert (table[:, 1] == 65535).any()  # some users have no positive gap
     raw = RawSequences(
         user=user,
         item=item,
@@ -92,7 +92,7 @@ def test_smallest_gaps_equal_the_published_table(golden, tmp_path):
     np.testing.assert_array_equal(log.unit[table[:, 0]], table[:, 1])
 
 
-def test_batch_moves_whole(toy):
+def test_batch_moves_to_a_device(toy):
     batch = next(iter(toy[1].train_dataloader())).to("cpu")
     assert len(batch) == 7
     assert batch.unit_B.dtype == batch.user_B.dtype == batch.candidates_BN.dtype == torch.int64

@@ -1,4 +1,4 @@
-"""What ``stemlab.prepare`` shows of a sequence dataset."""
+"""Tables that ``stemlab.prepare`` prints for a sequence dataset."""
 
 import re
 
@@ -30,7 +30,7 @@ def test_tables_of_sequences(tmp_path):
     ]
 
 
-def test_categories_are_counted_where_they_are_prepared(tmp_path):
+def test_categories_are_counted_if_prepared(tmp_path):
     data = Toy(raw_of([(1, 1, 0, 0), (1, 2, 1, 0)], 1, 4, categories=["b", None, "a", "b"]), tmp_path)
     data.prepare()
     assert shown(data)[-2:] == [

@@ -1,4 +1,4 @@
-"""Small sequence datasets in memory, and a plain Python twin of everything that is made of them."""
+"""Small sequence datasets in memory, and a plain Python implementation of their instances."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from stemlab.data.sequence.raw import RawSequences
 
 
 class Toy(SequenceDataModule):
-    """Prepares what it is given; one dataset a folder."""
+    """Datamodule of given interactions; one dataset per folder."""
 
     def __init__(self, raw: RawSequences, root: Path, **settings):
         super().__init__(name="toy", **settings)
@@ -23,7 +23,7 @@ class Toy(SequenceDataModule):
 
 
 def raw_of(rows, users, items, **more):
-    """Interactions (user, item, time, split code) as a source hands them over."""
+    """Return raw sequences of rows (user, item, time, split code)."""
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
     return RawSequences(
         user=table[:, 0],
@@ -37,7 +37,7 @@ def raw_of(rows, users, items, **more):
 
 
 def leave_two_out(users, items, seed=0, least=3, most=30):
-    """A random world: every user's last row is test, the one before valid; times repeat; ids are used up."""
+    """Return random rows: each user's last row is test, the one before valid; times repeat; all users occur."""
     rng = np.random.default_rng(seed)
     rows = []
     for user in range(1, users + 1):

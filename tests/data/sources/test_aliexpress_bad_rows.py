@@ -1,4 +1,4 @@
-"""Bad rows of AliExpress files are named with file, line and column, or left out and counted."""
+"""Invalid rows of AliExpress files are reported with file, line and column, or skipped and counted."""
 
 import pytest
 
@@ -13,12 +13,12 @@ def processed(tmp_path):
 
 
 def put(cell, at):
-    """Return what replaces a cell of a line."""
+    """Return a function that replaces a cell of a line."""
     return lambda line: [*line[:at], cell, *line[at:][1:]]
 
 
 @pytest.mark.parametrize(
-    ("side", "change", "told"),
+    ("side", "change", "expected"),
     [
         ("item", put("much", 5), "column 'numerical_28' is 'much', not a number"),
         ("user", put("1.5", 2), r"column 'categorical_2' is '1\.5', not an integer"),
@@ -26,26 +26,26 @@ def put(cell, at):
         ("user", lambda line: [*line, "0"], "34 columns instead of 33"),
         ("item", put("3", 48), "column 'label' is '3', not 0 to 2"),
         ("item", put("77777", 0), r"search id 77777 has no row in nl_user_train\.csv"),
-        ("user", put("1", 0), "search id 1 is that of line 1 already"),
+        ("user", put("1", 0), "search id 1 .*line 1"),
     ],
 )
-def test_a_bad_raw_row_is_named_and_nothing_is_left(tmp_path, side, change, told):
+def test_invalid_raw_row_is_reported_and_no_file_is_left(tmp_path, side, change, expected):
     path = write_country(tmp_path) / f"nl_{side}_train.csv"
     lines = read_lines(path)
     write_lines(path, [*lines[:2], change(lines[2]), *lines[3:]])
-    with pytest.raises(StemlabError, match=rf"nl_{side}_train\.csv, line 3: {told}"):
+    with pytest.raises(StemlabError, match=rf"nl_{side}_train\.csv, line 3: {expected}.*dataset\.on_bad_row=skip"):
         aliexpress(tmp_path).prepare()
     left = {entry.name for entry in (tmp_path / "prepared").iterdir()}
     assert not [name for name in left if name.startswith((".build", "aliexpress", ".join"))]
 
 
-def test_bad_raw_rows_may_be_skipped(tmp_path):
+def test_invalid_raw_rows_may_be_skipped(tmp_path):
     raw = write_country(tmp_path)
     items, users = (read_lines(raw / f"nl_{side}_train.csv") for side in ("item", "user"))
     of_first = sum(line[0] == "1" for line in items)
     bad = [["9999", *items[0][1:]], ["8888", *items[0][1:]], [*items[1][:5], "x", *items[1][6:]]]
     write_lines(raw / "nl_item_train.csv", [*bad, *items])
-    write_lines(raw / "nl_user_train.csv", [*users[1:], users[5]])  # page 1 is gone, another comes twice
+    write_lines(raw / "nl_user_train.csv", [*users[1:], users[5]])  # page 1 is missing, another one is repeated
     module = aliexpress(tmp_path, on_bad_row="skip")
     module.prepare()
     counts = module.manifest["rows"]
@@ -55,19 +55,19 @@ def test_bad_raw_rows_may_be_skipped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "change", "told"),
+    ("line", "change", "expected"),
     [
-        (3, lambda line: [*line[:-2], "0", "1"], "line 4: 'conversion' is 1 though 'click' is 0"),
+        (3, lambda line: [*line[:-2], "0", "1"], "line 4: 'conversion' is 1.*'click' is 0"),
         (3, put("2", 80), "line 4: column 'click' is '2', not 0 or 1"),
         (3, put("?", 20), r"line 4: column 'numerical_4' is '\?', not a number"),
         (3, lambda line: line[:-1], "line 4: 81 columns instead of 82"),
-        (0, put("category_7", 7), "line 1: no column 'categorical_7'"),
+        (0, put("category_7", 7), "line 1: .*'categorical_7'"),
     ],
 )
-def test_a_bad_processed_row_is_named(tmp_path, processed, line, change, told):
+def test_invalid_processed_row_is_reported(tmp_path, processed, line, change, expected):
     processed[line] = change(processed[line])
     write_lines(tmp_path / "raw" / "train.csv", processed)
-    with pytest.raises(StemlabError, match=rf"train\.csv, {told}"):
+    with pytest.raises(StemlabError, match=rf"train\.csv, {expected}"):
         aliexpress(tmp_path).prepare()
 
 

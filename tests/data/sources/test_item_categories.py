@@ -54,14 +54,14 @@ def test_genres_of_the_small_collection_are_flags(tmp_path: Path) -> None:
     assert first_genres(tmp_path / "u.data", "u.data") == {"1": "Comedy", "3": "Western"}
 
 
-def test_the_synthetic_world_tells_its_planted_interests(tmp_path: Path) -> None:
+def test_synthetic_sample_has_its_planted_interests(tmp_path: Path) -> None:
     data = movielens(tmp_path, source="sample", sample=SMALL)
     data.prepare()
     truth = generate(InterestSimulation(**SMALL)).cluster
     assert np.array_equal(item_clusters(InterestSimulation(**SMALL)), truth)
     names = ["", *data.item_categories.names]
-    told = [names[code] for code in data.item_categories.code_I[1:]]
-    assert told == [f"interest {truth[int(token) - 1]}" for token in data.item_tokens]
+    found = [names[code] for code in data.item_categories.code_I[1:]]
+    assert found == [f"interest {truth[int(token) - 1]}" for token in data.item_tokens]
 
 
 def test_meta_of_a_rechorus_folder(tmp_path: Path) -> None:
@@ -82,26 +82,26 @@ def test_meta_of_a_rechorus_folder(tmp_path: Path) -> None:
     again.prepare()
     assert again.item_categories.names == ("0", "1", "2")
     assert again.item_categories.code_I.tolist() == [0, *(1 + item % 3 for item in range(1, ITEMS)), 0]
-    assert again.sizes.categories == 0  # unless the model asks
+    assert again.sizes.categories == 0  # without with_categories
     again.with_categories = True
     assert again.sizes.categories == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
-        ("item\tcategory\n1\t2\n", r"item_meta.csv, line 1: no columns item_id and i_category"),
-        ("item_id\tx\ti_category\n1\t2\t3\n4\t5\n", r"item_meta.csv, line 3: 2 columns instead of 3; mend the line."),
-        ("item_id\ti_category\n1\n", r"item_meta.csv, line 2: 1 columns instead of 2; mend the line."),
+        ("item\tcategory\n1\t2\n", r"item_meta.csv, line 1: .*item_id and i_category"),
+        ("item_id\tx\ti_category\n1\t2\t3\n4\t5\n", r"item_meta.csv, line 3: 2 columns instead of 3"),
+        ("item_id\ti_category\n1\n", r"item_meta.csv, line 2: 1 columns instead of 2"),
     ],
 )
-def test_bad_meta(text: str, told: str, tmp_path: Path) -> None:
+def test_invalid_meta_files(text: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "item_meta.csv").write_text(text)
-    with pytest.raises(StemlabError, match=told):
+    with pytest.raises(StemlabError, match=expected):
         meta_categories(tmp_path)
 
 
-def test_bad_films_and_missing_ones(tmp_path: Path) -> None:
+def test_invalid_and_missing_films(tmp_path: Path) -> None:
     assert first_genres(tmp_path / "ratings.dat", "ratings.dat") is None
     (tmp_path / "movies.dat").write_text("1::One (1990)::Drama\n2::Two\n")
     with pytest.raises(StemlabError, match=r"movies.dat, line 2: 2 columns instead of 3"):

@@ -43,7 +43,7 @@ def texts(path):
 
 
 def joined(folder, logs):
-    """Join rows and side tables one by one."""
+    """Join the log with the user and video tables row by row."""
     users, videos = (
         {row[key]: row for row in texts(folder / "raw" / name)}
         for name, key in zip(side_names("1k"), ("user_id", "video_id"), strict=True)
@@ -53,11 +53,11 @@ def joined(folder, logs):
 
 
 def plain(row):
-    """A raw row's fields as tokens and its numbers: 1.0 is 1, empty is out-of-vocabulary, or NaN."""
-    told = {name: row[name].removesuffix(".0") or "?" for name in FIELDS}
-    told |= {name: float(row[name] or "nan") for name in NUMBERS}
+    """Return fields as tokens and numerical values of a raw row: 1.0 is 1, empty is out-of-vocabulary or NaN."""
+    values = {name: row[name].removesuffix(".0") or "?" for name in FIELDS}
+    values |= {name: float(row[name] or "nan") for name in NUMBERS}
     return {
-        **told,
+        **values,
         **{name: int(row[name]) for name in ("is_click", "is_like", "long_view")},
         "scenario": f"tab{row['tab']}",
     }
@@ -106,7 +106,7 @@ def test_scenarios_are_the_tabs_in_the_order_named(place):
     assert len(rows) == sum(row["tab"] in ("1", "4") for row in raw)
 
 
-def test_without_scenarios_every_tab_stays_and_may_be_a_field(place):
+def test_without_scenarios_all_tabs_are_kept_and_tab_may_be_a_field(place):
     module = kuairand(place, scenarios=[], fields=["user_id", "tab"])
     rows = everything(module)
     raw = joined(place, log_names("1k")[:2])
@@ -115,7 +115,7 @@ def test_without_scenarios_every_tab_stays_and_may_be_a_field(place):
     assert module.spec.scenarios == ()
 
 
-def test_numbers_are_scaled_by_training_rows(place):
+def test_numerical_columns_are_scaled_by_training_rows(place):
     module = kuairand(place, scaling="standard")
     directory = module.prepare()
     raw = [
@@ -123,18 +123,18 @@ def test_numbers_are_scaled_by_training_rows(place):
     ]
     for name, part in {"follow_user_num": "user", "video_duration": "item"}.items():
         values = np.array([float(row[name] or "nan") for row in raw])
-        told = module.manifest["numericals"][name]
-        assert told["mean"] == pytest.approx(np.nanmean(values), rel=1e-6)
-        assert told["std"] == pytest.approx(np.nanstd(values), rel=1e-6)
-        assert told["missing"] == np.isnan(values).sum()
-        assert (told["part"], told["scaling"]) == (part, "standard")
+        stored = module.manifest["numericals"][name]
+        assert stored["mean"] == pytest.approx(np.nanmean(values), rel=1e-6)
+        assert stored["std"] == pytest.approx(np.nanstd(values), rel=1e-6)
+        assert stored["missing"] == np.isnan(values).sum()
+        assert (stored["part"], stored["scaling"]) == (part, "standard")
     assert module.manifest["numericals"]["video_duration"]["missing"] > 0
     dense = ColumnStore(directory / "train.arrow").dense
     np.testing.assert_allclose(dense.mean(axis=0), 0, atol=1e-5)
     assert module.spec.sizes.numericals == {"follow_user_num": "user", "video_duration": "item"}
 
 
-def test_the_random_log_is_an_unbiased_test_by_option(place):
+def test_random_log_as_test_split(place):
     biased, unbiased = kuairand(place), kuairand(place, test_log="random")
     names = [*FIELDS, "is_click", "scenario"]
     for split in ("train", "valid"):
@@ -147,7 +147,7 @@ def test_the_random_log_is_an_unbiased_test_by_option(place):
     assert kuairand(place, test_log="random", split=split).prepare() != unbiased.prepare()
 
 
-def test_other_rules_go_by_the_moment_or_by_chance(place):
+def test_split_by_time_and_at_random(place):
     split = {**settings("kuairand")["split"], "rule": "time"}
     late = kuairand(place, split=split, scenarios=[], fields=["user_id", "video_id"])
     raw = sorted(joined(place, log_names("1k")[:2]), key=lambda row: int(row["time_ms"]))
@@ -157,7 +157,7 @@ def test_other_rules_go_by_the_moment_or_by_chance(place):
     assert chance.manifest["rows"] == {"train": 2_025, "valid": 225, "test": 250}
 
 
-def test_versions_have_their_own_names_and_27k_its_parts(place):
+def test_file_names_of_versions_and_parts_of_27k(place):
     whole = kuairand(place)
     folder = place / "raw" / "KuaiRand-27K" / "data"
     folder.mkdir(parents=True)
@@ -175,75 +175,72 @@ def test_versions_have_their_own_names_and_27k_its_parts(place):
     for split in SPLITS:
         assert as_set(decoded(parts, split), *names) == as_set(decoded(whole, split), *names)
     assert len(parts.manifest["raw"]) == 6
-    with pytest.raises(StemlabError, match=r"has no file user_features_pure\.csv \(nor in KuaiRand-Pure/data\)"):
+    with pytest.raises(StemlabError, match=r"user_features_pure\.csv.*KuaiRand-Pure/data"):
         kuairand(place, version="pure").prepare()
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
-        ({"fields": ["user_id", "play_time_ms"]}, "'play_time_ms', which is known only after the impression"),
-        ({"fields": ["user_id", "long_view"]}, "dataset.fields has 'long_view', which is a label"),
-        (
-            {"numericals": ["profile_stay_time"]},
-            "dataset.numericals has 'profile_stay_time', which is known only after",
-        ),
-        ({"numericals": ["is_like"]}, "dataset.numericals has 'is_like', which is a label"),
+        ({"fields": ["user_id", "play_time_ms"]}, "dataset.fields.*'play_time_ms'.*known only after"),
+        ({"fields": ["user_id", "long_view"]}, "dataset.fields.*'long_view'.*a label"),
+        ({"numericals": ["profile_stay_time"]}, "dataset.numericals.*'profile_stay_time'.*known only after"),
+        ({"numericals": ["is_like"]}, "dataset.numericals.*'is_like'.*a label"),
         ({"numericals": ["register_day"]}, "'register_day', .*Did you mean 'register_days'"),
-        ({"fields": ["user_id", "server_width"], "numericals": ["server_width"]}, "'server_width' is named twice"),
-        ({"tasks": ["click"]}, "dataset.tasks has 'click', .*Did you mean 'is_click'"),
-        ({"scenarios": ["tab1", "tab15"]}, "dataset.scenarios has 'tab15', which is none of: tab0, "),
-        ({"scenarios": ["tab1", "tab1"]}, "dataset.scenarios names 'tab1' twice"),
+        ({"fields": ["user_id", "server_width"], "numericals": ["server_width"]}, "'server_width'.*twice"),
+        ({"tasks": ["click"]}, "dataset.tasks.*'click'.*Did you mean 'is_click'"),
+        ({"scenarios": ["tab1", "tab15"]}, "dataset.scenarios.*'tab15'.*tab0, "),
+        ({"scenarios": ["tab1", "tab1"]}, "dataset.scenarios.*'tab1' twice"),
         ({"version": "1K"}, "dataset.version='1K'.*Did you mean '1k'"),
-        ({"test_log": "random", "split": {"rule": "random"}}, "test_log=random needs dataset.split.rule=dates"),
-        ({"split": {"rule": "given"}}, "rule=given: KuaiRand gives no split"),
+        ({"test_log": "random", "split": {"rule": "random"}}, "test_log=random.*dataset.split.rule=dates"),
+        ({"split": {"rule": "given"}}, "rule=given.*dates, time or random"),
         ({"scaling": "minmx"}, "dataset.scaling='minmx'.*Did you mean 'minmax'"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_read(tmp_path, changed, told):
-    with pytest.raises(StemlabError, match=told):
+def test_invalid_settings_are_rejected_before_reading(tmp_path, changed, expected):
+    with pytest.raises(StemlabError, match=expected):
         kuairand(tmp_path, **changed)
 
 
-def test_bad_rows_and_strangers_are_named_with_file_and_line(place):
+def test_invalid_rows_and_unknown_ids_are_reported_with_file_and_line(place):
     path = place / "raw" / log_names("1k")[1]
     lines = path.read_text().splitlines()
     rows = len(texts(path))
     cells = lines[7].split(",")
-    for column, cell, told in (
+    for column, cell, expected in (
         (1, "777777", r"line 8: video_id 777777 is not in video_features_basic_1k\.csv"),
         (0, "888888", r"line 8: user_id 888888 is not in user_features_1k\.csv"),
         (5, "3", "line 8: column 'is_click' is '3', not 0 or 1"),
     ):
         wrong = [*cells[:column], cell, *cells[column + 1 :]]
-        wrong[18] = "1"  # a tab that is kept
+        wrong[18] = "1"  # a tab of the scenarios
         path.write_text("\n".join([*lines[:7], ",".join(wrong), *lines[8:]]) + "\n")
-        with pytest.raises(StemlabError, match=rf"{path.name}, {told}.*dataset\.on_bad_row=skip"):
+        with pytest.raises(StemlabError, match=rf"{path.name}, {expected}.*dataset\.on_bad_row=skip"):
             kuairand(place).prepare()
         module = kuairand(place, on_bad_row="skip", scenarios=[])
         module.prepare()
         assert module.manifest["skipped_rows"] == 1
     assert rows == len(lines) - 1
     path.write_text("\n".join([lines[0].replace("is_like", "liked"), *lines[1:]]) + "\n")
-    with pytest.raises(StemlabError, match="line 1: no column 'is_like'"):
+    with pytest.raises(StemlabError, match=r"line 1: .*'is_like'"):
         kuairand(place).prepare()
 
 
-def test_a_missing_log_is_named(place):
+def test_missing_log_is_named(place):
     (place / "raw" / log_names("1k")[0]).unlink()
-    with pytest.raises(StemlabError, match=rf"has no file {log_names('1k')[0]} .*dataset\.source=sample"):
+    with pytest.raises(StemlabError, match=rf"has no file {log_names('1k')[0]}.*dataset\.source=sample"):
         kuairand(place, source="auto").prepare()
     later = kuairand(place, logs=[log_names("1k")[1]])
     later.prepare()
     assert sum(later.manifest["rows"].values()) < 2_500
 
 
-def test_without_raw_files_the_sample_is_made_and_says_so(tmp_path, caplog):
+def test_without_raw_files_the_sample_is_generated_with_a_warning(tmp_path, caplog):
     small = {**settings("kuairand")["sample"], "rows": 1_500, "users": 20, "videos": 30}
     module = kuairand(tmp_path, source="auto", sample=small)
     directory = module.prepare()
     assert "SAMPLE" in caplog.text
-    assert "no user_features_1k.csv in" in caplog.text
+    assert "no user_features_1k.csv" in caplog.text
     assert module.spec.sample is True
     assert kuairand(tmp_path, source="sample", sample=small).prepare() == directory
 
@@ -269,5 +266,5 @@ def test_joined_rows_are_encoded_as_in_training(place):
     assert ours == stored
     floats = table.set_column(table.column_names.index("tab"), "tab", pa.array([float(row["tab"]) for row in raw]))
     assert module.encode(floats).scenario_B.tolist() == batch.scenario_B.tolist()
-    with pytest.raises(StemlabError, match="'tab13', which is not a scenario"):
+    with pytest.raises(StemlabError, match=r"'tab13'.*scenario"):
         module.encode(table.set_column(table.column_names.index("tab"), "tab", pa.array(["13"] * len(raw))))

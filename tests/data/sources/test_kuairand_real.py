@@ -5,7 +5,7 @@ from tests.conftest import REAL_DATA, require
 from tests.data.prepared_rows import datamodule, decoded
 
 
-def test_the_real_rows_and_the_real_side_tables_are_joined(tmp_path):
+def test_real_logs_are_joined_with_real_tables(tmp_path):
     folder = require(REAL_DATA / "kuairand" / "kuairand_sample.csv").parent
     module = datamodule(
         "kuairand",
@@ -29,7 +29,7 @@ def test_the_real_rows_and_the_real_side_tables_are_joined(tmp_path):
     train = decoded(module, "train")
     assert len(rows) == len(real) == 200
     by_pair = {(row["user_id"], row["video_id"]): row for row in real}
-    # The slice's publisher joined the same tables on its own: what it says of users and videos is what our join says.
+    # the publisher of the sample joined the same tables: user and video columns must be equal
     for row in train:
         theirs = by_pair[row["user_id"], row["video_id"]]
         for name in ("is_live_streamer", "onehot_feat3", "onehot_feat8"):

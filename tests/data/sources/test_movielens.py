@@ -72,7 +72,7 @@ def test_real_rows_equal_a_pandas_join(real, real_data):
     np.testing.assert_array_equal(store.group, test["user_id"].astype(int))
 
 
-def test_encode_takes_the_derived_columns(real):
+def test_encode_accepts_the_derived_columns(real):
     columns = {name: pa.array([None], pa.string()) for name in ML1M_FIELDS} | {"gender": ["M"], "year": [1995]}
     ids = dict(zip(ML1M_FIELDS, real.encode(pa.table(columns)).ids_BF[0].tolist(), strict=True))
     assert ids["gender"] == 1  # men rated most
@@ -90,7 +90,7 @@ def test_time_split_takes_the_last_ratings(tmp_path):
     assert store.labels.tolist() == [[0, 0], [0, 0], [0, 0], [1, 0]]
 
 
-def test_side_tables(tmp_path):
+def test_users_and_movies(tmp_path):
     raw = write(tmp_path)
     users, movies = read_users(raw / "users.dat"), read_movies(raw / "movies.dat")
     assert users.keys.tolist() == [1, 2]
@@ -101,13 +101,13 @@ def test_side_tables(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "told"),
+    ("name", "line", "expected"),
     [
         ("users", "3::F::1::10", r"users\.dat, line 3: 4 columns instead of 5"),
         ("users", "3::F::old::10::1", r"users\.dat, line 3: 'old' is not an integer"),
-        ("users", "1::F::1::10::1", r"users\.dat, line 3: id 1 was given before"),
+        ("users", "1::F::1::10::1", r"users\.dat, line 3: id 1 is repeated"),
         ("users", "", r"users\.dat, line 3: 1 columns instead of 5"),
-        ("movies", "8::No Year::Drama", r"movies\.dat, line 3: title 'No Year' does not end in a year in brackets"),
+        ("movies", "8::No Year::Drama", r"movies\.dat, line 3: 'No Year'.* year in brackets"),
         ("movies", "8:Title (1990)::Drama", r"movies\.dat, line 3: 2 columns instead of 3"),
         ("ratings", "1::7::6::1", r"ratings\.dat, line 41: column 'rating' is '6', not 1 to 5"),
         ("ratings", "1::7::5", r"ratings\.dat, line 41: 3 columns instead of 4"),
@@ -115,10 +115,10 @@ def test_side_tables(tmp_path):
         ("ratings", "9::7::5::1", r"ratings\.dat, line 41: user_id 9 is not in users\.dat"),
     ],
 )
-def test_malformed_lines_are_named(tmp_path, name, line, told):
+def test_malformed_lines_are_reported(tmp_path, name, line, expected):
     lines = {"users": USERS, "movies": MOVIES, "ratings": RATINGS}
     write(tmp_path, **{name: [*lines[name], line]})
-    with pytest.raises(StemlabError, match=told):
+    with pytest.raises(StemlabError, match=expected):
         movielens(tmp_path).prepare()
     if name == "ratings":
         module = movielens(tmp_path, on_bad_row="skip")
@@ -134,10 +134,10 @@ def test_missing_and_empty_files(tmp_path, name):
     with pytest.raises(StemlabError, match=rf"{name}\.dat"):
         movielens(tmp_path).prepare()
     (raw / f"{name}.dat").unlink()
-    with pytest.raises(StemlabError, match=rf"raw has no {name}\.dat: fetch .*ml-1m\.zip.* dataset\.raw_dir"):
+    with pytest.raises(StemlabError, match=rf"raw has no {name}\.dat.*ml-1m\.zip.* dataset\.raw_dir"):
         movielens(tmp_path).prepare()
 
 
-def test_unknown_fields_are_refused(tmp_path):
-    with pytest.raises(StemlabError, match=r"dataset\.fields has 'rating', which is none of"):
+def test_unknown_fields_are_rejected(tmp_path):
+    with pytest.raises(StemlabError, match=r"dataset\.fields.*'rating'"):
         movielens(tmp_path, fields=["user_id", "rating"])

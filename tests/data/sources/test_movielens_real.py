@@ -1,7 +1,8 @@
-"""dataset=ml1m on the real ratings, beside the stored evaluation files of the publication.
+"""dataset=ml1m on the real ratings, compared with the published evaluation files.
 
-Of the ratings at hand the times of users from 3000 on are partly estimated, and inside a second the order of their
-lines is another one than in the official file; so some of their last rows differ. Everything else must not.
+In the available ratings, times of users from 3000 on are partly estimated, and lines with equal times have another
+order than in the official file, so some of their last rows differ. Everything else must be equal
+(docs/methods/datasets.md#published-evaluation-negatives).
 """
 
 import json
@@ -21,7 +22,7 @@ FIRST_ESTIMATED = 3_000
 
 @pytest.fixture(scope="module")
 def stored(real_data):
-    """Split -> rows (user, item, time) and negatives as published."""
+    """Return split -> published rows (user, item, time) and negatives."""
     found = {}
     for split, name in PUBLISHED.items():
         frame = pd.read_csv(real_data / "ml-1m_rechorus" / f"{name}.csv.gz", sep="\t")
@@ -48,7 +49,7 @@ def test_sizes(real_data, tmp_path):
 
 
 @pytest.mark.parametrize(("split", "equal"), [("valid", 4_920), ("test", 5_270)])
-def test_rows_equal_the_stored_ones_where_the_order_of_a_second_is_known(made, stored, split, equal):
+def test_rows_equal_the_published_ones_except_for_ties(made, stored, split, equal):
     rows, _ = stored[split]
     ours = np.stack([made.user, made.item, made.time], axis=1)[made.split == CODES[split]]
     np.testing.assert_array_equal(
@@ -57,19 +58,19 @@ def test_rows_equal_the_stored_ones_where_the_order_of_a_second_is_known(made, s
     same = ours[:, 1] == rows[:, 1]
     assert same.sum() == equal
     assert rows[~same, 0].min() >= FIRST_ESTIMATED
-    # What differs is the order inside a second: the other film was rated in that second, too.
+    # only ties differ: the other film has the same time
     rated = set(zip(made.user.tolist(), made.item.tolist(), made.time.tolist(), strict=True))
     assert {tuple(row) for row in rows[~same].tolist()} <= rated
 
 
 @pytest.mark.parametrize("split", PUBLISHED)
-def test_all_stored_negatives_come_out(made, stored, split):
-    """6,040,000 of 6,040,000 a split, with the largest item that the publication drew."""
+def test_published_negatives_are_reproduced(made, stored, split):
+    """All 6,040,000 negatives per split are equal, with the largest item of the published lists."""
     np.testing.assert_array_equal(made.negatives[split], stored[split][1])
 
 
-def test_the_largest_negative_hangs_on_first_rows(movielens_1m):
-    """Published 3,702: four films are rated in first rows alone; here two, one of a user from 3000 on."""
+def test_largest_negative_depends_on_first_rows(movielens_1m):
+    """Published 3,702: four films occur in first rows only; here two, one of a user from 3000 on."""
     user, item, _, time = movielens_1m.T
     raw = leave_one_out(user, item, time, eval_negatives=0)
     order = np.lexsort((raw.time, raw.user))
@@ -79,4 +80,4 @@ def test_the_largest_negative_hangs_on_first_rows(movielens_1m):
     once = np.flatnonzero(np.bincount(raw.item) == 1)
     begin = raw.time[order][first][raw.user - 1]
     at_start = np.isin(raw.item, once) & (raw.time == begin) & (raw.user >= FIRST_ESTIMATED)
-    assert at_start.sum() == 10  # films that an unknown order of first seconds could add or take away
+    assert at_start.sum() == 10  # films that depend on the unknown order of ties in first rows

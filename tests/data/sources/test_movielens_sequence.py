@@ -1,4 +1,4 @@
-"""MovieLens as sequences: where the file comes from, both protocols, and bad input."""
+"""MovieLens as sequences: origin of the file, both protocols, invalid input."""
 
 import gzip
 import hashlib
@@ -79,7 +79,7 @@ def test_rows_by_hand(tmp_path):
     assert module.manifest["duplicate_rows"] == module.manifest["skipped_rows"] == 0
     assert module.manifest["negatives"] == {"test": 4, "valid": 4}
     assert module.spec.sample is False
-    # All rows but first ones have seven items: 50 and 60 (ids 8 and 9), in first rows alone, are never drawn.
+    # All rows except first ones have seven items: 50 and 60 (ids 8 and 9) occur in first rows only and are never drawn.
     for loader in (module.val_dataloader(), module.test_dataloader()):
         for user, candidates in ((b.user_B[i], b.candidates_BN[i]) for b in loader for i in range(len(b))):
             mine = set(module.log.items_of(user[None].numpy())[0].tolist())
@@ -92,7 +92,7 @@ def test_duplicates_are_dropped_and_counted(tmp_path):
     write(tmp_path, [*RATINGS, RATINGS[0], "1::30::2::100", "1::30::5::101"])
     module = movielens(tmp_path)
     module.prepare()
-    assert module.manifest["duplicate_rows"] == 2  # another rating at the same second is the same interaction
+    assert module.manifest["duplicate_rows"] == 2  # the rating does not distinguish interactions
     assert sorted(table(module)) == sorted([*EXPECTED, (1, 30, 101, 0)])
 
 
@@ -130,7 +130,7 @@ def test_no_negatives_and_another_seed(tmp_path):
     write(tmp_path)
     module = movielens(tmp_path, eval_negatives=0)
     module.prepare()
-    with pytest.raises(StemlabError, match=r"stores no negatives .* set dataset\.evaluation\.candidates=full"):
+    with pytest.raises(StemlabError, match=r"no stored negatives.*dataset\.evaluation\.candidates=full"):
         module.val_dataloader()
     full = {**settings("ml1m")["evaluation"], "candidates": "full"}
     loader = movielens(tmp_path, eval_negatives=0, evaluation=full).val_dataloader()
@@ -149,14 +149,14 @@ def test_the_largest_negative_may_be_given(tmp_path):
     write(tmp_path)
     module = movielens(tmp_path, eval_negatives=200, largest_negative=9)
     assert next(iter(module.val_dataloader())).candidates_BN[:, 1:].max() == 9
-    with pytest.raises(StemlabError, match=r"dataset\.largest_negative is read by dataset\.protocol=cikm22 only"):
+    with pytest.raises(StemlabError, match=r"dataset\.largest_negative.*dataset\.protocol=cikm22"):
         movielens(tmp_path, protocol="master", largest_negative=9)
-    with pytest.raises(StemlabError, match=r"negatives of \w+ row \d+: item id \d+ is unknown \(ids are 1 to 9\)"):
+    with pytest.raises(StemlabError, match=r"negatives of \w+ row \d+: item id \d+ .*1 to 9"):
         movielens(tmp_path, eval_negatives=200, largest_negative=50).prepare()
 
 
 def test_master(tmp_path):
-    # Seven users like films 1 to 8 but two each in 60 days; user 1 likes one of the two on day 85, user 2 on day 100.
+    # Seven users like films 1 to 8 except two in 60 days; user 1 likes one of the two on day 85, user 2 on day 100.
     day = 86_400
     pairs = [(u, i) for u in range(1, 8) for i in range(1, 9) if i not in (u, u % 7 + 1)]
     likes = [f"{u}::{i}::5::{day * 10 * (u - 1) + i}" for u, i in pairs]
@@ -173,7 +173,7 @@ def test_master(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "expected"),
     [
         (["1::2::3"], r"ratings\.dat, line 11: 3 columns instead of 4"),
         (["1::2::3::4::5"], r"ratings\.dat, line 11: 5 columns instead of 4"),
@@ -183,9 +183,9 @@ def test_master(tmp_path):
         (["1::2::5::4", ""], r"ratings\.dat, line 12: 1 columns instead of 4"),
     ],
 )
-def test_bad_rows_are_named_or_skipped(tmp_path, lines, told):
+def test_invalid_rows_are_reported_or_skipped(tmp_path, lines, expected):
     write(tmp_path, [*RATINGS, *lines])
-    with pytest.raises(StemlabError, match=told) as error:
+    with pytest.raises(StemlabError, match=expected) as error:
         movielens(tmp_path).prepare()
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "prepared").glob("ml1m-*"))
@@ -195,12 +195,12 @@ def test_bad_rows_are_named_or_skipped(tmp_path, lines, told):
     assert len(module.log) == len(RATINGS) + len(lines) - 1
 
 
-def test_empty_useless_and_damaged_files(tmp_path):
+def test_empty_invalid_and_damaged_files(tmp_path):
     write(tmp_path, [])
-    with pytest.raises(StemlabError, match=r"ratings\.dat is empty: it has no line of data"):
+    with pytest.raises(StemlabError, match=r"ratings\.dat is empty"):
         movielens(tmp_path).prepare()
     write(tmp_path, ["user,item", "1,2"])
-    with pytest.raises(StemlabError, match=r"ratings\.dat has no usable row: all 2 are bad; is it the right file"):
+    with pytest.raises(StemlabError, match=r"ratings\.dat has no valid row: all 2"):
         movielens(tmp_path, on_bad_row="skip").prepare()
     (tmp_path / "raw" / "ratings.dat").unlink()
     path = zipped(tmp_path / "raw" / "ml-1m.zip")
@@ -208,34 +208,32 @@ def test_empty_useless_and_damaged_files(tmp_path):
     with pytest.raises(StemlabError, match=r"ml-1m\.zip is truncated or damaged .*again"):
         movielens(tmp_path).prepare()
     zipped(path, "ml-1m/other.dat")
-    with pytest.raises(StemlabError, match=r"ml-1m\.zip holds no file 'ratings\.dat'"):
+    with pytest.raises(StemlabError, match=r"ml-1m\.zip.*'ratings\.dat'"):
         movielens(tmp_path).prepare()
     assert not list((tmp_path / "prepared").glob("ml1m-*"))
 
 
 def test_without_a_raw_file(tmp_path, caplog):
-    told = r"no ratings\.dat and no ml-1m\.zip in .*raw, and dataset\.download is false: put https://.*ml-1m\.zip into"
-    with pytest.raises(StemlabError, match=told):
+    expected = r"o ratings\.dat and no ml-1m\.zip in .*raw.*dataset\.download.*https://.*ml-1m\.zip"
+    with pytest.raises(StemlabError, match=expected):
         movielens(tmp_path).prepare()
     assert not caplog.records
     module = movielens(tmp_path, source="auto")
     module.prepare()
     (announced,) = [r.message for r in caplog.records]
-    assert announced == (
-        f"SAMPLE data (no ratings.dat and no ml-1m.zip in {tmp_path / 'raw'}): 60 synthetic users in the format of "
-        "MovieLens; their numbers are no results."
-    )
+    assert f"SAMPLE data (no ratings.dat and no ml-1m.zip in {tmp_path / 'raw'}): 60 synthetic users" in announced
+    assert "not results" in announced
     assert (module.spec.sample, module.manifest["sample"], module.spec.users) == (True, True, 60)
     (made,) = (tmp_path / "sample").glob("movielens-*/ratings.dat")
     again = movielens(tmp_path, source="sample")
     assert again.prepare() == module.directory
-    assert movielens(tmp_path, raw_dir=str(made.parent)).prepare() != module.directory  # the same rows, called real
+    assert movielens(tmp_path, raw_dir=str(made.parent)).prepare() != module.directory  # the same rows as raw file
     assert movielens(tmp_path, "ml100k", source="sample").prepare().name.startswith("ml100k-")
 
 
 @pytest.fixture
 def publisher(tmp_path, monkeypatch):
-    """A publisher's folder under a local address, whose checksum of ml-1m.zip is the expected one."""
+    """Serve ml-1m.zip from a local folder and expect its checksum."""
     path = zipped(tmp_path / "publisher" / "ml-1m.zip")
     monkeypatch.setattr(movielens_sequence, "MOVIELENS_URL", path.parent.as_uri())
     known = replace(COLLECTIONS["ml-1m"], md5=hashlib.md5(path.read_bytes()).hexdigest())
@@ -244,7 +242,7 @@ def publisher(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("source", ["auto", "raw"])
-def test_a_missing_file_is_fetched_and_its_terms_told(tmp_path, publisher, caplog, source):
+def test_missing_file_is_downloaded_and_its_terms_are_logged(tmp_path, publisher, caplog, source):
     module = movielens(tmp_path, source=source, download=True)
     module.prepare()
     assert (tmp_path / "raw" / "ml-1m.zip").read_bytes() == publisher.read_bytes()
@@ -257,16 +255,16 @@ def test_a_missing_file_is_fetched_and_its_terms_told(tmp_path, publisher, caplo
 
 def test_without_a_network(tmp_path, publisher, caplog):
     publisher.unlink()
-    with pytest.raises(StemlabError, match=r"ml-1m\.zip cannot be fetched \(.*\): put .* use dataset\.source=sample\."):
+    with pytest.raises(StemlabError, match=r"ml-1m\.zip cannot be.*dataset\.source=sample"):
         movielens(tmp_path, download=True).prepare()
     module = movielens(tmp_path, source="auto", download=True)
     module.prepare()
     assert module.spec.sample is True
-    assert "SAMPLE data (no ratings.dat and no ml-1m.zip in" in caplog.text
+    assert "SAMPLE data (no ratings.dat and no ml-1m.zip" in caplog.text
     assert "cannot be reached" in caplog.text
 
 
-def test_a_wrong_checksum_is_an_error_and_no_sample(tmp_path, publisher):
+def test_wrong_checksum_is_an_error(tmp_path, publisher):
     publisher.write_bytes(publisher.read_bytes() + b"x")
     with pytest.raises(StemlabError, match="has the MD5 checksum"):
         movielens(tmp_path, source="auto", download=True).prepare()

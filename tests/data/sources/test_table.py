@@ -1,4 +1,4 @@
-"""A user's own table: the same rows give the same prepared arrays, whatever the file; mistakes are one sentence."""
+"""User tables: equal rows in any file format give equal prepared arrays; invalid input is reported."""
 
 import numpy as np
 import pandas as pd
@@ -42,8 +42,8 @@ def saved(tmp_path):
     return save(frame(), tmp_path / "rows.csv")
 
 
-def test_equal_to_a_plain_twin(tmp_path, saved):
-    """Vocabularies by counters, scaling by numpy, splits by their rule."""
+def test_equals_a_plain_implementation(tmp_path, saved):
+    """Compare with vocabularies from counters, scaling with NumPy, and splits by their rule."""
     rows = pd.read_csv(saved, dtype=str, keep_default_na=False)
     codes = random_codes(len(rows), SplitRule())
     train = rows[codes == 0]
@@ -82,7 +82,7 @@ def test_csv_and_parquet_of_the_same_rows_are_the_same(tmp_path_factory, seed, c
 
 @settings(max_examples=5, deadline=None)
 @given(st.permutations(list(frame(1).columns)), st.integers(40, 4000))
-def test_column_order_and_the_cut_into_blocks_do_not_matter(tmp_path_factory, order, block):
+def test_result_does_not_depend_on_column_order_and_block_size(tmp_path_factory, order, block):
     folder = tmp_path_factory.mktemp("order")
     rows = frame(120)
     first = arrays(table(folder, save(rows, folder / "rows.csv")))
@@ -152,41 +152,41 @@ def test_encoded_rows_are_the_prepared_ones(tmp_path):
         np.testing.assert_array_equal(batch.ids_BF, found["test"][0])
         np.testing.assert_array_equal(batch.dense_BN, found["test"][1])
         np.testing.assert_array_equal(batch.scenario_B, found["test"][3])
-    with pytest.raises(StemlabError, match="no column 'country', the scenario"):
+    with pytest.raises(StemlabError, match="scenario column 'country'"):
         module.encode(pa.Table.from_pandas(test.drop(columns="country")))
-    with pytest.raises(StemlabError, match="column 'age' of the input has 'old', no number"):
+    with pytest.raises(StemlabError, match=r"column 'age'.*'old'"):
         module.encode(pa.Table.from_pandas(texts.assign(age="old")))
 
 
 def spoil(tmp_path, line, name, cell):
-    """Write rows of which one has another cell; lines count from 1, the header's."""
+    """Write rows with one changed cell; lines count from 1 and include the header."""
     rows = frame().astype(object)
     rows.loc[line - 2, name] = cell
     return save(rows, tmp_path / "rows.csv")
 
 
 @pytest.mark.parametrize(
-    ("column", "cell", "changed", "told"),
+    ("column", "cell", "changed", "expected"),
     [
-        ("click", "2", {}, "column 'click' is '2', neither 0 nor 1.*dataset.on_bad_row=skip"),
-        ("buy", "", {}, "column 'buy' is empty, neither 0 nor 1"),
-        ("price", "12,5", {}, "column 'price' is '12,5', not a number"),
-        ("age", "n/a", {}, "column 'age' is 'n/a', not a number"),
+        ("click", "2", {}, "column 'click' is '2'.*dataset.on_bad_row=skip"),
+        ("buy", "", {}, "column 'buy' is empty"),
+        ("price", "12,5", {}, "column 'price' is '12,5'"),
+        ("age", "n/a", {}, "column 'age' is 'n/a'"),
         (
             "ts",
             "soon",
             {"time": "ts", "split": {"rule": "time"}},
-            "column 'ts' is 'soon', neither an integer nor an ISO",
+            "column 'ts' is 'soon'.*ISO",
         ),
         (
             *("country", "us", {"scenario": "country", "scenarios": ["es", "fr", "nl"]}),
-            r"column 'country' is 'us', none of dataset.scenarios \(es, fr, nl\)",
+            r"column 'country' is 'us'.*dataset.scenarios.*es, fr, nl",
         ),
     ],
 )
-def test_a_bad_cell_is_told_with_its_line(tmp_path, column, cell, changed, told):
+def test_invalid_cell_is_reported_with_its_line(tmp_path, column, cell, changed, expected):
     path = spoil(tmp_path, 57, column, cell)
-    with pytest.raises(StemlabError, match=rf"rows\.csv, line 57: {told}"):
+    with pytest.raises(StemlabError, match=rf"rows\.csv, line 57: {expected}"):
         table(tmp_path, path, **changed).prepare()
     assert not [p for p in (tmp_path / "prepared").iterdir() if p.is_dir()]
     module = table(tmp_path, path, on_bad_row="skip", **changed)
@@ -195,10 +195,10 @@ def test_a_bad_cell_is_told_with_its_line(tmp_path, column, cell, changed, told)
     assert sum(module.manifest["rows"].values()) == 399
 
 
-def test_a_bad_row_of_a_parquet_file(tmp_path):
+def test_invalid_row_of_a_parquet_file(tmp_path):
     rows = frame()
     rows.loc[33, "click"] = 7
-    with pytest.raises(StemlabError, match=r"rows\.parquet, row 34: column 'click' is '7', neither 0 nor 1"):
+    with pytest.raises(StemlabError, match=r"rows\.parquet, row 34: column 'click' is '7'"):
         table(tmp_path, save(rows, tmp_path / "rows.parquet")).prepare()
 
 
@@ -210,47 +210,47 @@ def test_a_line_with_another_number_of_cells(tmp_path, saved):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
         (
             {"fields": ["usr_id"]},
-            r"dataset.fields has 'usr_id', which is not a column of .*rows\.csv .*Did you mean 'user_id'",
+            r"dataset.fields.*'usr_id'.*rows\.csv.*Did you mean 'user_id'",
         ),
-        ({"group": "uid"}, "dataset.group has 'uid', which is not a column"),
-        ({"fields": ["user_id", "click"]}, "'click' is in dataset.tasks and in dataset.fields: a label .* leaks"),
-        ({"numericals": ["buy"]}, "'buy' is in dataset.tasks and in dataset.numericals: a label .* leaks"),
-        ({"scenario": "click", "scenarios": ["0", "1"]}, "'click' is in dataset.tasks and in dataset.scenario"),
-        ({"numericals": ["age", "user_id"]}, "'user_id' is in dataset.fields and in dataset.numericals"),
-        ({"tasks": ["click", "click"]}, "dataset.tasks names 'click' twice"),
-        ({"tasks": None, "config": "my.yaml"}, r"dataset.tasks is not set \(my.yaml\)"),
-        ({"fields": ["a/b"]}, "dataset.fields has 'a/b': rename the column"),
-        ({"shared": {"page": "itemid"}}, "dataset.shared has 'itemid', .* Did you mean 'item_id'"),
+        ({"group": "uid"}, "dataset.group.*'uid'"),
+        ({"fields": ["user_id", "click"]}, "'click'.*dataset.tasks.*dataset.fields.*label"),
+        ({"numericals": ["buy"]}, "'buy'.*dataset.tasks.*dataset.numericals.*label"),
+        ({"scenario": "click", "scenarios": ["0", "1"]}, "'click'.*dataset.tasks.*dataset.scenario"),
+        ({"numericals": ["age", "user_id"]}, "'user_id'.*dataset.fields.*dataset.numericals"),
+        ({"tasks": ["click", "click"]}, "dataset.tasks.*'click' twice"),
+        ({"tasks": None, "config": "my.yaml"}, r"dataset.tasks.*my.yaml"),
+        ({"fields": ["a/b"]}, "dataset.fields.*'a/b'"),
+        ({"shared": {"page": "itemid"}}, "dataset.shared.*'itemid'.*Did you mean 'item_id'"),
         ({"split": {"rule": "time"}}, "dataset.split.rule=time needs dataset.time"),
         ({"split": {"rule": "given"}}, "dataset.split.rule=given needs dataset.split_column"),
-        ({"scenario": "country"}, r"dataset.scenario=country needs dataset.scenarios in id order: \[es, fr, nl\]"),
-        ({"scenario": "row"}, "dataset.scenario=row of .* has more than 100 values: .* dataset.fields"),
-        ({"scenarios": ["a"]}, "dataset.scenarios is set and dataset.scenario is not"),
-        ({"scenario": "country", "scenarios": [*range(101)]}, "dataset.scenarios has 101 names, more than 100"),
+        ({"scenario": "country"}, r"dataset.scenario=country.*dataset.scenarios.*\[es, fr, nl\]"),
+        ({"scenario": "row"}, "dataset.scenario=row.*more than 100.*dataset.fields"),
+        ({"scenarios": ["a"]}, "dataset.scenarios.*dataset.scenario is not"),
+        ({"scenario": "country", "scenarios": [*range(101)]}, "dataset.scenarios has 101 .*100"),
         (
             {"scenario": "country", "scenarios": ["es", "fr", "nl", "us"]},
-            r"rows\.csv: no row has 'us' in column 'country'.*dataset.scenarios",
+            r"rows\.csv.*'us'.*'country'.*dataset.scenarios",
         ),
         ({"path": None}, "dataset.path is not set"),
-        ({"separator": "::"}, "dataset.separator='::' must be one character"),
+        ({"separator": "::"}, "dataset.separator='::'"),
     ],
 )
-def test_a_wrong_description_is_told(tmp_path, saved, changed, told):
-    with pytest.raises(StemlabError, match=told):
+def test_invalid_description_is_reported(tmp_path, saved, changed, expected):
+    with pytest.raises(StemlabError, match=expected):
         table(tmp_path, saved, **changed).prepare()
 
 
 def test_a_constant_label(tmp_path):
     path = save(frame().assign(buy=0), tmp_path / "rows.csv")
-    with pytest.raises(StemlabError, match=r"rows\.csv: label 'buy' is 0 in all 400 rows.*dataset.tasks"):
+    with pytest.raises(StemlabError, match=r"rows\.csv.*'buy' is 0 in all 400 rows"):
         table(tmp_path, path).prepare()
 
 
-def test_the_fingerprint_knows_how_the_file_is_read(tmp_path, saved):
+def test_fingerprint_depends_on_the_reader_settings(tmp_path, saved):
     first = table(tmp_path, saved).prepare()
     assert table(tmp_path, saved, batch_size=7).prepare() == first
     assert table(tmp_path, saved, separator=",").prepare() == first

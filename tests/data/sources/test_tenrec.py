@@ -43,7 +43,7 @@ def texts(folder, file):
     return [{name: "-1" if value == "\\N" else value.removesuffix(".0") for name, value in row.items()} for row in rows]
 
 
-def test_stems_protocol_keeps_every_row_8_1_1(place):
+def test_stem_protocol_keeps_all_rows_8_1_1(place):
     module = tenrec(place, file="QK-video", protocol="stem")
     rows = everything(module)
     assert module.manifest["rows"] == {"train": 1_200, "valid": 150, "test": 150}
@@ -51,10 +51,10 @@ def test_stems_protocol_keeps_every_row_8_1_1(place):
     assert as_set(rows, *FIVE, "click", "like") == as_set(texts(place, "QK-video"), *FIVE, "click", "like")
     assert "sampling" not in module.manifest
     assert module.manifest["split"]["rule"] == "random"
-    assert any(row["video_category"] == "-1" for row in rows)  # \N is a token of its own
+    assert any(row["video_category"] == "-1" for row in rows)  # \N is a value of its own
 
 
-def test_the_papers_protocol_keeps_all_clicks_and_twice_as_many_others(place):
+def test_paper_protocol_keeps_all_clicks_and_twice_as_many_others(place):
     module = tenrec(place, tasks=["click", "like", "share", "follow"])
     raw = texts(place, "ctr_data_1M")
     clicks = [row for row in raw if row["click"] == "1"]
@@ -83,7 +83,7 @@ def test_the_defaults_of_the_protocols(place):
     assert (paper.manifest["min_count"], stem.manifest["min_count"]) == (1, 10)
 
 
-def test_scenarios_share_people_and_things_and_know_their_file(place):
+def test_scenarios_share_users_and_items_and_follow_the_file(place):
     module = tenrec(place, scenarios=["QB-video", "QK-video"], protocol="stem")
     rows = everything(module)
     for file in ("QB-video", "QK-video"):
@@ -101,7 +101,7 @@ def test_scenarios_share_people_and_things_and_know_their_file(place):
         assert positives == sum(row["like"] == "1" for row in raw)
 
 
-def test_the_papers_draw_is_made_in_each_scenario(place):
+def test_paper_protocol_samples_per_scenario(place):
     lines = (place / "raw" / "QB-video.csv").read_text().splitlines()
     many = [line for line in lines[1:] if line.split(",")[2] == "1"]
     few = [line for line in lines[1:] if line.split(",")[2] == "0"][:25]
@@ -113,7 +113,7 @@ def test_the_papers_draw_is_made_in_each_scenario(place):
     assert sum(row["scenario"] == "QK-video" for row in rows) == 3 * clicks
 
 
-def test_history_places_without_an_item_are_padding(tmp_path):
+def test_empty_history_columns_are_padding(tmp_path):
     simulation = TenrecSimulation(rows=800, users=90, items=120)
     write_sample(tmp_path / "raw" / "ctr_data_1M.csv", simulation, "ctr_data_1M")
     module = tenrec(tmp_path, protocol="stem", fields=["user_id", "item_id", "hist_1", "hist_10"])
@@ -127,7 +127,7 @@ def test_history_places_without_an_item_are_padding(tmp_path):
     assert train[:, 1].min() == 1
 
 
-def test_history_shares_the_items_ids_by_option(place):
+def test_history_shares_item_ids_if_set(place):
     fields = ["user_id", "item_id", "hist_1", "hist_2"]
     own = tenrec(place, protocol="stem", fields=fields)
     shared = tenrec(place, protocol="stem", fields=fields, shared_history=True)
@@ -150,7 +150,7 @@ def test_history_shares_the_items_ids_by_option(place):
     assert item[2] == shared.spec.field_sizes["item_id"] - 1  # no such item
 
 
-def test_articles_have_flags_as_fractions_and_no_click_to_predict(place):
+def test_articles_have_float_labels_and_no_click_task(place):
     path = place / "raw" / "QK-article.csv"
     lines = path.read_text().splitlines()
     cells = lines[1].split(",")
@@ -167,43 +167,43 @@ def test_articles_have_flags_as_fractions_and_no_click_to_predict(place):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
         (
             {"file": "QK-article", "protocol": "stem"},
-            "'click', but every row of QK-article is a click.*: choose from read",
+            "dataset.tasks.*'click'.*QK-article.*choose from read",
         ),
-        ({"file": "QK-article", "tasks": ["read"]}, "dataset.protocol=paper draws rows without a click"),
-        ({"fields": ["user_id", "watching_times"]}, "'watching_times', which is known only after the impression"),
-        ({"fields": ["user_id", "like"]}, "dataset.fields has 'like', which is a label"),
+        ({"file": "QK-article", "tasks": ["read"]}, "dataset.protocol=paper.*dataset.protocol=stem"),
+        ({"fields": ["user_id", "watching_times"]}, "'watching_times'.*known only after"),
+        ({"fields": ["user_id", "like"]}, "dataset.fields.*'like'.*a label"),
         (
             {"file": "QK-article", "protocol": "stem", "tasks": ["read"], "fields": ["click_count"]},
-            "'click_count', which is a total over the whole time of the log",
+            "'click_count'.*a total over the whole",
         ),
         (
             {"file": "QK-article", "protocol": "stem", "tasks": ["read"], "fields": ["read_percentage"]},
-            "'read_percentage', which is known only after",
+            "'read_percentage'.*known only after",
         ),
-        ({"file": "QB-video", "fields": ["user_id", "hist_1"]}, "'hist_1', but QB-video.csv has no history"),
+        ({"file": "QB-video", "fields": ["user_id", "hist_1"]}, "'hist_1'.*QB-video.csv has no history"),
         ({"file": "QK-vidoe"}, "dataset.file='QK-vidoe'.*Did you mean 'QK-video'"),
         ({"protocol": "papr"}, "dataset.protocol='papr'.*Did you mean 'paper'"),
-        ({"tasks": ["clik"]}, "dataset.tasks has 'clik', .*Did you mean 'click'"),
-        ({"tasks": ["click", "read"]}, "dataset.tasks has 'read', which is none of: click, like, share, follow"),
-        ({"scenarios": ["QK-video", "QK-article"]}, "'QK-article', whose rows are all clicks"),
-        ({"scenarios": ["QK-video", "ctr_data_1M"]}, "ctr_data_1M, which is a part of it"),
-        ({"scenarios": ["QK-video", "QB-vide"]}, "dataset.scenarios has 'QB-vide'.*Did you mean 'QB-video'"),
-        ({"shared_history": True, "fields": ["user_id", "hist_1"]}, "shared_history=true needs item_id and hist_1"),
-        ({"group": "users"}, "dataset.group has 'users', which is none of.*Did you mean 'user_id'"),
-        ({"split": {"rule": "time"}}, "dataset.split.rule=time: Tenrec's rows have no times"),
+        ({"tasks": ["clik"]}, "dataset.tasks.*'clik'.*Did you mean 'click'"),
+        ({"tasks": ["click", "read"]}, "dataset.tasks.*'read'.*click, like, share, follow"),
+        ({"scenarios": ["QK-video", "QK-article"]}, "'QK-article'.*clicked rows only"),
+        ({"scenarios": ["QK-video", "ctr_data_1M"]}, "dataset.scenarios.*ctr_data_1M"),
+        ({"scenarios": ["QK-video", "QB-vide"]}, "dataset.scenarios.*'QB-vide'.*Did you mean 'QB-video'"),
+        ({"shared_history": True, "fields": ["user_id", "hist_1"]}, "shared_history=true.*item_id and hist_1"),
+        ({"group": "users"}, "dataset.group.*'users'.*Did you mean 'user_id'"),
+        ({"split": {"rule": "time"}}, "dataset.split.rule=time.*use random"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_read(tmp_path, changed, told):
-    with pytest.raises(StemlabError, match=told):
+def test_invalid_settings_are_rejected_before_reading(tmp_path, changed, expected):
+    with pytest.raises(StemlabError, match=expected):
         tenrec(tmp_path, **changed)
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ("1,5,2,0,0,0,1,0,1,3", "column 'click' is '2', not 0 or 1"),
         ("1,5,\\N,0,0,0,1,0,1,3", r"column 'click' is '\\\\N', not 0 or 1"),
@@ -212,11 +212,11 @@ def test_what_cannot_be_is_refused_before_anything_is_read(tmp_path, changed, to
         ("1,5,1", "3 columns instead of 10"),
     ],
 )
-def test_a_bad_row_is_named_with_file_line_and_column(place, line, told):
+def test_invalid_row_is_reported_with_file_line_and_column(place, line, expected):
     path = place / "raw" / "QB-video.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], line, *lines[4:]]) + "\n")
-    with pytest.raises(StemlabError, match=rf"QB-video\.csv, line 5: {told}"):
+    with pytest.raises(StemlabError, match=rf"QB-video\.csv, line 5: {expected}"):
         tenrec(place, file="QB-video").prepare()
     module = tenrec(place, file="QB-video", on_bad_row="skip", protocol="stem")
     module.prepare()
@@ -224,16 +224,14 @@ def test_a_bad_row_is_named_with_file_line_and_column(place, line, told):
     assert sum(module.manifest["rows"].values()) == len(lines) - 1
 
 
-def test_a_wrong_header_is_named(place):
+def test_wrong_header_is_reported(place):
     path = place / "raw" / "QB-video.csv"
     path.write_text(path.read_text().replace("video_category", "category", 1))
-    with pytest.raises(
-        StemlabError, match=r"QB-video\.csv, line 1: no column 'video_category'.*Did you mean 'category'"
-    ):
+    with pytest.raises(StemlabError, match=r"QB-video\.csv, line 1: .*'video_category'.*Did you mean 'category'"):
         tenrec(place, file="QB-video").prepare()
 
 
-def test_files_are_found_packed_and_in_their_own_folder(place):
+def test_compressed_files_and_files_in_their_own_folder_are_found(place):
     plain = as_set(everything(tenrec(place, file="QB-video", protocol="stem")), *FIVE, "click")
     path = place / "raw" / "QB-video.csv"
     packed = place / "raw" / "Tenrec" / "QB-video.csv.gz"
@@ -245,18 +243,18 @@ def test_files_are_found_packed_and_in_their_own_folder(place):
     assert module.spec.sample is False
 
 
-def test_a_missing_file_is_named_even_where_others_are_there(place):
+def test_missing_file_is_named_even_if_others_exist(place):
     (place / "raw" / "QB-video.csv").unlink()
     for changed in ({"file": "QB-video"}, {"scenarios": ["QK-video", "QB-video"], "source": "auto"}):
-        with pytest.raises(StemlabError, match=r"raw has no file QB-video\.csv .*dataset\.source=sample"):
+        with pytest.raises(StemlabError, match=r"raw has no file QB-video\.csv.*dataset\.source=sample"):
             tenrec(place, **changed).prepare()
 
 
-def test_without_raw_files_the_sample_is_made_and_says_so(tmp_path, caplog):
+def test_without_raw_files_the_sample_is_generated_with_a_warning(tmp_path, caplog):
     small = {**settings("tenrec")["sample"], "rows": 900, "users": 20, "items": 30}
     module = tenrec(tmp_path, source="auto", sample=small, scenarios=["QK-video", "QB-video"])
     module.prepare()
-    assert "no QK-video.csv in" in caplog.text
+    assert "no QK-video.csv" in caplog.text
     assert "SAMPLE" in caplog.text
     assert module.spec.sample is True
     names = {path.name for path in (tmp_path / "sample").glob("*/*.csv")}
@@ -281,5 +279,5 @@ def test_raw_rows_are_encoded_as_in_training(place):
     ids = module.encode(pa.table({**columns, **missing})).ids_BF
     assert ids[0, 4] == ids[1, 4] < module.spec.field_sizes["video_category"] - 1
     assert ids[0, 3] == ids[1, 3]
-    with pytest.raises(StemlabError, match="'QK-vdeo', which is not a scenario"):
+    with pytest.raises(StemlabError, match=r"'QK-vdeo'.*scenario"):
         module.encode(table.set_column(table.num_columns - 1, "scenario", pa.array(["QK-vdeo"] * len(raw))))

@@ -25,7 +25,7 @@ def test_official_names_plain_or_compressed(tmp_path):
     assert module.manifest["raw"][0]["name"] == f"{TIKTOK_FILE}.gz"
 
 
-def test_without_a_raw_file_auto_makes_the_sample_and_says_so(tmp_path, caplog):
+def test_without_a_raw_file_auto_generates_the_sample_with_a_warning(tmp_path, caplog):
     module = tiktok(tmp_path, source="auto", sample=SMALL_WORLD)
     directory = module.prepare()
     announced = [r.message for r in caplog.records if "SAMPLE" in r.message]
@@ -42,7 +42,7 @@ def test_without_a_raw_file_auto_makes_the_sample_and_says_so(tmp_path, caplog):
     assert other.prepare() != directory
 
 
-def test_a_raw_file_comes_before_the_sample(tmp_path, caplog):
+def test_raw_file_takes_precedence_over_the_sample(tmp_path, caplog):
     write_raw(tmp_path, random_columns(300))
     module = tiktok(tmp_path, source="auto")
     module.prepare()
@@ -58,32 +58,32 @@ def test_the_same_rows_as_sample_and_as_raw_are_two_datasets(tmp_path):
 
 
 @pytest.mark.parametrize("changed", [{"source": "raw"}, {"source": "auto", "raw_file": "mine.txt"}])
-def test_a_missing_raw_file_is_named(tmp_path, changed):
+def test_missing_raw_file_is_named(tmp_path, changed):
     name = changed.get("raw_file") or TIKTOK_FILE
     with pytest.raises(StemlabError, match=rf"raw has no file {name}.*dataset\.raw_dir.*dataset\.source=sample"):
         tiktok(tmp_path, **changed).prepare()
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
-        ({"fields": ["uid", "itme_id"]}, "dataset.fields has 'itme_id', .*Did you mean 'item_id'"),
-        ({"fields": ["uid", "like"]}, "dataset.fields has 'like', which is none of"),
-        ({"fields": ["uid", "uid"]}, "dataset.fields names 'uid' twice"),
+        ({"fields": ["uid", "itme_id"]}, "dataset.fields.*'itme_id'.*Did you mean 'item_id'"),
+        ({"fields": ["uid", "like"]}, "dataset.fields.*'like'"),
+        ({"fields": ["uid", "uid"]}, "dataset.fields.*'uid' twice"),
         ({"fields": []}, "dataset.fields is empty"),
-        ({"tasks": ["finnish"]}, "dataset.tasks has 'finnish', .*Did you mean 'finish'"),
-        ({"group": "user_city"}, "dataset.group=user_city is none of dataset.fields"),
+        ({"tasks": ["finnish"]}, "dataset.tasks.*'finnish'.*Did you mean 'finish'"),
+        ({"group": "user_city"}, "dataset.group=user_city.*dataset.fields"),
         ({"split": {"rule": "tme"}}, "dataset.split.rule='tme' .*Did you mean 'time'"),
         ({"min_count": 0}, "dataset.min_count=0 "),
         ({"on_bad_row": "skp"}, "dataset.on_bad_row='skp' .*Did you mean 'skip'"),
     ],
 )
-def test_impossible_settings_are_refused_before_anything_is_read(tmp_path, changed, told):
-    with pytest.raises(StemlabError, match=told):
+def test_invalid_settings_are_rejected_before_reading(tmp_path, changed, expected):
+    with pytest.raises(StemlabError, match=expected):
         tiktok(tmp_path, **changed)
 
 
-def test_labels_are_no_inputs():
+def test_labels_are_not_inputs():
     assert set(TIKTOK_COLUMNS) - set(TIKTOK_FIELDS) == {"finish", "like"}
 
 
@@ -106,5 +106,5 @@ def test_encode_unseen_and_missing(tmp_path):
     oov = [size - 1 for size in module.spec.field_sizes.values()]
     batch = module.encode(pa.table({"channel": [None, 99], "uid": ["nobody", None], "x": [1, 2]}))
     assert batch.ids_BF.tolist() == [oov, oov]
-    with pytest.raises(StemlabError, match=r"the input has no column 'channel' .*Did you mean 'chanel'"):
+    with pytest.raises(StemlabError, match=r"'channel'.*Did you mean 'chanel'"):
         module.encode(pa.table({"uid": [1], "chanel": [1]}))
