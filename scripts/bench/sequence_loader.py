@@ -1,12 +1,12 @@
-"""Milliseconds to make a training batch of 256 sequences with its negatives, against a per-row twin, in one process.
+"""Milliseconds per training batch of 256 sequences with negatives, compared with a per-row loader, in one process.
 
     python scripts/bench/sequence_loader.py [--batches 400] [--repeats 5]
 
-Generated interactions in the size of MovieLens-1M (6,040 users, 3,706 items, about a million rows). The twin does it
-the published way: a dictionary a row, made from the user's list of (item, time) pairs; negatives drawn for all rows,
-then one row after the other again while the user has the item; a collate that pads with torch. A batch's share of the
-epoch's negatives is part of its time on both sides (the twin draws for the measured rows only). Loaders take turns.
-Writes ``results/sequence_loader.json``.
+Generated interactions in the size of MovieLens-1M (6,040 users, 3,706 items, about a million rows). The per-row loader
+works like the released code: one dictionary per row from the user's list of (item, time) pairs; negatives drawn for all
+rows, then redrawn row by row while the user has the item; a collate function that pads with torch. Both times include a
+batch's share of drawing the epoch's negatives (the per-row loader draws for the measured rows only). Measurements of
+the two loaders alternate. Writes ``results/sequence_loader.json``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BATCH, HISTORY = 256, 20
 
 
 class Generated(SequenceDataModule):
-    """Random interactions; the last two of a user are test and valid."""
+    """Random interactions; each user's last two are valid and test."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(name="generated", batch_size=BATCH, history_max=HISTORY, seed=1)
@@ -59,25 +59,25 @@ def generate() -> RawSequences:
     split[last - 1], split[last - 2] = 2, 1
     popular = rng.permutation(ITEMS) + 1
     item = popular[(ITEMS * rng.beta(0.7, 3, ROWS)).astype(np.int64)]
-    moment = 956_703_932 + np.sort(rng.integers(0, 10**8, ROWS))
+    seconds = 956_703_932 + np.sort(rng.integers(0, 10**8, ROWS))
     tokens = [str(n) for n in range(1, max(USERS, ITEMS) + 1)]
     return RawSequences(
-        user=user, item=item, time=moment, split=split, user_tokens=tokens[:USERS], item_tokens=tokens[:ITEMS]
+        user=user, item=item, time=seconds, split=split, user_tokens=tokens[:USERS], item_tokens=tokens[:ITEMS]
     )
 
 
 class PerRow(Dataset[Any]):
-    """One dictionary a row."""
+    """Per-row dataset: one dictionary per row, as in the released code."""
 
     def __init__(self, data: SequenceDataModule, rows: np.ndarray[Any, Any]) -> None:
         log = data.log
         self.sequences: dict[int, list[tuple[int, int]]] = {}
-        self.bought: dict[int, set[int]] = {}
+        self.train_items: dict[int, set[int]] = {}
         columns = (log.user.tolist(), log.item.tolist(), log.time.tolist(), log.split.tolist())
-        for user, item, moment, split in zip(*columns, strict=True):
-            self.sequences.setdefault(user, []).append((item, moment))
+        for user, item, seconds, split in zip(*columns, strict=True):
+            self.sequences.setdefault(user, []).append((item, seconds))
             if split == 0:
-                self.bought.setdefault(user, set()).add(item)
+                self.train_items.setdefault(user, set()).add(item)
         self.user, self.item = log.user[rows], log.item[rows]
         self.position = rows - log.start[self.user]
         self.negatives = np.zeros((len(rows), 1), dtype=np.int64)
@@ -86,9 +86,9 @@ class PerRow(Dataset[Any]):
         """Draw the negatives of an epoch."""
         self.negatives = np.random.randint(1, ITEMS + 1, self.negatives.shape)
         for row, user in enumerate(self.user):
-            for place in range(self.negatives.shape[1]):
-                while self.negatives[row, place] in self.bought[user]:
-                    self.negatives[row, place] = np.random.randint(1, ITEMS + 1)
+            for column in range(self.negatives.shape[1]):
+                while self.negatives[row, column] in self.train_items[user]:
+                    self.negatives[row, column] = np.random.randint(1, ITEMS + 1)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -105,7 +105,7 @@ class PerRow(Dataset[Any]):
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Stack what has one shape, pad what has not."""
+    """Pad arrays and stack scalars."""
     batch = {}
     for name, first in rows[0].items():
         values = [row[name] for row in rows]
@@ -122,14 +122,14 @@ def milliseconds(work: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def epoch_of_ours(loader: SequenceLoader, epoch: int) -> float:
-    """Return ms a batch over a whole epoch."""
+def time_epoch(loader: SequenceLoader, epoch: int) -> float:
+    """Return milliseconds per batch over an epoch."""
     loader.set_epoch(epoch)
     return milliseconds(lambda: sum(len(batch) for batch in loader)) / len(loader)
 
 
-def some_of_twin(twin: PerRow, batches: int) -> float:
-    """Return ms a batch over ``batches`` batches and the negatives of their rows."""
+def time_per_row_loader(twin: PerRow, batches: int) -> float:
+    """Return milliseconds per batch over ``batches`` batches, including the negatives of their rows."""
     loader = DataLoader(twin, BATCH, shuffle=True, collate_fn=collate)
 
     def run() -> None:
@@ -142,7 +142,7 @@ def some_of_twin(twin: PerRow, batches: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", type=int, default=400, help="of the twin")
+    parser.add_argument("--batches", type=int, default=400, help="batches of the per-row loader")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -154,9 +154,9 @@ def main() -> None:
         twin = PerRow(data, rows)
         times: dict[str, list[float]] = {"stemlab": [], "negatives_of_it": [], "per_row_twin": []}
         for repeat in range(options.repeats):
-            times["stemlab"].append(epoch_of_ours(ours, repeat))
+            times["stemlab"].append(time_epoch(ours, repeat))
             times["negatives_of_it"].append(milliseconds(lambda epoch=repeat: ours.negatives.draw(epoch)) / len(ours))
-            times["per_row_twin"].append(some_of_twin(twin, options.batches))
+            times["per_row_twin"].append(time_per_row_loader(twin, options.batches))
     median = {name: statistics.median(values) for name, values in times.items()}
     result = {
         "instances": len(ours.instances),
