@@ -1,4 +1,4 @@
-"""Small AliExpress files for tests: a simulation's columns written in the publisher's or in MTReclib's format."""
+"""Small AliExpress files for tests: generated columns in the publisher's or in MTReclib's format."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class RawKuairand:
 
     Args:
         files: the raw files.
-        recipe: defines which columns are needed.
+        settings: preparation settings, which determine the columns needed.
         tabs: tab of each scenario; rows of other tabs are dropped. Empty: all rows, without scenarios.
         dates: if the random log is the test split, the (first, last + 1) validation day of the other logs.
         sample: whether the files are synthetic.
@@ -63,15 +63,15 @@ class RawKuairand:
     def __init__(
         self,
         files: KuairandFiles,
-        config: PreparationSettings,
+        settings: PreparationSettings,
         tabs: Sequence[int],
         *,
         dates: tuple[int, int] | None,
         sample: bool,
         on_bad_row: OnBadRow,
     ) -> None:
-        self._numbers = [column.name for column in config.numericals]
-        needed = [*config.columns, *self._numbers]
+        self._numbers = [column.name for column in settings.numericals]
+        needed = [*settings.columns, *self._numbers]
         self._sides = [(files.users, USER_COLUMNS, ID_COLUMNS[0]), (files.videos, VIDEO_COLUMNS, ID_COLUMNS[1])]
         self._side_columns = [[name for name in header[1:] if name in needed] for _, header, _ in self._sides]
         read = [path for (path, _, _), names in zip(self._sides, self._side_columns, strict=True) if names]
