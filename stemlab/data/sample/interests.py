@@ -23,7 +23,7 @@ from stemlab.errors import StemlabError
 from stemlab.types import ClosedFraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
-FIRST_TIME, TIME_SPAN = 956_700_000, 86_400 * 365  # first ratings lie in the year after April 2000, as in ml-1m
+FIRST_TIME, TIME_SPAN = 956_700_000, 86_400 * 365  # first ratings are in the year after April 2000, as in ml-1m
 MIN_LENGTH = 5
 WITHIN, BETWEEN = 90.0, 86_400.0 * 2  # mean seconds from row to row: while an interest lasts, and when it changes
 LIKED, DISLIKED = (3, 4, 5), (1, 2, 3)  # ratings of rows that follow an interest, and of noise
