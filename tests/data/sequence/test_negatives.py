@@ -67,7 +67,7 @@ def test_neighbouring_rows_and_columns_are_independent():
 
 
 def test_epochs_and_seeds_and_blocks_differ_and_repeat(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 50)
+    monkeypatch.setattr(module, "INSTANCES_PER_STREAM", 50)
     draws = [sampler([1], [2], [1] * 100, items=1000, seed=s).draw(e).ravel() for s in (1, 2) for e in (0, 1)]
     parts = [part for drawn in draws for part in (drawn[:50], drawn[50:])]
     assert len({tuple(part) for part in parts}) == 8
