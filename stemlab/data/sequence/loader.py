@@ -22,7 +22,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         log: all interactions.
         instances: rows of the log to predict.
         order: order of the instances and their division into batches.
-        negatives: candidates other than the positive: a sampler that draws new ones every epoch (training), stored items
+        negatives: the other candidates: a sampler that draws new ones every epoch (training), stored items
             (V, N - 1), or ``None`` (evaluation against the full catalogue).
         history_max: H, maximum history length.
         times: whether batches contain the times of the history.
