@@ -174,7 +174,7 @@ class Entanglement(Analysis):
         if missing or len(chosen) < 2:
             counts = ", ".join(f"{task}: {len(alone.get(task, []))}" for task in self.tasks or known)
             raise StemlabError(
-                f"entanglement needs single-task runs of at least two tasks; there are {counts}. Train "
+                f"entanglement needs single-task runs of at least two tasks ({counts}). Train "
                 "model=single_task model.task=<task> for each task and name all runs in runs=[...]."
             )
         controls = {task: found[1] for task, found in chosen.items() if len(found) > 1}

@@ -182,6 +182,5 @@ def _refuse_one_class(number: int, name: str, task: str, rows: int) -> None:
     if number != COLD:
         advice = "" if number == ALL else "; decrease analysis.buckets"
         raise StemlabError(
-            f"bucket {name}: the labels of its {rows:,} test samples for {task} have one class, so AUC is "
-            f"undefined{advice}."
+            f"bucket {name} has {rows:,} test samples with equal labels for {task}, so AUC is undefined{advice}."
         )

@@ -177,9 +177,8 @@ class Comparable(Analysis):
         alone = [task for task in self.tasks or known if any(run.tasks == (task,) and not run.joint for run in runs)]
         if len(alone) < 2 or not any(run.joint for run in runs):
             raise StemlabError(
-                "comparable needs joint runs and single-task runs of at least two tasks; there are "
-                f"{sum(run.joint for run in runs)} joint runs, and single-task runs of {len(alone)} tasks. Name all "
-                "runs in runs=[...]."
+                "comparable needs joint runs and single-task runs of at least two tasks; there are single-task runs of "
+                f"{len(alone)} tasks and {sum(run.joint for run in runs)} joint runs. Name all runs in runs=[...]."
             )
         return alone
 
@@ -187,7 +186,7 @@ class Comparable(Analysis):
 def _refuse_one_class(number: int, task: str, rows: Any, labels_B: Any) -> None:
     if number != COLD:
         raise StemlabError(
-            f"bucket {number + 1}: all {len(rows):,} test samples are {'positive' if labels_B[0] else 'negative'} for "
+            f"bucket {number + 1} has {len(rows):,} test samples, all {'positive' if labels_B[0] else 'negative'} for "
             f"{task}, so AUC is undefined; decrease analysis.buckets."
         )
 
