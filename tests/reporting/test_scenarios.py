@@ -128,7 +128,7 @@ def test_published_numbers_are_compared_with_own_runs(root, tmp_path, monkeypatc
     assert "| mmoe | nl | 0.7000 ± 0.0000 | – | 0.8000 ± 0.0000 | – | 2 |" in text
     assert "| mmoe | nl | 0.7195 (-0.0195) | 0.8574 (-0.0574) | – | – |" in text
     assert "| ple | es | – | – | 0.7268 (-0.0268) | 0.8861 (-0.0861) |" in text
-    assert "aitm" not in text  # a sample's number stands beside no published one
+    assert "aitm" not in text  # a SAMPLE is not compared with published numbers
 
 
 @pytest.mark.parametrize("name", ["mtreclib", "noah"])

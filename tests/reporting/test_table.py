@@ -121,9 +121,9 @@ def test_csv_and_json_have_the_numbers():
         "2",
     )
     assert mmoe["auc/like std"] == ""
-    told = json.loads(as_json(rows, made, "Toy"))
-    assert told["rows"][0]["auc/like std"] is None
-    assert told["rows"][1]["dense mean"] == 1000
+    content = json.loads(as_json(rows, made, "Toy"))
+    assert content["rows"][0]["auc/like std"] is None
+    assert content["rows"][1]["dense mean"] == 1000
 
 
 REFERENCE = """
