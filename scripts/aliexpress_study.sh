@@ -4,8 +4,8 @@
 #
 #   scripts/aliexpress_study.sh
 #
-# Small networks (conf/experiment/aliexpress/sample_*.yaml): less than a minute each on an idle core. Finished runs are
-# skipped, so it may be interrupted and started again. Environment: RUNS, SEEDS, MODELS, JOBS (trainings at a time),
+# Small networks (conf/experiment/aliexpress/sample_*.yaml): less than a minute each on one core. Finished runs are
+# skipped, so an interrupted study can be started again. Environment: RUNS, SEEDS, MODELS, JOBS (parallel runs),
 # PYTHON.
 set -euo pipefail
 cd "$(dirname "$0")/.."

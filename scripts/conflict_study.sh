@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What conflict between tasks does: STEM, MMoE and PLE on the TikTok sample (synthetic), three seeds, three levels.
+# Effect of task conflict: STEM, MMoE and PLE on the TikTok sample (synthetic), three levels of conflict, three seeds.
 #
 #   scripts/conflict_study.sh
 #
-# Small networks (conf/experiment/tiktok_conflict): about ten minutes on two cores. Finished runs are skipped, so it may
-# be interrupted and started again. Environment: RUNS, SEEDS, LEVELS, MODELS, JOBS (trainings at a time), PYTHON.
+# Small networks (conf/experiment/tiktok_conflict): about ten minutes on two cores. Finished runs are skipped, so an
+# interrupted study can be started again. Environment: RUNS, SEEDS, LEVELS, MODELS, JOBS (parallel runs), PYTHON.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/study.sh

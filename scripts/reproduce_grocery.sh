@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The published table on Grocery and Gourmet Food: eleven rows, then the report with the published numbers beside ours.
+# The published table on Grocery and Gourmet Food: train eleven models, then compare them with the published numbers.
 #
 #   scripts/reproduce_grocery.sh RAW_DIR        RAW_DIR holds train, dev and test (.csv or .csv.gz; data/README.md)
 #
-# Finished runs are skipped and half ones go on after their last whole epoch, so it may be interrupted and started again.
-# Environment: RUNS (default runs/studies/grocery), SEEDS, MODELS, JOBS (trainings at a time), PYTHON.
-# More seeds of one row: SEEDS="0 1 2" MODELS=timirec_plus scripts/reproduce_grocery.sh RAW_DIR
+# Finished runs are skipped, interrupted ones are resumed after their last complete epoch.
+# Environment: RUNS (default runs/studies/grocery), SEEDS, MODELS, JOBS (parallel runs), PYTHON.
+# More seeds of one model: SEEDS="0 1 2" MODELS=timirec_plus scripts/reproduce_grocery.sh RAW_DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/study.sh
@@ -16,7 +16,7 @@ SEEDS=${SEEDS:-0}
 MODELS=${MODELS:-bprmf lightgcn gru4rec youtube mind sasrec tisasrec comirec comirec_plus timirec timirec_plus}
 
 if [[ ! -f $RAW_DIR/train.csv && ! -f $RAW_DIR/train.csv.gz ]]; then
-  echo "error: there is no train.csv or train.csv.gz in $RAW_DIR; give the folder of Grocery (data/README.md)." >&2
+  echo "error: there is no train.csv or train.csv.gz in $RAW_DIR; set RAW_DIR to the folder of Grocery (data/README.md)." >&2
   exit 2
 fi
 "$PYTHON" -m stemlab.prepare dataset=grocery "dataset.raw_dir=$RAW_DIR"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# TiMiRec+ on MovieLens-1M in two stages, then the report with the published log's numbers beside ours.
+# TiMiRec+ on MovieLens-1M in two stages, then compare it with the published training log.
 #
 #   scripts/reproduce_ml1m_timirec.sh RAW_DIR
 #
-# RAW_DIR holds ratings.dat, or train, dev and test in the ReChorus format: the published evaluation files with their
-# stored negatives (data/README.md).
-# Finished runs are skipped and half ones go on after their last whole epoch; the second stage finds the first one.
-# Environment: RUNS (default runs/studies/ml1m_timirec), SEEDS, MODELS, JOBS (trainings at a time), PYTHON, and WORDS
+# RAW_DIR holds ratings.dat, or train, dev and test in the ReChorus format (the released evaluation files with stored
+# negatives; data/README.md).
+# Finished runs are skipped, interrupted ones are resumed after their last complete epoch; stage 2 uses stage 1.
+# Environment: RUNS (default runs/studies/ml1m_timirec), SEEDS, MODELS, JOBS (parallel runs), PYTHON, and WORDS
 # (settings for every run: WORDS="trainer=gpu").
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ if [[ -f $RAW_DIR/ratings.dat ]]; then
 elif compgen -G "$RAW_DIR/train*.csv*" >/dev/null; then
   DATA="dataset=rechorus dataset.name=ml1m dataset.raw_dir=$RAW_DIR"
 else
-  echo "error: $RAW_DIR has neither ratings.dat nor train, dev and test; give the folder of MovieLens-1M (data/README.md)." >&2
+  echo "error: $RAW_DIR has neither ratings.dat nor train, dev and test; set RAW_DIR to the folder of MovieLens-1M (data/README.md)." >&2
   exit 2
 fi
 # shellcheck disable=SC2086  # words

@@ -1,18 +1,18 @@
-# Sourced by the studies: train each job once, in a folder of its own; a study that was interrupted goes on where it was.
+# Sourced by the study scripts: train each run once, in its own folder; an interrupted study can be started again.
 # shellcheck shell=bash
 
 PYTHON=${PYTHON:-python}
-JOBS=${JOBS:-1} # trainings at a time
+JOBS=${JOBS:-1} # parallel runs
 export PYTHON
 
-# Usage: train_once FOLDER WORD...   Trains into FOLDER unless its record says finished.
-# Half a run goes on after its last whole epoch; what it had written lies in FOLDER/part1, part2 ... afterwards. The
-# record counts time and samples of the last part only.
+# Usage: train_once FOLDER OVERRIDE...   Train into FOLDER unless its record has status finished.
+# An interrupted run is resumed after its last complete epoch; its earlier files are moved to FOLDER/part1, part2 ...
+# Time and samples in the record are those of the last part only.
 train_once() {
   local folder=$1 part=0 last
   shift
   if grep -qs '"status": "finished"' "$folder/record.json"; then
-    echo "done already: $folder"
+    echo "finished: $folder"
     return 0
   fi
   mkdir -p "$folder"
@@ -25,19 +25,19 @@ train_once() {
   fi
   last=$folder/part$part/checkpoints/last.ckpt
   if [[ -f $last ]]; then
-    echo "going on: $folder"
+    echo "resuming: $folder"
     set -- "$@" "ckpt_path=$last"
   else
     echo "training: $folder"
   fi
   if ! "$PYTHON" -m stemlab.train "$@" "hydra.run.dir=$folder" >"$folder/output.txt" 2>&1; then
-    echo "FAILED: $folder (see output.txt there)" >&2
+    echo "FAILED: $folder (see $folder/output.txt)" >&2
     return 1
   fi
 }
 export -f train_once
 
-# Usage: ... | train_all   Reads lines "FOLDER WORD..." (no spaces in them) and trains JOBS of them at a time.
+# Usage: ... | train_all   Read lines "FOLDER OVERRIDE..." (no spaces inside) and train JOBS of them in parallel.
 train_all() {
   xargs -P "$JOBS" -L 1 bash -c 'train_once "$@"' train_once
 }

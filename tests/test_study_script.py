@@ -56,7 +56,7 @@ def test_each_run_is_trained_once(study: Study) -> None:
         "-m stemlab.train seed=2 hydra.run.dir=/runs/b",
     ]
     code, result = study.train()
-    assert (code, result.count("done already")) == (0, 2)
+    assert (code, result.count("finished:")) == (0, 2)
     assert len(study.calls()) == 2
 
 

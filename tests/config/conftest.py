@@ -14,8 +14,8 @@ TOY = Path(__file__).parent / "toy"
 
 
 @pytest.fixture
-def sentence():
-    """Words of a command line -> what is wrong with them, or None."""
+def message():
+    """Return the error message for the arguments of a command line, or None."""
 
     def refuse(*words, multirun=False):
         line = CommandLine("train", ("dataset=toy", *words), multirun, extra=TOY)
@@ -30,7 +30,7 @@ def sentence():
 
 @pytest.fixture
 def program(tmp_path):
-    """Run ``tests/config/program.py`` in an empty directory; returns the finished process."""
+    """Run ``tests/config/program.py`` in an empty directory; return the finished process."""
 
     def run(*words, **environment):
         command = [sys.executable, "-m", "tests.config.program", f"--config-dir={TOY}", "dataset=toy", *words]

@@ -1,4 +1,4 @@
-"""A command that trains nothing: it shows what a command gets, and how it may end (told by the first tag)."""
+"""A command that trains nothing and records its config; the first tag selects how it ends."""
 
 import json
 from pathlib import Path

@@ -35,14 +35,14 @@ from stemlab.errors import StemlabError
         (["~model"], "'model.name' not found."),
     ],
 )
-def test_one_sentence(sentence, words, expected):
-    said = sentence(*words)
+def test_message(message, words, expected):
+    said = message(*words)
     assert said is not None
     assert expected in said
     assert "\n" not in said
 
 
-def test_an_experiment_is_found_by_the_last_part_of_its_name(tmp_path, sentence):
+def test_hint_for_the_last_part_of_an_experiment_name(tmp_path, message):
     (tmp_path / "experiment" / "tiktok").mkdir(parents=True)
     (tmp_path / "experiment" / "tiktok" / "odd_cell.yaml").write_text("# @package _global_\nseed: 5\n")
     line = CommandLine("train", ("experiment=odd_cell",), extra=tmp_path)
@@ -51,7 +51,7 @@ def test_an_experiment_is_found_by_the_last_part_of_its_name(tmp_path, sentence)
     assert "tiktok/odd_cell" in options(line, "experiment")
 
 
-def test_base_files_are_no_options():
+def test_base_files_are_not_options():
     line = CommandLine("train", ("model=glob(*)",))
     assert not [name for name in options(line, "model") if name.startswith("_")]
     with hydra_context(line):
@@ -60,18 +60,18 @@ def test_base_files_are_no_options():
         assert sorted(parse_overrides(line.overrides)[0].sweep_string_iterator()) == options(line, "model")
 
 
-def test_a_misspelt_base_file_is_not_suggested(sentence):
-    assert "_multitask" not in sentence("model=_multitas").partition("yaml")[2]
+def test_a_misspelt_base_file_is_not_suggested(message):
+    assert "_multitask" not in message("model=_multitas").partition("yaml")[2]
 
 
-def test_a_file_that_is_not_yaml_is_named_with_line_and_column(tmp_path):
+def test_invalid_yaml_is_reported_with_file_line_and_column(tmp_path):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "mine.yaml").write_text("name: mine\ntasks: [a\nfields: [b]\n")
     with pytest.raises(StemlabError, match=r"mine.yaml, line 3, column \d+: not valid YAML"):
         check_command_line(CommandLine("train", ("dataset=mine",), extra=tmp_path))
 
 
-def test_the_file_that_set_a_wrong_value_is_named(tmp_path):
+def test_message_names_the_file_that_set_a_wrong_value(tmp_path):
     for group, text in {
         "optim": "name: adam\nlr: -1\nbetas: [0.9, 0.999]\neps: 1.0e-8\nclip_norm: 10\nplateau: {enabled: false}\n",
         "experiment": "# @package _global_\ntrainer: {max_epochs: 0}\n",
@@ -98,7 +98,7 @@ def test_origins():
         assert origin("nowhere.at.all") == "not set"
 
 
-def test_hydra_state_is_left_as_it_was():
+def test_hydra_state_is_restored():
     from hydra.core.hydra_config import HydraConfig
 
     before = HydraConfig.instance().cfg

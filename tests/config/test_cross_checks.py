@@ -34,8 +34,8 @@ def test_effective_tasks():
         ("model.embedding_regularizer='l1_l2(1e-6, 1e-5)'",),
     ],
 )
-def test_accepts(sentence, words):
-    assert sentence(*words) is None
+def test_accepted_settings(message, words):
+    assert message(*words) is None
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_accepts(sentence, words):
         (("tags=x",), "tags='x' (set on the command line) must be a list."),
     ],
 )
-def test_refuses_in_one_sentence(sentence, words, expected):
-    said = sentence(*words)
+def test_refused_settings(message, words, expected):
+    said = message(*words)
     assert said is not None
     assert expected in said
     assert "\n" not in said
 
 
 def monitored(objective, **dataset):
-    """What is wrong with an objective on a dataset, or None."""
+    """Return the error message for an objective on a dataset, or None."""
     callbacks = {name: {"monitor": "val/auc"} for name in ("early_stop", "checkpoint")}
     composed = config() | {"callbacks": callbacks, "objective": objective, "test": True}
     composed["dataset"] = composed["dataset"] | dataset
@@ -114,15 +114,15 @@ def monitored(objective, **dataset):
 
 
 @pytest.mark.parametrize("dataset", [{"scenarios": ["nl", "es"]}, {"scenarios": []}, {"scenario": "tab"}])
-def test_a_metric_of_one_scenario(dataset):
+def test_metric_of_one_scenario(dataset):
     assert monitored("val/auc/like/es", **dataset) is None
     assert monitored("test/calibration/finish/nl", **dataset) is None
-    told = monitored("val/auc/like/ess", **dataset)  # where only the rows tell the names, after they were read
-    assert told.endswith(": the scenarios are nl, es. Did you mean 'es'?")
+    refused = monitored("val/auc/like/ess", **dataset)  # checked after the rows are read if only they have the names
+    assert refused.endswith(": the scenarios are nl, es. Did you mean 'es'?")
     assert "the tasks trained are finish, like." in monitored("val/auc/click/es", **dataset)
 
 
-def test_scenarios_that_the_config_tells():
+def test_configured_scenarios():
     assert configured_scenarios({"scenarios": ["nl", "es"]}) == ["nl", "es"]
     assert configured_scenarios({"scenarios": None}) is configured_scenarios({"scenario": "tab"}) is None
     assert configured_scenarios({"tasks": ["like"]}) == []

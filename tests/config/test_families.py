@@ -1,4 +1,4 @@
-"""A model's name alone brings optimiser, callbacks and epochs; models and data of two kinds are told apart."""
+"""The model selects optimiser, callbacks and epochs; models and datasets of different families are refused."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def refusal(*words, multirun=False):
     return str(caught.value)
 
 
-def test_a_sequential_model_and_its_data_are_all_there_is_to_type():
+def test_sequential_model_selects_optimiser_callbacks_and_epochs():
     config = compose("train", SEQUENCE)
     assert config["optim"] == {"name": "adam", "lr": 1e-3, "l2": 0.0}
     stop, best = config["callbacks"]["early_stop"], config["callbacks"]["checkpoint"]
@@ -27,7 +27,7 @@ def test_a_sequential_model_and_its_data_are_all_there_is_to_type():
     assert (best["monitor"], config["objective"], config["trainer"]["max_epochs"]) == ("val/ndcg@5", "val/ndcg@5", 200)
 
 
-def test_a_multi_task_model_keeps_its_own():
+def test_multitask_model_has_the_default_groups():
     config = compose("train", [])
     assert config["model"]["family"] == "multitask"
     assert config["optim"]["clip_norm"] == 10.0
@@ -35,7 +35,7 @@ def test_a_multi_task_model_keeps_its_own():
     assert (config["objective"], config["trainer"]["max_epochs"]) == ("val/auc", 20)
 
 
-def test_what_is_typed_wins_over_what_the_model_brings():
+def test_command_line_overrides_the_groups_selected_by_the_model():
     words = ["trainer.max_epochs=3", "callbacks.checkpoint.monitor=val/hr@10", "optim.l2=0.5", "trainer=ddp_cpu"]
     config = compose("train", [*SEQUENCE, *words])
     assert (config["trainer"]["max_epochs"], config["optim"]["l2"]) == (3, 0.5)
@@ -91,20 +91,20 @@ def test_what_is_typed_wins_over_what_the_model_brings():
         ),
     ],
 )
-def test_one_sentence(words, expected):
+def test_message(words, expected):
     assert expected in refusal(*words)
 
 
-def test_a_net_of_the_other_family_is_refused():
+def test_network_of_the_other_family_is_refused():
     said = refusal("model=pop", "dataset=ml1m", "model.net._target_=stemlab.models.api.SequenceOutput")
     assert "model.net" in said
 
 
-def test_a_sweep_over_models_is_refused_before_the_first_job():
+def test_sweep_is_refused_before_the_first_job():
     assert "model=stem and dataset=ml1m do not fit" in refusal("model=sasrec,stem", "dataset=ml1m", multirun=True)
 
 
-def test_settings_of_what_a_swept_model_brings_need_not_fit_the_default_model():
+def test_settings_of_groups_selected_by_a_swept_model_need_not_fit_the_default_model():
     words = ("model=sasrec,timirec", "dataset=ml1m", "optim.l2=0.5", "callbacks.early_stop.window=3")
     assert check_command_line(CommandLine("train", words, multirun=True)) is True
     assert "optim.l2=-1 (set on the command line) must be at least 0." in refusal(
@@ -113,7 +113,7 @@ def test_settings_of_what_a_swept_model_brings_need_not_fit_the_default_model():
 
 
 @pytest.mark.parametrize(("stage", "own"), [("both", "finetune"), ("finetune", "finetune"), ("pretrain", "pretrain")])
-def test_the_stage_that_the_run_itself_trains(stage, own):
+def test_effective_stage(stage, own):
     assert effective_stage(compose("train", [*SEQUENCE, f"model.stage={stage}"])) == own
     assert effective_stage(compose("train", [])) is None
 
@@ -131,7 +131,7 @@ OWN = [
 ]
 
 
-def test_a_first_stage_is_named_by_what_determines_it():
+def test_hash_of_stage_1_depends_on_its_settings_only():
     def name(*words, fingerprint="f"):
         return first_stage_hash(compose("train", [*SEQUENCE, *words]), fingerprint)
 
@@ -140,7 +140,7 @@ def test_a_first_stage_is_named_by_what_determines_it():
     assert len({name(), *others}) == len(others) + 1
 
 
-def test_the_config_of_a_first_stage_depends_on_nothing_of_the_second(tmp_path):
+def test_config_of_stage_1_does_not_depend_on_stage_2(tmp_path):
     one, other = (
         first_stage_config(compose("train", [*SEQUENCE, *words]), tmp_path, None)
         for words in ([], [*SHARED[:3], "model.stage=finetune", "model.init_from=x", "test=false", "objective=val/mrr"])
@@ -161,7 +161,7 @@ def test_the_config_of_a_first_stage_depends_on_nothing_of_the_second(tmp_path):
         ([], "g", "prepared dataset f, this config gives g"),
     ],
 )
-def test_the_first_difference_of_a_given_stage_is_named(words, fingerprint, expected, tmp_path):
+def test_first_difference_of_a_given_stage_is_reported(words, fingerprint, expected, tmp_path):
     from stemlab.runs.checkpoint_io import SavedRun
 
     first = first_stage_config(compose("train", list(SEQUENCE)), tmp_path, None)

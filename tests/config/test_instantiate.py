@@ -30,7 +30,7 @@ def test_builds_with_typed_settings():
     assert type(made.tasks) is list
 
 
-def test_runtime_arguments_come_first():
+def test_runtime_arguments_are_positional():
     class Net:
         def __init__(self, fields, *, width: int):
             self.got = (fields, width)
@@ -83,23 +83,23 @@ def test_runtime_arguments_come_first():
         ),
     ],
 )
-def test_one_sentence(changes, expected):
+def test_message(changes, expected):
     said = refusal(**changes)
     assert "\n" not in said
     assert said == expected or (expected is None and said.startswith("dataset.split.test_size=nan (set here) must be"))
 
 
-def test_missing_setting_is_named():
+def test_missing_setting_is_reported():
     node = {key: value for key, value in GOOD.items() if key != "min_count"}
     with pytest.raises(StemlabError, match=r"^dataset.min_count is missing from dataset \(set here\)"):
         instantiate(node, key="dataset", origin=lambda key: "set here")
 
 
-def test_whole_numbers_are_good_fractions_of_a_float():
+def test_integers_are_accepted_as_floats():
     assert validate_as(Split, {"rule": "time", "test_size": 0.5, "valid_size": 0.25}).valid_size == 0.25
 
 
-def test_a_broken_import_inside_the_target_is_not_hidden(tmp_path, monkeypatch):
+def test_import_error_inside_the_target_module_is_raised(tmp_path, monkeypatch):
     (tmp_path / "half_done.py").write_text("import no_such_package_anywhere\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="no_such_package_anywhere"):

@@ -19,7 +19,7 @@ def test_process_count(devices, count):
 
 
 @pytest.mark.process
-def test_jobs_of_several_processes_run_in_a_tree_of_their_own(program, tmp_path):
+def test_multi_process_jobs_run_in_their_own_process_tree(program, tmp_path):
     done = program(
         "-m", "trainer=ddp_cpu", "seed=1,2", "tags=['a b']", "+hydra.job.env_set.A=b", RANK="1", LOCAL_RANK="0"
     )
@@ -31,7 +31,7 @@ def test_jobs_of_several_processes_run_in_a_tree_of_their_own(program, tmp_path)
 
 
 @pytest.mark.process
-def test_a_failing_job_is_told_and_the_next_one_runs(program, tmp_path):
+def test_failing_job_is_reported_and_the_next_one_runs(program, tmp_path):
     done = program("-m", "trainer=ddp_cpu", "seed=1,2", "tags=[odd]")
     assert done.returncode == 2
     assert "error: row 7 has 11 columns." in done.stderr
@@ -60,7 +60,7 @@ def test_read_objective(tmp_path):
 
 
 def heed_interrupts():
-    """A test run in the background of a shell ignores interrupts, and its children would inherit that."""
+    """A shell's background process ignores SIGINT, and its children would inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -68,7 +68,7 @@ SLEEPER = "import pathlib, time; pathlib.Path('started').touch(); time.sleep(60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_parent_takes_the_job_with_it(tmp_path, number):
+def test_interrupted_parent_ends_its_job(tmp_path, number):
     parent = (
         "import sys\n"
         "from stemlab.config.job_process import run_process_group\n"
@@ -94,7 +94,7 @@ def test_an_interrupted_parent_takes_the_job_with_it(tmp_path, number):
 
 
 @pytest.mark.process
-def test_how_a_command_ends(program, tmp_path):
+def test_exit_status_of_a_command(program, tmp_path):
     assert program("tags=[well]").returncode == 0
     interrupted = program("tags=[interrupt]")
     assert (interrupted.returncode, interrupted.stderr) == (130, "interrupted\n")
@@ -106,7 +106,7 @@ def test_how_a_command_ends(program, tmp_path):
     assert (odd.returncode, odd.stderr) == (2, "error: row 7 has 11 columns.\n")
 
 
-def test_what_lightning_adds_for_further_ranks_is_accepted(program, tmp_path):
+def test_arguments_that_lightning_adds_for_other_ranks_are_accepted(program, tmp_path):
     run_dir = tmp_path / "a run's dir"
     words = [f'hydra.run.dir="{run_dir}"', "hydra.job.name=train_ddp_process_1", "hydra.output_subdir=null"]
     done = program("seed=4", *words, LOCAL_RANK="1", RANK="1")
@@ -116,6 +116,6 @@ def test_what_lightning_adds_for_further_ranks_is_accepted(program, tmp_path):
     assert TOY.is_dir()
 
 
-def test_further_ranks_do_not_repeat_the_sentence(program):
+def test_other_ranks_do_not_repeat_the_message(program):
     done = program("seed=3", "tags=[odd]", LOCAL_RANK="1")
     assert (done.returncode, done.stderr) == (2, "")

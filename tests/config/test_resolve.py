@@ -31,7 +31,7 @@ def test_run_directory_of_the_default_run():
     assert config["paths"]["output_dir"].startswith(os.path.join(os.path.abspath("r"), "tiktok", "ple", "20"))
 
 
-def test_resolve_leaves_its_argument_alone():
+def test_resolve_does_not_change_its_argument():
     config = OmegaConf.create({"paths": {"data_dir": "d"}, "raw": "${paths.data_dir}/raw"})
     assert resolve(config)["raw"] == os.path.abspath("d") + "/raw"
     assert config.paths.data_dir == "d"
@@ -45,7 +45,7 @@ def test_missing_values_are_refused():
         resolve(OmegaConf.create({"ckpt": "???"}))
 
 
-def test_hash_counts_what_changes_results_only():
+def test_hash_ignores_settings_that_do_not_change_results():
     base = compose("train", [])
     same = compose("train", ["paths.runs_dir=elsewhere", "paths.data_dir=there", "tags=[x]", "logger=csv"])
     assert config_hash(base) == config_hash(same)

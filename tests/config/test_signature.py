@@ -8,7 +8,7 @@ from stemlab.config.signature import read_parameters
 from stemlab.errors import StemlabError
 
 
-def test_reads_types_and_what_is_required():
+def test_reads_types_and_required_settings():
     parameters = read_parameters("stemlab.models.multitask.stem.STEM")
     assert parameters["embedding_dim"][1] is True
     assert parameters["gate"][1] is False
@@ -22,13 +22,13 @@ def test_follows_a_base_class_to_another_file():
     assert read_parameters("stemlab.models.multitask.single_task.SingleTask") == own
 
 
-def test_leaves_to_an_import_what_it_cannot_read():
+def test_unreadable_classes_are_imported():
     assert read_parameters("tests.config.toydata.ToyDataModule") is None
     assert read_parameters("stemlab.no_such_module.Net") is None
     assert read_parameters("stemlab.models.multitask.stem.NoSuchNet") is None
 
 
-def test_a_wrong_value_is_told_before_torch_is_imported():
+def test_wrong_value_is_reported_before_torch_is_imported():
     program = (
         "import sys\n"
         "from stemlab.config.compose import CommandLine\n"
@@ -51,7 +51,7 @@ def test_a_wrong_value_is_told_before_torch_is_imported():
     ]
 
 
-def test_settings_that_contradict_each_other_are_told_before_data_is_read():
+def test_contradicting_settings_are_reported_before_data_is_read():
     words = ("model=mmfi", "dataset=aliexpress", "model.net.published=true", "model.net.bn_all_rows=false")
     with pytest.raises(StemlabError, match=r"model.net.published=true, but the released code has bn_all_rows=true"):
         compose("train", list(words))

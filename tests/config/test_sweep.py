@@ -13,7 +13,7 @@ def line(*words, extra=TOY, multirun=True):
     return CommandLine("train", ("dataset=toy", *words), multirun, extra=extra)
 
 
-def test_whether_it_is_a_sweep():
+def test_sweep_is_recognised():
     assert check_command_line(line("seed=1", multirun=False)) is False
     assert check_command_line(line("seed=1")) is True
 
@@ -30,19 +30,19 @@ def test_whether_it_is_a_sweep():
         (("sede=1,2",), "sede (set on the command line) is not a setting. Did you mean 'seed'?"),
     ],
 )
-def test_the_last_job_is_checked_before_the_first_runs(words, expected):
+def test_all_jobs_are_checked_before_the_first_runs(words, expected):
     with pytest.raises(StemlabError) as caught:
         check_command_line(line(*words))
     assert expected in str(caught.value)
 
 
-def test_a_value_in_one_of_many_jobs_is_found():
+def test_wrong_value_in_one_of_many_jobs_is_reported():
     seeds = ",".join(str(seed) for seed in range(200))
     with pytest.raises(StemlabError, match=r"^model.net.embedding_dim=0 "):
         check_command_line(line(f"seed={seeds}", "model.net.embedding_dim=1,2,0"))
 
 
-def test_a_sweep_file_is_a_sweep_and_is_checked(tmp_path):
+def test_sweep_file_starts_a_sweep_and_is_checked(tmp_path):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "toy.yaml").write_text((TOY / "dataset" / "toy.yaml").read_text())
     (tmp_path / "sweep").mkdir()
@@ -54,7 +54,7 @@ def test_a_sweep_file_is_a_sweep_and_is_checked(tmp_path):
         check_command_line(line("sweep=lr", extra=tmp_path, multirun=False))
 
 
-def test_a_value_of_a_swept_group_need_not_fit_its_default_option():
+def test_value_of_a_swept_group_need_not_fit_the_default_option():
     words = line("model=mmoe,omoe", "model.net.num_experts=4", "optim.lr=0.1", "paths.runs_dir=r")
     assert check_command_line(words) is True
     assert hydra_arguments(words) == [
@@ -66,7 +66,7 @@ def test_a_value_of_a_swept_group_need_not_fit_its_default_option():
     ]
 
 
-def test_four_jobs_each_with_its_own_directory(program, tmp_path):
+def test_each_job_has_its_own_directory(program, tmp_path):
     done = program("model=mmoe,omoe", "-m", "model.net.num_experts=4", "seed=1,2", STEMLAB_SWEEP_ID="mine")
     assert done.returncode == 0, done.stderr
     records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("runs/sweeps/mine/*/record.json"))]
@@ -80,7 +80,7 @@ def test_four_jobs_each_with_its_own_directory(program, tmp_path):
     ]
 
 
-def test_a_job_that_fails_does_not_stop_the_others(program, tmp_path):
+def test_failing_job_does_not_stop_the_others(program, tmp_path):
     done = program("-m", "seed=1,2,3", "tags=[odd]")
     assert done.returncode == 2
     assert re.search(r"error: 2 jobs .* row 7 has 11 columns\.", done.stderr)

@@ -1,4 +1,4 @@
-"""What dataset.config says: below what is typed, above the defaults; its mistakes are told with its name."""
+"""dataset.config overrides the defaults and is overridden by the command line; errors name the file."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def compose_with_hydra(path, *words):
     return compose("train", ["model=mmoe", "dataset=table", "dataset.path=x.csv", f"dataset.config={path}", *words])
 
 
-def test_typed_wins_over_described_wins_over_default(config):
+def test_command_line_overrides_description_overrides_default(config):
     config.write_text(TEXT.replace("shared: {v: u}\n", ""))
     found = compose_with_hydra(config, "dataset.min_count=7", "dataset.split.seed=5")["dataset"]
     assert (found["min_count"], found["tasks"], found["name"], found["scaling"]) == (7, ["a", "b"], "mine", "standard")
@@ -33,7 +33,7 @@ def test_typed_wins_over_described_wins_over_default(config):
     assert (found["missing"], found["numericals"], found["shared"], found["columns"]) == ([""], [], {}, None)
 
 
-def test_says_who_set_what(config):
+def test_origin_names_the_description(config):
     words = ["dataset=table", f"dataset.config={config}", "dataset.group=u"]
     with hydra_context(CommandLine("train")):
         origin = KeyOrigins("train", words)
@@ -43,7 +43,7 @@ def test_says_who_set_what(config):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("taks: [a]", "my.stemlab.yaml: taks is not a setting. Did you mean 'tasks'"),
         ("split: {rul: time}", r"my.stemlab.yaml: split.rul is not a setting. Did you mean 'rule'"),
@@ -59,10 +59,10 @@ def test_says_who_set_what(config):
         ("scaling: log", r"dataset.scaling='log' \(set in .*\) must be one of none, standard, minmax"),
     ],
 )
-def test_mistakes(config, text, told):
+def test_wrong_descriptions(config, text, expected):
     config.write_text(text)
     words = ("model=mmoe", "dataset=table", "dataset.path=x.csv", f"dataset.config={config}")
-    with pytest.raises(StemlabError, match=told):
+    with pytest.raises(StemlabError, match=expected):
         check_command_line(CommandLine("train", words))
 
 
@@ -72,7 +72,7 @@ def test_no_such_file(tmp_path):
         check_command_line(CommandLine("prepare", words))
 
 
-def test_a_sweep_over_descriptions_checks_each(config, tmp_path):
+def test_sweep_over_descriptions_checks_each(config, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text("taks: [a]")
     config.write_text("tasks: [a, b]\nfields: [u]")
@@ -82,17 +82,17 @@ def test_a_sweep_over_descriptions_checks_each(config, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["table", "criteo"])
-def test_the_keys_that_a_description_may_have_are_those_that_ask_for_it(option):
+def test_description_keys_are_those_with_a_resolver(option):
     node = yaml.safe_load((CONF / f"{option}.yaml").read_text())
     split = node.pop("split")
-    asked = {key: value for key, value in node.items() if str(value).startswith("${table_config:")}
-    assert {*asked, "split"} == set(TABLE_KEYS)
+    resolved = {key: value for key, value in node.items() if str(value).startswith("${table_config:")}
+    assert {*resolved, "split"} == set(TABLE_KEYS)
     assert set(split) == set(SPLIT_KEYS)
-    for key, value in [*asked.items(), *((f"split.{name}", value) for name, value in split.items())]:
+    for key, value in [*resolved.items(), *((f"split.{name}", value) for name, value in split.items())]:
         assert value.startswith(f"${{table_config:{key},"), key
 
 
-def test_an_empty_value_is_the_default(config):
+def test_empty_value_is_the_default(config):
     config.write_text("tasks: [a, b]\nfields: [u]\nmin_count:\ngroup: null\n")
     assert read_description(config)["min_count"] is None
     assert compose_with_hydra(config)["dataset"]["min_count"] == 10

@@ -1,4 +1,4 @@
-"""``fail_if``: what holds, what it says, what is refused and when."""
+"""``fail_if``: evaluation, messages, and refused conditions."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def judged(*texts: str) -> None:
         ("demo.found", {"demo.found": 0.0}),
     ],
 )
-def test_a_path_leads_to_numbers(path: str, values: dict[str, float]) -> None:
+def test_values_of_a_path(path: str, values: dict[str, float]) -> None:
     assert values_at(parse_condition(f"{path} < 0"), RESULTS) == values
 
 
@@ -67,7 +67,7 @@ def test_operations(operation: str, below: int, at: int, above: int) -> None:
     assert not parse_condition("a.b >= 1").holds(0.9)
 
 
-def test_every_condition_that_holds_is_told_with_path_value_and_threshold() -> None:
+def test_message_has_path_value_and_threshold_of_every_condition_that_holds() -> None:
     judged("collapse.runs.*.mean_abundance.l2 < 2.5", "collapse.points.0 > 5", "demo.found > 0")
     with pytest.raises(ThresholdError) as held:
         judged("collapse.runs.*.mean_abundance.l2 <= 7", "collapse.points.0 > 5", "demo.found < 1")
@@ -80,14 +80,14 @@ def test_every_condition_that_holds_is_told_with_path_value_and_threshold() -> N
         judged("collapse.runs.*.mean_abundance.l2 > 2")  # the most extreme first
 
 
-def test_of_many_values_five_are_told() -> None:
+def test_message_lists_at_most_five_values() -> None:
     results = {"sections": {"a": {"numbers": {f"k{n}": n for n in range(8)}}}, "refused": {}}
     with pytest.raises(ThresholdError, match=r"a\.k7 is 7, .*a\.k3 is 3, 2 more"):
         check_conditions(parse_conditions("a.* > 0"), results)
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
         ("collapse.runs.stm.tables.0.rank < 1", "there is no 'stm' in collapse.runs; nearest: stem, single_task like."),
         ("collapse.runs.*.mean_abundance.l3 < 1", "there is no 'l3' in collapse.runs.stem.mean_abundance; nearest: l2"),
@@ -100,11 +100,11 @@ def test_of_many_values_five_are_told() -> None:
         ("collapze.runs < 1", "there is no 'collapze' in results.json; nearest: collapse"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_a_mistake(text: str, sentence: str) -> None:
+def test_unknown_path_is_refused(text: str, message: str) -> None:
     with pytest.raises(StemlabError) as refused:
         judged(text, "demo.found < 1")
     assert refused.value.status == 2
-    assert sentence in str(refused.value)
+    assert message in str(refused.value)
     assert str(refused.value).startswith(f"fail_if '{text}': ")
     assert str(refused.value).endswith("fail_if 'demo.found < 1' holds: demo.found is 0.")
 
@@ -112,7 +112,7 @@ def test_a_path_that_leads_nowhere_is_a_mistake(text: str, sentence: str) -> Non
 @pytest.mark.parametrize(
     "text", ["collapse.runs", "collapse < 3", "collapse. < 3", "a.b = 3", "a.b < three", "a.b < nan", "a..b < 3", "< 3"]
 )
-def test_what_is_no_condition_is_refused_before_runs_are_looked_for(text: str) -> None:
+def test_wrong_syntax_is_refused_before_runs_are_searched(text: str) -> None:
     with pytest.raises(StemlabError) as refused:
         compose("analyze", [f"fail_if=['{text}']", "run=nowhere"])
     assert str(refused.value).startswith(f"fail_if.0='{text}' (set on the command line) must be a condition <path> ")
@@ -120,7 +120,7 @@ def test_what_is_no_condition_is_refused_before_runs_are_looked_for(text: str) -
         compose("analyze", [f"fail_if='{text}'"])
 
 
-def test_a_section_that_will_not_be_is_refused_before_runs_are_looked_for() -> None:
+def test_unknown_section_is_refused_before_runs_are_searched() -> None:
     words = ["run=nowhere", "fail_if='collapze.runs.*.mean_abundance.l2 < 3'"]
     with pytest.raises(StemlabError, match=r"collapse, not 'collapze'. Did you mean 'collapse'\?$"):
         analyze(compose("analyze", words))

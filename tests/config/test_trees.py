@@ -1,4 +1,4 @@
-"""The files of conf/ and the constructors they set: the same names on both sides, and every option composes."""
+"""Files of conf/ and the constructors they configure have the same settings; every option composes."""
 
 import dataclasses
 import inspect
@@ -49,7 +49,7 @@ def built_nodes():
 
 
 @pytest.mark.parametrize("node", list(built_nodes()))
-def test_every_setting_of_a_class_stands_in_its_file(node):
+def test_file_has_every_setting_of_its_class(node):
     target = import_target(node)
     assert set(node) - {"_target_"} == keyword_only(target)
     hints = inspect.get_annotations(target.__init__, eval_str=True)
@@ -59,7 +59,7 @@ def test_every_setting_of_a_class_stands_in_its_file(node):
 
 
 @pytest.mark.parametrize("node", list(built_nodes()))
-def test_settings_read_from_the_source_are_those_of_the_class(node):
+def test_settings_from_source_equal_those_of_the_class(node):
     real = settings_model(import_target(node)).model_json_schema()
     read = source_model(node["_target_"]).model_json_schema()
     assert read.get("required") == real.get("required")
@@ -70,28 +70,28 @@ def test_settings_read_from_the_source_are_those_of_the_class(node):
 
 
 @pytest.mark.parametrize("path", [path for group in SECTIONS for path in files(group)], ids=name)
-def test_every_setting_of_a_section_stands_in_its_file(path):
+def test_file_has_every_setting_of_its_section(path):
     values = {key: value for key, value in read(path).items() if key != "defaults"}
     section = SavedTrainerConfig if option(path) == "saved" else section_model(name(path).split("/")[0], values)
     assert set(values) == set(section.model_fields)
 
 
 @pytest.mark.parametrize(("option_name", "settings"), [("adam", OptimConfig), ("ranking", RankingOptimConfig)])
-def test_every_setting_of_the_optimiser_stands_in_its_file(option_name, settings):
+def test_file_has_every_setting_of_the_optimiser(option_name, settings):
     assert set(read(CONF / f"optim/{option_name}.yaml")) == {field.name for field in dataclasses.fields(settings)}
 
 
 @pytest.mark.parametrize(
     "path", [path for group in ("model", "dataset", "logger", "callbacks", "optim") for path in files(group)], ids=name
 )
-def test_every_option_composes_and_is_called_by_its_file(path):
+def test_every_option_composes_and_has_the_name_of_its_file(path):
     group = name(path).split("/")[0]
     config = compose("train", [f"{group}={option(path)}", *partners(path)])
     assert option(path) in (config[group].get("name"), "ranking", "default")
 
 
 def partners(path):
-    """What a choice for sequential models needs beside it: the defaults are multi-task."""
+    """Return the other choices that an option needs, because the defaults are multi-task."""
     values = read(path)
     own = {
         "ranking": ["model=sasrec", "dataset=ml1m"],
@@ -111,5 +111,5 @@ def test_every_trainer_composes(option_name):
 
 
 @pytest.mark.parametrize("path", files("sweep"), ids=name)
-def test_every_sweep_is_valid_in_all_its_jobs(path):
+def test_all_jobs_of_every_sweep_are_valid(path):
     assert check_command_line(CommandLine("train", (f"sweep={option(path)}",))) is True

@@ -1,4 +1,4 @@
-"""A dataset class with settings of every kind, to test their validation without any data."""
+"""A dataset class with settings of several types, to test validation without data."""
 
 from dataclasses import dataclass
 from typing import Literal
