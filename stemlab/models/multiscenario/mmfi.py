@@ -255,7 +255,7 @@ class MMFI(TabularNet):
         """Return per scenario: samples (R,), indicators (T, I), x (R, F, E), pairs r (R, P, E), fields z (R, F, E)."""
         field_BFX, scenario_B = inputs
         samples = samples_by_scenario(scenario_B, len(self.scenarios))
-        x, z = zip(*(own.split(self.dim, dim=2) for own in split_by_scenario(field_BFX, samples)), strict=True)
+        x, z = zip(*(torch.split(own, self.dim, dim=2) for own in split_by_scenario(field_BFX, samples)), strict=True)
         indicator_STI = self.cell_weight_ST.unsqueeze(2) * self.scenario_vector_SI.unsqueeze(1) * self.task_vector_TI
         pairs = [pair_products(vector_RFE, self.pair_weight_P) for vector_RFE in x]
         return samples, list(indicator_STI), list(x), pairs, list(z)

@@ -77,7 +77,8 @@ class SlotGates(nn.Module):
     def forward(self, slot_RQE: Tensor, indicator_TI: Tensor) -> Tensor:
         """Return the gate weights (R, Q, T, G)."""
         weight_YE, bias_Y = self.affine(indicator_TI)
-        return functional.linear(slot_RQE, weight_YE, bias_Y).unflatten(2, self.bias_TG.shape).softmax(dim=3)
+        score_RQY = functional.linear(slot_RQE, weight_YE, bias_Y)
+        return score_RQY.view(*slot_RQE.shape[:2], *self.bias_TG.shape).softmax(dim=3)
 
     def affine(self, indicator_TI: Tensor) -> Affine:
         """Return weight (T*G, E) and bias (T*G,) on v alone: W [I; v] + c = W_v v + (W_I I + c), I being constant."""
@@ -168,15 +169,13 @@ class SlotAttention(nn.Module):
         product and each softmax run over long contiguous rows. These are plain operations on any device.
         """
         shape, slot_EQR = self.shape, slot_RQE.permute(2, 1, 0)
+        N, T, G, M, (_, Q, R) = shape.shared, shape.tasks, shape.shared + shape.own, shape.expert, slot_EQR.shape
         expert_YX, gate_YX = self._experts_and_gates(slot_EQR.flatten(1), own, gates.affine(indicator_TI))
-        outputs = [shape.shared * shape.expert, shape.tasks * shape.own * shape.expert]
-        shared_YX, own_YX = torch.split(expert_YX, outputs)
-        gate_TGX = gate_YX.unflatten(0, (shape.tasks, -1)).softmax(dim=1)
-        gate_TNX, gate_TOX = gate_TGX.split([shape.shared, shape.own], dim=1)
-        shared_NMX = shared_YX.unflatten(0, (shape.shared, shape.expert))
-        own_TOMX = own_YX.unflatten(0, (shape.tasks, shape.own, shape.expert))
-        mixture_TMX = (gate_TNX.unsqueeze(2) * shared_NMX).sum(dim=1) + (gate_TOX.unsqueeze(2) * own_TOMX).sum(dim=1)
-        return mixture_TMX.unflatten(2, slot_EQR.shape[1:])
+        shared_YX, own_YX = torch.split(expert_YX, [N * M, T * (G - N) * M])
+        gate_TNX, gate_TOX = torch.split(gate_YX.view(T, G, Q * R).softmax(dim=1), [N, G - N], dim=1)
+        shared_TMX = (gate_TNX.unsqueeze(2) * shared_YX.view(N, M, Q * R)).sum(dim=1)
+        own_TMX = (gate_TOX.unsqueeze(2) * own_YX.view(T, G - N, M, Q * R)).sum(dim=1)
+        return (shared_TMX + own_TMX).view(T, M, Q, R)
 
     def _experts_and_gates(self, slot_EX: Tensor, own: ScenarioLayers, gate: Affine) -> tuple[Tensor, Tensor]:
         """Return the outputs of the shared and the scenario's experts (Y, X), and the gate scores (T*G, X)."""

@@ -62,7 +62,8 @@ class TabularNet(nn.Module, ABC):
 
     def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
         """Return the inputs of ``score``: one (B, F*D) tensor per table block."""
-        return self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B)
+        blocks: list[Tensor] = self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B)
+        return blocks
 
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
         """Score a batch."""
