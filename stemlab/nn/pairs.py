@@ -36,7 +36,7 @@ def weighted_pair_sum(vector_RFE: Tensor, weight_RTP: Tensor) -> Tensor:
     sum_{i<j} w_ij (x_i * x_j) = sum_i x_i * (A x)_i, where A has w_ij above its diagonal and zeros elsewhere.
     """
     (R, F, E), T = vector_RFE.shape, weight_RTP.shape[1]
-    index_P = torch.tensor([i * F + j for i, j in itertools.combinations(range(F), 2)], device=weight_RTP.device)
-    matrix_RTX = weight_RTP.new_zeros(R, T, F * F).index_copy(2, index_P, weight_RTP)
+    i_P, j_P = torch.triu_indices(F, F, 1, device=weight_RTP.device)
+    matrix_RTX = weight_RTP.new_zeros(R, T, F * F).index_copy(2, i_P * F + j_P, weight_RTP)
     ax_RTFE = torch.bmm(matrix_RTX.view(R, T * F, F), vector_RFE).view(R, T, F, E)
     return (ax_RTFE * vector_RFE.unsqueeze(1)).sum(dim=2)
