@@ -1,6 +1,6 @@
-"""Numerical columns as fields among others: one vector a group of columns, or one a column.
+"""Numerical columns as fields: one vector per part or per column (docs/methods/mmfi.md#numerical-fields).
 
-Legend: B rows, N numerical columns, G numerical fields, W width.
+Legend: B samples, N numerical columns, G numerical fields, W width.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ How = Literal["grouped", "per_feature"]
 
 
 class NumericalFields(nn.Module):
-    """Columns (B, N) -> fields (B, G, W).
-
-    ``grouped``: a linear layer a part of the dataset (``user``, ``item``) makes one vector of its columns.
-    ``per_feature``: a learned vector a column, times its value.
+    """Columns (B, N) -> field vectors (B, G, W).
 
     Args:
-        parts: column -> part, in the order of the columns.
+        parts: column -> part of the dataset (``user``, ``item``), in column order.
         width: W.
-        how: see above.
+        how: ``grouped``: one linear layer per part, x_g = W_g [columns of g] + b_g; ``per_feature``: one learned vector
+            per column, x_n = value_n * v_n.
     """
 
     def __init__(self, parts: Mapping[str, str], width: int, how: How) -> None:
@@ -44,13 +42,13 @@ class NumericalFields(nn.Module):
             self.lines.append(nn.Linear(len(self.columns[-1]), width))
 
     def forward(self, dense_BN: Tensor | None) -> Tensor:
-        """Return the fields.
+        """Return the field vectors (B, G, W).
 
         Raises:
-            StemlabError: the batch has no such columns.
+            StemlabError: the batch has no numerical columns.
         """
         if dense_BN is None:
-            raise StemlabError("the network reads dense_BN, but the batch has none: its dataset is another one.")
+            raise StemlabError("the network needs dense_BN, but the batch has none: check that the dataset is that of training.")
         if self.vector_NW is not None:
             return dense_BN.unsqueeze(2) * self.vector_NW
         parts = [line(dense_BN[:, own]) for line, own in zip(self.lines, self.columns, strict=True)]

@@ -1,6 +1,6 @@
-"""Weights of an attention from its scores: a hard mask, or a distribution.
+"""Attention weights from scores: a hard mask or a distribution (docs/methods/mmfi.md#sparse-functions).
 
-Legend: Q what is attended to.
+Legend: Q slots (pairs or fields).
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ Sparse = Literal["tanh_relu", "softmax_t", "sparsemax", "entmax15"]
 
 
 def sparse_weights(score: Tensor, kind: Sparse, temperature: float = 1.0) -> Tensor:
-    """Return the weights (..., Q) of scores (..., Q).
+    """Return the weights (..., Q) of scores y (..., Q).
 
-    ``tanh_relu``: relu(tanh(y)), in [0, 1), exactly 0 where y <= 0; it does not add up to one. The others do:
-    ``softmax_t``: softmax(y / temperature), never exactly 0. ``sparsemax`` (Martins and Astudillo, ICML 2016: the
-    nearest point of the simplex) and ``entmax15`` (Peters et al., ACL 2019), both of y / temperature, have exact zeros.
+    Args:
+        score: y.
+        kind: ``tanh_relu``: ReLU(tanh(y)), in [0, 1), exactly 0 where y <= 0; the sum is not one. ``softmax_t``:
+            softmax(y / temperature). ``sparsemax`` (Martins and Astudillo, ICML 2016): the nearest point of the simplex
+            to y / temperature. ``entmax15`` (Peters et al., ACL 2019): 1.5-entmax of y / temperature. The last two can
+            be exactly 0; the last three sum to one.
+        temperature: not used by ``tanh_relu``.
     """
     if kind == "tanh_relu":
         return score.tanh().relu()
