@@ -48,7 +48,7 @@ class NumericalFields(nn.Module):
             StemlabError: the batch has no numerical columns.
         """
         if dense_BN is None:
-            raise StemlabError("the network needs dense_BN, but the batch has none: check that the dataset is that of training.")
+            raise StemlabError("the network needs dense_BN, but the batch has none: use the dataset of training.")
         if self.vector_NW is not None:
             return dense_BN.unsqueeze(2) * self.vector_NW
         parts = [line(dense_BN[:, own]) for line, own in zip(self.lines, self.columns, strict=True)]
