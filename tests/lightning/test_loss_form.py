@@ -38,10 +38,8 @@ def test_the_losses_of_the_tasks_are_added_or_averaged(tmp_path: Path) -> None:
     assert losses["mean"] == pytest.approx(0.69, abs=0.1)  # about ln 2, once
 
 
-def test_a_config_of_an_earlier_version_adds_the_losses() -> None:
+def test_the_reduction_is_read_from_the_config() -> None:
     config = compose("train", ["model=mmoe"])
     optim = OptimConfig()
     assert ModuleSettings.from_config(config, optim).loss_reduction == "sum"
     assert ModuleSettings.from_config(compose("train", ["model.loss_reduction=mean"]), optim).loss_reduction == "mean"
-    del config["model"]["loss_reduction"], config["model"]["scenario_feature"]
-    assert ModuleSettings.from_config(config, optim).loss_reduction == "sum"

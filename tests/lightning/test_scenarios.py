@@ -46,13 +46,10 @@ def toy() -> Toy:
     return made
 
 
-def test_the_scenario_is_a_field_by_the_model_and_never_of_an_old_checkpoint() -> None:
+def test_the_scenario_is_a_field_if_configured_and_given() -> None:
     width = 4 * (2 + 1)  # two fields, and all numerical features together
     assert net().embedding.output_width == width + 4
     assert net("model.scenario_feature=false").embedding.output_width == width
-    config = compose("train", ["model=mmoe", *WORDS])
-    del config["model"]["scenario_feature"]
-    assert build_net(config, MIXED).embedding.output_width == width
     assert build_net(compose("train", ["model=mmoe", *WORDS]), SPEC).embedding.output_width == 8  # no scenarios
 
 
