@@ -165,7 +165,7 @@ def test_an_unreachable_server_gives_an_offline_run(
         return type("Run", (), {"dir": str(tmp_path / "x" / "files")})()
 
     monkeypatch.setattr(wandb, "init", init)
-    wandb_run._begin({"project": "p"}, "online")
+    wandb_run._init_run({"project": "p"}, "online")
     assert begun == ["online", "offline"]
 
 

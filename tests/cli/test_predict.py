@@ -16,7 +16,7 @@ from stemlab.config.compose import compose
 from stemlab.data.prepare.split import SplitRule, random_codes
 from stemlab.data.sample.tiktok import TIKTOK_COLUMNS
 from stemlab.errors import StemlabError
-from stemlab.inference import table_io as rowfiles
+from stemlab.inference import table_io
 from stemlab.metrics import auc
 from stemlab.predict import predict
 from tests.cli.commands import Workspace
@@ -92,8 +92,8 @@ def test_rows_read_in_pieces_give_one_file(
     some.to_csv(tmp_path / "rows.csv", index=False)
     some.astype(np.int64).to_parquet(tmp_path / "rows.parquet")
     score(trained, tmp_path / "rows.csv", tmp_path / "whole.parquet")
-    monkeypatch.setattr(rowfiles, "BLOCK_BYTES", 2000)
-    monkeypatch.setattr(rowfiles, "PARQUET_ROWS", 37)
+    monkeypatch.setattr(table_io, "_CSV_BLOCK_BYTES", 2000)
+    monkeypatch.setattr(table_io, "_PARQUET_BATCH_ROWS", 37)
     assert len(list(rowfiles.TableReader(tmp_path / "rows.csv", ()).pieces())) > 5
     score(trained, tmp_path / "rows.csv", tmp_path / "pieces.parquet", "batch_size=7")
     score(trained, tmp_path / "rows.parquet", tmp_path / "typed.parquet")
@@ -161,7 +161,7 @@ def test_bf16_run_is_scored_in_bf16(trained: Path, raw: pd.DataFrame, tmp_path: 
 
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     def fail(table: Any) -> None:
-        with rowfiles.written(tmp_path / "out.parquet") as write:
+        with table_io.table_writer(tmp_path / "out.parquet") as write:
             write(table)
             raise RuntimeError("on the way")
 

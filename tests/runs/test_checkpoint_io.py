@@ -43,7 +43,10 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
 
 
 def test_the_content_of_a_checkpoint_is_read(tmp_path: Path) -> None:
-    hparams = {"config": {"seed": 1}, "spec": {"name": "toy", "fields": [{"name": "u", "size": 3}], "tasks": ["like"]}}
+    hparams = {
+        "config": {"seed": 1},
+        "spec": {"name": "toy", "fields": [{"name": "u", "size": 3}], "tasks": ["like"], "scenarios": []},
+    }
     weights = {"net.a": torch.ones(2), "other": torch.zeros(1)}
     torch.save(
         {"state_dict": weights, "epoch": 4, "hyper_parameters": {**hparams, "fingerprint": "f"}}, tmp_path / "a.ckpt"
@@ -64,7 +67,7 @@ print(float(saved.weights["a"].sum()), resource.getrusage(resource.RUSAGE_SELF).
 
 
 def test_moments_of_the_optimiser_are_not_read(tmp_path: Path) -> None:
-    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": [], "scenarios": []}, "fingerprint": "f"}
     moments = {"state": {0: {"exp_avg": torch.ones(40_000_000)}}}
     content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": hparams}
     torch.save({**content, "optimizer_states": [moments]}, tmp_path / "large.ckpt")
@@ -76,7 +79,7 @@ def test_moments_of_the_optimiser_are_not_read(tmp_path: Path) -> None:
 
 
 def test_changes_of_the_weights_do_not_change_the_file(tmp_path: Path) -> None:
-    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": [], "scenarios": []}, "fingerprint": "f"}
     path = tmp_path / "a.ckpt"
     torch.save({"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": hparams}, path)
     read_checkpoint(path).weights["a"].zero_()
@@ -84,7 +87,7 @@ def test_changes_of_the_weights_do_not_change_the_file(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_in_the_old_format_of_torch(tmp_path: Path) -> None:
-    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": []}, "fingerprint": "f"}
+    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": [], "scenarios": []}, "fingerprint": "f"}
     content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 3, "hyper_parameters": hparams}
     torch.save(content, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     assert read_checkpoint(tmp_path / "old.ckpt").epoch == 3
