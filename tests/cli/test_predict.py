@@ -94,7 +94,7 @@ def test_rows_read_in_pieces_give_one_file(
     score(trained, tmp_path / "rows.csv", tmp_path / "whole.parquet")
     monkeypatch.setattr(table_io, "_CSV_BLOCK_BYTES", 2000)
     monkeypatch.setattr(table_io, "_PARQUET_BATCH_ROWS", 37)
-    assert len(list(rowfiles.TableReader(tmp_path / "rows.csv", ()).pieces())) > 5
+    assert len(list(table_io.TableReader(tmp_path / "rows.csv", ()).chunks())) > 5
     score(trained, tmp_path / "rows.csv", tmp_path / "pieces.parquet", "batch_size=7")
     score(trained, tmp_path / "rows.parquet", tmp_path / "typed.parquet")
     whole, pieces, typed = (pd.read_parquet(tmp_path / f"{n}.parquet") for n in ("whole", "pieces", "typed"))
