@@ -25,7 +25,7 @@ from stemlab.nn.init import SkipInit
 from stemlab.nn.loss import task_losses
 from stemlab.runs.build import build_datamodule, build_module
 from tests import tiny_datasets
-from tests.model_files import model_config, model_names
+from tests.conf_files import model_config, model_names
 
 MODELS = {name: model_config(name) for name in model_names()}
 WIDTHS = ("hidden_units",)  # endings of settings that are lists of widths

@@ -35,12 +35,12 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default_model(model: Mapping[str, Any], sequential: bool) -> Mapping[str, Any]:
-    """Defaults of ``conf/model``: the base file, and the file of the same name or else of the same network."""
+    """Return the file of ``conf/model`` with the same network (preferably the same name), or else the base file."""
     target = model.get("net", {}).get("_target_")
     names = [f"{model.get('name')}.yaml", *sorted(path.name for path in (conf_dir() / "model").glob("[!_]*.yaml"))]
     files = [_read(f"model/{name}") for name in names]
-    same = next((file for file in files if target is not None and file.get("net", {}).get("_target_") == target), {})
-    return _merged(_read(f"model/{'_sequential' if sequential else '_multitask'}.yaml"), same)
+    base = _read(f"model/{'_sequential' if sequential else '_multitask'}.yaml")
+    return next((file for file in files if target is not None and file.get("net", {}).get("_target_") == target), base)
 
 
 def _merged(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,11 +56,14 @@ def _merged(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 @cache
 def _read(name: str) -> Mapping[str, Any]:
-    """Return the values of a file of ``conf/``; empty where there is none."""
+    """Return the values of a file of ``conf/``, those of its base file included; empty if there is no such file."""
     path: Path = conf_dir() / name
     values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    values.pop("defaults", None)
-    return values
+    joined: dict[str, Any] = {}
+    for entry in values.pop("defaults", []):
+        if isinstance(entry, str) and entry.startswith("_") and entry != "_self_":
+            joined |= _read(f"{path.parent.name}/{entry}.yaml")
+    return joined | values
 
 
 def _is_interpolation(value: Any) -> bool:

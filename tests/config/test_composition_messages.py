@@ -90,7 +90,8 @@ def test_origins():
         compose_with_hydra("train", overrides)
         origin = KeyOrigins("train", overrides)
         assert origin("trainer.max_epochs") == "set on the command line"
-        assert origin("trainer.devices") == "set in conf/trainer/cpu.yaml"
+        assert origin("trainer.accelerator") == "set in conf/trainer/cpu.yaml"
+        assert origin("trainer.devices") == "set in conf/trainer/_base.yaml"
         assert origin("model.net.embedding_dim") == "set in conf/model/ple.yaml"
         assert origin("model.net.expert_hidden_units.1") == "set in conf/model/ple.yaml"
         assert origin("seed") == "set in conf/train.yaml"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from stemlab.config.compose import CommandLine, compose_job, hydra_context
-from tests.model_files import model_names, read_yaml
+from tests.conf_files import option_names, read_yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 EXPERIMENTS = sorted(CONF.glob("experiment/*/*.yaml"))
@@ -48,12 +48,14 @@ def test_experiment(path: Path) -> None:
     assert repeated(own, default_config(tuple(f"{group}={option}" for group, option in choices))) == []
 
 
-@pytest.mark.parametrize("name", model_names())
-def test_model(name: str) -> None:
-    own = read_yaml(name)
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in ("model", "trainer") for name in option_names(group)]
+)
+def test_option_and_its_base(group: str, name: str) -> None:
+    own = read_yaml(group, name)
     base, itself = own.pop("defaults")
     assert itself == "_self_"
-    assert repeated(own, read_yaml(base)) == []
+    assert repeated(own, read_yaml(group, base)) == []
 
 
 def test_a_repeated_default_is_found() -> None:

@@ -5,14 +5,13 @@ import inspect
 from pathlib import Path
 
 import pytest
-import yaml
 
 from stemlab.config.compose import CommandLine, compose
 from stemlab.config.instantiate import import_target, settings_model, source_model
 from stemlab.config.schema import SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.sweep import check_command_line
 from stemlab.optim import OptimConfig, RankingOptimConfig
-from tests.model_files import model_config
+from tests.conf_files import read_option, read_yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -30,7 +29,7 @@ def option(path):
 
 
 def read(path):
-    return model_config(path.stem) if path.parent.name == "model" else yaml.safe_load(path.read_text())
+    return read_option(path.parent.relative_to(CONF).as_posix(), path.stem)
 
 
 def keyword_only(target):
@@ -42,7 +41,7 @@ def built_nodes():
     for path in files("model"):
         yield pytest.param(read(path)["net"], id=name(path))
     for path in (*files("dataset"), *files("analysis")):
-        node = read(path)
+        node = read_yaml(path.parent.name, path.stem)
         # "collapse@parts.collapse": another file's settings stand under "parts"
         parts = {entry.split("@")[1].split(".")[0] for entry in node.pop("defaults", []) if "@" in entry}
         yield pytest.param({**dict.fromkeys(parts), **node}, id=name(path))

@@ -13,9 +13,9 @@ from stemlab.config.instantiate import instantiate
 from stemlab.models import parameter_counts
 from stemlab.models.multitask import STEM
 from stemlab.models.multitask.base import TabularNet
+from tests.conf_files import model_config, model_names
 from tests.conftest import GOLDEN, require
 from tests.golden.names import Names
-from tests.model_files import model_config, model_names
 
 TIKTOK = dict.fromkeys(["uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "duration"], 10)
 # model -> dense parameters (spec/stem.md section 3), blocks of 16 in a table row

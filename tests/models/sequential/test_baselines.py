@@ -12,7 +12,7 @@ from torch.nn import functional
 from stemlab.config.instantiate import instantiate
 from stemlab.data.batch import SequenceBatch
 from stemlab.models import parameter_counts
-from tests.model_files import model_config
+from tests.conf_files import model_config
 from tests.models.sequential.nets import NETS, READING, SETTINGS, SIZES, TRAINED, build, random_batch
 
 

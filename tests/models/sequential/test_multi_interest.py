@@ -16,7 +16,7 @@ from stemlab.models.sequential.comirec import ComiRec
 from stemlab.models.sequential.mind import MIND
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.nn.interest import position_ids
-from tests.model_files import model_config
+from tests.conf_files import model_config
 from tests.models.sequential.interest_nets import EACH, build
 from tests.models.sequential.nets import SIZES, random_batch
 

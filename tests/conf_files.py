@@ -1,0 +1,42 @@
+"""Files of ``conf/`` joined with their base files, read without Hydra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def option_names(group: str) -> list[str]:
+    """Return the options of a group without subfolders; base files (``_multitask.yaml``) are no options."""
+    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+
+
+def read_option(group: str, name: str) -> dict[str, Any]:
+    """Return the settings of ``conf/<group>/<name>.yaml``, those of its base file included."""
+    own = read_yaml(group, name)
+    joined: dict[str, Any] = {}
+    for entry in own.pop("defaults", []):
+        if isinstance(entry, str) and entry.startswith("_") and entry != "_self_":
+            joined |= read_yaml(group, entry)
+    joined.pop("defaults", None)
+    return joined | own
+
+
+def read_yaml(group: str, name: str) -> dict[str, Any]:
+    """Return the settings of the file alone."""
+    values: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    return values
+
+
+def model_names() -> list[str]:
+    """Return the options of the group ``model``."""
+    return option_names("model")
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """Return the settings of a model."""
+    return read_option("model", name)
