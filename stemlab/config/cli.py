@@ -119,6 +119,8 @@ def _check(config_name: str) -> bool:
         folder=existing_folder(folder, "--config-path") if folder else None,
         extra=existing_folder(extra, "--config-dir") if extra else None,
     )
+    if arguments.cfg and arguments.multirun:
+        raise StemlabError("--cfg shows the config of one job: leave out -m.")
     if arguments.cfg:
         check_composition(line)
         return False

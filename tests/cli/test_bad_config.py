@@ -31,6 +31,7 @@ def check_refusal(done, workspace, hints):
         (["model.net.embedding_dim=-1"], "model.net.embedding_dim=-1"),
         (["model=stem,mmoe", "-m", "model.net.num_layers=1"], "model.net.num_layers"),
         (["experiment=tiktok/stm"], "'tiktok/stem'"),
+        (["--cfg", "job", "-m", "seed=1,2"], "--cfg -m"),
     ],
 )
 def test_train_refuses(empty, overrides, hints):
