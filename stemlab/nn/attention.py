@@ -1,8 +1,8 @@
-"""The transformer layer of the sequential family: post-norm, without an output projection.
+"""Transformer layer of the sequential models: post-norm, without an output projection.
 
-Released code of Wang et al., CIKM 2022 (spec/timirec.md section 2.1); SASRec there uses it as well.
+Released code of Wang et al., CIKM 2022 (docs/methods/timirec.md#transformer-layer); its SASRec uses the layer as well.
 
-Legend: B rows, L sequence length, D width, A heads.
+Legend: B batch, L sequence length, D width, A heads, d = D/A.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemlab.nn.kernels.dispatch import use_cpu_kernel
-from stemlab.nn.kernels.embedding_lookup import Distinct
-from stemlab.nn.kernels.transformer import transformer_layer, transformer_layer_of_rows
+from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings
+from stemlab.nn.kernels.transformer import operations_available, transformer_layer
 
-# Added to a masked score: its weight is exactly zero, and a row with nothing to attend to stays finite.
+# Finite, so that a query whose keys are all masked gives no NaN; the weight of a masked key is exactly zero otherwise.
 MASKED = -1e30
 
 
 def padding_bias(history_BL: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (B, 1, L): 0 at items, ``MASKED`` at padding, to be added to scores over the history."""
+    """Return the additive mask (B, 1, L) of a history: 0 at items, ``MASKED`` at padding (id 0)."""
     return (history_BL == 0).to(dtype).mul_(MASKED).unsqueeze(1)
 
 
 def causal_bias(length: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (L, L): 0 where a position may look (itself and earlier ones), ``MASKED`` elsewhere."""
+    """Return the additive causal mask (L, L): 0 at the query's own and earlier positions, ``MASKED`` at later ones."""
     return torch.full((length, length), MASKED, dtype=dtype, device=device).triu_(1)
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a feed-forward layer as wide as the input, each with a residual and a layer norm after it.
+    """Self-attention and a feed-forward layer of the input's width, each followed by residual and layer norm.
 
     ``c = LN1(drop(attend(x)) + x);  y = LN2(drop(Lin2(relu(Lin1(c)))) + c)``
 
     Args:
         width: D.
-        heads: A, a divisor of D; a head is D/A wide and scores are divided by sqrt(D/A).
-        dropout: of the two branches, before their residuals.
+        heads: A, a divisor of D; scores are divided by sqrt(d).
+        dropout: of both branches, before the residual is added.
     """
 
     def __init__(self, width: int, heads: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)  # queries, keys and values in this order: one product
+        self.qkv = nn.Linear(width, 3 * width)  # queries, keys and values, in this order
         self.norm1 = nn.LayerNorm(width)
         self.linear1 = nn.Linear(width, width)
         self.linear2 = nn.Linear(width, width)
@@ -53,33 +53,28 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BLD: Tensor, bias: Tensor) -> Tensor:
-        """Return (B, L, D).
+        """Return the states (B, L, D).
 
         Args:
             x_BLD: input.
             bias: added to the scores, broadcast to (B, L, L): ``padding_bias`` or ``causal_bias``.
         """
-        if self._is_node(x_BLD):
-            return transformer_layer(x_BLD, bias, self._weights())
         return self.after_attention(self.attend(x_BLD, bias), x_BLD)
 
-    def of_rows(self, terms: Sequence[Distinct], bias: Tensor) -> Tensor:
-        """Return (B, L, D) for an input that is the sum of ``terms``, each (B, L, D)."""
-        if self._is_node(*(term.row_UD for term in terms)):
-            return transformer_layer_of_rows(terms, bias, self._weights())
-        output_BLD: Tensor = self(sum(term.vectors() for term in terms), bias)
+    def forward_unique(self, terms: Sequence[UniqueEmbeddings], bias: Tensor) -> Tensor:
+        """Return the states (B, L, D) for the sum of ``terms`` as input; with one head by the CPU kernel."""
+        weights = [p for layer in self._layers() for p in (layer.weight, layer.bias)]
+        has_kernel = self.heads == 1 and not (self.training and self.dropout.p)
+        if has_kernel and use_cpu_kernel(*(term.row_UD for term in terms), *weights) and operations_available():
+            return transformer_layer(terms, bias, weights)
+        output_BLD: Tensor = self(sum(term.dense() for term in terms), bias)
         return output_BLD
 
-    def _is_node(self, *inputs: Tensor) -> bool:
-        no_dropout = not (self.training and self.dropout.p)
-        return self.heads == 1 and no_dropout and use_cpu_kernel(*inputs, *self._weights())
-
-    def _weights(self) -> list[Tensor]:
-        parts = (self.qkv, self.norm1, self.linear1, self.linear2, self.norm2)
-        return [p for part in parts for p in (part.weight, part.bias)]
+    def _layers(self) -> tuple[nn.Linear | nn.LayerNorm, ...]:
+        return self.qkv, self.norm1, self.linear1, self.linear2, self.norm2
 
     def attend(self, x_BLD: Tensor, bias: Tensor) -> Tensor:
-        """Return the heads' contexts side by side, (B, L, D)."""
+        """Return the concatenated contexts of the heads, (B, L, D)."""
         B, L, D = x_BLD.shape
         if self.heads == 1:
             query_BLD, key_BLD, value_BLD = self.qkv(x_BLD).split(D, dim=2)
@@ -91,7 +86,7 @@ class TransformerLayer(nn.Module):
         return context_BALd.transpose(1, 2).reshape(B, L, D)
 
     def after_attention(self, context_BLD: Tensor, x_BLD: Tensor) -> Tensor:
-        """Return the layer's output (B, L, D), from the contexts and the layer's input."""
+        """Return the layer's output (B, L, D) from the contexts and the layer's input."""
         state_BLD = self.norm1(self.dropout(context_BLD) + x_BLD)
         branch_BLD = self.linear2(functional.relu(self.linear1(state_BLD)))
         output_BLD: Tensor = self.norm2(self.dropout(branch_BLD) + state_BLD)

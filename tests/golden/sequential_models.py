@@ -29,7 +29,6 @@ from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.models.sequential.tisasrec import TiSASRec
 from stemlab.models.sequential.youtube import YouTube
 from stemlab.nn.interest import SelfAttentiveExtractor, position_ids
-from stemlab.nn.kernels.embedding_lookup import Repeats
 
 PROJECTION = re.compile(r"predictor\.projection\.(\w+)\.(\w+)")
 Seen = dict[str, Tensor]
@@ -104,8 +103,8 @@ def timirec(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
     output = net(batch, phase)
     seen["interest_extractor"] = output.interests_BKD
     if net.predictor is not None:
-        ids = Repeats.of(batch.history_BL, net.items.weight)
-        seen["interest_predictor"] = net.predictor.state(ids, net.items(ids.ids), batch.length_B)
+        item_BLD = net.items(batch.history_BL)
+        seen["interest_predictor"] = net.predictor.state(item_BLD, batch.history_BL, batch.length_B)
         seen["proj"] = seen["pred_intent"] = output.intent_BK
     if output.target_BK is not None:
         seen["target_intent"] = output.target_BK

@@ -1,8 +1,8 @@
-"""TiMiRec: several interests of a history, mixed by a predictor that learns the interest of the target.
+"""TiMiRec: several interests per user, mixed by a predictor that is trained to predict the interest of the target.
 
-Wang et al., "Target Interest Distillation for Multi-Interest Recommendation", CIKM 2022.
+Wang et al., "Target Interest Distillation for Multi-Interest Recommendation", CIKM 2022 (docs/methods/timirec.md).
 
-Legend: B rows, L history width, N candidates, K interests, D embedding width, I items.
+Legend: B batch, L history width, N candidates, K interests, D embedding width, I items.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.nn.init import initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, target_scores
-from stemlab.nn.kernels.embedding_lookup import Repeats, look_up
+from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings, look_up_history
 from stemlab.nn.recurrent import LastStateGRU
 from stemlab.types import Dropout, PositiveFloat, PositiveInt
 
@@ -30,32 +30,34 @@ Similarity = Literal["cosine", "dot"]
 
 
 class TiMiRec(SequenceNet):
-    """Stage ``pretrain``: the interest extractor alone. Stage ``finetune``: the predictor mixes the interests.
+    """Stage ``pretrain``: the interest extractor alone. Stage ``finetune``: a predictor mixes the interests.
 
-    Pretrain trains the interest nearest to the target and scores with the best one (the published "ComiRec+").
-    Finetune scores with the softmax of the predictor's logits in both phases, and distils the similarities of the
-    interests to the target into those logits; the ranking loss trains everything, the distillation everything but the
-    extractor.
+    - Interests: ``v_1 .. v_K = extractor(history)``.
+    - Pretrain (the released "ComiRec+"): training scores with the interest nearest to the target, evaluation with the
+      best interest per candidate.
+    - Finetune: ``q = predictor(history)``, ``u = sum_k softmax(q)_k v_k``, ``score(i) = <u, E[i]>`` in both phases.
+    - Distillation: ``t_k = sim(v_k, E[target])``, loss ``T^2 KL(softmax(t / T) || softmax(q / T))``. The ranking loss
+      trains all parameters, the distillation loss all but the extractor.
 
     Args:
-        sizes: users, items, longest history.
-        stage: which of the two.
+        sizes: number of users and items, longest history.
+        stage: ``pretrain`` or ``finetune``.
         embedding_dim: D.
         attention_dim: hidden width of the attention that forms the interests.
         num_interests: K.
-        position_embedding: add position vectors to the history.
-        transformer: a transformer layer before the interests are formed (TiMiRec+; without it TiMiRec).
+        position_embedding: add position embeddings to the history.
+        transformer: apply a transformer layer before the interests are formed (TiMiRec+); False is TiMiRec.
         temperature: T of the distillation; its loss is multiplied by T^2.
         projection_layers: linear layers from the predictor's state to the logits.
         projection_dropout: dropout between them.
-        similarity: of interests to the target, ``cosine`` or ``dot``.
-        detach_target: the distillation does not train the extractor.
-        temperature_in_mixing: divide the logits by T where they mix the interests, too.
-        share_item_tables: the predictor reads the extractor's item table and has none of its own.
-        mask_padding: padding takes no part in the extractor.
+        similarity: of interests and target, ``cosine`` or ``dot``.
+        detach_target: stop the gradient of the distillation loss at the extractor.
+        temperature_in_mixing: also divide the logits by T where they mix the interests.
+        share_item_tables: the predictor reads the extractor's item table instead of its own.
+        mask_padding: mask padding in the extractor.
     """
 
-    # What must be the same in both stages.
+    # Settings that both stages must share.
     EXTRACTOR_SETTINGS: ClassVar[tuple[str, ...]] = (
         "embedding_dim",
         "attention_dim",
@@ -103,7 +105,7 @@ class TiMiRec(SequenceNet):
         )
         self.predictor: InterestPredictor | None = None
         if stage == "finetune":
-            rows = None if share_item_tables else sizes.items + 2  # one more than needed, as published
+            rows = None if share_item_tables else sizes.items + 2  # the released code has one unused row
             self.predictor = InterestPredictor(
                 rows, embedding_dim, num_interests, projection_layers, projection_dropout
             )
@@ -111,24 +113,23 @@ class TiMiRec(SequenceNet):
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
         """Score the candidates of a batch."""
-        ids = Repeats.of(batch.history_BL, self.items.weight)
-        row_UD, candidate_BND = look_up(self.items.weight, ids.ids, batch.candidates_BN)
-        interest_BKD = self.extractor(ids.put(row_UD), batch.history_BL, batch.length_B)
+        items, (candidate_BND,) = look_up_history(self.items.weight, batch.history_BL, batch.candidates_BN)
+        interest_BKD = self.extractor(items, batch.history_BL, batch.length_B)
         if self.predictor is None:
             scores = best_scores if phase == "eval" else target_scores
             return SequenceOutput(scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)
-        intent_BK = self.predictor(ids, row_UD, batch.length_B)
+        intent_BK = self.predictor(items, batch.history_BL, batch.length_B)
         score_BN = dot_scores(self.mix(interest_BKD, intent_BK), candidate_BND)
         target_BK = self.similarities(interest_BKD, candidate_BND[:, 0]) if phase == "train" else None
         return SequenceOutput(score_BN, intent_BK, target_BK, interest_BKD)
 
     def mix(self, interest_BKD: Tensor, intent_BK: Tensor) -> Tensor:
-        """Return the user vectors (B, D): interests weighted by the softmax of the predicted logits."""
+        """Return the user vectors u = sum_k softmax(q)_k v_k, (B, D)."""
         logit_BK = intent_BK / self.temperature if self.temperature_in_mixing else intent_BK
         return torch.bmm(logit_BK.softmax(dim=1).unsqueeze(1), interest_BKD).squeeze(1)
 
     def similarities(self, interest_BKD: Tensor, target_BD: Tensor) -> Tensor:
-        """Return the similarity (B, K) of every interest to the target item."""
+        """Return the similarities t (B, K) of the interests to the target item."""
         if self.detach_target:
             interest_BKD, target_BD = interest_BKD.detach(), target_BD.detach()
         if self.similarity == "cosine":
@@ -147,12 +148,11 @@ class TiMiRec(SequenceNet):
 
     def represent(self, batch: SequenceBatch) -> Tensor:
         """Return the K interests in stage pretrain, the one mixture in stage finetune: (B, K or 1, D)."""
-        ids = Repeats.of(batch.history_BL, self.items.weight)
-        (row_UD,) = look_up(self.items.weight, ids.ids)
-        interest_BKD: Tensor = self.extractor(ids.put(row_UD), batch.history_BL, batch.length_B)
+        items, _ = look_up_history(self.items.weight, batch.history_BL)
+        interest_BKD: Tensor = self.extractor(items, batch.history_BL, batch.length_B)
         if self.predictor is None:
             return interest_BKD
-        return self.mix(interest_BKD, self.predictor(ids, row_UD, batch.length_B)).unsqueeze(1)
+        return self.mix(interest_BKD, self.predictor(items, batch.history_BL, batch.length_B)).unsqueeze(1)
 
     def item_vectors(self) -> Tensor:
         """Return the extractor's item table (I+1, D)."""
@@ -169,10 +169,10 @@ class TiMiRec(SequenceNet):
 
     @torch.no_grad()
     def import_extractor(self, state: Mapping[str, Tensor]) -> None:
-        """Take the item table and the extractor from the state of another ``TiMiRec``; nothing else changes.
+        """Copy the item table and the extractor from the state of another ``TiMiRec``; nothing else changes.
 
         Raises:
-            StemlabError: a tensor is missing, superfluous or of another shape; names the first one. Nothing is taken.
+            StemlabError: a tensor is missing, unexpected or of another shape; names the first one. Nothing is copied.
         """
         ours, theirs = _extractor_part(self.state_dict()), _extractor_part(state)
         for name in [*ours, *(set(theirs) - set(ours))]:
@@ -192,13 +192,13 @@ def _extractor_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class InterestPredictor(nn.Module):
-    """A GRU over the history and a projection to K logits, on an item table of its own.
+    """GRU over the history and projection to K logits (docs/methods/timirec.md#interest-predictor).
 
     Args:
-        rows: rows of the item table; ``None``: item vectors are given.
+        rows: rows of the predictor's item table; ``None``: it reads the embeddings that it is given.
         width: D, of the items and of the GRU's state.
         interests: K.
-        layers: linear layers of the projection; each but the last is followed by dropout, then ReLU (as published).
+        layers: linear layers of the projection; each but the last is followed by dropout, then ReLU (released code).
         dropout: between the layers.
     """
 
@@ -209,19 +209,20 @@ class InterestPredictor(nn.Module):
         hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.Dropout(dropout), nn.ReLU())]
         self.projection = nn.Sequential(*hidden, nn.Linear(width, interests))
 
-    def forward(self, ids: Repeats, row_UD: Tensor, length_B: Tensor) -> Tensor:
-        """Return the logits (B, K).
+    def forward(self, items: Tensor | UniqueEmbeddings, history_BL: Tensor, length_B: Tensor) -> Tensor:
+        """Return the logits q (B, K).
 
         Args:
-            ids: item ids of the history.
-            row_UD: their vectors, for where there is no item table.
-            length_B: true lengths.
+            items: the extractor's item embeddings of the history, read if there is no own item table.
+            history_BL: item ids of the history, 0 = padding.
+            length_B: numbers of items.
         """
-        logit_BK: Tensor = self.projection(self.state(ids, row_UD, length_B))
+        logit_BK: Tensor = self.projection(self.state(items, history_BL, length_B))
         return logit_BK
 
-    def state(self, ids: Repeats, row_UD: Tensor, length_B: Tensor) -> Tensor:
-        """Return the GRU's last state (B, D)."""
-        own_UD = row_UD if self.items is None else look_up(self.items.weight, ids.ids)[0]
-        state_BD: Tensor = self.gru(ids.put(own_UD), length_B)
+    def state(self, items: Tensor | UniqueEmbeddings, history_BL: Tensor, length_B: Tensor) -> Tensor:
+        """Return the last state of the GRU, (B, D)."""
+        if self.items is not None:
+            items = self.items(history_BL)
+        state_BD: Tensor = self.gru(items.dense() if isinstance(items, UniqueEmbeddings) else items, length_B)
         return state_BD
