@@ -1,5 +1,6 @@
 """Paths of the released codes' numbers and of real data, which are not in the repository, and the order of files."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, start in enumerate(LONG_FILES) if item.nodeid.startswith(start)), len(LONG_FILES))
 
     items.sort(key=rank)  # stable: the order within a file stays
+
+
+def pytest_collection_finish() -> None:
+    """Exclude modules and test items from garbage collection: composing configs creates many short-lived objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def require(path: Path) -> Path:
