@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from stemlab.config.compose import compose
 from stemlab.config.resolve import flatten
-from stemlab.runs import wandb_logger as wandb_run
+from stemlab.runs import wandb_logger
 from stemlab.runs.loggers import build_loggers
 from stemlab.runs.wandb_logger import WANDB_OFF_HINT, wandb_logged_in, wandb_mode
 from stemlab.train import train
@@ -165,7 +165,7 @@ def test_an_unreachable_server_gives_an_offline_run(
         return type("Run", (), {"dir": str(tmp_path / "x" / "files")})()
 
     monkeypatch.setattr(wandb, "init", init)
-    wandb_run._init_run({"project": "p"}, "online")
+    wandb_logger._init_run({"project": "p"}, "online")
     assert begun == ["online", "offline"]
 
 
