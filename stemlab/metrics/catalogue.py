@@ -29,7 +29,7 @@ MAX_TILE_USERS = 256
 """Maximum number of users of a tile."""
 
 GATHER_COST = 24
-"""Cost of gathering one candidate vector, in dot products with all items (scripts/bench/ranking_evaluation.py)."""
+"""Cost of scoring one gathered candidate relative to one score of the product (scripts/bench/ranking_evaluation.py)."""
 
 _ROUNDOFF = 2.0**-24
 """Relative error of a float32 operation."""
