@@ -71,7 +71,7 @@ def _run(config_name: str, function: Callable[[Any], Any]) -> None:
     if errors:
         statuses = {error.status for error in errors}
         status = statuses.pop() if len(statuses) == 1 else StemlabError.status
-        fail(f"{len(errors)} jobs of the sweep failed; the first error: {errors[0]}", status)
+        fail(f"{len(errors)} sweep jobs failed; first error: {errors[0]}", status)
 
 
 def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -83,6 +83,6 @@ def test_each_job_has_its_own_directory(program, tmp_path):
 def test_failing_job_does_not_stop_the_others(program, tmp_path):
     done = program("-m", "seed=1,2,3", "tags=[odd]")
     assert done.returncode == 2
-    assert re.search(r"error: 2 jobs .* row 7 has 11 columns\.", done.stderr)
+    assert re.search(r"error: 2 sweep jobs .* row 7 has 11 columns\.", done.stderr)
     assert "Traceback" not in done.stderr
     assert len(list(tmp_path.glob("runs/sweeps/*/1_stem_seed2/record.json"))) == 1
