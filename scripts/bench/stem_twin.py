@@ -1,9 +1,9 @@
-"""STEM-Net and its training step written the straightforward way: what ``step.py`` measures stemlab against.
+"""STEM-Net and its training step written plainly: the baseline of ``step.py``.
 
-A list of expert MLPs, one stacked copy of all experts a gate with detached copies of the other tasks' experts, dense
-Adam, whole-table penalty in the graph (spec: sections 2 and 3 of the STEM description). One layer.
+A list of expert MLPs, one stacked copy of all experts per gate with detached copies of the other tasks' experts, dense
+Adam, whole-table penalty in the graph (docs/methods/stem.md). One layer.
 
-Legend: B rows, F fields, D width of a block, E experts, H expert output width, T tasks.
+Legend: B batch, F fields, D width of a block, E experts, H expert output width, T tasks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def mlp(width: int, hidden: Sequence[int], output: int | None = None) -> nn.Sequ
 
 
 class PlainStem(nn.Module):
-    """One-layer STEM-Net with T tasks; returns one probability (B, 1) a task."""
+    """One-layer STEM-Net with T tasks; returns one probability (B, 1) per task."""
 
     def __init__(
         self,

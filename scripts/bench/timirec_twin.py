@@ -1,10 +1,10 @@
-"""TiMiRec and its training step written the straightforward way: what ``sequence_step.py`` measures stemlab against.
+"""TiMiRec and its training step written plainly: the baseline of ``sequence_step.py``.
 
-One look-up for every use of an item, three projections in the attention, masks with infinities, the score maximum of
-the whole batch subtracted, a packed GRU over sorted rows, torch's Adam as it comes. Parameters carry the published
-names; the method is that of Wang et al., CIKM 2022 (spec/timirec.md sections 2 to 5).
+One lookup per use of an item, three projections in the attention, masks with infinities, the score maximum of
+the whole batch subtracted, a packed GRU over sorted rows, torch.optim.Adam with its defaults. Parameters have the names
+of the released code; the method is that of Wang et al., CIKM 2022 (docs/methods/timirec.md).
 
-Legend: B rows, L history width, N candidates, K interests, D width, A attention width.
+Legend: B batch, L history width, N candidates, K interests, D width, A attention width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What every network gives back and says about itself.
+"""Outputs and protocols of the networks.
 
-Legend: B rows, T tasks, G gates, E experts; N candidates, K interests, D width.
+Legend: B batch, T tasks, G gates, E experts; N candidates, K interests, D width.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class MultiTaskOutput:
     """Result of a multi-task network.
 
     Attributes:
-        logit_BT: one logit a task; ``sigmoid(logit)`` is the predicted probability (ESMM's second column is the logit
+        logit_BT: one logit per task; ``sigmoid(logit)`` is the predicted probability (ESMM's second column is the logit
             of the product of its two towers).
-        gates: layer -> gate weights, one (B, E) tensor a gate, softmax over the experts that the gate sees.
-        penalty: what the network adds to the training loss (AITM's calibrator, AdaSparse's range), or ``None``.
+        gates: layer -> gate weights, one (B, E) tensor per gate, softmax over the experts that the gate sees.
+        penalty: term added to the training loss (AITM's calibrator, AdaSparse's range), or ``None``.
     """
 
     logit_BT: Tensor
@@ -34,7 +34,7 @@ class MultiTaskOutput:
 
 @runtime_checkable
 class MultiTaskNet(Protocol):
-    """A pure network: no device, rank, file or logger."""
+    """A network without device transfer, rank, file or logger."""
 
     tasks: tuple[str, ...]
 
@@ -49,12 +49,12 @@ class MultiTaskNet(Protocol):
 
 @runtime_checkable
 class MetaTrained(Protocol):
-    """A network that adapts to some rows of a training batch before it scores the others."""
+    """A network that adapts to one part of a training batch before it scores the other (MetaHeac)."""
 
     def meta_output(
         self, batch: ImpressionBatch, labels_BT: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[MultiTaskOutput, Tensor]:
-        """Return the output of the rows that are learnt from, and their labels."""
+        """Return the output of the samples in the loss, and their labels."""
         ...
 
 
@@ -63,7 +63,7 @@ class SequenceOutput:
     """Result of a sequential network.
 
     Attributes:
-        score_BN: one score a candidate; higher is better, column 0 is the positive's.
+        score_BN: one score per candidate; higher is better, column 0 is the positive.
         intent_BK: predicted logits over the interests (TiMiRec finetune).
         target_BK: similarities of the interests to the positive (TiMiRec finetune, training only).
         interests_BKD: interest vectors of the history, for nets that have them.

@@ -1,4 +1,4 @@
-"""How large a network is."""
+"""Number of parameters of a network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def parameter_counts(net: nn.Module) -> dict[str, int]:
-    """Return ``{"dense": ..., "embedding": ...}``: trainable numbers outside and inside embedding tables."""
+    """Return ``{"dense": ..., "embedding": ...}``: trainable parameters outside and inside embedding tables."""
     tables = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding)}
     sizes = {"dense": 0, "embedding": 0}
     for parameter in net.parameters():

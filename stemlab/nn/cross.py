@@ -1,6 +1,6 @@
-"""Explicit feature crosses.
+"""Cross network of DCN V2.
 
-Legend: B rows, W width of the input.
+Legend: B batch, W width of the input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class CrossNetV2(nn.Module):
 
     Args:
         width: W.
-        layers: number of crosses.
+        layers: number of cross layers.
     """
 
     def __init__(self, width: int, layers: int) -> None:
@@ -30,5 +30,5 @@ class CrossNetV2(nn.Module):
         return state_BW
 
     def first_block(self, toward: slice, source: slice) -> Tensor:
-        """Return the part of the first layer's matrix by which the ``source`` columns meet the ``toward`` ones."""
+        """Return the block of the first layer's matrix with rows ``toward`` and columns ``source``."""
         return cast(nn.Linear, self.layers[0]).weight[toward, source]

@@ -1,6 +1,6 @@
-"""Embedding tables: one physical table a field, cut along its width into blocks; numerical fields through one linear.
+"""Embedding tables, one physical table per field, split along its width into blocks; projection of numerical fields.
 
-Legend: B rows, F categorical fields, F' inputs side by side, N numerical fields, V rows of a table, D width of a block,
+Legend: B batch, F categorical fields, F' concatenated inputs, N numerical fields, V rows of a table, D width of a block,
 S blocks.
 """
 
@@ -16,22 +16,23 @@ from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
 
 SCENARIO, NUMERICAL = "scenario", "numerical"
-"""Names of the inputs that are no categorical fields of the dataset."""
+"""Names of the inputs that are not categorical fields of the dataset."""
 
 
 class FieldEmbedding(nn.Module):
-    """Ids (B, F) -> one input (B, F'*D) a block.
+    """Ids (B, F) -> one input (B, F'*D) per block.
 
-    A table is (V, S*D): block s of every field, field by field, makes input s. One gather a field serves all blocks
-    (layout: spec/stem.md section 2). Fields that share a table are looked up in one. Behind the fields stand the
-    scenario, where it is a feature (a table with a row a scenario, padding and out-of-vocabulary), and then all
-    numerical fields together, projected by one linear to the width of a field (golden/README.md section 6).
+    A table is (V, S*D); input s concatenates block s of all fields, so one lookup per field serves all blocks
+    (docs/methods/stem.md#embedding-tables). Fields may share a table. After the fields follow the scenario, if it is a
+    feature (its table has one row per scenario, padding and out-of-vocabulary), and the numerical fields, which one
+    linear layer projects to the width of a field (docs/methods/multitask.md#numerical-fields).
 
     Args:
-        sizes: field -> table rows, in the order of the id columns; or these with numerical fields and scenarios.
+        sizes: field -> table rows, in the order of the id columns; or sizes that include numerical fields and
+            scenarios.
         blocks: roles in the order of the blocks, such as ``task:like``, ``shared`` or ``expert:3``.
         embedding_dim: D.
-        padding: id 0 is padding: its row starts at zero and is never trained.
+        padding: id 0 is padding: its row is zero and not trained.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class FieldEmbedding(nn.Module):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of what stands side by side in an input: fields, ``scenario``, ``numerical``."""
+        """Names of the concatenated inputs: fields, ``scenario``, ``numerical``."""
         scenario = () if self.scenario_table is None else (self.fields[self.scenario_table],)
         return (*self.columns, *scenario, *(() if self.numerical is None else (NUMERICAL,)))
 
@@ -68,14 +69,14 @@ class FieldEmbedding(nn.Module):
         return len(self.inputs) * self.embedding_dim
 
     def forward(self, ids_BF: Tensor, dense_BN: Tensor | None = None, scenario_B: Tensor | None = None) -> list[Tensor]:
-        """Return one (B, F'*D) input a block.
+        """Return one (B, F'*D) input per block.
 
         Raises:
-            StemlabError: numerical values or scenarios are needed and not there.
+            StemlabError: the batch lacks numerical values or scenarios.
         """
         rows: list[Tensor] = [self.tables[table](ids_BF[:, column]) for column, table in enumerate(self.table_of)]
         if self.scenario_table is not None:
-            # ids 1 to S, behind padding, as in every other table
+            # scenario s has row s + 1; row 0 is padding, as in the other tables
             rows.append(self.tables[self.scenario_table](_given(scenario_B, "scenario_B") + 1))
         if self.numerical is not None:
             rows.append(self.numerical(_given(dense_BN, "dense_BN")))
@@ -85,11 +86,11 @@ class FieldEmbedding(nn.Module):
         return [torch.cat(block, dim=1) for block in zip(*by_field, strict=True)]
 
     def weights(self) -> list[nn.Parameter]:
-        """Return the whole tables (V, S*D): one a field that has its own, then the scenario's."""
+        """Return the tables (V, S*D): one per field with its own table, then the scenario's."""
         return [cast(nn.Parameter, table.weight) for table in self.tables]
 
     def views(self) -> dict[str, dict[str, Tensor]]:
-        """Return field -> role -> (V, D) view into the weights; a shared table is told under its owner's name."""
+        """Return field -> role -> (V, D) view into the weights; a shared table is listed under its owner."""
         return {
             field: dict(zip(self.blocks, torch.split(weight, self.embedding_dim, dim=1), strict=True))
             for field, weight in zip(self.fields, self.weights(), strict=True)
@@ -98,5 +99,5 @@ class FieldEmbedding(nn.Module):
 
 def _given(values: Tensor | None, name: str) -> Tensor:
     if values is None:
-        raise StemlabError(f"the network reads {name}, but the batch has none: its dataset is another one.")
+        raise StemlabError(f"the network reads {name}, but the batch has none: it is of another dataset.")
     return values

@@ -1,4 +1,4 @@
-"""The published initial distributions (spec/stem.md section 3; MTReclib's: measured on its networks)."""
+"""Initial distributions of the released codes (docs/methods/multitask.md#initial-weights)."""
 
 from __future__ import annotations
 
@@ -72,21 +72,22 @@ def _xavier_bound(tables: list[nn.Embedding]) -> float:
 
 
 class SkipInit(TorchFunctionMode):
-    """Within it, parameters are not drawn but left as the memory comes: for networks whose weights are all loaded next.
+    """Context manager that skips the initialisation of parameters, for networks whose weights are loaded next.
 
-    Large tables then take neither time nor, where their weights are mapped, memory. Buffers are drawn as ever.
+    Parameters stay uninitialised, so large tables take no time and, if their weights are memory-mapped, no memory.
+    Buffers are initialised.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Return a parameter that would be drawn as it is, and call everything else."""
+        """Return a parameter unchanged instead of initialising it; call every other function."""
         kwargs = kwargs or {}
-        if func in _DRAWING:
+        if func in _INITIALISERS:
             tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
             if isinstance(tensor, nn.Parameter):
                 return tensor
         return func(*args, **kwargs)
 
 
-_DRAWING = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_)
+_INITIALISERS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_)

@@ -12,18 +12,18 @@ from torch.nn import functional
 
 LossForm = Literal["logits", "probability"]
 LossReduction = Literal["sum", "mean"]
-"""How the losses of the tasks become one: their sum (STEM's code) or their mean (MTReclib, MMFI)."""
+"""Sum of the task losses (STEM code) or their mean (MTReclib, MMFI)."""
 
 
 def task_losses(logit_BT: Tensor, labels_BT: Tensor, form: LossForm = "logits") -> Tensor:
-    """Return the mean binary cross-entropy of every task, (T,), float32 whatever the autocast dtype.
+    """Return the mean binary cross-entropy of every task, (T,), float32 also under autocast.
 
     Args:
         logit_BT: logits.
         labels_BT: 0 or 1, any dtype.
-        form: ``logits`` is exact for every logit. ``probability`` is the published form, on sigmoids, with logarithms
-            cut at -100: equal where no probability saturates, but a row whose sigmoid rounds to exactly 0 or 1 on the
-            wrong side costs 100 and trains nothing.
+        form: ``logits`` is exact for every logit. ``probability`` is the form of the released code: on sigmoids, with
+            logarithms clamped at -100. Both are equal unless a sigmoid rounds to 0 or 1; a sample with the wrong one of
+            these has loss 100 and zero gradient (docs/methods/stem.md#loss).
     """
     logit_BT, labels_BT = logit_BT.float(), labels_BT.float()
     if form == "probability":

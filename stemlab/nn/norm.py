@@ -1,4 +1,4 @@
-"""Batch normalisation of a part that sees only some rows of a batch, such as one scenario's."""
+"""Batch normalisation of a module that sees a subset of the batch, such as the samples of one scenario."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch.nn import functional
 
 
 class SubsetBatchNorm(nn.Module):
-    """Batch normalisation (R, H) -> (R, H) for any number of rows, none included.
+    """Batch normalisation (R, H) -> (R, H) for any number R of samples, including zero.
 
-    In training, with fewer than two rows there is no variance: the running statistics are used, and stay. State and
-    momentum are those of ``torch.nn.BatchNorm1d``; it is none, so that synchronised batch norm leaves it alone (the
-    processes' counts of such rows may add up to one).
+    In training with fewer than two samples, it uses the running statistics and does not update them. State and momentum
+    are those of ``torch.nn.BatchNorm1d``. It is not a subclass of BatchNorm, so ``convert_sync_batchnorm`` does not
+    replace it (synchronised batch norm fails if all ranks together have one sample).
 
     Args:
         width: H.
@@ -37,7 +37,7 @@ class SubsetBatchNorm(nn.Module):
         return self.normalise(input_RH, self.weight, self.bias)
 
     def normalise(self, input_RH: Tensor, scale_H: Tensor, shift_H: Tensor) -> Tensor:
-        """Normalise, then scale and shift by what is given."""
+        """Normalise, then scale and shift by the given vectors."""
         batch = self.training and input_RH.shape[0] > 1
         if batch:
             self.num_batches_tracked.add_(1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stemlab.errors import StemlabError
 
-How = Literal["grouped", "per_feature"]
+NumericalEmbedding = Literal["grouped", "per_feature"]
 
 
 class NumericalFields(nn.Module):
@@ -26,7 +26,7 @@ class NumericalFields(nn.Module):
             per column, x_n = value_n * v_n.
     """
 
-    def __init__(self, parts: Mapping[str, str], width: int, how: How) -> None:
+    def __init__(self, parts: Mapping[str, str], width: int, how: NumericalEmbedding) -> None:
         super().__init__()
         self.columns: list[list[int]] = []
         self.lines = nn.ModuleList()

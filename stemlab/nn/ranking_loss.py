@@ -1,8 +1,8 @@
-"""The ranking loss of the sequential family: BPR over softmax-weighted negatives.
+"""Ranking loss of the sequential models: BPR over softmax-weighted negatives.
 
-Wang et al., CIKM 2022 (released code; spec/timirec.md section 5).
+Wang et al., CIKM 2022 (released code; docs/methods/timirec.md#ranking-loss).
 
-Legend: B rows, N candidates (column 0 the positive), M = N - 1 negatives.
+Legend: B batch, N candidates (column 0 the positive), M = N - 1 negatives.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch.nn import functional
 
 
 def ranking_loss(score_BN: Tensor) -> Tensor:
-    """Return the mean over rows of ``-log sum_j w_j sigmoid(s+ - s-_j)`` with ``w = softmax(s-)``, a scalar.
+    """Return the mean over samples of ``-log sum_j w_j sigmoid(s+ - s-_j)`` with ``w = softmax(s-)``, a scalar.
 
-    Gradients flow through the weights. One negative makes it BPR. Computed in logarithms, so no score is too extreme;
-    float32 whatever the autocast dtype.
+    Gradients flow through the weights. One negative makes it BPR. Computed in logarithms, so it is finite for
+    all scores; float32 also under autocast.
 
     Args:
         score_BN: scores, at least two columns.

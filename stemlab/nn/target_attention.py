@@ -1,6 +1,6 @@
-"""Attention of candidate items to the behaviours of a user.
+"""Attention of candidate items over the behaviours of a user.
 
-Legend: B rows, N candidates, L history width, D width of an item's vector.
+Legend: B batch, N candidates, L history width, D width of an item's vector.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from stemlab.nn.mlp import MLP, Activation, MLPStyle
 
 
 class DotAttention(nn.Module):
-    """Logits ``<e_i, v> / sqrt(D)`` (TIN, arXiv 2308.08487; spec/recscope.md section 3.3)."""
+    """Logits ``<e_i, v> / sqrt(D)`` (TIN, arXiv 2308.08487; docs/methods/sequential.md#tin)."""
 
     def forward(self, behaviour_BLD: Tensor, target_BND: Tensor) -> Tensor:
         """Return the logits (B, N, L), padding included."""
         return torch.bmm(target_BND, behaviour_BLD.transpose(1, 2)) / math.sqrt(target_BND.shape[2])
 
     def cells(self, width: int) -> int:
-        """Return the numbers held at once for one candidate and one behaviour of D = ``width``."""
+        """Return the number of elements stored per candidate and behaviour for D = ``width``."""
         del width
         return 1
 
 
 class ActivationUnit(nn.Module):
-    """Logits by a small network of ``[e_i, v, e_i - v, e_i * v]``, divided by ``sqrt(D)``.
+    """Logits of an MLP on ``[e_i, v, e_i - v, e_i * v]``, divided by ``sqrt(D)``.
 
     Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, figure 2, with the widths and the
     scaling of the code released with TIN.
@@ -52,17 +52,17 @@ class ActivationUnit(nn.Module):
         return logit.view(shape[:3]) / math.sqrt(shape[3])
 
     def cells(self, width: int) -> int:
-        """Return the numbers held at once for one candidate and one behaviour of D = ``width``."""
+        """Return the number of elements stored per candidate and behaviour for D = ``width``."""
         return 7 * width
 
 
 def attention_weights(logit_BNL: Tensor, history_BL: Tensor) -> Tensor:
-    """Return the softmax over the behaviours that are no padding (id 0), (B, N, L)."""
+    """Return the softmax over the behaviours, padding (id 0) masked, (B, N, L)."""
     return logit_BNL.masked_fill((history_BL == 0).unsqueeze(1), -torch.inf).softmax(dim=2)
 
 
 class TemporalEncoding(nn.Module):
-    """A vector for the place, and one for the age, of a behaviour: target-relative, the target itself being 0.
+    """Embeddings of the position and of the age of a behaviour, relative to the target (position and bucket 0).
 
     Args:
         positions: largest position (the oldest behaviour of the longest history), or ``None`` for no positions.
@@ -83,7 +83,7 @@ class TemporalEncoding(nn.Module):
         return torch.stack(terms).sum(0)
 
     def target(self) -> Tensor:
-        """Return the target's own encoding (D,)."""
+        """Return the encoding of the target (D,)."""
         return torch.stack([table.weight[0] for table in (self.positions, self.ages) if table is not None]).sum(0)
 
     def tables(self) -> dict[str, Tensor]:
@@ -95,8 +95,8 @@ class TemporalEncoding(nn.Module):
 def age_buckets(time_BL: Tensor, length_B: Tensor, most: int) -> Tensor:
     """Return buckets (B, L) of the seconds between a behaviour and the newest one.
 
-    The newest is in bucket 1; an age of s seconds in ``1 + floor(log2(1 + s))``, at most ``most``. Published intervals
-    run to the target's time, which recommending an item does not know.
+    The newest is in bucket 1; an age of s seconds is in bucket ``1 + floor(log2(1 + s))``, at most ``most``.
+    The released code measures ages from the time of the target, which is unknown when recommending.
     """
     newest_B1 = time_BL.gather(1, length_B.unsqueeze(1) - 1)
     age_BL = (newest_B1 - time_BL).clamp(min=0).double()

@@ -35,7 +35,7 @@ from stemlab.models.multiscenario.mmfi_importance import AttentionOutput, Import
 from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
 from stemlab.nn.kernels.dispatch import kernels_off
 from stemlab.nn.mlp import Activation, MLPStyle
-from stemlab.nn.numericals import How, NumericalFields
+from stemlab.nn.numericals import NumericalEmbedding, NumericalFields
 from stemlab.nn.pairs import pair_names, pair_products, weighted_pair_sum
 from stemlab.nn.sparse_attention import Sparse, sparse_weights
 from stemlab.types import NonNegativeInt, PositiveFloat, PositiveInt
@@ -103,7 +103,7 @@ class MMFI(TabularNet):
         activation: Activation | Literal["none"] = "none",
         tau_pair: PositiveFloat = 1.0,
         tau_field: PositiveFloat = 1.0,
-        numeric: How = "grouped",
+        numeric: NumericalEmbedding = "grouped",
         num_shared_experts: PositiveInt = 4,
         num_specific_experts: NonNegativeInt = 2,
         bottom_width: PositiveInt = 14,

@@ -1,9 +1,9 @@
-"""AITM: each task hands its state to the next.
+"""AITM: the state of each task is transferred to the next task.
 
 Xi et al., "Modeling the Sequential Dependence among Audience Multi-step Conversions with Multi-task Learning in
 Targeted Display Advertising", KDD 2021.
 
-Legend: B rows, F fields, D embedding width, H bottom output width, T tasks, P pairs of a task and the next.
+Legend: B batch, F fields, D embedding width, H bottom output width, T tasks, P pairs of a task and the next.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 
 
 class AITM(TabularNet):
-    """Embeddings -> a bottom a task -> attention with the state handed on -> towers (spec/stem.md section 4).
+    """Embeddings -> one bottom per task -> attention over the transferred and the own state -> towers.
 
-    The paper's behavioural-expectation calibrator (its equation 9; not in the published code, nor in MTReclib) is an
-    option.
+    The behavioural-expectation calibrator of the paper (equation 9; neither in the released code of STEM nor in
+    MTReclib) is an option (docs/methods/multitask.md#aitm).
 
     Args:
         fields: field -> embedding rows.
-        tasks: label names, in the order in which state is handed on.
+        tasks: label names, in the order of the transfer.
         embedding_dim: embedding width of a field.
-        bottom_hidden_units: widths of a bottom; each is followed by the activation.
+        bottom_hidden_units: widths of a bottom; every layer is followed by the activation.
         tower_hidden_units: hidden widths of a tower.
-        calibrator_weight: of the calibrator, sum over tasks of the mean of max(p_t - p_{t-1}, 0); 0 is off, and 0.6 is
+        calibrator_weight: weight of the calibrator, the sum over tasks of mean(max(p_t - p_{t-1}, 0)); 0 is off, 0.6 is
             commonly used.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
-        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
+        padding: id 0 is padding: its row is zero and not trained.
+        init: initial weights of the STEM code or of MTReclib (see ``initialise``).
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class AITM(TabularNet):
         initialise(self, init)
 
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
-        """Score a batch; in training, with the calibrator's penalty where it has a weight."""
+        """Score a batch; in training, add the calibrator's penalty if it has a weight."""
         output = super().forward(batch)
         if self.training and self.calibrator_weight:
             prob_BT = output.logit_BT.float().sigmoid()
@@ -78,18 +78,18 @@ class AITM(TabularNet):
         return output
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and no gates, from the shared input (B, F*D)."""
+        """Return one logit (B, 1) per task and no gates, from the shared input (B, F*D)."""
         states = [bottom(inputs[0]) for bottom in self.bottoms]
         for task, transfer in enumerate(self.transfers, start=1):
             states[task] = self.attend(transfer(states[task - 1]), states[task])
         return run_towers(self.towers, states), ()
 
-    def attend(self, handed_BH: Tensor, own_BH: Tensor) -> Tensor:
-        """Return the attention mixture (B, H) of the state handed on and the task's own.
+    def attend(self, transferred_BH: Tensor, own_BH: Tensor) -> Tensor:
+        """Return the attention-weighted sum (B, H) of the transferred state and the task's own.
 
-        A state's weight comes from its own key and query: there is no product across the two.
+        The score of a state is the product of its own key and query; there is no product across the two states.
         """
-        pair_B2H = torch.stack([handed_BH, own_BH], dim=1)
+        pair_B2H = torch.stack([transferred_BH, own_BH], dim=1)
         score_B2 = (self.key(pair_B2H) * self.query(pair_B2H)).sum(dim=2) / math.sqrt(own_BH.shape[1])
         weight_B2 = score_B2.softmax(dim=1)
         mixed_BH: Tensor = (weight_B2.unsqueeze(2) * self.value(pair_B2H)).sum(dim=1)

@@ -1,6 +1,6 @@
-"""What all multi-task networks have in common: embedding tables, towers, an output.
+"""Base class of the networks that read impressions: embedding tables, towers, output.
 
-Legend: B rows, F fields, D embedding width, T tasks.
+Legend: B batch, F fields, D embedding width, T tasks.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.mlp import MLP, MLPStyle
 
 GateWeights = Sequence[Sequence[Tensor]]
+"""Layer -> gate -> weights (B, E)."""
 
 
 class TabularNet(nn.Module, ABC):
-    """Embedding tables, then whatever a paper does with them.
+    """Embedding tables, then the network of a paper (``score``).
 
     Args:
-        fields: field -> embedding rows, in the order of ``ImpressionBatch.ids_BF``; or these with numerical fields and
-            scenarios.
+        fields: field -> embedding rows, in the order of ``ImpressionBatch.ids_BF``; or sizes that include
+            numerical fields and scenarios.
         tasks: label names in the order of ``ImpressionBatch.labels_BT``.
         blocks: roles of the table blocks (see ``FieldEmbedding``).
         embedding_dim: D, the width of one block.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and not trained.
     """
 
     reads: ClassVar[str] = "impressions"
-    """What its batches are; sequential networks read ``sequences``."""
+    """Kind of batches; sequential networks read ``sequences``."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class TabularNet(nn.Module, ABC):
 
     @abstractmethod
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and the gate weights, from one (B, F*D) input a table block."""
+        """Return one logit (B, 1) per task and the gate weights, from one (B, F*D) input per table block."""
 
     def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
         """Return the inputs of ``score``: one (B, F*D) tensor per table block."""
@@ -80,7 +81,7 @@ class TabularNet(nn.Module, ABC):
 
 
 def build_towers(tasks: int, input_width: int, hidden_units: Sequence[int], style: MLPStyle) -> nn.ModuleList:
-    """Return one MLP (B, input_width) -> (B, 1) a task."""
+    """Return one MLP (B, input_width) -> (B, 1) per task."""
     return nn.ModuleList(MLP(input_width, hidden_units, 1, style=style) for _ in range(tasks))
 
 

@@ -1,4 +1,4 @@
-"""What gates read and whether tasks pull shared weights the same way, on a batch; the network is left as it was."""
+"""Gate shares and gradient conflict of the tasks, on one batch; the network does not change."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from stemlab.nn.loss import LossForm, task_losses
 
 @dataclass(frozen=True, slots=True)
 class GateGradientDiagnostics:
-    """What was seen.
+    """Gate shares and pairwise gradient cosines of one batch.
 
     Attributes:
         gates: layer -> gate -> expert group -> share; empty without gates.
-        cosines: two tasks -> ``tables`` or ``experts`` -> cosine of their gradients.
+        cosines: pair of tasks -> ``tables`` or ``experts`` -> cosine of their gradients.
     """
 
     gates: Sequence[Mapping[str, Mapping[str, float]]]
     cosines: Mapping[tuple[str, str], Mapping[str, float]]
 
     def by_name(self) -> dict[str, float]:
-        """Return ``gate/like/shared`` (with the layer's number where there are several) and ``conflict/a-b/tables``."""
+        """Return ``gate/like/shared`` (with the layer's number if there are several) and ``conflict/a-b/tables``."""
         several = len(self.gates) > 1
         named = {f"{number}/" if several else "": layer for number, layer in enumerate(self.gates, 1)}
         shares = {
@@ -46,15 +46,15 @@ class GateGradientDiagnostics:
 def diagnose_batch(
     net: nn.Module, batch: ImpressionBatch, labels_BT: Tensor, form: LossForm
 ) -> GateGradientDiagnostics:
-    """Return gates and gradient cosines on a batch, without dropout and with running statistics.
+    """Return gate shares and gradient cosines of a batch, in evaluation mode.
 
-    Weights, their ``grad``, random numbers and the modes of all parts stay as they are.
+    Weights, their ``grad``, random state and the modes of all submodules do not change.
 
     Args:
-        net: a network of impressions.
-        batch: rows, on its device.
+        net: a network that reads impressions.
+        batch: samples, on the device of the network.
         labels_BT: labels of its tasks.
-        form: of the loss whose gradients are taken.
+        form: loss whose gradients are compared.
     """
     tasks: Sequence[str] = _any(net).tasks
     modes = [(part, part.training) for part in net.modules()]
@@ -64,7 +64,7 @@ def diagnose_batch(
             output: MultiTaskOutput = net.forward(batch)
             losses_T = task_losses(output.logit_BT, labels_BT, form)
             cosines = gradient_cosines(net, losses_T, tasks, lookups)
-        own = getattr(net, "gate_shares", None)  # where gates are too many for the output
+        own = getattr(net, "gate_shares", None)  # networks whose output has no gates
         gates = gate_shares(_any(net), output) if own is None else own(batch)
     finally:
         for part, training in modes:

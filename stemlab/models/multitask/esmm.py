@@ -1,6 +1,6 @@
-"""ESMM: clicks and clicks-then-conversions (Ma et al., "Entire Space Multi-Task Model", SIGIR 2018).
+"""ESMM: click, and click followed by conversion (Ma et al., "Entire Space Multi-Task Model", SIGIR 2018).
 
-Legend: B rows, F fields, D embedding width.
+Legend: B batch, F fields, D embedding width.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from stemlab.types import Dropout, PositiveInt
 
 
 class ESMM(TabularNet):
-    """Embeddings -> a click tower and a conversion tower; the second label is their product (spec/stem.md section 4).
+    """Embeddings -> a click tower and a conversion tower (docs/methods/multitask.md#esmm).
 
-    The first task is the click; the second, which should be a subset of it, is scored as click x conversion.
+    The first task is the click; the second, whose positives should be clicks, is predicted as p(click) p(conversion).
 
     Args:
         fields: field -> embedding rows.
@@ -31,7 +31,7 @@ class ESMM(TabularNet):
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and not trained.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ESMM(TabularNet):
             )
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return the logits (B, 1) of click and of click x conversion, and no gates, from the input (B, F*D)."""
+        """Return the logits (B, 1) of p(click) and of p(click) p(conversion), and no gates, from the input (B, F*D)."""
         click_B1 = self.click(inputs[0])
         return [click_B1, product_logit(click_B1, self.conversion(inputs[0]))], ()
 
@@ -69,7 +69,7 @@ class ESMM(TabularNet):
 def product_logit(left: Tensor, right: Tensor) -> Tensor:
     """Return the logit of ``sigmoid(left) * sigmoid(right)``, float32, finite and differentiable for all logits.
 
-    log(1 - ab) is log((1 - a) + a(1 - b)), a sum of positive terms: nothing cancels.
+    log(1 - ab) is log((1 - a) + a(1 - b)), a sum of positive terms, without cancellation.
     """
     left, right = left.float(), right.float()
     log_both = logsigmoid(left) + logsigmoid(right)

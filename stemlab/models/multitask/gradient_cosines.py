@@ -1,10 +1,10 @@
-"""Do the losses of two tasks pull shared weights the same way? The cosine of their gradients.
+"""Cosine of the gradients of two tasks' losses with respect to the weights that both train.
 
-Tables are compared through the rows of a batch (a gradient of the whole table is zero elsewhere), so the cost does not
-grow with the vocabulary. A piece of the network counts for two tasks if the losses of both reach it: the shared table
-and the shared experts of STEM count, its task tables do not.
+Embedding tables are compared on the rows that the batch looks up (the gradient of other rows is zero), so the cost does
+not grow with the vocabulary. A weight counts for two tasks if the losses of both have a gradient there: the shared
+table and the shared experts of STEM count, its task tables do not.
 
-Legend: B rows, U different ids of a batch, D embedding width, S blocks of a table, T tasks.
+Legend: B batch, U unique ids of a batch, D embedding width, S blocks of a table, T tasks.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from torch import Tensor, nn
 
 from stemlab.nn.embedding import FieldEmbedding
 
-Piece = tuple[Tensor | None, ...]
-"""A task's gradients of a part of the network, one a piece; ``None`` where its loss does not reach."""
+Gradients = tuple[Tensor | None, ...]
+"""Gradients of one task's loss, one per tensor; ``None`` where there is none."""
 
 
 @dataclass(slots=True)
 class Lookup:
-    """One look-up in a table.
+    """One embedding lookup.
 
     Attributes:
         table: the table.
-        blocks: S, the number of blocks side by side in its rows.
-        ids_B: what was looked up.
-        rows_BD: what was found, (B, S*D).
+        blocks: S, the number of blocks in a row of the table.
+        ids_B: ids.
+        rows_BD: embeddings, (B, S*D).
     """
 
     table: nn.Embedding
@@ -40,7 +40,7 @@ class Lookup:
     rows_BD: Tensor
 
     def pieces(self, grad_BD: Tensor | None) -> list[Tensor | None]:
-        """Return the gradient of each block's rows, (U, D), from that of ``rows_BD``."""
+        """Return the gradient (U, D) of every block's unique rows, from the gradient of ``rows_BD``."""
         if grad_BD is None:
             return [None] * self.blocks
         known, place_B = torch.unique(self.ids_B, return_inverse=True)
@@ -52,7 +52,7 @@ class Lookup:
 
 @contextmanager
 def record_lookups(net: nn.Module) -> Iterator[list[Lookup]]:
-    """Collect the look-ups in embedding tables that happen inside the block."""
+    """Collect the embedding lookups inside the ``with`` block."""
     found: list[Lookup] = []
     handles = []
     for embedding in [module for module in net.modules() if isinstance(module, FieldEmbedding)]:
@@ -75,17 +75,17 @@ def record_lookups(net: nn.Module) -> Iterator[list[Lookup]]:
 def gradient_cosines(
     net: nn.Module, losses_T: Tensor, tasks: Sequence[str], lookups: Sequence[Lookup]
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Return the cosine of the gradients of every two tasks; no ``grad`` of a parameter is touched.
+    """Return the cosine of the gradients of every pair of tasks; ``grad`` of the parameters does not change.
 
     Args:
         net: the network that computed the losses.
-        losses_T: one loss a task, still with their graph.
-        tasks: their names.
-        lookups: what ``record_lookups`` collected meanwhile.
+        losses_T: one loss per task, with its graph.
+        tasks: task names.
+        lookups: collected by ``record_lookups`` in the forward pass.
 
     Returns:
-        Two tasks -> part -> cosine: ``tables``, and ``experts``, which are all other weights that both tasks train
-        (shared experts, a shared bottom). nan where nothing of a part is trained by both.
+        Pair of tasks -> part -> cosine. ``tables`` are the embedding tables, ``experts`` all other weights that both
+        tasks train (shared experts, a shared bottom). NaN if both train nothing of a part.
     """
     if len(tasks) < 2:
         return {}
@@ -93,13 +93,13 @@ def gradient_cosines(
     wanted = [*(lookup.rows_BD for lookup in lookups), *weights]
     by_task = []
     for loss in losses_T:
-        # the graph goes with the losses: their owner drops it
+        # the caller's losses keep the graph alive
         grads = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
         found = grads[: len(lookups)]
         pieces = [piece for lookup, grad in zip(lookups, found, strict=True) for piece in lookup.pieces(grad)]
         by_task.append({"tables": tuple(pieces), "experts": grads[len(lookups) :]})
     return {
-        (tasks[a], tasks[b]): {part: cosine(by_task[a][part], by_task[b][part]) for part in by_task[a]}
+        (tasks[a], tasks[b]): {part: gradient_cosine(by_task[a][part], by_task[b][part]) for part in by_task[a]}
         for a, b in combinations(range(len(tasks)), 2)
     }
 
@@ -114,8 +114,8 @@ def _other_weights(net: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in net.parameters() if weight.requires_grad and id(weight) not in tables]
 
 
-def cosine(one: Piece, other: Piece) -> float:
-    """Return the cosine of two gradients over the pieces that both reach; nan where there is none."""
+def gradient_cosine(one: Gradients, other: Gradients) -> float:
+    """Return the cosine over the tensors with both gradients; NaN if there is none."""
     dot = first = second = 0.0
     for a, b in zip(one, other, strict=True):
         if a is None or b is None:

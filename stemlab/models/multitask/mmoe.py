@@ -1,4 +1,4 @@
-"""MMoE: a gate a task.
+"""MMoE: one gate per task.
 
 Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018.
 """
@@ -18,21 +18,23 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class MMoE(TabularNet):
-    """Embeddings -> experts -> a mixture and a tower a task (spec/stem.md section 4).
+    """Embeddings -> experts -> one mixture and one tower per task (docs/methods/multitask.md#mmoe).
+
+    ``m_t = sum_e softmax(gate_t(x))_e expert_e(x);  logit_t = tower_t(m_t)``, x the concatenated embeddings.
 
     Args:
         fields: field -> embedding rows.
         tasks: label names.
         embedding_dim: embedding width of a field.
         num_experts: number of experts.
-        expert_hidden_units: widths of an expert; each is followed by the activation.
-        gate_hidden_units: hidden widths of a gate; empty for the linear gates of the original paper.
+        expert_hidden_units: widths of an expert; every layer is followed by the activation.
+        gate_hidden_units: hidden widths of a gate; empty for the linear gates of the paper.
         tower_hidden_units: hidden widths of a tower.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
-        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
+        padding: id 0 is padding: its row is zero and not trained.
+        init: initial weights of the STEM code or of MTReclib (see ``initialise``).
     """
 
     def __init__(
@@ -61,6 +63,6 @@ class MMoE(TabularNet):
         initialise(self, init)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and the gates, from the shared input (B, F*D)."""
+        """Return one logit (B, 1) per task and the gate weights, from the shared input (B, F*D)."""
         states, gates = self.mixture(inputs)
         return run_towers(self.towers, states), gates

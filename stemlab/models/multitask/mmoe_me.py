@@ -1,7 +1,7 @@
-"""MMoE_ME: MMoE with one embedding table an expert, the multi-embedding control of the STEM paper.
+"""MMoE_ME: MMoE with one embedding table per expert, the multi-embedding baseline of the STEM paper.
 
-The class was never released: that expert n reads table n is inferred from released table widths, and that the gates
-read the mean of the tables (which keeps their size) is this project's choice (spec/stem.md section 4).
+The class was never released. That expert n reads table n is inferred from released table widths. That the gates read
+the mean of the tables, which keeps their size, is a choice of stemlab (docs/methods/multitask.md#mmoe_me).
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class MMoE_ME(TabularNet):  # noqa: N801 - the published name
-    """Embeddings, a table an expert -> experts -> a mixture and a tower a task (spec/stem.md section 4).
+    """Embeddings, one table per expert -> experts -> one mixture and one tower per task.
+
+    ``m_t = sum_e softmax(gate_t(mean_e x_e))_e expert_e(x_e)``, x_e the embeddings of table e.
 
     Args:
         fields: field -> embedding rows.
         tasks: label names.
         embedding_dim: embedding width of a field in one table.
         num_experts: number of experts.
-        expert_hidden_units: widths of an expert; each is followed by the activation.
-        gate_hidden_units: hidden widths of a gate; empty for the linear gates of the original paper.
+        expert_hidden_units: widths of an expert; every layer is followed by the activation.
+        gate_hidden_units: hidden widths of a gate; empty for the linear gates of the paper.
         tower_hidden_units: hidden widths of a tower.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and not trained.
     """
 
     def __init__(
@@ -60,6 +62,6 @@ class MMoE_ME(TabularNet):  # noqa: N801 - the published name
         initialise(self)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and the gates, from one input (B, F*D) an expert."""
+        """Return one logit (B, 1) per task and the gate weights, from one input (B, F*D) per expert."""
         states, gates = self.mixture(inputs)
         return run_towers(self.towers, states), gates

@@ -15,21 +15,21 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class OMoE(TabularNet):
-    """Embeddings -> experts -> one mixture -> a tower a task (spec/stem.md section 4).
+    """Embeddings -> experts -> one mixture -> one tower per task (docs/methods/multitask.md#omoe).
 
     Args:
         fields: field -> embedding rows.
         tasks: label names.
         embedding_dim: embedding width of a field.
         num_experts: number of experts.
-        expert_hidden_units: widths of an expert; each is followed by the activation.
+        expert_hidden_units: widths of an expert; every layer is followed by the activation.
         gate_hidden_units: hidden widths of the gate; empty for a linear gate.
         tower_hidden_units: hidden widths of a tower.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
-        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
+        padding: id 0 is padding: its row is zero and not trained.
+        init: initial weights of the STEM code or of MTReclib (see ``initialise``).
     """
 
     def __init__(
@@ -58,6 +58,6 @@ class OMoE(TabularNet):
         initialise(self, init)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and the gate, from the shared input (B, F*D)."""
+        """Return one logit (B, 1) per task and the gate weights, from the shared input (B, F*D)."""
         states, gates = self.mixture(inputs)
         return run_towers(self.towers, states * len(self.tasks)), gates

@@ -1,4 +1,4 @@
-"""PLE: experts of tasks beside shared experts (Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020)."""
+"""PLE: task experts and shared experts (Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020)."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class PLE(TabularNet):
-    """Embeddings -> layers of task experts, shared experts and gates -> a tower a task (spec/stem.md section 4).
+    """Embeddings -> layers of task experts, shared experts and gates -> one tower per task.
+
+    The gate of a task mixes its own and the shared experts, and reads the task's input of the layer
+    (docs/methods/multitask.md#ple).
 
     Args:
         fields: field -> embedding rows.
         tasks: label names.
         embedding_dim: embedding width of a field.
         num_layers: extraction layers.
-        num_shared_experts: shared experts a layer.
-        num_specific_experts: experts of each task a layer.
-        expert_hidden_units: widths of an expert; each is followed by the activation.
-        one_width_a_layer: read them otherwise: a layer's experts have one hidden layer, of that layer's width
-            (MTReclib).
+        num_shared_experts: shared experts per layer.
+        num_specific_experts: experts per task and layer.
+        expert_hidden_units: widths of an expert; every layer is followed by the activation.
+        one_width_a_layer: read ``expert_hidden_units`` as one width per extraction layer, whose experts have one hidden
+            layer (MTReclib).
         gate_hidden_units: hidden widths of a gate; empty for linear gates (MTReclib).
         tower_hidden_units: hidden widths of a tower.
-        shared_gate: whether the shared gate mixes the shared experts only (``shared``: the published code) or all
-            experts (``all``: the original paper and MTReclib). It matters from two layers on.
+        shared_gate: the shared gate mixes the shared experts only (``shared``, released code of STEM) or all experts
+            (``all``, paper and MTReclib). No effect with one layer.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
-        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
+        padding: id 0 is padding: its row is zero and not trained.
+        init: initial weights of the STEM code or of MTReclib (see ``initialise``).
 
     Raises:
-        StemlabError: ``one_width_a_layer`` and as many widths as layers do not go together.
+        StemlabError: ``one_width_a_layer`` is set and the number of widths is not the number of layers.
     """
 
     def __init__(
@@ -82,15 +85,15 @@ class PLE(TabularNet):
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, object]) -> None:
-        """Raise StemlabError unless every layer has its width; needs no data, so a config can be checked."""
+        """Raise StemlabError unless every layer has a width; reads settings only."""
         widths = len(cast(Sequence[int], settings["expert_hidden_units"]))
         if settings["one_width_a_layer"] and widths != settings["num_layers"]:
             raise StemlabError(
-                f"model.net.one_width_a_layer=true needs a width a layer, but model.net.expert_hidden_units has "
+                f"model.net.one_width_a_layer=true needs one width per layer, but model.net.expert_hidden_units has "
                 f"{widths} and model.net.num_layers is {settings['num_layers']}; make them equal."
             )
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and the gates; every path of the first layer reads the one input (B, F*D)."""
+        """Return one logit (B, 1) per task and the gate weights, from the input (B, F*D) of all first-layer experts."""
         states, gates = self.mixture([inputs[0]] * (len(self.tasks) + 1))
         return run_towers(self.towers, states), gates

@@ -1,7 +1,7 @@
-"""PLE_ME: PLE with a table a task and a shared table, the multi-embedding control of the STEM paper.
+"""PLE_ME: PLE with one table per task and a shared table, the multi-embedding baseline of the STEM paper.
 
-The class was never released; it is STEM without its gate: no task reads another task's experts. That task gates read
-their own task's input is this project's choice (spec/stem.md section 4).
+The class was never released. It is STEM without its gate: no task reads the experts of another task. That a task gate
+reads the input of its own task is a choice of stemlab (docs/methods/multitask.md#ple_me).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class PLE_ME(TabularNet):  # noqa: N801 - the published name
-    """Embeddings, a table a task and a shared one -> layers of CGC gates -> a tower a task.
+    """Embeddings, one table per task and a shared one -> layers of CGC gates -> one tower per task.
 
     Args:
         fields: field -> embedding rows.
         tasks: label names.
         embedding_dim: embedding width of a field in one table.
         num_layers: extraction layers.
-        num_shared_experts: shared experts a layer.
-        num_specific_experts: experts of each task a layer.
-        expert_hidden_units: widths of an expert; each is followed by the activation.
+        num_shared_experts: shared experts per layer.
+        num_specific_experts: experts per task and layer.
+        expert_hidden_units: widths of an expert; every layer is followed by the activation.
         gate_hidden_units: hidden widths of a gate.
         tower_hidden_units: hidden widths of a tower.
-        shared_gate: whether the shared gate mixes the shared experts only (``shared``: the published code) or all
-            experts (``all``: the original paper). It matters from two layers on.
+        shared_gate: the shared gate mixes the shared experts only (``shared``, released code of STEM) or all experts
+            (``all``, paper). No effect with one layer.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and not trained.
     """
 
     def __init__(
@@ -72,6 +72,6 @@ class PLE_ME(TabularNet):  # noqa: N801 - the published name
         initialise(self)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and the gates, from one input (B, F*D) a task and a shared one."""
+        """Return one logit (B, 1) per task and the gate weights, from one input (B, F*D) per task and a shared one."""
         states, gates = self.mixture(inputs)
         return run_towers(self.towers, states), gates

@@ -1,6 +1,6 @@
 """SharedBottom: one bottom for all tasks (Caruana, "Multitask Learning", Machine Learning 1997).
 
-Legend: B rows, F fields, D embedding width.
+Legend: B batch, F fields, D embedding width.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class SharedBottom(TabularNet):
-    """Embeddings -> one bottom -> a tower a task (spec/stem.md section 4).
+    """Embeddings -> one bottom -> one tower per task (docs/methods/multitask.md#sharedbottom).
 
     Args:
         fields: field -> embedding rows.
         tasks: label names.
         embedding_dim: embedding width of a field.
-        bottom_hidden_units: widths of the bottom; each is followed by the activation.
+        bottom_hidden_units: widths of the bottom; every layer is followed by the activation.
         tower_hidden_units: hidden widths of a tower.
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
-        init: initial weights, as the STEM code or as MTReclib draws them (see ``initialise``).
+        padding: id 0 is padding: its row is zero and not trained.
+        init: initial weights of the STEM code or of MTReclib (see ``initialise``).
     """
 
     def __init__(
@@ -52,6 +52,6 @@ class SharedBottom(TabularNet):
         initialise(self, init)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and no gates, from the shared input (B, F*D)."""
+        """Return one logit (B, 1) per task and no gates, from the shared input (B, F*D)."""
         state_BH = self.bottom(inputs[0])
         return run_towers(self.towers, [state_BH] * len(self.tasks)), ()

@@ -1,8 +1,8 @@
-"""STEM-Net: a table a task and a shared table.
+"""STEM-Net: one embedding table per task and a shared table.
 
 Su et al., "STEM: Unleashing the Power of Embeddings for Multi-task Recommendation", AAAI 2024.
 
-Legend: B rows, F fields, D embedding width.
+Legend: B batch, F fields, D embedding width.
 """
 
 from __future__ import annotations
@@ -25,32 +25,38 @@ Tables = Literal["shared+specific", "specific_only", "shared_only"]
 
 
 class STEM(TabularNet):
-    """Task tables and a shared table -> experts and All-Forward Task-specific-Backward gates -> towers.
+    """Task tables and a shared table -> experts and All-Forward Task-specific-Backward (AFTB) gates -> towers.
 
-    With one layer a task's loss gives exactly zero gradient to other tasks' tables. With more layers it does not: the
-    shared mixture of the first layer stops no gradient (the published behaviour; spec/stem.md section 2, property 3).
+    ``m_t = sum_e softmax(gate_t(x_t + x_s))_e * h_e`` over the experts e of all tasks and the shared ones, where
+    ``h_e = expert_e(x_e)`` if e belongs to task t or is shared, and ``stop_gradient(expert_e(x_e))`` otherwise
+    (``mix_experts``; docs/methods/stem.md#gate).
+
+    With one layer, the loss of a task gives exactly zero gradient to the tables of other tasks. With more layers it
+    does not: the shared mixture of the first layer stops no gradient, as in the released code
+    (docs/methods/stem.md#gradient-isolation).
 
     Args:
         fields: field -> embedding rows.
         tasks: label names.
         embedding_dim: embedding width of a field in one table.
         num_layers: STEM layers.
-        num_shared_experts: shared experts a layer.
-        num_specific_experts: experts of each task a layer.
-        expert_hidden_units: widths of an expert; each is followed by the activation.
+        num_shared_experts: shared experts per layer.
+        num_specific_experts: experts per task and layer.
+        expert_hidden_units: widths of an expert; every layer is followed by the activation.
         gate_hidden_units: hidden widths of a gate.
         tower_hidden_units: hidden widths of a tower.
-        gate: ``aftb`` reads all experts and trains a task's own and the shared ones; ``all_backward`` trains all;
-            ``cgc`` sees its own and the shared ones only, as PLE; ``stop_shared_too`` trains its own only.
-        gate_input: a task's gate reads the ``sum`` of its own and the shared input, its own (``task``) or the
-            ``shared`` one.
-        tables: ``shared+specific``; ``specific_only``: the shared experts read the mean of the task inputs instead,
-            with gradient stopped where ``gate`` is ``aftb`` or ``stop_shared_too``, so that tables stay isolated;
+        gate: ``aftb`` sees all experts and trains those of the task and the shared ones; ``all_backward`` trains all;
+            ``cgc`` sees those of the task and the shared ones only, as in PLE; ``stop_shared_too`` trains those of the
+            task only.
+        gate_input: the gate of a task reads the ``sum`` of the task's and the shared input, the task's (``task``) or
+            the ``shared`` one.
+        tables: ``shared+specific``; ``specific_only``: the shared experts read the mean of the task inputs,
+            with stop-gradient if ``gate`` is ``aftb`` or ``stop_shared_too``, so that tables stay isolated;
             ``shared_only``: one table for all (PLE with cross-task experts).
         hidden_activations: activation of all hidden layers.
         net_dropout: dropout after every hidden layer.
         batch_norm: batch normalisation before every activation.
-        padding: id 0 is padding: a zero row that is never trained.
+        padding: id 0 is padding: its row is zero and not trained.
 
     Raises:
         StemlabError: no expert at all, or ``gate=cgc`` without shared experts.
@@ -98,7 +104,7 @@ class STEM(TabularNet):
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, object]) -> None:
-        """Raise StemlabError where a gate would have nothing to mix; needs no data, so a config can be checked."""
+        """Raise StemlabError if a gate has no expert to mix; reads settings only."""
         if settings["num_shared_experts"] == settings["num_specific_experts"] == 0:
             raise StemlabError(
                 "model.net.num_shared_experts and model.net.num_specific_experts are both 0, but a gate needs an "
@@ -110,12 +116,12 @@ class STEM(TabularNet):
             )
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
-        """Return one logit (B, 1) a task and the gates, from one input (B, F*D) a table."""
+        """Return one logit (B, 1) per task and the gate weights, from one input (B, F*D) per table."""
         states, gates = self.mixture(self.paths(inputs))
         return run_towers(self.towers, states), gates
 
     def paths(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Return the input (B, F*D) of every task and, last, the shared one, from one input a table."""
+        """Return the input (B, F*D) of every task and, last, the shared one, from one input per table."""
         if self.tables == "shared_only":
             return [inputs[0]] * (len(self.tasks) + 1)
         if self.tables == "shared+specific":

@@ -1,4 +1,4 @@
-"""Networks that must coincide (spec/stem.md section 9): one pool of experts behind all of them."""
+"""Networks that must coincide (docs/methods/multitask.md#equivalences)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.conftest import GOLDEN, require
 from tests.golden.names import Names
 
 TIKTOK = dict.fromkeys(["uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "duration"], 10)
-# model -> dense parameters (spec/stem.md section 3), blocks of 16 in a table row
+# model -> dense parameters (docs/methods/stem.md#parameter-counts), blocks of 16 in a row of a table
 PUBLISHED = {
     "single_task": (673_665, 1),
     "shared_bottom": (755_970, 1),

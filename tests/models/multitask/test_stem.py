@@ -1,4 +1,4 @@
-"""STEM-Net's promises (spec/stem.md section 2) and switches."""
+"""Properties of STEM-Net (docs/methods/stem.md#gradient-isolation) and its switches."""
 
 from __future__ import annotations
 
