@@ -17,8 +17,16 @@ from tests.cli.conftest import LONG, STEM, TINY, assert_same_weights
 SPLITS, TASKS = ("val", "test"), ("finish", "like")
 
 
-def test_a_run_leaves_its_files_and_nothing_else(trained: Path) -> None:
-    names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+@pytest.fixture(scope="module")
+def own_process(workspace: Workspace) -> Path:
+    """Directory of the run ``trained``, made by a process of its own; no test writes into it."""
+    workspace.run_process("train", *TINY, *LONG, "hydra.run.dir=own_process")
+    return workspace.directory / "own_process"
+
+
+@pytest.mark.process
+def test_a_run_leaves_its_files_and_nothing_else(own_process: Path) -> None:
+    names = {str(path.relative_to(own_process)) for path in own_process.rglob("*") if path.is_file()}
     hydra = {f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")}
     assert names - hydra == {
         "record.json",
@@ -97,11 +105,10 @@ def walk(value):
 
 @pytest.mark.process
 def test_the_same_command_gives_the_same_weights(
-    trained: Path, workspace: Workspace, run_training: Callable[..., float]
+    trained: Path, own_process: Path, run_training: Callable[..., float]
 ) -> None:
     """In a process of its own and through the Python interface."""
-    workspace.run_process("train", *TINY, *LONG, "hydra.run.dir=own_process")
-    assert_same_weights(trained, trained.parent / "own_process")
+    assert_same_weights(trained, own_process)
     objective = run_training("again", *TINY, *LONG)
     assert_same_weights(trained, trained.parent / "again")
     one, other = (json.loads((run / "record.json").read_text()) for run in (trained, trained.parent / "again"))
