@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Folders whose tests together take less than a minute.
-QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/callbacks tests/inference tests/cli/test_bad_config.py tests/test_hygiene.py tests/test_imports.py tests/test_private_interfaces.py
+QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/callbacks tests/inference tests/cli/test_bad_config.py tests/test_hygiene.py tests/test_documentation.py tests/test_imports.py tests/test_private_interfaces.py
 # Test processes with one thread each; on a machine with more cores: make test WORKERS=8.
 WORKERS ?= 2
 

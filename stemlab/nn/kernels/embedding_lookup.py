@@ -1,6 +1,6 @@
 """Embedding lookup with a cheap backward pass: duplicate ids are deduplicated and gradients segment-summed.
 
-The reference is ``torch.nn.functional.embedding`` (docs/methods/kernels.md#transformer-layer-on-unique-embeddings).
+The reference is ``torch.nn.functional.embedding`` (docs/methods/kernels.md).
 
 Legend: V rows of the embedding table, D embedding width, U unique embeddings of a batch, T positions, N terms per
 position.
