@@ -65,7 +65,7 @@ pytest: $(STAMP) ## the tests of `make test` alone; ARGS=tests/config runs some 
 	$(PYTEST) $(ARGS)
 
 bench: $(STAMP) ## time loader, metrics, preparation, training step and analyses (16 GB of disk); results in scripts/bench/results
-	@for script in gauc loader prepare prepare_aliexpress step sequence_loader sequence_step ranking_evaluation mmfi_step diagnostics analysis; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
+	@for script in gauc loader prepare prepare_aliexpress step sequence_loader sequence_step kernels ranking_evaluation mmfi_step diagnostics analysis; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

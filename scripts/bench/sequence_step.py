@@ -1,12 +1,12 @@
-"""TiMiRec's training step at the MovieLens-1M size: stemlab against a plain twin that does it the published way.
+"""TiMiRec's training step at the MovieLens-1M size: stemlab against a plain implementation (the twin).
 
     python scripts/bench/sequence_step.py
 
 Batch 256, 3,706 items, histories of up to 20, one negative, width 64, float32, both stages (K 2, T 0.5, projection of
-two layers). Each has a process of its own, as in real use, stemlab's with the memory setting of its trainer; the parent
-lets them take a few steps in turn, so that a busy neighbour hits them alike. Ratios are medians over these rounds;
-beside wall-clock time stands processor time. ``same_memory`` gives the twin (``timirec_twin.py``) the trainer's memory
-setting as well. Writes ``results/sequence_step.json`` (``--output`` for another).
+two layers). Every variant runs in its own process, stemlab's with the memory setting of its trainer; the variants take
+a few steps in turn, so other load affects them alike. Ratios are medians over these rounds, of wall-clock and of CPU
+time. ``same_memory`` gives the twin (``timirec_twin.py``) the trainer's memory setting as well. Writes
+``results/sequence_step.json`` (``--output`` for another).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from stemlab.reporting.record import hardware
 from stemlab.runs.allocator import keep_freed_memory
 
 SIZES = SequenceSizes(users=6040, items=3706, history_max=20)
-BATCH, NEGATIVES, SHARE_SHORT = 256, 1, 0.11  # of MovieLens-1M's instances, 11 % have fewer than 20 items behind them
+BATCH, NEGATIVES, SHARE_SHORT = 256, 1, 0.11  # 11 % of MovieLens-1M's samples have fewer than 20 history items
 CONFIG = {"emb_size": 64, "attn_size": 8, "K": 2, "add_pos": 1, "add_trm": 1, "temp": 0.5, "n_layers": 2}
 LR, L2, STEPS = 1e-4, 1e-6, 5
 STAGES = ("pretrain", "finetune")
@@ -43,7 +43,7 @@ Step = Callable[[], float]
 
 
 def make_batch() -> SequenceBatch:
-    """Return a batch with lengths as in MovieLens-1M and, as there, some 1,800 different items."""
+    """Return a batch with the lengths of MovieLens-1M and, as there, about 1,800 unique items."""
     length_B = torch.full((BATCH,), SIZES.history_max)
     short = torch.rand(BATCH) < SHARE_SHORT
     length_B[short] = torch.randint(1, SIZES.history_max, (int(short.sum()),))
@@ -82,7 +82,7 @@ def make_step(stage: str, ours: bool) -> Step:
 
 
 def work(calls: Connection, stage: str, variant: str, threads: int) -> None:
-    """Take ``STEPS`` steps at every call and answer with wall-clock and processor seconds a step."""
+    """Run ``STEPS`` steps per message and send back wall-clock and CPU seconds per step."""
     if variant != "twin":
         keep_freed_memory()
     torch.set_num_threads(threads)
@@ -99,23 +99,23 @@ VARIANTS = ("stemlab", "twin", "twin, same memory")
 
 
 def measure(stage: str, threads: int, rounds: int) -> tuple[Samples, Samples]:
-    """Return wall-clock and processor seconds a step, one value a round."""
+    """Return wall-clock and CPU seconds per step, one value per round."""
     spawn, calls = multiprocessing.get_context("spawn"), {}
     for variant in VARIANTS:
         calls[variant], theirs = spawn.Pipe()
         spawn.Process(target=work, args=(theirs, stage, variant, threads), daemon=True).start()
     wall: Samples = {name: [] for name in VARIANTS}
-    processor: Samples = {name: [] for name in VARIANTS}
+    cpu: Samples = {name: [] for name in VARIANTS}
     for number in range(rounds + 2):
         for name, call in calls.items():
             call.send(True)
             seconds = call.recv()
             if number >= 2:
                 wall[name].append(seconds[0])
-                processor[name].append(seconds[1])
+                cpu[name].append(seconds[1])
     for call in calls.values():
         call.send(False)
-    return wall, processor
+    return wall, cpu
 
 
 def ratio(samples: Samples, twin: str = "twin") -> float:
@@ -123,16 +123,16 @@ def ratio(samples: Samples, twin: str = "twin") -> float:
 
 
 def report(stage: str, threads: int, rounds: int) -> dict[str, Any]:
-    wall, processor = measure(stage, threads, rounds)
+    wall, cpu = measure(stage, threads, rounds)
     median = {name: statistics.median(values) for name, values in wall.items()}
     return {
         "times_faster_than_twin": ratio(wall),
-        "times_less_processor_time": ratio(processor),
+        "times_less_processor_time": ratio(cpu),
         "times_faster_with_same_memory": ratio(wall, "twin, same memory"),
-        "times_less_processor_time_with_same_memory": ratio(processor, "twin, same memory"),
+        "times_less_processor_time_with_same_memory": ratio(cpu, "twin, same memory"),
         "median_s": median,
         "min_s": {name: min(values) for name, values in wall.items()},
-        "processor_s": {name: statistics.median(values) for name, values in processor.items()},
+        "processor_s": {name: statistics.median(values) for name, values in cpu.items()},
         "instances_per_s": {name: BATCH / value for name, value in median.items()},
     }
 

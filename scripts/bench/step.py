@@ -1,11 +1,11 @@
-"""STEM's training step at the published size: stemlab against a plain twin, alternately, in one process.
+"""STEM's training step at the published size: stemlab against a plain implementation (the twin), alternating.
 
     python scripts/bench/step.py                  # vocabularies of the 200,000-row sample
     python scripts/bench/step.py --tables large   # 0.6 million users, 1.8 million items: where the tables dominate
 
 8 fields x 16, 10 experts 512-512-512, gate [128, 64], tower [128, 64], batch 4096. Peaks are the rates of
-``torch.mm`` on this machine in the same run, for float32 also that of oneDNN's product (torch's own is MKL's). Beside
-wall-clock seconds stands processor time a thread, which a busy neighbour disturbs less. Writes
+``torch.mm`` on this machine in the same run, for float32 also that of oneDNN's product (torch's own is MKL's). CPU time
+per thread is reported as well; other load disturbs it less than wall-clock time. Writes
 ``results/step.json`` (``--output`` for another).
 """
 
@@ -44,7 +44,7 @@ Step = Callable[[], float]
 
 
 def make_batch(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return ids (B, F), skewed as real ones are, and labels (B, T)."""
+    """Return skewed ids (B, F) and labels (B, T)."""
     draw = torch.rand(BATCH, len(sizes)) ** 3
     ids_BF = (1 + draw * (torch.tensor(sizes) - 1)).long().clamp_max(torch.tensor(sizes) - 1)
     return ids_BF, (torch.rand(BATCH, len(TASKS)) < torch.tensor([0.37, 0.05])).float()
@@ -105,17 +105,17 @@ Samples = dict[str, list[float]]
 
 
 def measure(steps: dict[str, Step], rounds: int) -> tuple[Samples, Samples]:
-    """Return wall-clock and processor seconds a step; variants take turns, so that a busy neighbour hits them alike."""
+    """Return wall-clock and CPU seconds per step; variants take turns, so other load affects them alike."""
     wall: Samples = {name: [] for name in steps}
-    processor: Samples = {name: [] for name in steps}
+    cpu: Samples = {name: [] for name in steps}
     for number in range(rounds + 2):
         for name, step in steps.items():
             started = time.perf_counter(), time.process_time()
             step()
             if number >= 2:
                 wall[name].append(time.perf_counter() - started[0])
-                processor[name].append((time.process_time() - started[1]) / torch.get_num_threads())
-    return wall, processor
+                cpu[name].append((time.process_time() - started[1]) / torch.get_num_threads())
+    return wall, cpu
 
 
 def peak(product: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
@@ -147,7 +147,7 @@ def peaks() -> dict[str, dict[str, float]]:
 
 
 def step_gflop(fields: int) -> float:
-    """Return the matrix products of one step (forward, both backward ones) in GFLOP; the idle shared gate is out."""
+    """Return the matrix products of one step (forward, both backward ones) in GFLOP; without the unused shared gate."""
     width = fields * DIM
 
     def stack(first: int, hidden: tuple[int, ...], *last: int) -> int:
@@ -158,9 +158,9 @@ def step_gflop(fields: int) -> float:
     return 6 * BATCH * (EXPERTS * stack(width, EXPERT) + len(TASKS) * per_task) / 1e9
 
 
-def report(wall: Samples, processor: Samples, sizes: tuple[int, ...], options: argparse.Namespace) -> dict[str, Any]:
+def report(wall: Samples, cpu: Samples, sizes: tuple[int, ...], options: argparse.Namespace) -> dict[str, Any]:
     median = {name: statistics.median(values) for name, values in wall.items()}
-    work = {name: statistics.median(values) for name, values in processor.items()}
+    work = {name: statistics.median(values) for name, values in cpu.items()}
     ours = {dtype: f"stemlab {dtype}" for dtype in ("float32", "bf16")}
     gflop, best = step_gflop(len(sizes)), peaks()
     rate = {dtype: gflop / median[name] for dtype, name in ours.items()}

@@ -89,6 +89,16 @@ def sequence_step(found: Result) -> Rows:
     ]
 
 
+def kernels(found: Result) -> Rows:
+    """Return the CPU time of a step that ``trainer.kernels=auto`` saves."""
+    return [
+        (f"TiMiRec step, {stage}, {threads} thread(s), CPU time saved by kernels", "plain equations", f"{saving:.0%}")
+        for threads, stages in found["threads"].items()
+        for stage, clocks in stages.items()
+        for saving in [clocks["cpu"]["saving"]]
+    ]
+
+
 def ranking_evaluation(found: Result) -> Rows:
     return [
         (
@@ -147,6 +157,7 @@ BENCHMARKS: Mapping[tuple[str, ...], Callable[..., Rows]] = {
     ("sequence_loader",): sequence_loader,
     ("sequence_step",): sequence_step,
     ("sequence_step_xeon",): sequence_step,
+    ("kernels",): kernels,
     ("ranking_evaluation",): ranking_evaluation,
     ("mmfi_step",): mmfi_step,
     ("diagnostics",): diagnostics,

@@ -1,7 +1,7 @@
-"""Embedding tables, one physical table per field, split along its width into blocks; projection of numerical fields.
+"""Embedding tables: one physical table per field, split along its width into blocks; projection of numerical fields.
 
-Legend: B batch, F categorical fields, F' concatenated inputs, N numerical fields, V rows of a table, D width of a block,
-S blocks.
+Legend: B batch, F categorical fields, F' concatenated inputs, N numerical fields, V rows of a table, S blocks,
+D width of a block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Blocked embedding tables."""
+"""Embedding tables that are split into blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def numbered(padding: bool = True) -> FieldEmbedding:
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_block_s_of_every_field_makes_input_s(dtype: torch.dtype) -> None:
+def test_input_s_concatenates_block_s_of_every_field(dtype: torch.dtype) -> None:
     inputs = numbered()(torch.tensor([[1, 2, 3], [4, 0, 1]], dtype=dtype))
     assert len(inputs) == 3
     assert inputs[0].tolist() == [[6, 7, 1012, 1013, 2018, 2019], [24, 25, 1000, 1001, 2006, 2007]]
@@ -42,7 +42,7 @@ def test_views_share_memory_with_the_tables() -> None:
 
 
 @pytest.mark.parametrize("padding", [True, False])
-def test_padding_row_is_never_trained(padding: bool) -> None:
+def test_padding_row_is_not_trained(padding: bool) -> None:
     embedding = numbered(padding)
     sum(x.sum() for x in embedding(torch.tensor([[0, 0, 0], [1, 1, 1]]))).backward()
     for weight in embedding.weights():
@@ -75,7 +75,7 @@ def with_everything() -> FieldEmbedding:
     return embedding
 
 
-def test_scenario_and_numericals_stand_behind_the_fields() -> None:
+def test_scenario_and_numericals_follow_the_fields() -> None:
     embedding = with_everything()
     ids_BF, dense_BN = torch.tensor([[1, 3, 2]]), torch.tensor([[4.0, 5.0]])
     first, second = embedding(ids_BF, dense_BN, torch.tensor([1], dtype=torch.int32))
@@ -93,12 +93,12 @@ def test_fields_that_share_a_table_train_one() -> None:
     assert embedding.weights()[0].grad.tolist() == [[0, 0], [0, 0], [2, 2], [0, 0]]
 
 
-def test_without_the_feature_the_scenario_is_no_input() -> None:
+def test_scenario_is_no_input_unless_it_is_a_feature() -> None:
     sizes = ImpressionSizes(fields={"item": 4}, scenarios=("nl", "es"))
     assert FieldEmbedding(sizes, ["shared"], 2, True).inputs == ("item",)
 
 
-def test_missing_inputs_are_told() -> None:
+def test_missing_inputs_raise() -> None:
     embedding = with_everything()
     with pytest.raises(StemlabError, match="reads scenario_B, but the batch has none"):
         embedding(torch.tensor([[1, 1, 1]]), torch.zeros(1, 2))
@@ -106,7 +106,7 @@ def test_missing_inputs_are_told() -> None:
         embedding(torch.tensor([[1, 1, 1]]), None, torch.tensor([0]))
 
 
-def test_an_owner_may_stand_behind_those_who_share() -> None:
+def test_the_owner_of_a_table_may_follow_the_fields_that_share_it() -> None:
     sizes = ImpressionSizes(fields={"hist_1": 5, "city": 3, "item": 5}, tables={"hist_1": "item"})
     embedding = FieldEmbedding(sizes, ["shared"], 2, True)
     city, item = embedding.weights()
@@ -115,7 +115,7 @@ def test_an_owner_may_stand_behind_those_who_share() -> None:
 
 
 def test_names_of_parameters() -> None:
-    """Checkpoints of earlier versions have the tables alone."""
-    tables = [f"tables.{place}.weight" for place in range(3)]
+    """Without scenario and numericals, the parameters are the tables only."""
+    tables = [f"tables.{number}.weight" for number in range(3)]
     assert list(numbered().state_dict()) == tables
     assert list(with_everything().state_dict()) == [*tables, "numerical.weight", "numerical.bias"]

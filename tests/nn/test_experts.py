@@ -1,6 +1,6 @@
-"""The expert pool: which input an expert reads, what a gate reads, idle gates, shares.
+"""Expert layers: inputs of experts and gates, unused gates, gate shares.
 
-Legend: B rows, E experts.
+Legend: B batch, E experts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def layer(layout: ExpertLayout = LAYOUT, style: MLPStyle = MLPStyle()) -> Mixtur
     return MixtureLayer(4, layout, [6, 5], [3], style)
 
 
-def test_tables_decide_who_reads_what() -> None:
+def test_layout_connects_inputs_experts_and_gates() -> None:
     net, inputs = layer(), [torch.randn(7, 4), torch.randn(7, 4)]
     mixtures, weights = net(inputs)
     experts = [net.experts[0](inputs[0]), net.experts[1](inputs[1]), net.experts[2](inputs[1])]
@@ -58,7 +58,7 @@ def test_only_used_gates_are_computed() -> None:
     assert (len(mixtures), len(weights)) == (1, 1)
 
 
-def test_idle_gates_still_gather_running_statistics() -> None:
+def test_unused_gates_update_running_statistics() -> None:
     net = layer(style=MLPStyle(batch_norm=True)).train()
     net([torch.randn(8, 4)] * 2, used=1)
     assert [int(gate[1].num_batches_tracked) for gate in net.gates] == [1, 1, 1]

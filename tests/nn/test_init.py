@@ -13,7 +13,7 @@ class Net(nn.Module):
         self.linear = nn.Linear(8, 4)
 
 
-def test_as_the_stem_code() -> None:
+def test_distributions_of_the_stem_code() -> None:
     net = Net()
     initialise(net)
     for table in net.tables:
@@ -22,7 +22,7 @@ def test_as_the_stem_code() -> None:
     assert not net.linear.bias.any()
 
 
-def test_as_mtreclib() -> None:
+def test_distributions_of_mtreclib() -> None:
     net = Net()
     before = net.linear.weight.clone(), net.linear.bias.clone()
     initialise(net, "mtreclib")
@@ -36,7 +36,7 @@ def test_as_mtreclib() -> None:
     assert torch.equal(net.linear.bias, before[1])
 
 
-def test_parameters_are_left_undrawn_and_buffers_are_not() -> None:
+def test_skip_init_skips_parameters_but_not_buffers() -> None:
     before = torch.get_rng_state()
     with SkipInit():
         net = Net()
@@ -50,7 +50,7 @@ def test_parameters_are_left_undrawn_and_buffers_are_not() -> None:
     assert not torch.equal(torch.get_rng_state(), before)
 
 
-def test_parameters_are_drawn_again_afterwards() -> None:
+def test_parameters_are_initialised_after_skip_init() -> None:
     with SkipInit():
         net = Net()
     initialise(net)

@@ -1,4 +1,4 @@
-"""Binary cross-entropy, one number a task."""
+"""Binary cross-entropy, one value per task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_mean_of_every_task(form: LossForm) -> None:
     assert losses_T.tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_saturated_rows() -> None:
+def test_saturated_samples() -> None:
     logit_BT = torch.tensor([[200.0], [-200.0]], requires_grad=True)
     labels_BT = torch.tensor([[0], [1]])
     assert task_losses(logit_BT, labels_BT).item() == pytest.approx(200.0)

@@ -63,7 +63,7 @@ def test_gate_keeps_its_gradient_for_an_expert_it_may_not_train() -> None:
     assert experts[1].grad is None
 
 
-def test_only_the_gates_that_a_loss_reads_give_gradients() -> None:
+def test_only_gates_used_by_the_loss_give_gradients() -> None:
     experts = [torch.randn(4, 3, requires_grad=True) for _ in range(3)]
     weights = [torch.rand(4, 2, requires_grad=True) for _ in range(2)]
     first, _ = mix_experts(experts, weights, [[0, 2], [1, 2]], [[True, True], [True, True]])
@@ -72,7 +72,7 @@ def test_only_the_gates_that_a_loss_reads_give_gradients() -> None:
     assert [w.grad is not None for w in weights] == [True, False]
 
 
-def test_masks_do_not_change_values_by_a_bit() -> None:
+def test_stop_gradient_changes_no_value() -> None:
     experts, weights = [torch.randn(64, 16) for _ in range(4)], [torch.rand(64, 4)]
     free = mix_experts(experts, weights, [[0, 1, 2, 3]], [[True] * 4])
     stopped = mix_experts(experts, weights, [[0, 1, 2, 3]], [[False, True, False, True]])

@@ -21,7 +21,7 @@ def test_a_stack_without_output_ends_in_its_activation() -> None:
     assert output.min() == 0
 
 
-def test_output_layer_is_bare() -> None:
+def test_output_layer_has_no_activation() -> None:
     torch.manual_seed(0)
     mlp = MLP(3, [5], 2, style=MLPStyle())
     assert kinds(mlp) == ["Linear", "ReLU", "Linear"]

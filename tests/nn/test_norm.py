@@ -15,7 +15,7 @@ def twins() -> tuple[SubsetBatchNorm, nn.BatchNorm1d]:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_with_two_rows_or_more_it_is_torchs(training: bool) -> None:
+def test_two_or_more_samples_equal_batch_norm(training: bool) -> None:
     ours, torchs = (norm.train(training) for norm in twins())
     input_RH = torch.randn(5, 3)
     assert torch.equal(ours(input_RH), torchs(input_RH))
@@ -23,7 +23,7 @@ def test_with_two_rows_or_more_it_is_torchs(training: bool) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_with_fewer_rows_the_running_statistics_are_used_and_stay(rows: int) -> None:
+def test_fewer_samples_use_and_keep_the_running_statistics(rows: int) -> None:
     ours, torchs = twins()
     before = {name: value.clone() for name, value in ours.state_dict().items()}
     input_RH = torch.randn(rows, 3)
@@ -34,7 +34,7 @@ def test_with_fewer_rows_the_running_statistics_are_used_and_stay(rows: int) -> 
     assert ours.weight.grad.shape == (3,)
 
 
-def test_synchronised_batch_norm_leaves_it_alone() -> None:
+def test_sync_batch_norm_does_not_replace_it() -> None:
     net = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(SubsetBatchNorm(3), nn.BatchNorm1d(3)))
     assert isinstance(net[0], SubsetBatchNorm)
     assert isinstance(net[1], nn.SyncBatchNorm)

@@ -1,4 +1,4 @@
-"""The ranking loss against its formula and against numbers of the published code, extremes included."""
+"""The ranking loss against its formula and the golden vectors, with extreme scores."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Fused fast paths, each optional; the plain equation beside it is the reference."""
+"""Optional CPU kernels; the plain equations that they replace are the reference (docs/methods/kernels.md)."""

@@ -1,4 +1,4 @@
-"""The one place that decides whether a CPU kernel replaces the plain equation.
+"""Decide whether a CPU kernel replaces the plain equation.
 
 ``trainer.kernels`` chooses the mode: ``auto`` uses a kernel wherever it was measured, ``off`` never.
 """

@@ -1,4 +1,4 @@
-"""The three tables of the models with task experts and shared experts, written out."""
+"""Expert layouts of STEM, PLE and MMoE, written out."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_finite_for_any_scores(batch: ImpressionBatch, kind: str, size: float) -
         assert (logit_BT.sign() == torch.sign(torch.tensor(size))).all()
 
 
-def test_gates_know_the_task(batch: ImpressionBatch) -> None:
+def test_gates_depend_on_the_task(batch: ImpressionBatch) -> None:
     net = build("MetaHeac", 2)
     assert (net(batch).logit_BT[:, 0] - net(batch).logit_BT[:, 1]).abs().max() > 1e-3
     with torch.no_grad():
@@ -53,7 +53,7 @@ def rows(count: int = 12) -> tuple[ImpressionBatch, torch.Tensor]:
     return ImpressionBatch(ids_BF), torch.randint(0, 2, (count, 2))
 
 
-def test_query_rows_are_scored_with_vectors_moved_by_their_support_rows() -> None:
+def test_query_samples_are_scored_with_vectors_updated_on_support_samples() -> None:
     net, (batch, labels_BT) = build("MetaHeac", inner_rate=3.0, meta_batches=2), rows()
     output, query_BT = net.meta_output(batch, labels_BT, bce)
     expected = []
@@ -69,7 +69,7 @@ def test_query_rows_are_scored_with_vectors_moved_by_their_support_rows() -> Non
     assert query_BT.tolist() == [*labels_BT[3:6].tolist(), *labels_BT[9:12].tolist()]
 
 
-def test_the_step_is_differentiated_too() -> None:
+def test_the_gradient_includes_the_inner_step() -> None:
     net = build("MetaHeac", inner_rate=3.0, meta_batches=1, hidden_activations="tanh")  # smooth: differences are exact
     batch, labels_BT = rows()
 
@@ -79,18 +79,18 @@ def test_the_step_is_differentiated_too() -> None:
 
     for parameter in (net.vector_TD, net.expert_gate.bias, net.critic_gate.weight):
         (gradient,) = torch.autograd.grad(outer(), parameter)
-        place, width = int(gradient.abs().argmax()), 1e-2
+        index, width = int(gradient.abs().argmax()), 1e-2
         values = []
         for sign in (1, -1):
             with torch.no_grad():
-                parameter.view(-1)[place] += sign * width
+                parameter.view(-1)[index] += sign * width
             values.append(outer().item())
             with torch.no_grad():
-                parameter.view(-1)[place] -= sign * width
-        assert float(gradient.view(-1)[place]) == pytest.approx((values[0] - values[1]) / (2 * width), rel=0.02)
+                parameter.view(-1)[index] -= sign * width
+        assert float(gradient.view(-1)[index]) == pytest.approx((values[0] - values[1]) / (2 * width), rel=0.02)
 
 
-def test_without_a_rate_or_with_too_few_rows_all_rows_are_learnt_from() -> None:
+def test_no_meta_step_without_a_rate_or_with_too_few_samples() -> None:
     batch, labels_BT = rows(3)
     for settings in ({"inner_rate": 0.0}, {"meta_batches": 2}):
         net = build("MetaHeac", **settings)

@@ -1,4 +1,4 @@
-"""The shipped configs build the published networks: sizes and initial distributions."""
+"""The configs in conf/ build networks of the published sizes and initial distributions."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def task_loss(net: STEM, batch: ImpressionBatch, task: int) -> Tensor:
 
 
 def table_gradients(net: STEM, batch: ImpressionBatch, task: int) -> dict[str, float]:
-    """Return role -> largest absolute gradient of a task's loss in that role's tables."""
+    """Return role -> largest absolute gradient of a task's loss in the tables of the role."""
     gradients = torch.autograd.grad(task_loss(net, batch, task), net.embedding_parameters())
     roles = net.embedding.blocks
     chunks = [gradient.split(net.embedding.embedding_dim, dim=1) for gradient in gradients]
@@ -59,7 +59,7 @@ def test_two_layers_do_not_isolate(batch: ImpressionBatch) -> None:
     assert min(found.values()) > 0
 
 
-def test_without_stop_gradient_every_table_learns(batch: ImpressionBatch) -> None:
+def test_without_stop_gradient_every_table_has_a_gradient(batch: ImpressionBatch) -> None:
     assert min(table_gradients(build("STEM", gate="all_backward"), batch, 0).values()) > 0
 
 
@@ -76,7 +76,7 @@ def test_which_experts_a_task_trains(batch: ImpressionBatch, gate: str, of_task_
     assert trains(build("STEM", gate=gate), batch, 0) == of_task_0
 
 
-def test_gate_weights_learn_from_stopped_experts(batch: ImpressionBatch) -> None:
+def test_gate_weights_have_gradients_of_stopped_experts(batch: ImpressionBatch) -> None:
     net = build("STEM")
     output_layer = net.mixture.layers[0].gates[0][-1]
     (gradient,) = torch.autograd.grad(task_loss(net, batch, 0), [output_layer.weight])
@@ -92,7 +92,7 @@ def test_shared_gate_of_the_last_layer_has_no_gradient(batch: ImpressionBatch) -
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("gate", ["all_backward", "stop_shared_too"])
-def test_stopping_gradients_changes_no_value(batch: ImpressionBatch, layers: int, gate: str) -> None:
+def test_stop_gradient_changes_no_value(batch: ImpressionBatch, layers: int, gate: str) -> None:
     published, other = build("STEM", num_layers=layers), build("STEM", num_layers=layers, gate=gate)
     assert torch.equal(published(batch).logit_BT, other(batch).logit_BT)
 
