@@ -74,15 +74,15 @@ class FieldEmbedding(nn.Module):
         Raises:
             StemlabError: the batch lacks numerical values or scenarios.
         """
-        rows: list[Tensor] = [self.tables[table](ids_BF[:, column]) for column, table in enumerate(self.table_of)]
+        vectors: list[Tensor] = [self.tables[table](ids_BF[:, column]) for column, table in enumerate(self.table_of)]
         if self.scenario_table is not None:
             # scenario s has row s + 1; row 0 is padding, as in the other tables
-            rows.append(self.tables[self.scenario_table](_given(scenario_B, "scenario_B") + 1))
+            vectors.append(self.tables[self.scenario_table](_given(scenario_B, "scenario_B") + 1))
         if self.numerical is not None:
-            rows.append(self.numerical(_given(dense_BN, "dense_BN")))
+            vectors.append(self.numerical(_given(dense_BN, "dense_BN")))
         if len(self.blocks) == 1:
-            return [torch.cat(rows, dim=1)]
-        by_field = [torch.split(row, self.embedding_dim, dim=1) for row in rows]
+            return [torch.cat(vectors, dim=1)]
+        by_field = [torch.split(vector, self.embedding_dim, dim=1) for vector in vectors]
         return [torch.cat(block, dim=1) for block in zip(*by_field, strict=True)]
 
     def weights(self) -> list[nn.Parameter]:

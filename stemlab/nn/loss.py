@@ -1,6 +1,6 @@
 """Losses of binary tasks.
 
-Legend: B rows, T tasks.
+Legend: B batch, T tasks.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class AITM(TabularNet):
     MTReclib) is an option (docs/methods/multitask.md#aitm).
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: label names, in the order of the transfer.
         embedding_dim: embedding width of a field.
         bottom_hidden_units: widths of a bottom; every layer is followed by the activation.

@@ -27,8 +27,8 @@ class TabularNet(nn.Module, ABC):
     """Embedding tables, then the network of a paper (``score``).
 
     Args:
-        fields: field -> embedding rows, in the order of ``ImpressionBatch.ids_BF``; or sizes that include
-            numerical fields and scenarios.
+        fields: field -> number of rows of its embedding table, in the order of ``ImpressionBatch.ids_BF``; or
+            sizes that include numerical fields and scenarios.
         tasks: label names in the order of ``ImpressionBatch.labels_BT``.
         blocks: roles of the table blocks (see ``FieldEmbedding``).
         embedding_dim: D, the width of one block.

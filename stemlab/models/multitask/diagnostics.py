@@ -73,5 +73,5 @@ def diagnose_batch(
 
 
 def _any(net: nn.Module) -> Any:
-    """A network by what it has, not by its class."""
+    """Return the network typed as Any: its attributes are read, not its class."""
     return net

@@ -24,7 +24,7 @@ class ESMM(TabularNet):
     The first task is the click; the second, whose positives should be clicks, is predicted as p(click) p(conversion).
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: exactly two label names: click, conversion.
         embedding_dim: embedding width of a field.
         tower_hidden_units: hidden widths of a tower.

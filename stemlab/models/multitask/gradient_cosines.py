@@ -39,12 +39,12 @@ class Lookup:
     ids_B: Tensor
     rows_BD: Tensor
 
-    def pieces(self, grad_BD: Tensor | None) -> list[Tensor | None]:
+    def block_gradients(self, grad_BD: Tensor | None) -> list[Tensor | None]:
         """Return the gradient (U, D) of every block's unique rows, from the gradient of ``rows_BD``."""
         if grad_BD is None:
             return [None] * self.blocks
-        known, place_B = torch.unique(self.ids_B, return_inverse=True)
-        grad_UD = grad_BD.new_zeros(len(known), grad_BD.shape[1]).index_add_(0, place_B, grad_BD)
+        known, index_B = torch.unique(self.ids_B, return_inverse=True)
+        grad_UD = grad_BD.new_zeros(len(known), grad_BD.shape[1]).index_add_(0, index_B, grad_BD)
         if self.table.padding_idx is not None:
             grad_UD[known == self.table.padding_idx] = 0
         return list(grad_UD.chunk(self.blocks, dim=1))
@@ -58,13 +58,13 @@ def record_lookups(net: nn.Module) -> Iterator[list[Lookup]]:
     for embedding in [module for module in net.modules() if isinstance(module, FieldEmbedding)]:
         for table in embedding.tables:
 
-            def keep(
+            def record(
                 module: nn.Module, inputs: tuple[Tensor], rows: Tensor, blocks: int = len(embedding.blocks)
             ) -> None:
                 assert isinstance(module, nn.Embedding)
                 found.append(Lookup(module, blocks, inputs[0].detach(), rows))
 
-            handles.append(table.register_forward_hook(keep))
+            handles.append(table.register_forward_hook(record))
     try:
         yield found
     finally:
@@ -85,7 +85,7 @@ def gradient_cosines(
 
     Returns:
         Pair of tasks -> part -> cosine. ``tables`` are the embedding tables, ``experts`` all other weights that both
-        tasks train (shared experts, a shared bottom). NaN if both train nothing of a part.
+        tasks train (shared experts, a shared bottom). NaN if no weight of a part is trained by both.
     """
     if len(tasks) < 2:
         return {}
@@ -96,8 +96,8 @@ def gradient_cosines(
         # the caller's losses keep the graph alive
         grads = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
         found = grads[: len(lookups)]
-        pieces = [piece for lookup, grad in zip(lookups, found, strict=True) for piece in lookup.pieces(grad)]
-        by_task.append({"tables": tuple(pieces), "experts": grads[len(lookups) :]})
+        blocks = [block for lookup, grad in zip(lookups, found, strict=True) for block in lookup.block_gradients(grad)]
+        by_task.append({"tables": tuple(blocks), "experts": grads[len(lookups) :]})
     return {
         (tasks[a], tasks[b]): {part: gradient_cosine(by_task[a][part], by_task[b][part]) for part in by_task[a]}
         for a, b in combinations(range(len(tasks)), 2)

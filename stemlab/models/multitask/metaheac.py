@@ -38,11 +38,11 @@ class MetaHeac(TabularNet):
     the updated vectors. The training loss is that of the query halves; its gradient includes the step (second order).
 
     Args:
-        fields: field -> embedding rows, or these with numerical fields.
+        fields: field -> number of rows of its embedding table, or these with numerical fields.
         tasks: label names.
         embedding_dim: D, also the width of a task vector.
         num_experts: number of experts.
-        expert_hidden_units: widths of an expert; each is followed by the activation.
+        expert_hidden_units: widths of an expert; every layer is followed by the activation.
         num_critics: C.
         critic_hidden_units: hidden widths of a critic.
         critics: ``sum``: p_t = sum over critics of gate * probability; ``mean``: that sum divided by C, as in MTReclib,

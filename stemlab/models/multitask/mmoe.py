@@ -23,7 +23,7 @@ class MMoE(TabularNet):
     ``m_t = sum_e softmax(gate_t(x))_e expert_e(x);  logit_t = tower_t(m_t)``, x the concatenated embeddings.
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: label names.
         embedding_dim: embedding width of a field.
         num_experts: number of experts.

@@ -24,7 +24,7 @@ class MMoE_ME(TabularNet):  # noqa: N801 - the published name
     ``m_t = sum_e softmax(gate_t(mean_e x_e))_e expert_e(x_e)``, x_e the embeddings of table e.
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: label names.
         embedding_dim: embedding width of a field in one table.
         num_experts: number of experts.

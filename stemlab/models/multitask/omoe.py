@@ -18,7 +18,7 @@ class OMoE(TabularNet):
     """Embeddings -> experts -> one mixture -> one tower per task (docs/methods/multitask.md#omoe).
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: label names.
         embedding_dim: embedding width of a field.
         num_experts: number of experts.

@@ -23,7 +23,7 @@ class PLE(TabularNet):
     (docs/methods/multitask.md#ple).
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: label names.
         embedding_dim: embedding width of a field.
         num_layers: extraction layers.

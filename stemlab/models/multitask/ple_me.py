@@ -22,7 +22,7 @@ class PLE_ME(TabularNet):  # noqa: N801 - the published name
     """Embeddings, one table per task and a shared one -> layers of CGC gates -> one tower per task.
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: label names.
         embedding_dim: embedding width of a field in one table.
         num_layers: extraction layers.

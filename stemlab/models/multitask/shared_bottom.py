@@ -19,7 +19,7 @@ class SharedBottom(TabularNet):
     """Embeddings -> one bottom -> one tower per task (docs/methods/multitask.md#sharedbottom).
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: label names.
         embedding_dim: embedding width of a field.
         bottom_hidden_units: widths of the bottom; every layer is followed by the activation.

@@ -36,7 +36,7 @@ class STEM(TabularNet):
     (docs/methods/stem.md#gradient-isolation).
 
     Args:
-        fields: field -> embedding rows.
+        fields: field -> number of rows of its embedding table.
         tasks: label names.
         embedding_dim: embedding width of a field in one table.
         num_layers: STEM layers.
