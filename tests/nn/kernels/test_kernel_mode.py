@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from torch.autograd import forward_ad
 
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
+from stemlab.inference import evaluate
 from stemlab.nn.kernels.dispatch import is_transformed, kernel_mode, use_cpu_kernel
+from stemlab.predict import predict
 from stemlab.runs.restore import merge_config
 from stemlab.runs.run import TrainingRun
 
@@ -134,6 +137,45 @@ def test_checkpoints_keep_the_mode_unless_another_is_chosen() -> None:
     unset = {"raw_dir": None, "data_dir": None}
     assert merge_config(saved, {"trainer": {"kernels": None}, **unset})["trainer"]["kernels"] == "off"
     assert merge_config(saved, {"trainer": {"kernels": "auto"}, **unset})["trainer"]["kernels"] == "auto"
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_evaluation_obeys_the_config(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[bool] = []
+    trainer = SimpleNamespace(validate=lambda *_, **__: inside.append(use_cpu_kernel(torch.ones(2))))
+    monkeypatch.setattr(evaluate, "build_trainer", lambda *_, **__: trainer)
+    evaluation = object.__new__(evaluate.CheckpointEvaluation)
+    evaluation.prefix = "val"
+    evaluation.rebuilt = SimpleNamespace(
+        config={"seed": 1, "trainer": {"kernels": mode}},
+        prepare=lambda: None,
+        module=lambda: SimpleNamespace(metric_values={}),
+        datamodule=None,
+    )
+    evaluation.run()
+    assert inside == [mode == "auto"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_prediction_obeys_the_config(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[bool] = []
+
+    class Job:
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def run(self) -> None:
+            inside.append(use_cpu_kernel(torch.ones(2)))
+
+        def summary(self) -> str:
+            return "done"
+
+    run = SimpleNamespace(config={"trainer": {"kernels": mode}}, datamodule=None)
+    monkeypatch.setattr("stemlab.runs.restore.RebuiltRun", lambda _: run)
+    monkeypatch.setattr("stemlab.inference.recommend.refuse_options", lambda _: None)
+    monkeypatch.setattr("stemlab.inference.score_rows.Scorer", Job)
+    assert predict({}) == "done"
+    assert inside == [mode == "auto"]
 
 
 def test_other_modes_are_refused() -> None:
