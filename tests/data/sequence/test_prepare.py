@@ -129,5 +129,5 @@ def test_missing_files_are_errors(tmp_path, raw):
 
 
 def test_spec_without_kind_is_a_spec_of_impressions():
-    values = {"name": "toy", "fields": [{"name": "uid", "size": 3}], "tasks": ["like"]}
+    values = {"name": "toy", "fields": [{"name": "uid", "size": 3}], "tasks": ["like"], "scenarios": []}
     assert spec_from_dict(values).field_sizes == {"uid": 3}

@@ -26,7 +26,7 @@ def test_tables_of_sequences(tmp_path):
         ["test", "1", "1", "3"],
         ["users", "2"],
         ["items", "5"],
-        ["users", "with", "one", "interaction", "no", "instance", "1"],
+        ["users", "with", "one", "interaction", "no", "sample", "1"],
     ]
 
 
@@ -34,6 +34,6 @@ def test_categories_are_counted_if_prepared(tmp_path):
     data = Toy(raw_of([(1, 1, 0, 0), (1, 2, 1, 0)], 1, 4, categories=["b", None, "a", "b"]), tmp_path)
     data.prepare()
     assert shown(data)[-2:] == [
-        ["categories", "of", "items", "2"],
+        ["item", "categories", "2"],
         ["items", "without", "a", "category", "1"],
     ]
