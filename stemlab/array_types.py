@@ -14,4 +14,3 @@ UInt8Array = NDArray[np.uint8]
 IntegerArray = NDArray[np.integer[Any]]  # any width, signed or unsigned
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
-FloatArray = NDArray[np.floating[Any]]  # any width

@@ -7,6 +7,7 @@ Legend of sequences: B samples in the batch, L history length, N candidates.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,9 +36,7 @@ class ImpressionBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImpressionBatch:
         """Return the batch with every tensor on ``device``."""
-        present = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: v.to(device, non_blocking=non_blocking) for k, v in present.items() if v is not None}
-        return replace(self, **moved)
+        return replace(self, **_moved_fields(self, device, non_blocking))
 
 
 @dataclass(slots=True)
@@ -69,6 +68,12 @@ class SequenceBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SequenceBatch:
         """Return the batch with every tensor on ``device``."""
-        present = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: v.to(device, non_blocking=non_blocking) for k, v in present.items() if v is not None}
-        return replace(self, **moved)
+        return replace(self, **_moved_fields(self, device, non_blocking))
+
+
+def _moved_fields(
+    batch: ImpressionBatch | SequenceBatch, device: torch.device | str, non_blocking: bool
+) -> dict[str, Tensor]:
+    """Return the tensors of a batch on ``device``, without the fields that are ``None``."""
+    tensors: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return {name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items() if t is not None}

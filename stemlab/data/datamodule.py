@@ -27,8 +27,8 @@ Split = Literal["train", "valid", "test"]
 class ImpressionDataModule(LightningDataModule, ABC):
     """LightningDataModule of impressions from a prepared directory.
 
-    A subclass implements ``build`` (prepares the directory) and ``encode`` (raw rows to a batch). Nothing is saved in
-    checkpoints: the resolved config in a checkpoint rebuilds the datamodule.
+    A subclass implements ``build`` (prepares the directory) and ``encode`` (raw rows to a batch). A datamodule has no
+    state in checkpoints: it is rebuilt from the resolved config that they contain.
 
     Args:
         name: dataset name as typed on the command line.
@@ -85,7 +85,11 @@ class ImpressionDataModule(LightningDataModule, ABC):
 
     @property
     def directory(self) -> Path:
-        """The prepared directory; StemlabError before ``prepare()``."""
+        """The prepared directory.
+
+        Raises:
+            StemlabError: ``prepare()`` was not called.
+        """
         return self._prepared.directory
 
     @property

@@ -238,12 +238,12 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
         return ImpressionBatch(
             ids_BF=ids_BF,
             labels_BT=labels_BT,
-            dense_BN=self._copy_of(self.columns.dense, rows),
-            scenario_B=self._copy_of(self.columns.scenario, rows),
-            group_B=self._copy_of(self.columns.group, rows),
+            dense_BN=self._copy_optional(self.columns.dense, rows),
+            scenario_B=self._copy_optional(self.columns.scenario, rows),
+            group_B=self._copy_optional(self.columns.group, rows),
         )
 
-    def _copy_of(self, column: AnyArray | None, rows: RowSelection) -> Tensor | None:
+    def _copy_optional(self, column: AnyArray | None, rows: RowSelection) -> Tensor | None:
         return None if column is None else self._copy(column, rows)
 
     def _copy(self, column: AnyArray, rows: RowSelection) -> Tensor:

@@ -65,8 +65,8 @@ class ColumnStore:
         stored = set(batch.schema.names)
         self.group: Int64Array | None = as_numpy(batch.column("group")) if "group" in stored else None
         self.scenario: Int32Array | None = as_numpy(batch.column("scenario")) if "scenario" in stored else None
-        wide = _matrix(batch.column("dense"), len(self.numericals)) if "dense" in stored else None
-        self.dense: Float32Array | None = wide
+        dense = _matrix(batch.column("dense"), len(self.numericals)) if "dense" in stored else None
+        self.dense: Float32Array | None = dense
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -171,18 +171,22 @@ def write_store(
     path: Path,
     fields: Sequence[str],
     tasks: Sequence[str],
-    ids_NF: Int32Array,
-    labels_NT: Int8Array,
-    group_N: Int64Array | None = None,
+    ids_RF: Int32Array,
+    labels_RT: Int8Array,
+    group_R: Int64Array | None = None,
 ) -> ColumnStore:
     """Write a split from arrays in memory and open it."""
-    with StoreWriter(path, len(ids_NF), fields, tasks, grouped=group_N is not None) as writer:
-        writer.append(ids_NF, labels_NT, group_N)
+    with StoreWriter(path, len(ids_RF), fields, tasks, grouped=group_R is not None) as writer:
+        writer.append(ids_RF, labels_RT, group_R)
     return ColumnStore(path)
 
 
 def map_batch(path: Path) -> tuple[Any, Any]:
-    """Return the record batch of a file and the memory-mapped buffer that holds it."""
+    """Return the record batch of a file and the memory-mapped buffer that holds it.
+
+    Raises:
+        StemlabError: the file is missing or not a prepared split.
+    """
     try:
         with pa.memory_map(str(path)) as mapped:
             buffer = mapped.read_buffer()

@@ -11,10 +11,18 @@ from typing import Any
 import pandas as pd
 
 from stemlab.data.sample.aliexpress import AliexpressSimulation, write_sample
-from stemlab.data.sources.aliexpress_columns import ITEM_FILE, PROCESSED_FILE, SEARCH_COLUMN, USER_FILE
+from stemlab.data.sources.aliexpress_columns import (
+    ALIEXPRESS_TASKS,
+    CATEGORICALS,
+    ITEM_FILE,
+    NUMERICALS,
+    SEARCH_COLUMN,
+    USER_FILE,
+)
 from tests.data.prepared_rows import datamodule
 
 SIMULATION = AliexpressSimulation(rows=160, values=5, page_size=4.0)
+PROCESSED_FILE = (SEARCH_COLUMN, *CATEGORICALS, *NUMERICALS, *ALIEXPRESS_TASKS)  # header of MTReclib's files
 Lines = list[list[str]]
 
 

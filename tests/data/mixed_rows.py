@@ -51,13 +51,13 @@ class RawMixed:
     def __init__(self, file: Path, columns: Mapping[str, NDArray[Any]], chunk_rows: int = 37) -> None:
         self.files: Sequence[Path] = (file,)
         self.tokens: Mapping[str, Sequence[str]] = {"colour": WORDS}
-        self._columns, self._piece = columns, chunk_rows
+        self._columns, self._chunk_rows = columns, chunk_rows
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, NDArray[Any]]]:
         """Yield the columns in chunks."""
         del advance
-        for start in range(0, len(self._columns["item"]), self._piece):
-            yield {name: column[start : start + self._piece] for name, column in self._columns.items()}
+        for start in range(0, len(self._columns["item"]), self._chunk_rows):
+            yield {name: column[start : start + self._chunk_rows] for name, column in self._columns.items()}
 
 
 def preparation(**changed: Any) -> PreparationSettings:

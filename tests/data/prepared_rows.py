@@ -42,11 +42,11 @@ def decoded(module: ImpressionDataModule, split: str) -> list[dict[str, Any]]:
     return rows
 
 
-def everything(module: ImpressionDataModule) -> list[dict[str, Any]]:
+def decode_all(module: ImpressionDataModule) -> list[dict[str, Any]]:
     """Return the rows of all splits."""
     return [row for split in SPLITS for row in decoded(module, split)]
 
 
-def as_set(rows: list[dict[str, Any]], *names: str) -> list[tuple[str, ...]]:
-    """Return some columns of rows as sorted strings."""
+def sorted_rows(rows: list[dict[str, Any]], *names: str) -> list[tuple[str, ...]]:
+    """Return the given columns of all rows as strings, sorted; rows may repeat."""
     return sorted(tuple(str(row[name]) for name in names) for row in rows)

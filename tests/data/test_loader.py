@@ -60,10 +60,10 @@ def test_batches_equal_a_per_sample_loader(order):
     arrays = columns()
     plan = ShuffledOrder(103, 20, seed=1) if order == "shuffled" else SequentialOrder(103, 20)
     wanted = np.concatenate([np.arange(103)[rows] for rows in plan.batches()])
-    twin = DataLoader(PerRow(arrays), batch_size=plan.batch_size, sampler=wanted.tolist())
+    reference = DataLoader(PerRow(arrays), batch_size=plan.batch_size, sampler=wanted.tolist())
     batches = list(BatchLoader(arrays, plan))
-    assert len(batches) == len(plan) == len(twin)
-    for ours, theirs in zip(batches, twin, strict=True):
+    assert len(batches) == len(plan) == len(reference)
+    for ours, theirs in zip(batches, reference, strict=True):
         for got, expected in ((ours.ids_BF, "ids"), (ours.labels_BT, "labels"), (ours.group_B, "group")):
             assert torch.equal(got, theirs[expected])
             assert got.dtype == theirs[expected].dtype

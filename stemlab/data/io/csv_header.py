@@ -1,4 +1,4 @@
-"""Reads chosen integer and float columns of comma-separated files with a header line."""
+"""Reader of chosen integer and float columns of comma-separated files with a header line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HeaderCsvReader:
         ranges: column -> allowed (smallest, largest) value; entries of other columns are ignored.
         missing: spellings of a missing value, which is returned as -1.
         on_bad_row: ``error`` raises at a bad row, ``skip`` drops and counts it.
-        numbers: columns that are read as float32; an empty cell is missing (NaN).
+        float_columns: columns that are read as float32; an empty cell is missing (NaN).
         skipped: number of bad rows dropped so far, in all files.
     """
 
@@ -32,7 +32,7 @@ class HeaderCsvReader:
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     missing: Sequence[str] = ()
     on_bad_row: OnBadRow = "error"
-    numbers: Collection[str] = ()
+    float_columns: Collection[str] = ()
     skipped: int = 0
 
     def read(self, path: Path, member: str, advance: Advance) -> Iterator[tuple[ParsedRows, IntegerReader]]:
@@ -56,7 +56,7 @@ class HeaderCsvReader:
             kept=check_header(path, header, self.columns),
             missing=self.missing,
             whole_floats=True,
-            numbers=self.numbers,
+            float_columns=self.float_columns,
         )
         before = self.skipped
         for rows in reader.parse(blocks):

@@ -1,6 +1,6 @@
-"""Parses blocks of text into int64 columns and float32 columns; bad rows are reported by file and line.
+"""Parser of text blocks into int64 and float32 columns; bad rows are reported by file and line.
 
-Blocks are parsed by Arrow's CSV reader. Blocks that Arrow rejects, or parses more leniently than our grammar, are
+Blocks are parsed by Arrow's CSV reader. Blocks that Arrow rejects, or parses more leniently than the line parser, are
 parsed again line by line. Only the line parser decides whether a row is bad, so the result is independent of the block
 boundaries.
 """
@@ -37,7 +37,7 @@ class ParsedRows:
     """Parsed rows.
 
     Attributes:
-        columns: column name -> (R,) int64, or float32 for the columns in ``numbers``, NaN for an empty cell.
+        columns: column name -> (R,) int64, or float32 for the columns in ``float_columns``, NaN for an empty cell.
         lines: (R,) int64 line numbers in the file, from 1.
     """
 
@@ -61,7 +61,7 @@ class IntegerReader:
         kept: columns that are parsed and returned; the others may hold anything. Empty: all columns.
         missing: spellings of a missing value, which is returned as -1.
         whole_floats: whether ``1.0`` is accepted as the integer 1.
-        numbers: columns that are parsed as float32; an empty cell is missing (NaN).
+        float_columns: columns that are parsed as float32; an empty cell is missing (NaN).
         skipped: number of bad rows dropped so far.
     """
 
@@ -73,14 +73,14 @@ class IntegerReader:
     kept: Sequence[str] = ()
     missing: Sequence[str] = ()
     whole_floats: bool = False
-    numbers: Collection[str] = ()
+    float_columns: Collection[str] = ()
     skipped: int = 0
 
     @property
     def _lenient_marks(self) -> list[bytes]:
         """Byte strings that Arrow accepts in an integer or as a separator, and the line parser does not."""
         marks = [b" ", b"x", b"X", *([b"\t"] if self.separator != b"\t" else [])]
-        if self.numbers and self.whole_floats:  # removing ".0" must not empty the cell ".0"
+        if self.float_columns and self.whole_floats:  # removing ".0" must not empty the cell ".0"
             marks += [self.separator + b".0", b"\n.0"]
         return marks
 
@@ -123,10 +123,10 @@ class IntegerReader:
             return None
         columns: dict[str, AnyArray] = {}
         for name in self._chosen:
-            column, number = table.column(name), name in self.numbers
+            column, number = table.column(name), name in self.float_columns
             if number and not np.isfinite(as_numpy(_filled(column, 0.0))).all():
                 return None
-            if column.null_count and not number and self.numbers and "" not in self.missing:
+            if column.null_count and not number and self.float_columns and "" not in self.missing:
                 return None
             columns[name] = as_numpy(_filled(column, np.nan if number else -1))
         for name, (low, high) in self.ranges.items():
@@ -152,7 +152,7 @@ class IntegerReader:
         return ParsedRows(columns, np.array(lines, dtype=np.int64))
 
     def _column(self, name: str, cells: Sequence[bytes]) -> AnyArray:
-        if name in self.numbers:
+        if name in self.float_columns:
             return _floats([None if self._missing(cell) else cell for cell in cells])
         return np.array([self._value(cell) for cell in cells], dtype=np.int64)
 
@@ -163,7 +163,7 @@ class IntegerReader:
         for name in self._chosen:
             cell = cells[self.columns.index(name)]
             shown = repr(cell[:_SHOWN].decode("utf-8", errors="replace"))
-            if name in self.numbers:
+            if name in self.float_columns:
                 if not self._missing(cell) and not (_NUMBER.fullmatch(cell) and abs(float(cell)) <= _LARGEST_NUMBER):
                     return f"column {name!r} is {shown}, not a number"
                 continue
@@ -180,6 +180,7 @@ class IntegerReader:
         return not cell or any(cell == spelling.encode() for spelling in self.missing)
 
     def _value(self, cell: bytes) -> int | None:
+        """Return the integer of a cell, -1 if it is missing, or ``None`` if it is not an int64."""
         text = cell.removesuffix(b".0") if self.whole_floats else cell
         if any(text == spelling.encode() for spelling in self.missing):
             return -1
@@ -193,8 +194,8 @@ class IntegerReader:
             "parse_options": pyarrow.csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
             "convert_options": pyarrow.csv.ConvertOptions(
                 include_columns=list(self._chosen),
-                column_types={n: pa.float32() if n in self.numbers else pa.int64() for n in self._chosen},
-                null_values=[*self.missing, *([""] if self.numbers else [])],
+                column_types={n: pa.float32() if n in self.float_columns else pa.int64() for n in self._chosen},
+                null_values=[*self.missing, *([""] if self.float_columns else [])],
                 strings_can_be_null=False,
             ),
         }

@@ -1,4 +1,4 @@
-"""Downloads a published file once: bounded waiting, verified checksum, no partial files."""
+"""Downloads a published file once: timeouts, verified checksum, no partial files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError
 
 _log = logging.getLogger(__name__)
-ANSWER_SECONDS = 5.0  # for name resolution, connection and the first line of the response together
+RESPONSE_SECONDS = 5.0  # for name resolution, connection and the first line of the response together
 READ_SECONDS = 30.0  # without data in the middle of a file
 _BLOCK = 1 << 18
 
@@ -62,7 +62,7 @@ def fetch(file: PublishedFile, folder: Path, advice: str) -> Path:
         advice: how to get the file without a network; ends each error message.
 
     Raises:
-        UnreachableError: no network, no response within ``ANSWER_SECONDS``, or a broken connection.
+        UnreachableError: no network, no response within ``RESPONSE_SECONDS``, or a broken connection.
         StemlabError: the checksum differs, or the folder cannot be written.
     """
     path = folder / file.name
@@ -95,10 +95,10 @@ def _fetch(file: PublishedFile, path: Path, advice: str) -> None:
 def _copy(file: PublishedFile, target: Any, advice: str) -> str:
     """Write the response body to ``target``; return its MD5 checksum."""
     digest, received = hashlib.md5(usedforsecurity=False), 0
-    with closing(_open(file.url, advice)) as answer, ProgressBars() as progress:
-        expected = int(answer.headers.get("Content-Length") or 0)
+    with closing(_open(file.url, advice)) as response, ProgressBars() as progress:
+        expected = int(response.headers.get("Content-Length") or 0)
         advance = progress.bytes(f"fetching {file.name}", expected)
-        while block := _read(answer, file.url, advice):
+        while block := _read(response, file.url, advice):
             target.write(block)
             digest.update(block)
             received += len(block)
@@ -110,22 +110,22 @@ def _copy(file: PublishedFile, target: Any, advice: str) -> str:
 
 def _open(url: str, advice: str) -> Any:
     """Open a URL with a timeout; in a thread, because name resolution without a network can hang."""
-    answers: queue.Queue[Any] = queue.Queue()
+    responses: queue.Queue[Any] = queue.Queue()
     request = threading.Thread(
-        target=lambda: answers.put(_attempt(lambda: urlopen(url, timeout=READ_SECONDS))), daemon=True
+        target=lambda: responses.put(_attempt(lambda: urlopen(url, timeout=READ_SECONDS))), daemon=True
     )
     request.start()
     try:
-        answer = answers.get(timeout=ANSWER_SECONDS)
+        response = responses.get(timeout=RESPONSE_SECONDS)
     except queue.Empty:
-        raise _unreachable(url, f"no answer in {ANSWER_SECONDS:g} seconds", advice) from None
-    if isinstance(answer, Exception):
-        raise _unreachable(url, _reason(answer), advice) from answer
-    return answer
+        raise _unreachable(url, f"no response within {RESPONSE_SECONDS:g} seconds", advice) from None
+    if isinstance(response, Exception):
+        raise _unreachable(url, _reason(response), advice) from response
+    return response
 
 
-def _read(answer: Any, url: str, advice: str) -> bytes:
-    block = _attempt(lambda: answer.read(_BLOCK))
+def _read(response: Any, url: str, advice: str) -> bytes:
+    block = _attempt(lambda: response.read(_BLOCK))
     if isinstance(block, Exception):
         raise _unreachable(url, _reason(block), advice) from block
     return bytes(block)

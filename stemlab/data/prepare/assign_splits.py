@@ -20,7 +20,7 @@ def assign_splits(cache: ColumnCache, config: PreparationSettings) -> UInt8Array
     """Return the split code of every row, (R,) uint8: 0 train, 1 valid, 2 test, 3 removed by ``config.sampling``.
 
     Raises:
-        StemlabError: a split would have no rows, or a column holds no split or time that the rule can read.
+        StemlabError: a split would have no rows, or the split column has a value other than 0, 1 and 2.
     """
     if config.sampling is None:
         return _split_codes(_KeptRows(cache, None), config)

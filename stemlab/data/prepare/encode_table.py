@@ -157,21 +157,19 @@ def check_columns(setting: str, chosen: list[str], known: tuple[str, ...]) -> tu
     return tuple(chosen)
 
 
-def check_group(group: str | None, fields: tuple[str, ...], others: tuple[str, ...] = ()) -> str | None:
-    """Return ``group`` after checking that it is ``None`` or one of the columns.
+def check_group(group: str | None, fields: tuple[str, ...]) -> str | None:
+    """Return ``group`` after checking that it is ``None`` or one of the fields.
 
     Args:
         group: column whose values group samples for gAUC.
         fields: input columns.
-        others: further raw columns that may be used as group.
 
     Raises:
-        StemlabError: the group is not one of these columns.
+        StemlabError: the group is not one of the fields.
     """
-    if group is not None and group not in (*fields, *others):
-        also = f" (nor of the columns {', '.join(others)})" if others else ""
+    if group is not None and group not in fields:
         raise StemlabError(
-            f"dataset.group={group} is none of dataset.fields ({', '.join(fields)}){also}: add it there or set it to "
-            "null." + nearest(group, (*fields, *others))
+            f"dataset.group={group} is none of dataset.fields ({', '.join(fields)}): add it there or set it to null."
+            + nearest(group, fields)
         )
     return group

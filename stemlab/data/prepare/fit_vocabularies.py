@@ -92,15 +92,15 @@ def _vocabulary(
     if known is None:
         vocabulary = Vocabulary.fit(owner, values, counts, config.min_count)
         return vocabulary, as_numpy(pc.cast(vocabulary.tokens, pa.int64()))
-    words = _words(known, values)
-    vocabulary = Vocabulary.fit(owner, words, counts, config.min_count)
-    return vocabulary, values[as_numpy(pc.index_in(vocabulary.tokens, value_set=words))]
+    strings = _as_strings(known, values)
+    vocabulary = Vocabulary.fit(owner, strings, counts, config.min_count)
+    return vocabulary, values[as_numpy(pc.index_in(vocabulary.tokens, value_set=strings))]
 
 
-def _words(tokens: Sequence[str], values: Int64Array) -> Any:
+def _as_strings(tokens: Sequence[str], values: Int64Array) -> Any:
     take = getattr(tokens, "take", None)  # Arrow-backed sequences look up all tokens in one call
-    words = take(values) if take else pa.array([tokens[value] for value in values], pa.string())
-    return words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
+    strings = take(values) if take else pa.array([tokens[value] for value in values], pa.string())
+    return strings.combine_chunks() if isinstance(strings, pa.ChunkedArray) else strings
 
 
 def _training_values(

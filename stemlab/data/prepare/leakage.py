@@ -1,4 +1,4 @@
-"""Refuses input columns that leak the label."""
+"""Check of the input columns for label leakage."""
 
 from __future__ import annotations
 

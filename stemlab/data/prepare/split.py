@@ -28,7 +28,7 @@ class SplitRule:
     """Rule that assigns rows to train, valid and test.
 
     Attributes:
-        rule: ``random`` applies scikit-learn's ``train_test_split`` twice (the protocol of the STEM paper's code);
+        rule: ``random`` applies scikit-learn's ``train_test_split`` twice (as in STEM's released code);
             ``time`` takes the latest rows for test and the ones before them for valid, ties in row order;
             ``dates`` takes rows with time >= ``test_from`` for test and time >= ``valid_from`` for valid;
             ``given`` reads the split from a column; if it has no valid rows, a part of train becomes valid.

@@ -57,10 +57,10 @@ class Vocabulary:
             counts: number of training rows of each token.
             min_count: smallest count that gets an id.
         """
-        words, numbers = pc.cast(_array(tokens), pa.string()), pc.cast(_array(counts), pa.int64())
+        strings, numbers = pc.cast(_array(tokens), pa.string()), pc.cast(_array(counts), pa.int64())
         enough = as_numpy(numbers) >= min_count
-        given = as_numpy(pc.binary_length(words)) > 0
-        table = pa.Table.from_arrays([words, numbers], names=["token", "count"])
+        given = as_numpy(pc.binary_length(strings)) > 0
+        table = pa.Table.from_arrays([strings, numbers], names=["token", "count"])
         kept = table.take(as_arrow(np.flatnonzero(enough & given)))
         kept = kept.sort_by([("count", "descending"), ("token", "ascending")])
         return cls(field, _array(kept["token"]), _array(kept["count"]))

@@ -1,4 +1,4 @@
-"""Base LightningDataModule of the sequence datasets: prepares once, opens the memory-mapped log, makes loaders."""
+"""Base datamodule of sequence datasets: prepares once, opens the memory-mapped log, creates loaders."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _TRAIN = 0
 class SequenceDataModule(LightningDataModule, ABC):
     """Interaction sequences from a prepared directory.
 
-    A subclass implements ``build``, which makes the directory. It holds plain values only and saves no state in
-    checkpoints: the resolved config in a checkpoint rebuilds the datamodule.
+    A subclass implements ``build`` (prepares the directory). A datamodule has no state in checkpoints: it is rebuilt
+    from the resolved config that they contain.
     Protocol: docs/methods/datasets.md#sequences.
 
     Args:
@@ -85,22 +85,26 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def build(self) -> Path:
-        """Return the prepared directory; build it if none with the right fingerprint exists.
+        """Return the prepared directory; build it unless one with the same fingerprint exists.
 
-        Called once per process; must be atomic and stateless, because several processes may call it concurrently.
+        Called once per process. Must be atomic and stateless, because several processes may call it at the same time.
         """
 
     def prepare(self) -> Path:
-        """Build or find the prepared dataset, read its manifest and return its directory."""
+        """Find or build the prepared dataset, read its manifest and return its directory."""
         return self._prepared.prepare()
 
     def adopt(self, directory: Path) -> None:
-        """Use an existing prepared directory; raw files are not needed."""
+        """Use an existing prepared directory without reading raw files."""
         self._prepared.adopt(directory)
 
     @property
     def directory(self) -> Path:
-        """The prepared directory; StemlabError before ``prepare()``."""
+        """The prepared directory.
+
+        Raises:
+            StemlabError: ``prepare()`` was not called.
+        """
         return self._prepared.directory
 
     @property
@@ -138,7 +142,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     def item_categories(self) -> ItemCategories | None:
         """Category of every item (after ``prepare()``), or ``None`` if the source has no categories.
 
-        Depending on the source they are read from the prepared directory or from a small raw file.
+        Read from the prepared directory or from a small raw file, depending on the source.
         """
         return self.read_categories()
 
@@ -186,16 +190,16 @@ class SequenceDataModule(LightningDataModule, ABC):
         )
 
     def prepare_data(self) -> None:
-        """Lightning hook; called on one process per node."""
+        """Lightning hook; runs on one process per node."""
         self.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the log. Lightning calls it on every process for every stage."""
+        """Open the log; Lightning calls this hook on every process and for every stage."""
         del stage
         _ = self.log
 
     def train_dataloader(self) -> SequenceLoader:
-        """Return the shuffled training batches of this process."""
+        """Return the loader of this rank's shuffled training batches."""
         instances = self._instances("train")
         order = ShuffledOrder(len(instances), self.batch_size, self.seed, *current_rank())
         sampler = NegativeSampler(
@@ -208,11 +212,11 @@ class SequenceDataModule(LightningDataModule, ABC):
         return self._loader(instances, order, sampler)
 
     def val_dataloader(self) -> SequenceLoader:
-        """Return this process's share of the validation batches."""
+        """Return the loader of this rank's validation batches."""
         return self._eval_loader("valid")
 
     def test_dataloader(self) -> SequenceLoader:
-        """Return this process's share of the test batches."""
+        """Return the loader of this rank's test batches."""
         return self._eval_loader(self.test_split)
 
     def _eval_loader(self, split: Split) -> SequenceLoader:
@@ -247,6 +251,6 @@ class SequenceDataModule(LightningDataModule, ABC):
     def transfer_batch_to_device(
         self, batch: SequenceBatch, device: torch.device, dataloader_idx: int
     ) -> SequenceBatch:
-        """Copy asynchronously to a GPU, where batches are in page-locked memory."""
+        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory."""
         del dataloader_idx
         return batch.to(device, non_blocking=device.type == "cuda")

@@ -2,7 +2,7 @@
 
 Source: docs/methods/datasets.md#training-instances.
 
-Legend: B rows, R interactions, L longest history of the batch, H maximum history length.
+Legend: B samples in the batch, R interactions, L longest history of the batch, H maximum history length.
 """
 
 from __future__ import annotations

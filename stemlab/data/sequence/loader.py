@@ -1,6 +1,6 @@
 """Loader of sequence batches; order, distribution over ranks and resuming as in stemlab.data.loader.
 
-Legend: B rows, L longest history of the batch, V instances of the split, N candidates.
+Legend: B samples in the batch, L longest history of the batch, V instances of the split, N candidates.
 """
 
 from __future__ import annotations

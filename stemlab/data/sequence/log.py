@@ -21,7 +21,7 @@ MAX_TIME_UNIT = 0xFFFF
 
 
 class InteractionLog:
-    """Read-only, memory-mapped columns. Pickled by path.
+    """Read-only, memory-mapped columns. Only the path is pickled.
 
     Args:
         directory: prepared directory (``stemlab.data.sequence.prepare``).
@@ -95,7 +95,9 @@ class InteractionLog:
 
 
 class Instances:
-    """Instances of one split: rows of the log to predict, with at least one earlier interaction. Pickled by path.
+    """Instances of one split: rows of the log to predict, with at least one earlier interaction.
+
+    Only the path is pickled.
 
     Args:
         directory: prepared directory.

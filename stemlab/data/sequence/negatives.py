@@ -50,7 +50,7 @@ class NegativeSampler:
         self._first = np.searchsorted(taken_user, np.arange(users + 2))
         self._free = items - np.diff(self._first)
         self._refuse_full(user_V)
-        # Number of free items below each taken item; the r-th free item (from 0) follows all taken items with <= r.
+        # Number of free items below each taken item; the r-th free item (from 0) is above the items where it is <= r.
         free_below = taken_item - 1 - (np.arange(len(pair_P)) - self._first[taken_user])
         self._keys = taken_user * self._stride + free_below
 
@@ -59,7 +59,7 @@ class NegativeSampler:
         if len(full):
             raise StemlabError(
                 f"user id {user_V[full[0]]} has interacted with all {self.items} items, so no training negative can be "
-                "drawn: remove such users from the raw files, or set dataset.train_negatives=train if it is all."
+                "drawn: remove such users from the raw files, or set dataset.train_negatives=train if it is set to all."
             )
 
     def draw(self, epoch: int) -> Int32Array:

@@ -1,1 +1,1 @@
-"""One file a dataset: its raw reader and its LightningDataModule."""
+"""One file per dataset: its raw reader and its LightningDataModule."""

@@ -73,7 +73,7 @@ class RawAliexpress:
     ) -> None:
         self._countries, self._scratch, self._on_bad_row = tuple(countries), scratch, on_bad_row
         self._columns = frozenset(columns)
-        self._numbers = self._columns.intersection(NUMERICALS)
+        self._float_columns = self._columns.intersection(NUMERICALS)
         self.files: Sequence[Path] = tuple(dict.fromkeys(text.path for one in countries for text in one.texts))
         self.sample, self.skipped, self._empty_pages = sample, 0, 0
 
@@ -110,7 +110,7 @@ class RawAliexpress:
                 ranges={name: _RANGES[name] for name in header if name in _RANGES},
                 on_bad_row=self._on_bad_row,
                 kept=[name for name in header if name in self._columns or name in (SEARCH_COLUMN, LABEL_COLUMN)],
-                numbers=self._numbers.intersection(header),
+                float_columns=self._float_columns.intersection(header),
             )
             for text, header in zip(texts, (USER_FILE, ITEM_FILE), strict=True)
         )
@@ -124,7 +124,7 @@ class RawAliexpress:
     def _read_processed(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[RawColumns]:
         wanted = [SEARCH_COLUMN, *sorted(self._columns), *ALIEXPRESS_TASKS]
         (text,) = texts
-        reader = HeaderCsvReader(wanted, _RANGES, (), self._on_bad_row, numbers=self._numbers)
+        reader = HeaderCsvReader(wanted, _RANGES, (), self._on_bad_row, float_columns=self._float_columns)
         for rows, lines in reader.read(text.path, text.member, advance):
             yield _checked(rows, lines)
         self.skipped += reader.skipped
@@ -181,7 +181,7 @@ class AliexpressDataModule(ImpressionDataModule):
         self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
         if split.rule != "given":
             raise StemlabError(f"dataset.split.rule={split.rule}: AliExpress has its own train and test; use given.")
-        numbers = NUMERICALS if numericals is None else tuple(numericals)
+        wanted = NUMERICALS if numericals is None else tuple(numericals)
         inputs = CATEGORICALS if fields is None else check_columns("dataset.fields", fields, CATEGORICALS)
         self._preparation = PreparationSettings(
             name=name,
@@ -193,7 +193,7 @@ class AliexpressDataModule(ImpressionDataModule):
             time="",
             numericals=tuple(
                 NumericalColumn(name=one, part=NUMERICAL_PARTS[one], scaling=scaling)
-                for one in (check_columns("dataset.numericals", list(numbers), NUMERICALS) if numbers else ())
+                for one in (check_columns("dataset.numericals", list(wanted), NUMERICALS) if wanted else ())
             ),
             scenario=SCENARIO,
             scenarios=check_columns("dataset.scenarios", scenarios, COUNTRIES),
@@ -204,7 +204,7 @@ class AliexpressDataModule(ImpressionDataModule):
         """Return the prepared directory of the raw files or of the sample."""
         found = None if self._source == "sample" else self._find_raw()
         prepared = self._data_dir / "prepared"
-        columns = [*self._preparation.fields, *(number.name for number in self._preparation.numericals)]
+        columns = [*self._preparation.fields, *(column.name for column in self._preparation.numericals)]
         raw = RawAliexpress(
             found or self._make_sample(), columns, prepared, sample=found is None, on_bad_row=self._on_bad_row
         )

@@ -59,8 +59,9 @@ class PageJoin:
             StemlabError: a line is invalid, a page occurs twice, or the page of an item is missing.
         """
         with scratch_folder(self.root) as folder, ExitStack() as stack:
-            user_records = _Records([name for name in self.users.kept if name != SEARCH_COLUMN], self.users.numbers)
-            item_records = _Records([_PAGE_INDEX, *self.items.kept], self.items.numbers)
+            user_columns = [name for name in self.users.kept if name != SEARCH_COLUMN]
+            user_records = _Records(user_columns, self.users.float_columns)
+            item_records = _Records([_PAGE_INDEX, *self.items.kept], self.items.float_columns)
             users = stack.enter_context((folder / "users").open("w+b"))
             pages = self._read_users(user_blocks, users, user_records)
             step = self.pages_per_partition or max(_MIN_PAGES, -(-len(pages) // _MAX_PARTITIONS))
@@ -160,13 +161,13 @@ class _Pages:
 
 
 class _Records:
-    """Row-wise records of columns in one file: integers as int64, numbers as float32."""
+    """Row-wise records of columns in one file: int64 and float32."""
 
-    def __init__(self, columns: Sequence[str], numbers: Iterable[str]) -> None:
-        known = frozenset(numbers)
+    def __init__(self, columns: Sequence[str], float_columns: Iterable[str]) -> None:
+        known = frozenset(float_columns)
         self._ints = [name for name in columns if name not in known]
-        self._numbers = [name for name in columns if name in known]
-        self._dtype = np.dtype([("ints", np.int64, (len(self._ints),)), ("numbers", np.float32, (len(self._numbers),))])
+        self._floats = [name for name in columns if name in known]
+        self._dtype = np.dtype([("ints", np.int64, (len(self._ints),)), ("floats", np.float32, (len(self._floats),))])
 
     def pack(self, columns: Mapping[str, AnyArray]) -> AnyArray:
         """Return (R,) records."""
@@ -174,8 +175,8 @@ class _Records:
         packed = np.empty(rows, dtype=self._dtype)
         for index, name in enumerate(self._ints):
             packed["ints"][:, index] = columns[name]
-        for index, name in enumerate(self._numbers):
-            packed["numbers"][:, index] = columns[name]
+        for index, name in enumerate(self._floats):
+            packed["floats"][:, index] = columns[name]
         return packed
 
     def read(self, file: IO[bytes], first: int = 0, rows: int = -1) -> RawColumns:
@@ -183,7 +184,7 @@ class _Records:
         file.flush()
         packed = np.fromfile(file.name, self._dtype, rows, offset=first * self._dtype.itemsize)
         ints = {name: packed["ints"][:, index] for index, name in enumerate(self._ints)}
-        return ints | {name: packed["numbers"][:, index] for index, name in enumerate(self._numbers)}
+        return ints | {name: packed["floats"][:, index] for index, name in enumerate(self._floats)}
 
 
 @contextmanager

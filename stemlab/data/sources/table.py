@@ -196,7 +196,7 @@ class TableDataModule(ImpressionDataModule):
         found: set[str] = set()
         for piece in table.chunks([self._columns.scenario], lambda size: None):
             column = cells.without_missing(piece.columns[self._columns.scenario], self._columns.missing)
-            found |= {word for word in cells.words_of(column.unique()).to_pylist() if word is not None}
+            found |= {text for text in cells.as_strings(column.unique()).to_pylist() if text is not None}
             if len(found) > MOST_SCENARIOS:
                 raise StemlabError(
                     f"dataset.scenario={self._columns.scenario} of {table.path} has more than {MOST_SCENARIOS} values: "
@@ -208,7 +208,7 @@ class TableDataModule(ImpressionDataModule):
 
 def _tokens(column: Any) -> Any:
     coded = column.dictionary_encode()
-    return cells.words_of(coded.dictionary).take(coded.indices)
+    return cells.as_strings(coded.dictionary).take(coded.indices)
 
 
 def _character(separator: str | None) -> str | None:

@@ -33,31 +33,31 @@ def without_missing(column: Any, missing: Sequence[str]) -> Any:
         column = column.dictionary_decode()
     if not _is_text(column):
         return column
-    gone = pc.is_in(column, value_set=pa.array(list(missing), column.type))
-    return pc.if_else(gone, pa.scalar(None, column.type), column)
+    is_missing = pc.is_in(column, value_set=pa.array(list(missing), column.type))
+    return pc.if_else(is_missing, pa.scalar(None, column.type), column)
 
 
 def read_token_codes(column: Any, codes: TokenCodes) -> ParsedCells:
     """Return the codes of categories, int64; missing cells get code 0."""
-    return _parse_distinct(column, lambda words: _token_codes(words, codes), missing=MISSING_CODE)
+    return _parse_distinct(column, lambda strings: _token_codes(strings, codes), missing=MISSING_CODE)
 
 
 def read_labels(column: Any) -> ParsedCells:
     """Return labels, int64 0 or 1 (also spelled false and true)."""
-    return _parse_distinct(column, lambda words: _looked_up(words, LABEL_SPELLINGS), missing=_BAD)
+    return _parse_distinct(column, lambda strings: _looked_up(strings, LABEL_SPELLINGS), missing=_BAD)
 
 
 def read_splits(column: Any) -> ParsedCells:
     """Return split codes, int64: 0 train, 1 valid, 2 test."""
-    return _parse_distinct(column, lambda words: _looked_up(words, SPLIT_SPELLINGS), missing=_BAD)
+    return _parse_distinct(column, lambda strings: _looked_up(strings, SPLIT_SPELLINGS), missing=_BAD)
 
 
 def read_names(column: Any, names: Sequence[str]) -> ParsedCells:
     """Return the index of each cell in ``names``, int64."""
     index = {name: position for position, name in enumerate(names)}
 
-    def read(words: Any) -> Int64Array:
-        return np.array([index.get(word, _BAD) for word in words.to_pylist()], dtype=np.int64)
+    def read(strings: Any) -> Int64Array:
+        return np.array([index.get(text, _BAD) for text in strings.to_pylist()], dtype=np.int64)
 
     return _parse_distinct(column, read, _BAD)
 
@@ -96,12 +96,12 @@ def _digits(times: Any) -> Any:
 def _parse_distinct(column: Any, read: Callable[[Any], Int64Array], missing: int) -> ParsedCells:
     """Parse each distinct cell once."""
     coded = column.dictionary_encode()
-    values = np.append(read(words_of(coded.dictionary)), missing)
+    values = np.append(read(as_strings(coded.dictionary)), missing)
     codes: Int64Array = values[as_numpy(pc.fill_null(pc.cast(coded.indices, pa.int64()), len(values) - 1))]
     return codes, codes == _BAD
 
 
-def words_of(values: Any) -> Any:
+def as_strings(values: Any) -> Any:
     """Return distinct values as strings: 5.0 is "5", NaN is null."""
     if pa.types.is_floating(values.type):
         texts = [None if v != v else str(int(v)) if v.is_integer() else repr(v) for v in values.to_pylist()]
@@ -109,15 +109,15 @@ def words_of(values: Any) -> Any:
     return pc.cast(values, pa.string())
 
 
-def _token_codes(words: Any, codes: TokenCodes) -> Int64Array:
-    filled = pc.fill_null(words, "")
+def _token_codes(strings: Any, codes: TokenCodes) -> Int64Array:
+    filled = pc.fill_null(strings, "")
     distinct = pc.unique(filled)
     found: Int64Array = codes.encode(distinct)[as_numpy(pc.index_in(filled, value_set=distinct))]
     return found
 
 
-def _looked_up(words: Any, known: dict[str, int]) -> Int64Array:
-    texts = (word and word.strip().lower() for word in words.to_pylist())
+def _looked_up(strings: Any, known: dict[str, int]) -> Int64Array:
+    texts = (text and text.strip().lower() for text in strings.to_pylist())
     return np.array([known.get(text, _BAD) for text in texts], dtype=np.int64)
 
 

@@ -48,7 +48,7 @@ def write_draft(table: TableFile) -> tuple[Path, list[str]]:
 
 def _check_header(table: TableFile) -> None:
     numbers = [name for name in table.names if re.fullmatch(r"[+-]?[0-9.]+", name)]
-    if isinstance(table, TextTable) and table.headed and numbers:
+    if isinstance(table, TextTable) and table.has_header and numbers:
         raise StemlabError(
             f"{table.path}, line 1 holds {numbers[0]!r} where column names are expected: add a header, or "
             "give the names with dataset.columns=[click,user,...]."
@@ -60,8 +60,9 @@ def _found(survey: Survey, proposal: Proposal) -> str:
         f"tasks {len(proposal.tasks)}",
         f"fields {len(proposal.fields)}",
         f"numericals {len(proposal.numericals)}",
+        f"left out {len(proposal.left_out)}",
     )
-    return f"rows {survey.rows:,}, columns {len(survey.columns)}: {', '.join(counts)}, left out {len(proposal.left)}."
+    return f"rows {survey.rows:,}, columns {len(survey.columns)}: {', '.join(counts)}."
 
 
 def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> str:
@@ -75,7 +76,7 @@ def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> s
     ]
     if isinstance(table, TextTable):
         lines.append(f"separator: {'tab' if table.separator == _TAB else json.dumps(table.separator)}")
-        if not table.headed:
+        if not table.has_header:
             lines.append(f"columns: [{', '.join(map(_plain, table.names))}] # the file has no header")
         if proposal.missing:
             words = ", ".join(json.dumps(word) for word in ("", *proposal.missing))
@@ -88,7 +89,7 @@ def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> s
     lines += ["scaling: standard # of numericals: standard | minmax | none", *_roles(survey, proposal)]
     least = 2 if survey.rows < _SMALL else 10
     lines.append(f"min_count: {least} # training rows that a category needs to get an id of its own")
-    lines += [f"# left out: {_plain(name)} ({reason})" for name, reason in proposal.left.items()]
+    lines += [f"# left out: {_plain(name)} ({reason})" for name, reason in proposal.left_out.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Reads CSV or Parquet files in chunks of Arrow columns, with the line number (Parquet: row number) of each row.
+"""Readers of CSV and Parquet files in chunks of Arrow columns, with the line number (Parquet: row number) of each row.
 
 Cells of a text file are strings (an id ``007`` stays ``007``); columns of a Parquet file keep their types.
 """
@@ -50,13 +50,13 @@ class TableFile(Protocol):
         path: the file.
         names: column names in file order.
         readable: columns with scalar cells (Parquet may hold lists).
-        counted: unit of ``TableChunk.lines``: ``line`` or ``row``.
+        row_unit: unit of ``TableChunk.lines``: ``line`` or ``row``.
     """
 
     path: Path
     names: tuple[str, ...]
     readable: tuple[str, ...]
-    counted: str
+    row_unit: str
 
     def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
         """Yield the given columns in chunks; call ``advance`` with the number of bytes read."""
@@ -82,7 +82,7 @@ def open_table(path: Path, *, separator: str | None = None, names: Sequence[str]
     table = ParquetTable(path) if parquet else TextTable(path, separator, names)
     repeated = [name for name in table.names if table.names.count(name) > 1]
     if repeated:
-        bare = "" if parquet or names else ", or, where line 1 is no header, give the names, dataset.columns=[...]"
+        bare = "" if parquet or names else ", or, if line 1 is not a header, give the names with dataset.columns=[...]"
         raise StemlabError(f"{path} has two columns {repeated[0]!r}: rename one{bare}.")
     return table
 
@@ -90,7 +90,7 @@ def open_table(path: Path, *, separator: str | None = None, names: Sequence[str]
 class ParquetTable:
     """Parquet file, read in batches of rows."""
 
-    counted = "row"
+    row_unit = "row"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,7 +126,7 @@ class ParquetTable:
 class TextTable:
     """Text file with one row per line; cells may be quoted as in RFC 4180, but must not span several lines."""
 
-    counted = "line"
+    row_unit = "line"
 
     def __init__(self, path: Path, separator: str | None, names: Sequence[str] | None) -> None:
         self.path = path
@@ -137,7 +137,7 @@ class TextTable:
         except UnicodeDecodeError:
             raise StemlabError(f"{path}, line 1 is not UTF-8 text: give a .csv or .parquet file.") from None
         self.separator = separator or max(SEPARATORS, key=line.count)
-        self.headed = names is None
+        self.has_header = names is None
         self.names = tuple(next(csv.reader([line], delimiter=self.separator), []) if names is None else names)
         self.readable = self.names
         if not self.names:
@@ -151,14 +151,14 @@ class TextTable:
             rows += len(chunk.lines) + len(chunk.malformed)
             yield chunk
         if not rows:
-            raise StemlabError(f"{self.path} is empty: it has {'a header and ' if self.headed else ''}no rows.")
+            raise StemlabError(f"{self.path} is empty: it has {'a header and ' if self.has_header else ''}no rows.")
 
     def _blocks(self, advance: Advance) -> Iterator[TextBlock]:
         """Yield the lines below the header."""
         blocks = read_blocks(self.path, self._member, advance, TABLE_BLOCK_BYTES)
         first = next(blocks)
         data, line = first.data.removeprefix(_BYTE_ORDER_MARK), first.first_line
-        if self.headed:
+        if self.has_header:
             data, line = data.partition(b"\n")[2], line + 1
         yield from chain([TextBlock(data, line)] if data else [], blocks)
 
@@ -212,7 +212,7 @@ class TextTable:
 
 
 def _empty_lines(data: bytes) -> BoolArray:
-    """Return which lines are empty, (lines,) bool."""
+    """Return the mask of empty lines, (lines,) bool."""
     ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
     if data and not data.endswith(b"\n"):
         ends = np.append(ends, len(data))

@@ -10,7 +10,7 @@ from stemlab.data.table.cells import SPLIT_SPELLINGS
 from stemlab.data.table.survey import ColumnSurvey, Survey, single_column_auc
 
 _FEW, _MOST_SURFACES, _LONG_TEXT = 10, 30, 60
-_TELLING = 0.98
+_LEAK_AUC = 0.98
 
 
 def _word(*names: str) -> re.Pattern[str]:
@@ -56,7 +56,7 @@ class Proposal:
         tasks: labels.
         fields: categorical inputs.
         numericals: numerical inputs.
-        left: column -> reason why it has no role.
+        left_out: column -> reason why it has no role.
         time: time column.
         group: group column.
         split: column of train, valid, test.
@@ -68,7 +68,7 @@ class Proposal:
     tasks: list[ColumnSurvey] = field(default_factory=list)
     fields: list[ColumnSurvey] = field(default_factory=list)
     numericals: list[ColumnSurvey] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     time: ColumnSurvey | None = None
     group: ColumnSurvey | None = None
     split: ColumnSurvey | None = None
@@ -117,7 +117,7 @@ def _left_out(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> bool:
     elif column.kind == "text" and column.longest > _LONG_TEXT:
         reason = f"texts of up to {column.longest} characters"
     if reason:
-        proposal.left[column.name] = reason
+        proposal.left_out[column.name] = reason
     return bool(reason)
 
 
@@ -149,7 +149,7 @@ def _assign_input_role(column: ColumnSurvey, survey: Survey, proposal: Proposal)
     if column is proposal.time:
         return
     if column.kind == "datetime" or _is_time(column):
-        proposal.left[column.name] = "a second time column"
+        proposal.left_out[column.name] = "a second time column"
     elif _is_amount(column):
         proposal.numericals.append(column)
     else:
@@ -169,20 +169,20 @@ def _is_amount(column: ColumnSurvey) -> bool:
 def _check(survey: Survey, proposal: Proposal) -> None:
     if not survey.whole:
         proposal.checks.append(f"Only the first {survey.rows:,} rows were read: counts and shares refer to them.")
-    if proposal.left:
-        proposal.checks.append(f"Left out, add what should be read: {', '.join(proposal.left)}.")
+    if proposal.left_out:
+        proposal.checks.append(f"Left out, add what should be read: {', '.join(proposal.left_out)}.")
     for column in (*proposal.fields, *proposal.numericals):
         for task in proposal.tasks:
-            area = single_column_auc(survey, column, task.name)
-            if area >= _TELLING:
+            auc = single_column_auc(survey, column, task.name)
+            if auc >= _LEAK_AUC:
                 proposal.checks.append(
-                    f"{column.name!r} alone predicts {task.name!r} (AUC {area:.3f}): "
+                    f"{column.name!r} alone predicts {task.name!r} (AUC {auc:.3f}): "
                     "it leaks unless it is known before the impression."
                 )
         if column.binary:
             proposal.checks.append(f"{column.name!r} holds 0 and 1 and is proposed as a field: is it a label?")
     if proposal.group is None:
-        proposal.checks.append("No column is named like a user: set group for AUC by user (gAUC).")
+        proposal.checks.append("No column is named like a user: set group for AUC per user (gAUC).")
     if proposal.time is None and proposal.split is None:
         proposal.checks.append("No time and no split were found: rows are split at random.")
 

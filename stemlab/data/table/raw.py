@@ -103,7 +103,7 @@ class RawTable:
                 role = next(role for role, flags in bad.items() if flags[row])
                 problems.append((int(rows.lines[row]), self._problem(rows, row, role)))
             if problems:
-                (line, problem), unit = min(problems), self._table.counted
+                (line, problem), unit = min(problems), self._table.row_unit
                 raise StemlabError(
                     f"{self._table.path}, {unit} {line}: {problem}; correct the {unit} or set dataset.on_bad_row=skip."
                 )
@@ -113,7 +113,7 @@ class RawTable:
     def _problem(self, rows: TableChunk, row: int, role: str) -> str:
         """Return the description of a bad cell."""
         roles, name = self._roles, self._readers()[role][0]
-        cell = cells.words_of(self._cells(rows, name).slice(row, 1))[0].as_py()
+        cell = cells.as_strings(self._cells(rows, name).slice(row, 1))[0].as_py()
         listed = ", ".join(roles.scenarios[:8]) + (", ..." if len(roles.scenarios) > 8 else "")
         wanted = dict.fromkeys(roles.numericals, "not a number") | dict.fromkeys(roles.tasks, "neither 0 nor 1")
         wanted |= {

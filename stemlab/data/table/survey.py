@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from stemlab.array_types import BoolArray, Float64Array, Int64Array
 from stemlab.data.io.progress import ProgressBars
-from stemlab.data.table.cells import LABEL_SPELLINGS, read_labels, read_numbers, read_times, without_missing, words_of
+from stemlab.data.table.cells import LABEL_SPELLINGS, as_strings, read_labels, read_numbers, read_times, without_missing
 from stemlab.data.table.file import TableFile
 
 CellKind = Literal["empty", "integer", "number", "datetime", "boolean", "text"]
@@ -68,26 +68,26 @@ class ColumnSurvey:
         """Whether every cell is a label and both labels occur."""
         if self.listed is None or self.missing or self.spellings:
             return False
-        return {LABEL_SPELLINGS.get(word.lower(), -1) for word in self.listed} == {0, 1}
+        return {LABEL_SPELLINGS.get(text.lower(), -1) for text in self.listed} == {0, 1}
 
     @property
     def ones(self) -> int:
         """Number of rows with label 1, for a binary column."""
-        return sum(count for word, count in (self.listed or {}).items() if LABEL_SPELLINGS.get(word.lower()) == 1)
+        return sum(count for text, count in (self.listed or {}).items() if LABEL_SPELLINGS.get(text.lower()) == 1)
 
     def add(self, column: Any) -> None:
         """Update the statistics with a chunk of the column."""
         coded = column.dictionary_encode()
-        words = words_of(coded.dictionary)
-        codes = pc.fill_null(coded.indices, len(words))
-        counts = np.bincount(codes.to_numpy(zero_copy_only=False), minlength=len(words) + 1)
-        texts = words.to_pylist()
-        found = Counter({word: int(n) for word, n in zip(texts, counts[:-1], strict=True) if word})
+        strings = as_strings(coded.dictionary)
+        codes = pc.fill_null(coded.indices, len(strings))
+        counts = np.bincount(codes.to_numpy(zero_copy_only=False), minlength=len(strings) + 1)
+        texts = strings.to_pylist()
+        found = Counter({text: int(n) for text, n in zip(texts, counts[:-1], strict=True) if text})
         self.missing += int(counts.sum()) - found.total()
-        for word in MISSING_SPELLINGS:
-            if word in found:
-                self.spellings[word] += found.pop(word)
-        self._widen(list(found))
+        for text in MISSING_SPELLINGS:
+            if text in found:
+                self.spellings[text] += found.pop(text)
+        self._update_kind(list(found))
         if self.listed is not None:
             self.listed += found
             self.listed = self.listed if len(self.listed) <= MAX_LISTED else None
@@ -95,11 +95,11 @@ class ColumnSurvey:
             more = np.fromiter(map(hash, found), dtype=np.int64, count=len(found))
             self.hashes = np.union1d(self.hashes, more)[:MAX_DISTINCT]
 
-    def _widen(self, words: list[str]) -> None:
-        if not words:
+    def _update_kind(self, strings: list[str]) -> None:
+        if not strings:
             return
-        self.longest = max(self.longest, *map(len, words))
-        values = pa.array(words, pa.string())
+        self.longest = max(self.longest, *map(len, strings))
+        values = pa.array(strings, pa.string())
         kind = _kind(values)
         same = self.kind in ("empty", kind)
         numeric = {self.kind, kind} == {"integer", "number"}
@@ -169,11 +169,11 @@ def single_column_auc(survey: Survey, column: ColumnSurvey, label: str) -> float
     else:
         codes = pc.fill_null(cells.dictionary_encode().indices, -1).to_numpy(zero_copy_only=False) + 1
         score = (np.bincount(codes, labels) / np.maximum(np.bincount(codes), 1))[codes]
-    area = _area(score, labels == 1)
-    return max(area, 1 - area)
+    auc = _auc(score, labels == 1)
+    return max(auc, 1 - auc)
 
 
-def _area(score: Float64Array, positive: BoolArray) -> float:
+def _auc(score: Float64Array, positive: BoolArray) -> float:
     values, rank = np.unique(score, return_inverse=True)
     ones = np.bincount(rank[positive], minlength=len(values))
     zeros = np.bincount(rank[~positive], minlength=len(values))
@@ -182,7 +182,7 @@ def _area(score: Float64Array, positive: BoolArray) -> float:
 
 
 def _kind(values: Any) -> CellKind:
-    """Return the kind of distinct words."""
+    """Return the kind of distinct strings."""
     if pc.all(pc.match_substring_regex(values, r"^\s*[+-]?[0-9]{1,18}\s*$")).as_py():
         return "integer"
     if pc.all(pc.match_substring_regex(values, r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$")).as_py():

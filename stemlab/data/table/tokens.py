@@ -28,7 +28,7 @@ class TokenCodes(Sequence[str]):
 
     def __init__(self, hashed: Callable[[str], int] = hash) -> None:
         self._hash = hashed
-        self._words: list[Any] = [pa.array([""], pa.string())]
+        self._strings: list[Any] = [pa.array([""], pa.string())]
         self._size = 1
         self._hashes = np.array([hashed("")], dtype=np.int64)  # ascending
         self._codes = np.zeros(1, dtype=np.int64)  # codes of self._hashes
@@ -42,66 +42,66 @@ class TokenCodes(Sequence[str]):
     @overload
     def __getitem__(self, code: slice) -> Sequence[str]: ...
     def __getitem__(self, code: int | slice) -> str | Sequence[str]:
-        words = self._all()[code]
-        return list(words.to_pylist()) if isinstance(code, slice) else str(words.as_py())
+        strings = self._all()[code]
+        return list(strings.to_pylist()) if isinstance(code, slice) else str(strings.as_py())
 
     def __iter__(self) -> Iterator[str]:
-        for words in self._words:
-            yield from words.to_pylist()
+        for strings in self._strings:
+            yield from strings.to_pylist()
 
     def take(self, codes: Int64Array) -> Any:
         """Return the strings of (V,) codes as an Arrow string array."""
         return self._all().take(pa.array(codes))
 
-    def encode(self, words: Any) -> Int64Array:
+    def encode(self, strings: Any) -> Int64Array:
         """Return the codes of distinct strings, adding new ones.
 
         Args:
-            words: (W,) Arrow string array without nulls and repetitions.
+            strings: (W,) Arrow string array without nulls and repetitions.
 
         Returns:
             (W,) int64 codes.
         """
-        hashes = np.fromiter(map(self._hash, words.to_pylist()), dtype=np.int64, count=len(words))
+        hashes = np.fromiter(map(self._hash, strings.to_pylist()), dtype=np.int64, count=len(strings))
         index = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
         codes = np.where(self._hashes[index] == hashes, self._codes[index], -1)
         known = np.flatnonzero(codes >= 0)
-        same = as_numpy(pc.cast(pc.equal(self.take(codes[known]), words.take(pa.array(known))), pa.int8()))
+        same = as_numpy(pc.cast(pc.equal(self.take(codes[known]), strings.take(pa.array(known))), pa.int8()))
         for other in known[same == 0]:
-            codes[other] = self._collided_code(words[int(other)])
-        self._add(words, hashes, codes)
+            codes[other] = self._collided_code(strings[int(other)])
+        self._add(strings, hashes, codes)
         return codes
 
-    def _add(self, words: Any, hashes: Int64Array, codes: Int64Array) -> None:
+    def _add(self, strings: Any, hashes: Int64Array, codes: Int64Array) -> None:
         """Assign codes to the strings with a new hash; ``codes`` is changed in place."""
         new = np.flatnonzero(codes < 0)
         _, firsts = np.unique(hashes[new], return_index=True)
         added = new[np.sort(firsts)]
         codes[added] = self._size + np.arange(len(added))
-        self._append(words.take(pa.array(added)))
+        self._append(strings.take(pa.array(added)))
         for other in np.setdiff1d(new, added):
-            codes[other] = self._collided_code(words[int(other)])
+            codes[other] = self._collided_code(strings[int(other)])
         order = np.argsort(hashes[added])
         index = np.searchsorted(self._hashes, hashes[added][order])
         self._hashes = np.insert(self._hashes, index, hashes[added][order])
         self._codes = np.insert(self._codes, index, codes[added][order])
 
-    def _collided_code(self, word: Any) -> int:
-        text = str(word.as_py())
+    def _collided_code(self, string: Any) -> int:
+        text = str(string.as_py())
         if text not in self._collisions:
             self._collisions[text] = self._size
             self._append(pa.array([text], pa.string()))
         return self._collisions[text]
 
-    def _append(self, words: Any) -> None:
-        if len(words):
-            self._words.append(words)
-            self._size += len(words)
+    def _append(self, strings: Any) -> None:
+        if len(strings):
+            self._strings.append(strings)
+            self._size += len(strings)
 
     def _all(self) -> Any:
         """Join the arrays; their sizes double, so each string is copied only a few times."""
-        while len(self._words) > 1 and len(self._words[-1]) * 2 > len(self._words[-2]):
-            if sum(words.nbytes for words in self._words[-2:]) > _LARGEST_ARRAY:
+        while len(self._strings) > 1 and len(self._strings[-1]) * 2 > len(self._strings[-2]):
+            if sum(strings.nbytes for strings in self._strings[-2:]) > _LARGEST_ARRAY:
                 break
-            self._words[-2:] = [pa.concat_arrays(self._words[-2:])]
-        return pa.chunked_array(self._words)
+            self._strings[-2:] = [pa.concat_arrays(self._strings[-2:])]
+        return pa.chunked_array(self._strings)

@@ -94,11 +94,11 @@ def test_refused_connection_raises(tmp_path, monkeypatch):
             fetch(PublishedFile(url=url, md5="", notice=""), tmp_path, ADVICE)
 
 
-def test_no_answer_raises_after_the_timeout(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.2)
+def test_no_response_raises_after_the_timeout(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "RESPONSE_SECONDS", 0.2)
     never = threading.Event()
     monkeypatch.setattr(download, "urlopen", lambda *words, **more: never.wait())
-    with pytest.raises(UnreachableError, match=r"no answer in 0\.2 seconds"):
+    with pytest.raises(UnreachableError, match=r"no response within 0\.2 seconds"):
         fetch(PublishedFile(url="http://example.invalid/x.zip", md5="", notice=""), tmp_path, ADVICE)
     never.set()
 

@@ -37,7 +37,7 @@ def id_map(counts, min_count):
     return {token: number for number, token in enumerate(kept, start=1)}
 
 
-def twin_ids(columns, train, min_count=3):
+def reference_ids(columns, train, min_count=3):
     """Return the ids of all rows in field order; the 0 of a history is padding."""
     words = texts(columns)
     chosen = np.flatnonzero(train)
@@ -52,7 +52,7 @@ def twin_ids(columns, train, min_count=3):
     return np.array(ids), sizes
 
 
-def twin_dense(columns, train):
+def reference_dense(columns, train):
     scaled = []
     for name, rule in (("price", "standard"), ("age", "minmax"), ("rate", "none")):
         values = columns[name].astype(np.float64)
@@ -71,8 +71,8 @@ def test_equal_to_the_reference_for_any_chunk_size(tmp_path, chunk_rows):
     columns = random_rows(300)
     directory = prepare_mixed(tmp_path, columns, chunk_rows)
     train = columns["split"] == 0
-    ids, sizes = twin_ids(columns, train)
-    dense = twin_dense(columns, train)
+    ids, sizes = reference_ids(columns, train)
+    dense = reference_dense(columns, train)
     manifest = read_manifest(directory)
     for code, split in enumerate(SPLITS):
         rows = columns["split"] == code
@@ -136,7 +136,7 @@ def test_summary_tables_of_prepare(tmp_path):
     measured = [f"{value:.6g}" for value in (np.nanmean(age), np.nanstd(age), np.nanmin(age), np.nanmax(age))]
     missing = f"{np.isnan(age).sum()} ({np.isnan(age).mean():.2%})"
     assert ["age", "user", "minmax", *measured, missing] in lines
-    assert ["hist_1", "those of item"] in lines
+    assert ["hist_1", "shared with item"] in lines
     assert ["item", str(manifest["vocabulary"]["item"])] in lines
 
 
@@ -230,7 +230,7 @@ def test_any_rows_equal_the_reference(tmp_path_factory, rows, seed, chunk_rows, 
     changed = {"min_count": min_count, "fields": ("item", *HISTORY)}
     directory = prepare_mixed(tmp_path_factory.mktemp("any"), columns, chunk_rows, **changed)
     train = columns["split"] == 0
-    ids, sizes = twin_ids(columns, train, min_count)
+    ids, sizes = reference_ids(columns, train, min_count)
     rate = columns["rate"].astype(np.float64)
     dense = np.where(np.isnan(rate), np.nanmean(rate[train]), rate)
     assert read_manifest(directory)["vocabulary"]["hist_2"] == sizes["item"]
@@ -273,7 +273,8 @@ def test_rows_without_a_split_column(tmp_path):
         prepare_mixed(tmp_path, columns)
 
 
-def test_group_may_be_another_column():
-    assert check_group("user", ("item",), ("user", "day")) == "user"
-    with pytest.raises(StemlabError, match=r"dataset.group=usr is none of dataset.fields .*columns user.*mean 'user'"):
-        check_group("usr", ("item",), ("user",))
+def test_group_is_one_of_the_fields():
+    assert check_group(None, ("item",)) is None
+    assert check_group("user", ("item", "user")) == "user"
+    with pytest.raises(StemlabError, match=r"dataset.group=usr is none of dataset.fields .*mean 'user'"):
+        check_group("usr", ("item", "user"))

@@ -58,8 +58,8 @@ def test_negatives_are_drawn_per_scenario():
     scenario = rng.integers(0, 3, 6_000)
     column = (rng.random(6_000) < np.array([0.1, 0.6, 0.0])[scenario]).astype(np.int64)
     kept = draw_negatives(cut(column, 100), 6_000, RULE, cut(scenario, 33))
-    for place in range(3):
-        clicks, others = ((scenario == place) & (column == value) for value in (1, 0))
+    for scenario_id in range(3):
+        clicks, others = ((scenario == scenario_id) & (column == value) for value in (1, 0))
         assert kept[clicks].all()
         assert kept[others].sum() == min(2 * clicks.sum(), others.sum())
     assert kept[(scenario == 2)].sum() == 0

@@ -25,7 +25,7 @@ from tests.data.tiktok_rows import random_columns, tiktok, write_lines, write_ra
 FIELDS = ["uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "video_duration"]
 
 
-def twin(path, fields, rule, min_count):
+def reference(path, fields, rule, min_count):
     """Reference implementation with data frames, counters and one dict per field."""
     frame = pd.read_csv(path, sep="\t", header=None, names=list(TIKTOK_COLUMNS), dtype=str)
     if rule == "time":
@@ -52,8 +52,8 @@ def twin(path, fields, rule, min_count):
     return frames, ids, sizes
 
 
-def assert_equals_twin(directory, path, fields=FIELDS, rule="random", min_count=10):
-    frames, ids, sizes = twin(path, fields, rule, min_count)
+def assert_equals_reference(directory, path, fields=FIELDS, rule="random", min_count=10):
+    frames, ids, sizes = reference(path, fields, rule, min_count)
     manifest = read_manifest(directory)
     assert manifest["vocabulary"] == sizes
     for split, frame, expected in zip(("train", "valid", "test"), frames, ids, strict=True):
@@ -72,26 +72,26 @@ def test_equal_to_the_reference_for_any_block_size(tmp_path, monkeypatch, block_
     path = write_raw(tmp_path, random_columns(600))
     monkeypatch.setattr(rawfile, "BLOCK_BYTES", block_bytes)
     split = {"rule": rule, "test_size": 0.1, "valid_size": 0.1, "seed": 42}
-    assert_equals_twin(tiktok(tmp_path, split=split).prepare(), path, rule=rule)
+    assert_equals_reference(tiktok(tmp_path, split=split).prepare(), path, rule=rule)
 
 
 def test_other_fields_and_counts(tmp_path):
     path = write_raw(tmp_path, random_columns(500, seed=1))
     fields = ["create_time", "uid", "user_city"]  # create_time is far from zero and has a wide value range
-    assert_equals_twin(tiktok(tmp_path, fields=fields, min_count=2).prepare(), path, fields, min_count=2)
+    assert_equals_reference(tiktok(tmp_path, fields=fields, min_count=2).prepare(), path, fields, min_count=2)
 
 
 def test_wide_columns_are_counted_in_parts(tmp_path):
     columns = random_columns(400)
     columns["device_id"] = columns["device_id"] * (2**58)
     path = write_raw(tmp_path, columns)
-    assert_equals_twin(tiktok(tmp_path).prepare(), path)
+    assert_equals_reference(tiktok(tmp_path).prepare(), path)
 
 
 def test_real_rows(tmp_path, real_data):
     path = real_data / "tiktok" / "icme2019_1000_rows.txt"
     module = tiktok(tmp_path, raw_dir=str(path.parent), raw_file=path.name)
-    assert_equals_twin(module.prepare(), path)
+    assert_equals_reference(module.prepare(), path)
     assert module.manifest["rows"] == {"train": 810, "valid": 90, "test": 100}
     assert module.spec.sample is False
     assert tiktok(tmp_path, raw_dir=str(path)).prepare() == module.prepare()
@@ -201,7 +201,7 @@ def test_killed_prepare_leaves_no_final_directory(tmp_path):
     assert [name[:7] for name in left] == [".build-"]
     directory = tiktok(tmp_path).prepare()
     assert [p for p in (tmp_path / "prepared").iterdir() if p.is_dir()] == [directory]
-    assert_equals_twin(directory, tmp_path / "raw" / TIKTOK_FILE)
+    assert_equals_reference(directory, tmp_path / "raw" / TIKTOK_FILE)
 
 
 def test_two_concurrent_processes_build_once(tmp_path):
@@ -215,4 +215,4 @@ def test_two_concurrent_processes_build_once(tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
     assert outputs[1] == outputs[0]  # the second process wrote nothing
     assert json.loads((tmp_path / "prepared" / ".hashes.json").read_text())
-    assert_equals_twin(tiktok(tmp_path).prepare(), tmp_path / "raw" / TIKTOK_FILE)
+    assert_equals_reference(tiktok(tmp_path).prepare(), tmp_path / "raw" / TIKTOK_FILE)

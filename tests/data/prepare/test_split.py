@@ -105,8 +105,8 @@ def test_validation_is_carved_from_the_training_rows_of_every_scenario(rows, chu
     rule = SplitRule(rule="given", valid_size=share, carve=carve, seed=seed)
     codes = given_codes(len(rows), rule, chunks_of(given_NB, chunks), chunks_of(scenario, chunks))
     assert [code == 2 for code in codes] == [code == 2 for code in given_NB]
-    for place in range(4):
-        train = [row for row, (code, where) in enumerate(rows) if code == 0 and where == place]
+    for scenario_id in range(4):
+        train = [row for row, (code, where) in enumerate(rows) if code == 0 and where == scenario_id]
         valid = [row for row in train if codes[row] == 1]
         assert len(valid) == max(0, min(int(np.ceil(len(train) * share)), len(train) - 1))
         if carve == "last" and valid:

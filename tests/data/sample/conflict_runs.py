@@ -19,9 +19,9 @@ from stemlab.runs.build import build_datamodule, build_net
 def sample_auc(model, conflict, seed, data_dir, /, **sample):
     """Return the test AUC of finish and like at the epoch with the best validation AUC."""
     torch.set_num_threads(1)
-    words = [f"dataset.sample.{key}={value}" for key, value in {"conflict": conflict, **sample}.items()]
-    words += [f"experiment=tiktok_conflict/{model}", f"seed={seed}", f"paths.data_dir={data_dir}"]
-    config = compose("train", words)
+    overrides = [f"dataset.sample.{key}={value}" for key, value in {"conflict": conflict, **sample}.items()]
+    overrides += [f"experiment=tiktok_conflict/{model}", f"seed={seed}", f"paths.data_dir={data_dir}"]
+    config = compose("train", overrides)
     data = build_datamodule(config)
     data.prepare_data()
     data.setup("fit")

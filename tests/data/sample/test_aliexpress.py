@@ -121,8 +121,8 @@ def test_pairs_with_weights_explain_the_logits(country):
         assert max(share for pair, share in shares.items() if pair not in weights) < 0.02
 
 
-def logits(country, **dials):
-    made = generate(AliexpressSimulation(rows=4000, **dials), country)
+def logits(country, **settings):
+    made = generate(AliexpressSimulation(rows=4000, **settings), country)
     return made, np.log(made.click_probability / (1 - made.click_probability))
 
 
@@ -138,8 +138,8 @@ def test_difference_changes_labels_only_and_0_makes_countries_equal():
 
 def mean_logits(country, difference):
     """Return the mean click logit at ``difference`` 0 by the values of the first pair with weight."""
-    dials = {"difference": difference, "main_effect": 0.0, "pairs": 1, "rows": 20_000}
-    simulation = AliexpressSimulation(**dials)
+    settings = {"difference": difference, "main_effect": 0.0, "pairs": 1, "rows": 20_000}
+    simulation = AliexpressSimulation(**settings)
     made = generate(simulation, country)
     ((user, item),) = pair_weights(AliexpressSimulation(pairs=1, difference=0.0), country)["click"]
     logit = np.log(made.click_probability / (1 - made.click_probability))

@@ -56,7 +56,7 @@ def _shape(cell):
     return next((kind for kind, fits in kinds.items() if fits), "text")
 
 
-def test_dates_logs_and_moments_agree(folder):
+def test_dates_logs_and_timestamps_agree(folder):
     rows = {name: list(csv.DictReader((folder / name).open())) for name in log_names("pure")}
     earlier, later, random = (rows[name] for name in log_names("pure"))
     assert {row["date"] for row in earlier} == {str(day) for day in range(20220408, 20220422)}

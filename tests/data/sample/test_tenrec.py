@@ -14,7 +14,7 @@ HEADERS = {
     "read_percentage,item_score1,item_score2,category_second,category_first,item_score3,read,read_time,share,like,follow,favorite",
 }
 HEADERS["QB-video"] = HEADERS["QK-video"]
-HEADERS["ctr_data_1M"] = HEADERS["QK-video"] + "".join(f",hist_{place}" for place in range(1, 11))
+HEADERS["ctr_data_1M"] = HEADERS["QK-video"] + "".join(f",hist_{index}" for index in range(1, 11))
 
 
 @pytest.fixture(scope="module")

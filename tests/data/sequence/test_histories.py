@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.errors import StemlabError
-from tests.data.sequence.toys import Toy, leave_two_out, raw_of, twin_instances
+from tests.data.sequence.toys import Toy, leave_two_out, raw_of, reference_instances
 
 USERS, ITEMS = 5, 6
 ROW = st.tuples(st.integers(1, USERS), st.integers(1, ITEMS), st.integers(0, 4), st.integers(0, 2))
@@ -35,7 +35,7 @@ def test_histories_equal_a_plain_implementation(rows, history_max):
         data = Toy(raw_of(rows, USERS, 10 * ITEMS), folder, history_max=history_max)
         data.prepare()
         for code, split in enumerate(("train", "valid", "test")):
-            wanted = twin_instances(rows, code, history_max)
+            wanted = reference_instances(rows, code, history_max)
             assert data.rows(split) == len(wanted)
             if wanted:
                 loader = data._loader(data._instances(split), None, None)

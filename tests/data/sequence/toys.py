@@ -48,7 +48,7 @@ def leave_two_out(users, items, seed=0, least=3, most=30):
     return rows
 
 
-def twin_instances(rows, code, history_max):
+def reference_instances(rows, code, history_max):
     """Return (user, item, history, times) of every instance of a split, row by row."""
     sequences = {}
     for user, item, time, split in sorted(rows, key=lambda row: (row[0], row[2])):  # stable

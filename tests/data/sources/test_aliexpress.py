@@ -17,7 +17,6 @@ from stemlab.data.sources.aliexpress_columns import (
     ITEM_FILE,
     NUMERICAL_PARTS,
     NUMERICALS,
-    PROCESSED_FILE,
     USER_FILE,
 )
 from stemlab.data.sources.aliexpress_join import PageJoin
@@ -25,6 +24,7 @@ from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.conftest import require
 from tests.data.aliexpress_rows import (
+    PROCESSED_FILE,
     aliexpress,
     mtreclib_frame,
     read_lines,
@@ -123,10 +123,10 @@ def test_countries_are_scenarios_and_zip_archives_are_read(tmp_path):
     assert module.spec.scenarios == ("es", "us", "nl")
     train, valid, _ = plain
     assert train[3].tolist() == sorted(train[3].tolist())
-    for place in range(3):  # each country has validation rows
-        shares = [int((part[3] == place).sum()) for part in (train, valid)]
+    for scenario in range(3):  # each country has validation rows
+        shares = [int((part[3] == scenario).sum()) for part in (train, valid)]
         assert shares[1] == -(-sum(shares) // 10)
-    groups = [set(train[4][train[3] == place].tolist()) for place in range(3)]
+    groups = [set(train[4][train[3] == scenario].tolist()) for scenario in range(3)]
     assert not groups[0] & groups[1]  # groups never mix countries
     assert all(train[4] // 5 >= 1)
 
@@ -139,7 +139,7 @@ def test_join_equals_pandas_for_any_order_and_partition(tmp_path_factory, data):
     users = pd.DataFrame({"search_id": ids, "u": range(len(ids))}).assign(x=lambda f: f["u"] / 4)
     items = pd.DataFrame({"search_id": shown, "i": range(len(shown))}).assign(y=lambda f: f["i"] / 8)
     readers = [
-        IntegerReader(tmp_path_factory.getbasetemp() / name, names, b",", numbers=numbers, kept=names)
+        IntegerReader(tmp_path_factory.getbasetemp() / name, names, b",", float_columns=numbers, kept=names)
         for name, names, numbers in (("u.csv", ("search_id", "u", "x"), "x"), ("i.csv", ("search_id", "i", "y"), "y"))
     ]
     join = PageJoin(*readers, tmp_path_factory.getbasetemp() / "join", data.draw(st.sampled_from([None, 1, 2, 3])))

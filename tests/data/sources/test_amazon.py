@@ -48,18 +48,18 @@ def write(folder: Path, lines, name=NAME):
 
 
 def beauty(folder: Path, **changed):
-    places = {"raw_dir": str(folder / "raw"), "data_dir": str(folder)}
-    return instantiate({**settings("beauty"), **places, **changed}, key="dataset")
+    paths = {"raw_dir": str(folder / "raw"), "data_dir": str(folder)}
+    return instantiate({**settings("beauty"), **paths, **changed}, key="dataset")
 
 
 def read(path):
     return [column.tolist() for column in read_reviews(path, lambda size: None)]
 
 
-def twin(rows, count, seed=0):
-    """The published procedure step by step, in plain Python: split -> (user, item, time) rows, split -> negatives.
+def reference(rows, count, seed=0):
+    """The released procedure step by step, in plain Python: split -> (user, item, time) rows, split -> negatives.
 
-    The largest id drawn is counted once, before test rows are taken out: so are the stored lists of Grocery made.
+    The largest id drawn is counted once, before test rows are removed, as for the stored lists of Grocery.
     """
     rows = list(dict.fromkeys(rows))
     users = {name: number for number, name in enumerate(sorted({row[0] for row in rows}), start=1)}
@@ -72,9 +72,9 @@ def twin(rows, count, seed=0):
     most = len({row[1] for row in rest})
     parts, negatives, random = {}, {}, np.random.RandomState(seed)
     for split in ("test", "valid"):
-        last = {row[0]: place for place, row in enumerate(rest)}
-        parts[split] = [row for place, row in enumerate(rest) if last[row[0]] == place]
-        rest = [row for place, row in enumerate(rest) if last[row[0]] != place]
+        last = {row[0]: position for position, row in enumerate(rest)}
+        parts[split] = [row for position, row in enumerate(rest) if last[row[0]] == position]
+        rest = [row for position, row in enumerate(rest) if last[row[0]] != position]
         drawn = random.randint(1, most + 1, (len(parts[split]), count))
         for line, row in zip(drawn, parts[split], strict=True):
             for column in range(count):
@@ -91,7 +91,7 @@ def test_rows_and_negatives_equal_the_released_procedure(tmp_path, seed):
     rows = random_reviews()
     module = beauty(tmp_path, eval_negatives=50, eval_seed=seed)
     write(tmp_path, [review(*row) for row in rows])
-    parts, negatives, users, items = twin(rows, 50, seed)
+    parts, negatives, users, items = reference(rows, 50, seed)
     assert module.prepare().name.startswith("beauty-")
     assert (module.user_tokens, module.item_tokens) == (list(users), list(items))
     assert module.manifest["interactions"] == {split: len(parts[split]) for split in ("train", "valid", "test")}

@@ -80,10 +80,10 @@ def test_without_metadata_the_fingerprint_has_no_metadata(tmp_path):
     assert before.item_categories is None
     assert not {"categories", "items_without_category"} & set(before.manifest)
     items = sorted({row[1] for row in random_reviews()})
-    write(tmp_path, [repr(meta(item, [f"path {place % 5}"])) for place, item in enumerate(items)], META)
+    write(tmp_path, [repr(meta(item, [f"path {position % 5}"])) for position, item in enumerate(items)], META)
     after = beauty(tmp_path, eval_negatives=3)
     assert after.prepare() != before.directory
-    assert after.item_categories.code_I.tolist() == [0, *(1 + place % 5 for place in range(len(items)))]
+    assert after.item_categories.code_I.tolist() == [0, *(1 + position % 5 for position in range(len(items)))]
     assert set(read_manifest(after.directory)["files"]) - set(before.manifest["files"]) == {"categories.parquet"}
     for name in ("log.arrow", "users.arrow", "train.arrow", "valid.arrow", "test.arrow"):
         assert (after.directory / name).read_bytes() == (before.directory / name).read_bytes()

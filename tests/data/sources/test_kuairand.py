@@ -9,7 +9,7 @@ from stemlab.data.prepare.split import SPLITS
 from stemlab.data.sample.kuairand import KuairandSimulation, log_names, side_names, write_sample
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
-from tests.data.prepared_rows import as_set, datamodule, decoded, everything
+from tests.data.prepared_rows import datamodule, decode_all, decoded, sorted_rows
 from tests.data.tiktok_rows import settings
 
 SIMULATION = KuairandSimulation(rows=2_500, random_rows=300, users=30, videos=40)
@@ -31,7 +31,7 @@ def raw(tmp_path_factory):
 
 
 @pytest.fixture
-def place(raw, tmp_path):
+def workdir(raw, tmp_path):
     """A folder with the five files of a small simulation in ``raw``."""
     shutil.copytree(raw, tmp_path / "raw")
     return tmp_path
@@ -63,9 +63,9 @@ def plain(row):
     }
 
 
-def test_logs_are_joined_with_users_and_videos_and_split_at_dates(place):
-    module = kuairand(place)
-    raw = [row for row in joined(place, log_names("1k")[:2]) if row["tab"] in TABS.values()]
+def test_logs_are_joined_with_users_and_videos_and_split_at_dates(workdir):
+    module = kuairand(workdir)
+    raw = [row for row in joined(workdir, log_names("1k")[:2]) if row["tab"] in TABS.values()]
     parts = {
         "train": [row for row in raw if row["date"] < "20220507"],
         "valid": [row for row in raw if row["date"] == "20220507"],
@@ -83,43 +83,43 @@ def test_logs_are_joined_with_users_and_videos_and_split_at_dates(place):
         for row in (*wanted, *ours):
             row["video_duration"] = round(float(row["video_duration"]), 1)
         names = [*FIELDS, *NUMBERS, "is_click", "is_like", "long_view", "scenario"]
-        assert as_set(ours, *names) == as_set(wanted, *names), split
+        assert sorted_rows(ours, *names) == sorted_rows(wanted, *names), split
         assert module.manifest["rows"][split] == len(rows)
-    other = [row for row in joined(place, log_names("1k")[:2]) if row["tab"] not in TABS.values()]
+    other = [row for row in joined(workdir, log_names("1k")[:2]) if row["tab"] not in TABS.values()]
     assert module.manifest["source"] == {"rows_of_other_tabs": len(other)}
     assert len(other) > 0
 
 
-def test_scenarios_are_the_tabs_in_the_order_named(place):
-    module = kuairand(place, scenarios=["tab4", "tab1"])
-    rows = everything(module)
-    raw = joined(place, log_names("1k")[:2])
+def test_scenarios_are_the_tabs_in_the_order_named(workdir):
+    module = kuairand(workdir, scenarios=["tab4", "tab1"])
+    rows = decode_all(module)
+    raw = joined(workdir, log_names("1k")[:2])
     assert module.spec.scenarios == ("tab4", "tab1")
     store = ColumnStore(module.directory / "train.arrow")
     early = [row for row in raw if row["date"] < "20220507"]
-    for place_, tab in enumerate(("4", "1")):
+    for scenario, tab in enumerate(("4", "1")):
         mine = [row for row in early if row["tab"] == tab]
-        assert (store.scenario == place_).sum() == len(mine)
+        assert (store.scenario == scenario).sum() == len(mine)
         counted = module.manifest["scenarios"]["train"][f"tab{tab}"]
         assert counted["rows"] == len(mine)
         assert counted["positives"]["is_click"] == sum(row["is_click"] == "1" for row in mine)
     assert len(rows) == sum(row["tab"] in ("1", "4") for row in raw)
 
 
-def test_without_scenarios_all_tabs_are_kept_and_tab_may_be_a_field(place):
-    module = kuairand(place, scenarios=[], fields=["user_id", "tab"])
-    rows = everything(module)
-    raw = joined(place, log_names("1k")[:2])
+def test_without_scenarios_all_tabs_are_kept_and_tab_may_be_a_field(workdir):
+    module = kuairand(workdir, scenarios=[], fields=["user_id", "tab"])
+    rows = decode_all(module)
+    raw = joined(workdir, log_names("1k")[:2])
     assert len(rows) == len(raw) == 2_500
-    assert as_set(rows, "user_id", "tab", "is_like") == as_set(raw, "user_id", "tab", "is_like")
+    assert sorted_rows(rows, "user_id", "tab", "is_like") == sorted_rows(raw, "user_id", "tab", "is_like")
     assert module.spec.scenarios == ()
 
 
-def test_numerical_columns_are_scaled_by_training_rows(place):
-    module = kuairand(place, scaling="standard")
+def test_numerical_columns_are_scaled_by_training_rows(workdir):
+    module = kuairand(workdir, scaling="standard")
     directory = module.prepare()
     raw = [
-        row for row in joined(place, log_names("1k")[:2]) if row["tab"] in TABS.values() and row["date"] < "20220507"
+        row for row in joined(workdir, log_names("1k")[:2]) if row["tab"] in TABS.values() and row["date"] < "20220507"
     ]
     for name, part in {"follow_user_num": "user", "video_duration": "item"}.items():
         values = np.array([float(row[name] or "nan") for row in raw])
@@ -134,35 +134,35 @@ def test_numerical_columns_are_scaled_by_training_rows(place):
     assert module.spec.sizes.numericals == {"follow_user_num": "user", "video_duration": "item"}
 
 
-def test_random_log_as_test_split(place):
-    biased, unbiased = kuairand(place), kuairand(place, test_log="random")
+def test_random_log_as_test_split(workdir):
+    biased, unbiased = kuairand(workdir), kuairand(workdir, test_log="random")
     names = [*FIELDS, "is_click", "scenario"]
     for split in ("train", "valid"):
-        assert as_set(decoded(biased, split), *names) == as_set(decoded(unbiased, split), *names)
-    random = [row for row in joined(place, log_names("1k")[2:]) if row["tab"] in TABS.values()]
-    assert as_set(decoded(unbiased, "test"), "user_id", "video_id", "is_click", "long_view") == as_set(
+        assert sorted_rows(decoded(biased, split), *names) == sorted_rows(decoded(unbiased, split), *names)
+    random = [row for row in joined(workdir, log_names("1k")[2:]) if row["tab"] in TABS.values()]
+    assert sorted_rows(decoded(unbiased, "test"), "user_id", "video_id", "is_click", "long_view") == sorted_rows(
         random, "user_id", "video_id", "is_click", "long_view"
     )
     split = {**settings("kuairand")["split"], "valid_from": 20220506}
-    assert kuairand(place, test_log="random", split=split).prepare() != unbiased.prepare()
+    assert kuairand(workdir, test_log="random", split=split).prepare() != unbiased.prepare()
 
 
-def test_split_by_time_and_at_random(place):
+def test_split_by_time_and_at_random(workdir):
     split = {**settings("kuairand")["split"], "rule": "time"}
-    late = kuairand(place, split=split, scenarios=[], fields=["user_id", "video_id"])
-    raw = sorted(joined(place, log_names("1k")[:2]), key=lambda row: int(row["time_ms"]))
-    assert as_set(decoded(late, "test"), "user_id", "is_click") == as_set(raw[-250:], "user_id", "is_click")
-    chance = kuairand(place, split={**split, "rule": "random"}, scenarios=[])
+    late = kuairand(workdir, split=split, scenarios=[], fields=["user_id", "video_id"])
+    raw = sorted(joined(workdir, log_names("1k")[:2]), key=lambda row: int(row["time_ms"]))
+    assert sorted_rows(decoded(late, "test"), "user_id", "is_click") == sorted_rows(raw[-250:], "user_id", "is_click")
+    chance = kuairand(workdir, split={**split, "rule": "random"}, scenarios=[])
     chance.prepare()
     assert chance.manifest["rows"] == {"train": 2_025, "valid": 225, "test": 250}
 
 
-def test_file_names_of_versions_and_parts_of_27k(place):
-    whole = kuairand(place)
-    folder = place / "raw" / "KuaiRand-27K" / "data"
+def test_file_names_of_versions_and_parts_of_27k(workdir):
+    whole = kuairand(workdir)
+    folder = workdir / "raw" / "KuaiRand-27K" / "data"
     folder.mkdir(parents=True)
     for name in (*log_names("1k"), *side_names("1k")):
-        path = place / "raw" / name
+        path = workdir / "raw" / name
         lines = path.read_text().splitlines(keepends=True)
         new = folder / name.replace("_1k", "_27k")
         if name.startswith("log_standard"):
@@ -170,13 +170,13 @@ def test_file_names_of_versions_and_parts_of_27k(place):
                 new.with_name(f"{new.stem}_part{part}.csv").write_text("".join([lines[0], *some]))
         else:
             new.write_text("".join(lines))
-    parts = kuairand(place, version="27k")
+    parts = kuairand(workdir, version="27k")
     names = [*FIELDS, *NUMBERS, "is_click", "scenario"]
     for split in SPLITS:
-        assert as_set(decoded(parts, split), *names) == as_set(decoded(whole, split), *names)
+        assert sorted_rows(decoded(parts, split), *names) == sorted_rows(decoded(whole, split), *names)
     assert len(parts.manifest["raw"]) == 6
     with pytest.raises(StemlabError, match=r"user_features_pure\.csv.*KuaiRand-Pure/data"):
-        kuairand(place, version="pure").prepare()
+        kuairand(workdir, version="pure").prepare()
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_invalid_settings_are_rejected_before_reading(tmp_path, changed, expecte
         kuairand(tmp_path, **changed)
 
 
-def test_invalid_rows_and_unknown_ids_are_reported_with_file_and_line(place):
-    path = place / "raw" / log_names("1k")[1]
+def test_invalid_rows_and_unknown_ids_are_reported_with_file_and_line(workdir):
+    path = workdir / "raw" / log_names("1k")[1]
     lines = path.read_text().splitlines()
     rows = len(texts(path))
     cells = lines[7].split(",")
@@ -216,21 +216,21 @@ def test_invalid_rows_and_unknown_ids_are_reported_with_file_and_line(place):
         wrong[18] = "1"  # a tab of the scenarios
         path.write_text("\n".join([*lines[:7], ",".join(wrong), *lines[8:]]) + "\n")
         with pytest.raises(StemlabError, match=rf"{path.name}, {expected}.*dataset\.on_bad_row=skip"):
-            kuairand(place).prepare()
-        module = kuairand(place, on_bad_row="skip", scenarios=[])
+            kuairand(workdir).prepare()
+        module = kuairand(workdir, on_bad_row="skip", scenarios=[])
         module.prepare()
         assert module.manifest["skipped_rows"] == 1
     assert rows == len(lines) - 1
     path.write_text("\n".join([lines[0].replace("is_like", "liked"), *lines[1:]]) + "\n")
     with pytest.raises(StemlabError, match=r"line 1: .*'is_like'"):
-        kuairand(place).prepare()
+        kuairand(workdir).prepare()
 
 
-def test_missing_log_is_named(place):
-    (place / "raw" / log_names("1k")[0]).unlink()
+def test_missing_log_is_named(workdir):
+    (workdir / "raw" / log_names("1k")[0]).unlink()
     with pytest.raises(StemlabError, match=rf"has no file {log_names('1k')[0]}.*dataset\.source=sample"):
-        kuairand(place, source="auto").prepare()
-    later = kuairand(place, logs=[log_names("1k")[1]])
+        kuairand(workdir, source="auto").prepare()
+    later = kuairand(workdir, logs=[log_names("1k")[1]])
     later.prepare()
     assert sum(later.manifest["rows"].values()) < 2_500
 
@@ -245,10 +245,10 @@ def test_without_raw_files_the_sample_is_generated_with_a_warning(tmp_path, capl
     assert kuairand(tmp_path, source="sample", sample=small).prepare() == directory
 
 
-def test_joined_rows_are_encoded_as_in_training(place):
-    module = kuairand(place, scaling="standard")
+def test_joined_rows_are_encoded_as_in_training(workdir):
+    module = kuairand(workdir, scaling="standard")
     module.prepare()
-    raw = [row for row in joined(place, log_names("1k")[:2]) if row["tab"] in TABS.values()]
+    raw = [row for row in joined(workdir, log_names("1k")[:2]) if row["tab"] in TABS.values()]
     table = pa.table({name: [row[name] for row in raw] for name in raw[0]})
     batch = module.encode(table)
     stores = [ColumnStore(module.directory / f"{split}.arrow") for split in SPLITS]

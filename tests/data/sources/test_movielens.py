@@ -18,8 +18,8 @@ RATINGS = [f"{1 + i % 2}::{(7, 3000)[i // 2 % 2]}::{1 + i % 5}::{978300000 - i}"
 
 
 def movielens(folder: Path, **changed):
-    places = {"raw_dir": str(folder / "raw"), "data_dir": str(folder)}
-    return instantiate(settings("ml1m_multitask", **{**places, **changed}), key="dataset")
+    paths = {"raw_dir": str(folder / "raw"), "data_dir": str(folder)}
+    return instantiate(settings("ml1m_multitask", **{**paths, **changed}), key="dataset")
 
 
 def write(folder: Path, ratings=RATINGS, users=USERS, movies=MOVIES):
@@ -62,11 +62,11 @@ def test_real_rows_equal_a_pandas_join(real, real_data):
     train, _ = train_test_split(rest, test_size=0.1, random_state=42)
     store = ColumnStore(real.directory / "test.arrow")
     test = frame.iloc[np.sort(test)]
-    for place, field in enumerate(ML1M_FIELDS):
+    for column, field in enumerate(ML1M_FIELDS):
         counts = frame[field].iloc[train].value_counts()
         kept = sorted(counts[counts >= 10].index, key=lambda token: (-counts[token], token))
         ids = {token: number for number, token in enumerate(kept, start=1)}
-        assert store.ids[:, place].tolist() == test[field].map(ids).fillna(len(ids) + 1).astype(int).tolist(), field
+        assert store.ids[:, column].tolist() == test[field].map(ids).fillna(len(ids) + 1).astype(int).tolist(), field
     rating = test["rating"].astype(int)
     np.testing.assert_array_equal(store.labels, np.stack([rating >= 4, rating == 5], axis=1))
     np.testing.assert_array_equal(store.group, test["user_id"].astype(int))

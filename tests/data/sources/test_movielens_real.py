@@ -38,8 +38,8 @@ def made(movielens_1m):
 
 
 def test_sizes(real_data, tmp_path):
-    places = {"raw_dir": str(real_data / "ml-1m"), "data_dir": str(tmp_path), "source": "raw", "download": False}
-    module = instantiate(settings("ml1m", **places, eval_negatives=99), key="dataset")
+    paths = {"raw_dir": str(real_data / "ml-1m"), "data_dir": str(tmp_path), "source": "raw", "download": False}
+    module = instantiate(settings("ml1m", **paths, eval_negatives=99), key="dataset")
     module.prepare()
     assert module.manifest["interactions"] == {"train": 988_129, "valid": 6_040, "test": 6_040}
     assert module.manifest["rows"] == {"train": 982_089, "valid": 6_040, "test": 6_040}

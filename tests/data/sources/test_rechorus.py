@@ -82,7 +82,7 @@ def test_order_of_the_rows_does_not_matter(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "words"),
+    ("name", "text", "fragments"),
     [
         ("train", "user_id\titem_id\n1\t1\n", ["train.csv, line 1", "'time'", "user_id, item_id"]),
         ("train", TRAIN + "1\tx\t5\n", ["train.csv, line 6", "item_id is 'x'"]),
@@ -100,12 +100,12 @@ def test_order_of_the_rows_does_not_matter(folder, tmp_path):
         ("test", TEST.replace("[5, 5]", "[]"), ["test.csv, line 3", "not a list"]),
     ],
 )
-def test_invalid_files_are_reported_with_their_line(folder, name, text, words):
+def test_invalid_files_are_reported_with_their_line(folder, name, text, fragments):
     (folder / f"{name}.csv").write_text(text)
     with pytest.raises(StemlabError) as error:
         read(folder)
-    for word in words:
-        assert word in str(error.value)
+    for fragment in fragments:
+        assert fragment in str(error.value)
 
 
 def test_rows_without_a_history_are_not_instances(folder, tmp_path):

@@ -48,11 +48,11 @@ def test_equals_a_plain_implementation(tmp_path, saved):
     codes = random_codes(len(rows), SplitRule())
     train = rows[codes == 0]
     expected = np.empty((len(rows), 3), dtype=np.int64)
-    for place, name in enumerate(DESCRIBED["fields"]):
+    for column, name in enumerate(DESCRIBED["fields"]):
         counts = train[name][train[name] != ""].value_counts()
         kept = sorted(counts[counts >= 2].index, key=lambda token: (-counts[token], token))
         ids = {token: number for number, token in enumerate(kept, start=1)}
-        expected[:, place] = [ids.get(token, len(ids) + 1) for token in rows[name]]
+        expected[:, column] = [ids.get(token, len(ids) + 1) for token in rows[name]]
     found = arrays(table(tmp_path, saved))
     for code, split in enumerate(("train", "valid", "test")):
         ids, dense, labels, scenario, group = found[split]
@@ -61,10 +61,10 @@ def test_equals_a_plain_implementation(tmp_path, saved):
         same_user = rows.loc[codes == code, "user_id"].to_numpy()
         assert (pd.factorize(group)[0] == pd.factorize(same_user)[0]).all()
         assert scenario is None
-        for place, name in enumerate(("price", "age")):
+        for column, name in enumerate(("price", "age")):
             numbers = pd.to_numeric(train[name]).to_numpy()
             scaled = (pd.to_numeric(rows.loc[codes == code, name]) - np.nanmean(numbers)) / np.nanstd(numbers)
-            np.testing.assert_allclose(dense[:, place], scaled.fillna(0), rtol=0, atol=2e-6)
+            np.testing.assert_allclose(dense[:, column], scaled.fillna(0), rtol=0, atol=2e-6)
 
 
 @settings(max_examples=8, deadline=None)

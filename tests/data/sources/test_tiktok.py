@@ -11,7 +11,7 @@ from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
 from tests.data.tiktok_rows import random_columns, settings, tiktok, write_raw
 
-SMALL_WORLD = {**settings("tiktok")["sample"], "rows": 2000, "users": 50, "items": 50, "authors": 10}
+SMALL_SAMPLE = {**settings("tiktok")["sample"], "rows": 2000, "users": 50, "items": 50, "authors": 10}
 
 
 def test_official_names_plain_or_compressed(tmp_path):
@@ -26,7 +26,7 @@ def test_official_names_plain_or_compressed(tmp_path):
 
 
 def test_without_a_raw_file_auto_generates_the_sample_with_a_warning(tmp_path, caplog):
-    module = tiktok(tmp_path, source="auto", sample=SMALL_WORLD)
+    module = tiktok(tmp_path, source="auto", sample=SMALL_SAMPLE)
     directory = module.prepare()
     announced = [r.message for r in caplog.records if "SAMPLE" in r.message]
     assert len(announced) == 1
@@ -36,9 +36,9 @@ def test_without_a_raw_file_auto_generates_the_sample_with_a_warning(tmp_path, c
     assert sum(module.manifest["rows"].values()) == 2000
     (raw,) = (tmp_path / "sample").glob(f"tiktok-*/{TIKTOK_FILE}")
     written = raw.stat().st_mtime_ns
-    assert tiktok(tmp_path, source="sample", sample=SMALL_WORLD).prepare() == directory
+    assert tiktok(tmp_path, source="sample", sample=SMALL_SAMPLE).prepare() == directory
     assert raw.stat().st_mtime_ns == written
-    other = tiktok(tmp_path, source="sample", sample={**SMALL_WORLD, "conflict": 0.0})
+    other = tiktok(tmp_path, source="sample", sample={**SMALL_SAMPLE, "conflict": 0.0})
     assert other.prepare() != directory
 
 
@@ -52,7 +52,7 @@ def test_raw_file_takes_precedence_over_the_sample(tmp_path, caplog):
 
 
 def test_the_same_rows_as_sample_and_as_raw_are_two_datasets(tmp_path):
-    sample = tiktok(tmp_path, source="sample", sample=SMALL_WORLD).prepare()
+    sample = tiktok(tmp_path, source="sample", sample=SMALL_SAMPLE).prepare()
     (raw,) = (tmp_path / "sample").glob("tiktok-*")
     assert tiktok(tmp_path, raw_dir=str(raw)).prepare() != sample
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-import stemlab.config.table_description  # noqa: F401 (table.yaml asks it)
+import stemlab.config.table_description  # noqa: F401 (registers the resolver of table.yaml)
 from stemlab.config.instantiate import instantiate
 from stemlab.data.sources.table import TableDataModule
 

@@ -82,7 +82,7 @@ def test_lines_with_a_wrong_number_of_cells_are_reported(tmp_path):
         (b"", "is empty"),
         (b"a,b\n", "is empty: it has a header and no rows"),
         (b"\n1,2\n", "line 1 is empty: it must name the columns"),
-        (b"a,b,a\n1,2,3\n", "has two columns 'a': rename one, or, where line 1 is no header, give the names"),
+        (b"a,b,a\n1,2,3\n", "has two columns 'a': rename one, or, if line 1 is not a header, give the names"),
         (b'a,b\n1,2\n"x\ny",2\n3,4\n', "rows.csv, line 3: a quote is not closed"),
         (b"a,b\n1,2\n\xff\xfe,3\n", "rows.csv, line 3 is not UTF-8"),
         (b"\x89PNG\r\n\x1a\n", "line 1 is not UTF-8"),

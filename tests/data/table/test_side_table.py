@@ -23,9 +23,9 @@ TEXT = 'id,kind,extra,length,tag\n30,1.0,x,2.5,"a,b"\n10,,y,,a\n20,1,z,3,"a,b"\n
 def test_columns_are_sorted_by_id_and_joined(tmp_path):
     table = read(tmp_path, TEXT)
     assert table.keys.tolist() == [10, 20, 30]
-    place, known = table.find(np.array([30, 10, 11, 99, -5, 20]))
+    index, known = table.find(np.array([30, 10, 11, 99, -5, 20]))
     assert known.tolist() == [True, True, False, False, False, True]
-    rows = table.take(place[known])
+    rows = table.take(index[known])
     tokens = {name: [table.tokens[name][code] for code in rows[name].tolist()] for name in ("kind", "tag")}
     assert tokens == {"kind": ["1", "", "1"], "tag": ["a,b", "a", "a,b"]}
     assert rows["kind"][0] == rows["kind"][2] != 0  # 1.0 and 1 are one token
@@ -39,9 +39,9 @@ def test_columns_are_sorted_by_id_and_joined(tmp_path):
 def test_consecutive_ids_are_found_without_a_search(tmp_path, start):
     rows = "".join(f"{start + i},{i % 3},{i},t\n" for i in (4, 0, 2, 1, 3))
     table = read(tmp_path, f"id,kind,length,tag\n{rows}")
-    place, known = table.find(np.array([start + 4, start - 1, start + 5, start]))
+    index, known = table.find(np.array([start + 4, start - 1, start + 5, start]))
     assert known.tolist() == [True, False, False, True]
-    assert table.take(place[known])["length"].tolist() == [4, 0]
+    assert table.take(index[known])["length"].tolist() == [4, 0]
 
 
 @pytest.mark.parametrize(

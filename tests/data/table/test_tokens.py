@@ -41,4 +41,4 @@ def test_strings_are_split_before_arrow_offsets_overflow(monkeypatch: pytest.Mon
     for start in range(0, 50, 5):
         codes.encode(pa.array(words[start : start + 5]))
     assert codes[1:51] == words
-    assert len(codes._words) > 3
+    assert len(codes._strings) > 3

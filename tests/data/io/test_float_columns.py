@@ -16,11 +16,11 @@ from stemlab.errors import StemlabError
 COLUMNS = ("key", "x", "y")
 
 
-def parse(text, rows_a_block=None, **options):
+def parse(text, rows_per_block=None, **options):
     lines = text.encode().splitlines(keepends=True)
-    step = rows_a_block or len(lines)
-    blocks = [TextBlock(b"".join(lines[at : at + step]), at + 1) for at in range(0, len(lines), step)]
-    reader = IntegerReader("rows", COLUMNS, separator=b",", numbers=("x", "y"), **options)
+    step = rows_per_block or len(lines)
+    blocks = [TextBlock(b"".join(lines[start : start + step]), start + 1) for start in range(0, len(lines), step)]
+    reader = IntegerReader("rows", COLUMNS, separator=b",", float_columns=("x", "y"), **options)
     parts = list(reader.parse(blocks))
     return {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}, reader.skipped
 
@@ -51,7 +51,7 @@ def test_empty_integer_is_bad_also_beside_float_columns():
 def test_whole_floats_do_not_change_float_columns(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("key,x,y\n1.0,.0,2.0\n3,10.0,.0\n4.0,-0.0,\n")
-    reader = HeaderCsvReader(("y", "key", "x"), numbers=("x", "y"))
+    reader = HeaderCsvReader(("y", "key", "x"), float_columns=("x", "y"))
     ((rows, _),) = reader.read(path, "rows.csv", lambda size: None)
     assert rows.columns["key"].tolist() == [1, 3, 4]
     assert rows.columns["x"].tolist() == [0.0, 10.0, 0.0]
