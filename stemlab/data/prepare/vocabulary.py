@@ -141,7 +141,11 @@ class IntegerEncoder:
 
 
 def as_tokens(field: str, values: Any) -> Any:
-    """Return a column as Arrow strings in the form of tokens (5 and 5.0 become "5")."""
+    """Return a column as Arrow strings in the form of tokens (5 and 5.0 become "5"); NaN becomes null.
+
+    Raises:
+        StemlabError: a value cannot be a token (fractions, nested values).
+    """
     column = _array(values)
     try:
         if pa.types.is_floating(column.type):

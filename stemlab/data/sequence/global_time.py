@@ -4,7 +4,7 @@ Only likes (ratings 4 and 5) are used; users and items need at least five. Likes
 train, of the next 10 % validation, of the rest test. Validation and test likes whose user or item has no training like
 are dropped. Results are not comparable with leave-one-out. Source: docs/methods/datasets.md#global-time-protocol.
 
-Days start at midnight in China: the notebook uses local time, and only this time zone gives the published sizes.
+Days start at midnight in China: the notebook uses local time, and only this time zone gives the sizes printed there.
 
 Legend: R ratings.
 """

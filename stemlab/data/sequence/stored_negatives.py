@@ -67,6 +67,9 @@ def draw_with_replacement(
 
     Returns:
         (V, N) item ids, 1 to ``max_item``, uniform over the items the user does not have; they may repeat.
+
+    Raises:
+        StemlabError: a user has all items.
     """
     drawn_VN = random.randint(1, max_item + 1, (len(user_V), count))
     for drawn_N, free in zip(drawn_VN, items.unseen(user_V, max_item, needed=1), strict=True):
@@ -79,7 +82,11 @@ def draw_with_replacement(
 def draw_distinct(
     random: np.random.RandomState, items: ItemsOfUsers, user_V: Int64Array, max_item: int, count: int
 ) -> Int32Array:
-    """Draw negatives that are distinct within each row; arguments as in :func:`draw_with_replacement`."""
+    """Draw negatives that are distinct within each row; arguments as in :func:`draw_with_replacement`.
+
+    Raises:
+        StemlabError: fewer than ``count`` items can be drawn for a user.
+    """
     drawn_VN = np.empty((len(user_V), count), dtype=np.int32)
     for row, free in enumerate(items.unseen(user_V, max_item, needed=count)):
         drawn_VN[row] = random.choice(np.flatnonzero(free), count, replace=False)

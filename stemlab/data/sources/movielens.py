@@ -169,14 +169,22 @@ class MovieLensDataModule(ImpressionDataModule):
 
 
 def read_users(path: Path) -> AttributeTable:
-    """Read users.dat: id, gender, age, occupation, first three characters of the zip code."""
+    """Read users.dat: id, gender, age, occupation, first three characters of the zip code.
+
+    Raises:
+        StemlabError: a line is invalid or an id is repeated.
+    """
     columns = ("gender", "age", "occupation", "zip3")
     records = {key: (cells[0], int(cells[1]), int(cells[2]), cells[3][:3]) for key, cells in _records(path, 5, (2, 3))}
     return _attribute_table(records, columns)
 
 
 def read_movies(path: Path) -> AttributeTable:
-    """Read movies.dat: id, year (in brackets at the end of the title), first genre."""
+    """Read movies.dat: id, year (in brackets at the end of the title), first genre.
+
+    Raises:
+        StemlabError: a line is invalid or an id is repeated.
+    """
     records = {}
     for line, (key, (title, genres)) in enumerate(_records(path, 3, ()), start=1):
         year = _YEAR.search(title)

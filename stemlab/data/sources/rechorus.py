@@ -58,7 +58,7 @@ class RechorusFile:
 class RechorusDataModule(SequenceDataModule):
     """Sequences of a folder in the ReChorus format, such as ``dataset=grocery``.
 
-    Rows are sorted by time and user as in the released code, so the files may be in any order; repeated rows are kept.
+    Rows are sorted by time and user as in the released code, so a file may be in any order; repeated rows are kept.
     The number of items is the largest item id of an interaction, as in the released code. A dev or test row without an
     earlier interaction of its user is not an instance: the manifest counts it in ``interactions``, not in ``rows``.
 
@@ -147,7 +147,15 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
-    """Read the three files, train rows first; ties in time keep this order, as in the released code."""
+    """Read the three files, train rows first; ties in time keep this order, as in the released code.
+
+    Args:
+        files: split -> file (see :func:`find_parts`).
+        advance: called with the number of bytes read.
+
+    Raises:
+        StemlabError: a file is damaged, a line is invalid, or an id is out of range.
+    """
     parts = {split: read_part(path, evaluated=split != "train", advance=advance) for split, path in files.items()}
     columns = {name: np.concatenate([part.columns[name] for part in parts.values()]) for name in _INTEGERS}
     users, items = (_count_ids(name, columns[name], parts.values()) for name in ("user_id", "item_id"))

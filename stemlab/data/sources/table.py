@@ -18,7 +18,7 @@ from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.table import cells
-from stemlab.data.table.columns import MOST_SCENARIOS, ColumnRoles, check_names, check_roles
+from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
 from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
 from stemlab.data.table.raw import SHOWN_CHARACTERS, RawTable, scenario_of, split_of, time_of
@@ -197,9 +197,9 @@ class TableDataModule(ImpressionDataModule):
         for piece in table.chunks([self._columns.scenario], lambda size: None):
             column = cells.without_missing(piece.columns[self._columns.scenario], self._columns.missing)
             found |= {text for text in cells.as_strings(column.unique()).to_pylist() if text is not None}
-            if len(found) > MOST_SCENARIOS:
+            if len(found) > MAX_SCENARIOS:
                 raise StemlabError(
-                    f"dataset.scenario={self._columns.scenario} of {table.path} has more than {MOST_SCENARIOS} values: "
+                    f"dataset.scenario={self._columns.scenario} of {table.path} has more than {MAX_SCENARIOS} values: "
                     "it is not a scenario; put the column into dataset.fields."
                 )
         values = f"[{', '.join(sorted(found))}]"

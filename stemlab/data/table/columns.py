@@ -9,7 +9,7 @@ from typing import Any
 
 from stemlab.errors import StemlabError, nearest
 
-MOST_SCENARIOS = 100
+MAX_SCENARIOS = 100
 _SHOWN = 30
 
 
@@ -111,9 +111,9 @@ def _check_shared(roles: ColumnRoles) -> None:
 
 
 def _check_scenarios(roles: ColumnRoles) -> None:
-    if len(roles.scenarios) > MOST_SCENARIOS:
+    if len(roles.scenarios) > MAX_SCENARIOS:
         raise StemlabError(
-            f"dataset.scenarios has {len(roles.scenarios):,} names, more than {MOST_SCENARIOS}: each "
+            f"dataset.scenarios has {len(roles.scenarios):,} names, more than {MAX_SCENARIOS}: each "
             f"scenario has its own network modules; put {roles.scenario!r} into dataset.fields."
         )
     repeated = [name for name in roles.scenarios if roles.scenarios.count(name) > 1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from stemlab.data.table.cells import SPLIT_SPELLINGS
 from stemlab.data.table.survey import ColumnSurvey, Survey, single_column_auc
 
-_FEW, _MOST_SURFACES, _LONG_TEXT = 10, 30, 60
+_FEW, _MAX_SCENARIOS, _LONG_TEXT = 10, 30, 60
 _LEAK_AUC = 0.98
 
 
@@ -90,8 +90,8 @@ def propose(survey: Survey) -> Proposal:
     proposal.group = _first(
         c for names in GROUP_PATTERNS for c in proposal.fields if names.search(c.name) and c.distinct > 1
     )
-    surfaces = [c for c in proposal.fields if SCENARIO_PATTERN.search(c.name) and c.distinct <= _MOST_SURFACES]
-    proposal.scenarios = [c for c in surfaces if not c.missing]
+    candidates = [c for c in proposal.fields if SCENARIO_PATTERN.search(c.name) and c.distinct <= _MAX_SCENARIOS]
+    proposal.scenarios = [c for c in candidates if not c.missing]
     proposal.missing = sorted(
         {word for c in proposal.numericals for word in c.spellings} | _everywhere(proposal.fields)
     )

@@ -27,7 +27,7 @@ def review(user, item, time, **more):
 
 
 def random_reviews(users=30, items=120, seed=0):
-    """Random reviews in the file's order (by item); days repeat, so that ties are decided by this order."""
+    """Return random reviews sorted by item, as in the real file; days repeat, so this order decides ties."""
     rng = np.random.default_rng(seed)
     names = [f"A{number:X}" for number in rng.choice(10**6, users, replace=False)]
     asins = [f"{'B' if item % 3 else ''}{item * 7919 % 1000:04d}" for item in range(items)]

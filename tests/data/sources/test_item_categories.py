@@ -1,4 +1,4 @@
-"""Categories of items, as every source keeps them: their numbers, items without one, and bad files."""
+"""Item categories of each source: category ids, items without a category, invalid files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.data.tiktok_rows import settings
 FILMS = ["7::Seven (1995)::Crime|Thriller", "8::Caf\xe9 (1990)::Drama", "10::Ten (2000)::Drama|Crime"]
 
 
-def test_numbers_of_categories_follow_numbers_or_the_alphabet() -> None:
+def test_category_ids_follow_numerical_then_alphabetical_order() -> None:
     made = ItemCategories.of({"a": "10", "b": "9", "d": "x"}, ["d", "b", "c", "a"])
     assert made.names == ("9", "10", "x")
     assert made.code_I.tolist() == [0, 3, 1, 0, 2]
@@ -44,7 +44,7 @@ def test_first_genres_beside_the_ratings_and_in_the_archive(tmp_path: Path) -> N
     assert first_genres(packed, "ratings.dat") == {"7": "Crime", "8": "Drama", "10": "Drama"}
 
 
-def test_genres_of_the_small_collection_are_flags(tmp_path: Path) -> None:
+def test_genres_of_ml100k_are_flags(tmp_path: Path) -> None:
     flags = {1: {"Comedy", "War"}, 2: set(), 3: {"Western"}}
     rows = [
         "|".join([str(film), "Title (1990)", "", "", "", *(str(int(genre in those)) for genre in _ML100K_GENRES)])

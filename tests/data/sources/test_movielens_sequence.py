@@ -100,7 +100,7 @@ def test_duplicates_are_dropped_and_counted(tmp_path):
     "give",
     [
         lambda raw: write(raw.parent),
-        lambda raw: write(raw.parent, name="ml-1m/ratings.dat") if (raw / "ml-1m").mkdir(parents=True) is None else 0,
+        lambda raw: write(raw.parent, name="ml-1m/ratings.dat"),
         lambda raw: zipped(raw / "ml-1m.zip"),
         lambda raw: raw.mkdir() or (raw / "ratings.dat.gz").write_bytes(gzip.compress("\n".join(RATINGS).encode())),
     ],

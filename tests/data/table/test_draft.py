@@ -1,4 +1,4 @@
-"""Draft of a table config: proposed roles with reasons, exact counts, no overwriting."""
+"""Draft of a table config: proposed roles with reasons, exact counts; an existing draft is not overwritten."""
 
 import numpy as np
 import pandas as pd
