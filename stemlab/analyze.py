@@ -30,8 +30,8 @@ def analyze(config: Mapping[str, Any]) -> Path:
         The folder of the results: ``index.html``, ``results.json``, CSV, PNG and SVG files.
 
     Raises:
-        StemlabError: there is no run to analyse, the analysis (of several: each one) does not apply to it, a
-            demonstration did not find its planted effect, or a path of ``fail_if`` is not a number of the results.
+        StemlabError: there is no run to analyse, no requested analysis applies to the runs, ``analysis=demo`` did not
+            find an effect of its synthetic data, or a path of ``fail_if`` is not a number of the results.
         ThresholdError: a condition of ``fail_if`` holds; all results are written.
     """
     import torch
@@ -50,10 +50,10 @@ def analyze(config: Mapping[str, Any]) -> Path:
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     analysis = cast(Analysis, instantiate(config["analysis"], key="analysis"))
-    limits = parse_conditions(config["fail_if"])
-    check_sections(limits, analysis.section_names)
+    conditions = parse_conditions(config["fail_if"])
+    check_sections(conditions, analysis.section_names)
     if training_requested(config):
-        output_folder(config, analysis.name, [])  # refused before hours of training
+        output_folder(config, analysis.name, [])  # refuses a folder with other files before hours of training
         config = {**config, "runs": [*config["runs"], *map(str, train_missing_runs(config))]}
     runs = open_runs(config)
     if not runs and analysis.needs_runs:
@@ -69,7 +69,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     print(f"wrote {folder / 'index.html'}")
     if sections.failed:
         raise StemlabError(sections.failed)
-    check_conditions(limits, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+    check_conditions(conditions, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
     return folder
 
 

@@ -26,6 +26,9 @@ def evaluate(config: Mapping[str, Any]) -> dict[str, float]:
 
     Returns:
         Full metric name (``test/auc/like``) -> value, NaN where undefined.
+
+    Raises:
+        StemlabError: the checkpoint cannot be read, or the dataset differs from that of the training.
     """
     from stemlab.inference.evaluate import CheckpointEvaluation
     from stemlab.runs.environment import is_first_process, silence_lightning

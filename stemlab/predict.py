@@ -30,6 +30,9 @@ def predict(config: Mapping[str, Any]) -> str:
 
     Returns:
         A summary in one sentence: files written, out-of-vocabulary values or unknown users and items.
+
+    Raises:
+        StemlabError: the checkpoint or the input cannot be read, or an option does not apply to the model.
     """
     from stemlab.data.sequence.datamodule import SequenceDataModule
     from stemlab.inference.recommend import Recommender, refuse_options

@@ -49,7 +49,7 @@ def prepare(config: Mapping[str, Any]) -> None:
 
 
 def draft(table: TableDataModule) -> None:
-    """Write a draft config for a table without one, and print what to check; prepare nothing."""
+    """Write a draft of the table description (``rows.stemlab.yaml``) and print what to check; prepare nothing."""
     path, (found, *checks) = table.draft()
     print(found)
     for check in checks:
@@ -58,7 +58,7 @@ def draft(table: TableDataModule) -> None:
 
 
 def tables(manifest: Mapping[str, Any]) -> list[Table]:
-    """Return the summary tables of a manifest of either kind."""
+    """Return the summary tables of a manifest, of impressions or of sequences."""
     if manifest["spec"].get("kind") == "sequence":
         return [sequence_table(manifest), count_table(manifest)]
     optional = [("scenarios", scenario_table), ("numericals", numerical_table)]
@@ -92,7 +92,7 @@ def scenario_table(manifest: Mapping[str, Any]) -> Table:
 
 
 def numerical_table(manifest: Mapping[str, Any]) -> Table:
-    """Return the table of scaling, statistics of the raw training values and missing values per numerical field."""
+    """Return the table of numerical fields: scaling, statistics of the raw training values, missing values."""
     table = Table("numerical", "part", "scaling", title_justify="left")
     measured = ("mean", "std", "min", "max")
     for name in (*measured, "missing in train"):

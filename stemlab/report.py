@@ -35,7 +35,7 @@ def report(config: Mapping[str, Any]) -> str:
         Text to print: the table in Markdown, then skipped records and written files.
 
     Raises:
-        StemlabError: there is nothing to report, no run has a key, or with ``check`` the document differs.
+        StemlabError: there is no run to report, no run has a key of ``by``, or with ``check`` the document differs.
     """
     from stemlab.config.instantiate import validate_as
     from stemlab.config.report_schema import ReportConfig

@@ -39,6 +39,9 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: st
 
     Returns:
         ``config['objective']`` of the best epoch; NaN if undefined.
+
+    Raises:
+        StemlabError: the data cannot be prepared, the run cannot be resumed, or the loss is not finite.
     """
     from stemlab.runs.stages import training_run
 

@@ -73,16 +73,16 @@ def first_rows(batch: ImpressionBatch, rows: int) -> ImpressionBatch:
 
 
 def diagnose(module: MultiTaskModule, batch: ImpressionBatch, row_norm: RowNorm) -> dict[str, float]:
-    """Return diagnostic name (without ``diagnostics/``) -> value; the module does not change.
+    """Compute the diagnostics of a batch: name (without ``diagnostics/``) -> value; the module does not change.
 
     Args:
         module: the module with network, tasks and loss.
         batch: samples with labels, on the device of the module.
         row_norm: see ``Diagnostics``.
     """
-    inside = diagnose_batch(module.net, batch, module.labels(batch), module.settings.loss_form)
+    gates_and_conflicts = diagnose_batch(module.net, batch, module.labels(batch), module.settings.loss_form)
     abundances = {f"ia/{role}": value for role, value in mean_abundance(module.net, row_norm).items()}
-    return abundances | inside.by_name()
+    return abundances | gates_and_conflicts.by_name()
 
 
 def mean_abundance(net: Any, row_norm: RowNorm) -> dict[str, float]:

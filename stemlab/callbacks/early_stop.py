@@ -61,7 +61,7 @@ WINDOW_WARMUP_EPOCHS = 20
 
 
 class WindowStop(Callback):
-    """Stop when the metric has not increased within a window, or has not improved for ``patience`` epochs.
+    """Stop when the metric has not increased within a window, or its best value is ``patience`` epochs old.
 
     The rule of the released code of TiMiRec (docs/methods/timirec.md#early-stopping). After n epochs, training stops if
 
@@ -74,8 +74,8 @@ class WindowStop(Callback):
     Args:
         monitor: metric name, ``split/metric``.
         mode: whether larger or smaller is better.
-        window: number of values without an increase.
-        patience: epochs after the first best epoch.
+        window: number of last values that are compared.
+        patience: number of epochs after the first epoch with the best value.
     """
 
     def __init__(self, monitor: str, mode: Mode, window: int, patience: int) -> None:

@@ -1,4 +1,4 @@
-"""Epoch selection on the test split, per scenario, as in released code. Optimistic; for comparison only.
+"""Epoch selection on the test split, per scenario, as in the released code of MMFI. Optimistic: for comparison only.
 
 The released code of MMFI and MTReclib evaluates the test split after every epoch and reports the best epoch; MMFI does
 so per scenario (docs/methods/mmfi.md#checkpoint-selection). No single model has all these values, and they are selected
@@ -32,8 +32,8 @@ class PaperSelection(Callback):
     """Evaluate the test split after every epoch; keep the best epoch of each scenario and of all samples (pooled).
 
     An epoch improves if the mean AUC over tasks is larger. A scenario (or the pooled samples) without improvement for
-    ``patience`` epochs is not updated any more; the training continues by its own rule. Undefined AUCs are not counted.
-    Neither the training nor the metrics of the run depend on this evaluation.
+    ``patience`` epochs is not updated any more; the training itself continues until its early stopping. Epochs with an
+    undefined AUC are not counted. Neither the training nor the metrics of the run depend on this evaluation.
 
     Args:
         patience: number of epochs without improvement.

@@ -52,7 +52,7 @@ class MetricBar(RichProgressBar):
         self._loss: str = "-"
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return the values shown next to the bar."""
+        """Return the text of each value shown next to the bar."""
         if trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
             loss = trainer.callback_metrics.get("train/loss")  # reading it synchronises the GPU: not at every step
             self._loss = "-" if loss is None else f"{float(loss):.4f}"

@@ -69,7 +69,7 @@ class Throughput(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *rest: Any
     ) -> None:
-        """Count samples; processes have about equally many, so multiply by their number."""
+        """Count the samples of all processes, which have about equally many."""
         self.evaluation.count(len(batch) * trainer.world_size)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

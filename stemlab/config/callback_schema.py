@@ -22,8 +22,8 @@ class WindowStopConfig(Section):
     """Early stopping of ranking models, inactive for the first 20 epochs (docs/methods/timirec.md#early-stopping).
 
     Attributes:
-        window: stop if this many values in a row did not increase.
-        patience: stop if the first epoch with the best value is more than this many epochs ago.
+        window: stop if none of this many last values is better than the one before it.
+        patience: stop if the first epoch with the best value is this many epochs ago.
     """
 
     enabled: bool
@@ -66,7 +66,7 @@ class CallbacksConfig(CommonCallbacks):
     """``conf/callbacks/default.yaml``.
 
     Attributes:
-        paper_selection: also record the best epoch of each scenario on the test split (MMFI's released rule).
+        paper_selection: also record the best epoch of each scenario on the test split (rule of MMFI's released code).
     """
 
     early_stop: EarlyStopConfig

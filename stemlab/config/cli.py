@@ -88,7 +88,7 @@ def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Callable[[Any], Any]:
-    """Return the function with user errors collected: an error at run time (a bad row) ends its job only."""
+    """Return the function with user errors collected in ``errors``: an error at run time ends only its own job."""
 
     @functools.wraps(function)
     def job(config: Any) -> Any:
@@ -103,7 +103,7 @@ def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Ca
 
 
 def _check(config_name: str) -> bool:
-    """Check the command line and return whether it is a sweep."""
+    """Check the command line, rewrite ``sys.argv`` for Hydra, and return whether it is a sweep."""
     arguments = _parse()
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return False

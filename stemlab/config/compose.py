@@ -123,8 +123,8 @@ def without_hydra(config: DictConfig) -> DictConfig:
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    """Parse arguments ``key=value``; ``OverrideParseException`` for wrong syntax."""
-    hydra_state = GlobalHydra.instance()  # model=glob(*) is expanded from its options
+    """Parse arguments ``key=value``; raise ``OverrideParseException`` for wrong syntax."""
+    hydra_state = GlobalHydra.instance()  # needed to expand model=glob(*)
     loader = hydra_state.config_loader() if hydra_state.is_initialized() else None
     return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 
@@ -141,7 +141,7 @@ def is_group(name: str) -> bool:
 
 
 class KeyOrigins:
-    """Where a config key was set: on the command line or in which file; used in error messages."""
+    """Find where a config key was set, on the command line or in a file; used in error messages."""
 
     def __init__(self, command: str, overrides: Sequence[str], swept: Sequence[str] = ()) -> None:
         """Store the arguments of one job.
@@ -168,9 +168,11 @@ class KeyOrigins:
         return "not set"
 
     def _is_on_command_line(self, key: str) -> bool:
-        overrides = parse_overrides(self.overrides)
-        values = [word for word in overrides if isinstance(word.value(), dict) or not is_group(word.key_or_group)]
-        return any(f"{key}.".startswith(f"{override.key_or_group}.") for override in values)
+        return any(
+            f"{key}.".startswith(f"{override.key_or_group}.")
+            for override in parse_overrides(self.overrides)
+            if isinstance(override.value(), dict) or not is_group(override.key_or_group)
+        )
 
     def _file(self, key: str) -> str | None:
         """Return the last file in Hydra's merge order that has the key."""
@@ -184,15 +186,15 @@ class KeyOrigins:
             inner = key[len(package) :].lstrip(".")
             if loaded is not None and inner and _has(loaded.config, inner):
                 uses_table_config = f"${{{RESOLVER}:" in str(loaded.config)
-                own = self._description(inner) if uses_table_config else None
-                return own or _display_path(default.config_path, loaded.path, loaded.provider)
+                description = self._description(inner) if uses_table_config else None
+                return description or _display_path(default.config_path, loaded.path, loaded.provider)
         return None
 
     def _description(self, key: str) -> str | None:
         """Return the path of ``dataset.config`` if that file sets the key of the dataset."""
-        for word in parse_overrides(self.overrides):
-            path = word.value()
-            if word.key_or_group == CONFIG_KEY and isinstance(path, str) and sets_key(Path(path), key):
+        for override in parse_overrides(self.overrides):
+            path = override.value()
+            if override.key_or_group == CONFIG_KEY and isinstance(path, str) and sets_key(Path(path), key):
                 return path
         return None
 

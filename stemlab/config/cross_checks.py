@@ -82,7 +82,7 @@ def check_task(config: Mapping[str, Any], origin: Origin) -> None:
 
 
 def check_net_tasks(config: Mapping[str, Any], net: Any, origin: Origin) -> None:
-    """Refuse a number of tasks that the network does not support, with the network's message and where it was set."""
+    """Refuse tasks that the network does not support; the message of the network is extended by where they were set."""
     tasks = effective_tasks(config)
     try:
         net.check_tasks(tasks)
@@ -168,7 +168,7 @@ def _wrong_scenario(name: str, scenarios: list[str]) -> str | None:
 
 
 def _check_ranking(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse metrics that are not computed: per epoch only the first cut-off and the checkpoint monitor are."""
+    """Refuse metrics that are not computed; epochs compute the first cut-off and the checkpoint monitor only."""
     split, topk = value.split("/")[0], config["dataset"]["evaluation"]["topk"]
     known = [f"{split}/{name}" for name in _ranking_metrics(topk)]
     if key == "callbacks.early_stop.monitor":
@@ -187,7 +187,7 @@ def _ranking_metrics(topk: Sequence[int]) -> list[str]:
 
 
 def check_stage(config: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse ``init_from`` for stage 1, and ``allow_scratch`` where stage 1 is given or trained."""
+    """Refuse ``init_from`` for stage 1, and ``allow_scratch`` if stage 1 is given or trained by this run."""
     model, key, other = config["model"], "model.init_from", "model.allow_scratch"
     given = model.get("init_from") is not None
     if given and model["stage"] == "pretrain":
@@ -205,7 +205,7 @@ def _monitoring(callbacks: Mapping[str, Any]) -> list[str]:
 
 
 def check_trainer(trainer: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse ``devices`` that are no number of processes and the backend ``nccl`` on a CPU."""
+    """Refuse on a CPU: ``devices`` that is not a positive number of processes, and the backend ``nccl``."""
     if trainer["accelerator"] == "cpu" and not (isinstance(trainer["devices"], int) and trainer["devices"] > 0):
         raise StemlabError(
             f"trainer.devices={trainer['devices']} ({origin('trainer.devices')}) must be a number of processes "

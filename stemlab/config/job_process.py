@@ -1,4 +1,4 @@
-"""Run a multi-process job of a sweep in a process tree of its own.
+"""Run each multi-process job of a sweep in a process tree of its own.
 
 Lightning starts the other ranks by repeating the command line. Inside a sweep, each rank would repeat the whole sweep,
 with its own sampler and directories, and train other settings than rank 0. So the parent of a sweep does not train

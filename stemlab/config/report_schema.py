@@ -12,7 +12,7 @@ _Names = Annotated[list[str], Field(min_length=1)]
 
 
 class FigureConfig(Section):
-    """``figure`` of ``conf/report.yaml``: differences from a baseline against a swept setting; ``x: null``: none."""
+    """``figure`` of ``conf/report.yaml``: differences from a baseline over the setting ``x``; null: no figure."""
 
     x: str | None
     metric: Annotated[str, Field(pattern=r"^\w+(@\d+)?(/.+)?$")]

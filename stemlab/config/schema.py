@@ -34,7 +34,7 @@ class TrainerConfig(Section):
         devices: number of processes, -1 for all GPUs, or a list of GPU indices.
         threads: intra-op threads per process; ``None`` is torch's default.
         limit_train_batches: batches per epoch, for a quick test; ``None`` is all.
-        kernels: ``auto`` uses a CPU kernel wherever it was measured, ``off`` runs the plain equations everywhere.
+        kernels: ``auto``: CPU kernels where they were measured to be faster; ``off``: the plain equations everywhere.
     """
 
     name: str
@@ -54,7 +54,7 @@ class TrainerConfig(Section):
 
 
 class SavedTrainerConfig(TrainerConfig):
-    """``conf/trainer`` of the commands that load a checkpoint: ``None`` keeps the recorded value."""
+    """``conf/trainer/saved.yaml``, for commands that load a checkpoint: ``None`` keeps the value of its run."""
 
     accelerator: Literal["cpu", "gpu"] | None  # type: ignore[assignment]
     precision: Literal["32-true", "bf16-mixed"] | None  # type: ignore[assignment]
@@ -62,7 +62,7 @@ class SavedTrainerConfig(TrainerConfig):
 
 
 class LoggerConfig(Section):
-    """``conf/logger``: targets of metrics per epoch; the run record is always written."""
+    """``conf/logger``: where the metrics of each epoch are logged; the run record is always written."""
 
     name: str
     csv: bool
@@ -93,7 +93,7 @@ class MultiTaskConfig(ModelConfig):
         embedding_regularizer_mode: whole tables in every step (released code), or rows of the batch only.
         loss_form: cross-entropy of logits, or of probabilities with clamped logarithms (released code).
         loss_reduction: sum or mean over the task losses.
-        scenario_feature: the scenario, if any, is one more categorical field of the network.
+        scenario_feature: whether the scenario, if the dataset has any, is one more categorical field.
     """
 
     task: str | None
@@ -120,8 +120,8 @@ class StagedConfig(SequentialConfig):
 
     Attributes:
         stage: ``pretrain``, ``finetune``, or both in this order.
-        init_from: run directory or checkpoint of stage 1 for stage 2; ``None``: the stage 1 with the settings of this
-            config, trained if it is missing.
+        init_from: run directory or checkpoint of stage 1 for stage 2. ``None``: stage 1 with the settings of this
+            config; ``both`` trains it if it is missing.
         allow_scratch: start stage 2 from random weights.
     """
 
@@ -168,7 +168,7 @@ class PredictConfig(Section):
 
     Attributes:
         input: ``None`` is all users of the dataset (sequential models).
-        on_unknown: refuse or skip users and items that are not in the dataset.
+        on_unknown: ``error`` or ``skip`` for users and items that are not in the dataset.
     """
 
     ckpt: str

@@ -24,7 +24,7 @@ Parameters = dict[str, tuple[Any, bool]]
 
 
 class NotReadableError(Exception):
-    """The source code is not sufficient."""
+    """The settings of a class cannot be read from its source code alone."""
 
 
 def read_parameters(path: str) -> Parameters | None:

@@ -1,4 +1,4 @@
-"""Jobs of a command line, one or those of a sweep; all are validated before the first one starts."""
+"""Jobs of a command line (one, or several in a sweep); all are validated before the first one starts."""
 
 from __future__ import annotations
 
@@ -56,22 +56,24 @@ def _compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[li
     """Yield arguments and config of each job; jobs with equal group choices are composed once (30 times faster)."""
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     for overrides in jobs:
-        words = parse_overrides(overrides)
-        values = [word for word in words if _is_plain_value(word)]
-        choice = tuple(_text(word) for word in words if not _is_plain_value(word))
+        parsed = parse_overrides(overrides)
+        choice = tuple(_text(override) for override in parsed if not _is_plain_value(override))
         if choice in known:
             plain = copy.deepcopy(known[choice])
-            for word in values:
-                _set(plain, word.key_or_group, word.value())
+            for override in filter(_is_plain_value, parsed):
+                _set(plain, override.key_or_group, override.value())
         else:
             plain = _with_message(line, overrides, lambda job=overrides: compose_job(line.command, job))
             known[choice] = plain
         yield overrides, plain
 
 
-def _is_plain_value(word: Override) -> bool:
-    whole = not (word.is_add() or word.is_force_add() or word.is_delete() or is_group(word.key_or_group))
-    return whole and "${" not in _text(word) and not word.is_hydra_override() and word.key_or_group != CONFIG_KEY
+def _is_plain_value(override: Override) -> bool:
+    """Return whether an override only replaces a value, so that the config need not be composed again."""
+    key = override.key_or_group
+    if override.is_add() or override.is_force_add() or override.is_delete() or override.is_hydra_override():
+        return False
+    return "${" not in _text(override) and key != CONFIG_KEY and not is_group(key)
 
 
 def _set(plain: dict[str, Any], key: str, value: Any) -> None:
@@ -82,7 +84,7 @@ def _set(plain: dict[str, Any], key: str, value: Any) -> None:
 
 
 def check_composition(line: CommandLine) -> None:
-    """Refuse only what Hydra cannot compose; sufficient to show a config (``--cfg``)."""
+    """Check only that Hydra can compose the config; used to show it (``--cfg``)."""
     with hydra_context(line):
         _with_message(line, list(line.overrides), lambda: _base(line))
 
@@ -103,7 +105,7 @@ def _base(line: CommandLine) -> DictConfig:
 
 
 def _belongs_to_swept_group(override: Override, line: CommandLine) -> bool:
-    """Return whether a value belongs to a swept group, so that the default option need not have the key."""
+    """Return whether a setting belongs to a swept group: the default option of that group may lack the key."""
     swept = {other.key_or_group for other in parse_overrides(line.overrides) if other.is_sweep_override()}
     groups = {name for name in swept if is_group(name)}
     root = override.key_or_group.split(".")[0]
@@ -143,12 +145,12 @@ def _jobs(line: CommandLine, base: DictConfig, swept: bool) -> list[list[str]]:
 
 
 def _params(base: DictConfig) -> dict[str, Any]:
-    """Return the sweep of a file of the group ``sweep``."""
+    """Return the swept settings of a file of the group ``sweep``: key -> values."""
     return dict(base.hydra.sweeper.get("params") or {})
 
 
 def _swept_by_file(line: CommandLine, base: DictConfig) -> list[str]:
-    on_command_line = {word.key_or_group for word in parse_overrides(line.overrides)}
+    on_command_line = {override.key_or_group for override in parse_overrides(line.overrides)}
     return [key for key in _params(base) if key not in on_command_line]
 
 

@@ -25,7 +25,7 @@ SPLIT_KEYS = ("rule", "test_size", "valid_size", "seed", "carve", "valid_from", 
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return the settings of a table description.
+    """Read the settings of a table description.
 
     Raises:
         StemlabError: the file does not exist, is not YAML or has an unknown key.

@@ -2,7 +2,7 @@
 
 ``collapse.runs.*.mean_abundance.l2 < 3`` holds if any run of the section ``collapse`` has such a mean abundance. A path
 is the name of a section and keys of its ``numbers`` in ``results.json``; ``*`` is any key. Names with spaces or dots
-are written unchanged. An entry of a list is named by its index (from 0), by one of its strings, or by all of them:
+are written unchanged. An entry of a list is named by its index (from 0), by one of its strings, or by all its strings:
 ``collapse.runs.stem.tables.uid shared.abundance_l2``.
 
 If a condition holds, the command exits with status 3 after all results are written. Status 2 remains the status of user
@@ -107,10 +107,10 @@ def check_conditions(conditions: Sequence[Condition], results: Mapping[str, Any]
         results: content of the file.
 
     Raises:
-        ThresholdError: at least one holds.
-        StemlabError: a path names no number.
+        ThresholdError: at least one condition holds.
+        StemlabError: a path leads to no number.
     """
-    mistakes, crossed = [], []
+    mistakes, messages = [], []
     for condition in conditions:
         try:
             values = {path: value for path, value in values_at(condition, results).items() if condition.holds(value)}
@@ -118,11 +118,11 @@ def check_conditions(conditions: Sequence[Condition], results: Mapping[str, Any]
             mistakes.append(str(error))
             continue
         if values:
-            crossed.append(_message(condition, values))
+            messages.append(_message(condition, values))
     if mistakes:
-        raise StemlabError(" ".join([*mistakes, *crossed]))
-    if crossed:
-        raise ThresholdError(" ".join(crossed))
+        raise StemlabError(" ".join([*mistakes, *messages]))
+    if messages:
+        raise ThresholdError(" ".join(messages))
 
 
 def _message(condition: Condition, values: Mapping[str, float]) -> str:
@@ -134,10 +134,10 @@ def _message(condition: Condition, values: Mapping[str, float]) -> str:
 
 
 def values_at(condition: Condition, results: Mapping[str, Any]) -> dict[str, float]:
-    """Return all values that a condition's path names, by full path.
+    """Return all values that match a condition's path: full path -> value.
 
     Raises:
-        StemlabError: it names no number; the message has the nearest keys.
+        StemlabError: it leads to no number; the message has the nearest keys.
     """
     sections = {name: section["numbers"] for name, section in results["sections"].items()}
     ends = list(_ends(sections, condition.path, ()))
@@ -160,9 +160,9 @@ def _path_message(place: str, node: Any, rest: str) -> str:
     near = get_close_matches(word, known, n=_MAX_LISTED, cutoff=0.0) if word else known[:_MAX_LISTED]
     names = f"{', '.join(near)}{', ...' if len(known) > len(near) else ''}"
     where = place or "results.json"
-    return (
-        f"there is no {word!r} in {where}; nearest: {names}." if rest else f"{where} is no number; its keys: {names}."
-    )
+    if rest:
+        return f"there is no {word!r} in {where}; nearest: {names}."
+    return f"{where} is not a number; its keys: {names}."
 
 
 def _ends(node: Any, rest: str, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, str]]:

@@ -55,7 +55,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
 
 
 def _check_analysis(node: Mapping[str, Any], key: str, origin: Origin) -> None:
-    """Check the settings of an analysis and of the analyses inside a report."""
+    """Check the settings of an analysis; for a report, also those of its analyses."""
     check_settings(node, key=key, origin=origin)
     for name, part in (node.get("parts") or {}).items():
         _check_analysis(part, f"{key}.parts.{name}", origin)
@@ -75,7 +75,7 @@ def _top_level(command: str) -> type[Any] | None:
 
 
 def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:
-    """Checks that import the classes, and with them torch and Lightning."""
+    """Run the checks that import the classes, and with them torch and Lightning."""
     if "optim" in config and "model" in config:
         _check_optim(config, origin)
     if "model" in config:

@@ -34,7 +34,7 @@ class CheckpointEvaluation:
         self.prefix = _METRIC_PREFIX[config["split"]]
 
     def run(self) -> dict[str, float]:
-        """Return full metric name -> value for the split."""
+        """Return full metric name -> value for the split, NaN where undefined."""
         seed_everything(self.rebuilt.config["seed"], workers=True, verbose=False)
         self.rebuilt.prepare()
         module, datamodule = self.rebuilt.module(), self.rebuilt.datamodule

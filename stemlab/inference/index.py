@@ -35,7 +35,7 @@ def require_faiss() -> Any:
     Raises:
         StemlabError: Faiss is not installed.
     """
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it logs the CPU instruction sets it tries
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO, Faiss logs the CPU instruction sets that it tries
     try:
         import faiss
     except ModuleNotFoundError:
@@ -46,7 +46,7 @@ def require_faiss() -> Any:
 
 
 class ItemIndex:
-    """Search the items with the largest inner products.
+    """Index that finds the items with the largest inner products.
 
     Args:
         index: a Faiss index; position p is item p + 1.
@@ -106,7 +106,7 @@ class ItemIndex:
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[None]:
-        """Write both files now, but rename them to their final names only if the block ends without an error."""
+        """Write both files under temporary names; rename them when the block ends without an error."""
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = {file.with_name(f"{file.name}.part"): file for file in (_metadata_path(path), path)}
         try:

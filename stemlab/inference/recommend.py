@@ -64,6 +64,10 @@ class Recommender:
         users: users processed so far.
         items: items written so far.
         short: users with fewer than ``topk`` items left.
+        skipped: what was skipped -> how many (``unknown users`` -> 2).
+
+    Raises:
+        StemlabError: the files or options of the command contradict each other, or the device is not available.
     """
 
     def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
@@ -192,14 +196,14 @@ class Recommender:
     def _vector_writers(self, files: ExitStack, users: TargetUsers) -> list[Write]:
         """Return functions that write user vectors and interests of a batch, if configured."""
         writers: list[Write] = []
-        for key, vectors in (("vectors", _scoring), ("interests", self._interests)):
+        for key, vectors in (("vectors", _user_vectors), ("interests", self._interests)):
             if self._config[key] is not None:
                 file = files.enter_context(vector_writer(Path(self._config[key]), "user", len(users)))
                 writers.append(_make_vector_writer(file, users, vectors))
         return writers
 
     def _interests(self, batch: SequenceBatch, user_BKD: Tensor) -> Tensor:
-        """Return the K interest vectors, which may differ from the user vectors that score items."""
+        """Return the interest vectors, (B, K, D), which may differ from the user vectors that score items."""
         with self._precision():
             interests_BKD: Tensor | None = self._net(batch, "eval").interests_BKD
         if interests_BKD is None:
@@ -237,7 +241,8 @@ class Recommender:
         return f"{mark}{'; '.join(parts)}."
 
 
-def _scoring(batch: SequenceBatch, user_BKD: Tensor) -> Tensor:
+def _user_vectors(batch: SequenceBatch, user_BKD: Tensor) -> Tensor:
+    """Return the user vectors that score items, (B, K, D)."""
     return user_BKD
 
 

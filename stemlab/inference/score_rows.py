@@ -37,6 +37,9 @@ class Scorer:
     Attributes:
         rows: rows scored so far.
         unknown: field -> number of out-of-vocabulary values.
+
+    Raises:
+        StemlabError: ``input`` is not set or equals ``output``, or the device is not available.
     """
 
     def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:

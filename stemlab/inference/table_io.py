@@ -27,7 +27,7 @@ class TableReader:
 
     Args:
         path: ``.csv`` or ``.tsv`` with a header, ``.txt`` in the raw format without a header, or ``.parquet``.
-        raw_columns: column names of the raw format; empty if the dataset has no such format.
+        raw_columns: column names of ``.txt`` files; empty if the dataset has no raw format without a header.
         separator: cell separator of ``.csv`` and ``.txt``, if the dataset has its own.
 
     Attributes:

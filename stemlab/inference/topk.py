@@ -5,8 +5,8 @@ N + ``SPARE`` items are kept. The rounding of a matrix product depends on its sh
 in float64, pair by pair, and sorted. The result does not depend on tile size, batch size or device, unless more than
 ``SPARE`` items are within rounding error of the N-th score.
 
-Legend: B users, b users of a tile, K vectors per user, D embedding width, I items, T items of a tile, W items kept,
-N items per list.
+Legend: B users, b users of a tile, K vectors per user, D embedding width, I items, T items of a tile, W items kept per
+user, N items per list.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Users to recommend for: users of the dataset, or users whose histories are in a file.
 
-Legend: B users of a batch, H history length, L longest history of a batch, R interactions of a file, G all users.
+Legend: B users of a batch, H history length, L longest history of a batch, R interactions of a file, G users in total.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class NetModule(LightningModule):
             self.net.compile()
 
     def on_train_epoch_start(self) -> None:
-        """Seed by run seed, epoch and rank, so that a resumed run draws the same dropout masks."""
+        """Seed torch with run seed, epoch and rank, so that a resumed run draws the same dropout masks."""
         torch.manual_seed((self._common.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
 
     def _check_and_log_step(self, loss: Tensor, parts: Mapping[str, Tensor], samples: int, batch_idx: int) -> None:
@@ -82,7 +82,7 @@ class NetModule(LightningModule):
             self._check_finite(loss.detach().clone(), batch_idx)
         if self._is_logging_step(batch_idx):
             named = {"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}}
-            # the mean over equally large batches may be averaged over processes; a metric may not
+            # batches of all processes have equal size, so their mean losses may be averaged; metrics may not
             self.log_dict({f"train/{k}": v.detach() for k, v in named.items()}, sync_dist=True, batch_size=samples)
             self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=samples)
 
@@ -94,7 +94,7 @@ class NetModule(LightningModule):
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
-        """Raise on every process if the mean loss is not finite. Synchronises with the GPU and the other processes."""
+        """Raise StemlabError on every process if the mean loss is not finite. Collective; synchronises the GPU."""
         loss = cast(Tensor, self.trainer.strategy.reduce(loss, reduce_op="mean"))
         if not torch.isfinite(loss):
             raise StemlabError(
@@ -103,6 +103,7 @@ class NetModule(LightningModule):
             )
 
     def _remedy(self) -> str:
+        """Return the advice at the end of the error message for a loss that is not finite."""
         return "lower optim.lr, or use trainer.precision=32-true"
 
     # ----------------------------------------------------------------------------------------------- evaluation

@@ -31,7 +31,7 @@ class MultiTaskModule(NetModule):
     of an epoch, not averaged. If the dataset has scenarios, every task is also measured per scenario.
 
     Args:
-        net: the network; its logits are those of ``tasks``.
+        net: the network; column t of its logits (B, T) belongs to ``tasks[t]``.
         spec: fields and tasks of the dataset.
         tasks: labels to train and measure, in the order of the network's outputs.
         settings: optimiser, penalties, monitor, seed.
@@ -82,7 +82,11 @@ class MultiTaskModule(NetModule):
     # ------------------------------------------------------------------------------------------------- training
 
     def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
+        """Return the loss of a batch, a scalar.
+
+        Raises:
+            StemlabError: the loss is not finite, or the batch has no labels.
+        """
         output, labels_BT = self._learn(batch)
         losses_T = task_losses(output.logit_BT, labels_BT, self.settings.loss_form)
         loss = self._reduce_tasks(losses_T)
@@ -93,7 +97,7 @@ class MultiTaskModule(NetModule):
         return loss
 
     def _learn(self, batch: ImpressionBatch) -> tuple[MultiTaskOutput, Tensor]:
-        """Return the output for the loss and its labels."""
+        """Return the network output from which the loss is computed, and the labels of its samples, (B, T)."""
         labels_BT, form = self.labels(batch), self.settings.loss_form
         if isinstance(self.net, MetaTrained):
             return self.net.meta_output(batch, labels_BT, lambda x, y: self._reduce_tasks(task_losses(x, y, form)))

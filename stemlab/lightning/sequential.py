@@ -86,14 +86,18 @@ class SequentialModule(NetModule):
     # ------------------------------------------------------------------------------------------------- training
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
+        """Return the loss of a batch, a scalar.
+
+        Raises:
+            StemlabError: the loss is not finite.
+        """
         parts = self._sequence_net.losses(self.net(batch, "train"))
         loss = reduce(torch.add, parts.values())
         self._check_and_log_step(loss, parts, len(batch), batch_idx)
         return loss
 
     def configure_optimizers(self) -> Optimizer:
-        """Build the optimiser, with coupled L2 on everything but biases."""
+        """Build the optimiser, with coupled L2 on all parameters except biases."""
         return build_ranking_optimizer(self.net, self.settings.optim)
 
     # ----------------------------------------------------------------------------------------------- evaluation

@@ -35,7 +35,7 @@ class ModuleSettings(CommonSettings):
         penalty_mode: ``dense``: whole tables at every step (released code); ``batch``: the rows looked up in the batch.
         loss_form: ``logits``: cross-entropy of logits; ``probability``: cross-entropy of probabilities with clamped
             logarithms (released code).
-        loss_reduction: sum or mean of the task losses.
+        loss_reduction: ``sum`` or ``mean`` over the task losses.
         monitor: validation metric of the plateau scheduler.
         monitor_mode: whether larger or smaller is better.
     """

@@ -98,7 +98,7 @@ def group_auc(labels: AnyArray, scores: AnyArray, groups: AnyArray) -> GroupAUC:
 
 
 def _group_codes(groups: AnyArray) -> tuple[NDArray[np.uint64], Callable[[AnyArray], AnyArray]]:
-    """Return codes below 2^31 in the order of the keys, and a function from codes to keys."""
+    """Return codes (B,) below 2^31 in the order of the keys, and a function from codes to keys."""
     least = groups.min()
     if int(groups.max()) - int(least) < _GROUP_LIMIT:
         return (groups - least).astype(np.uint64), lambda code_G: code_G + least
@@ -118,16 +118,16 @@ def _order_preserving(scores: AnyArray) -> NDArray[np.uint64]:
 
 
 def _count_pairs(row_B: NDArray[np.uint64], first_G: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Return (G,) twice the won pairs (a tie counts one), number of positives, number of negatives.
+    """Return per group: 2 * (pairs in which the positive scores higher) + tied pairs, positives, negatives; (G,) each.
 
     Args:
         row_B: encoded samples, sorted; among equal scores negatives come first.
         first_G: index of the first sample of each group.
     """
     at_P = np.flatnonzero((row_B & _LABEL).astype(bool))
-    # negatives before a positive score lower or tie: count all of them as won, then subtract the ties once
+    # all negatives before a positive score lower or tie: count them twice, then subtract the ties once
     won_P = at_P - np.arange(len(at_P))
-    tie_of_P = row_B[at_P] ^ _LABEL  # the code of a negative that ties with this positive
+    tie_of_P = row_B[at_P] ^ _LABEL  # the encoded negative that ties with this positive
     opens_P = np.flatnonzero((at_P > 0) & (row_B[at_P - 1] == tie_of_P))  # first positive after tied negatives
     ties_P = np.zeros(len(at_P), dtype=np.int64)
     tied_negatives = at_P[opens_P] - np.searchsorted(row_B, tie_of_P[opens_P])

@@ -78,4 +78,5 @@ def exact_sum(values: AnyArray) -> float:
 
 
 def _unusable(prob: AnyArray) -> bool:
+    """Return whether there are no probabilities, or one is NaN."""
     return len(prob) == 0 or bool(np.isnan(prob).any())

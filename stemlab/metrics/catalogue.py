@@ -29,7 +29,8 @@ MAX_TILE_USERS = 256
 """Maximum number of users of a tile."""
 
 GATHER_COST = 24
-"""Cost of scoring one gathered candidate relative to one score of the product (scripts/bench/ranking_evaluation.py)."""
+"""Cost of the score of one gathered candidate, relative to one score of the matrix product
+(scripts/bench/ranking_evaluation.py)."""
 
 _ROUNDOFF = 2.0**-24
 """Relative error of a float32 operation."""
@@ -88,7 +89,7 @@ class Catalogue:
         return torch.cat([score(user_bKD, self.item_ID, candidates_bN) for user_bKD, candidates_bN in pieces])
 
     def candidate_ranks(self, user_BKD: Tensor, candidates_BN: Tensor, ties: Ties) -> Tensor:
-        """Return the rank of column 0 among given candidates.
+        """Return the rank of each user's positive among given candidates.
 
         Args:
             user_BKD: vectors of the users.
@@ -177,8 +178,8 @@ class _RankCounter:
         self.item_ID, self.user_BKD, self.positive_B = catalogue.item_ID, user_BKD, positive_B
         width = user_BKD.shape[2]
         own_B = (user_BKD * self.item_ID[positive_B][:, None]).sum(2).amax(1)
-        # the error of a sum of D products is at most D roundoffs of |u||v| (Higham, Accuracy and Stability, 3.1); times
-        # two for the two scores compared, plus a margin for the errors of this bound
+        # the error of a dot product of width D is at most D * 2^-24 * |u||v| (Higham, Accuracy and Stability, 3.1); two
+        # scores are compared: twice that; + 4 covers the rounding of this bound
         error_B = 2 * (width + 4) * _ROUNDOFF * user_BKD.norm(dim=2).amax(1) * catalogue.max_norm
         self.broken_B = ~(error_B.isfinite() & own_B.isfinite())
         self.low_B1, self.high_B1 = (own_B - error_B)[:, None], (own_B + error_B)[:, None]

@@ -1,7 +1,8 @@
 """Gather tensors of different lengths from all ranks on rank 0, with any backend.
 
-Lightning and torchmetrics average per-rank values (wrong for AUC) or gather all states on every rank. Here only rank 0
-receives the samples, computes the metrics and broadcasts the result (docs/methods/metrics.md#distributed-evaluation).
+Lightning and torchmetrics average per-rank values (the mean of per-rank AUCs is not the AUC) or gather all states on
+every rank. Here only rank 0 receives the samples, computes the metrics and broadcasts the result
+(docs/methods/metrics.md#distributed-evaluation).
 """
 
 from __future__ import annotations

@@ -170,11 +170,11 @@ def evaluate_task(labels: AnyArray, prob: AnyArray, groups: dict[str, AnyArray])
     return values | {name: gauc(labels, prob, keys) for name, keys in groups.items()}
 
 
-def _undefined_message(metrics: Sequence[str], of: str, reason: str) -> str:
+def _undefined_message(metrics: Sequence[str], suffix: str, reason: str) -> str:
     """Return one sentence for all undefined metrics of a task in a scenario, which share the reason."""
     first, *others = metrics
     also = f" (also {', '.join(others)})" if others else ""
-    return f"{first}/{of} is undefined{also}: {reason}"
+    return f"{first}/{suffix} is undefined{also}: {reason}"
 
 
 def _reason(labels: AnyArray, prob: AnyArray) -> str:

@@ -4,8 +4,8 @@ Each sample has one positive, in column 0, with rank r (1 is best). HR@k is the 
 the mean over samples of 1 / log2(r + 1) if r <= k, else 0 (the ideal gain is 1). MRR is the mean of 1 / r.
 
 Implementations differ in how they rank candidates with the score of the positive: the released code leaves their order
-to an unstable sort. Here it is an explicit tie rule; the default ranks the positive last among equal scores, so that
-constant scores hit nothing (docs/methods/metrics.md#ties).
+to an unstable sort. Here it is an explicit tie rule; the default ranks the positive last among equal scores, so that a
+model with constant scores has HR@k = 0 for k < N (docs/methods/metrics.md#ties).
 
 Legend: B samples, M negatives, N candidates.
 """
@@ -60,7 +60,7 @@ def ranks_from_counts(ahead_B: Tensor, tied_B: Tensor | None, ties: Ties) -> Ten
 
 
 def metric_names(topk: Sequence[int]) -> list[str]:
-    """Return the names of the metrics in reporting order."""
+    """Return the names of the ranking metrics in reporting order: ``hr@5``, ``ndcg@5``, ..., ``mrr``."""
     return [*(f"{name}@{k}" for k in topk for name in ("hr", "ndcg")), "mrr"]
 
 

@@ -24,7 +24,7 @@ _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 class PenalisedAdam(Adam):
     """Adam whose parameter groups have the additional keys ``l1``, ``l2`` and ``rows_only``.
 
-    In a group with ``rows_only`` a step penalises only the rows of an embedding table with a gradient.
+    In a group with ``rows_only``, a step penalises only those rows of an embedding table that have a gradient.
     """
 
     # class attributes, because torch's Optimizer drops instance attributes when it is copied

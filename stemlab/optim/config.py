@@ -18,9 +18,9 @@ class PlateauConfig:
 
     Attributes:
         enabled: whether the learning rate is reduced at all.
-        factor: factor of the learning rate.
+        factor: the learning rate is multiplied by this factor.
         min_lr: minimum learning rate.
-        threshold: an epoch improves if value >= best + threshold.
+        threshold: an epoch improves if value >= best + threshold (value <= best - threshold if smaller is better).
     """
 
     enabled: bool = True

@@ -24,7 +24,7 @@ _FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """Weights of the two norms: l1 * sum |w| + l2 / 2 * sum w^2, with gradient l1 * sign(w) + l2 * w."""
+    """Weights of the L1 and L2 terms: l1 * sum |w| + l2 / 2 * sum w^2, with gradient l1 * sign(w) + l2 * w."""
 
     l1: float = 0.0
     l2: float = 0.0

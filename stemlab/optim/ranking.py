@@ -1,4 +1,4 @@
-"""Optimisers of sequential models: those of torch, with coupled L2 on everything but biases.
+"""Optimisers of sequential models: torch optimisers with coupled L2 on all parameters except biases.
 
 The rule of the released code (docs/methods/timirec.md#optimiser): parameters whose name contains "bias" have no weight
 decay; all others have it, including embeddings and layer norms. The decay is coupled (added to the gradient).

@@ -13,9 +13,9 @@ _TRIM_THRESHOLD_BYTES = 256 * 2**20
 def keep_freed_memory() -> bool:
     """Keep up to 256 MB of freed memory for the next step instead of returning it to the system.
 
-    A training step on a CPU frees its tensors and allocates the same ones again. By default glibc maps blocks above
-    128 kB anew or returns the end of its heap, which causes thousands of page faults per step: 20 to 33 % of the time
-    of a TiMiRec step.
+    A training step on a CPU frees its tensors and allocates the same ones again. By default glibc requests
+    each block above 128 kB from the system again and returns the end of its heap, which causes thousands of page faults
+    per step: 20 to 33 % of the time of a TiMiRec step.
 
     Returns:
         True if the setting was applied; False on systems without glibc, where nothing changes.

@@ -42,7 +42,7 @@ Module = MultiTaskModule | SequentialModule
 
 
 def build_datamodule(config: Config) -> DataModule:
-    """Return the datamodule of ``config['dataset']``, set up for its model; no file is read yet."""
+    """Return the datamodule of ``config['dataset']``, with the options that its model needs; no file is read yet."""
     data = cast(DataModule, instantiate(config["dataset"], key="dataset"))
     if isinstance(data, SequenceDataModule) and "model" in config:
         net = import_target(config["model"]["net"])
@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RunCallbacks:
-    """The callbacks of a training; a command reads the results of some of them."""
+    """Callbacks of a training; the run reads the results of those that have a field of their own."""
 
     checkpoint: BestCheckpoint
     throughput: Throughput
@@ -161,7 +161,7 @@ def build_trainer(
         callbacks: all callbacks, including the progress bar.
         loggers: may be empty.
         module: with several processes, its network is checked for parameters without a gradient.
-        steps: training steps per epoch, so that short epochs log at least once; 0 without training.
+        steps: training steps per epoch, an upper bound of the logging interval; 0 without training.
 
     Raises:
         StemlabError: the trainer needs a GPU and none is available.

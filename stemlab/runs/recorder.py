@@ -19,7 +19,7 @@ Status = Literal["finished", "failed", "interrupted"]
 
 
 class Recorder:
-    """Record of one run; values that are not known yet are ``None``.
+    """Record of one run, written to ``record.json`` at its end; unknown values are ``None``.
 
     Args:
         command: name of the command.

@@ -9,7 +9,7 @@ from stemlab.config.cross_checks import effective_stage
 from stemlab.errors import StemlabError
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 
-# Keys that must not change. Others (epochs, patience, logger, threads, learning rate ...) may be set anew.
+# Keys that must not change. Others (epochs, patience, logger, threads, learning rate ...) may change.
 _FIXED_KEYS = (
     *("model.net", "model.task", "model.scenario_feature", "seed"),
     *("dataset.tasks", "dataset.fields", "dataset.batch_size"),
@@ -18,7 +18,7 @@ _FIXED_KEYS = (
 
 
 def check_resumable(config: Mapping[str, Any], fingerprint: str) -> SavedRun:
-    """Return the checkpoint to resume from, if network, data and order of the samples are the same.
+    """Return the checkpoint to resume from, after checking that network, data and order of the samples are the same.
 
     Args:
         config: config of the new run; ``ckpt_path`` is the checkpoint.

@@ -34,12 +34,12 @@ from stemlab.runs.summary import print_metrics, print_run_summary
 
 
 class TrainingRun:
-    """Prepare the data, train, evaluate the best epoch and write the record; on errors too, close the loggers.
+    """Training, evaluation of the best epoch, and record of a run; writes the record also after an error.
 
     Args:
         config: validated, plain and resolved config.
         overrides: overrides of the command line.
-        group: group for the loggers (sweep, or the stages of a model), if any.
+        group: group of the run in the loggers (a sweep, or both stages of a model), if any.
     """
 
     def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], group: str | None) -> None:
@@ -118,7 +118,7 @@ class TrainingRun:
     def _fit(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
         try:
             run_fit(trainer, module, datamodule, self.config["ckpt_path"])
-        finally:  # an interrupted run has a best epoch too
+        finally:  # also after an interruption
             if callbacks.checkpoint.improvement.epoch >= 0:
                 self.recorder.set_fit(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
             if callbacks.paper_selection is not None:
@@ -127,7 +127,7 @@ class TrainingRun:
     def _save_untrained(
         self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks
     ) -> None:
-        """Write the checkpoint of a model without training."""
+        """Evaluate a network without training on the validation split and write it as the best checkpoint."""
         checkpoint = callbacks.checkpoint
         trainer.validate(module, datamodule=datamodule, verbose=False)
         checkpoint.improvement.update(module.metric_values[checkpoint.monitor], 0)
@@ -158,7 +158,7 @@ class TrainingRun:
 
 
 def needs_training(module: Module) -> bool:
-    """Return whether the network has anything to train; POP only counts interactions."""
+    """Return whether the network is trained by gradient descent; POP only counts interactions."""
     return bool(getattr(module.net, "needs_training", True))
 
 

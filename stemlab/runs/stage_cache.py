@@ -37,7 +37,7 @@ _POLL_SECONDS = 0.2
 
 
 class StageCache:
-    """Cache entry of the first stage that a config needs; it may be missing, unfinished or finished.
+    """Cache entry of the first stage that a config needs; the stage may be missing, unfinished or finished.
 
     Args:
         config: config of the run that needs the stage.
@@ -69,7 +69,7 @@ class StageCache:
             return False
 
     def ensure(self) -> None:
-        """Train the stage unless it is finished; the other processes of this run follow rank 0."""
+        """Train the stage unless it is finished; the other processes of this run wait for the decision of rank 0."""
         if not is_first_process():
             self._wait_or_train()
             return
@@ -119,7 +119,7 @@ class StageCache:
             self.directory.unlink()
 
     def record_second_stage(self, first: Path, second: Path) -> None:
-        """Add a second stage to the record of the first one, if that is this cache entry.
+        """Add a second stage to the record of its first stage, if the first stage is this cache entry.
 
         Args:
             first: run directory of the first stage in use.

@@ -23,7 +23,7 @@ from stemlab.runs.stage_cache import StageCache, shared_settings
 
 
 def training_run(config: Config, overrides: Sequence[str], sweep_id: str | None) -> TrainingRun:
-    """Return the run of a config, by its stage.
+    """Return the run of a config; its class depends on the stage.
 
     Args:
         config: validated, plain and resolved config.
@@ -35,7 +35,7 @@ def training_run(config: Config, overrides: Sequence[str], sweep_id: str | None)
 
 
 class PretrainRun(TrainingRun):
-    """A first stage started by the user; when finished, it is added to the stage cache."""
+    """First stage started by the user; added to the stage cache when finished."""
 
     def run(self) -> float:
         """Run the training and return the objective; NaN where it is undefined."""
@@ -46,7 +46,7 @@ class PretrainRun(TrainingRun):
 
 
 class FinetuneRun(TrainingRun):
-    """A second stage: find, train or read the first stage and load its extractor before training."""
+    """Second stage: loads the extractor of a first stage, which is found, trained or read, before training."""
 
     def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
         fingerprint = datamodule.manifest["fingerprint"]

@@ -13,7 +13,7 @@ from stemlab.data.spec import DatasetSpec, SequenceSpec
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
 _TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece")
-_SCENARIO_METRICS = ("auc", "gauc", "logloss")  # as many of them are shown as fit into the terminal
+_SCENARIO_METRICS = ("auc", "gauc", "logloss")  # the first ones that fit into the width of the terminal are shown
 _MIN_COLUMN_WIDTH = 9  # "undefined"
 
 

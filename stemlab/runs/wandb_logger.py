@@ -20,7 +20,7 @@ WandbMode = Literal["online", "offline"]
 def wandb_mode(setting: str) -> WandbMode | None:
     """Return the W&B mode, or None if W&B is off; does not prompt and opens no connection.
 
-    The environment variable ``WANDB_MODE`` is obeyed and never set.
+    The environment variables ``WANDB_MODE=disabled`` and ``WANDB_MODE=offline`` have priority over ``on`` and ``auto``.
 
     Args:
         setting: ``on``, ``off``, or ``auto``: online if the user is logged in, else off.

@@ -91,7 +91,7 @@ def test_message_lists_at_most_five_values() -> None:
     [
         ("collapse.runs.stm.tables.0.rank < 1", "there is no 'stm' in collapse.runs; nearest: stem, single_task like."),
         ("collapse.runs.*.mean_abundance.l3 < 1", "there is no 'l3' in collapse.runs.stem.mean_abundance; nearest: l2"),
-        ("collapse.runs.stem.mean_abundance < 1", "stem.mean_abundance is no number; its keys: l2, none."),
+        ("collapse.runs.stem.mean_abundance < 1", "stem.mean_abundance is not a number; its keys: l2, none."),
         ("collapse.row_norm < 1", "collapse.row_norm is 'l2'"),
         ("collapse.points.0.x < 1", "collapse.points.0 is 5; it has no keys"),
         ("collapse.runs.single_task like.mean_abundance.none > 1", "none is undefined in these results"),
