@@ -1,4 +1,4 @@
-"""Typed models of ``conf/callbacks``."""
+"""Typed models of ``conf/callbacks``; ``mode`` is ``None`` until it is derived from the monitor (``resolve``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class EarlyStopConfig(Section):
 
     enabled: bool
     monitor: Monitor
-    mode: Mode
+    mode: Mode | None
     patience: PositiveInt
     min_delta: NonNegativeFloat
 
@@ -28,7 +28,7 @@ class WindowStopConfig(Section):
 
     enabled: bool
     monitor: Monitor
-    mode: Mode
+    mode: Mode | None
     window: PositiveInt
     patience: PositiveInt
 
@@ -37,7 +37,7 @@ class CheckpointConfig(Section):
     """Metric that selects the best epoch, and whether the last epoch is kept as well."""
 
     monitor: Monitor
-    mode: Mode
+    mode: Mode | None
     save_last: bool
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
+from stemlab.metric_directions import TASK_METRICS, metric_direction
 
-TASK_METRICS = ("auc", "gauc", "gauc_encoded", "logloss", "calibration", "ece")
-"""Metrics of a multi-task model (``stemlab.metrics.multitask``), without split, task and scenario."""
+_LARGER = {"max": "larger", "min": "smaller"}
 
 
 def is_sequential(config: Mapping[str, Any]) -> bool:
@@ -112,13 +112,40 @@ def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
             raise StemlabError(f"{key}={value!r} ({origin(key)}) must be a validation metric, such as {example!r}.")
         if is_sequential(config):
             _check_ranking(key, value, config, origin)
-            continue
-        _check_task_metric(key, value, config, origin)
+        else:
+            _check_task_metric(key, value, config, origin)
+        if key != "objective":
+            _check_mode(key.removesuffix(".monitor"), value, config, origin)
     if config.get("test") is False and callbacks.get("paper_selection"):
         key = "callbacks.paper_selection"
         raise StemlabError(f"{key}=true ({origin(key)}) reads the test split and needs test=true.")
     if config.get("test") is False and str(config.get("objective")).startswith("test/"):
         raise StemlabError(f"objective={config['objective']!r} ({origin('objective')}) needs test=true.")
+
+
+def _check_mode(node: str, monitor: str, config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse a monitor without a direction, and a mode that contradicts the direction of the monitor."""
+    direction, mode = metric_direction(monitor), config["callbacks"][node.rpartition(".")[2]].get("mode")
+    if direction is None:
+        key = f"{node}.monitor"
+        raise StemlabError(
+            f"{key}={monitor!r} ({origin(key)}) cannot be monitored: neither larger nor smaller values are better (it "
+            "is best at 1); use logloss or ece."
+        )
+    if mode not in (None, direction):
+        raise StemlabError(
+            f"{node}.mode={mode} ({origin(f'{node}.mode')}) contradicts {node}.monitor={monitor!r}, of which "
+            f"{_LARGER[direction]} values are better: set it to {direction} or leave it out."
+        )
+
+
+def check_search_direction(objective: str, sweeper: Mapping[str, Any]) -> None:
+    """Refuse a sweeper that searches the objective in the wrong direction (``hydra.sweeper.direction``)."""
+    wanted = {"maximize": "max", "minimize": "min"}.get(str(sweeper.get("direction")).rpartition(".")[2].lower())
+    direction = metric_direction(objective)
+    if wanted is not None and wanted != direction:
+        reason = "has no best direction" if direction is None else f"is better when {_LARGER[direction]}"
+        raise StemlabError(f"hydra.sweeper.direction={sweeper['direction']}, but objective={objective!r} {reason}.")
 
 
 def _check_task_metric(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
@@ -131,7 +158,7 @@ def _check_task_metric(key: str, value: str, config: Mapping[str, Any], origin: 
 def _wrong_metric(value: str, tasks: list[str], scenarios: list[str] | None) -> str | None:
     _, metric, *rest = value.split("/", 3)
     if metric not in TASK_METRICS:
-        return f"the metrics are {', '.join(TASK_METRICS)}.{nearest(metric, TASK_METRICS)}"
+        return f"the metrics are {', '.join(TASK_METRICS)}.{nearest(metric, list(TASK_METRICS))}"
     if not rest and metric == "calibration":
         return f"calibration has no mean over tasks; add a task, such as {value}/{tasks[0]}."
     if rest and rest[0] not in tasks:

@@ -11,12 +11,16 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from stemlab.metric_directions import metric_direction
+
 # Settings that do not change results: paths, logging, diagnostics, how the run was started.
 NOT_HASHED = ("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_dir", "diagnostics")
 
 
 def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Return the config as nested plain dicts and lists, with interpolations resolved and absolute paths.
+
+    A ``mode`` that is null in ``callbacks`` is derived from the monitor.
 
     Configs are stored in checkpoints, and objects of OmegaConf in a checkpoint cannot be loaded with ``weights_only``.
 
@@ -27,12 +31,22 @@ def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         omegaconf.errors.MissingMandatoryValue: a value is still ``???``.
     """
     if not isinstance(config, DictConfig):
-        return copy.deepcopy(dict(config))
+        return _with_modes(copy.deepcopy(dict(config)))
     config = copy.deepcopy(config)
     OmegaConf.set_readonly(config, False)
     for name in config.get("paths") or {}:
         config.paths[name] = os.path.abspath(config.paths[name])
-    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    return _with_modes(plain)
+
+
+def _with_modes(plain: dict[str, Any]) -> dict[str, Any]:
+    """Set each ``mode`` in ``callbacks`` that is null to the direction of its monitor."""
+    callbacks = plain.get("callbacks")
+    for node in callbacks.values() if isinstance(callbacks, dict) else ():
+        if isinstance(node, dict) and node.get("mode", "") is None and isinstance(node.get("monitor"), str):
+            node["mode"] = metric_direction(node["monitor"])
+    return plain
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from stemlab.config.compose import (
     without_hydra,
 )
 from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_message, several_values_error
+from stemlab.config.cross_checks import check_search_direction
 from stemlab.config.resolve import resolve
 from stemlab.config.table_description import CONFIG_KEY
 from stemlab.config.validate import validate
@@ -44,6 +45,8 @@ def check_command_line(line: CommandLine) -> bool:
         jobs = _with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))
         for overrides, plain in _compose_jobs(line, jobs) if swept else _resolve_job(line, jobs[0], base):
             validate(line.command, plain, KeyOrigins(line.command, overrides, swept_by_file))
+            if swept and line.command == "train":
+                check_search_direction(plain["objective"], base.hydra.sweeper)
     return swept
 
 
@@ -72,6 +75,8 @@ def _is_plain_value(override: Override) -> bool:
     """Return whether an override only replaces a value, so that the config need not be composed again."""
     key = override.key_or_group
     if override.is_add() or override.is_force_add() or override.is_delete() or override.is_hydra_override():
+        return False
+    if key.endswith(".monitor"):  # mode and objective are derived from it
         return False
     return "${" not in _text(override) and key != CONFIG_KEY and not is_group(key)
 

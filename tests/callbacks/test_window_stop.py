@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemlab.callbacks.early_stop import WindowStop
+from stemlab.config.resolve import resolve
 
 
 def released_rule(values, window=10):
@@ -120,7 +121,7 @@ def test_a_run_that_had_stopped_is_not_resumed(values, hint, capsys):
 
 
 def test_the_config_file_has_the_limits_of_the_released_code(root: Path):
-    shipped = yaml.safe_load((root / "conf/callbacks/ranking.yaml").read_text())
+    shipped = resolve({"callbacks": yaml.safe_load((root / "conf/callbacks/ranking.yaml").read_text())})["callbacks"]
     expected = {"enabled": True, "monitor": "val/ndcg@5", "mode": "max", "window": 10, "patience": 20}
     assert shipped["early_stop"] == expected
     assert shipped["checkpoint"] == {"monitor": "val/ndcg@5", "mode": "max", "save_last": True}

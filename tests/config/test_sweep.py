@@ -36,6 +36,12 @@ def test_all_jobs_are_checked_before_the_first_runs(words, expected):
     assert expected in str(caught.value)
 
 
+def test_a_swept_monitor_brings_its_own_mode():
+    assert check_command_line(line("callbacks.checkpoint.monitor=val/auc,val/logloss")) is True
+    with pytest.raises(StemlabError, match=r"checkpoint\.mode=max"):
+        check_command_line(line("callbacks.checkpoint.monitor=val/auc,val/logloss", "callbacks.checkpoint.mode=max"))
+
+
 def test_wrong_value_in_one_of_many_jobs_is_reported():
     seeds = ",".join(str(seed) for seed in range(200))
     with pytest.raises(StemlabError, match=r"^model.net.embedding_dim=0 "):

@@ -1,0 +1,28 @@
+"""Names of the metrics and whether larger or smaller values are better; imports no torch, for the config checks."""
+
+from __future__ import annotations
+
+from stemlab.types import Mode
+
+TASK_METRICS: dict[str, Mode | None] = {
+    "auc": "max",
+    "gauc": "max",
+    "gauc_encoded": "max",
+    "logloss": "min",
+    "calibration": None,  # predicted / observed positives: best at 1
+    "ece": "min",
+}
+"""Metrics of a multi-task model (``stemlab.metrics.multitask``); ``None``: neither larger nor smaller is better."""
+
+RANKING_METRICS: dict[str, Mode | None] = {"hr": "max", "ndcg": "max", "mrr": "max"}
+"""Metrics of a sequential model (``stemlab.metrics.ranking``), without cut-off."""
+
+
+def metric_direction(name: str) -> Mode | None:
+    """Return whether larger or smaller values of ``split/metric[@k][/task[/scenario]]`` are better.
+
+    ``None`` for a metric without direction and for an unknown name.
+    """
+    _, _, metric = name.partition("/")
+    base = metric.partition("/")[0].partition("@")[0]
+    return (TASK_METRICS | RANKING_METRICS).get(base)
