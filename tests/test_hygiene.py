@@ -56,3 +56,29 @@ def test_dependencies_are_pinned():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0] for line in lines if line and not line.startswith("#")}
     assert wanted - {"stemlab"} == pinned
+
+
+ROLES = {"main", "findings", "generate", "write_sample"}  # one per command, analysis or dataset
+
+
+def public_names(tree):
+    """Yield the public classes, functions and type aliases that a module defines."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name) and not target.id.isupper())
+
+
+def test_a_public_name_is_defined_in_one_module():
+    homes = {}
+    for path in PACKAGE:
+        for public in public_names(ast.parse(path.read_text())):
+            if not public.startswith("_") and public not in ROLES:
+                homes.setdefault(public, []).append(name(path))
+    assert {public: paths for public, paths in homes.items() if len(paths) > 1} == {}
+
+
+def test_array_types_are_defined_in_one_module():
+    users = [name(path) for path in PACKAGE if re.search(r"^\w+ = .*\bNDArray\[", path.read_text(), re.MULTILINE)]
+    assert users == ["stemlab/array_types.py"]

@@ -17,9 +17,8 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from stemlab.array_types import AnyArray, Float64Array, Int64Array
+from stemlab.array_types import AnyArray, Float64Array, Int64Array, UInt64Array
 
 GroupWeighting = Literal["rows", "equal"]
 # A sample is encoded as one integer: 31 bits of group, 32 of score, 1 of label.
@@ -97,7 +96,7 @@ def group_auc(labels: AnyArray, scores: AnyArray, groups: AnyArray) -> GroupAUC:
     return GroupAUC(key_of_code((row_B[first_G] >> _GROUP_SHIFT).astype(np.int64)), auc_G, pos_G + neg_G)
 
 
-def _group_codes(groups: AnyArray) -> tuple[NDArray[np.uint64], Callable[[AnyArray], AnyArray]]:
+def _group_codes(groups: AnyArray) -> tuple[UInt64Array, Callable[[AnyArray], AnyArray]]:
     """Return codes (B,) below 2^31 in the order of the keys, and a function from codes to keys."""
     least = groups.min()
     if int(groups.max()) - int(least) < _GROUP_LIMIT:
@@ -106,7 +105,7 @@ def _group_codes(groups: AnyArray) -> tuple[NDArray[np.uint64], Callable[[AnyArr
     return code_B.astype(np.uint64), lambda code_G: np.asarray(known)[code_G]
 
 
-def _order_preserving(scores: AnyArray) -> NDArray[np.uint64]:
+def _order_preserving(scores: AnyArray) -> UInt64Array:
     """Return integers below 2^32 that sort like the scores; equal scores give equal integers."""
     if scores.dtype != np.float32:
         return np.unique(scores, return_inverse=True)[1].astype(np.uint64)
@@ -117,7 +116,7 @@ def _order_preserving(scores: AnyArray) -> NDArray[np.uint64]:
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
 
 
-def _count_pairs(row_B: NDArray[np.uint64], first_G: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
+def _count_pairs(row_B: UInt64Array, first_G: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Return per group: 2 * (pairs in which the positive scores higher) + tied pairs, positives, negatives; (G,) each.
 
     Args:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from stemlab.array_types import Int64Array, UInt8Array
+from stemlab.array_types import IndexArray, Int64Array, UInt8Array, UInt32Array
 from stemlab.data.prepare.dtypes import to_small_codes
 from stemlab.errors import StemlabError
 from stemlab.types import Fraction, NonNegativeInt
@@ -213,7 +212,7 @@ def split_counts(codes: UInt8Array) -> tuple[int, int, int]:
     return int(counts[0]), int(counts[1]), int(counts[2])
 
 
-def _carve(codes: UInt8Array, rows: NDArray[np.intp], rule: SplitRule) -> None:
+def _carve(codes: UInt8Array, rows: IndexArray, rule: SplitRule) -> None:
     """Move some of these train rows to valid; at least one remains in train."""
     size = min(math.ceil(len(rows) * rule.valid_size), len(rows) - 1)
     if size > 0:
@@ -225,13 +224,13 @@ def _yaml(value: int | None) -> str:
     return "null" if value is None else str(value)
 
 
-def _permutation(rows: int, seed: int) -> NDArray[np.uint32]:
+def _permutation(rows: int, seed: int) -> UInt32Array:
     order = np.arange(rows, dtype=np.uint32)
     np.random.RandomState(seed).shuffle(order)
     return order
 
 
-def _mark(codes: UInt8Array, rows: NDArray[np.uint32], code: int) -> None:
+def _mark(codes: UInt8Array, rows: UInt32Array, code: int) -> None:
     for start in range(0, len(rows), _STEP):  # in steps, because indexing converts to int64
         codes[rows[start : start + _STEP]] = code
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stemlab.array_types import AnyArray, Float32Array, Int8Array, Int32Array, Int64Array, UInt8Array
+from stemlab.array_types import AnyArray, Float32Array, IndexArray, Int8Array, Int32Array, Int64Array, UInt8Array
 from stemlab.data.io.prefetch import prefetch
 from stemlab.data.io.progress import Advance
 from stemlab.data.prepare.column_cache import ColumnCache
@@ -81,7 +80,7 @@ class _EncodedRows:
     dense_BN: Float32Array | None
     scenario_B: Int32Array | None
 
-    def take(self, rows: NDArray[np.intp]) -> _EncodedRows:
+    def take(self, rows: IndexArray) -> _EncodedRows:
         def some(column: AnyArray | None) -> AnyArray | None:
             return None if column is None else column[rows]
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stemlab.array_types import AnyArray, BoolArray, Int64Array
+from stemlab.array_types import AnyArray, BoolArray, IndexArray, Int64Array
 from stemlab.data.io.csv_integers import IntegerReader, ParsedRows
 from stemlab.data.io.text_blocks import TextBlock
 from stemlab.data.prepare.atomic_directory import locked
@@ -147,7 +146,7 @@ class _Pages:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def repeated(self) -> NDArray[np.intp]:
+    def repeated(self) -> IndexArray:
         """Return the indices of repeated pages, (N, 2): the earlier row and the row that repeats it."""
         equal = np.flatnonzero(self.sorted_ids[1:] == self.sorted_ids[:-1])
         return np.stack([self.order[equal], self.order[equal + 1]], axis=1)

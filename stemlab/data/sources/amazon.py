@@ -17,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
-from numpy.typing import NDArray
 
-from stemlab.array_types import Int64Array
+from stemlab.array_types import Int64Array, StringArray
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import TextBlock, count_lines, read_blocks
@@ -136,7 +135,7 @@ def find_reviews(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def read_reviews(path: Path, advance: Advance) -> tuple[NDArray[np.str_], NDArray[np.str_], Int64Array]:
+def read_reviews(path: Path, advance: Advance) -> tuple[StringArray, StringArray, Int64Array]:
     """Read a review file.
 
     Args:
