@@ -67,7 +67,8 @@ def public_names(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name) and not target.id.isupper())
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            yield from (alias for alias in names if not alias.isupper())
 
 
 def test_a_public_name_is_defined_in_one_module():
