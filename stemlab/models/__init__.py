@@ -1,4 +1,4 @@
-"""Networks, one paper a file: pure modules that know no dataset, file, rank or logger."""
+"""Networks, one paper per file: pure modules without dataset, file, rank or logger."""
 
 from stemlab.models.counts import parameter_counts
 

@@ -43,7 +43,7 @@ class MultiTaskNet(Protocol):
         ...
 
     def embedding_tables(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """Field -> role -> (rows, D) view; role is ``shared``, ``task:<name>`` or ``expert:<m>``."""
+        """Return field -> role -> (rows, D) view; role is ``shared``, ``task:<name>`` or ``expert:<m>``."""
         ...
 
 
@@ -54,7 +54,7 @@ class MetaTrained(Protocol):
     def meta_output(
         self, batch: ImpressionBatch, labels_BT: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[MultiTaskOutput, Tensor]:
-        """Return the output of the samples in the loss, and their labels."""
+        """Return the output for the samples that enter the loss, and their labels."""
         ...
 
 
@@ -66,7 +66,7 @@ class SequenceOutput:
         score_BN: one score per candidate; higher is better, column 0 is the positive.
         intent_BK: predicted logits over the interests (TiMiRec finetune).
         target_BK: similarities of the interests to the positive (TiMiRec finetune, training only).
-        interests_BKD: interest vectors of the history, for nets that have them.
+        interests_BKD: interest vectors of the history, for networks that have them.
     """
 
     score_BN: Tensor

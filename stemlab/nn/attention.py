@@ -62,7 +62,10 @@ class TransformerLayer(nn.Module):
         return self.after_attention(self.attend(x_BLD, bias), x_BLD)
 
     def forward_unique(self, terms: Sequence[UniqueEmbeddings], bias: Tensor) -> Tensor:
-        """Return the states (B, L, D) for the sum of ``terms`` as input; with one head by the CPU kernel."""
+        """Return the states (B, L, D) for the input ``sum(term.dense() for term in terms)``.
+
+        The CPU kernel runs if it applies: one head and no active dropout.
+        """
         weights = [p for layer in self._layers() for p in (layer.weight, layer.bias)]
         has_kernel = self.heads == 1 and not (self.training and self.dropout.p)
         if has_kernel and use_cpu_kernel(*(term.row_UD for term in terms), *weights) and operations_available():

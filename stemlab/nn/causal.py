@@ -74,5 +74,5 @@ class CausalLayer(TransformerLayer):
         return query_BAQd, key_BALd, value_BALd
 
     def by_head(self, x_BLD: Tensor) -> Tensor:
-        """Return (B, A, L, d)."""
+        """Split the heads: (B, L, D) -> (B, A, L, d)."""
         return x_BLD.view(*x_BLD.shape[:2], self.heads, -1).transpose(1, 2)

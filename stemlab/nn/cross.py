@@ -23,12 +23,12 @@ class CrossNetV2(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
 
     def forward(self, x_BW: Tensor) -> Tensor:
-        """Return the crosses (B, W) of an input (B, W)."""
+        """Return the output (B, W) for an input (B, W)."""
         state_BW = x_BW
         for layer in self.layers:
             state_BW = state_BW.addcmul(x_BW, layer(state_BW))
         return state_BW
 
     def first_block(self, toward: slice, source: slice) -> Tensor:
-        """Return the block of the first layer's matrix with rows ``toward`` and columns ``source``."""
+        """Return rows ``toward``, columns ``source`` of the first layer's weight matrix."""
         return cast(nn.Linear, self.layers[0]).weight[toward, source]

@@ -23,9 +23,9 @@ class FieldEmbedding(nn.Module):
     """Ids (B, F) -> one input (B, F'*D) per block.
 
     A table is (V, S*D); input s concatenates block s of all fields, so one lookup per field serves all blocks
-    (docs/methods/stem.md#embedding-tables). Fields may share a table. After the fields follow the scenario, if it is a
-    feature (its table has one row per scenario, padding and out-of-vocabulary), and the numerical fields, which one
-    linear layer projects to the width of a field (docs/methods/multitask.md#numerical-fields).
+    (docs/methods/stem.md#embedding-tables). Fields may share a table. If the scenario is a feature, it is the next
+    field (its table has one row per scenario, one for padding and one for out-of-vocabulary). One linear layer projects
+    all numerical fields to one last field (docs/methods/multitask.md#numerical-fields).
 
     Args:
         sizes: field -> table rows, in the order of the id columns; or sizes that include numerical fields and
@@ -98,6 +98,7 @@ class FieldEmbedding(nn.Module):
 
 
 def _given(values: Tensor | None, name: str) -> Tensor:
+    """Return the values; raise StemlabError if the batch has none."""
     if values is None:
-        raise StemlabError(f"the network reads {name}, but the batch has none: it is of another dataset.")
+        raise StemlabError(f"the network reads {name}, but the batch has none: use the dataset of training.")
     return values

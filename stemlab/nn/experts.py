@@ -77,7 +77,15 @@ def mix_experts(
 
 
 class MixtureLayer(nn.Module):
-    """Experts and gates of one layer: inputs (B, D) -> one mixture (B, H) per gate."""
+    """Experts and gates of one layer: inputs (B, D) -> one mixture (B, H) per gate.
+
+    Args:
+        input_width: D.
+        layout: connections of experts and gates.
+        expert_hidden_units: widths of an expert; the last one is H.
+        gate_hidden_units: hidden widths of a gate.
+        style: hidden layers of experts and gates.
+    """
 
     def __init__(
         self,
@@ -125,9 +133,10 @@ class MixtureLayer(nn.Module):
 
 
 class MixtureStack(nn.Module):
-    """Layers whose mixtures are the inputs of the next: inputs (B, D) -> the first ``used`` mixtures of the last layer.
+    """Mixture layers in sequence: inputs (B, D) -> the first ``used`` mixtures (B, H) of the last layer.
 
-    The shared gate follows the gates of the tasks; no tower reads it in the last layer, where it is not computed.
+    The mixtures of a layer are the inputs of the next one. The shared gate comes after the gates of the tasks. No tower
+    reads the shared mixture of the last layer, so it is not computed there.
 
     Args:
         input_width: D of the first layer.
@@ -137,7 +146,7 @@ class MixtureStack(nn.Module):
             one hidden layer, of that layer's width (MTReclib's PLE).
         gate_hidden_units: hidden widths of a gate.
         style: hidden layers of experts and gates.
-        one_width_a_layer: how ``expert_hidden_units`` is read.
+        one_width_a_layer: read ``expert_hidden_units`` as one width per layer.
     """
 
     def __init__(

@@ -17,14 +17,16 @@ RECHORUS_STD = 0.01
 
 @torch.no_grad()
 def initialise(net: nn.Module, init: Init = "stem") -> None:
-    """Draw the initial weights of all embeddings and linear layers, in place; padding rows are zero.
+    """Draw the initial weights of all embeddings and linear layers, in place.
+
+    N(m, s) is the normal distribution with standard deviation s.
 
     Args:
         net: a new network; its linear layers have PyTorch's initial values.
-        init: ``stem``: embeddings N(0, 1e-4), linear weights Xavier-normal, biases zero
-            (docs/methods/multitask.md#initial-weights). ``mtreclib`` (MMFI's too): embeddings Xavier-uniform as if all
-            tables were one matrix; linear layers keep PyTorch's values. ``rechorus`` (sequential networks): embeddings,
-            linear weights and biases N(0, 0.01); GRUs and layer norms keep PyTorch's values
+        init: ``stem``: embeddings N(0, 1e-4), padding rows zero, linear weights Xavier-normal, biases zero
+            (docs/methods/multitask.md#initial-weights). ``mtreclib``: embeddings Xavier-uniform as if all tables were
+            one matrix, padding rows zero; linear layers keep PyTorch's values. ``rechorus`` (sequential networks):
+            embeddings (row 0 too), linear weights and biases N(0, 0.01); GRUs and layer norms keep PyTorch's values
             (docs/methods/timirec.md#initialisation). ``tin`` (TIN, DIN): embeddings and linear weights Xavier-uniform,
             biases zero (docs/methods/sequential.md#tin).
     """

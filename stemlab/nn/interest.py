@@ -76,7 +76,7 @@ class SelfAttentiveExtractor(nn.Module):
         return weight_BKL @ (items if self.pool_raw and isinstance(items, Tensor) else state_BLD)
 
     def _padding_bias(self, history_BL: Tensor) -> Tensor:
-        """Return what is added to attention scores, broadcast to (B, 1, L)."""
+        """Return the additive mask of the attention scores, broadcast to (B, 1, L)."""
         dtype = self.hidden.weight.dtype
         if self.mask_padding:
             return padding_bias(history_BL, dtype)
@@ -119,7 +119,7 @@ def best_scores(interest_BKD: Tensor, item_BND: Tensor) -> Tensor:
 
 
 def target_scores(interest_BKD: Tensor, item_BND: Tensor) -> Tensor:
-    """Return the scores (B, N) of the candidates for one interest: argmax_k of the dot product with candidate 0.
+    """Return the scores (B, N) of the candidates for the interest with the largest dot product with candidate 0.
 
     The argmax has no gradient.
     """

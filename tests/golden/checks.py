@@ -210,10 +210,10 @@ def saturates(case: Case) -> bool:
 
 @dataclass
 class Trajectory:
-    """What training as a file says gave us.
+    """Result of the training that a file describes.
 
     Attributes:
-        curves: key -> one number a step.
+        curves: key -> one number per step.
         first: state after the first step.
         last: state after the last step.
     """
@@ -224,7 +224,7 @@ class Trajectory:
 
 
 def trajectory(case: Case, form: LossForm, kind: str) -> Trajectory:
-    """Train as the file says."""
+    """Train with the settings and batches of the file."""
     net, rows, first = case.net().train(), [], {}
     step = STEPS[kind](net, case, form, case.meta.get("max_grad_norm", float("inf")))
     for batch in _batches(case):
@@ -238,7 +238,7 @@ def curves_differing(case: Case, form: LossForm, ours: Mapping[str, Tensor]) -> 
     """Compare the curves with the file's.
 
     Logits of several hundred have six exact digits in float32, too few for the gradient behind their sigmoid: there
-    the file's own distance from the same training in double precision is allowed, and processors differ by as much.
+    the file's own distance from the same training in double precision is allowed; CPUs differ by as much.
     """
     theirs = {key: case.tensor(key) for key in ours if key in case.arrays}
     allowed = _own_rounding(case, form, theirs) if saturates(case) else {}
@@ -246,19 +246,20 @@ def curves_differing(case: Case, form: LossForm, ours: Mapping[str, Tensor]) -> 
 
 
 def _own_rounding(case: Case, form: LossForm, theirs: Mapping[str, Tensor]) -> Differences:
+    """Return curve -> distance of the file from the same training in double precision."""
     step = plain_step(case.net().train().double(), case, form, case.meta.get("max_grad_norm", float("inf")))
     rows = [step(ids_BF, labels_BT.double()) for ids_BF, labels_BT in _batches(case)]
     exact = {
         key: torch.tensor(values, dtype=torch.float64)
         for key, values in zip(CURVES, zip(*rows, strict=True), strict=True)
     }
-    return {key: float((exact[key] - told.double()).abs().max()) for key, told in theirs.items()}
+    return {key: float((exact[key] - stored.double()).abs().max()) for key, stored in theirs.items()}
 
 
 def above_noise(case: Case, form: LossForm, steps: int) -> dict[str, Tensor]:
-    """Return name -> which entries had, in ``steps`` steps, no gradient or a first one above rounding noise.
+    """Return name -> mask of the entries whose first nonzero gradient in ``steps`` steps exceeds NOISE or is absent.
 
-    Adam's very first step of an entry has full length however small its gradient is.
+    Adam's first step of an entry has full length, however small its gradient is.
     """
     net = case.net().train()
     step = plain_step(net, case, form, case.meta.get("max_grad_norm", float("inf")))
@@ -274,7 +275,7 @@ def above_noise(case: Case, form: LossForm, steps: int) -> dict[str, Tensor]:
 def same_state(
     ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], kept: Mapping[str, Tensor], tolerance: float
 ) -> Differences:
-    """Compare parameters entry by entry where ``kept``."""
+    """Compare the parameter entries where ``kept`` is True."""
     theirs = trained(theirs)
     return differing({n: ours[n][kept[n]] for n in theirs}, {n: theirs[n][kept[n]] for n in theirs}, tolerance)
 

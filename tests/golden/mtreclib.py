@@ -23,7 +23,7 @@ from tests.golden.cases import Case
 
 TABLE = re.compile(r"embedding\.(?:(\d+)\.)?embedding\.weight")
 LAYER = re.compile(r"(.*?)(\d+)(\.(?:weight|bias|running_mean|running_var|num_batches_tracked))")
-# released name (first part: module; {0} ... are its indices) -> stemlab name
+# released module name -> stemlab module name; {0}, {1} are the groups of the pattern
 RULES = [
     (r"bottom\.mlp", "bottom"),
     (r"bottom\.(\d+)\.mlp", "bottoms.{0}"),
@@ -37,6 +37,7 @@ HEAC = [
     (r"expert\.(\d+)\.mlp", "experts.{0}"),
     (r"(?:critic|tower)s?\.(\d+)\.mlp", "critics.{0}"),
 ]
+# whole parameter names
 PLAIN = [
     (r"numerical_layer\.(weight|bias)", "embedding.numerical.{0}"),
     (r"g\.(\d+)\.(.+)", "transfers.{0}.{1}"),

@@ -71,12 +71,12 @@ class Case:
 
     @property
     def sizes(self) -> SequenceSizes:
-        """Sizes without padding; sizes missing in the file are those of its tables."""
-        told = {**self.meta.get("config", {}), **self.meta}
+        """Sizes without padding; sizes that the file lacks are read from its tables."""
+        stored = {**self.meta.get("config", {}), **self.meta}
         params, counts = self.ours("param"), self.arrays.get("output/popularity", ())
-        items = told.get("n_items") or max(len(params.get("items.weight", ())), len(counts))
-        users = told.get("n_users") or max(len(params.get("users.weight", ())), 1)
-        return SequenceSizes(users - 1, items - 1, int(told.get("history_max", 1)))
+        items = stored.get("n_items") or max(len(params.get("items.weight", ())), len(counts))
+        users = stored.get("n_users") or max(len(params.get("users.weight", ())), 1)
+        return SequenceSizes(users - 1, items - 1, int(stored.get("history_max", 1)))
 
     def net(self) -> SequenceNet:
         """Return the stemlab network with the starting values and the training pairs, in evaluation mode."""

@@ -25,8 +25,8 @@ def forward(case: Case) -> tuple[Differences, list[str]]:
     """Compare all outputs of a single-batch file; also return the keys without a stemlab value."""
     wanted, ours, unknown = case.group("output"), {}, []
     for key in wanted:
-        one_row, phase, base = KEY.fullmatch(key).groups()
-        name = one_row or phase or "eval"
+        one_sample, phase, base = KEY.fullmatch(key).groups()
+        name = one_sample or phase or "eval"
         net, batch = case.routed(case.net(), name), case.batch(name)
         with torch.no_grad():
             score_BN = net(batch, phase or "eval").score_BN
@@ -84,11 +84,11 @@ def first_steps(case: Case) -> dict[str, Differences]:
     result = {}
     for prefix, match in prefixes.items():
         net, l2 = case.net(), float(match["l2"] or 0)
-        pushed = {name: g + decay(name, l2) * case.ours("param")[name] for name, g in case.ours("grad").items()}
+        total = {name: g + decay(name, l2) * case.ours("param")[name] for name, g in case.ours("grad").items()}
         optimiser = build_ranking_optimizer(net, RankingOptimConfig(lr=1e-3, l2=l2))
         train_losses(case, net)["total"].backward()
         own = {name: p.grad for name, p in net.named_parameters()}
-        kept = {name: (push.abs() > NOISE) | ((push == 0) & (own[name] == 0)) for name, push in pushed.items()}
+        kept = {name: (g.abs() > NOISE) | ((g == 0) & (own[name] == 0)) for name, g in total.items()}
         optimiser.step()
         result[prefix] = same_state(net.state_dict(), case.ours(prefix), kept, STEP)
         if mean_of(kept) < 0.9:
@@ -120,9 +120,9 @@ class Trajectory:
     """Result of the training that a file describes.
 
     Attributes:
-        curve: a loss a step.
+        curve: one loss per step.
         last: state after the last step.
-        kept: which entries never had a step made of rounding noise.
+        kept: name -> mask of the entries whose first gradient is not a rounding error.
         score_BN: evaluation scores after the last step.
     """
 
@@ -144,8 +144,8 @@ def trajectory(case: Case) -> Trajectory:
     for number in range(len(case.arrays["loss/per_step"])):
         curve.append(train(net, optimiser, batches[number % len(batches)]))
         for name, p in net.named_parameters():
-            pushed = p.grad + decay(name, l2) * p.detach()
-            first[name] = torch.where(first[name] == 0, pushed.abs(), first[name])
+            total = p.grad + decay(name, l2) * p.detach()
+            first[name] = torch.where(first[name] == 0, total.abs(), first[name])
     kept = {name: ((size == 0) | (size > NOISE)) & ~without_gradient(name, size) for name, size in first.items()}
     with torch.no_grad():
         score_BN = net.eval()(case.batch("eval")).score_BN

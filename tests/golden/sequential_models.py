@@ -61,8 +61,8 @@ def sasrec(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
 
 def tisasrec(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
     assert isinstance(net, TiSASRec)
-    place_BL = position_ids(batch.length_B, batch.history_BL.shape[1])
-    extra = (net.position_keys(place_BL), net.position_values(place_BL))
+    position_BL = position_ids(batch.length_B, batch.history_BL.shape[1])
+    extra = (net.position_keys(position_BL), net.position_values(position_BL))
     state_BLD, seen = net.items(batch.history_BL), {}
     for number, layer in enumerate(net.layers):
         state_BLD = layer(state_BLD, None, net.relations(net.gaps(batch)), extra)
@@ -88,10 +88,10 @@ def attention_scores(extractor: SelfAttentiveExtractor, item_BLD: Tensor, batch:
     state_BLD = extractor.states(item_BLD, batch.length_B, bias_B1L)
     seen = {"transformer": state_BLD}
     if extractor.transformer is not None:
-        placed_BLD = item_BLD
+        input_BLD = item_BLD
         if extractor.positions is not None:
-            placed_BLD = item_BLD + extractor.positions(position_ids(batch.length_B, item_BLD.shape[1]))
-        seen["transformer.masked_attn_head"] = extractor.transformer.attend(placed_BLD, bias_B1L)
+            input_BLD = item_BLD + extractor.positions(position_ids(batch.length_B, item_BLD.shape[1]))
+        seen["transformer.masked_attn_head"] = extractor.transformer.attend(input_BLD, bias_B1L)
         state_BLD = state_BLD * (batch.history_BL > 0).unsqueeze(2)
     return seen | {"W2": extractor.scores(state_BLD)}
 
@@ -128,12 +128,13 @@ class Model:
     """One model of the released code.
 
     Attributes:
-        net: our class.
-        settings: published setting -> ours, and how its value is read (files may hold words for numbers).
-        names: (pattern, ours) of parameter names, the first that fits counts; where a pattern has a ``part``, ours is
-            queries, keys and values in one.
-        fixed: our settings without a published counterpart.
-        observe: what the network computes under the keys of the files, beside the prediction.
+        net: stemlab class.
+        settings: setting of the released code -> stemlab setting and the conversion of its value (some files store
+            numbers as text).
+        names: rules (pattern, stemlab name) for parameter names, the first match is used; the group ``part`` of a
+            pattern is q, k or v, which stemlab stacks in one tensor.
+        fixed: stemlab settings that the released code does not have.
+        observe: returns intermediate values under the keys of the files, without the prediction.
     """
 
     net: type[SequenceNet]
@@ -142,16 +143,16 @@ class Model:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     observe: Callable[[SequenceNet, SequenceBatch, Phase], Seen] = lambda net, batch, phase: {}
 
-    def chosen(self, told: Mapping[str, Any]) -> dict[str, Any]:
+    def chosen(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the stemlab settings for those of a file."""
-        found = {ours: read(told[key]) for key, (ours, read) in self.settings.items() if key in told}
+        found = {ours: read(theirs[key]) for key, (ours, read) in self.settings.items() if key in theirs}
         return found | dict(self.fixed)
 
     def mapping(self, theirs: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Return, for all parameter names of a file, the stemlab name and the part of a stacked tensor (see ``name``).
 
         Raises:
-            KeyError: a name that nothing of ours answers to.
+            KeyError: no rule matches a name.
         """
         found = {name: self.name(name) for name in theirs}
         steps = {match[1] for ours, _ in found.values() if (match := PROJECTION.fullmatch(ours))}

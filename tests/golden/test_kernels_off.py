@@ -11,7 +11,7 @@ from tests.golden import sequential_checks as checks
 from tests.golden.sequential_cases import Case
 from tests.golden.test_sequential_family import PARTS, SINGLE, TRAINED, each
 
-USE_KERNELS = ("TiMiRec", "ComiRec", "GRU4Rec")
+USE_KERNELS = ("TiMiRec", "ComiRec", "MIND")
 
 
 @pytest.fixture(autouse=True)

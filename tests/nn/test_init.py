@@ -1,3 +1,5 @@
+"""Initial distributions of the released codes, and skipped initialisation."""
+
 import math
 
 import torch

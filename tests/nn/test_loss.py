@@ -28,9 +28,9 @@ def test_saturated_samples() -> None:
     logit_BT = torch.tensor([[200.0], [-200.0]], requires_grad=True)
     labels_BT = torch.tensor([[0], [1]])
     assert task_losses(logit_BT, labels_BT).item() == pytest.approx(200.0)
-    published = task_losses(logit_BT, labels_BT, "probability")
-    assert published.item() == pytest.approx(100.0)
-    published.sum().backward()
+    released = task_losses(logit_BT, labels_BT, "probability")
+    assert released.item() == pytest.approx(100.0)
+    released.sum().backward()
     assert logit_BT.grad.tolist() == [[0.0], [0.0]]
 
 

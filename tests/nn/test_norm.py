@@ -1,3 +1,5 @@
+"""Batch normalisation of subsets against ``torch.nn.BatchNorm1d``."""
+
 import pytest
 import torch
 from torch import nn

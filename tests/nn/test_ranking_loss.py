@@ -59,7 +59,7 @@ def test_half_precision_scores_are_computed_in_float32() -> None:
     assert ranking_loss(score_BN).item() == pytest.approx(ranking_loss(score_BN.float()).item())
 
 
-def test_published_vectors(golden: Path) -> None:
+def test_golden_vectors(golden: Path) -> None:
     with np.load(require(golden / "rechorus" / "bpr_loss_vectors.npz"), allow_pickle=False) as stored:
         names = [key.removeprefix("input/") for key in stored.files if key.startswith("input/")]
         assert names

@@ -14,7 +14,7 @@ scores = st.lists(st.floats(-5, 5), min_size=1, max_size=8).map(lambda v: torch.
 
 
 def sparsemax_by_definition(z: Tensor) -> Tensor:
-    """The nearest point of the simplex, by sorting (Martins and Astudillo, ICML 2016)."""
+    """Return the nearest point of the simplex, by sorting (Martins and Astudillo, ICML 2016)."""
     ordered = z.sort(descending=True).values
     k = max(k for k in range(1, len(z) + 1) if 1 + k * ordered[k - 1] > ordered[:k].sum())
     return (z - (ordered[:k].sum() - 1) / k).clamp_min(0)

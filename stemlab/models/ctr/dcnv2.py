@@ -118,5 +118,5 @@ class DCNv2(TabularNet):
         if role not in self.embedding.blocks or toward not in names or source not in names:
             return None
         table, width = self.embedding.blocks.index(role), self.embedding.embedding_dim
-        rows, columns = (slice(place * width, (place + 1) * width) for place in map(names.index, (toward, source)))
+        rows, columns = (slice(field * width, (field + 1) * width) for field in map(names.index, (toward, source)))
         return cast(CrossNetV2, self.crosses[table % len(self.crosses)]).first_block(rows, columns)

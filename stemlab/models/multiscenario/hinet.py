@@ -85,19 +85,18 @@ class HiNet(ScenarioNet):
         padding: bool = True,
     ) -> None:
         super().__init__(fields, tasks, embedding_dim, padding)
-        style, scenarios, width = (
-            MLPStyle(hidden_activations, net_dropout),
-            len(self.scenarios),
-            sub_expert_hidden_units,
-        )
+        style, scenarios = MLPStyle(hidden_activations, net_dropout), len(self.scenarios)
+        width = self.embedding.output_width
         self.shared, *specific = (
-            SubExperts(self.embedding.output_width, num_sub_experts, width, style) for _ in range(1 + scenarios)
+            SubExperts(width, num_sub_experts, sub_expert_hidden_units, style) for _ in range(1 + scenarios)
         )
         self.specific = nn.ModuleList(specific)
         self.vector_SC = new_vectors(scenarios, scenario_dim)
         self.relation = nn.Linear(scenario_dim, scenarios)
         layout = specific_shared_layout(tasks, num_specific_experts, num_shared_experts, "cgc", "task", "shared")
-        self.mixture = MixtureStack(3 * width[-1], [layout], len(tasks), expert_hidden_units, gate_hidden_units, style)
+        self.mixture = MixtureStack(
+            3 * sub_expert_hidden_units[-1], [layout], len(tasks), expert_hidden_units, gate_hidden_units, style
+        )
         self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
         self.stop_foreign = stop_foreign
         initialise(self)

@@ -3,8 +3,8 @@
 Zhang et al., "Leaving No One Behind: A Multi-Scenario Multi-Task Meta Learning Approach for Advertiser Modeling",
 WSDM 2022 (docs/methods/multiscenario.md#m2m).
 
-Legend: B samples, R samples of one scenario, S scenarios, C width of a scenario vector, K experts, H width, F fields,
-D embedding width.
+Legend: B samples, R samples of one scenario, S scenarios, C width of a scenario vector or of its MLP output,
+K experts, H width, F fields, D embedding width.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 
 class MetaUnit(nn.Module):
-    """Meta(x; s) = x W(s) + b(s), (R, ..., H) -> (R, ..., H), with weights generated from the scenario vector v_s.
+    """Meta(x; s) = x W(s) + b(s), (R, ..., H) -> (R, ..., H), with weights generated from the scenario.
 
-    W(s) = reshape(A_W v_s + a_W) and b(s) = A_b v_s + a_b, computed once per scenario, not per sample.
+    W(s) = reshape(A_W v + a_W) and b(s) = A_b v + a_b with v = MLP(v_s) for the scenario vector v_s, computed once per
+    scenario, not per sample.
     """
 
     def __init__(self, scenario_width: int, width: int) -> None:
@@ -42,7 +43,7 @@ class MetaUnit(nn.Module):
         self.bias = nn.Linear(scenario_width, width)
 
     def forward(self, vector_C: Tensor, input_RH: Tensor) -> Tensor:
-        """Return x W(s) + b(s) for v_s (C,) and samples of scenario s."""
+        """Return x W(s) + b(s) for v = MLP(v_s) (C,) and samples of scenario s."""
         weight_HH: Tensor = self.weight(vector_C).view(self.width, self.width)
         bias_H: Tensor = self.bias(vector_C)
         return input_RH @ weight_HH + bias_H
@@ -88,8 +89,8 @@ class M2M(ScenarioNet):
         num_experts: K.
         expert_width: H, output width of an expert and width of the towers.
         task_dim: width of the task vector T.
-        scenario_dim: C, width of a scenario vector.
-        scenario_hidden_units: widths of the MLP from the scenario vector to v_s, the input of the generators.
+        scenario_dim: C, width of a scenario vector v_s.
+        scenario_hidden_units: widths of the MLP on v_s, whose output v the weight generators A_W and A_b read.
         tower_layers: meta layers of a tower.
         hidden_activations: activation of backbone, experts and scenario layers.
         net_dropout: dropout after every hidden layer of backbone and experts.

@@ -87,7 +87,8 @@ class AITM(TabularNet):
     def attend(self, transferred_BH: Tensor, own_BH: Tensor) -> Tensor:
         """Return the attention-weighted sum (B, H) of the transferred state and the task's own.
 
-        The score of a state is the product of its own key and query; there is no product across the two states.
+        ``w = softmax_i(<key(x_i), query(x_i)> / sqrt(H)),  sum_i w_i value(x_i)`` over the two states x_1, x_2. Key and
+        query come from the same state; there is no product across the two.
         """
         pair_B2H = torch.stack([transferred_BH, own_BH], dim=1)
         score_B2 = (self.key(pair_B2H) * self.query(pair_B2H)).sum(dim=2) / math.sqrt(own_BH.shape[1])

@@ -72,7 +72,7 @@ class TabularNet(nn.Module, ABC):
         return MultiTaskOutput(torch.cat(logits, dim=1), gates)
 
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
-        """Field -> role -> (rows, D) view; role is ``shared``, ``task:<name>`` or ``expert:<m>``."""
+        """Return field -> role -> (rows, D) view; role is ``shared``, ``task:<name>`` or ``expert:<m>``."""
         return self.embedding.views()
 
     def embedding_parameters(self) -> list[nn.Parameter]:

@@ -78,11 +78,11 @@ def one_pool_layout(experts: int, gates: int, expert_inputs: Sequence[int], gate
         expert_inputs: expert -> input.
         gate_inputs: the inputs whose mean every gate reads.
     """
-    everyone = tuple(range(experts))
+    every_expert = tuple(range(experts))
     return ExpertLayout(
         expert_inputs=tuple(expert_inputs),
-        expert_groups=tuple(f"expert:{e}" for e in everyone),
-        visible_experts=(everyone,) * gates,
+        expert_groups=tuple(f"expert:{e}" for e in every_expert),
+        visible_experts=(every_expert,) * gates,
         trainable=((True,) * experts,) * gates,
         gate_inputs=(tuple(gate_inputs),) * gates,
         mean_gate_input=True,

@@ -43,10 +43,10 @@ class Lookup:
         """Return the gradient (U, D) of every block's unique rows, from the gradient of ``rows_BD``."""
         if grad_BD is None:
             return [None] * self.blocks
-        known, index_B = torch.unique(self.ids_B, return_inverse=True)
-        grad_UD = grad_BD.new_zeros(len(known), grad_BD.shape[1]).index_add_(0, index_B, grad_BD)
+        unique_U, index_B = torch.unique(self.ids_B, return_inverse=True)
+        grad_UD = grad_BD.new_zeros(len(unique_U), grad_BD.shape[1]).index_add_(0, index_B, grad_BD)
         if self.table.padding_idx is not None:
-            grad_UD[known == self.table.padding_idx] = 0
+            grad_UD[unique_U == self.table.padding_idx] = 0
         return list(grad_UD.chunk(self.blocks, dim=1))
 
 
@@ -90,11 +90,11 @@ def gradient_cosines(
     if len(tasks) < 2:
         return {}
     weights = _other_weights(net)
-    wanted = [*(lookup.rows_BD for lookup in lookups), *weights]
+    tensors = [*(lookup.rows_BD for lookup in lookups), *weights]
     by_task = []
     for loss in losses_T:
         # the caller's losses keep the graph alive
-        grads = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+        grads = torch.autograd.grad(loss, tensors, retain_graph=True, allow_unused=True)
         found = grads[: len(lookups)]
         blocks = [block for lookup, grad in zip(lookups, found, strict=True) for block in lookup.block_gradients(grad)]
         by_task.append({"tables": tuple(blocks), "experts": grads[len(lookups) :]})

@@ -1,6 +1,8 @@
 """MMoE: one gate per task.
 
 Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018.
+
+Legend: B batch, F fields, D embedding width.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The class was never released. That expert n reads table n is inferred from released table widths. That the gates read
 the mean of the tables, which keeps their size, is a choice of stemlab (docs/methods/multitask.md#mmoe_me).
+
+Legend: B batch, F fields, D embedding width.
 """
 
 from __future__ import annotations

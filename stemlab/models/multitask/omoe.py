@@ -1,4 +1,7 @@
-"""OMoE: one gate for all tasks (the one-gate baseline of Ma et al., KDD 2018)."""
+"""OMoE: one gate for all tasks (the one-gate baseline of Ma et al., KDD 2018).
+
+Legend: B batch, F fields, D embedding width.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from stemlab.types import Dropout, PositiveInt, Widths
 
 class OMoE(TabularNet):
     """Embeddings -> experts -> one mixture -> one tower per task (docs/methods/multitask.md#omoe).
+
+    ``m = sum_e softmax(gate(x))_e expert_e(x);  logit_t = tower_t(m)``, x the concatenated embeddings.
 
     Args:
         fields: field -> number of rows of its embedding table.

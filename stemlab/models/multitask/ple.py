@@ -1,4 +1,7 @@
-"""PLE: task experts and shared experts (Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020)."""
+"""PLE: task experts and shared experts (Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020).
+
+Legend: B batch, F fields, D embedding width.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ from stemlab.types import Dropout, PositiveInt, Widths
 class PLE(TabularNet):
     """Embeddings -> layers of task experts, shared experts and gates -> one tower per task.
 
-    The gate of a task mixes its own and the shared experts, and reads the task's input of the layer
-    (docs/methods/multitask.md#ple).
+    ``m_t = sum_e softmax(gate_t(x_t))_e h_e`` over the experts of task t and the shared ones; an expert of task t reads
+    x_t, a shared expert x_s. The next layer reads x_t = m_t and x_s = m_s, the mixture of the shared gate, which reads
+    x_s. In the first layer, x_t and x_s are the concatenated embeddings (docs/methods/multitask.md#ple).
 
     Args:
         fields: field -> number of rows of its embedding table.

@@ -1,7 +1,10 @@
 """PLE_ME: PLE with one table per task and a shared table, the multi-embedding baseline of the STEM paper.
 
-The class was never released. It is STEM without its gate: no task reads the experts of another task. That a task gate
-reads the input of its own task is a choice of stemlab (docs/methods/multitask.md#ple_me).
+The class was never released. It equals STEM with ``gate=cgc`` and ``gate_input=task``: no task reads the experts of
+another task. That a task gate reads the input of its own task is a choice of stemlab
+(docs/methods/multitask.md#ple_me).
+
+Legend: B batch, F fields, D embedding width.
 """
 
 from __future__ import annotations

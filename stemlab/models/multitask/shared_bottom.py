@@ -18,6 +18,8 @@ from stemlab.types import Dropout, PositiveInt, Widths
 class SharedBottom(TabularNet):
     """Embeddings -> one bottom -> one tower per task (docs/methods/multitask.md#sharedbottom).
 
+    ``logit_t = tower_t(bottom(x))``, x the concatenated embeddings.
+
     Args:
         fields: field -> number of rows of its embedding table.
         tasks: label names.

@@ -1,4 +1,4 @@
-"""SingleTask: one network for one label, the yardstick of every multi-task model."""
+"""SingleTask: one network for one label, the reference for negative transfer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stemlab.models.multitask.shared_bottom import SharedBottom
 
 
 class SingleTask(SharedBottom):
-    """SharedBottom for exactly one task; same settings (the published single-task runs are this)."""
+    """SharedBottom for exactly one task; same settings (as in the released code of STEM)."""
 
     @classmethod
     def check_tasks(cls, tasks: Sequence[str]) -> None:

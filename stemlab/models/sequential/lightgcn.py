@@ -26,6 +26,8 @@ from stemlab.types import NonNegativeInt, PositiveInt
 class LightGCN(SequenceNet):
     """score(u, i) = <x_u, x_i> with x = 1/(K+1) sum_{k=0..K} (D^-1/2 A D^-1/2)^k e and K = ``num_layers``.
 
+    A is the adjacency matrix of the graph, D here its degree matrix, e the users' and items' embeddings.
+
     Each training step propagates through the whole graph, as in the released code; an evaluation does so once. Call
     ``observe`` before scoring: the graph is part of the training data, not of the checkpoint.
 

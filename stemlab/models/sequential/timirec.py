@@ -154,12 +154,8 @@ class TiMiRec(SequenceNet):
             return interest_BKD
         return self.mix(interest_BKD, self.predictor(items, batch.history_BL, batch.length_B)).unsqueeze(1)
 
-    def item_vectors(self) -> Tensor:
-        """Return the extractor's item table (I+1, D)."""
-        return self.items.weight
-
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
-        """Field -> role -> (rows, D) view; the predictor's own item table has the role ``predictor``."""
+        """Return field -> role -> (rows, D) view; the predictor's own item table has the role ``predictor``."""
         tables: dict[str, dict[str, Tensor]] = {"item_id": {"shared": self.items.weight}}
         if self.predictor is not None and self.predictor.items is not None:
             tables["item_id"]["predictor"] = self.predictor.items.weight[: len(self.items.weight)]

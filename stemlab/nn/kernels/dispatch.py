@@ -1,6 +1,6 @@
 """Decide whether a CPU kernel replaces the plain equation.
 
-``trainer.kernels`` chooses the mode: ``auto`` uses a kernel wherever it was measured, ``off`` never.
+``trainer.kernels`` chooses the mode: ``auto`` uses kernels where they apply, ``off`` never.
 """
 
 from __future__ import annotations

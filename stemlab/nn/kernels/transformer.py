@@ -57,7 +57,7 @@ def operations_available() -> bool:
         d_softmax: weight_TD * (grad_TD - (grad_TD * weight_TD).sum(1, keepdim=True)),
         d_relu: grad_TD * (x_TD > 0),
     }
-    return all(torch.allclose(found, right, rtol=1e-4, atol=1e-5) for found, right in expected.items())
+    return all(torch.allclose(found, reference, rtol=1e-4, atol=1e-5) for found, reference in expected.items())
 
 
 def transformer_layer(terms: Sequence[UniqueEmbeddings], bias: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -79,7 +79,10 @@ def transformer_layer(terms: Sequence[UniqueEmbeddings], bias: Tensor, weights: 
 
 
 class _Layer(torch.autograd.Function):
-    """The first of ``tensors`` are tables; ``index_TN`` are the rows of all of them that sum to a position's input."""
+    """Autograd node; ``tensors`` holds the tables, then the weights.
+
+    Row t of ``index_TN`` lists the rows of the concatenated tables whose sum is the input at position t.
+    """
 
     @staticmethod
     def forward(

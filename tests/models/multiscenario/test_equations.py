@@ -109,14 +109,14 @@ EQUATIONS = {STAR: star, SARNet: sar_net, AdaSparse: adasparse, PEPNet: pepnet, 
 def test_equations(cls: type[ScenarioNet]) -> None:
     net, batch = build(cls).eval(), random_batch(MIXED)
     input_BI, scenario_B = net.inputs(batch)
-    rows = zip(input_BI, scenario_B.tolist(), strict=True)
-    torch.testing.assert_close(net(batch).logit_BT, torch.stack([EQUATIONS[cls](net, e, s) for e, s in rows]))
+    samples = zip(input_BI, scenario_B.tolist(), strict=True)
+    torch.testing.assert_close(net(batch).logit_BT, torch.stack([EQUATIONS[cls](net, e, s) for e, s in samples]))
 
 
 # ------------------------------------------------------------------------------------------------------------- STAR
 
 
-def test_star_normalises_a_scenario_by_its_own_rows() -> None:
+def test_star_normalises_a_scenario_by_its_own_samples() -> None:
     net, batch = build(STAR).train(), random_batch(MIXED)
     before = [norm.running_mean.clone() for norm in net.norm.norms]
     input_BI, scenario_B = net.inputs(batch)
@@ -125,7 +125,7 @@ def test_star_normalises_a_scenario_by_its_own_rows() -> None:
         torch.testing.assert_close(norm.running_mean, 0.9 * before[s] + 0.1 * input_BI[scenario_B == s].mean(dim=0))
 
 
-def test_star_begins_as_the_shared_network() -> None:
+def test_star_starts_as_the_shared_network() -> None:
     sizes = ImpressionSizes({"uid": 5}, scenarios=("a", "b"))
     net = STAR(sizes, ["click"], embedding_dim=3, hidden_units=[4], scenario_dim=2, aux_hidden_units=[])
     for layer in net.layers:
@@ -137,7 +137,7 @@ def test_star_begins_as_the_shared_network() -> None:
 # -------------------------------------------------------------------------------------------------------- AdaSparse
 
 
-def test_adasparse_cuts_below_eps_and_grows_steeper_in_training() -> None:
+def test_adasparse_zeroes_below_eps_and_alpha_grows_in_training() -> None:
     net, batch = build(AdaSparse, eps=1.0, alpha_growth=0.5), random_batch(MIXED)
     for expected in (1.0, 1.5, 2.0):
         assert float(net.alpha) == expected
@@ -145,13 +145,13 @@ def test_adasparse_cuts_below_eps_and_grows_steeper_in_training() -> None:
     net.eval()(batch)
     assert float(net.alpha) == 2.5
     assert "alpha" in net.state_dict()
-    _, cuts = net.prune(*net.inputs(batch))
-    assert all(0 < cut.item() < 1 for cut in cuts)
+    _, shares = net.prune(*net.inputs(batch))
+    assert all(0 < share.item() < 1 for share in shares)
     with torch.no_grad():
         for pruner in net.pruners:
             pruner.weight.zero_()
             pruner.bias.fill_(-1.0)
-    assert [cut.item() for cut in net.prune(*net.inputs(batch))[1]] == [1.0, 1.0]
+    assert [share.item() for share in net.prune(*net.inputs(batch))[1]] == [1.0, 1.0]
 
 
 def test_adasparse_penalty() -> None:

@@ -47,14 +47,14 @@ def bce(logit_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.binary_cross_entropy_with_logits(logit_BT, labels_BT.float())
 
 
-def rows(count: int = 12) -> tuple[ImpressionBatch, torch.Tensor]:
+def samples(count: int = 12) -> tuple[ImpressionBatch, torch.Tensor]:
     torch.manual_seed(3)
     ids_BF = torch.stack([torch.randint(0, size, (count,)) for size in (11, 7, 5)], dim=1)
     return ImpressionBatch(ids_BF), torch.randint(0, 2, (count, 2))
 
 
 def test_query_samples_are_scored_with_vectors_updated_on_support_samples() -> None:
-    net, (batch, labels_BT) = build("MetaHeac", inner_rate=3.0, meta_batches=2), rows()
+    net, (batch, labels_BT) = build("MetaHeac", inner_rate=3.0, meta_batches=2), samples()
     output, query_BT = net.meta_output(batch, labels_BT, bce)
     expected = []
     for start in (0, 6):
@@ -71,7 +71,7 @@ def test_query_samples_are_scored_with_vectors_updated_on_support_samples() -> N
 
 def test_the_gradient_includes_the_inner_step() -> None:
     net = build("MetaHeac", inner_rate=3.0, meta_batches=1, hidden_activations="tanh")  # smooth: differences are exact
-    batch, labels_BT = rows()
+    batch, labels_BT = samples()
 
     def outer() -> torch.Tensor:
         output, query_BT = net.meta_output(batch, labels_BT, bce)
@@ -91,9 +91,9 @@ def test_the_gradient_includes_the_inner_step() -> None:
 
 
 def test_no_meta_step_without_a_rate_or_with_too_few_samples() -> None:
-    batch, labels_BT = rows(3)
+    batch, labels_BT = samples(3)
     for settings in ({"inner_rate": 0.0}, {"meta_batches": 2}):
         net = build("MetaHeac", **settings)
-        output, told_BT = net.meta_output(batch, labels_BT, bce)
+        output, returned_BT = net.meta_output(batch, labels_BT, bce)
         assert torch.equal(output.logit_BT, net(batch).logit_BT)
-        assert torch.equal(told_BT, labels_BT)
+        assert torch.equal(returned_BT, labels_BT)

@@ -71,11 +71,11 @@ def encoding(net: Any, position: int, bucket: int) -> Tensor:
 def behaviours(net: Any, batch: SequenceBatch, row: int) -> list[Tensor]:
     length, items = int(batch.length_B[row]), batch.history_BL[row].tolist()
     found = []
-    for place in range(length):
-        vector = item_vector(net, items[place])
+    for index in range(length):
+        vector = item_vector(net, items[index])
         if isinstance(net, TIN):
             time = batch.time_BL[row].tolist()
-            vector = vector + encoding(net, length - place, age_bucket(time[length - 1], time[place]))
+            vector = vector + encoding(net, length - index, age_bucket(time[length - 1], time[index]))
         found.append(vector)
     return found
 

@@ -25,7 +25,7 @@ def test_plain_cpu_tensors_use_kernels() -> None:
     assert use_cpu_kernel(torch.ones(2), torch.nn.Parameter(torch.ones(2, dtype=torch.float64)))
 
 
-def test_mode_off_and_back() -> None:
+def test_blocks_restore_the_previous_mode() -> None:
     with kernel_mode("off"):
         assert not use_cpu_kernel(torch.ones(2))
         with kernel_mode("auto"):

@@ -62,33 +62,35 @@ def test_equals_the_plain_layer(
     layer = with_normal_weights(TransformerLayer(6), dtype)
     history_BL, length_B = histories(lengths)
     position_BL = position_ids(length_B, history_BL.shape[1])
-    items, places = table(8, dtype), table(9, dtype)
-    causes = causal_bias(history_BL.shape[1], history_BL.device, dtype)
-    bias = causes if causal else padding_bias(history_BL, dtype)
+    items, position_table = table(8, dtype), table(9, dtype)
+    causal_mask = causal_bias(history_BL.shape[1], history_BL.device, dtype)
+    bias = causal_mask if causal else padding_bias(history_BL, dtype)
 
     def plain() -> Tensor:
         x_BLD = functional.embedding(history_BL, items)
-        return layer(x_BLD + functional.embedding(position_BL, places) if positions else x_BLD, bias)
+        return layer(x_BLD + functional.embedding(position_BL, position_table) if positions else x_BLD, bias)
 
     def kernel() -> Tensor:
         unique, _ = look_up_history(items, history_BL)
         assert isinstance(unique, UniqueEmbeddings)
-        return layer.forward_unique([unique, UniqueEmbeddings(places, position_BL)][: 1 + positions], bias)
+        return layer.forward_unique([unique, UniqueEmbeddings(position_table, position_BL)][: 1 + positions], bias)
 
     assert type(kernel().grad_fn).__name__ == KERNEL
-    assert_same(kernel, plain, [items, *([places] if positions else []), *layer.parameters()], tolerance)
+    assert_same(kernel, plain, [items, *([position_table] if positions else []), *layer.parameters()], tolerance)
 
 
 def test_derivative_in_double_precision() -> None:
     layer = with_normal_weights(TransformerLayer(3), torch.float64)
     index_BL = torch.tensor([[0, 1, 1], [2, 0, 1]])
-    rows, places = (torch.randn(3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    rows, position_table = (torch.randn(3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     bias = padding_bias(torch.tensor([[1, 1, 0], [1, 1, 1]]), torch.float64)
 
-    def apply(rows: Tensor, places: Tensor, *_: Tensor) -> Tensor:
-        return layer.forward_unique([UniqueEmbeddings(rows, index_BL), UniqueEmbeddings(places, index_BL)], bias)
+    def apply(rows: Tensor, position_table: Tensor, *_: Tensor) -> Tensor:
+        return layer.forward_unique(
+            [UniqueEmbeddings(rows, index_BL), UniqueEmbeddings(position_table, index_BL)], bias
+        )
 
-    assert torch.autograd.gradcheck(apply, (rows, places, *layer.parameters()))
+    assert torch.autograd.gradcheck(apply, (rows, position_table, *layer.parameters()))
 
 
 def test_unused_rows_get_zero_and_key_biases_exactly_zero() -> None:

@@ -1,3 +1,5 @@
+"""Routing of samples to the modules of their scenario."""
+
 import hypothesis.strategies as st
 import pytest
 import torch
