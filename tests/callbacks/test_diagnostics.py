@@ -118,7 +118,7 @@ def test_conflicts_are_cosines_of_full_gradients() -> None:
     assert values["conflict/finish-like/experts"] == pytest.approx(plain_cosine(module(), 3, "experts"), abs=1e-6)
 
 
-def test_equal_and_opposite_labels_agree_and_conflict() -> None:
+def test_equal_labels_agree_and_opposite_labels_conflict() -> None:
     """With equal towers, gates and task tables, equal labels give cosine 1 and opposite labels about -1."""
     made, data = module(), batch()
     made.net.towers[1].load_state_dict(made.net.towers[0].state_dict())

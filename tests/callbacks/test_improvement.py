@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stemlab.callbacks.improvement import Improvement
 
 
-def test_exactly_the_threshold_improves() -> None:
+def test_a_gain_of_exactly_the_threshold_is_an_improvement() -> None:
     rule = Improvement("max", 0.25)
     assert [rule.update(value, epoch) for epoch, value in enumerate([0.5, 0.75, 0.875, 1.0])] == [
         True,

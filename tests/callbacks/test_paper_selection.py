@@ -42,7 +42,7 @@ def test_every_scenario_has_its_own_best_epoch() -> None:
     assert summary["note"].startswith("optimistic: ")
 
 
-def test_patience_ends_a_scenario_and_only_that() -> None:
+def test_patience_ends_the_updates_of_one_scenario_only() -> None:
     """After two epochs without improvement nl is not updated any more: its later best is ignored."""
     summary = chosen(
         PaperSelection(2), epoch(0.6, 0.6, 0.6), epoch(0.6, 0.6, 0.5), epoch(0.7, 0.5, 0.7), epoch(0.8, 0.9, 0.8)
@@ -52,9 +52,9 @@ def test_patience_ends_a_scenario_and_only_that() -> None:
 
 
 def test_equal_is_not_better_and_undefined_does_not_count() -> None:
-    nothing = float("nan")
+    undefined = float("nan")
     rule = PaperSelection(2)
-    summary = chosen(rule, epoch(0.6, nothing, 0.6), epoch(0.6, nothing, nothing), epoch(0.5, nothing, 0.6))
+    summary = chosen(rule, epoch(0.6, undefined, 0.6), epoch(0.6, undefined, undefined), epoch(0.5, undefined, 0.6))
     assert summary["epoch"] == {"pooled": 0, "es": 0}
     assert rule.waited == {"pooled": 2, "nl": 0, "es": 1}
 
@@ -71,7 +71,7 @@ def test_the_state_is_plain_and_can_be_restored() -> None:
     assert second.state_dict() == whole.state_dict()
 
 
-class Spy(Callback):
+class EvaluateTestSplit(Callback):
     """Evaluate the test split after each epoch."""
 
     def __init__(self) -> None:
@@ -82,12 +82,14 @@ class Spy(Callback):
 
 
 def test_metrics_equal_those_of_the_test_loop(tmp_path: Path) -> None:
-    made, spy, toy = module(dropout=0.5), Spy(), Toy()
-    trainer(tmp_path, spy, epochs=2).fit(made, datamodule=toy)
+    made, evaluation, toy = module(dropout=0.5), EvaluateTestSplit(), Toy()
+    trainer(tmp_path, evaluation, epochs=2).fit(made, datamodule=toy)
     assert made.training
     trainer(tmp_path).test(made, datamodule=toy, verbose=False)
-    assert spy.found[-1] == {key.removeprefix("test/"): x for key, x in made.metric_values.items() if "test/" in key}
-    assert spy.found[0] != spy.found[1]
+    assert evaluation.found[-1] == {
+        key.removeprefix("test/"): x for key, x in made.metric_values.items() if "test/" in key
+    }
+    assert evaluation.found[0] != evaluation.found[1]
 
 
 def test_the_training_is_not_affected(tmp_path: Path) -> None:

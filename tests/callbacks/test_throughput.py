@@ -70,7 +70,7 @@ def test_training_is_timed_without_validation(clock: Clock, tmp_path: Path, monk
     assert watch.evaluation.seconds == 2 * 17 * 100  # 51 samples are evaluated in 17 batches of 3
 
 
-def test_testing_is_evaluation(tmp_path: Path) -> None:
+def test_the_test_loop_counts_as_evaluation(tmp_path: Path) -> None:
     watch = Throughput()
     trainer(tmp_path, watch).test(module(), datamodule=Toy(), verbose=False)
     assert watch.evaluation.samples == 51

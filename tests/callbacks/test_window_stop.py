@@ -32,9 +32,9 @@ def epochs_run(curve, stop=None):
 
 
 def curve(epochs, best):
-    """Return a curve with its best value after ``best`` epochs that never falls ten times in a row."""
+    """Return one value per epoch: the best in epoch ``best`` (from 1), and no ten values in a row without increase."""
     rising = [0.24 + 0.001 * n for n in range(best)]
-    return rising + [0.3 + 0.001 * (n % 3) for n in range(epochs - best)] if best > 65 else rising
+    return rising + [0.3 + 0.001 * (n % 3) for n in range(epochs - best)]
 
 
 def test_best_at_139_stops_at_159():
@@ -44,7 +44,7 @@ def test_best_at_139_stops_at_159():
     assert epochs_run(values) == 159
 
 
-def test_a_second_epoch_with_the_best_value_does_not_extend_it():
+def test_a_second_epoch_with_the_best_value_does_not_extend_the_training():
     values = curve(200, best=139)
     values[150] = values[138]
     assert epochs_run(values) == 159
@@ -52,7 +52,7 @@ def test_a_second_epoch_with_the_best_value_does_not_extend_it():
     assert epochs_run(values) == 171
 
 
-def test_ten_values_that_only_fall_or_stay_stop_after_twenty_epochs():
+def test_ten_values_without_increase_stop_after_twenty_epochs():
     falling = [0.5 - 0.001 * n for n in range(200)]
     assert epochs_run(falling) == 21  # both rules; patience alone would allow as many
     late = [0.1 + 0.01 * n for n in range(30)] + [0.39] * 5 + [0.38] * 5
@@ -73,7 +73,7 @@ def test_the_window_rule_is_inactive_in_the_first_twenty_epochs():
     st.lists(st.integers(0, 6).map(lambda n: n / 8), min_size=1, max_size=60),
     st.integers(2, 12),
 )
-def test_it_decides_like_the_released_code(values, window):
+def test_decisions_equal_those_of_the_released_code(values, window):
     expected = next((n for n in range(1, len(values) + 1) if released_rule(values[:n], window)), None)
     assert epochs_run(values, WindowStop("val/ndcg@5", "max", window, patience=20)) == expected
 
@@ -108,7 +108,7 @@ def test_an_undefined_epoch_is_not_counted():
         ([0.1] * 21, "last 10 epochs"),
     ],
 )
-def test_a_run_that_had_stopped_is_not_resumed(values, hint, capsys):
+def test_a_run_that_had_stopped_stops_at_once_when_resumed(values, hint, capsys):
     stop, trainer = WindowStop("val/ndcg@5", "max", 10, 20), SimpleNamespace(should_stop=False)
     stop.load_state_dict({"values": values[:-1]})
     stop.on_train_start(trainer, None)

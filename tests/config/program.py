@@ -1,4 +1,7 @@
-"""A command that trains nothing and records its config; the first tag selects how it ends."""
+"""A command that trains nothing and records model and seed of its config.
+
+The first tag selects how it ends: ``odd`` (user error for odd seeds), ``bug`` (exception), ``interrupt``; else success.
+"""
 
 import json
 from pathlib import Path
@@ -14,11 +17,11 @@ def main(config):
     plain = resolve(config)
     if needs_own_processes(plain["trainer"]):
         return run_job_in_subprocess(plain["objective"], "tests.config.program")
-    end = plain["tags"][0] if plain["tags"] else "well"
+    end = plain["tags"][0] if plain["tags"] else "success"
     if end == "odd" and plain["seed"] % 2:
         raise StemlabError("row 7 has 11 columns.")
     if end == "bug":
-        raise ValueError("a mistake of ours")
+        raise ValueError("a programming error")
     if end == "interrupt":
         raise KeyboardInterrupt
     record = {"model": plain["model"]["name"], "seed": plain["seed"], "metrics": {"val/auc": plain["seed"] / 10}}

@@ -1,3 +1,5 @@
+"""Messages for command lines that Hydra cannot compose; where a key was set."""
+
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
@@ -36,10 +38,10 @@ from stemlab.errors import StemlabError
     ],
 )
 def test_message(message, words, expected):
-    said = message(*words)
-    assert said is not None
-    assert expected in said
-    assert "\n" not in said
+    text = message(*words)
+    assert text is not None
+    assert expected in text
+    assert "\n" not in text
 
 
 def test_hint_for_the_last_part_of_an_experiment_name(tmp_path, message):

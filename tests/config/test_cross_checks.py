@@ -1,3 +1,5 @@
+"""Accepted and refused settings of multi-task models."""
+
 import pytest
 
 from stemlab.config.cross_checks import check_monitors, check_scenarios, configured_scenarios, effective_tasks
@@ -124,7 +126,9 @@ def monitored(objective, **dataset):
 def test_metric_of_one_scenario(dataset):
     assert monitored("val/auc/like/es", **dataset) is None
     assert monitored("test/calibration/finish/nl", **dataset) is None
-    refused = monitored("val/auc/like/ess", **dataset)  # checked after the rows are read if only they have the names
+    refused = monitored(
+        "val/auc/like/ess", **dataset
+    )  # if the config does not list the scenarios, checked after preparation
     assert refused.endswith(": the scenarios are nl, es. Did you mean 'es'?")
     assert "the tasks trained are finish, like." in monitored("val/auc/click/es", **dataset)
 

@@ -96,8 +96,8 @@ def test_message(words, expected):
 
 
 def test_network_of_the_other_family_is_refused():
-    said = refusal("model=pop", "dataset=ml1m", "model.net._target_=stemlab.models.api.SequenceOutput")
-    assert "model.net" in said
+    text = refusal("model=pop", "dataset=ml1m", "model.net._target_=stemlab.models.api.SequenceOutput")
+    assert "model.net" in text
 
 
 def test_sweep_is_refused_before_the_first_job():
@@ -155,7 +155,11 @@ def test_config_of_stage_1_does_not_depend_on_stage_2(tmp_path):
     ("words", "fingerprint", "expected"),
     [
         ([], "f", None),
-        (["seed=9", "optim.lr=0.5", "model.net.temperature=2"], "f", None),  # given by name: these may differ
+        (
+            ["seed=9", "optim.lr=0.5", "model.net.temperature=2"],
+            "f",
+            None,
+        ),  # settings that a stage 1 in model.init_from may have changed
         (["model.net.embedding_dim=8"], "f", "it has model.net.embedding_dim=64, this run has 8."),
         (["dataset.history_max=5"], "f", "it has dataset.history_max=20, this run has 5."),
         ([], "g", "prepared dataset f, this config gives g"),

@@ -1,4 +1,7 @@
+"""Objects are built from config nodes; wrong settings are refused with key, value and origin."""
+
 import math
+import sys
 
 import pytest
 
@@ -30,14 +33,13 @@ def test_builds_with_typed_settings():
     assert type(made.tasks) is list
 
 
-def test_runtime_arguments_are_positional():
+def test_runtime_arguments_are_positional(monkeypatch):
     class Net:
         def __init__(self, fields, *, width: int):
-            self.got = (fields, width)
+            self.arguments = (fields, width)
 
-    module = __import__(__name__, fromlist=["Net"]) if "." not in __name__ else __import__("sys").modules[__name__]
-    module.LocalNet = Net
-    assert instantiate({"_target_": f"{__name__}.LocalNet", "width": 4}, {"uid": 3}).got == ({"uid": 3}, 4)
+    monkeypatch.setattr(sys.modules[__name__], "LocalNet", Net, raising=False)
+    assert instantiate({"_target_": f"{__name__}.LocalNet", "width": 4}, {"uid": 3}).arguments == ({"uid": 3}, 4)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +86,9 @@ def test_runtime_arguments_are_positional():
     ],
 )
 def test_message(changes, expected):
-    said = refusal(**changes)
-    assert "\n" not in said
-    assert said == expected or (expected is None and said.startswith("dataset.split.test_size=nan (set here) must be"))
+    text = refusal(**changes)
+    assert "\n" not in text
+    assert text == expected or (expected is None and text.startswith("dataset.split.test_size=nan (set here) must be"))
 
 
 def test_missing_setting_is_reported():

@@ -1,3 +1,5 @@
+"""Multi-process jobs of a sweep run in process trees of their own; exit statuses of commands."""
+
 import json
 import math
 import os
@@ -59,8 +61,8 @@ def test_read_objective(tmp_path):
         read_objective(tmp_path, "val/logloss")
 
 
-def heed_interrupts():
-    """A shell's background process ignores SIGINT, and its children would inherit that."""
+def restore_interrupts():
+    """Restore the default handler of SIGINT: background processes of a shell ignore it, and children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -80,7 +82,7 @@ def test_interrupted_parent_ends_its_job(tmp_path, number):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
-        preexec_fn=heed_interrupts,
+        preexec_fn=restore_interrupts,
     )
     for _ in range(300):
         if (tmp_path / "started").exists():
@@ -95,13 +97,13 @@ def test_interrupted_parent_ends_its_job(tmp_path, number):
 
 @pytest.mark.process
 def test_exit_status_of_a_command(program, tmp_path):
-    assert program("tags=[well]").returncode == 0
+    assert program("tags=[success]").returncode == 0
     interrupted = program("tags=[interrupt]")
     assert (interrupted.returncode, interrupted.stderr) == (130, "interrupted\n")
     bug = program("tags=[bug]")
     assert bug.returncode == 1
     assert "Traceback" in bug.stderr
-    assert "ValueError: a mistake of ours" in bug.stderr
+    assert "ValueError: a programming error" in bug.stderr
     odd = program("tags=[odd]", "seed=3")
     assert (odd.returncode, odd.stderr) == (2, "error: row 7 has 11 columns.\n")
 

@@ -1,3 +1,5 @@
+"""Resolved configs are plain and have absolute paths; the hash ignores settings that do not change results."""
+
 import json
 import os
 

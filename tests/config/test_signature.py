@@ -1,3 +1,5 @@
+"""Settings read from the source code of a class, without importing torch."""
+
 import subprocess
 import sys
 

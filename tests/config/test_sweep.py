@@ -1,3 +1,5 @@
+"""Jobs of a sweep are composed and validated before the first one starts."""
+
 import json
 import re
 
@@ -67,7 +69,7 @@ def test_value_of_a_swept_group_need_not_fit_the_default_option():
         "dataset=toy",
         "model=mmoe,omoe",
         "model.net.num_experts=choice(4)",
-        "optim.lr=choice(0.1)",  # a model brings its own optimiser
+        "optim.lr=choice(0.1)",  # the model selects the optimiser
         "paths.runs_dir=r",
     ]
 

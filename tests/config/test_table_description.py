@@ -21,13 +21,13 @@ def config(tmp_path):
     return path
 
 
-def compose_with_hydra(path, *words):
+def compose_described(path, *words):
     return compose("train", ["model=mmoe", "dataset=table", "dataset.path=x.csv", f"dataset.config={path}", *words])
 
 
 def test_command_line_overrides_description_overrides_default(config):
     config.write_text(TEXT.replace("shared: {v: u}\n", ""))
-    found = compose_with_hydra(config, "dataset.min_count=7", "dataset.split.seed=5")["dataset"]
+    found = compose_described(config, "dataset.min_count=7", "dataset.split.seed=5")["dataset"]
     assert (found["min_count"], found["tasks"], found["name"], found["scaling"]) == (7, ["a", "b"], "mine", "standard")
     assert (found["split"]["rule"], found["split"]["seed"], found["split"]["test_size"]) == ("time", 5, 0.1)
     assert (found["missing"], found["numericals"], found["shared"], found["columns"]) == ([""], [], {}, None)
@@ -95,4 +95,4 @@ def test_description_keys_are_those_with_a_resolver(option):
 def test_empty_value_is_the_default(config):
     config.write_text("tasks: [a, b]\nfields: [u]\nmin_count:\ngroup: null\n")
     assert read_description(config)["min_count"] is None
-    assert compose_with_hydra(config)["dataset"]["min_count"] == 10
+    assert compose_described(config)["dataset"]["min_count"] == 10

@@ -29,7 +29,7 @@ RESULTS: dict[str, Any] = {
 }
 
 
-def judged(*texts: str) -> None:
+def check(*texts: str) -> None:
     check_conditions(parse_conditions(list(texts)), RESULTS)
 
 
@@ -68,16 +68,16 @@ def test_operations(operation: str, below: int, at: int, above: int) -> None:
 
 
 def test_message_has_path_value_and_threshold_of_every_condition_that_holds() -> None:
-    judged("collapse.runs.*.mean_abundance.l2 < 2.5", "collapse.points.0 > 5", "demo.found > 0")
+    check("collapse.runs.*.mean_abundance.l2 < 2.5", "collapse.points.0 > 5", "demo.found > 0")
     with pytest.raises(ThresholdError) as held:
-        judged("collapse.runs.*.mean_abundance.l2 <= 7", "collapse.points.0 > 5", "demo.found < 1")
+        check("collapse.runs.*.mean_abundance.l2 <= 7", "collapse.points.0 > 5", "demo.found < 1")
     assert held.value.status == 3
     assert str(held.value) == (
         "fail_if 'collapse.runs.*.mean_abundance.l2 <= 7' holds: collapse.runs.stem.mean_abundance.l2 is 2.5, "
         "collapse.runs.single_task like.mean_abundance.l2 is 7. fail_if 'demo.found < 1' holds: demo.found is 0."
     )
     with pytest.raises(ThresholdError, match=r"holds: collapse.runs.single_task like.*is 7, collapse.runs.stem"):
-        judged("collapse.runs.*.mean_abundance.l2 > 2")  # the most extreme first
+        check("collapse.runs.*.mean_abundance.l2 > 2")  # the most extreme first
 
 
 def test_message_lists_at_most_five_values() -> None:
@@ -102,7 +102,7 @@ def test_message_lists_at_most_five_values() -> None:
 )
 def test_unknown_path_is_refused(text: str, message: str) -> None:
     with pytest.raises(StemlabError) as refused:
-        judged(text, "demo.found < 1")
+        check(text, "demo.found < 1")
     assert refused.value.status == 2
     assert message in str(refused.value)
     assert str(refused.value).startswith(f"fail_if '{text}': ")

@@ -42,7 +42,7 @@ def built_nodes():
         yield pytest.param(read(path)["net"], id=name(path))
     for path in (*files("dataset"), *files("analysis")):
         node = read_yaml(path.parent.name, path.stem)
-        # "collapse@parts.collapse": another file's settings stand under "parts"
+        # "collapse@parts.collapse" adds the settings of collapse.yaml under the key parts.collapse
         parts = {entry.split("@")[1].split(".")[0] for entry in node.pop("defaults", []) if "@" in entry}
         yield pytest.param({**dict.fromkeys(parts), **node}, id=name(path))
 

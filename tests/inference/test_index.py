@@ -42,7 +42,7 @@ def recall(found_BN, expected_BN) -> float:
 
 
 @pytest.mark.parametrize("interests", [1, 4])
-def test_exact_index_merged_over_interests_is_the_tiled_list(interests: int) -> None:
+def test_exact_index_gives_the_lists_of_tiled_scoring(interests: int) -> None:
     item_ID, user_BKD = random_vectors(1500, 60, interests)
     found_BN, score_BN = ItemIndex.build("exact", item_ID, names(1500)).search(user_BKD, 50)
     expected_BN, expected_score_BN = exact_lists(item_ID, user_BKD, 50)
@@ -58,7 +58,7 @@ def test_hnsw_finds_nearly_all(skew: float) -> None:
     assert value >= 0.95
 
 
-def test_fewer_items_than_wanted() -> None:
+def test_fewer_items_than_requested() -> None:
     item_ID, user_BKD = random_vectors(7, 5, 2)
     found_BN, score_BN = ItemIndex.build("exact", item_ID, names(7)).search(user_BKD, 10)
     assert [sorted(row) for row in found_BN.tolist()] == [[0, 0, 0, 1, 2, 3, 4, 5, 6, 7]] * 5
@@ -72,17 +72,17 @@ def test_a_saved_index_can_be_loaded(kind: str, tmp_path: Path) -> None:
     made = ItemIndex.build(kind, item_ID, names(300), sample=True)
     made.save(tmp_path / "new" / "items.faiss")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"items.faiss", "items.faiss.json"}
-    back = ItemIndex.load(tmp_path / "new" / "items.faiss")
-    assert back.items == names(300)
-    assert back.metadata == {"kind": kind, "measure": "inner product", "sample": True}
-    for one, other in zip(made.search(user_BKD, 20), back.search(user_BKD, 20), strict=True):
+    loaded = ItemIndex.load(tmp_path / "new" / "items.faiss")
+    assert loaded.items == names(300)
+    assert loaded.metadata == {"kind": kind, "measure": "inner product", "sample": True}
+    for one, other in zip(made.search(user_BKD, 20), loaded.search(user_BKD, 20), strict=True):
         assert np.array_equal(one, other)
     plain = faiss.read_index(str(tmp_path / "new" / "items.faiss"))
     assert plain.metric_type == faiss.METRIC_INNER_PRODUCT
     assert plain.ntotal == 300
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
     made = ItemIndex.build("exact", random_vectors(5, 1)[0], names(5))
 
     def fail() -> None:

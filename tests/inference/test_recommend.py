@@ -42,7 +42,7 @@ def test_histories_of_a_file_give_the_same_lists_as_those_of_the_dataset(name: s
     assert list(given) == list(dict.fromkeys(row[0] for row in shuffled))
 
 
-def test_new_users_get_items_by_their_history(case: RecommendCase) -> None:
+def test_new_users_with_equal_histories_get_equal_lists(case: RecommendCase) -> None:
     mine = [row for row in known_rows() if row[0] == "u7"]
     source = case.write("new.parquet", [("new user", *row[1:]) for row in mine], "user", "item", "time")
     case.recommend(input=source, topk=5)
@@ -58,7 +58,7 @@ def test_only_rows_of_the_file_count_as_seen(case: RecommendCase) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_listed_users_in_their_order_each_once(kind: str, case: RecommendCase) -> None:
+def test_users_of_a_list_keep_their_order_without_repeats(kind: str, case: RecommendCase) -> None:
     users = ["u9", "u2", "u9", "u20", "u2"]
     summary = case.recommend(input=case.write(f"users.{kind}", [(user,) for user in users], "user"), topk=4)
     all_lists = reference_lists(case.net, 4)
@@ -67,7 +67,7 @@ def test_listed_users_in_their_order_each_once(kind: str, case: RecommendCase) -
     assert f"12 items for 3 users written to {case.folder}/out/top.parquet, seen items excluded." in summary
 
 
-def test_more_items_wanted_than_left(case: RecommendCase) -> None:
+def test_topk_larger_than_the_number_of_unseen_items(case: RecommendCase) -> None:
     summary = case.recommend(topk=ITEMS)
     lists = case.lists()
     distinct = {f"u{user}": len({row[1] for row in ROWS if row[0] == user}) for user in range(1, USERS)}
@@ -75,7 +75,7 @@ def test_more_items_wanted_than_left(case: RecommendCase) -> None:
     assert f"{USERS - 1} users with fewer" in summary
 
 
-def test_the_batch_size_changes_nothing(tmp_path: Path) -> None:
+def test_lists_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     tables = []
     for size in (1, 5, 100):
         (tmp_path / str(size)).mkdir()
@@ -123,7 +123,7 @@ def test_interests_may_differ_from_user_vectors(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.stack(table["vector"]), interests_BKD.reshape(-1, 8), rtol=1e-5)
 
 
-def test_a_bf16_run_has_vectors_of_bf16(case: RecommendCase) -> None:
+def test_a_bf16_run_computes_vectors_in_bf16(case: RecommendCase) -> None:
     for name, precision in (("full", "32-true"), ("low", "bf16-mixed")):
         case.recommend(precision, vectors=f"{name}.npz", topk=2)
     full, low = (np.load(case.folder / f"out/{name}.npz")["vector"] for name in ("full", "low"))
@@ -146,17 +146,17 @@ def test_impossible_outputs_are_refused_and_leave_no_file(chosen: dict, hint: st
     case = RecommendCase(tmp_path, chosen.pop("name", "comirec"))
     with pytest.raises(StemlabError, match=hint):
         case.recommend(**chosen)
-    assert case.left() == []
+    assert case.output_files() == []
 
 
 @pytest.mark.parametrize("broken", ["items", "extractor"])
-def test_vectors_that_are_not_finite(broken: str, case: RecommendCase) -> None:
+def test_vectors_that_are_not_finite_are_refused(broken: str, case: RecommendCase) -> None:
     parameter = next(value for name, value in case.net.named_parameters() if name.startswith(broken))
     with torch.no_grad():
         parameter.view(-1)[-1] = torch.nan
     with pytest.raises(StemlabError, match=r"best.ckpt gives vectors .*another checkpoint"):
         case.recommend()
-    assert case.left() == []
+    assert case.output_files() == []
 
 
 def test_defaults_are_those_of_the_file() -> None:
@@ -178,9 +178,9 @@ def test_a_network_without_vectors_writes_lists_only(chosen: dict[str, str], tmp
     path = {"index_path": "items.faiss"} if "index" in chosen else {}
     with pytest.raises(StemlabError, match=rf"tin .* set {next(iter(chosen))}=n"):
         case.recommend(**chosen, **path)
-    assert case.left() == []
+    assert case.output_files() == []
     with torch.no_grad():
         case.net.item_bias.weight[3] = torch.nan
     with pytest.raises(StemlabError, match=r"best.ckpt gives scores"):
         case.recommend()
-    assert case.left() == []
+    assert case.output_files() == []

@@ -56,7 +56,7 @@ def test_lists_equal_those_of_the_full_score_matrix(users, interests, items, cou
     torch.testing.assert_close(score_BN[item_BN > 0], table.gather(1, item_BN)[item_BN > 0])
 
 
-def test_nothing_depends_on_tiles_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_do_not_depend_on_tile_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = torch.Generator().manual_seed(0)
     item_ID, user_BKD = torch.randn(3001, 48, generator=draw), torch.randn(300, 3, 48, generator=draw)
     whole = top_items(Catalogue(item_ID), user_BKD, no_seen_items(300, CPU), 50)

@@ -43,7 +43,7 @@ def test_a_model_with_user_embeddings_refuses_new_users(tmp_path: Path) -> None:
     assert "1 unknown user skipped" in summary
 
 
-def test_a_history_longer_than_the_maximum_counts_by_its_end(case: RecommendCase) -> None:
+def test_only_the_end_of_a_long_history_is_used(case: RecommendCase) -> None:
     rows = [("a", f"i{item}", item) for item in range(1, 21)]
     for name, some in (("long", rows), ("end", rows[-6:])):
         source = case.write(f"{name}.csv", some, "user", "item", "time")
@@ -51,13 +51,13 @@ def test_a_history_longer_than_the_maximum_counts_by_its_end(case: RecommendCase
     assert case.lists("long.parquet") == case.lists("end.parquet")
 
 
-def test_only_text_of_the_same_characters_is_the_same_user(case: RecommendCase) -> None:
+def test_user_ids_are_case_sensitive(case: RecommendCase) -> None:
     source = case.write("users.csv", [("U1",)], "user")
     with pytest.raises(StemlabError, match="row 1: 'U1'"):
         case.recommend(input=source)
 
 
-def test_further_columns_are_not_read(case: RecommendCase) -> None:
+def test_other_columns_are_ignored(case: RecommendCase) -> None:
     source = case.write("users.csv", [("u4", "x")], "user", "note")
     case.recommend(input=source, topk=3)
     assert case.lists() == {"u4": reference_lists(case.net, 3)["u4"]}
@@ -99,11 +99,11 @@ def test_invalid_files_are_refused_and_leave_no_output(name: str, hint: str, cas
     with pytest.raises(StemlabError, match=hint) as refused:
         case.recommend(input=name, vectors="v.npz")
     assert name in str(refused.value)
-    assert case.left() == []
+    assert case.output_files() == []
 
 
 def test_a_file_without_known_users_is_refused(case: RecommendCase) -> None:
     source = case.write("users.csv", [("x",), ("y",)], "user")
     with pytest.raises(StemlabError, match=r"no user .*\(2 unknown users skipped\)"):
         case.recommend(input=source, on_unknown="skip")
-    assert case.left() == []
+    assert case.output_files() == []

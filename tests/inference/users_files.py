@@ -82,7 +82,7 @@ class RecommendCase:
             assert rows["score"].is_monotonic_decreasing
         return {user: rows["item"].tolist() for user, rows in table.groupby("user", sort=False)}
 
-    def left(self) -> list[str]:
+    def output_files(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "out").iterdir())
 
     def write(self, name: str, rows: list[tuple], *columns: str) -> str:

@@ -99,7 +99,7 @@ def test_one_task_uses_its_own_labels(tmp_path: Path) -> None:
     )
 
 
-# An epoch improves if value >= best + 1e-6: the second gains too little, the third enough, the fourth nothing.
+# An epoch improves if value >= best + 1e-6: the gain of the second is too small, that of the third sufficient.
 SERIES = [0.5, 0.5 + 5e-7, 0.5 + 1.5e-6, 0.5, 0.4, 0.4]
 
 

@@ -21,7 +21,7 @@ def tin() -> TIN:
 
 
 @pytest.mark.parametrize("candidates", ["stored", "full"])
-def test_a_network_that_scores_pairs_is_measured_by_its_scores(candidates: str, tmp_path: Path) -> None:
+def test_metrics_of_a_network_that_scores_pairs_are_those_of_its_scores(candidates: str, tmp_path: Path) -> None:
     toy, made = data(tmp_path, candidates), module(tin(), candidates)
     trainer(tmp_path).test(made, datamodule=toy, verbose=False)
     rank_U = reference_ranks(made, toy, candidates == "full", "pessimistic")
@@ -32,7 +32,7 @@ def test_a_network_that_scores_pairs_is_measured_by_its_scores(candidates: str, 
     torch.testing.assert_close(made(batch), made.net(batch, "eval").score_BN)
 
 
-def test_a_network_that_scores_pairs_learns(tmp_path: Path) -> None:
+def test_training_reduces_the_loss_of_a_network_that_scores_pairs(tmp_path: Path) -> None:
     toy, made = data(tmp_path), module(tin())
     losses = []
     for epochs in (1, 4):

@@ -154,7 +154,7 @@ def test_the_loss_is_the_sum_of_its_parts_and_each_is_logged(tmp_path: Path) -> 
     assert logged["train/lr"] == 0.01
 
 
-def test_it_learns(tmp_path: Path) -> None:
+def test_training_reduces_the_loss(tmp_path: Path) -> None:
     watch = Watch()
     trainer(tmp_path, watch, epochs=8).fit(module(), datamodule=data(tmp_path))
     steps = len(watch.losses) // 8
@@ -185,7 +185,7 @@ def test_a_monitor_that_is_not_measured_is_refused(monitor: str) -> None:
         module(monitor=monitor)
 
 
-def test_random_routing_does_not_disturb_evaluation(tmp_path: Path) -> None:
+def test_random_routing_does_not_affect_evaluation(tmp_path: Path) -> None:
     """MIND draws routing logits at random in training; its evaluation is deterministic."""
     toy, made = data(tmp_path), module(MIND(SIZES, embedding_dim=8, num_interests=3))
     fit, measured = trainer(tmp_path, epochs=1), []
@@ -210,7 +210,7 @@ def test_item_vectors_are_computed_once_per_evaluation(tmp_path: Path) -> None:
     assert len(calls) == 4
 
 
-def test_nan_weights_end_the_evaluation(tmp_path: Path) -> None:
+def test_nan_scores_raise_an_error(tmp_path: Path) -> None:
     made = module()
     with torch.no_grad():
         made.net.item_vectors()[7] = math.nan
@@ -251,7 +251,7 @@ def fixed_metrics(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return left
 
 
-def test_patience_counts_from_the_first_best_epoch_and_the_file_is_of_the_last(
+def test_patience_counts_from_the_first_best_epoch_and_the_checkpoint_is_of_the_last(
     fixed_metrics: list[float], tmp_path: Path
 ) -> None:
     keep = BestCheckpoint(tmp_path, "val/ndcg@3", "max", 0.0, save_last=True)

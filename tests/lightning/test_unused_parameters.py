@@ -33,7 +33,7 @@ def test_the_loss_of_the_first_stage_reaches_every_parameter() -> None:
     assert has_unused_parameters(net("timirec", "model.stage=pretrain")) is False
 
 
-def test_a_parameter_outside_the_loss_is_noticed() -> None:
+def test_a_parameter_outside_the_loss_is_detected() -> None:
     made = net("gru4rec")
     made.spare = torch.nn.Parameter(torch.zeros(2))
     assert has_unused_parameters(made) is True

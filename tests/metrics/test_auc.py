@@ -75,13 +75,13 @@ def test_row_weights_and_equal_weights_differ():
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], []])
-def test_one_class_is_undefined(labels):
+def test_auc_of_one_class_is_undefined(labels):
     scores = np.linspace(0, 1, len(labels))
     assert np.isnan(auc(np.array(labels), scores))
     assert np.isnan(gauc(np.array(labels), scores, np.zeros(len(labels))))
 
 
-def test_a_nan_score_makes_it_undefined():
+def test_a_nan_score_makes_the_auc_undefined():
     assert np.isnan(auc(np.array([0, 1, 1]), np.array([0.1, np.nan, 0.3], dtype=np.float32)))
 
 

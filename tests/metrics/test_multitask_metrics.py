@@ -51,7 +51,7 @@ def test_without_groups_there_are_no_group_metrics():
     assert {key.split("/")[0] for key in values} == {"auc", "logloss", "calibration", "ece"}
 
 
-def test_one_class_is_undefined_and_says_why():
+def test_metrics_of_one_class_are_undefined_with_a_reason():
     prob, labels, encoded, user = rows()
     labels[:, 1] = 0
     metrics = filled((prob, labels, encoded, user))

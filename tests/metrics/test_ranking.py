@@ -48,7 +48,7 @@ def test_metrics_of_recorded_ranks_equal_the_recorded_metrics(path):
 
 @needs_files
 @pytest.mark.parametrize("path", [p for p in FILES if "all_equal" in p.stem], ids=lambda p: p.stem)
-def test_constant_scores_hit_nothing_by_default(path):
+def test_constant_scores_never_hit_by_default(path):
     with np.load(path) as z:
         scores = torch.from_numpy(z["input/predictions"])
         assert z["metric/HR@1"] == 1  # the unstable sort of the released code
@@ -109,7 +109,7 @@ def test_nan_scores_have_no_rank(column, rule):
     assert found[1] == 3
 
 
-def test_nan_scores_end_the_evaluation():
+def test_nan_scores_raise_an_error():
     metrics = RankingMetrics(TOPK)
     metrics.update(positive_ranks(torch.tensor([[1.0, 0.0], [math.nan, 0.0], [1.0, 2.0]])))
     with pytest.raises(StemlabError, match=r"1 of 3 users .*diverged"):

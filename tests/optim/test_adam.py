@@ -1,4 +1,4 @@
-"""The fused optimiser against Adam of torch with the penalty in the autograd graph."""
+"""The fused optimiser equals torch's Adam with the penalty in the autograd graph."""
 
 import copy
 from typing import NamedTuple

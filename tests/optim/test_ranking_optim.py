@@ -1,4 +1,4 @@
-"""The optimisers of sequential models against those of torch and against a recorded step of the released code."""
+"""The optimisers of sequential models equal those of torch and a recorded step of the released code."""
 
 import copy
 import re

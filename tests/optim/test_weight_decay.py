@@ -1,4 +1,4 @@
-"""Both regularizers set to a equal Adam of torch with weight_decay=a on every parameter (MTReclib, MMFI)."""
+"""With both regularizers set to a, the optimiser equals torch's Adam(weight_decay=a) on every parameter."""
 
 import copy
 
@@ -46,7 +46,7 @@ def test_every_parameter_decays_as_in_adam_of_torch(decay: float) -> None:
 
 
 def test_the_decay_reaches_biases_and_batch_norm() -> None:
-    """Otherwise the test above could pass with a decay that has no effect."""
+    """Check that the decay has an effect on each parameter; otherwise the test above would prove nothing."""
     nets = []
     for decay in (0.0, DECAY):
         torch.manual_seed(0)

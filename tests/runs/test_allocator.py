@@ -27,15 +27,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(how: str) -> int:
+def page_faults(mode: str) -> int:
     """Return the page faults of ten steps; the variable disables the dynamic threshold of glibc."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}
-    command = [sys.executable, "-c", PROGRAM, how]
+    command = [sys.executable, "-c", PROGRAM, mode]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_no_new_pages_after_the_first_steps() -> None:
-    assert faults("keep") < 1000
-    assert faults("default") > 10_000
+    assert page_faults("keep") < 1000
+    assert page_faults("default") > 10_000

@@ -72,8 +72,8 @@ def test_moments_of_the_optimiser_are_not_read(tmp_path: Path) -> None:
     content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": hparams}
     torch.save({**content, "optimizer_states": [moments]}, tmp_path / "large.ckpt")
     words = [sys.executable, "-c", MEASURE, str(tmp_path / "large.ckpt")]
-    ended = subprocess.run(words, capture_output=True, text=True, check=True)
-    total, kilobytes = map(float, ended.stdout.split())
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    total, kilobytes = map(float, done.stdout.split())
     assert total == 5
     assert kilobytes < 40_000  # of 160 MB
 

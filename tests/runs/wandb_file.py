@@ -43,17 +43,17 @@ def raw_records(content: bytes) -> Iterator[bytes]:
     assert content[:4] == b":W&B"
     magic, version = struct.unpack("<HB", content[4:HEADER])
     assert (magic, version) == (0xBEE1, 0)
-    at, parts = HEADER, b""
-    while at < len(content):
-        left = BLOCK - at % BLOCK
+    offset, parts = HEADER, b""
+    while offset < len(content):
+        left = BLOCK - offset % BLOCK
         if left < HEADER:
-            assert not content[at : at + left].strip(b"\0")
-            at += left
+            assert not content[offset : offset + left].strip(b"\0")
+            offset += left
             continue
-        checksum, length, kind = struct.unpack("<IHB", content[at : at + HEADER])
-        data = content[at + HEADER : at + HEADER + length]
+        checksum, length, kind = struct.unpack("<IHB", content[offset : offset + HEADER])
+        data = content[offset + HEADER : offset + HEADER + length]
         assert zlib.crc32(data, zlib.crc32(bytes([kind]))) == checksum
-        at += HEADER + length
+        offset += HEADER + length
         parts = data if kind in (WHOLE, FIRST) else parts + data
         if kind in (WHOLE, LAST):
             yield parts
@@ -66,7 +66,7 @@ def read_wandb(path: Path) -> WandbRun:
         record.ParseFromString(data)
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            _take_run(run, record.run)
+            _read_run(run, record.run)
         elif kind == "config":
             run.config.update(_items(record.config.update))
         elif kind == "history":
@@ -78,7 +78,7 @@ def read_wandb(path: Path) -> WandbRun:
     return run
 
 
-def _take_run(run: WandbRun, record: Any) -> None:
+def _read_run(run: WandbRun, record: Any) -> None:
     run.id, run.name, run.project = record.run_id, record.display_name, record.project
     run.group, run.job_type, run.tags = record.run_group, record.job_type, list(record.tags)
     run.config.update(_items(record.config.update))
