@@ -87,7 +87,13 @@ def _write(
         curves = baseline_differences(table, figure.x, figure.metric, figure.baseline)
         figure_base = folder / f"{settings.name}_{figure.metric.replace('/', '_')}"
         paths += draw(
-            curves, figure_base, x=figure.x, metric=figure.metric, baseline=figure.baseline, sample=table.sample
+            curves,
+            figure_base,
+            x=figure.x,
+            metric=figure.metric,
+            baseline=figure.baseline,
+            sample=table.sample,
+            limited=table.limited,
         )
     return paths
 

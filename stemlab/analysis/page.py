@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stemlab.config.limits import LIMITED, limits_text
 from stemlab.reporting.record import defined
 
 _STYLE = """
@@ -53,6 +54,8 @@ def page(results: Mapping[str, Any], figures: Mapping[str, Sequence[PageFigure]]
     parts = [f"<h1>{_text(title)}</h1>"]
     if results["sample"]:
         parts.append(f'<p class="sample">{_text(_SAMPLE)}</p>')
+    limited = {run["label"]: limits_text(run["limits"]) for run in results["runs"] if run.get("limits")}
+    parts += [f'<p class="sample">{_text(f"{LIMITED}: {label}: {limits}.")}</p>' for label, limits in limited.items()]
     sections = [_section(section, figures[name]) for name, section in results["sections"].items()]
     layout = "several" if len(sections) > 1 else "one"
     parts.append(f'<div class="{layout}">{chr(10).join(sections)}</div>')

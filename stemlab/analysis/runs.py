@@ -15,6 +15,7 @@ from torch import nn
 
 from stemlab.analysis.collapse.tables import FieldTable, field_tables
 from stemlab.config.cross_checks import effective_tasks, is_sequential
+from stemlab.config.limits import batch_limits
 from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.data.prepare.manifest import sha256_of
 from stemlab.data.spec import DatasetSpec, SequenceSpec
@@ -178,6 +179,7 @@ class AnalysedRun:
             "dataset": self.spec.name,
             "dataset_fingerprint": self.fingerprint,
             "sample": self.spec.sample,
+            **({"limits": limits} if (limits := batch_limits(self._rebuilt.saved.config)) else {}),
             "config_hash": record.get("config_hash"),
             "code": record.get("code"),
         }

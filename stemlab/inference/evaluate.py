@@ -12,6 +12,7 @@ from rich import get_console
 from stemlab.callbacks.progress import MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.limits import batch_limits
 from stemlab.errors import StemlabError
 from stemlab.nn.kernels.dispatch import kernel_mode
 from stemlab.reporting.record import RECORD, defined, read_record, write_json
@@ -51,8 +52,9 @@ class CheckpointEvaluation:
     def report(self, metrics: Mapping[str, float]) -> None:
         """Print the metrics and their comparison with the record of the run; write both to a JSON file."""
         saved, values = self.rebuilt.saved, defined(metrics)
-        print_metrics(values, self.prefix, effective_tasks(self.rebuilt.config), saved.spec, 0, saved.path)
-        comparison = compare_with_record(values, self.rebuilt.directory, saved.path)
+        tasks, limits = effective_tasks(self.rebuilt.config), self._limits()
+        print_metrics(values, self.prefix, tasks, saved.spec, 0, saved.path, limits)
+        comparison = compare_with_record(values, self.rebuilt.directory, saved.path, batch_limits(self.rebuilt.config))
         get_console().print(comparison, highlight=False, soft_wrap=True)
         output = self.chosen["output"]
         folder = self.rebuilt.directory or saved.path.parent
@@ -64,6 +66,7 @@ class CheckpointEvaluation:
                 "epoch": saved.epoch,
                 "split": self.chosen["split"],
                 "sample": saved.spec.sample,
+                "limits": limits,
                 "dataset_fingerprint": saved.fingerprint,
                 "processes": self.chosen["trainer"]["devices"],
                 "metrics": values,
@@ -71,14 +74,26 @@ class CheckpointEvaluation:
             },
         )
 
+    def _limits(self) -> dict[str, int]:
+        """Return the limits of the training and of this evaluation."""
+        training = batch_limits(self.rebuilt.saved.config)
+        training.pop("limit_test_batches", None)  # changed neither the training nor the choice of the epoch
+        return training | batch_limits(self.rebuilt.config)
 
-def compare_with_record(metrics: Mapping[str, float | None], run_dir: Path | None, checkpoint: Path) -> str:
+
+def compare_with_record(
+    metrics: Mapping[str, float | None],
+    run_dir: Path | None,
+    checkpoint: Path,
+    limits: Mapping[str, int] | None = None,
+) -> str:
     """Return one sentence: whether the record of the run has the same metric values.
 
     Args:
         metrics: full metric name -> value of the evaluated checkpoint.
         run_dir: run directory; None if the checkpoint is elsewhere.
         checkpoint: the evaluated checkpoint; the record holds the metrics of the best checkpoint only.
+        limits: limits of this evaluation; metrics over different batches are not compared.
     """
     try:
         record = read_record(run_dir / RECORD) if run_dir else None
@@ -92,6 +107,14 @@ def compare_with_record(metrics: Mapping[str, float | None], run_dir: Path | Non
         return f"not compared: {run_dir / RECORD} has the metrics of another checkpoint."
     if not common:
         return f"not compared: {run_dir / RECORD} has no metrics of this split."
+    key = f"limit_{common[0].split('/')[0]}_batches"
+    theirs, ours = batch_limits(record["config"]).get(key), (limits or {}).get(key)
+    if theirs != ours:
+        counts = [f"{count} batches" if count else "all batches" for count in (theirs, ours)]
+        return (
+            f"not compared: {run_dir / RECORD} has the metrics of {counts[0]} (trainer.{key}), this evaluation those "
+            f"of {counts[1]}."
+        )
     different = [name for name in common if metrics[name] != recorded[name]]
     if not different:
         return f"equal to the run record, bit for bit ({len(common)} metrics)."

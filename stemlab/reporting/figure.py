@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from stemlab.config.limits import LIMITED
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.table import ReportTable, Stat
 
@@ -68,7 +69,14 @@ def _curve(model: str, ours: dict[float, Stat], base: dict[float, Stat]) -> Diff
 
 
 def draw(
-    curves: Sequence[DifferenceCurve], path: Path, *, x: str, metric: str, baseline: str, sample: bool
+    curves: Sequence[DifferenceCurve],
+    path: Path,
+    *,
+    x: str,
+    metric: str,
+    baseline: str,
+    sample: bool,
+    limited: bool = False,
 ) -> list[Path]:
     """Write ``path`` with the suffixes .png and .svg and return both.
 
@@ -79,6 +87,7 @@ def draw(
         metric: metric and task, or a metric without task.
         baseline: name of the baseline model.
         sample: whether the data are synthetic; the title is then marked SAMPLE.
+        limited: whether a run used a part of its batches only; the title is then marked LIMITED.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -93,9 +102,8 @@ def draw(
         name, _, task = metric.partition("/")
         axes.set_xlabel(x.rpartition(".")[2])
         axes.set_ylabel(f"{name}{f' of {task}' * bool(task)}: difference to {baseline}")
-        axes.set_title(
-            f"{'SAMPLE (synthetic data): ' if sample else ''}mean ± standard deviation over seeds", fontsize=8
-        )
+        marks = f"{'SAMPLE (synthetic data): ' * sample}{f'{LIMITED} (part of the batches): ' * limited}"
+        axes.set_title(f"{marks}mean ± standard deviation over seeds", fontsize=8)
         axes.legend(frameon=False)
         paths = [path.with_suffix(ending) for ending in (".png", ".svg")]
         path.parent.mkdir(parents=True, exist_ok=True)

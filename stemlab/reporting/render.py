@@ -1,4 +1,7 @@
-"""Tables as Markdown, CSV and JSON; synthetic data are marked SAMPLE in every row and in the caption."""
+"""Tables as Markdown, CSV and JSON.
+
+Every row and the caption mark synthetic data as SAMPLE and runs with a limit on their batches as LIMITED.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stemlab.config.limits import LIMITED, limits_text
 from stemlab.reporting.reference import ReferenceComparison
 from stemlab.reporting.table import COSTS, ReportRow, ReportTable, Stat
 
@@ -38,6 +42,8 @@ def _caption(table: ReportTable, caption: str) -> str:
     remark = "mean ± standard deviation over seeds"
     if table.sample:
         remark += f"; {_SAMPLE}: synthetic data, not results"
+    if table.limited:
+        remark += f"; {LIMITED}: trained or measured on a part of the batches, not results"
     return f"{caption} ({remark})" if caption else f"({remark})"
 
 
@@ -65,6 +71,7 @@ def _shown(metric: str) -> str:
 
 def _label(row: ReportRow) -> list[str]:
     marks = " (one network per task)" * row.alone + f" {_SAMPLE}" * row.sample
+    marks += f" {LIMITED}" * bool(row.limits)
     marked = "model" if "model" in row.labels else next(iter(row.labels))
     return [f"{_word(value)}{marks if key == marked else ''}" for key, value in row.labels.items()]
 
@@ -100,7 +107,11 @@ def _notes(table: ReportTable) -> list[str]:
     costs = ["With one network per task, samples/s and parameters are those of one network."] if alone else []
     machines = {(run.value("hardware.cpu"), run.value("hardware.threads")) for row in table.rows for run in row.runs}
     names = "; ".join(sorted(f"{cpu}, {threads} thread{'s' * (threads != 1)}" for cpu, threads in machines if cpu))
-    return [*costs, *([f"Measured on: {names}."] if names else []), *table.warnings]
+    return [*costs, *_limit_notes(table), *([f"Measured on: {names}."] if names else []), *table.warnings]
+
+
+def _limit_notes(table: ReportTable) -> list[str]:
+    return [f"{LIMITED}: {' '.join(_label(row))}: {limits_text(row.limits)}." for row in table.rows if row.limits]
 
 
 def _about(comparisons: Sequence[ReferenceComparison], title: str) -> str:
@@ -146,6 +157,8 @@ def rows_flat(table: ReportTable, comparisons: Sequence[ReferenceComparison] = (
     flat = []
     for row in table.rows:
         line: dict[str, Any] = {**row.labels, "sample": row.sample, "seeds": " ".join(map(str, row.seeds))}
+        if table.limited:
+            line["limited"] = limits_text(row.limits)
         line["settings"] = _settings(row)
         for name, stat in {**row.stats, **row.costs}.items():
             line |= {f"{name} mean": stat.mean, f"{name} std": stat.std, f"{name} n": len(stat.values)}
@@ -170,6 +183,7 @@ def as_json(rows: Sequence[Mapping[str, Any]], table: ReportTable, caption: str)
     content = {
         "caption": _caption(table, caption),
         "sample": table.sample,
+        "limited": table.limited,
         "warnings": table.warnings,
         "rows": list(rows),
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from stemlab.config.limits import batch_limits
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
 
@@ -69,6 +70,11 @@ class ReportRow:
         return bool(self.runs[0].record["sample"])
 
     @property
+    def limits(self) -> dict[str, int]:
+        """Limits on the batches of the runs (``limit_train_batches``); empty without a limit."""
+        return batch_limits(self.runs[0].config)
+
+    @property
     def alone(self) -> bool:
         """Whether there is one network per task."""
         return self.runs[0].alone
@@ -102,6 +108,11 @@ class ReportTable:
     def sample(self) -> bool:
         """Whether any row is from synthetic data."""
         return any(row.sample for row in self.rows)
+
+    @property
+    def limited(self) -> bool:
+        """Whether any row is from runs with a limit on their batches."""
+        return any(row.limits for row in self.rows)
 
 
 def build_table(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from stemlab.config.limits import LIMIT_KEYS
 from stemlab.data.prepare.manifest import find_damage
 from stemlab.errors import StemlabError
 from stemlab.nn.init import SkipInit
@@ -77,6 +78,7 @@ class RebuiltRun:
 def merge_config(saved: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of the run with the settings of the command; None keeps the value of the run.
 
+    Limits on the number of batches are never those of the run: a quick training is evaluated on all samples.
     If the command does not set the accelerator and no GPU is available, a run trained on a GPU is rebuilt on the CPU.
 
     Args:
@@ -84,7 +86,8 @@ def merge_config(saved: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
         chosen: config of the command.
     """
     config = copy.deepcopy(dict(saved))
-    kept = {key: config["trainer"].get(key) for key, value in chosen["trainer"].items() if value is None}
+    unset = [key for key, value in chosen["trainer"].items() if value is None and key not in LIMIT_KEYS]
+    kept = {key: config["trainer"].get(key) for key in unset}
     config["trainer"] = {**chosen["trainer"], **kept}
     if "accelerator" in kept and not torch.cuda.is_available():
         config["trainer"]["accelerator"] = "cpu"

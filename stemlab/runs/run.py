@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.job_process import process_count
+from stemlab.config.limits import batch_limits
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.models import parameter_counts
 from stemlab.nn.kernels.dispatch import kernel_mode
@@ -148,7 +149,8 @@ class TrainingRun:
         log_final(self.loggers, self.recorder.metrics, step)
         if is_first_process():
             split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)
-            print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path)
+            limits = batch_limits(self.config)
+            print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path, limits)
         if epochs == self.config["trainer"]["max_epochs"] and checkpoint.improvement.epoch == epochs - 1:
             rank_zero_info(
                 f"the last epoch was the best: trainer.max_epochs={epochs} ended the training while the metric was "

@@ -9,6 +9,7 @@ from typing import Any
 import rich
 from rich.table import Table
 
+from stemlab.config.limits import LIMITED, batch_limits, limits_text
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
@@ -30,7 +31,7 @@ def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, dir
     batch = config["dataset"]["batch_size"]
     stage = f", stage {record['stage']}," if record.get("stage") else ""
     title = f"{record['model']}{stage} on {record['dataset']}"
-    table = Table(title=_title(title, record["sample"]), show_header=False)
+    table = Table(title=_title(title, record["sample"], batch_limits(config)), show_header=False)
     memory = format_bytes(parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT)
     lines = {
         "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),
@@ -56,6 +57,7 @@ def print_metrics(
     spec: DatasetSpec | SequenceSpec,
     epochs: int,
     best: Path,
+    limits: Mapping[str, int] | None = None,
 ) -> None:
     """Print the final metrics: one row per task; for ranking models one row per metric and one column per cut-off.
 
@@ -68,8 +70,9 @@ def print_metrics(
         spec: spec of the dataset: name, scenarios, whether it is synthetic.
         epochs: number of epochs run; 0 if the checkpoint was not trained in this run.
         best: the evaluated checkpoint.
+        limits: limits on the batches of the training or of this evaluation.
     """
-    title = _title(f"{split} metrics of {spec.name}", spec.sample)
+    title = _title(f"{split} metrics of {spec.name}", spec.sample, limits)
     table = Table(title=title, min_width=min(len(title), rich.get_console().width))
     of_split = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{split}/")}
     if tasks:
@@ -80,7 +83,7 @@ def print_metrics(
     scenarios = spec.scenarios if isinstance(spec, DatasetSpec) else ()
     if tasks and any(f"auc/{task}/{name}" in of_split for task in tasks for name in scenarios):
         rich.get_console().print(
-            _scenario_table(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample))
+            _scenario_table(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample, limits))
         )
     text = f"best of {epochs} epochs: {best}" if epochs else str(best)
     rich.get_console().print(text, soft_wrap=True, highlight=False, markup=False)
@@ -144,5 +147,8 @@ def format_bytes(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def _title(text: str, sample: bool) -> str:
-    return f"{text}  [SAMPLE: synthetic data, not a result]".replace("[", r"\[") if sample else text
+def _title(text: str, sample: bool, limits: Mapping[str, int] | None = None) -> str:
+    """Return the title of a table, marked if the data are synthetic or only a part of the batches is used."""
+    marks = ["SAMPLE: synthetic data, not a result"] * sample
+    marks += [f"{LIMITED}: {limits_text(limits)}"] if limits else []
+    return text + "".join(rf"  \[{mark}]" for mark in marks)

@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from stemlab.config.cross_checks import effective_stage
+from stemlab.config.limits import LIMITED, batch_limits
 from stemlab.runs.environment import is_first_process
 
 WANDB_OFF_HINT = "W&B is off: `wandb login` turns it on, logger=wandb writes an offline copy to sync later."
@@ -68,6 +69,7 @@ def build_wandb_logger(
     model, dataset, seed = config["model"]["name"], config["dataset"]["name"], config["seed"]
     stage = [name] if (name := effective_stage(config)) else []
     tags = [model, dataset, f"seed{seed}", *stage, *config["tags"], *(["SAMPLE"] if sample else [])]
+    tags += [LIMITED] if batch_limits(config) else []
     project = config["logger"]["wandb_project"]
     if not is_first_process():
         return WandbLogger(project=project, save_dir=run_dir)

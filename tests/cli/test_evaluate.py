@@ -99,6 +99,8 @@ def test_a_difference_from_the_record_is_reported(trained: Path) -> None:
     assert compare_with_record(metrics, trained, checkpoint).startswith("equal to the run record")
     changed = {**metrics, "test/auc": metrics["test/auc"] + 1e-12}
     assert re.search("differs .*1 of 17 .*test/auc", compare_with_record(changed, trained, checkpoint))
+    limited = compare_with_record(metrics, trained, checkpoint, {"limit_test_batches": 2})
+    assert re.search("not compared: .*all batches.*limit_test_batches.*2 batches", limited)
     undefined = {**metrics, "test/gauc": None}
     assert re.search("test/gauc.* None ", compare_with_record(undefined, trained, checkpoint))
     assert "another checkpoint" in compare_with_record(metrics, trained, trained / "checkpoints" / "last.ckpt")

@@ -46,6 +46,24 @@ def test_seeds_are_averaged_and_models_ordered():
     assert made.warnings == []
 
 
+def test_limited_runs_are_marked_in_every_format():
+    limited = record("ple")
+    limited["config"]["trainer"] = {"limit_train_batches": 2, "limit_test_batches": 1}
+    made = table(limited, record("stem"))
+    text = markdown(made, "Toy")
+    assert "| ple LIMITED |" in text
+    assert "| stem |" in text
+    assert "LIMITED" in text.splitlines()[0]
+    assert "ple LIMITED: trainer.limit_train_batches=2, trainer.limit_test_batches=1." in text
+    flat = rows_flat(made)
+    assert [line["limited"] for line in flat] == ["trainer.limit_train_batches=2, trainer.limit_test_batches=1", ""]
+    assert json.loads(as_json(flat, made, ""))["limited"] is True
+    assert "limited" in as_csv(flat).splitlines()[0]
+    plain = table(record("stem"))
+    assert "LIMITED" not in markdown(plain, "Toy")
+    assert "limited" not in as_csv(rows_flat(plain))
+
+
 def test_single_task_networks_share_a_row():
     made = table(
         *(record("single_task", seed, task="like", auc=(0.1, 0.8)) for seed in (1, 2)),

@@ -125,6 +125,14 @@ def test_null_keeps_the_recorded_value(monkeypatch: pytest.MonkeyPatch) -> None:
     assert merge_config(SAVED, CHOSEN)["trainer"]["accelerator"] == "cpu"
 
 
+def test_limits_are_never_those_of_the_training() -> None:
+    limits = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+    saved = {**SAVED, "trainer": {**SAVED["trainer"], **dict.fromkeys(limits, 1)}}
+    chosen = {**CHOSEN, "trainer": {**CHOSEN["trainer"], **dict.fromkeys(limits), "limit_test_batches": 3}}
+    merged = merge_config(saved, chosen)["trainer"]
+    assert [merged[key] for key in limits] == [None, None, 3]
+
+
 def test_chosen_values_replace_recorded_ones() -> None:
     chosen = {"accelerator": "cpu", "precision": "32-true", "devices": 2, "threads": 1}
     merged = merge_config(SAVED, {"trainer": chosen, "raw_dir": "/new", "data_dir": "/d", "batch_size": 5})

@@ -32,6 +32,14 @@ def test_the_run_summary_shows_samples_parameters_memory_and_steps(capsys: pytes
     assert "7 epochs" in output
 
 
+def test_a_limit_is_shown_in_both_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"dataset": {"batch_size": 100}, "trainer": {"max_epochs": 7, "limit_test_batches": 2}}
+    print_run_summary({**RECORD, "sample": False, "config": config}, steps=5, processes=1, directory=Path("/runs/x"))
+    spec, limits = replace(SPEC, sample=False), {"limit_test_batches": 2}
+    print_metrics({"test/auc/like": 0.7}, "test", ("like",), spec, 3, Path("best.ckpt"), limits)
+    assert capsys.readouterr().out.count("LIMITED: trainer.limit_test_batches=2") == 2
+
+
 def test_final_metrics_have_one_row_per_task(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = {"test/auc/finish": 0.712345, "test/auc/like": None, "test/auc": None, "test/ece/finish": 0.01}
     print_metrics(metrics, "test", SPEC.tasks, replace(SPEC, sample=False), 3, Path("best.ckpt"))
