@@ -26,7 +26,7 @@ fi
   for model in single_task_like single_task_love shared_bottom mmoe ple stem; do
     echo "$TASKS/${model}_seed2023 experiment=ml1m_multitask/$model seed=2023 $data"
   done
-  for task in like love; do # control: difference of embeddings between seeds
+  for task in like love; do # control: how much two seeds differ
     echo "$TASKS/single_task_${task}_seed76 experiment=ml1m_multitask/single_task_$task seed=76 $data"
   done
   shared="dataset=ml1m_multitask dataset.batch_size=4096 model.net.embedding_dim=16 callbacks.early_stop.patience=1"

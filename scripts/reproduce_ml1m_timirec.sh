@@ -26,11 +26,11 @@ else
   echo "error: $RAW_DIR has neither ratings.dat nor train, dev and test; set RAW_DIR to the folder of MovieLens-1M (data/README.md)." >&2
   exit 2
 fi
-# shellcheck disable=SC2086  # words
+# shellcheck disable=SC2086  # DATA holds several words
 "$PYTHON" -m stemlab.prepare $DATA
 for seed in $SEEDS; do
   for model in $MODELS; do
-    # No blank at a line's end: xargs -L would join the next line to it.
+    # No space at the end of a line: xargs -L would join the next line to it.
     echo "$RUNS/${model}_seed$seed experiment=ml1m/$model seed=$seed $DATA logger=csv${WORDS:+ $WORDS}"
   done
 done | train_all

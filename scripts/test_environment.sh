@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run a short suite (data, metrics, one training per model family, private interfaces, wheel) with other versions than
-# those of constraints.txt, in an environment of its own:
+# those of constraints.txt, in a separate virtual environment:
 #
 #     scripts/test_environment.sh newest     Python 3.13, the newest versions that pyproject.toml allows
 #     scripts/test_environment.sh oldest     Python 3.11, the oldest versions that pyproject.toml allows

@@ -36,7 +36,7 @@ UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 
 def run(words: list[str], threads: int) -> dict[str, Any]:
-    """Run a command at a pseudo-terminal; return wall and CPU time, peak memory and whether it drew a progress bar."""
+    """Run a command in a pseudo-terminal; return wall and CPU time, peak memory and whether it drew a progress bar."""
     master, terminal = pty.openpty()
     variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "TERM": "xterm", "COLUMNS": "120"}
     start = time.perf_counter()
@@ -55,7 +55,7 @@ def run(words: list[str], threads: int) -> dict[str, Any]:
         sys.exit(f"error: {' '.join(words)}\n{text}")
     return {
         "wall_seconds": seconds,
-        "processor_seconds": usage.ru_utime + usage.ru_stime,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * UNIT,
         "progress_bar": BAR in text,
     }

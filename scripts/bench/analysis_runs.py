@@ -109,7 +109,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=5_000_000, help="users, rows of their table")
     parser.add_argument("--items", type=int, default=1_000_000, help="at least 3 and at most as many as users")
     parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--pairs", type=int, default=20_000_000, help="test rows")
+    parser.add_argument("--pairs", type=int, default=20_000_000, help="test samples")
 
 
 def check_sizes(chosen: argparse.Namespace) -> None:

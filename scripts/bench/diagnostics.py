@@ -54,7 +54,7 @@ def measure(tables: str, rounds: int) -> dict[str, float]:
     return {
         f"{name}_{clock}_s": statistics.median(pair[index] for pair in pairs)
         for name, pairs in found.items()
-        for index, clock in enumerate(("wall", "processor"))
+        for index, clock in enumerate(("wall", "cpu"))
     }
 
 
@@ -72,14 +72,14 @@ def main() -> None:
     result = {
         "tables": arguments.tables,
         "rows": ROWS,
-        "steps_an_epoch": steps,
+        "steps_per_epoch": steps,
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "torch": torch.__version__,
         "load_average": os.getloadavg()[0],
         **seconds,
-        "share_of_an_epoch_wall": seconds["diagnostics_wall_s"] / (steps * seconds["step_wall_s"]),
-        "share_of_an_epoch_processor": seconds["diagnostics_processor_s"] / (steps * seconds["step_processor_s"]),
+        "share_of_epoch_wall": seconds["diagnostics_wall_s"] / (steps * seconds["step_wall_s"]),
+        "share_of_epoch_cpu": seconds["diagnostics_cpu_s"] / (steps * seconds["step_cpu_s"]),
     }
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -76,8 +76,8 @@ def measure(store: ColumnStore, repeats: int) -> dict[str, list[float]]:
     loaders: dict[str, Iterable[Any]] = {
         "stemlab_train": shuffled,
         "stemlab_eval": BatchLoader(store, SequentialOrder(len(store), 4 * BATCH)),
-        "per_row_matrix": DataLoader(MatrixRows(store), BATCH, shuffle=True),
-        "per_row_columns": DataLoader(ColumnRows(store), BATCH, shuffle=True),
+        "per_sample_matrix": DataLoader(MatrixRows(store), BATCH, shuffle=True),
+        "per_sample_columns": DataLoader(ColumnRows(store), BATCH, shuffle=True),
     }
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for repeat in range(repeats):
@@ -103,8 +103,8 @@ def main() -> None:
         "torch": torch.__version__,
         "rows_per_s": {name: round(value) for name, value in median.items()},
         "rows_per_s_all": {name: [round(v) for v in values] for name, values in rates.items()},
-        "ratio_to_per_row_matrix": round(median["stemlab_train"] / median["per_row_matrix"], 1),
-        "ratio_to_per_row_columns": round(median["stemlab_train"] / median["per_row_columns"], 1),
+        "ratio_to_per_sample_matrix": round(median["stemlab_train"] / median["per_sample_matrix"], 1),
+        "ratio_to_per_sample_columns": round(median["stemlab_train"] / median["per_sample_columns"], 1),
     }
     path = Path(__file__).parent / "results" / "loader.json"
     path.parent.mkdir(exist_ok=True)

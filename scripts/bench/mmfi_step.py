@@ -1,4 +1,4 @@
-"""Training step and scoring of MMFI at AliExpress size: stemlab and a plain twin, alternating in one process.
+"""Training step and scoring of MMFI at AliExpress size: stemlab and a plain twin, alternately, in one process.
 
     python scripts/bench/mmfi_step.py
 
@@ -131,11 +131,11 @@ def summary(wall: dict[str, list[float]], work: dict[str, list[float]]) -> dict[
     return {
         "median_s": median,
         "min_s": {variant: min(values) for variant, values in wall.items()},
-        "processor_s_a_thread": cpu,
+        "cpu_s_per_thread": cpu,
         "rows_per_s": {variant: BATCH / value for variant, value in median.items()},
         "times_faster_than_twin": {variant: median["twin"] / median[variant] for variant in others},
         "saved_by_kernels": 1 - cpu["stemlab"] / cpu["stemlab kernels off"],
-        "times_less_processor_time": {variant: cpu["twin"] / cpu[variant] for variant in others},
+        "times_less_cpu_time": {variant: cpu["twin"] / cpu[variant] for variant in others},
     }
 
 

@@ -113,9 +113,9 @@ def report(interests: int, rounds: int) -> dict[str, Any]:
     return {
         "median_s": median,
         "min_s": {name: min(seconds) for name, seconds in wall.items()},
-        "processor_s": work,
+        "cpu_s": work,
         "times_faster": median["twin"] / median["stemlab"],
-        "times_less_processor_time": work["twin"] / work["stemlab"],
+        "times_less_cpu_time": work["twin"] / work["stemlab"],
         "users_per_s": {name: USERS / seconds for name, seconds in median.items()},
         "largest_difference": max(abs(values["twin"][name] - values["stemlab"][name]) for name in values["twin"]),
         "hr@5": values["stemlab"]["hr@5"],

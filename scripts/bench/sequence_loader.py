@@ -1,12 +1,12 @@
-"""Milliseconds per training batch of 256 sequences with negatives, compared with a per-row loader, in one process.
+"""Milliseconds per training batch of 256 sequences with negatives, compared with a per-sample loader, in one process.
 
     python scripts/bench/sequence_loader.py [--batches 400] [--repeats 5]
 
-Generated interactions in the size of MovieLens-1M (6,040 users, 3,706 items, about a million rows). The per-row loader
-works like the released code: one dictionary per row from the user's list of (item, time) pairs; negatives drawn for all
-rows, then redrawn row by row while the user has the item; a collate function that pads with torch. Both times include a
-batch's share of drawing the epoch's negatives (the per-row loader draws for the measured rows only). Measurements of
-the two loaders alternate. Writes ``results/sequence_loader.json``.
+Generated interactions in the size of MovieLens-1M (6,040 users, 3,706 items, about a million). The per-sample loader
+works like the released code: one dictionary per sample from the user's list of (item, time) pairs; negatives drawn for
+all samples, then redrawn one by one while the user has the item; a collate function that pads with torch. Both times
+include a batch's share of drawing the epoch's negatives (the per-sample loader draws for the measured samples only).
+Measurements of the two loaders alternate. Writes ``results/sequence_loader.json``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Generated(SequenceDataModule):
         self.root = root
 
     def build(self) -> Path:
-        """Prepare the generated rows."""
+        """Prepare the generated interactions."""
         return prepare_sequences(
             lambda advance: generate(), name=self.name, reader="bench/1", settings={}, files=[], root=self.root
         )
@@ -66,8 +66,8 @@ def generate() -> RawSequences:
     )
 
 
-class PerRow(Dataset[Any]):
-    """Per-row dataset: one dictionary per row, as in the released code."""
+class PerSample(Dataset[Any]):
+    """Dataset with one dictionary per sample, as in the released code."""
 
     def __init__(self, data: SequenceDataModule, rows: np.ndarray[Any, Any]) -> None:
         log = data.log
@@ -128,8 +128,8 @@ def time_epoch(loader: SequenceLoader, epoch: int) -> float:
     return milliseconds(lambda: sum(len(batch) for batch in loader)) / len(loader)
 
 
-def time_per_row_loader(twin: PerRow, batches: int) -> float:
-    """Return milliseconds per batch over ``batches`` batches, including the negatives of their rows."""
+def time_per_sample_loader(twin: PerSample, batches: int) -> float:
+    """Return milliseconds per batch over ``batches`` batches, including the negatives of their samples."""
     loader = DataLoader(twin, BATCH, shuffle=True, collate_fn=collate)
 
     def run() -> None:
@@ -142,7 +142,7 @@ def time_per_row_loader(twin: PerRow, batches: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", type=int, default=400, help="batches of the per-row loader")
+    parser.add_argument("--batches", type=int, default=400, help="batches of the per-sample loader")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -151,12 +151,12 @@ def main() -> None:
         data.setup()
         ours = data.train_dataloader()
         rows = np.random.default_rng(0).choice(ours.instances.row, options.batches * BATCH, replace=False)
-        twin = PerRow(data, rows)
-        times: dict[str, list[float]] = {"stemlab": [], "negatives_of_it": [], "per_row_twin": []}
+        twin = PerSample(data, rows)
+        times: dict[str, list[float]] = {"stemlab": [], "negatives_of_it": [], "per_sample_twin": []}
         for repeat in range(options.repeats):
             times["stemlab"].append(time_epoch(ours, repeat))
             times["negatives_of_it"].append(milliseconds(lambda epoch=repeat: ours.negatives.draw(epoch)) / len(ours))
-            times["per_row_twin"].append(time_per_row_loader(twin, options.batches))
+            times["per_sample_twin"].append(time_per_sample_loader(twin, options.batches))
     median = {name: statistics.median(values) for name, values in times.items()}
     result = {
         "instances": len(ours.instances),
@@ -167,7 +167,7 @@ def main() -> None:
         "torch": torch.__version__,
         "ms_per_batch": {name: round(value, 4) for name, value in median.items()},
         "ms_per_batch_all": {name: [round(v, 4) for v in values] for name, values in times.items()},
-        "ratio_to_per_row_twin": round(median["per_row_twin"] / median["stemlab"], 1),
+        "ratio_to_per_sample_twin": round(median["per_sample_twin"] / median["stemlab"], 1),
     }
     path = Path(__file__).parent / "results" / "sequence_loader.json"
     path.parent.mkdir(exist_ok=True)

@@ -127,12 +127,12 @@ def report(stage: str, threads: int, rounds: int) -> dict[str, Any]:
     median = {name: statistics.median(values) for name, values in wall.items()}
     return {
         "times_faster_than_twin": ratio(wall),
-        "times_less_processor_time": ratio(cpu),
+        "times_less_cpu_time": ratio(cpu),
         "times_faster_with_same_memory": ratio(wall, "twin, same memory"),
-        "times_less_processor_time_with_same_memory": ratio(cpu, "twin, same memory"),
+        "times_less_cpu_time_with_same_memory": ratio(cpu, "twin, same memory"),
         "median_s": median,
         "min_s": {name: min(values) for name, values in wall.items()},
-        "processor_s": {name: statistics.median(values) for name, values in cpu.items()},
+        "cpu_s": {name: statistics.median(values) for name, values in cpu.items()},
         "instances_per_s": {name: BATCH / value for name, value in median.items()},
     }
 

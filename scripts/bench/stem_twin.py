@@ -1,4 +1,4 @@
-"""STEM-Net and its training step written plainly: the baseline of ``step.py``.
+"""STEM-Net and its training step in plain PyTorch: the baseline of ``step.py``.
 
 A list of expert MLPs, one stacked copy of all experts per gate with detached copies of the other tasks' experts, dense
 Adam, whole-table penalty in the graph (docs/methods/stem.md). One layer.

@@ -1,10 +1,10 @@
-"""STEM's training step at the published size: stemlab against a plain implementation (the twin), alternating.
+"""STEM's training step at the size of the released TikTok run: stemlab and a plain twin, alternately, in one process.
 
     python scripts/bench/step.py                  # vocabularies of the 200,000-row sample
-    python scripts/bench/step.py --tables large   # 0.6 million users, 1.8 million items: where the tables dominate
+    python scripts/bench/step.py --tables large   # 0.6 million users, 1.8 million items: the tables dominate the step
 
 8 fields x 16, 10 experts 512-512-512, gate [128, 64], tower [128, 64], batch 4096. Peaks are the rates of
-``torch.mm`` on this machine in the same run, for float32 also that of oneDNN's product (torch's own is MKL's). CPU time
+``torch.mm`` on this machine in the same run, and for float32 also that of oneDNN (``torch.mm`` uses MKL). CPU time
 per thread is reported as well; other load disturbs it less than wall-clock time. Writes
 ``results/step.json`` (``--output`` for another).
 """
@@ -147,7 +147,7 @@ def peaks() -> dict[str, dict[str, float]]:
 
 
 def step_gflop(fields: int) -> float:
-    """Return the matrix products of one step (forward, both backward ones) in GFLOP; without the unused shared gate."""
+    """Return the GFLOP of one step's matrix products (one forward, two backward), without the unused shared gate."""
     width = fields * DIM
 
     def stack(first: int, hidden: tuple[int, ...], *last: int) -> int:
@@ -173,9 +173,9 @@ def report(wall: Samples, cpu: Samples, sizes: tuple[int, ...], options: argpars
         "load_average": os.getloadavg()[0],
         "median_s": median,
         "min_s": {name: min(values) for name, values in wall.items()},
-        "processor_s_a_thread": work,
+        "cpu_s_per_thread": work,
         "times_faster_than_twin_float32": {d: median["twin float32"] / median[name] for d, name in ours.items()},
-        "times_less_processor_time": {d: work["twin float32"] / work[name] for d, name in ours.items()},
+        "times_less_cpu_time": {d: work["twin float32"] / work[name] for d, name in ours.items()},
         "times_faster_than_twin_bf16": median["twin bf16"] / median["stemlab bf16"],
         "samples_per_s": {name: BATCH / value for name, value in median.items()},
         "gflop_per_step": gflop,

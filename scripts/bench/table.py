@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "scripts" / "bench" / "results"
 Result = dict[str, Any]
 Rows = list[tuple[str, str, str]]
-"""What was measured, the baseline, and the result."""
+"""Rows of the table: what was measured, the baseline, and the result."""
 
 
 def loader(found: Result) -> Rows:
-    ways = {"one matrix": "ratio_to_per_row_matrix", "columns": "ratio_to_per_row_columns"}
+    ways = {"one matrix": "ratio_to_per_sample_matrix", "columns": "ratio_to_per_sample_columns"}
     return [
-        ("training batches", f"per-row dataset ({way}) and default collate", f"{found[key]} x")
+        ("training batches", f"per-sample dataset ({way}) and default collate", f"{found[key]} x")
         for way, key in ways.items()
     ]
 
@@ -68,11 +68,11 @@ def _growth(what: str, found: Result) -> tuple[str, str, str]:
 
 def sequence_loader(found: Result) -> Rows:
     what = f"sequence batches, {found['negatives']} negative, history {found['history_max']}"
-    return [(what, "per-row dataset and collate", f"{found['ratio_to_per_row_twin']} x")]
+    return [(what, "per-sample dataset and collate", f"{found['ratio_to_per_sample_twin']} x")]
 
 
 def sequence_step(found: Result) -> Rows:
-    baseline = "per-row items, packed GRU, masks with infinities"
+    baseline = "one lookup per item occurrence, packed GRU, masks with infinities"
     ways = {
         "default allocator settings": "times_faster_than_twin",
         "allocator settings of the trainer": "times_faster_with_same_memory",
@@ -117,7 +117,7 @@ def mmfi_step(found: Result) -> Rows:
     baseline = "every sample through every scenario, loops over scenarios, tasks and experts"
     rows = []
     for act in ("training", "evaluation"):
-        less, share = found[act]["times_less_processor_time"], found[act]["share_of_twin"]
+        less, share = found[act]["times_less_cpu_time"], found[act]["share_of_twin"]
         published = f"MMFI {act} with net.published=true, samples per CPU second"
         rows.append((f"MMFI {act}, samples per CPU second, {what}", baseline, f"{less['stemlab']:.1f} x"))
         rows.append((published, baseline, f"{less['stemlab published']:.1f} x"))
@@ -129,8 +129,8 @@ def mmfi_step(found: Result) -> Rows:
 
 def diagnostics(found: Result) -> Rows:
     """Return the cost of the live diagnostics in CPU time."""
-    against = f"the {found['steps_an_epoch']} steps of STEM in one epoch of the SAMPLE"
-    return [("live diagnostics, once per epoch", against, f"{found['share_of_an_epoch_processor']:.1%}")]
+    against = f"the {found['steps_per_epoch']} steps of STEM in one epoch of the SAMPLE"
+    return [("live diagnostics, once per epoch", against, f"{found['share_of_epoch_cpu']:.1%}")]
 
 
 def analysis(found: Result) -> Rows:
@@ -142,7 +142,7 @@ def analysis(found: Result) -> Rows:
         for name, size in sizes.items()
         for what, limit, measured in (
             (f"{found['threads']} threads", "120 s", f"{found[name]['wall_seconds']:.0f} s"),
-            ("CPU time", "240 s (two cores)", f"{found[name]['processor_seconds']:.0f} s"),
+            ("CPU time", "240 s (two cores)", f"{found[name]['cpu_seconds']:.0f} s"),
             ("peak memory", "6 GB", f"{found[name]['peak_bytes'] / 1e9:.2f} GB"),
         )
     ]

@@ -1,6 +1,6 @@
-"""TiMiRec and its training step written plainly: the baseline of ``sequence_step.py``.
+"""TiMiRec and its training step in plain PyTorch: the baseline of ``sequence_step.py``.
 
-One lookup per use of an item, three projections in the attention, masks with infinities, the score maximum of
+One lookup per occurrence of an item, three projections in the attention, masks with infinities, the score maximum of
 the whole batch subtracted, a packed GRU over sorted rows, torch.optim.Adam with its defaults. Parameters have the names
 of the released code; the method is that of Wang et al., CIKM 2022 (docs/methods/timirec.md).
 
@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 
 class Head(nn.Module):
-    """Attention without an output projection; ``mask`` is 1 where a key may be seen."""
+    """Attention without an output projection; ``mask`` is 1 for visible keys."""
 
     def __init__(self, width: int, heads: int = 1) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Head(nn.Module):
         return x_BLD.view(*x_BLD.shape[:2], self.heads, -1).transpose(1, 2)
 
     def forward(self, x_BLD: Tensor, mask: Tensor) -> Tensor:
-        """Return the heads' contexts side by side (B, L, D)."""
+        """Return the contexts of all heads, concatenated (B, L, D)."""
         query, key, value = (self.split(linear(x_BLD)) for linear in (self.q_linear, self.k_linear, self.v_linear))
         score = torch.matmul(query, key.transpose(2, 3)) / query.shape[-1] ** 0.5
         return (attention(score, mask) @ value).transpose(1, 2).reshape(x_BLD.shape)
 
 
 def attention(score: Tensor, mask: Tensor) -> Tensor:
-    """Return the softmax over the last axis; rows with nothing to see are zero."""
+    """Return the softmax over the last axis; rows without visible keys are zero."""
     score = score.masked_fill(mask == 0, -torch.inf)
     weight = (score - score.max()).softmax(dim=-1)
     return weight.masked_fill(torch.isnan(weight), 0)
@@ -76,20 +76,20 @@ class Extractor(nn.Module):
         valid = (history_BL > 0).long()
         state = self.i_embeddings(history_BL)
         if hasattr(self, "p_embeddings"):
-            state = state + self.p_embeddings(places(history_BL, length_B))
+            state = state + self.p_embeddings(positions(history_BL, length_B))
         if hasattr(self, "transformer"):
             state = self.transformer(state, valid.view(len(valid), 1, 1, -1)) * valid.unsqueeze(2).float()
         return pool(self.W2(self.W1(state).tanh()), valid, state)
 
 
-def places(history_BL: Tensor, length_B: Tensor) -> Tensor:
-    """Return n - j at items, 0 at padding."""
-    place_L = torch.arange(history_BL.shape[1])
-    return (length_B.unsqueeze(1) - place_L.unsqueeze(0)) * (history_BL > 0).long()
+def positions(history_BL: Tensor, length_B: Tensor) -> Tensor:
+    """Return (B, L) positions: n - j at item j, 0 at padding."""
+    index_L = torch.arange(history_BL.shape[1])
+    return (length_B.unsqueeze(1) - index_L.unsqueeze(0)) * (history_BL > 0).long()
 
 
 def pool(score_BLK: Tensor, valid_BL: Tensor, vector_BLD: Tensor) -> Tensor:
-    """Return one weighted sum of the vectors for every score column (B, K, D)."""
+    """Return (B, K, D): one weighted sum of the vectors per score column."""
     score = score_BLK.masked_fill(valid_BL.unsqueeze(2) == 0, -torch.inf).transpose(1, 2)
     weight = (score - score.max()).softmax(dim=-1)
     weight = weight.masked_fill(torch.isnan(weight), 0)
@@ -110,7 +110,7 @@ class Predictor(nn.Module):
 
 
 def packed_gru(rnn: nn.GRU, vector_BLD: Tensor, length_B: Tensor) -> Tensor:
-    """Return every row's last state (B, H)."""
+    """Return the last state of every history (B, H)."""
     length, order = length_B.sort(descending=True)
     packed = pack_padded_sequence(vector_BLD.index_select(0, order), length.cpu(), batch_first=True)
     return rnn(packed)[1][-1].index_select(0, order.argsort())
@@ -158,7 +158,7 @@ class PlainTiMiRec(nn.Module):
 
 
 def hard_scores(interest_BKD: Tensor, item_BND: Tensor, training: bool) -> Tensor:
-    """Return (B, N): by the interest nearest to the target in training, by the best one otherwise."""
+    """Return (B, N) scores: by the target's best interest in training, by each candidate's best one otherwise."""
     if training:
         nearest = (interest_BKD * item_BND[:, 0].unsqueeze(1)).sum(dim=-1).max(dim=-1)[1]
         user = interest_BKD[torch.arange(len(nearest)), nearest]
@@ -174,7 +174,7 @@ def bpr(score_BN: Tensor) -> Tensor:
 
 
 def plain_adam(net: nn.Module, lr: float, l2: float) -> torch.optim.Adam:
-    """Return torch's Adam as it comes; parameters whose name contains "bias" do not decay."""
+    """Return torch.optim.Adam; parameters whose name contains "bias" have no weight decay."""
     named = list(net.named_parameters())
     groups = [
         {"params": [p for name, p in named if "bias" not in name], "weight_decay": l2},

@@ -1,1 +1,1 @@
-"""Analyses of finished runs: they read run records, checkpoints and prepared datasets, and train nothing themselves."""
+"""Analyses of finished runs; ``train_missing`` trains missing runs, and the demo trains small models of its own."""

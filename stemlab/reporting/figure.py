@@ -41,7 +41,8 @@ def baseline_differences(table: ReportTable, x: str, metric: str, baseline: str)
         baseline: name of the baseline model.
 
     Raises:
-        StemlabError: the table has another form, or lacks the baseline or the metric.
+        StemlabError: a row has no numeric ``x`` or no ``metric``, two rows of a model have the same ``x``, or the
+            baseline is missing.
     """
     points: dict[str, dict[float, Stat]] = {}
     for row in table.rows:

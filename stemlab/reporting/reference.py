@@ -2,7 +2,7 @@
 
 The reference file is YAML::
 
-    title: the published code
+    title: the released code
     tolerance: {auc: 0.0015}
     rows:
       - match: {model: mmoe}
@@ -83,7 +83,7 @@ def read_reference(path: Path) -> Reference:
     """Read a reference file.
 
     Raises:
-        StemlabError: the file does not exist, is not YAML, or has another form.
+        StemlabError: the file does not exist, is not YAML, or does not match ``Reference``.
     """
     try:
         return Reference.model_validate(OmegaConf.to_container(OmegaConf.load(path)))

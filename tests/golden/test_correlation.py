@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemlab.analysis.correlation.ground_truth import PUBLISHED_SMOOTH, CorrelationCounts, scaled
+from stemlab.analysis.correlation.ground_truth import RELEASED_SMOOTH, CorrelationCounts, scaled
 from stemlab.analysis.correlation.learned import target_attention
 from tests.conftest import GOLDEN, require
 
@@ -57,7 +57,7 @@ def test_mutual_information(path: Path) -> None:
     values = load(path)
     counts = counted(values, values["input/target_category"].reshape(1), values["input/history_categories"])
     raw = values["output64/mutual_information_raw"]
-    found = counts.correlation(smooth=PUBLISHED_SMOOTH)[0, :, : raw.shape[1]]
+    found = counts.correlation(smooth=RELEASED_SMOOTH)[0, :, : raw.shape[1]]
     np.testing.assert_allclose(found, raw, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(scaled(found), values["output64/mutual_information_minmax"], rtol=1e-9, atol=1e-12)
 

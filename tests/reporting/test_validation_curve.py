@@ -31,7 +31,7 @@ def test_the_first_epochs_are_within_the_tolerance(root: Path) -> None:
     assert max(abs(a - b) for epoch, both in PUBLISHED.items() for a, b in zip(ours[epoch], both, strict=True)) < 0.01
 
 
-def test_stage_1_stopped_by_the_published_rule(root: Path) -> None:
+def test_stage_1_stopped_by_the_released_rule(root: Path) -> None:
     ndcg = [value for _, (_, value) in sorted(curve(root, "pretrain").items())]
     best = ndcg.index(max(ndcg))
     assert len(ndcg) - best > 20

@@ -33,8 +33,8 @@ class Collapse(Analysis):
     Args:
         name: name of the analysis on the command line.
         fields: fields to analyse; empty: all.
-        row_norm: normalisation used in figures and verdict: rows of unit length (``l2``, as in the published figures)
-            or the table unchanged (``none``, the published definition).
+        row_norm: normalisation used in figures and verdict: rows of unit length (``l2``, as in the released notebook)
+            or the table unchanged (``none``, the definition of the paper).
         keep_padding_oov: whether to include the padding and out-of-vocabulary rows (as in the released code).
         weighting: ``count`` weights every row by the square root of the number of its training samples: most rows of a
             large table are rare and still close to their initial values.

@@ -18,7 +18,7 @@ from stemlab.analysis.collapse.table_spectra import NORMS, STATISTICS, RunSpectr
 from stemlab.analysis.correlation.agreement import pearson
 
 _LEVELS = ((0.25, "strongly collapsed"), (0.5, "partly collapsed"))
-"""Upper limits of the mean share of the possible abundance; the published Criteo model (6.64 of 40) has 0.17."""
+"""Upper limits of the mean share of the possible abundance; Criteo in the released notebook (6.64 of 40) has 0.17."""
 
 _READING = (
     "Information Abundance is the sum of the singular values of a table divided by the largest one: 1 if all rows are "
@@ -78,12 +78,12 @@ def _left_out(run: RunSpectra) -> str:
 
 def _norm_sentence(norm: str) -> str:
     if norm == "l2":
-        return "Rows are scaled to unit length first, as in the published figures; results.json has both variants."
-    return "Tables are used unchanged, as in the published definition; results.json has both variants."
+        return "Rows are scaled to unit length first, as in the released notebook; results.json has both variants."
+    return "Tables are used unchanged, as in the definition of the paper; results.json has both variants."
 
 
 def _verdict(run: RunSpectra, norm: str) -> str:
-    abundance, share, width = run.mean("abundance", norm), run.mean("share", norm), run.judged()[0].width
+    abundance, share, width = run.mean("abundance", norm), run.mean("share", norm), run.tables_for_verdict()[0].width
     level = next((word for limit, word in _LEVELS if share < limit), "not collapsed")
     return (
         f"{run.label}: {level}, mean Information Abundance {abundance:.2f} of {width} dimensions "

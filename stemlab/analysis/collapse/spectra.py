@@ -59,42 +59,42 @@ class BlockwiseMatrix:
 
 
 def singular_values(
-    rows: BlockwiseMatrix, *, tall: int = _TALL, advance: Callable[[int], None] = lambda rows: None
+    matrix: BlockwiseMatrix, *, tall: int = _TALL, advance: Callable[[int], None] = lambda rows: None
 ) -> Float64Array:
     """Return the min(V, K) singular values in descending order.
 
     Args:
-        rows: matrix.
+        matrix: (V, K) matrix.
         tall: matrices with more rows use the Gram matrix.
         advance: progress callback; receives the number of rows of every block.
     """
-    count = min(len(rows.weight_VK), rows.width)
-    if len(rows.weight_VK) <= tall:
-        table = np.concatenate([*rows.blocks(), np.zeros((0, rows.width))])
+    count = min(len(matrix.weight_VK), matrix.width)
+    if len(matrix.weight_VK) <= tall:
+        table = np.concatenate([*matrix.blocks(), np.zeros((0, matrix.width))])
         advance(len(table))
         return np.asarray(np.linalg.svd(table, compute_uv=False), dtype=np.float64)[:count]
-    return _from_gram(rows, advance)[:count]
+    return _from_gram(matrix, advance)[:count]
 
 
-def _from_gram(rows: BlockwiseMatrix, advance: Callable[[int], None]) -> Float64Array:
-    gram_KK = np.zeros((rows.width, rows.width))
-    for block_BK in rows.blocks():
+def _from_gram(matrix: BlockwiseMatrix, advance: Callable[[int], None]) -> Float64Array:
+    gram_KK = np.zeros((matrix.width, matrix.width))
+    for block_BK in matrix.blocks():
         gram_KK += block_BK.T @ block_BK
         advance(len(block_BK))
     squares_K, directions_KK = np.linalg.eigh(gram_KK)
     values_K: Float64Array = np.sqrt(np.clip(squares_K, 0, None))[::-1]
     if values_K[0] == 0 or values_K[-1] > _INEXACT * values_K[0]:
         return values_K
-    return _refined(rows, directions_KK[:, ::-1])
+    return _refined(matrix, directions_KK[:, ::-1])
 
 
-def _refined(rows: BlockwiseMatrix, directions_KK: Float64Array) -> Float64Array:
+def _refined(matrix: BlockwiseMatrix, directions_KK: Float64Array) -> Float64Array:
     """Return singular values in the eigenvector basis, whose columns are almost orthogonal.
 
     The error is then relative to the length of each column, not to the longest column.
     """
     gram_KK = np.zeros_like(directions_KK)
-    for block_BK in rows.blocks():
+    for block_BK in matrix.blocks():
         rotated_BK = block_BK @ directions_KK
         gram_KK += rotated_BK.T @ rotated_BK
     length_K = np.sqrt(np.diag(gram_KK))
@@ -103,7 +103,7 @@ def _refined(rows: BlockwiseMatrix, directions_KK: Float64Array) -> Float64Array
     cosines_kk = gram_KK[np.ix_(kept_k, kept_k)] / np.outer(length_k, length_k)
     try:
         factor_kk = np.linalg.cholesky(cosines_kk)
-    except np.linalg.LinAlgError:  # columns that hold only rounding errors
+    except np.linalg.LinAlgError:  # some columns hold only rounding errors
         return np.sort(length_K)[::-1]
     found_k = np.linalg.svd(length_k[:, None] * factor_kk, compute_uv=False)
     return np.concatenate([found_k, np.zeros(len(length_K) - len(found_k))])

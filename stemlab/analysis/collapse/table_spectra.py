@@ -80,13 +80,13 @@ class RunSpectra:
     training: str = ""
     epoch: int = 0
 
-    def judged(self) -> list[TableSpectrum]:
+    def tables_for_verdict(self) -> list[TableSpectrum]:
         """Return the tables with at least K tokens; if there are none, all tables with at least two tokens."""
         wide = [table for table in self.tables if table.rows >= table.width]
         return wide or [table for table in self.tables if table.rows > 1] or list(self.tables)
 
     def mean(self, statistic: str, norm: str) -> float:
-        """Return the mean ``abundance`` or ``share`` of the judged tables; all-zero tables are ignored."""
-        found = [getattr(table, statistic)(norm) for table in self.judged()]
+        """Return the mean ``abundance`` or ``share`` of ``tables_for_verdict``; all-zero tables are ignored."""
+        found = [getattr(table, statistic)(norm) for table in self.tables_for_verdict()]
         known = [value for value in found if value == value]
         return fmean(known) if known else float("nan")

@@ -1,18 +1,18 @@
-"""Feature correlation: which behaviours inform the label, by category and position, and does the model learn it?
+"""Feature correlation: which behaviours inform the label, by category and position, and does the model learn this?
 
 The ground truth is the mutual information of behaviour and label in the data. It is compared with the influence of a
 behaviour of that category and position in the network (arXiv 2308.08487, arXiv 2403.00793;
 docs/methods/recscope.md#correlation).
 
-A network with target attention of the published form has the method
+A network with target attention of the paper's form has the method
 
     target_attention() -> tuple[kind, category_CD, position_PD | None]
 
 where kind is ``tin``, ``din`` or ``din_plus``, ``category_CD`` has one row per category of the dataset's
 ``item_categories``, and ``position_PD`` encodes positions 0 (target), 1 (newest behaviour), .... All other networks are
-probed, also those that return ``None``, and every network if the categories come from a file.
+probed (``probe.py``), also those that return ``None``, and every network if the categories come from a file.
 
-Legend: T target categories, C behaviour categories, P positions, B samples.
+Legend: T target categories, C behaviour categories, P positions, B samples, D width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stemlab.analysis.base import Analysis, Findings, check_same_dataset
 from stemlab.analysis.correlation import findings as view
 from stemlab.analysis.correlation.categories import CategoryMembership, item_categories, most_frequent
 from stemlab.analysis.correlation.findings import GroundTruth, LearnedCorrelation
-from stemlab.analysis.correlation.ground_truth import PUBLISHED_SMOOTH, CorrelationCounts
+from stemlab.analysis.correlation.ground_truth import RELEASED_SMOOTH, CorrelationCounts
 from stemlab.analysis.correlation.learned import Formula, target_attention
 from stemlab.analysis.correlation.probe import Probe
 from stemlab.analysis.runs import AnalysedRun
@@ -38,8 +38,7 @@ from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
 _TRAIN = 0
-_BATCH = 1 << 13
-_PROBED = 512
+_BATCH, _PROBE_BATCH = 1 << 13, 512
 _METHOD = "target_attention"
 
 
@@ -115,7 +114,7 @@ class Correlation(Analysis):
             for batch, advance in self._samples(data, steps):
                 _count(counts, batch)
                 advance(len(batch))
-        smooth = PUBLISHED_SMOOTH if self.smooth else 0.0
+        smooth = RELEASED_SMOOTH if self.smooth else 0.0
         matrices_TCP = counts.correlation(smooth=smooth, reaching=self.reaching)
         names = known.names
         return GroundTruth(
@@ -156,9 +155,9 @@ class Correlation(Analysis):
         chosen = np.flatnonzero(known.member_IC[target_B, target])
         chosen = np.sort(np.random.default_rng(self.seed).permutation(chosen)[: self.probe_rows])
         probe = Probe(run.net, known.member_IC[:, rows], self.positions)
-        advance = steps.rows(f"{run.label} without a behaviour", len(chosen))
-        for start in range(0, len(chosen), _PROBED):
-            probe.add(loader.take(chosen[start : start + _PROBED]), advance)
+        advance = steps.rows(f"probing {run.label}", len(chosen))
+        for start in range(0, len(chosen), _PROBE_BATCH):
+            probe.add(loader.take(chosen[start : start + _PROBE_BATCH]), advance)
         return probe.correlation()
 
     def _columns(self, known: CategoryMembership, names: Sequence[str], key: str, items: Any, top: int) -> list[int]:

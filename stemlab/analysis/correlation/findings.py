@@ -25,7 +25,7 @@ _READING = (
     "Two patterns are expected: the row of the target's own category has the largest values (semantic correlation), "
     "and within this row recent behaviours have larger values than old ones (temporal correlation). A model that has "
     "learned both shows the same pattern; a model without position encodings has equal values within a row.",
-    "For models with target attention of the published form, the learned correlation is computed from the embeddings. "
+    "For models with target attention of the paper's form, the learned correlation is computed from the embeddings. "
     "All other models are probed: a behaviour is removed from real histories, and the cell is the mean absolute change "
     "of the target's score. Compare patterns between models, not absolute values.",
 )

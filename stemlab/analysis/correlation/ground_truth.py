@@ -14,7 +14,7 @@ import numpy as np
 
 from stemlab.array_types import AnyArray, Float64Array, Int64Array
 
-PUBLISHED_SMOOTH = 1e-5
+RELEASED_SMOOTH = 1e-5
 """Replacement of zero counts in the released script."""
 
 
@@ -66,7 +66,7 @@ class CorrelationCounts:
         """Return (T, C, P) mutual information in bits; NaN where there is no sample.
 
         Args:
-            smooth: replacement of zero counts; 0 is exact, ``PUBLISHED_SMOOTH`` reproduces the released script.
+            smooth: replacement of zero counts; 0 is exact, ``RELEASED_SMOOTH`` reproduces the released script.
             reaching: whether only histories with at least p behaviours count. Otherwise shorter histories have X = 0,
                 as in the released code; the result then also depends on the history length.
         """

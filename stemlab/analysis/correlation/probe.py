@@ -1,6 +1,6 @@
 """Probe of sequential models: change of the target's score when a behaviour is removed from the history.
 
-A generic method of this project for models without target attention of the published form
+A method of this project for models without target attention of the paper's form (TIN, DIN)
 (docs/methods/recscope.md#correlation-probe).
 
 Legend: B batch, L history length, C behaviour categories, P positions.

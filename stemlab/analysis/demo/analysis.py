@@ -93,7 +93,7 @@ class Demo(Analysis):
 
     def correlation(self) -> Findings:
         """Measure the correlation in the data and in a trained model: target category and decay must agree."""
-        results, pictures = {}, {}
+        results, scaled_CP = {}, {}
         for name, rate in (("planted", self.rate), ("control", 0.0)):
             data = synthetic.histories(CATEGORIES, POSITIONS, rate, self.rows, self.seed)
             truth_CP = counted_correlation(data)
@@ -108,7 +108,7 @@ class Demo(Analysis):
                 "category": int(truth_CP.sum(axis=1).argmax()) + 1,
                 "category_model": int(learned_CP.sum(axis=1).argmax()) + 1,
             }
-            pictures[name] = (scaled(truth_CP), scaled(learned_CP))
+            scaled_CP[name] = (scaled(truth_CP), scaled(learned_CP))
         planted, control = results["planted"], results["control"]
         found = (
             planted["category"] == planted["category_model"] == 1
@@ -116,7 +116,7 @@ class Demo(Analysis):
             and min(planted["decay_data"], planted["decay_model"]) > 0.2
             and max(control["decay_data"], control["decay_model"]) < 0.1
         )
-        return view.correlation({"found": bool(found), **results}, pictures["planted"])
+        return view.correlation({"found": bool(found), **results}, scaled_CP["planted"])
 
     def conflict(self) -> Findings:
         """Train single-task tables, a second seed and joint tables; compare the pairs in conflict."""
@@ -129,17 +129,17 @@ class Demo(Analysis):
                 _view(label, synthetic.distances(labels, self.seed + offset))
                 for offset, (label, labels) in enumerate(zip(view.MODELS, tables, strict=True))
             )
-            disputed_P = first.near() & second.far()
+            conflict_P = first.near() & second.far()
             true_P = _close(data.closeness_TUI[0]) & _far(data.closeness_TUI[1])
             results[name] = {
-                "share": float(disputed_P.mean()),
+                "share": float(conflict_P.mean()),
                 "seed_noise": float((second.near() & again.far()).mean()),
-                "truly_disputed": float(true_P[disputed_P].mean()) if disputed_P.any() else float("nan"),
-                "kept_by_separate_tables": retention(disputed_P, first, again).score,
-                "kept_by_one_table": retention(disputed_P, joint, joint).score,
+                "truly_disputed": float(true_P[conflict_P].mean()) if conflict_P.any() else float("nan"),
+                "kept_by_separate_tables": retention(conflict_P, first, again).score,
+                "kept_by_one_table": retention(conflict_P, joint, joint).score,
             }
             if planted:
-                shown = [(one, disputed_P) for one in (first, second, again, joint)]
+                shown = [(one, conflict_P) for one in (first, second, again, joint)]
         planted_, control = results["planted"], results["control"]
         found = (
             planted_["share"] > 5 * max(control["share"], planted_["seed_noise"])

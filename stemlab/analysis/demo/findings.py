@@ -51,17 +51,17 @@ def collapse(numbers: _Numbers) -> Findings:
 _VARIANTS = ("planted", "control")
 
 
-def correlation(numbers: _Numbers, pictures: tuple[Any, Any]) -> Findings:
+def correlation(numbers: _Numbers, scaled_CP: tuple[Any, Any]) -> Findings:
     """Return the section on correlation.
 
     Args:
         numbers: results of the planted dataset and its control.
-        pictures: scaled (C, P) matrices of the data and of the model.
+        scaled_CP: scaled (C, P) matrices of the data and of the model.
     """
     planted, control = numbers["planted"], numbers["control"]
-    rows = [f"category {number + 1}" for number in range(len(pictures[0]))]
-    columns = [str(number + 1) for number in range(pictures[0].shape[1])]
-    named = {"counted": ("in the data", pictures[0]), "learnt": ("learned by attention", pictures[1])}
+    rows = [f"category {number + 1}" for number in range(len(scaled_CP[0]))]
+    columns = [str(number + 1) for number in range(scaled_CP[0].shape[1])]
+    named = {"counted": ("in the data", scaled_CP[0]), "learnt": ("learned by attention", scaled_CP[1])}
     return Findings(
         title="Feature correlation",
         verdict=(
@@ -115,8 +115,9 @@ def conflict(numbers: _Numbers, shown: Sequence[tuple[TableDistances, Any]]) -> 
             "with one shared table."
         ),
         reading=(
-            "Single-task models put users close to the items they like. Pairs that are close in one model and far in "
-            "the other are in conflict (dark). One shared table cannot represent both; its retention is at most 0.5.",
+            "In a single-task model, users are close to the items that they like. Pairs that are close in one model "
+            "and far in the other are in conflict (dark). One shared table cannot represent both; its retention is at "
+            "most 0.5.",
         ),
         numbers=numbers,
         matrices={
@@ -129,9 +130,9 @@ def conflict(numbers: _Numbers, shown: Sequence[tuple[TableDistances, Any]]) -> 
 def _histograms(shown: Sequence[tuple[TableDistances, Any]]) -> CaptionedFigure:
     with matplotlib.rc_context(plots.FIGURE_STYLE):
         figure = plots.blank(9.0, 5.0)
-        for number, (one, disputed_P) in enumerate(shown):
+        for number, (one, conflict_P) in enumerate(shown):
             axes = figure.add_subplot(2, 2, number + 1)
-            dark_N, other_N = one.counts(disputed_P)
+            dark_N, other_N = one.counts(conflict_P)
             bins = np.arange(len(dark_N))
             axes.bar(bins, dark_N, 1.0, color=plots.colour(0))
             axes.bar(bins, other_N, 1.0, bottom=dark_N, color="0.85")

@@ -1,11 +1,11 @@
-"""Interest entanglement: do tasks disagree on the distances of user-item pairs, and does a joint model keep this?
+"""Interest entanglement: do tasks disagree on which user-item pairs are close, and does a joint model represent both?
 
 The single-task models define which pairs are close for one task and far for another. The distances of these pairs in
 the embedding tables of a joint model show whether it represents both tasks (arXiv 2403.00793;
 docs/methods/recscope.md#entanglement). A second seed of a single-task model is required as a control: it shows how much
 disagreement is random.
 
-Legend: P pairs, R samples, T tasks.
+Legend: P pairs, T tasks.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TestPairs:
 
 
 class Entanglement(Analysis):
-    """Conflicting pairs of single-task models in the distances of joint models.
+    """Pairs in conflict between single-task models, and their distances in joint models.
 
     Args:
         name: name of the analysis on the command line.

@@ -28,8 +28,8 @@ class TableDistances:
         run: label of the run.
         task: task of the tables; empty for tables that belong to no single task.
         distance_P: (P,) distances.
-        low: largest distance of a close pair (40th percentile), inclusive.
-        high: distance above which a pair is far (60th percentile), exclusive.
+        low: largest distance of a close pair (percentile ``analysis.near``), inclusive.
+        high: distance above which a pair is far (percentile ``analysis.far``), exclusive.
         edges: (N + 1,) edges of equal-width bins; the first one is slightly below the smallest distance.
         bin_P: (P,) bin index of every pair; N for pairs in no bin (rounded edges only).
     """
@@ -86,7 +86,7 @@ def table_distances(
         bins: N, at most 254.
         rounded: whether bin edges are rounded (as in the released code).
     """
-    # dtype of the distances and linear interpolation, as in the released code
+    # in the dtype of the distances and with linear interpolation, as in the released code
     low, high = percentiles(distance_P, limits)
     edges = bin_edges(float(distance_P.min()), float(distance_P.max()), bins, rounded)
     return TableDistances(label, run, task, distance_P, low, high, edges, _bins(distance_P, edges))

@@ -81,19 +81,23 @@ class ConflictData:
     labels_PT: Mapping[str, AnyArray]
 
     def view(self, run: str, task: str) -> TableDistances | None:
-        """Return the distances of a joint model for a task: of its task table, or of its only table; else ``None``."""
+        """Return a joint run's distances in its table of a task, or in its only table; ``None`` if it has neither."""
         own = [one for one in self.joint[run] if one.task == task]
         return own[0] if own else self.joint[run][0] if len(self.joint[run]) == 1 else None
 
 
 def findings(evidence: ConflictData, kept: FilterCounts) -> Findings:
     """Return the findings."""
-    modes = {(a, b): evidence.singles[a].near() & evidence.singles[b].far() for a, b in permutations(evidence.tasks, 2)}
-    numbers = {f"{a} near, {b} far": _mode(evidence, a, b, chosen, kept) for (a, b), chosen in modes.items()}
-    retained = _retention_matrix(evidence, modes)
+    conflicts = {
+        (a, b): evidence.singles[a].near() & evidence.singles[b].far() for a, b in permutations(evidence.tasks, 2)
+    }
+    numbers = {
+        f"{a} near, {b} far": _conflict_numbers(evidence, a, b, chosen, kept) for (a, b), chosen in conflicts.items()
+    }
+    retained = _retention_matrix(evidence, conflicts)
     return Findings(
         title="Interest entanglement",
-        verdict=_verdict(evidence, modes, retained),
+        verdict=_verdict(evidence, conflicts, retained),
         reading=_READING,
         numbers={
             "rows": kept.rows,
@@ -108,14 +112,16 @@ def findings(evidence: ConflictData, kept: FilterCounts) -> Findings:
             "retention": retained,
             "rank_correlation": _correlations(evidence),
             "label_auc": _label_auc(evidence),
-            **{f"bins_{a}_{b}": _bin_matrix(evidence, chosen) for (a, b), chosen in modes.items()},
+            **{f"bins_{a}_{b}": _bin_matrix(evidence, chosen) for (a, b), chosen in conflicts.items()},
         },
-        figures={f"conflict_{a}_{b}": _panels(evidence, a, b, chosen) for (a, b), chosen in modes.items()},
+        figures={f"conflict_{a}_{b}": _panels(evidence, a, b, chosen) for (a, b), chosen in conflicts.items()},
         notes=_notes(evidence),
     )
 
 
-def _mode(evidence: ConflictData, near: str, far: str, chosen_P: BoolArray, kept: FilterCounts) -> dict[str, Any]:
+def _conflict_numbers(
+    evidence: ConflictData, near: str, far: str, chosen_P: BoolArray, kept: FilterCounts
+) -> dict[str, Any]:
     count = int(chosen_P.sum())
     shares = {one.label: one.shares(chosen_P) for one in evidence.columns}
     return {
@@ -146,16 +152,16 @@ def _noise(evidence: ConflictData) -> dict[str, Any]:
     }
 
 
-def _retention_matrix(evidence: ConflictData, modes: Mapping[tuple[str, str], BoolArray]) -> Matrix:
+def _retention_matrix(evidence: ConflictData, conflicts: Mapping[tuple[str, str], BoolArray]) -> Matrix:
     """Return one row per model and three columns per conflict: share close, share far, their mean."""
     rows = {"single-task (definition)": evidence.singles, "control (another seed)": evidence.controls}
     views: dict[str, Mapping[str, TableDistances | None]] = {
         **rows,
         **{run: {task: evidence.view(run, task) for task in evidence.tasks} for run in evidence.joint},
     }
-    columns = [f"{a} near, {b} far: {what}" for a, b in modes for what in ("near kept", "far kept", "retention")]
+    columns = [f"{a} near, {b} far: {what}" for a, b in conflicts for what in ("near kept", "far kept", "retention")]
     values = [
-        [value for (a, b), chosen in modes.items() for value in _kept(by_task.get(a), by_task.get(b), chosen)]
+        [value for (a, b), chosen in conflicts.items() for value in _kept(by_task.get(a), by_task.get(b), chosen)]
         for by_task in views.values()
     ]
     return Matrix(list(views), columns, np.array(values), "model")
@@ -206,9 +212,9 @@ def _bin_matrix(evidence: ConflictData, chosen_P: BoolArray) -> Matrix:
     return Matrix(rows, ("left", "right", "conflict", "other"), np.array(values), "distance/bin")
 
 
-def _verdict(evidence: ConflictData, modes: Mapping[tuple[str, str], BoolArray], retained: Matrix) -> str:
+def _verdict(evidence: ConflictData, conflicts: Mapping[tuple[str, str], BoolArray], retained: Matrix) -> str:
     means = {name: np.nanmean(row[2::3]) for name, row in zip(retained.rows, retained.values, strict=True)}
-    share = fmean(float(chosen.mean()) for chosen in modes.values())
+    share = fmean(float(chosen.mean()) for chosen in conflicts.values())
     noise = fmean(value["near_then_far"] for value in _noise(evidence).values())
     control = f"another seed {means['control (another seed)']:.2f}"
     joint = [f"{name} {means[name]:.2f}" for name in evidence.joint if means[name] == means[name]]
@@ -220,11 +226,13 @@ def _verdict(evidence: ConflictData, modes: Mapping[tuple[str, str], BoolArray],
 
 
 def _notes(evidence: ConflictData) -> list[str]:
-    untasked = [run for run in evidence.joint if any(evidence.view(run, task) is None for task in evidence.tasks)]
-    uncontrolled = [task for task in evidence.tasks if task not in evidence.controls]
-    notes = [f"{run}: no table belongs to a single task, so shares are reported but no retention." for run in untasked]
-    if uncontrolled:
-        notes.append(f"No second seed of {', '.join(uncontrolled)}: the control of this task is missing.")
+    no_task_table = [run for run in evidence.joint if any(evidence.view(run, task) is None for task in evidence.tasks)]
+    no_control = [task for task in evidence.tasks if task not in evidence.controls]
+    notes = [
+        f"{run}: no table belongs to a single task, so shares are reported but no retention." for run in no_task_table
+    ]
+    if no_control:
+        notes.append(f"No second seed of {', '.join(no_control)}: the control is missing.")
     if isinstance(_drawn(evidence), np.ndarray):
         notes.append(f"Rank correlations and AUC use {_DRAWN:,} pairs drawn with a fixed seed.")
     return notes

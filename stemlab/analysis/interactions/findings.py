@@ -135,7 +135,7 @@ def _figures(run: RunInteractions, measure: Measure) -> dict[str, CaptionedFigur
         )
         strongest = _pair_name(run.importance.pairs[int(value_P.argmax())])
         found[f"pairs_{_file(name)}"] = CaptionedFigure(
-            figure, f"{run.label}, {name}: {_MEASURE_LABELS[measure]}; most: {strongest}."
+            figure, f"{run.label}, {name}: {_MEASURE_LABELS[measure]}; strongest pair: {strongest}."
         )
     columns = [name for _, _, name in run.cells]
     figure = plots.heat_map(

@@ -72,12 +72,12 @@ class Transfer(Analysis):
         joint = [run for run in runs if run.joint]
         data = cast(ImpressionDataModule, runs[0].datamodule)
         names, bucket_R = self.split(data)
-        interiors = [self._interior(run, data) for run in joint]  # before scoring, which runs in inference mode
+        diagnostics = [self._diagnose(run, data) for run in joint]  # before scoring, which runs in inference mode
         with ProgressBars() as steps:
             scored = [score(run, steps) for run in runs]
         gains = tuple(self._gains(data, scored, task, names, bucket_R) for task in tasks)
         curves: list[LoggedCurve] = [curve for run in joint for curve in logged_conflicts(run.label, run.directory)]
-        return view.findings(gains, interiors, curves, names, self.confidence)
+        return view.findings(gains, diagnostics, curves, names, self.confidence)
 
     def split(self, data: ImpressionDataModule) -> tuple[dict[int, str], Int64Array]:
         """Return bucket -> name, and (R,) buckets of the test samples by training samples of their entity, rare first.
@@ -143,15 +143,15 @@ class Transfer(Analysis):
             measured.append({**rows, "auc": value, "gain": value - values[0], "low": float(low), "high": float(high)})
         return measured
 
-    def _interior(self, run: AnalysedRun, data: ImpressionDataModule) -> RunDiagnostics:
+    def _diagnose(self, run: AnalysedRun, data: ImpressionDataModule) -> RunDiagnostics:
         """Return gates and gradients for evenly spaced training samples, the same for every run."""
         total = len(data.store("train"))
         rows = np.unique(np.linspace(0, total - 1, min(self.rows, total)).astype(np.int64))
         batch = data.train_dataloader().take(rows)
         assert batch.labels_BT is not None
         labels_BT: torch.Tensor = batch.labels_BT[:, [run.impressions.task_index(task) for task in run.tasks]]
-        inside = diagnose_batch(run.net, batch, labels_BT, run.config["model"].get("loss_form", "logits"))
-        return RunDiagnostics(run.label, inside)
+        result = diagnose_batch(run.net, batch, labels_BT, run.config["model"].get("loss_form", "logits"))
+        return RunDiagnostics(run.label, result)
 
 
 def _groups(data: ImpressionDataModule) -> AnyArray:

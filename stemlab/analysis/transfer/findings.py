@@ -16,7 +16,7 @@ from stemlab.analysis.transfer.logged_curves import LoggedCurve
 from stemlab.models.multitask.diagnostics import GateGradientDiagnostics
 
 ALL = -2
-"""The bucket of all test rows."""
+"""Key of all test samples, among the bucket numbers."""
 _COLUMNS = ("rows", "positives", "auc", "gain", "low", "high")
 _READING = (
     "A cell of the transfer matrix is the AUC of a model on a task minus the AUC of the single-task model, in "
@@ -64,15 +64,15 @@ class RunDiagnostics:
 
     Attributes:
         label: label of the run.
-        inside: gate shares and gradient cosines.
+        result: gate shares and gradient cosines of one batch.
     """
 
     label: str
-    inside: GateGradientDiagnostics
+    result: GateGradientDiagnostics
 
     def experts_in_use(self) -> list[float]:
         """Return exp(entropy) of the mean gate share, one value per layer."""
-        return [_in_use(layer) for layer in self.inside.gates]
+        return [_in_use(layer) for layer in self.result.gates]
 
 
 def _in_use(layer: Mapping[str, Mapping[str, float]]) -> float:
@@ -86,7 +86,7 @@ def _in_use(layer: Mapping[str, Mapping[str, float]]) -> float:
 
 def findings(
     gains: Sequence[TaskGains],
-    interiors: Sequence[RunDiagnostics],
+    diagnostics: Sequence[RunDiagnostics],
     curves: Sequence[LoggedCurve],
     buckets: Mapping[int, str],
     confidence: float,
@@ -95,7 +95,7 @@ def findings(
 
     Args:
         gains: gains of each task.
-        interiors: gates and gradients of the joint runs.
+        diagnostics: gates and gradients of the joint runs.
         curves: gradient cosines over the epochs, of the runs that logged them.
         buckets: number of a bucket -> name.
         confidence: confidence level of the intervals.
@@ -104,19 +104,19 @@ def findings(
     matrix = _gain_matrix(gains, columns)
     return Findings(
         title="Transfer",
-        verdict=" ".join([*map(_verdict, gains), _conflict_verdict(interiors)]).strip(),
+        verdict=" ".join([*map(_verdict, gains), _conflict_verdict(diagnostics)]).strip(),
         reading=_READING,
         numbers={
             "confidence": confidence,
             "tasks": {one.task: {"baseline": one.baseline, "models": _plain(one.cells)} for one in gains},
-            "interiors": {one.label: _inside_numbers(one) for one in interiors},
+            "interiors": {one.label: _diagnostics_numbers(one) for one in diagnostics},
             "conflicts_by_epoch": [
                 {"run": c.label, "name": c.name, "epochs": list(c.epochs), "values": list(c.values)} for c in curves
             ],
         },
-        matrices={"gain": matrix, **{f"gain_{one.task}": _long(one) for one in gains}, **_tables(interiors)},
-        figures=_figures(gains, interiors, curves, columns, matrix),
-        notes=[*_left_out(gains), *_without(interiors)],
+        matrices={"gain": matrix, **{f"gain_{one.task}": _long(one) for one in gains}, **_tables(diagnostics)},
+        figures=_figures(gains, diagnostics, curves, columns, matrix),
+        notes=[*_left_out(gains), *_without(diagnostics)],
     )
 
 
@@ -129,11 +129,11 @@ def _verdict(gains: TaskGains) -> str:
     return f"{gains.task}, AUC minus single-task AUC, ‰: {'; '.join(models)}."
 
 
-def _conflict_verdict(interiors: Sequence[RunDiagnostics]) -> str:
+def _conflict_verdict(diagnostics: Sequence[RunDiagnostics]) -> str:
     cosines = [
         f"{one.label} {a}-{b} {parts['tables']:+.2f}"
-        for one in interiors
-        for (a, b), parts in one.inside.cosines.items()
+        for one in diagnostics
+        for (a, b), parts in one.result.cosines.items()
         if parts["tables"] == parts["tables"]
     ]
     return f"Gradient cosine on shared tables: {'; '.join(cosines)}." if cosines else ""
@@ -143,10 +143,10 @@ def _plain(cells: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, 
     return {label: {name: dict(cell) for name, cell in inner.items()} for label, inner in cells.items()}
 
 
-def _inside_numbers(one: RunDiagnostics) -> dict[str, Any]:
+def _diagnostics_numbers(one: RunDiagnostics) -> dict[str, Any]:
     return {
-        "gradient_cosine": {f"{a}-{b}": dict(parts) for (a, b), parts in one.inside.cosines.items()},
-        "gates": [{gate: dict(shares) for gate, shares in layer.items()} for layer in one.inside.gates],
+        "gradient_cosine": {f"{a}-{b}": dict(parts) for (a, b), parts in one.result.cosines.items()},
+        "gates": [{gate: dict(shares) for gate, shares in layer.items()} for layer in one.result.gates],
         "experts_in_use": one.experts_in_use(),
     }
 
@@ -168,23 +168,23 @@ def _long(one: TaskGains) -> Matrix:
     return Matrix(rows, _COLUMNS, np.array(values), "model/bucket")
 
 
-def _tables(interiors: Sequence[RunDiagnostics]) -> dict[str, Matrix]:
+def _tables(diagnostics: Sequence[RunDiagnostics]) -> dict[str, Matrix]:
     """Return one matrix of the gradient cosines of all runs, and one matrix of gate shares per run and layer."""
     found = {}
-    rows = [f"{one.label}: {a}-{b}" for one in interiors for a, b in one.inside.cosines]
-    values = [list(parts.values()) for one in interiors for parts in one.inside.cosines.values()]
+    rows = [f"{one.label}: {a}-{b}" for one in diagnostics for a, b in one.result.cosines]
+    values = [list(parts.values()) for one in diagnostics for parts in one.result.cosines.values()]
     if rows:
         found["gradient_cosine"] = Matrix(rows, ("tables", "experts"), np.array(values), "model: tasks")
-    return found | {name: matrix for name, _, matrix in _gates(interiors)}
+    return found | {name: matrix for name, _, matrix in _gates(diagnostics)}
 
 
-def _gates(interiors: Sequence[RunDiagnostics]) -> Iterator[tuple[str, str, Matrix]]:
+def _gates(diagnostics: Sequence[RunDiagnostics]) -> Iterator[tuple[str, str, Matrix]]:
     """Yield file name, title and the matrix gates x expert groups for each run and layer."""
-    for number, one in enumerate(interiors, start=1):
-        for depth, layer in enumerate(one.inside.gates, start=1):
+    for number, one in enumerate(diagnostics, start=1):
+        for depth, layer in enumerate(one.result.gates, start=1):
             groups = list(dict.fromkeys(group for shares in layer.values() for group in shares))
             values = np.array([[shares.get(group, np.nan) for group in groups] for shares in layer.values()])
-            several = len(one.inside.gates) > 1
+            several = len(one.result.gates) > 1
             title = f"{one.label}, layer {depth}" if several else one.label
             name = f"gates_{number}_layer{depth}" if several else f"gates_{number}"
             yield name, title, Matrix(list(layer), groups, values, "gate")
@@ -192,7 +192,7 @@ def _gates(interiors: Sequence[RunDiagnostics]) -> Iterator[tuple[str, str, Matr
 
 def _figures(
     gains: Sequence[TaskGains],
-    interiors: Sequence[RunDiagnostics],
+    diagnostics: Sequence[RunDiagnostics],
     curves: Sequence[LoggedCurve],
     columns: Sequence[str],
     matrix: Matrix,
@@ -219,7 +219,7 @@ def _figures(
     if lines:
         figure = plots.curves(lines, labels=("epoch", "gradient cosine"), title="Conflict in training", marker="o")
         found["conflict"] = CaptionedFigure(figure, "Gradient cosine of the tasks on shared weights over the training.")
-    for name, title, gates in _gates(interiors):
+    for name, title, gates in _gates(diagnostics):
         figure = plots.heat_map(
             gates.values,
             gates.rows,
@@ -266,11 +266,11 @@ def _left_out(gains: Sequence[TaskGains]) -> list[str]:
     return [f"{one.task}: {reason}" for one in gains if one.cold_left_out]
 
 
-def _without(interiors: Sequence[RunDiagnostics]) -> list[str]:
+def _without(diagnostics: Sequence[RunDiagnostics]) -> list[str]:
     """Return notes on gates and shared weights that a network does not have."""
-    notes = [f"{one.label}: no gates." for one in interiors if not one.inside.gates]
-    for one in interiors:
-        for (a, b), parts in one.inside.cosines.items():
+    notes = [f"{one.label}: no gates." for one in diagnostics if not one.result.gates]
+    for one in diagnostics:
+        for (a, b), parts in one.result.cosines.items():
             missing = [part for part, value in parts.items() if value != value]
             if missing:
                 notes.append(f"{one.label}: {a} and {b} share no trained {' and no trained '.join(missing)}.")

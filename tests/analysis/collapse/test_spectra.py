@@ -63,7 +63,7 @@ def test_the_gram_path_equals_the_svd(seed: int, rows: int, width: int) -> None:
     np.testing.assert_allclose(singular_values(BlockwiseMatrix(weight)), exact, rtol=1e-12)
 
 
-def test_the_gram_path_is_exact_down_to_a_millionth_of_the_largest() -> None:
+def test_the_gram_path_is_accurate_to_a_millionth_of_the_largest_value() -> None:
     values = np.geomspace(1, 1e-6, 12)
     found = singular_values(BlockwiseMatrix(decaying(500, values)), tall=0)
     np.testing.assert_allclose(found, values, rtol=1e-6)

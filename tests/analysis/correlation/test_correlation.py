@@ -10,13 +10,13 @@ from stemlab.analysis.correlation.agreement import agreement, cosine_similarity,
 from stemlab.analysis.correlation.ground_truth import CorrelationCounts, mutual_information, newest_first, scaled
 from stemlab.analysis.correlation.learned import target_attention
 
-PUBLISHED_TRUTH = """
+RELEASED_TRUTH = """
 .01 .03 .03 .03 .04 .05 .04 .02 .05 .03
 0 0 0 0 .01 0 0 0 0 0
 1 .48 .30 .27 .23 .22 .18 .19 .17 .12
 .23 .14 .12 .13 .10 .07 .14 .13 .09 .10
 .01 0 0 0 0 0 0 0 0 0"""
-PUBLISHED_TIN = """
+RELEASED_TIN = """
 .06 .02 .01 0 0 0 0 0 0 0
 .08 .03 .02 .01 .01 .01 .01 0 0 0
 1 .52 .28 .15 .11 .11 .09 .07 .06 .05
@@ -24,7 +24,7 @@ PUBLISHED_TIN = """
 .09 .04 .02 .01 0 0 0 0 0 0"""
 
 
-def picture(text: str) -> np.ndarray:
+def parse(text: str) -> np.ndarray:
     return np.array([[float(cell) for cell in line.split()] for line in text.strip().splitlines()])
 
 
@@ -105,8 +105,8 @@ def test_a_planted_decay_is_found() -> None:
         assert decay(found[category])[1] > 0.3
 
 
-def test_published_matrices_have_the_published_agreement() -> None:
-    truth, learned = picture(PUBLISHED_TRUTH), picture(PUBLISHED_TIN)
+def test_agreement_of_the_released_matrices() -> None:
+    truth, learned = parse(RELEASED_TRUTH), parse(RELEASED_TIN)
     assert pearson(truth[2], learned[2]) == pytest.approx(0.9895, abs=5e-5)
     assert pearson(truth[3], learned[3]) == pytest.approx(0.8649, abs=5e-5)
     assert pearson(truth, learned) == pytest.approx(0.9492, abs=5e-5)
@@ -131,7 +131,7 @@ def test_scaled_matrix_ranges_from_zero_to_one() -> None:
     assert scaled(np.ones((2, 2))).tolist() == [[0, 0], [0, 0]]
 
 
-def test_the_published_formula_by_hand() -> None:
+def test_the_formula_of_the_paper_by_hand() -> None:
     category, target, position = np.array([[1.0, 2.0]]), np.array([0.5, -1.0]), np.array([[0.1, 0.2], [0.3, 0.4]])
     found = target_attention("tin", category, target, position)
     product = np.array([1.3 * 0.6, 2.4 * -0.8])

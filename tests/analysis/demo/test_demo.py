@@ -49,8 +49,8 @@ def test_the_effect_of_behaviours_of_the_targets_category_decays() -> None:
 
 
 def test_synthetic_datasets_are_reproducible() -> None:
-    for one, other in ((synthetic.two_task_labels(True, 3), synthetic.two_task_labels(True, 3)),):
-        assert np.array_equal(one.label_TUI, other.label_TUI)
+    labels = [synthetic.two_task_labels(True, 3).label_TUI for _ in range(2)]
+    assert np.array_equal(*labels)
     tables = [synthetic.collapsed_table(2, 4, 0, entities=20)[1] for _ in range(2)]
     assert np.array_equal(*tables)
     state = torch.random.get_rng_state()

@@ -45,7 +45,7 @@ def test_histogram_percentiles_by_hand() -> None:
     np.testing.assert_allclose(found, [2, 10 / 3, (10 / 3 + 5) / 2, 5, 8], rtol=1e-6)
 
 
-def test_small_arrays_are_exact_and_conflicts_use_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_arrays_are_exact_and_large_ones_use_the_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
     distance_P = np.random.default_rng(0).gamma(2, 1, 5000).astype(np.float32)
     exact = table_distances("a", "a", "", distance_P, (40, 60), 39)
     assert (exact.low, exact.high) == tuple(np.percentile(distance_P, (40, 60)))

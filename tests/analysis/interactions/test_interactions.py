@@ -48,7 +48,7 @@ def test_numbers_and_figures() -> None:
     assert strength.values[:, 2].tolist() == [3, 2, 1]
     assert found.matrices["attention"].values[2, 3] == pytest.approx(0.9)
     assert set(found.figures) == {"pairs_nl_click", "pairs_nl_buy", "pairs_es_click", "pairs_es_buy", "fields"}
-    assert "most: a x b" in found.figures["pairs_es_click"].caption
+    assert "strongest pair: a x b" in found.figures["pairs_es_click"].caption
     assert "b x c, for es buy (9)" in found.verdict
     assert found.numbers["runs"]["mmfi"]["between_scenarios"] == pytest.approx((-1 + 0) / 2)
     assert found.matrices["agreement"].values[0, 2] == pytest.approx(-1)
