@@ -145,7 +145,8 @@ def test_join_equals_pandas_for_any_order_and_partition(tmp_path_factory, data):
     join = PageJoin(*readers, tmp_path_factory.getbasetemp() / "join", data.draw(st.sampled_from([None, 1, 2, 3])))
     step = data.draw(st.integers(1, 30))
     parts = list(join.join(blocks(users, step), blocks(items, step)))
-    expected = users.merge(items, on="search_id", how="inner")
+    # a left join keeps the order of its left rows in every pandas version, an inner join only from 3.1 on
+    expected = users.merge(items, on="search_id", how="left").dropna()
     for name in expected:
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), expected[name])
     assert join.empty_pages == len(set(ids) - set(shown))
