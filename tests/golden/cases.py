@@ -9,36 +9,21 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from stemlab.models import multitask
 from stemlab.models.multitask.base import TabularNet
 from stemlab.optim import Penalty, parse_penalty
 from tests.golden.names import Names, fields_of
+from tests.golden.stored import StoredCase
 
 MODELS = {name: getattr(multitask, name) for name in ("SharedBottom", "OMoE", "MMoE", "PLE", "STEM", "ESMM", "AITM")}
 NOT_OF_THE_NET = {"gpu", "learning_rate", "loss", "optimizer", "verbose", "embedding_regularizer", "net_regularizer"}
 
 
 @dataclass(frozen=True)
-class Case:
-    """One file: inputs and outputs of the released code."""
-
-    path: Path
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        with np.load(self.path, allow_pickle=False) as stored:
-            return {key: stored[key] for key in stored.files}
-
-    @cached_property
-    def meta(self) -> dict:
-        return json.loads(str(self.arrays["meta/json"]))
-
-    @property
-    def trajectory(self) -> bool:
-        return "loss/per_step" in self.arrays
+class Case(StoredCase):
+    """One file of the released multi-task code."""
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -53,14 +38,6 @@ class Case:
     def penalties(self) -> tuple[Penalty, Penalty]:
         config = self.meta["config"]
         return parse_penalty(config.get("embedding_regularizer")), parse_penalty(config.get("net_regularizer"))
-
-    def tensor(self, key: str) -> Tensor:
-        return torch.from_numpy(self.arrays[key].copy())
-
-    def group(self, prefix: str) -> dict[str, Tensor]:
-        """Return the arrays ``prefix/<name>``, by the released names."""
-        keys = [key for key in self.arrays if key.startswith(prefix + "/")]
-        return {key[len(prefix) + 1 :]: self.tensor(key) for key in keys}
 
     def ours(self, prefix: str) -> dict[str, Tensor]:
         """Return the arrays ``prefix/<name>``, by stemlab names."""

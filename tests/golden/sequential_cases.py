@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,42 +13,24 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.sequential.base import SequenceNet
 from tests.golden.sequential_models import MODELS, Model
+from tests.golden.stored import StoredCase
 
 FOLDERS = ("timirec", "rechorus")
 
 
 @dataclass(frozen=True)
-class Case:
-    """One file: inputs and outputs of the released code."""
-
-    path: Path
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        with np.load(self.path, allow_pickle=False) as stored:
-            return {key: stored[key] for key in stored.files}
-
-    @cached_property
-    def meta(self) -> dict:
-        return json.loads(str(self.arrays["meta/json"]))
+class Case(StoredCase):
+    """One file of the released sequential code."""
 
     @property
     def model(self) -> str:
         """Model name in the released code; derived from the parameters in trajectory files."""
         return self.meta.get("model") or ("TiMiRec" if "param/interest_extractor.W1.weight" in self.arrays else "")
 
-    @property
-    def trajectory(self) -> bool:
-        return "loss/per_step" in self.arrays
-
     def tensor(self, key: str) -> Tensor:
-        values = torch.from_numpy(self.arrays[key].copy())
+        """Return an array as a tensor; integers are int64."""
+        values = super().tensor(key)
         return values if values.is_floating_point() else values.long()
-
-    def group(self, prefix: str) -> dict[str, Tensor]:
-        """Return the arrays ``prefix/<name>``, by name."""
-        keys = [key for key in self.arrays if key.startswith(prefix + "/")]
-        return {key.removeprefix(prefix + "/"): self.tensor(key) for key in keys}
 
     @cached_property
     def names(self) -> dict[str, tuple[str, str]]:

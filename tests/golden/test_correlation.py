@@ -45,10 +45,10 @@ def test_every_count(path: Path) -> None:
     known = np.unique(values["input/item_category"])
     counts = counted(values, known, known)
     for label, letter in enumerate("np"):
-        published = values[f"output/adj_{letter}_triples_and_counts"]
+        released = values[f"output/adj_{letter}_triples_and_counts"]
         there = np.argwhere(counts.with_TCPY[..., label])
         found = {(int(known[t]), int(known[c]), int(p) + 1): int(counts.with_TCPY[t, c, p, label]) for t, c, p in there}
-        assert found == {(t, c, p): count for t, c, p, count in published.tolist()}
+        assert found == {(t, c, p): count for t, c, p, count in released.tolist()}
         np.testing.assert_array_equal(counts.total_TY[:, label], values[f"output/target_{letter}"][known])
 
 

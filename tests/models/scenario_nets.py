@@ -15,10 +15,12 @@ from stemlab.models.multiscenario.m2m import M2M
 from stemlab.models.multiscenario.pepnet import PEPNet
 from stemlab.models.multiscenario.sar_net import SARNet
 from stemlab.models.multiscenario.star import STAR
+from stemlab.models.multitask.base import TabularNet
 
 FIELDS = {"uid": 11, "item": 7, "city": 5}
 TASKS = ["click", "like", "share", "follow"]
 SCENARIOS = ("nl", "es", "fr")
+MIXED = [0, 2, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1]  # scenarios of a batch
 SETTINGS: dict[type[ScenarioNet], dict[str, Any]] = {
     STAR: {"hidden_units": [8, 6], "scenario_dim": 4, "aux_hidden_units": [5]},
     SARNet: {"num_shared_experts": 3, "num_specific_experts": 2, "expert_width": 6, "tower_hidden_units": [5]},
@@ -55,6 +57,12 @@ def build(
     dense = {f"x{n}": "" for n in range(numericals)}
     sizes = ImpressionSizes(FIELDS, dense, SCENARIOS[:scenarios])
     net = cls(sizes, TASKS[:tasks], **{"embedding_dim": 3, **SETTINGS[cls], **settings})
+    randomise(net)
+    return net
+
+
+def randomise(net: TabularNet) -> None:
+    """Draw random parameters and running statistics in place; row 0 of the tables stays zero."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.normal_(0, 0.5)
@@ -63,7 +71,6 @@ def build(
         for name, buffer in net.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 buffer.uniform_(0.5, 1.5)
-    return net
 
 
 def random_batch(scenarios: list[int] | None, count: int = 12, numericals: int = 2) -> ImpressionBatch:
@@ -80,4 +87,5 @@ def random_batch(scenarios: list[int] | None, count: int = 12, numericals: int =
 def take_samples(batch: ImpressionBatch, samples: list[int]) -> ImpressionBatch:
     """Return some samples of a batch."""
     dense_BN = None if batch.dense_BN is None else batch.dense_BN[samples]
-    return ImpressionBatch(batch.ids_BF[samples], dense_BN=dense_BN, scenario_B=batch.scenario_B[samples])
+    scenario_B = None if batch.scenario_B is None else batch.scenario_B[samples]
+    return ImpressionBatch(batch.ids_BF[samples], dense_BN=dense_BN, scenario_B=scenario_B)

@@ -20,7 +20,7 @@ from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
 
 
-class MMoE_ME(TabularNet):  # noqa: N801 - the published name
+class MMoE_ME(TabularNet):  # noqa: N801 - name of the STEM paper
     """Embeddings, one table per expert -> experts -> one mixture and one tower per task.
 
     ``m_t = sum_e softmax(gate_t(mean_e x_e))_e expert_e(x_e)``, x_e the embeddings of table e.

@@ -21,7 +21,7 @@ from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
 
 
-class PLE_ME(TabularNet):  # noqa: N801 - the published name
+class PLE_ME(TabularNet):  # noqa: N801 - name of the STEM paper
     """Embeddings, one table per task and a shared one -> layers of CGC gates -> one tower per task.
 
     Args:

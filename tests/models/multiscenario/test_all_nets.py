@@ -16,10 +16,19 @@ from stemlab.models.multiscenario.base import ScenarioNet
 from stemlab.models.multiscenario.hinet import HiNet
 from stemlab.models.multiscenario.sar_net import SARNet
 from stemlab.models.multitask import gate_shares
-from tests.models.scenario_nets import FIELDS, NETS, SCENARIOS, SETTINGS, TASKS, build, random_batch, take_samples
+from tests.models.scenario_nets import (
+    FIELDS,
+    MIXED,
+    NETS,
+    SCENARIOS,
+    SETTINGS,
+    TASKS,
+    build,
+    random_batch,
+    take_samples,
+)
 
 each = pytest.mark.parametrize("cls", NETS, ids=lambda cls: cls.__name__)
-MIXED = [0, 2, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1]
 SCENARIO_MODULE = re.compile(r"(?:^|\.)(?:norms|specific)\.(\d)\.")
 
 

@@ -17,9 +17,7 @@ from stemlab.models.multiscenario.pepnet import PEPNet
 from stemlab.models.multiscenario.sar_net import SARNet
 from stemlab.models.multiscenario.star import STAR
 from stemlab.nn.norm import SubsetBatchNorm
-from tests.models.scenario_nets import build, random_batch, take_samples
-
-MIXED = [0, 2, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1]
+from tests.models.scenario_nets import MIXED, build, random_batch, take_samples
 
 
 def star(net: STAR, e: Tensor, s: int) -> Tensor:

@@ -18,7 +18,8 @@ from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.metrics import MultiTaskMetrics
 from stemlab.models.api import MultiTaskNet
 from stemlab.models.multiscenario.mmfi import MMFI
-from tests.models.mmfi_nets import FIELDS, MIXED, SCENARIOS, SPARSE, TASKS, build, random_batch, sizes_of, take_samples
+from tests.models.mmfi_nets import SPARSE, TASKS, build, random_batch, sizes_of
+from tests.models.scenario_nets import FIELDS, MIXED, SCENARIOS, take_samples
 
 all_sparse = pytest.mark.parametrize("sparse", SPARSE)
 published = pytest.mark.parametrize("released", [False, True])

@@ -10,7 +10,8 @@ import torch
 
 from stemlab.models.multiscenario.mmfi_attention import AttentionShape, SlotAttention, SlotGates
 from stemlab.nn.kernels.dispatch import kernel_mode
-from tests.models.mmfi_nets import MIXED, build, random_batch
+from tests.models.mmfi_nets import build, random_batch
+from tests.models.scenario_nets import MIXED
 
 SHAPE = {"scenarios": 1, "tasks": 2, "width": 3, "indicator": 4, "bottom": 5, "expert": 2, "activation": "none"}
 

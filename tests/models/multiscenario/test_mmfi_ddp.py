@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.models.mmfi_nets import build, random_batch, take_samples
+from tests.models.mmfi_nets import build, random_batch
+from tests.models.scenario_nets import take_samples
 from tests.ranks import run_ranks
 
 SCENARIOS = [0, 0, 0, 1, 2, 1, 2, 2]

@@ -13,7 +13,8 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.nn.loss import task_losses
-from tests.models.mmfi_nets import MIXED, SPARSE, build, random_batch, take_samples
+from tests.models.mmfi_nets import SPARSE, build, random_batch
+from tests.models.scenario_nets import MIXED, take_samples
 
 # ---- sizes (docs/methods/mmfi.md#parameter-counts)
 

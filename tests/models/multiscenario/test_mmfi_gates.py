@@ -12,7 +12,8 @@ from torch import Tensor
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.models.multitask.diagnostics import diagnose_batch
-from tests.models.mmfi_nets import MIXED, build, random_batch, take_samples
+from tests.models.mmfi_nets import build, random_batch
+from tests.models.scenario_nets import MIXED, take_samples
 
 
 def slots_of(net: MMFI, batch: ImpressionBatch, row: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -75,9 +75,9 @@ def test_single_task_is_shared_bottom_with_one_task(batch: ImpressionBatch) -> N
 
 def test_shared_gate_of_ple_matters_from_two_layers_on(batch: ImpressionBatch) -> None:
     for layers in (1, 2):
-        published, original = build("PLE", num_layers=layers), build("PLE", num_layers=layers, shared_gate="all")
+        released, original = build("PLE", num_layers=layers), build("PLE", num_layers=layers, shared_gate="all")
         widths = [layer.gates[2][-1].out_features for layer in original.mixture.layers]
         assert widths == [6] * layers
-        same = {k: v for k, v in published.state_dict().items() if v.shape == original.state_dict()[k].shape}
+        same = {k: v for k, v in released.state_dict().items() if v.shape == original.state_dict()[k].shape}
         original.load_state_dict(same, strict=False)
-        assert torch.equal(published(batch).logit_BT, original(batch).logit_BT) == (layers == 1)
+        assert torch.equal(released(batch).logit_BT, original(batch).logit_BT) == (layers == 1)

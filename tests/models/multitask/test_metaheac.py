@@ -9,7 +9,7 @@ from stemlab.data.batch import ImpressionBatch
 from tests.models.nets import build
 
 
-def test_published_mean_is_the_sum_divided_by_the_critics(batch: ImpressionBatch) -> None:
+def test_mean_of_mtreclib_is_the_sum_divided_by_the_critics(batch: ImpressionBatch) -> None:
     p_sum, p_mean = (build("MetaHeac", 3, critics=kind)(batch).logit_BT.sigmoid() for kind in ("sum", "mean"))
     torch.testing.assert_close(p_mean, p_sum / 2)
     assert p_mean.max() < 0.5

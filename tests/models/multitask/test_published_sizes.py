@@ -1,4 +1,4 @@
-"""The configs in conf/ build networks of the published sizes and initial distributions."""
+"""The configs in conf/ build networks of the released sizes and initial distributions."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_initial_distributions() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_every_network_starts_from_the_published_distributions(name: str) -> None:
+def test_every_network_starts_from_the_released_distributions(name: str) -> None:
     built = net(name)
     for weight in built.embedding_parameters():
         assert not weight[0].any()

@@ -93,8 +93,8 @@ def test_shared_gate_of_the_last_layer_has_no_gradient(batch: ImpressionBatch) -
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("gate", ["all_backward", "stop_shared_too"])
 def test_stop_gradient_changes_no_value(batch: ImpressionBatch, layers: int, gate: str) -> None:
-    published, other = build("STEM", num_layers=layers), build("STEM", num_layers=layers, gate=gate)
-    assert torch.equal(published(batch).logit_BT, other(batch).logit_BT)
+    aftb, other = build("STEM", num_layers=layers), build("STEM", num_layers=layers, gate=gate)
+    assert torch.equal(aftb(batch).logit_BT, other(batch).logit_BT)
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(s.values()))

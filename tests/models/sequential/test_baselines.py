@@ -139,7 +139,7 @@ SIZE = {
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_published_sizes_and_initial_values(name: str) -> None:
+def test_sizes_and_initial_values(name: str) -> None:
     torch.manual_seed(0)
     net = instantiate(model_config(name.lower())["net"], replace(SIZES, users=50, items=100, history_max=20))
     assert sum(parameter_counts(net).values()) == SIZE[name]

@@ -24,7 +24,7 @@ NETS = {"timirec": TiMiRec, "comirec": ComiRec, "mind": MIND}
 # ---- sizes, initial values
 
 
-def test_published_size_on_movielens() -> None:
+def test_size_in_the_released_log_of_movielens() -> None:
     sizes = SequenceSizes(users=6040, items=3706, history_max=20)
     first, both = (TiMiRec(sizes, stage=stage, projection_layers=2) for stage in ("pretrain", "finetune"))
     assert sum(parameter_counts(first).values()) == 260_186

@@ -44,7 +44,7 @@ def test_temperature_squared_keeps_the_gradient_norm() -> None:
     assert sizes[0] > 0.01
 
 
-def test_distillation_is_the_published_formula() -> None:
+def test_distillation_is_the_released_formula() -> None:
     net = build("finetune")
     output = net(random_batch(), "train")
     interest_BKD, target_BD = output.interests_BKD, net.items.weight[random_batch().candidates_BN[:, 0]]
