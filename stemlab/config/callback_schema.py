@@ -1,4 +1,4 @@
-"""Typed models of ``conf/callbacks``; ``mode`` is ``None`` until it is derived from the monitor (``resolve``)."""
+"""Typed models of ``conf/callbacks``; ``stemlab.config.resolve`` derives a ``mode`` of ``None`` from the monitor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Path of ``conf/``: beside the package in a checkout, inside the package in an installed wheel."""
+"""Path of ``conf/``: next to the package in a checkout, inside the package in an installed wheel."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from stemlab.errors import StemlabError
 def conf_dir() -> Path:
     """Return the absolute path of ``conf/``.
 
-    The folder beside the package has priority. The path is absolute because Hydra reads a relative one as a Python
+    The folder next to the package has priority. The path is absolute because Hydra reads a relative one as a Python
     package when the command is a console script.
 
     Raises:
@@ -18,4 +18,4 @@ def conf_dir() -> Path:
     for folder in (package.parent / "conf", package / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise StemlabError(f"the folder conf/ is missing beside {package}: reinstall stemlab.")
+    raise StemlabError(f"the folder conf/ is missing next to {package}: reinstall stemlab.")

@@ -9,7 +9,7 @@ from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
 from stemlab.metric_directions import TASK_METRICS, metric_direction
 
-_LARGER = {"max": "larger", "min": "smaller"}
+_BETTER_VALUES = {"max": "larger", "min": "smaller"}
 
 
 def is_sequential(config: Mapping[str, Any]) -> bool:
@@ -135,7 +135,7 @@ def _check_mode(node: str, monitor: str, config: Mapping[str, Any], origin: Orig
     if mode not in (None, direction):
         raise StemlabError(
             f"{node}.mode={mode} ({origin(f'{node}.mode')}) contradicts {node}.monitor={monitor!r}, of which "
-            f"{_LARGER[direction]} values are better: set it to {direction} or leave it out."
+            f"{_BETTER_VALUES[direction]} values are better: set it to {direction} or leave it out."
         )
 
 
@@ -144,8 +144,11 @@ def check_search_direction(objective: str, sweeper: Mapping[str, Any]) -> None:
     wanted = {"maximize": "max", "minimize": "min"}.get(str(sweeper.get("direction")).rpartition(".")[2].lower())
     direction = metric_direction(objective)
     if wanted is not None and wanted != direction:
-        reason = "has no best direction" if direction is None else f"is better when {_LARGER[direction]}"
-        raise StemlabError(f"hydra.sweeper.direction={sweeper['direction']}, but objective={objective!r} {reason}.")
+        better = "neither larger nor smaller" if direction is None else _BETTER_VALUES[direction]
+        raise StemlabError(
+            f"hydra.sweeper.direction={sweeper['direction']} does not fit objective={objective!r}, of which {better} "
+            "values are better: change one of them."
+        )
 
 
 def _check_task_metric(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:

@@ -1,4 +1,4 @@
-"""Run each multi-process job of a sweep in a process tree of its own.
+"""Run each multi-process job of a sweep in its own process tree.
 
 Lightning starts the other ranks by repeating the command line. Inside a sweep, each rank would repeat the whole sweep,
 with its own sampler and directories, and train other settings than rank 0. So the parent of a sweep does not train
@@ -57,7 +57,7 @@ def needs_own_processes(trainer: Mapping[str, Any]) -> bool:
 
 
 def run_job_in_subprocess(objective: str, module: str = "stemlab.train") -> float:
-    """Run the current job of a sweep as ``python -m <module>`` in a process group of its own.
+    """Run the current job of a sweep as ``python -m <module>`` in its own process group.
 
     Args:
         objective: metric of the job's ``record.json`` that is returned to the sweeper.

@@ -20,7 +20,7 @@ NOT_HASHED = ("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_
 def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Return the config as nested plain dicts and lists, with interpolations resolved and absolute paths.
 
-    A ``mode`` that is null in ``callbacks`` is derived from the monitor.
+    In ``callbacks``, a ``mode`` of null is replaced by the direction of the monitor.
 
     Configs are stored in checkpoints, and objects of OmegaConf in a checkpoint cannot be loaded with ``weights_only``.
 

@@ -57,17 +57,17 @@ def _resolve_job(line: CommandLine, overrides: list[str], base: DictConfig) -> l
 
 def _compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """Yield arguments and config of each job; jobs with equal group choices are composed once (30 times faster)."""
-    known: dict[tuple[str, ...], dict[str, Any]] = {}
+    composed: dict[tuple[str, ...], dict[str, Any]] = {}
     for overrides in jobs:
         parsed = parse_overrides(overrides)
         choice = tuple(_text(override) for override in parsed if not _is_plain_value(override))
-        if choice in known:
-            plain = copy.deepcopy(known[choice])
+        if choice in composed:
+            plain = copy.deepcopy(composed[choice])
             for override in filter(_is_plain_value, parsed):
                 _set(plain, override.key_or_group, override.value())
         else:
             plain = _with_message(line, overrides, lambda job=overrides: compose_job(line.command, job))
-            known[choice] = plain
+            composed[choice] = plain
         yield overrides, plain
 
 

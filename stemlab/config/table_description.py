@@ -34,7 +34,7 @@ def read_description(path: Path) -> dict[str, Any]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError:
         raise StemlabError(
-            f"{CONFIG_KEY}={path}: there is no such file; stemlab.prepare without this key drafts one beside the table."
+            f"{CONFIG_KEY}={path}: no such file; stemlab.prepare without this key drafts one next to the table."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)

@@ -55,8 +55,8 @@ def validation_message(error: ValidationError, model: Any, values: Mapping[str, 
     if same[0]["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         parent = full.rpartition(".")[0]
         return f"{full} is missing{f' from {parent} ({origin(parent)})' if parent else ''}: it is required."
-    wanted = _join_or(list(dict.fromkeys(_wanted(problem, len(same) > 1) for problem in same)))
-    return f"{full}={_show(_value(values, path))} ({origin(full)}) must be {wanted}.{_hint(same[0])}"
+    requirement = _join_or(list(dict.fromkeys(_requirement(problem, len(same) > 1) for problem in same)))
+    return f"{full}={_show(_value(values, path))} ({origin(full)}) must be {requirement}.{_hint(same[0])}"
 
 
 def unknown_key_message(full: str, known: Sequence[str], origin: Origin) -> str:
@@ -115,7 +115,7 @@ def _value(values: Any, path: Sequence[str]) -> Any:
     return values
 
 
-def _wanted(problem: Mapping[str, Any], one_of_several: bool) -> str:
+def _requirement(problem: Mapping[str, Any], one_of_several: bool) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]

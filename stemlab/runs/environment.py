@@ -29,17 +29,9 @@ FILTERED_LOGGERS = (
     "pytorch_lightning.trainer.connectors.checkpoint_connector",
 )
 IGNORED_LOG_PREFIXES = (
-    *(
-        "GPU available",
-        "TPU available",
-        "HPU available",
-        "LOCAL_RANK",
-        "Initializing distributed",
-        "-----",
-        "distributed_",
-    ),
+    *("GPU available", "TPU available", "HPU available", "LOCAL_RANK", "Initializing distributed", "-----"),
+    *("distributed_", "All distributed processes registered", "Using bfloat16", "`Trainer.fit` stopped", "💡"),
     *("`weights_only` was not set", "Restoring states", "Restored all states", "Loaded model weights"),
-    *("`Trainer.fit` stopped", "Using bfloat16", "💡", "All distributed processes registered"),
 )
 
 

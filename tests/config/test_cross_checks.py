@@ -103,10 +103,10 @@ def test_accepted_settings(message, words):
     ],
 )
 def test_refused_settings(message, words, expected):
-    said = message(*words)
-    assert said is not None
-    assert expected in said
-    assert "\n" not in said
+    text = message(*words)
+    assert text is not None
+    assert expected in text
+    assert "\n" not in text
 
 
 def monitored(objective, **dataset):

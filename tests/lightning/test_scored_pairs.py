@@ -9,7 +9,8 @@ from torch import nn
 
 from stemlab.metrics import ranking_metrics
 from stemlab.models.sequential.tin import TIN
-from tests.lightning.test_sequential import SIZES, TOPK, data, module, reference_ranks, trainer
+from tests.lightning.test_multitask import trainer
+from tests.lightning.test_sequential import SIZES, TOPK, data, module, reference_ranks
 
 
 def tin() -> TIN:

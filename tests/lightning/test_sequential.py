@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning import Callback, seed_everything
 from torch import nn
 
 from stemlab.callbacks.checkpoint import BestCheckpoint
@@ -23,6 +23,7 @@ from stemlab.models.sequential.comirec import ComiRec
 from stemlab.models.sequential.mind import MIND
 from stemlab.optim import RankingOptimConfig
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
+from tests.lightning.test_multitask import trainer
 
 USERS, ITEMS, NEGATIVES, HISTORY = 53, 60, 19, 7
 SPEC, SIZES = SequenceSpec("toy", USERS, ITEMS), SequenceSizes(USERS, ITEMS, HISTORY)
@@ -49,22 +50,6 @@ def module(net=None, candidates: str = "stored", ties: str = "pessimistic", **se
     settings = {"optim": RankingOptimConfig(lr=0.01), "monitor": "val/ndcg@3", **settings}
     protocol = RankingProtocol(candidates=candidates, topk=TOPK, ties=ties)
     return SequentialModule(net or comirec(), SPEC, protocol, SequentialSettings(**settings))
-
-
-def trainer(tmp_path: Path, *callbacks: Callback, epochs: int = 1, **settings) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=any(isinstance(c, BestCheckpoint) for c in callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=tmp_path,
-        **settings,
-    )
 
 
 def reference_ranks(made: SequentialModule, toy: Toy, full: bool, rule: str) -> np.ndarray:
