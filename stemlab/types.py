@@ -1,4 +1,4 @@
-"""Types of config values, used in constructor signatures and validated when the config is composed."""
+"""Types of config values, used in constructor signatures and validated when the config is composed; one constant."""
 
 from typing import Annotated, Literal
 
@@ -12,4 +12,5 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 ClosedFraction = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
+MISSING_GROUP = -(2**63)  # key of samples without a group (an empty cell of the user column); gAUC leaves them out
 Mode = Literal["max", "min"]  # whether larger or smaller values of a metric are better

@@ -42,7 +42,7 @@ class ColumnStore:
         numericals: names of the columns of ``dense``.
         ids: (R, F) int32; 0 is padding, the last id of a field out-of-vocabulary.
         labels: (R, T) int8 in {0, 1}.
-        group: (R,) int64 raw (unencoded) group keys, or ``None`` if the dataset has no group.
+        group: (R,) int64 raw (unencoded) group keys, ``MISSING_GROUP`` for an empty cell; ``None`` without a group.
         dense: (R, N) float32 scaled numerical columns, or ``None`` if the dataset has none.
         scenario: (R,) int32 scenario ids, or ``None`` for a single scenario.
 

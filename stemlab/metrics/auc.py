@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from stemlab.array_types import AnyArray, Float64Array, Int64Array, UInt64Array
+from stemlab.types import MISSING_GROUP
 
 GroupWeighting = Literal["rows", "equal"]
 # A sample is encoded as one integer: 31 bits of group, 32 of score, 1 of label.
@@ -67,7 +68,7 @@ def gauc(labels: AnyArray, scores: AnyArray, groups: AnyArray, weighting: GroupW
     Args:
         labels: (B,) values 0 or 1.
         scores: (B,) scores.
-        groups: (B,) integer group keys in any order.
+        groups: (B,) integer group keys in any order; samples with ``MISSING_GROUP`` are left out.
         weighting: ``rows``: by number of samples (gAUC); ``equal``: all groups equally (avgAUC).
 
     Returns:
@@ -79,6 +80,8 @@ def gauc(labels: AnyArray, scores: AnyArray, groups: AnyArray, weighting: GroupW
 def group_auc(labels: AnyArray, scores: AnyArray, groups: AnyArray) -> GroupAUC:
     """Return the AUC of every group; arguments as for ``gauc``."""
     labels, scores, groups = np.asarray(labels), np.asarray(scores), np.asarray(groups, dtype=np.int64)
+    if (missing_B := groups == MISSING_GROUP).any():
+        labels, scores, groups = labels[~missing_B], scores[~missing_B], groups[~missing_B]
     if len(groups) == 0:
         return GroupAUC(groups, np.empty(0), np.empty(0, dtype=np.int64))
     code_B, key_of_code = _group_codes(groups)

@@ -17,6 +17,7 @@ from stemlab.array_types import AnyArray
 from stemlab.metrics.auc import auc, gauc
 from stemlab.metrics.calibration import calibration_ratio, ece, log_loss
 from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
+from stemlab.types import MISSING_GROUP
 
 _ValuesAndReasons = tuple[dict[str, float], list[str]]
 
@@ -36,7 +37,8 @@ class MultiTaskMetrics(torchmetrics.Metric):
     ``calibration`` (predicted / observed) and ``ece``, each followed by ``/<task>``; without a task (all but
     ``calibration``) the mean over tasks. They pool the samples of all scenarios. ``/<task>/<scenario>`` uses the
     samples of one scenario (all but ``gauc_encoded``). Group metrics exist if groups are given. Undefined values are
-    NaN, also a mean with an undefined task; ``undefined`` lists the reasons.
+    NaN, also a mean with an undefined task; ``undefined`` lists the reasons, and how many samples without a
+    group ``gauc`` leaves out.
 
     Args:
         tasks: names of the label columns.
@@ -71,7 +73,7 @@ class MultiTaskMetrics(torchmetrics.Metric):
             prob_BT: probabilities (not logits), computed in float32.
             labels_BT: 0 or 1.
             encoded_group_B: encoded group ids, the input of the network, or ``None``.
-            group_B: original group keys, or ``None``.
+            group_B: original group keys (``MISSING_GROUP``: none), or ``None``.
             scenario_B: scenario ids 0 to S-1; ignored without scenarios.
 
         Raises:
@@ -118,6 +120,9 @@ class MultiTaskMetrics(torchmetrics.Metric):
     ) -> _ValuesAndReasons:
         given = {name: keys for name, keys in groups.items() if len(keys)}
         values, undefined = self._pooled(prob, labels, given)
+        missing_group = int((groups["gauc"] == MISSING_GROUP).sum())
+        if missing_group:
+            undefined.append(f"gauc leaves out {missing_group:,} of {len(prob):,} samples, whose group is missing.")
         given.pop(_ENCODED, None)
         for index, name in enumerate(self.scenarios if scenario is not None else ()):
             inside = slice(None) if len(self.scenarios) == 1 else np.flatnonzero(scenario == index)

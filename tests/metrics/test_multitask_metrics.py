@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stemlab.metrics import MultiTaskMetrics, auc, calibration_ratio, ece, gauc, log_loss
+from stemlab.types import MISSING_GROUP
 from tests.ranks import run_ranks
 
 TASKS = ("finish", "like")
@@ -43,6 +44,21 @@ def test_values_are_those_of_the_functions():
     assert len(values) == 5 + 6 * 2
     assert all(type(v) is float for v in values.values())
     assert values["gauc"] != values["gauc_encoded"]
+
+
+def test_samples_without_a_group_are_left_out_and_counted():
+    prob, labels, encoded, user = rows()
+    user[::3] = MISSING_GROUP
+    metrics = filled((prob, labels, encoded, user))
+    values, known = metrics.compute(), (user != MISSING_GROUP).numpy()
+    for k, task in enumerate(TASKS):
+        expected = gauc(labels[known, k].numpy(), prob[known, k].numpy(), user[known].numpy())
+        assert values[f"gauc/{task}"] == expected
+        assert values[f"auc/{task}"] == auc(labels[:, k].numpy(), prob[:, k].numpy())  # all samples
+    assert metrics.undefined == ["gauc leaves out 86 of 257 samples, whose group is missing."]
+    user[:] = MISSING_GROUP
+    metrics = filled((prob, labels, encoded, user))
+    assert math.isnan(metrics.compute()["gauc"])
 
 
 def test_without_groups_there_are_no_group_metrics():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stemlab.array_types import AnyArray, BoolArray, Float64Array, Int64Array
+from stemlab.types import MISSING_GROUP
 
 COLD = -1
 """Bucket of samples whose entity has no training sample."""
@@ -126,11 +127,14 @@ def bootstrap_differences(
         labels_B: labels.
         scores_B: scores of the baseline.
         others: scores of the other models.
-        group_B: group (user) of each sample; groups are resampled with replacement.
+        group_B: group (user) of each sample; groups are resampled with replacement. A sample without a group is one.
         resamples: number of resamples.
         seed: seed of the resampling.
     """
-    code_B = np.unique(group_B, return_inverse=True)[1]
+    key_B = np.array(group_B, dtype=np.int64)
+    missing_B = key_B == MISSING_GROUP
+    key_B[missing_B] += np.arange(missing_B.sum())
+    code_B = np.unique(key_B, return_inverse=True)[1]
     groups = int(code_B.max()) + 1
     measures = [WeightedAUC(labels_B, scores) for scores in (scores_B, *others)]
     rng = np.random.default_rng(seed)

@@ -99,7 +99,8 @@ def _build(
         _read_columns(cache, raw, config, progress)
         codes = assign_splits(cache, config)
         encoders = fit_encoders(directory, cache, codes, config, raw.tokens, progress)
-        counts = write_splits(directory, cache, codes, encoders, config, progress.rows("writing splits", len(cache)))
+        advance, missing = progress.rows("writing splits", len(cache)), _missing_group(raw, config)
+        counts = write_splits(directory, cache, codes, encoders, config, advance, missing)
     spec = DatasetSpec(
         config.name,
         _fields(config, encoders),
@@ -110,6 +111,12 @@ def _build(
     )
     optional = _optional(raw, config, encoders, counts)
     write_manifest(directory, {**_manifest(spec, config, counts, raw.skipped), **optional, **about})
+
+
+def _missing_group(raw: RawImpressions, config: PreparationSettings) -> int | None:
+    """Return the code of an empty cell of the group column; None if no cell is empty."""
+    strings = list(raw.tokens.get(config.group or "", ()))
+    return strings.index("") if "" in strings else None
 
 
 def _read_columns(cache: ColumnCache, raw: RawImpressions, config: PreparationSettings, progress: ProgressBars) -> None:

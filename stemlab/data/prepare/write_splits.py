@@ -20,6 +20,7 @@ from stemlab.data.prepare.fit_vocabularies import FittedEncoders
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SPLITS, split_counts
 from stemlab.data.store import StoreWriter
+from stemlab.types import MISSING_GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ def write_splits(
     fitted: FittedEncoders,
     config: PreparationSettings,
     advance: Advance,
+    missing_group: int | None = None,
 ) -> SplitCounts:
     """Write ``train.arrow``, ``valid.arrow`` and ``test.arrow``; return the number of samples and positives.
 
@@ -52,6 +54,7 @@ def write_splits(
         fitted: encoders and scalers.
         config: settings of the preparation.
         advance: called with the number of rows of each written chunk.
+        missing_group: raw value of the group column that means a missing cell; stored as ``MISSING_GROUP``.
     """
     scenarios = max(1, len(config.scenarios))
     counts = SplitCounts(
@@ -63,7 +66,7 @@ def write_splits(
             stack.enter_context(_writer(directory / f"{split}.arrow", rows, config))
             for split, rows in zip(SPLITS, split_counts(codes), strict=True)
         ]
-        for codes_B, rows in prefetch(_encoded(cache, codes, fitted, config)):
+        for codes_B, rows in prefetch(_encoded(cache, codes, fitted, config, missing_group)):
             for code, writer in enumerate(writers):
                 part = rows.take(np.flatnonzero(codes_B == code))
                 writer.append(part.ids_BF, part.labels_BT, part.group_B, part.dense_BN, part.scenario_B)
@@ -110,7 +113,11 @@ def _count(part: _EncodedRows, rows_S: Int64Array, positives_ST: Int64Array) -> 
 
 
 def _encoded(
-    cache: ColumnCache, codes: UInt8Array, fitted: FittedEncoders, config: PreparationSettings
+    cache: ColumnCache,
+    codes: UInt8Array,
+    fitted: FittedEncoders,
+    config: PreparationSettings,
+    missing_group: int | None,
 ) -> Iterator[tuple[UInt8Array, _EncodedRows]]:
     """Yield split codes and encoded rows of each chunk."""
     row = 0
@@ -124,6 +131,8 @@ def _encoded(
                 dense_BN[:, column] = scaler(chunk[name])
         labels_BT = np.stack([chunk[name].astype(np.int8) for name in config.tasks], axis=1)
         group_B = chunk[config.group] if config.group else None
+        if group_B is not None and missing_group is not None:
+            group_B = np.where(group_B == missing_group, MISSING_GROUP, group_B)
         scenario_B = _scenarios(chunk[config.scenario], config) if config.scenario else None
         yield codes[row : row + rows], _EncodedRows(ids_BF, labels_BT, group_B, dense_BN, scenario_B)
         row += rows

@@ -51,7 +51,7 @@ class RawTable:
     def kind(self) -> str:
         """Name and version of the reader, with its settings that are not in PreparationSettings."""
         reading = {"separator": getattr(self._table, "separator", None), "names": self._table.names}
-        return f"table/1 {json.dumps({**reading, **self._roles.to_dict()})}"
+        return f"table/2 {json.dumps({**reading, **self._roles.to_dict()})}"
 
     @property
     def tokens(self) -> Mapping[str, Sequence[str]]:

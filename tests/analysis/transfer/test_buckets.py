@@ -15,6 +15,7 @@ from stemlab.analysis.transfer.buckets import (
     threshold_buckets,
 )
 from stemlab.metrics.auc import auc
+from stemlab.types import MISSING_GROUP
 
 
 def test_relative_feedback_by_hand() -> None:
@@ -68,6 +69,15 @@ def test_integer_weights_equal_repetition(seed: int) -> None:
     assert measure() == pytest.approx(auc(labels, scores), nan_ok=True)
     repeated = auc(np.repeat(labels, times), np.repeat(scores, times))
     assert measure(times) == pytest.approx(repeated, nan_ok=True)
+
+
+def test_samples_without_a_group_are_resampled_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    labels, base, other = rng.integers(0, 2, 60), rng.random(60), rng.random(60)
+    missing = np.append(np.full(50, MISSING_GROUP), np.full(10, 77))
+    found = bootstrap_differences(labels, base, [other], missing, 20, 1)
+    named = np.append(np.arange(50), np.full(10, 77))
+    np.testing.assert_array_equal(found, bootstrap_differences(labels, base, [other], named, 20, 1))
 
 
 def test_bootstrap_differences_are_paired_and_reproducible() -> None:

@@ -11,6 +11,7 @@ from stemlab.data.prepare.split import SplitRule, random_codes
 from stemlab.data.sources.table import TableDataModule
 from stemlab.data.table import file
 from stemlab.errors import StemlabError
+from stemlab.types import MISSING_GROUP
 from tests.data.table.rows import DESCRIBED, frame, table
 
 
@@ -138,6 +139,18 @@ def test_labels_may_be_booleans_and_the_group_no_field(tmp_path):
     assert module.spec.group == "user_id"
     same = table(tmp_path, save(frame(), tmp_path / "ints.parquet"), fields=["item_id"])
     assert_same(arrays(module), arrays(same))
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
+def test_an_empty_cell_of_the_group_column_is_no_user(tmp_path, name):
+    rows = frame()
+    rows.loc[::5, "user_id"] = None
+    found = arrays(table(tmp_path, save(rows, tmp_path / name)))
+    codes = random_codes(len(rows), SplitRule())
+    for code, split in enumerate(("train", "valid", "test")):
+        expected = rows.loc[codes == code, "user_id"].isna()
+        np.testing.assert_array_equal(found[split][4] == MISSING_GROUP, expected)
+        assert expected.any()
 
 
 def test_encoded_rows_are_the_prepared_ones(tmp_path):
