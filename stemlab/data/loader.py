@@ -6,7 +6,8 @@ order*, a small object without data, decides which samples each rank reads:
 * ``ShuffledOrder`` (training): all ranks draw the same permutation from (seed, epoch). Each step takes the next
   ``batch_size * world_size`` samples, ``batch_size`` per rank, so two ranks with batch size b read in a step the same
   samples as one process with batch size 2b. The last, smaller step is divided equally; at most ``world_size - 1``
-  samples per epoch (different ones each epoch) are dropped, none in a single process.
+  samples per epoch (different ones each epoch) are dropped, none in a single process. If a single sample per rank is
+  left over, it joins the step before it, for every model: batch normalisation cannot train on one sample.
 * ``SequentialOrder`` (evaluation): consecutive batches are assigned to the ranks in turn (batch i to rank
   ``i % world_size``). Every sample is evaluated exactly once, and in the same batch regardless of world size.
 
@@ -82,6 +83,17 @@ def current_rank() -> tuple[int, int]:
     return 0, 1
 
 
+def training_steps(samples: int, batch_size: int) -> int:
+    """Return the number of training steps per epoch; a single sample left over joins the last step.
+
+    Args:
+        samples: training samples per rank.
+        batch_size: samples per step on one rank.
+    """
+    steps = -(-samples // batch_size)
+    return steps - 1 if steps > 1 and samples % batch_size == 1 else steps
+
+
 class ShuffledOrder:
     """A new permutation of all samples in each epoch, the same on all ranks.
 
@@ -110,7 +122,7 @@ class ShuffledOrder:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-(self.rows // self.world_size) // self.batch_size)
+        return training_steps(self.rows // self.world_size, self.batch_size)
 
     def permutation(self) -> AnyArray:
         """Return the permutation of this epoch, (R,) int32 (int64 if R exceeds int32)."""
@@ -122,7 +134,7 @@ class ShuffledOrder:
         order, share = self.permutation(), self.rows // self.world_size
         for step in range(start, len(self)):
             begin = step * self.batch_size
-            size = min(self.batch_size, share - begin)
+            size = self.batch_size if step < len(self) - 1 else share - begin
             first = begin * self.world_size + self.rank * size
             yield order[first : first + size]
 

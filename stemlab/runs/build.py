@@ -195,6 +195,28 @@ def build_trainer(
     )
 
 
+def check_batch_norm(net: nn.Module, chosen: Config, samples: int, batch_size: int) -> None:
+    """Refuse training steps of a single sample per process for a network with batch normalisation.
+
+    Args:
+        net: the network.
+        chosen: group ``trainer`` of the config.
+        samples: training samples per process.
+        batch_size: samples per step and process.
+
+    Raises:
+        StemlabError: each step has a single sample and the network normalises over the batch of one process.
+    """
+    layers = [name for name, part in net.named_modules() if isinstance(part, nn.BatchNorm1d)]
+    if min(samples, batch_size) != 1 or not layers or (process_count(chosen) > 1 and chosen["accelerator"] == "gpu"):
+        return
+    advice = "set dataset.batch_size to 2 or more" if samples > 1 else "there is 1 training sample per process"
+    raise StemlabError(
+        f"batch normalisation (layer {layers[0]}) needs at least 2 samples per step and process: {advice}, or train a "
+        "model without it (model.net.batch_norm=false)."
+    )
+
+
 def require_gpu(chosen: Config) -> None:
     """Raise StemlabError if the trainer needs a GPU and none is available."""
     if chosen["accelerator"] == "gpu" and not torch.cuda.is_available():

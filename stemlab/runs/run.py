@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.job_process import process_count
 from stemlab.config.limits import batch_limits
+from stemlab.data.loader import training_steps
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.models import parameter_counts
 from stemlab.nn.kernels.dispatch import kernel_mode
@@ -25,6 +26,7 @@ from stemlab.runs.build import (
     build_datamodule,
     build_module,
     build_trainer,
+    check_batch_norm,
 )
 from stemlab.runs.checkpoint_io import SavedRun
 from stemlab.runs.environment import is_first_process, silence_lightning
@@ -81,7 +83,7 @@ class TrainingRun:
         self.recorder.set_dataset(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
         callbacks = build_callbacks(self.config, self.directory)
-        steps = self._steps_per_epoch(datamodule) if needs_training(module) else 0
+        steps = self._steps_per_epoch(datamodule, module) if needs_training(module) else 0
         trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module, steps)
         if is_first_process():
             print_run_summary(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
@@ -109,11 +111,12 @@ class TrainingRun:
             task = effective_tasks(self.config)[0]
             rank_zero_info(f"model.task is not set: training on the first task, {task!r}.")
 
-    def _steps_per_epoch(self, datamodule: DataModule) -> int:
-        """Return the training steps per epoch and process."""
+    def _steps_per_epoch(self, datamodule: DataModule, module: Module) -> int:
+        """Return the training steps per epoch and process; check that each has enough samples for the network."""
         samples = _training_samples(datamodule) // process_count(self.config["trainer"])
         limit = self.config["trainer"]["limit_train_batches"]
-        steps = -(-samples // datamodule.batch_size)
+        check_batch_norm(module.net, self.config["trainer"], samples, datamodule.batch_size)
+        steps = training_steps(samples, datamodule.batch_size)
         return min(steps, limit) if limit else steps
 
     def _fit(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:

@@ -106,6 +106,8 @@ def test_training_samples_on_any_world_size(n, batch_size, world_size, epoch):
     assert all(len({len(rows) for rows in step}) == 1 for step in zip(*batches, strict=True))
     together = [np.concatenate(step) for step in zip(*batches, strict=True)]
     assert all(len(rows) == batch_size * world_size for rows in together[:-1])
+    if 1 < batch_size < n // world_size:  # no step of a single sample: batch normalisation cannot train on it
+        assert len(batches[0][-1]) > 1
     # in a step, the ranks together read what one process with the joint batch size reads
     single = ShuffledOrder(n, batch_size * world_size, seed=3)
     single.set_epoch(epoch)

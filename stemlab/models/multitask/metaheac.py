@@ -84,6 +84,7 @@ class MetaHeac(TabularNet):
         self.critic_gate = nn.Linear(2 * embedding_dim, num_critics)
         self.vector_TD = nn.Parameter(nn.init.xavier_uniform_(torch.empty(len(tasks), embedding_dim)))
         self.inner_rate, self.meta_batches = inner_rate, meta_batches
+        self.min_half = 2 if batch_norm else 1
         self.scale = num_critics if critics == "mean" else 1
         initialise(self, init)
 
@@ -111,8 +112,8 @@ class MetaHeac(TabularNet):
             labels_BT: their labels.
             loss: of logits and labels, a scalar.
         """
-        samples = len(labels_BT) // (2 * self.meta_batches)
-        if self.inner_rate == 0 or samples == 0:  # too few samples to halve: no meta step
+        least = min(len(part_BT) for part_BT in labels_BT.chunk(self.meta_batches)) // 2
+        if self.inner_rate == 0 or least < self.min_half:  # too few samples to halve: no meta step
             return self(batch), labels_BT
         (input_BI,) = self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B)
         logits, labels = [], []

@@ -53,6 +53,16 @@ def samples(count: int = 12) -> tuple[ImpressionBatch, torch.Tensor]:
     return ImpressionBatch(ids_BF), torch.randint(0, 2, (count, 2))
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("count", range(2, 16))
+def test_any_number_of_samples_is_trained_on(count: int, batch_norm: bool) -> None:
+    """Halves of a part with too few samples for a mean or for batch normalisation take no meta step."""
+    net, (batch, labels_BT) = build("MetaHeac", meta_batches=6, batch_norm=batch_norm), samples(count)
+    output, query_BT = net.train().meta_output(batch, labels_BT, bce)
+    assert len(output.logit_BT) == len(query_BT) > 0
+    assert bce(output.logit_BT, query_BT).isfinite()
+
+
 def test_query_samples_are_scored_with_vectors_updated_on_support_samples() -> None:
     net, (batch, labels_BT) = build("MetaHeac", inner_rate=3.0, meta_batches=2), samples()
     output, query_BT = net.meta_output(batch, labels_BT, bce)

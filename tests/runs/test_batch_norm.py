@@ -1,0 +1,36 @@
+"""Training steps of a single sample and batch normalisation."""
+
+import pytest
+import torch
+from torch import nn
+
+from stemlab.data.loader import ShuffledOrder, training_steps
+from stemlab.errors import StemlabError
+from stemlab.nn.norm import SubsetBatchNorm
+from stemlab.runs.build import check_batch_norm
+
+NET = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+CPU = {"accelerator": "cpu", "devices": 1}
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch_size", "sizes"), [(33, 16, [16, 17]), (34, 16, [16, 16, 2]), (17, 16, [17])]
+)
+def test_a_last_sample_joins_the_step_before_it(samples: int, batch_size: int, sizes: list[int]) -> None:
+    order = ShuffledOrder(samples, batch_size, seed=0)
+    found = [len(rows) for rows in order.batches()]
+    assert found == sizes
+    assert len(found) == len(order) == training_steps(samples, batch_size)
+    for rows in order.batches():
+        NET.train()(torch.zeros(len(rows), 3))
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch_size", "hint"), [(100, 1, "dataset.batch_size"), (1, 8, "1 training sample")]
+)
+def test_steps_of_one_sample_are_refused_with_batch_normalisation(samples: int, batch_size: int, hint: str) -> None:
+    with pytest.raises(StemlabError, match=f"layer 1.*{hint}"):
+        check_batch_norm(NET, CPU, samples, batch_size)
+    check_batch_norm(nn.Linear(3, 1), CPU, samples, batch_size)
+    check_batch_norm(SubsetBatchNorm(3), CPU, samples, batch_size)
+    check_batch_norm(NET, CPU, 100, 2)
