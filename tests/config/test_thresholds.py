@@ -132,3 +132,5 @@ def test_unknown_section_is_refused_before_runs_are_searched() -> None:
 
 def test_star_is_any_section() -> None:
     check_sections([parse_condition("*.found < 1")], ["collapse"])
+    with pytest.raises(StemlabError, match="collapse, not 'demo'"):
+        check_sections([parse_condition("demo.found < 1")], ["collapse"])
