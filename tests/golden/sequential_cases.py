@@ -97,5 +97,5 @@ class Case(StoredCase):
 def find(folder: Path) -> list[Case]:
     """Return the sequential cases in a folder of ``.npz`` files, or in the folders of this family below it."""
     below = [folder / name for name in FOLDERS if (folder / name).is_dir()] or [folder]
-    cases = [Case(path) for place in below for path in sorted(place.glob("*.npz"))]
+    cases = [Case(path) for root in below for path in sorted(root.glob("*.npz"))]
     return [case for case in cases if "meta/json" in case.arrays and case.model in MODELS]

@@ -24,9 +24,9 @@ from scripts.bench.timirec_twin import (
     attention,
     bpr,
     hard_scores,
-    places,
     plain_adam,
     pool,
+    positions,
 )
 
 ITEMS, USERS, LONGEST, ROWS = 60, 41, 8, 32
@@ -68,10 +68,10 @@ class ComiRec(Net):
 
     def run(self, feed: Feed, training: bool) -> dict[str, Tensor]:
         history, item = feed["history_items"], self.i_embeddings(feed["item_id"])
-        vector = placed = self.i_embeddings(history)
+        vector = encoded = self.i_embeddings(history)
         if self.config["add_pos"]:
-            placed = vector + self.p_embeddings(places(history, feed["lengths"]))
-        interest = pool(self.W2(self.W1(placed).tanh()), (history > 0).long(), vector)
+            encoded = vector + self.p_embeddings(positions(history, feed["lengths"]))
+        interest = pool(self.W2(self.W1(encoded).tanh()), (history > 0).long(), vector)
         return {"prediction": hard_scores(interest, item, training)}
 
 
@@ -127,7 +127,7 @@ class SASRec(Net):
 
     def run(self, feed: Feed, training: bool) -> dict[str, Tensor]:
         history = feed["history_items"]
-        state = self.i_embeddings(history) + self.p_embeddings(places(history, feed["lengths"]))
+        state = self.i_embeddings(history) + self.p_embeddings(positions(history, feed["lengths"]))
         for block in self.transformer_block:
             state = block(state, causal(history.shape[1]))
         return last(state, feed, self.i_embeddings(feed["item_id"]))
@@ -146,16 +146,16 @@ class TiSASRec(Net):
         history, times = feed["history_items"], feed["history_times"]
         gap = (times.unsqueeze(2) - times.unsqueeze(1)).abs().double() / feed["user_min_intervals"].view(-1, 1, 1)
         gap = gap.floor().long().clamp(0, self.config["time_max"])
-        place, state = places(history, feed["lengths"]), self.i_embeddings(history)
+        position, state = positions(history, feed["lengths"]), self.i_embeddings(history)
         for block in self.transformer_block:
-            state = self.block(block, state, place, gap)
+            state = self.block(block, state, position, gap)
         return last(state, feed, self.i_embeddings(feed["item_id"]))
 
-    def block(self, block: Transformer, x_BLD: Tensor, place_BL: Tensor, gap_BLL: Tensor) -> Tensor:
+    def block(self, block: Transformer, x_BLD: Tensor, position_BL: Tensor, gap_BLL: Tensor) -> Tensor:
         head, (B, L, D) = block.masked_attn_head, x_BLD.shape
         query, key, value = head.q_linear(x_BLD), head.k_linear(x_BLD), head.v_linear(x_BLD)
-        keys = (key + self.p_k_embeddings(place_BL)).unsqueeze(1) + self.t_k_embeddings(gap_BLL)
-        values = (value + self.p_v_embeddings(place_BL)).unsqueeze(1) + self.t_v_embeddings(gap_BLL)
+        keys = (key + self.p_k_embeddings(position_BL)).unsqueeze(1) + self.t_k_embeddings(gap_BLL)
+        values = (value + self.p_v_embeddings(position_BL)).unsqueeze(1) + self.t_v_embeddings(gap_BLL)
         many, width = head.heads, D // head.heads
         product = (query.unsqueeze(2) * keys).view(B, L, L, many, width).sum(dim=-1) / width**0.5
         weight = attention(product.permute(0, 3, 1, 2), causal(L)).permute(0, 2, 3, 1)

@@ -46,8 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_find_reads_a_folder_and_its_subfolder(folder: Path, tmp_path: Path) -> None:
     np.savez(folder / "other.npz", **{"meta/json": np.array('{"model": "STEM"}')})
     (tmp_path / "mmfi").symlink_to(folder)
-    for place in (folder, tmp_path):
-        assert {case.path.stem for case in find(place)} == set(WRITTEN)
+    for root in (folder, tmp_path):
+        assert {case.path.stem for case in find(root)} == set(WRITTEN)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
