@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
+import rich
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -45,10 +46,11 @@ def enable_interrupts() -> None:
 
 @contextlib.contextmanager
 def restored_process() -> Iterator[None]:
-    """Restore what a command changes in its process: directory, variables, arguments, logging, Hydra, torch."""
+    """Restore what a command changes in its process: directory, variables, arguments, logging, Hydra, rich, torch."""
     directory, variables, arguments = Path.cwd(), dict(os.environ), list(sys.argv)
     logger, hydra_config = logging.getLogger(), HydraConfig.instance().cfg
     handlers, level = list(logger.handlers), logger.level
+    console, rich._console = rich._console, None  # the command's own console: its width is that of COLUMNS
     deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     try:
         with warnings.catch_warnings():
@@ -64,6 +66,7 @@ def restored_process() -> Iterator[None]:
         logger.setLevel(level)
         HydraConfig.instance().cfg = hydra_config
         GlobalHydra.instance().clear()
+        rich._console = console
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
 
