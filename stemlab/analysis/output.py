@@ -18,7 +18,7 @@ from stemlab.analysis.plots import save
 from stemlab.analysis.runs import AnalysedRun, summarise_runs
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
-from stemlab.reporting.record import code_version, packages, write_json
+from stemlab.reporting.record import code_version, file_name, packages, write_json
 
 _SCHEMA = 1
 RESULTS, PAGE = "results.json", "index.html"
@@ -80,7 +80,7 @@ def write_results(
 def _fill(folder: Path, config: Mapping[str, Any], name: str, runs: Sequence[AnalysedRun], sections: Sections) -> None:
     figures, sample = {}, _is_sample(sections, runs)
     for section, findings in sections.found.items():
-        inner = folder if [section] == list(sections.found) == [name] else folder / section
+        inner = folder if [section] == list(sections.found) == [name] else folder / file_name(section)
         inner.mkdir(exist_ok=True)
         figures[section] = _write_section(folder, inner, findings, sample)
     results = results_dict(config, name, runs, sections)
@@ -96,11 +96,11 @@ def _is_sample(sections: Sections, runs: Sequence[AnalysedRun]) -> bool:
 def _write_section(folder: Path, inner: Path, findings: Findings, sample: bool) -> list[PageFigure]:
     """Write matrices and figures; return the figures for the page."""
     for name, matrix in findings.matrices.items():
-        write_csv(inner / f"{name}.csv", matrix)
+        write_csv(inner / f"{file_name(name)}.csv", matrix)
     figures = []
     for name, captioned in findings.figures.items():
         figure: Figure = captioned.figure
-        png, svg = save(figure, inner / name, sample)
+        png, svg = save(figure, inner / file_name(name), sample)
         figures.append(PageFigure(png.read_bytes(), str(svg.relative_to(folder)), captioned.caption))
     return figures
 

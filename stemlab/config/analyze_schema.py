@@ -27,6 +27,7 @@ class AnalyzeConfig(Section):
     train: dict[str, Any] | None
     seed: NonNegativeInt
     dataset: dict[str, Any] | None = None
+    allow: list[str]
     raw_dir: str | None
     data_dir: str | None
     output: str | None

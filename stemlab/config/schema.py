@@ -155,6 +155,7 @@ class EvaluateConfig(Section):
 
     ckpt: str
     split: Literal["train", "valid", "test"]
+    allow: list[str]
     raw_dir: str | None
     data_dir: str | None
     batch_size: PositiveInt | None
@@ -174,6 +175,7 @@ class PredictConfig(Section):
     ckpt: str
     input: str | None
     output: str
+    allow: list[str]
     raw_dir: str | None
     data_dir: str | None
     batch_size: PositiveInt | None

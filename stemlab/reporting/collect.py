@@ -15,7 +15,7 @@ from typing import Any
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.resolve import NOT_HASHED, flatten
 from stemlab.errors import StemlabError
-from stemlab.reporting.record import RECORD, read_record, write_json
+from stemlab.reporting.record import RECORD, file_name, read_record, write_json
 from stemlab.reporting.recorded_config import complete
 
 _COPIES_FOLDER = "records"  # below a folder of this name every JSON file is a record
@@ -26,7 +26,10 @@ _KEPT = (
 )
 _KEPT_OF_MANIFEST = ("name", "rows", "positives", "split", "fingerprint", "sample", "spec")
 _OPTIONAL = ("stage", "stage1", "paper_selection")  # two-stage models; test-set selection of the released code
-_REQUIRED = ("model", "dataset", "seed", "sample", "config", "metrics", "dataset_fingerprint")
+_REQUIRED: dict[str, type] = {
+    **{"model": str, "dataset": str, "seed": int, "sample": bool},
+    **{"config": dict, "metrics": dict, "dataset_fingerprint": str},
+}
 
 
 @dataclass(frozen=True)
@@ -168,9 +171,9 @@ def save_copies(runs: Sequence[Run], folder: Path) -> list[Path]:
     paths = []
     for run in runs:
         task = f"_{run.tasks[0]}" if run.alone else ""
-        name = f"{run.record['model']}{task}_seed{run.record['seed']}_{run.record['config_hash'][:6]}.json"
-        write_json(folder / name, compact(run.record))
-        paths.append(folder / name)
+        name = f"{run.record['model']}{task}_seed{run.record['seed']}_{str(run.record['config_hash'])[:6]}.json"
+        paths.append(folder / file_name(name))
+        write_json(paths[-1], compact(run.record))
     return paths
 
 
@@ -194,7 +197,15 @@ def _checked(record: dict[str, Any], path: Path) -> dict[str, Any]:
         raise StemlabError(f"{path} is skipped: the status of its run is {record.get('status') or 'unknown'}.")
     if missing:
         raise StemlabError(f"{path} is skipped: it lacks {', '.join(missing)}.")
+    wrong = [key for key, kind in _REQUIRED.items() if not isinstance(record[key], kind)]
+    wrong += [name for name, value in record["metrics"].items() if not _is_metric(value)] if not wrong else []
+    if wrong:
+        raise StemlabError(f"{path} is skipped: its {wrong[0]} has the wrong type.")
     return record
+
+
+def _is_metric(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _skip_repeated(found: CollectedRuns) -> None:

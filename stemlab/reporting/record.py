@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -33,6 +34,11 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(defined(values), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def file_name(text: str) -> str:
+    """Return a text as the name of a file, without separators; names of a record or checkpoint may be any text."""
+    return re.sub(r"[^\w.@+=,;:()\[\] -]|^\.", "_", text)[:200]
 
 
 def read_record(path: Path) -> dict[str, Any]:

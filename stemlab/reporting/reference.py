@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from yaml import YAMLError
 
 from stemlab.errors import StemlabError
 from stemlab.reporting.table import ReportRow, ReportTable
@@ -86,10 +85,10 @@ def read_reference(path: Path) -> Reference:
         StemlabError: the file does not exist, is not YAML, or does not match ``Reference``.
     """
     try:
-        return Reference.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
+        return Reference.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise StemlabError(f"reference: there is no file {path}.") from None
-    except YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StemlabError(f"reference: {path} is not YAML ({error}).") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -91,6 +91,12 @@ def _saved_run(path: Path, content: Any) -> SavedRun:
     missing = [key for key in ("config", "spec", "fingerprint") if key not in saved]
     if missing:
         raise StemlabError(f"{path} was not written by stemlab.train: it lacks the keys {', '.join(missing)}.")
-    weights = {k.removeprefix(_NET_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_NET_PREFIX)}
-    spec, stage1 = spec_from_dict(saved["spec"]), saved.get("stage1", {})
-    return SavedRun(path, saved["config"], spec, saved["fingerprint"], int(content["epoch"]), weights, stage1)
+    try:
+        state = content["state_dict"].items()
+        weights = {name.removeprefix(_NET_PREFIX): value for name, value in state if name.startswith(_NET_PREFIX)}
+        spec, stage1 = spec_from_dict(saved["spec"]), dict(saved.get("stage1", {}))
+        return SavedRun(
+            path, dict(saved["config"]), spec, str(saved["fingerprint"]), int(content["epoch"]), weights, stage1
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StemlabError(f"{path} was not written by stemlab.train ({type(error).__name__}: {error}).") from error

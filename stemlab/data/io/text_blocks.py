@@ -125,15 +125,17 @@ def _check_name(path: Path) -> None:
             raise StemlabError(f"{path} is not {kind} data, though its name says so; download it again or rename it.")
 
 
-def _zip_member(archive: zipfile.ZipFile, name: str, path: Path) -> IO[bytes]:
+def _zip_member(archive: zipfile.ZipFile, name: str, path: Path, nested: bool = True) -> IO[bytes]:
     """Open the text member of a zip archive, or of a zip inside it; its checksum is verified at the end."""
-    for wanted in (name, f"{Path(name).stem}.zip"):
+    for wanted in (name, f"{Path(name).stem}.zip") if nested else (name,):
         for entry in archive.infolist():
             if not entry.is_dir() and Path(entry.filename).name == wanted:
                 if entry.flag_bits & 1:
                     raise StemlabError(f"{path}: {entry.filename} is encrypted; unpack it and give the text file.")
                 text = archive.open(entry)
-                return text if wanted == name else _zip_member(zipfile.ZipFile(text), name, path / entry.filename)
+                return (
+                    text if wanted == name else _zip_member(zipfile.ZipFile(text), name, path / entry.filename, False)
+                )
     raise StemlabError(f"{path} holds no file {name!r}; is it the right archive?")
 
 

@@ -50,6 +50,8 @@ def find_damage(directory: Path, fingerprint: str) -> str | None:
         return "its manifest has other settings"
     for name, size in manifest.get("files", {}).items():
         path = directory / name
+        if not path.resolve().is_relative_to(directory.resolve()):
+            return f"{name} is not a file in it"
         found = path.stat().st_size if path.is_file() else None
         if found != size:
             return f"{name} is missing" if found is None else f"{name} has {found} of {size} bytes"

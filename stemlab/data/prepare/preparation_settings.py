@@ -94,6 +94,9 @@ class PreparationSettings:
             ValueError: only one of ``scenario`` and ``scenarios`` is given.
         """
         inputs = [*self.fields, *(column.name for column in self.numericals)]
+        for name in (self.name, *inputs):
+            if not name or name.startswith(".") or any(letter in name for letter in "/\\\0"):
+                raise StemlabError(f"{name!r} cannot be the name of a dataset or field: files are named after it.")
         for name in inputs:
             if inputs.count(name) > 1:
                 raise StemlabError(f"column {name!r} is named twice among fields and numericals: keep one of them.")
