@@ -31,10 +31,8 @@ def assert_same(one, other):
 
 
 def save(rows: pd.DataFrame, path, **options):
-    if path.suffix == ".parquet":
-        rows.to_parquet(path, index=False, **options)
-    else:
-        rows.to_csv(path, index=False, **options)
+    write = rows.to_parquet if path.suffix == ".parquet" else rows.to_csv
+    write(path, index=False, **options)
     return path
 
 
