@@ -61,7 +61,7 @@ EVERY_NET = {
     "padding": True,
 }
 
-OPTIONS = {"init": "stem", "one_width_a_layer": False, "calibrator_weight": 0.0}
+OPTIONS = {"init": "stem", "one_width_per_layer": False, "calibrator_weight": 0.0}
 
 # file -> (model, stage, structure, learning rate, L2, parameters with 14,681 users and 8,713 items)
 INTERESTS = {"attention_dim": 8, "position_embedding": True, "mask_padding": True}

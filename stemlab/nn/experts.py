@@ -142,11 +142,11 @@ class MixtureStack(nn.Module):
         input_width: D of the first layer.
         layouts: layout of every layer.
         used: number of gates of the last layer whose mixtures are returned.
-        expert_hidden_units: widths of an expert in every layer; with ``one_width_a_layer``, the experts of a layer have
-            one hidden layer, of that layer's width (MTReclib's PLE).
+        expert_hidden_units: widths of an expert in every layer; with ``one_width_per_layer``, the experts of a layer
+            have one hidden layer of that layer's width (MTReclib's PLE).
         gate_hidden_units: hidden widths of a gate.
         style: hidden layers of experts and gates.
-        one_width_a_layer: read ``expert_hidden_units`` as one width per layer.
+        one_width_per_layer: read ``expert_hidden_units`` as one width per layer.
     """
 
     def __init__(
@@ -157,11 +157,11 @@ class MixtureStack(nn.Module):
         expert_hidden_units: Sequence[int],
         gate_hidden_units: Sequence[int],
         style: MLPStyle,
-        one_width_a_layer: bool = False,
+        one_width_per_layer: bool = False,
     ) -> None:
         super().__init__()
         every = list(expert_hidden_units)
-        units = [[width] for width in every] if one_width_a_layer else [every] * len(layouts)
+        units = [[width] for width in every] if one_width_per_layer else [every] * len(layouts)
         widths = [input_width, *(layer[-1] for layer in units[:-1])]
         self.layers = nn.ModuleList(
             MixtureLayer(width, layout, layer, gate_hidden_units, style)

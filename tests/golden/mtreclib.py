@@ -101,7 +101,7 @@ class MTReclibCase(Case):
             return common | gated | {"num_experts": theirs["expert_num"]}
         if self.model == "PLE":
             experts = {f"num_{kind}_experts": theirs[key] for kind, key in PLE_EXPERTS.items()}
-            widths = {"expert_hidden_units": bottom, "num_layers": len(bottom), "one_width_a_layer": True}
+            widths = {"expert_hidden_units": bottom, "num_layers": len(bottom), "one_width_per_layer": True}
             return common | experts | widths | {"gate_hidden_units": [], "shared_gate": "all"}
         return common | {"bottom_hidden_units": bottom}
 

@@ -34,8 +34,8 @@ class PLE(TabularNet):
         num_shared_experts: shared experts per layer.
         num_specific_experts: experts per task and layer.
         expert_hidden_units: widths of an expert; every layer is followed by the activation.
-        one_width_a_layer: read ``expert_hidden_units`` as one width per extraction layer, whose experts have one hidden
-            layer (MTReclib).
+        one_width_per_layer: read ``expert_hidden_units`` as one width per extraction layer; its experts have one
+            hidden layer (MTReclib).
         gate_hidden_units: hidden widths of a gate; empty for linear gates (MTReclib).
         tower_hidden_units: hidden widths of a tower.
         shared_gate: the shared gate mixes the shared experts only (``shared``, released code of STEM) or all experts
@@ -47,7 +47,7 @@ class PLE(TabularNet):
         init: initial weights of the STEM code or of MTReclib (see ``initialise``).
 
     Raises:
-        StemlabError: ``one_width_a_layer`` is set and the number of widths is not the number of layers.
+        StemlabError: ``one_width_per_layer`` is set and the number of widths is not the number of layers.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PLE(TabularNet):
         expert_hidden_units: Widths,
         gate_hidden_units: list[PositiveInt],
         tower_hidden_units: list[PositiveInt],
-        one_width_a_layer: bool = False,
+        one_width_per_layer: bool = False,
         shared_gate: SharedGate = "shared",
         hidden_activations: Activation = "relu",
         net_dropout: Dropout = 0.0,
@@ -71,7 +71,7 @@ class PLE(TabularNet):
         init: Init = "stem",
     ) -> None:
         layers = {"num_layers": num_layers, "expert_hidden_units": expert_hidden_units}
-        self.check_settings({**layers, "one_width_a_layer": one_width_a_layer})
+        self.check_settings({**layers, "one_width_per_layer": one_width_per_layer})
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
         layout = specific_shared_layout(tasks, num_specific_experts, num_shared_experts, "cgc", "task", shared_gate)
@@ -82,7 +82,7 @@ class PLE(TabularNet):
             expert_hidden_units,
             gate_hidden_units,
             style,
-            one_width_a_layer,
+            one_width_per_layer,
         )
         self.towers = build_towers(len(tasks), expert_hidden_units[-1], tower_hidden_units, style)
         initialise(self, init)
@@ -91,9 +91,9 @@ class PLE(TabularNet):
     def check_settings(cls, settings: Mapping[str, object]) -> None:
         """Raise StemlabError unless every layer has a width; reads settings only."""
         widths = len(cast(Sequence[int], settings["expert_hidden_units"]))
-        if settings["one_width_a_layer"] and widths != settings["num_layers"]:
+        if settings["one_width_per_layer"] and widths != settings["num_layers"]:
             raise StemlabError(
-                f"model.net.one_width_a_layer=true needs one width per layer, but model.net.expert_hidden_units has "
+                f"model.net.one_width_per_layer=true needs one width per layer, but model.net.expert_hidden_units has "
                 f"{widths} and model.net.num_layers is {settings['num_layers']}; make them equal."
             )
 

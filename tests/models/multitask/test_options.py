@@ -24,7 +24,7 @@ def test_initial_weights_of_mtreclib(name: str) -> None:
 
 
 def test_one_width_per_layer(batch: ImpressionBatch) -> None:
-    net = build("PLE", one_width_a_layer=True, num_layers=2, expert_hidden_units=[12, 8])
+    net = build("PLE", one_width_per_layer=True, num_layers=2, expert_hidden_units=[12, 8])
     assert isinstance(net, PLE)
     shapes = [[tuple(p.shape) for p in layer.experts[0].parameters()] for layer in net.mixture.layers]
     assert shapes == [[(12, 9), (12,)], [(8, 12), (8,)]]
@@ -33,7 +33,7 @@ def test_one_width_per_layer(batch: ImpressionBatch) -> None:
 
 def test_too_few_widths_raise() -> None:
     with pytest.raises(StemlabError, match=r"expert_hidden_units has 2 and model.net.num_layers is 3; make them equal"):
-        build("PLE", one_width_a_layer=True, num_layers=3)
+        build("PLE", one_width_per_layer=True, num_layers=3)
 
 
 def test_calibrator(batch: ImpressionBatch) -> None:
