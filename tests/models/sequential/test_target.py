@@ -193,7 +193,7 @@ def test_names_and_shapes_of_tables() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(StemlabError, match=r"categor.*model\.net\.category_dim=0"):
+    with pytest.raises(StemlabError, match=r"categories.*model\.net\.category_dim=0"):
         TIN(SIZES, **SETTINGS)
     with pytest.raises(StemlabError, match=r"dataset\.times=true"):
         build("tin time")(replace(random_batch(), time_BL=None))
