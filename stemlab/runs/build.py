@@ -195,6 +195,23 @@ def build_trainer(
     )
 
 
+def single_scenario_warning(config: Config, net: nn.Module) -> str | None:
+    """Return a sentence if the network separates scenarios and the dataset has only one, else None."""
+    if len(getattr(net, "scenarios", ())) != 1:
+        return None
+    dataset = config["dataset"]
+    if "scenario" in dataset:
+        advice = "set dataset.scenario to the scenario column and dataset.scenarios to its values"
+    elif "scenarios" in dataset:
+        advice = "name several in dataset.scenarios"
+    else:
+        advice = "use a dataset with scenarios, such as dataset=aliexpress"
+    return (
+        f"model={config['model']['name']} has parts per scenario, but dataset={dataset['name']} has a single scenario, "
+        f"so all samples share them: {advice}, or use a multi-task model."
+    )
+
+
 def check_batch_norm(net: nn.Module, chosen: Config, samples: int, batch_size: int) -> None:
     """Refuse training steps of a single sample per process for a network with batch normalisation.
 

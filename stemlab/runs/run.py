@@ -27,6 +27,7 @@ from stemlab.runs.build import (
     build_module,
     build_trainer,
     check_batch_norm,
+    single_scenario_warning,
 )
 from stemlab.runs.checkpoint_io import SavedRun
 from stemlab.runs.environment import is_first_process, silence_lightning
@@ -50,6 +51,7 @@ class TrainingRun:
         self.directory = Path(config["paths"]["output_dir"])
         self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
         self.loggers: list[Logger] = []
+        self.warnings: list[str] = []
 
     def run(self) -> float:
         """Run the training and return the objective; NaN where it is undefined."""
@@ -80,6 +82,7 @@ class TrainingRun:
         resumed = self._check_resumed(datamodule.manifest["fingerprint"])
         module = self._initial_module(datamodule, resumed)
         self._log_default_task()
+        self._warn(single_scenario_warning(self.config, module.net))
         self.recorder.set_dataset(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
         callbacks = build_callbacks(self.config, self.directory)
@@ -110,6 +113,12 @@ class TrainingRun:
         if self.config["model"]["name"] == "single_task" and self.config["model"]["task"] is None:
             task = effective_tasks(self.config)[0]
             rank_zero_info(f"model.task is not set: training on the first task, {task!r}.")
+
+    def _warn(self, warning: str | None) -> None:
+        """Print a warning and add it to the record."""
+        if warning is not None:
+            self.warnings.append(warning)
+            rank_zero_info(f"warning: {warning}")
 
     def _steps_per_epoch(self, datamodule: DataModule, module: Module) -> int:
         """Return the training steps per epoch and process; check that each has enough samples for the network."""
@@ -148,7 +157,8 @@ class TrainingRun:
         trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
         if self.config["test"]:
             trainer.test(module, datamodule=datamodule, verbose=False)  # with the weights just loaded
-        self.recorder.set_metrics(module.metric_values, module.metric_warnings, callbacks.throughput)
+        warnings = [*self.warnings, *module.metric_warnings]
+        self.recorder.set_metrics(module.metric_values, warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
         if is_first_process():
             split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)

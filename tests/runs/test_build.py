@@ -1,4 +1,6 @@
-"""Training steps of a single sample and batch normalisation."""
+"""Checks before a training: steps of a single sample, models with parts per scenario on data without scenarios."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -6,8 +8,10 @@ from torch import nn
 
 from stemlab.data.loader import ShuffledOrder, training_steps
 from stemlab.errors import StemlabError
+from stemlab.models.multiscenario.base import ScenarioNet
 from stemlab.nn.norm import SubsetBatchNorm
-from stemlab.runs.build import check_batch_norm
+from stemlab.runs.build import check_batch_norm, single_scenario_warning
+from tests.models.scenario_nets import NETS, build
 
 NET = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
 CPU = {"accelerator": "cpu", "devices": 1}
@@ -34,3 +38,25 @@ def test_steps_of_one_sample_are_refused_with_batch_normalisation(samples: int, 
     check_batch_norm(nn.Linear(3, 1), CPU, samples, batch_size)
     check_batch_norm(SubsetBatchNorm(3), CPU, samples, batch_size)
     check_batch_norm(NET, CPU, 100, 2)
+
+
+@pytest.mark.parametrize("cls", NETS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    ("dataset", "hint"),
+    [
+        ({"name": "table", "scenario": None, "scenarios": []}, "dataset.scenario to"),
+        ({"name": "aliexpress", "scenarios": ["nl"]}, "dataset.scenarios"),
+        ({"name": "tiktok"}, "dataset=aliexpress"),
+    ],
+)
+def test_a_model_with_parts_per_scenario_warns_on_one_scenario(
+    cls: type[ScenarioNet], dataset: dict[str, Any], hint: str
+) -> None:
+    config = {"model": {"name": "x"}, "dataset": dataset}
+    warning = single_scenario_warning(config, build(cls, scenarios=0))
+    assert warning is not None
+    assert hint in warning
+    assert f"dataset={dataset['name']}" in warning
+    assert single_scenario_warning(config, build(cls, scenarios=1)) is not None
+    assert single_scenario_warning(config, build(cls, scenarios=3)) is None
+    assert single_scenario_warning(config, NET) is None
