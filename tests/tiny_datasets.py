@@ -72,9 +72,12 @@ def write_sequences(folder: Path) -> None:
 
 RAW: Mapping[str, tuple[Callable[[Path], None], Callable[[Path], Sequence[str]]]] = {
     "ml1m_multitask": (write_movielens, lambda folder: [f"dataset.raw_dir={folder}"]),
-    "beauty": (write_amazon, lambda folder: [f"dataset.raw_dir={folder}", "dataset.eval_negatives=5"]),
-    "grocery": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}"]),
-    "rechorus": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}"]),
+    "beauty": (
+        write_amazon,
+        lambda folder: [f"dataset.raw_dir={folder}", "dataset.eval_negatives=5", "dataset.evaluation.topk=[5]"],
+    ),
+    "grocery": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}", "dataset.evaluation.topk=[5,10]"]),
+    "rechorus": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}", "dataset.evaluation.topk=[5,10]"]),
     "criteo": (write_criteo, lambda folder: [f"dataset.path={folder}/train.txt"]),
     "table": (
         write_table,
@@ -129,7 +132,7 @@ def overrides(name: str, folder: Path) -> list[str]:
     )
     result += [f"dataset.sample.{key}={size}" for key, size in SMALLER.items() if key in file["sample"]]
     if "eval_negatives" in file:
-        result.append("dataset.eval_negatives=5")
+        result += ["dataset.eval_negatives=5", "dataset.evaluation.topk=[5]"]
     return [*result, "dataset.source=sample", *MORE.get(name, ("", ()))[1]]
 
 

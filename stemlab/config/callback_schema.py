@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from stemlab.config.section import Monitor, Section
 from stemlab.types import Mode, NonNegativeFloat, PositiveInt
@@ -15,7 +17,7 @@ class EarlyStopConfig(Section):
     monitor: Monitor
     mode: Mode | None
     patience: PositiveInt
-    min_delta: NonNegativeFloat
+    min_delta: Annotated[NonNegativeFloat, Field(le=1)]
 
 
 class WindowStopConfig(Section):

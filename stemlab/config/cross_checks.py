@@ -71,6 +71,30 @@ def check_dataset(dataset: Mapping[str, Any], origin: Origin) -> None:
             raise StemlabError(f"{sizes} ({where}) leave no training rows: their sum must be less than 1.")
 
 
+def check_topk(dataset: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse cut-offs above the number of stored negatives."""
+    evaluation, negatives = dataset.get("evaluation"), dataset.get("eval_negatives")
+    if isinstance(evaluation, Mapping) and evaluation.get("candidates") == "stored" and negatives:
+        key = "dataset.evaluation.topk"
+        try:
+            check_cutoffs(evaluation.get("topk", []), negatives)
+        except StemlabError as error:
+            raise StemlabError(f"{key} ({origin(key)}): {error}") from None
+
+
+def check_cutoffs(topk: Sequence[int], negatives: int) -> None:
+    """Refuse cut-offs k above the number of negatives: HR@k would be 1 for every model.
+
+    Raises:
+        StemlabError: a cut-off is larger than ``negatives``.
+    """
+    if topk and max(topk) > negatives:
+        raise StemlabError(
+            f"the cut-off {max(topk)} is above the number of negatives of a sample, {negatives}: HR@{max(topk)} would "
+            "be 1 for every model; lower dataset.evaluation.topk."
+        )
+
+
 def check_task(config: Mapping[str, Any], origin: Origin) -> None:
     """Refuse a task that the dataset does not have."""
     task, tasks = config["model"].get("task"), config["dataset"].get("tasks", [])

@@ -35,7 +35,8 @@ def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     config = copy.deepcopy(config)
     OmegaConf.set_readonly(config, False)
     for name in config.get("paths") or {}:
-        config.paths[name] = os.path.abspath(config.paths[name])
+        if isinstance(config.paths[name], str) and config.paths[name]:  # the validation refuses other values
+            config.paths[name] = os.path.abspath(config.paths[name])
     plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     return _with_modes(plain)
 

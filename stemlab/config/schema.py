@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
 from stemlab.config.section import Monitor, Section
@@ -18,13 +18,22 @@ from stemlab.types import NonNegativeFloat, PositiveInt
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+def _not_empty(path: str) -> str:
+    if not path:
+        raise ValueError("the path of a folder")
+    return path
+
+
+Folder = Annotated[str, AfterValidator(_not_empty)]
+
+
 class PathsConfig(Section):
     """``conf/paths``; made absolute when the config is resolved."""
 
-    root_dir: str
-    data_dir: str
-    runs_dir: str
-    output_dir: str
+    root_dir: Folder
+    data_dir: Folder
+    runs_dir: Folder
+    output_dir: Folder
 
 
 class TrainerConfig(Section):
@@ -44,7 +53,7 @@ class TrainerConfig(Section):
     precision: Literal["32-true", "bf16-mixed"]
     max_epochs: PositiveInt
     log_every_n_steps: PositiveInt
-    threads: PositiveInt | None
+    threads: Annotated[PositiveInt, Field(le=4096)] | None
     deterministic: bool | Literal["warn"]
     limit_train_batches: PositiveInt | None
     limit_val_batches: PositiveInt | None

@@ -26,6 +26,7 @@ _TYPE_NAMES = {
     "none_required": "null",
     "path_type": "a path",
     "finite_number": "a finite number",
+    "int_parsing_size": "a smaller integer",
 }
 # Reported first: a misspelt key also makes the right key missing.
 _UNKNOWN_KEY_ERRORS = ("extra_forbidden", "unexpected_keyword_argument")
@@ -119,7 +120,8 @@ def _requirement(problem: Mapping[str, Any], one_of_several: bool) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
-        return f"{'a number ' if one_of_several else ''}{words} {context[name]:g}"
+        bound = context[name] if isinstance(context[name], int) else f"{context[name]:g}"
+        return f"{'a number ' if one_of_several else ''}{words} {bound}"
     if kind == "literal_error":
         expected = _expected(problem)
         return f"one of {', '.join(expected)}" if len(expected) > 1 else expected[0]

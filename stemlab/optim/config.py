@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from stemlab.types import NonNegativeFloat, PositiveFloat
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+MetricGain = Annotated[NonNegativeFloat, Field(le=1)]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -26,7 +27,7 @@ class PlateauConfig:
     enabled: bool = True
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     min_lr: NonNegativeFloat = 1e-6
-    threshold: NonNegativeFloat = 1e-6
+    threshold: MetricGain = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -46,7 +47,7 @@ class OptimConfig:
     name: Literal["adam"] = "adam"
     lr: PositiveFloat = 1e-3
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
+    eps: Annotated[PositiveFloat, Field(le=1)] = 1e-8
     exclude_bias_bn: bool = False
     clip_norm: PositiveFloat | None = 10.0
     plateau: PlateauConfig = Field(default_factory=PlateauConfig)

@@ -6,10 +6,10 @@ decay; all others have it, including embeddings and layer norms. The decay is co
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.optim import Optimizer
@@ -37,7 +37,7 @@ class RankingOptimConfig:
 
     name: Literal["adam", "sgd", "adagrad", "adadelta"] = "adam"
     lr: PositiveFloat = 1e-3
-    l2: Annotated[NonNegativeFloat, Field(allow_inf_nan=False)] = 0.0
+    l2: NonNegativeFloat = 0.0
 
 
 def build_ranking_optimizer(net: nn.Module, config: RankingOptimConfig) -> Optimizer:

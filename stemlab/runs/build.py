@@ -21,11 +21,12 @@ from stemlab.callbacks.early_stop import EarlyStop, WindowStop
 from stemlab.callbacks.paper_selection import PaperSelection
 from stemlab.callbacks.progress import EpochLines, MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
-from stemlab.config.cross_checks import check_scenarios, effective_stage, effective_tasks
+from stemlab.config.cross_checks import check_cutoffs, check_scenarios, effective_stage, effective_tasks
 from stemlab.config.instantiate import import_target, instantiate
 from stemlab.config.job_process import process_count
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.data.sequence.log import Instances
 from stemlab.data.spec import DatasetSpec, SequenceSizes
 from stemlab.errors import StemlabError
 from stemlab.lightning.multitask import MultiTaskModule
@@ -89,6 +90,8 @@ def build_module(config: Config, data: DataModule, stage1: Mapping[str, Any] | N
 
 
 def _sequential_module(config: Config, data: SequenceDataModule, hyper_parameters: dict[str, Any]) -> SequentialModule:
+    if (negatives := _negatives(data)) is not None:
+        check_cutoffs(data.evaluation.topk, negatives)
     optim = TypeAdapter(RankingOptimConfig).validate_python(config["optim"])
     net = cast(SequenceNet, build_net(config, data.sizes))
     user, item = data.training_pairs()
@@ -97,6 +100,14 @@ def _sequential_module(config: Config, data: SequenceDataModule, hyper_parameter
         net.set_categories(torch.from_numpy(data.item_categories.code_I))
     settings = SequentialSettings.from_config(config, optim)
     return SequentialModule(net, data.spec, data.evaluation, settings, hyper_parameters)
+
+
+def _negatives(data: SequenceDataModule) -> int | None:
+    """Return the largest number of negatives of an evaluated sample; None if none are stored."""
+    if data.evaluation.candidates == "full":
+        return data.sizes.items - 1
+    stored = Instances(data.directory, "valid").negatives
+    return None if stored is None else int(stored.shape[1])
 
 
 def _plain(value: Any) -> Any:

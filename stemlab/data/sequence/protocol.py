@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from stemlab.types import PositiveInt
+
+
+def _distinct(topk: list[int]) -> list[int]:
+    if len(set(topk)) < len(topk):
+        raise ValueError("a list of different cut-offs")
+    return topk
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -25,5 +31,7 @@ class RankingProtocol:
     """
 
     candidates: Literal["stored", "full"] = "stored"
-    topk: Annotated[list[PositiveInt], Field(min_length=1)] = Field(default_factory=lambda: [5, 10, 20, 50])
+    topk: Annotated[list[PositiveInt], Field(min_length=1), AfterValidator(_distinct)] = Field(
+        default_factory=lambda: [5, 10, 20, 50]
+    )
     ties: Literal["pessimistic", "optimistic", "mean"] = "pessimistic"
