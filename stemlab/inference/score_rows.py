@@ -106,8 +106,11 @@ class Scorer:
         per_field = ", ".join(f"{field} {count:,}" for field, count in self.unknown.items() if count)
         fields = len(self.unknown)
         unknown = f"{total:,} of {self.rows * fields:,} ids are out-of-vocabulary (unseen or rare in training)"
+        never = [field for field, count in self.unknown.items() if count == self.rows > 1]
+        hint = f"; no value of {', '.join(never)} was seen in training: check how it is written" if never else ""
         mark = "[SAMPLE model] " if self._spec.sample else ""
-        return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{f': {per_field}' if per_field else ''}."
+        details = f": {per_field}" if per_field else ""
+        return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{details}{hint}."
 
 
 def _slice_inputs(batch: ImpressionBatch, rows: slice) -> ImpressionBatch:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemlab.array_types import Int64Array
+from stemlab.data.prepare.vocabulary import as_tokens
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError, nearest
 from stemlab.inference.table_io import TableReader
@@ -67,7 +68,7 @@ class UsersFile:
             if name not in names:
                 rule = "histories need the columns user, item and time; a list of users needs only user"
                 raise StemlabError(f"{self._path} has no column {name!r}: {rule}.{nearest(name, names)}")
-        return pa.table({name: pc.fill_null(pc.cast(chunk[name], pa.string()), "") for name in needed})
+        return pa.table({name: pc.fill_null(as_tokens(name, chunk[name]), "") for name in needed})
 
     def _read_user_list(self, table: Any) -> TargetUsers:
         user_R = _ids(table["user"], self._data.user_tokens)

@@ -85,6 +85,30 @@ def test_unseen_ids_are_out_of_vocabulary_and_counted(trained: Path, raw: pd.Dat
     assert unseen[["pred_finish", "pred_like"]].notna().all().all()
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_ids_written_as_floats_give_the_same_scores(
+    kind: str, trained: Path, raw: pd.DataFrame, tmp_path: Path
+) -> None:
+    some = raw.head(50)
+    some.to_csv(tmp_path / "integers.csv", index=False)
+    score(trained, tmp_path / "integers.csv", tmp_path / "expected.parquet")
+    floats = some.astype(np.float64)
+    if kind == "csv":
+        floats.to_csv(tmp_path / "floats.csv", index=False)
+    else:
+        floats.to_parquet(tmp_path / "floats.parquet")
+    score(trained, tmp_path / f"floats.{kind}", tmp_path / "scores.parquet")
+    predictions = ["pred_finish", "pred_like"]
+    expected, found = (pd.read_parquet(tmp_path / f"{name}.parquet")[predictions] for name in ("expected", "scores"))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_fields_whose_values_are_all_unseen_are_named(trained: Path, raw: pd.DataFrame, tmp_path: Path) -> None:
+    raw.head(20).assign(item_id="item-1").to_csv(tmp_path / "rows.csv", index=False)
+    said = score(trained, tmp_path / "rows.csv", tmp_path / "scores.csv")
+    assert re.search("no value of item_id .*how it is written", said)
+
+
 def test_rows_read_in_pieces_give_one_file(
     trained: Path, raw: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

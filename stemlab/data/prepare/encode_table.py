@@ -118,7 +118,7 @@ def encode_scenarios(name: str, values: Any, scenarios: tuple[str, ...]) -> Int3
         StemlabError: a value is not a scenario of the dataset.
     """
     tokens = as_tokens(name, values)
-    known = list(scenarios)
+    known: list[str] = as_tokens(name, pa.array(scenarios, pa.string())).to_pylist()
     if not any(scenario.lstrip("-").isdigit() for scenario in scenarios):
         known += [str(number) for number in range(len(scenarios))]
     indices = pc.index_in(tokens, value_set=pa.array(known, pa.string()))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
-from stemlab.data.io.arrow import as_arrow, as_numpy
+from stemlab.data.io.arrow import as_arrow, as_numpy, inexact_integers, whole_floats_as_integers
 from stemlab.errors import StemlabError
 
 DENSE_SPAN = 1 << 27  # widest integer range with a direct lookup table (512 MB); wider ones use binary search
@@ -141,18 +141,23 @@ class IntegerEncoder:
 
 
 def as_tokens(field: str, values: Any) -> Any:
-    """Return a column as Arrow strings in the form of tokens (5 and 5.0 become "5"); NaN becomes null.
+    """Return a column as Arrow strings in the form of tokens (5, 5.0 and the text 5.0 become "5").
 
     Raises:
-        StemlabError: a value cannot be a token (fractions, nested values).
+        StemlabError: values cannot be tokens, or are integers that their float dtype does not hold exactly.
     """
     column = _array(values)
+    if inexact_integers(column).any():
+        raise StemlabError(
+            f"column {field!r} holds ids above the largest integer that {column.type} holds exactly: store it as "
+            "integers or text."
+        )
     try:
         if pa.types.is_floating(column.type):
             column = pc.cast(pc.if_else(pc.is_nan(column), None, column), pa.int64())
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        return pc.cast(column, pa.string())
+        return whole_floats_as_integers(pc.cast(column, pa.string()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise StemlabError(
             f"column {field!r} holds {column.type} values, which cannot be category ids ({error}): "

@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.io.arrow import inexact_integers
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.prepare.vocabulary import as_tokens
 from stemlab.data.table import cells
 from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
 from stemlab.data.table.draft import write_draft
@@ -45,7 +47,8 @@ class TableDataModule(ImpressionDataModule):
         scenario: column of the scenario.
         scenarios: values of that column, in the order of their scenario ids.
         group: column that defines the groups of gAUC.
-        time: column of integers or ISO dates, which are converted to yyyymmddhhmmss.
+        time: column of integers or ISO dates; ``dates`` compares dates as yyyymmddhhmmss (UTC), ``time`` orders them
+            to the nanosecond.
         split_column: column with the values train, valid and test.
         split: rule of the validation and test split.
         min_count: minimum number of training samples for a value to get its own id.
@@ -145,7 +148,8 @@ class TableDataModule(ImpressionDataModule):
         table = self._open()
         check_names(self._columns, table.names, table.path)
         self._check_scenarios(table)
-        raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row)
+        exact = self._rule.rule == "time"
+        raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row, exact_times=exact)
         return prepare_impressions(raw, self._preparation(), self._data_dir / "prepared", self._on_bad_row)
 
     def draft(self) -> tuple[Path, list[str]]:
@@ -162,7 +166,7 @@ class TableDataModule(ImpressionDataModule):
         for name in (*columns.fields, *columns.numericals):
             if name in table.column_names:
                 column = cells.without_missing(table[name], columns.missing)
-                parsed = self._numbers(name, column) if name in columns.numericals else _tokens(column)
+                parsed = self._numbers(name, column) if name in columns.numericals else _tokens(name, column)
                 table = table.set_column(table.column_names.index(name), name, parsed)
         if columns.scenario is None:
             return table
@@ -172,7 +176,7 @@ class TableDataModule(ImpressionDataModule):
                 + nearest(columns.scenario, tuple(table.column_names))
             )
         scenarios = cells.without_missing(table[columns.scenario], columns.missing)
-        return table.append_column(scenario_of(columns.scenario), _tokens(scenarios))
+        return table.append_column(scenario_of(columns.scenario), _tokens(columns.scenario, scenarios))
 
     def _numbers(self, name: str, column: Any) -> Any:
         values, bad = cells.read_numbers(column)
@@ -196,7 +200,7 @@ class TableDataModule(ImpressionDataModule):
         found: set[str] = set()
         for piece in table.chunks([self._columns.scenario], lambda size: None):
             column = cells.without_missing(piece.columns[self._columns.scenario], self._columns.missing)
-            found |= {text for text in cells.as_strings(column.unique()).to_pylist() if text is not None}
+            found |= {word for word in cells.tokens_of(column.unique()).to_pylist() if word is not None}
             if len(found) > MAX_SCENARIOS:
                 raise StemlabError(
                     f"dataset.scenario={self._columns.scenario} of {table.path} has more than {MAX_SCENARIOS} values: "
@@ -206,9 +210,12 @@ class TableDataModule(ImpressionDataModule):
         raise StemlabError(f"dataset.scenario={self._columns.scenario} needs dataset.scenarios in id order: {values}.")
 
 
-def _tokens(column: Any) -> Any:
+def _tokens(name: str, column: Any) -> Any:
+    """Return the tokens of a column; a column of floats must hold its ids exactly."""
+    if pa.types.is_floating(column.type) and inexact_integers(column).any():
+        return as_tokens(name, column)  # raises
     coded = column.dictionary_encode()
-    return cells.as_strings(coded.dictionary).take(coded.indices)
+    return cells.tokens_of(coded.dictionary).take(coded.indices)
 
 
 def _character(separator: str | None) -> str | None:

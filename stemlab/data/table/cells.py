@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemlab.array_types import AnyArray, BoolArray, Int64Array
-from stemlab.data.io.arrow import as_numpy
+from stemlab.data.io.arrow import as_numpy, inexact_integers, whole_floats_as_integers
 from stemlab.data.table.tokens import MISSING_CODE, TokenCodes
 
 ParsedCells = tuple[AnyArray, BoolArray]
 _BAD = np.iinfo(np.int64).min
 _TIMESTAMPS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
+_EXACT_TIMESTAMPS = (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
 LABEL_SPELLINGS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
 SPLIT_SPELLINGS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "test": 2, "val": 1, "validation": 1, "dev": 1}
 
@@ -38,8 +39,13 @@ def without_missing(column: Any, missing: Sequence[str]) -> Any:
 
 
 def read_token_codes(column: Any, codes: TokenCodes) -> ParsedCells:
-    """Return the codes of categories, int64; missing cells get code 0."""
-    return _parse_distinct(column, lambda strings: _token_codes(strings, codes), missing=MISSING_CODE)
+    """Return the codes of categories, int64; missing cells get code 0.
+
+    Whole floats are the token of the integer in text as well (5.0 is 5). Integers that a float column cannot hold
+    exactly are bad: different ids may be equal there.
+    """
+    values, bad = _parse_distinct(column, lambda words: _token_codes(words, codes), missing=MISSING_CODE)
+    return values, bad | inexact_integers(column)
 
 
 def read_labels(column: Any) -> ParsedCells:
@@ -54,7 +60,7 @@ def read_splits(column: Any) -> ParsedCells:
 
 def read_names(column: Any, names: Sequence[str]) -> ParsedCells:
     """Return the index of each cell in ``names``, int64."""
-    index = {name: position for position, name in enumerate(names)}
+    index = {name: position for position, name in enumerate(tokens_of(pa.array(names, pa.string())).to_pylist())}
 
     def read(strings: Any) -> Int64Array:
         return np.array([index.get(text, _BAD) for text in strings.to_pylist()], dtype=np.int64)
@@ -76,16 +82,51 @@ def read_numbers(column: Any) -> ParsedCells:
 
 def read_times(column: Any) -> ParsedCells:
     """Return integers unchanged, and ISO dates and timestamps (in UTC) as yyyymmddhhmmss, which keeps their order."""
-    if not pa.types.is_temporal(column.type):
-        column = _first_fitting(column, [pa.int64(), *_TIMESTAMPS] if _is_text(column) else [pa.int64()])
-    if pa.types.is_temporal(column.type):
-        column = _digits(column)
-    values = as_numpy(pc.fill_null(column, _BAD))
-    return values, values == _BAD
+    return TimeParser()(column)
+
+
+class TimeParser:
+    """Parser of the chunks of one time column: all its cells are integers, or all are dates.
+
+    Args:
+        exact: whether dates become nanoseconds since 1970 (years 1678 to 2261; other dates are bad), which keeps the
+            order within a second; otherwise they become yyyymmddhhmmss.
+    """
+
+    def __init__(self, *, exact: bool = False) -> None:
+        self._exact = exact
+        self._dates: bool | None = None  # known after the first chunk with a valid cell
+
+    def __call__(self, column: Any) -> ParsedCells:
+        """Return the times of a chunk, int64, and the mask of bad cells."""
+        if pa.types.is_temporal(column.type):
+            found = self._timestamps(column) if self._exact else column
+        else:
+            text = _is_text(column)
+            column = whole_floats_as_integers(column) if text else column
+            kinds = [pa.int64(), *_TIMESTAMPS, *_EXACT_TIMESTAMPS] if text else [pa.int64()]
+            if self._exact:
+                kinds = [kind for kind in kinds if kind not in _TIMESTAMPS]
+            if self._dates is not None and text:
+                kinds = [kind for kind in kinds if pa.types.is_temporal(kind) is self._dates]
+            found = _first_fitting(column, kinds)
+        if self._dates is None and found.null_count < len(found):
+            self._dates = pa.types.is_temporal(found.type)
+        if pa.types.is_temporal(found.type):
+            found = pc.cast(found, pa.int64()) if self._exact else _digits(found)
+        values = as_numpy(pc.fill_null(found, _BAD))
+        return values, values == _BAD
+
+    @staticmethod
+    def _timestamps(column: Any) -> Any:
+        zone = column.type.tz if pa.types.is_timestamp(column.type) else None
+        return _cast(column, pa.timestamp("ns", None if zone is None else "UTC"))
 
 
 def _digits(times: Any) -> Any:
-    """2024-05-06 07:08:09 -> 20240506070809."""
+    """2024-05-06 07:08:09 -> 20240506070809, in UTC."""
+    if pa.types.is_timestamp(times.type) and times.type.tz is not None:
+        times = pc.cast(times, pa.timestamp(times.type.unit, "UTC"))
     clock = (pc.hour, pc.minute, pc.second) if pa.types.is_timestamp(times.type) else ()
     total = pc.cast(pc.year(times), pa.int64())
     for part in (pc.month, pc.day, *clock):
@@ -96,7 +137,7 @@ def _digits(times: Any) -> Any:
 def _parse_distinct(column: Any, read: Callable[[Any], Int64Array], missing: int) -> ParsedCells:
     """Parse each distinct cell once."""
     coded = column.dictionary_encode()
-    values = np.append(read(as_strings(coded.dictionary)), missing)
+    values = np.append(read(tokens_of(coded.dictionary)), missing)
     codes: Int64Array = values[as_numpy(pc.fill_null(pc.cast(coded.indices, pa.int64()), len(values) - 1))]
     return codes, codes == _BAD
 
@@ -109,8 +150,13 @@ def as_strings(values: Any) -> Any:
     return pc.cast(values, pa.string())
 
 
-def _token_codes(strings: Any, codes: TokenCodes) -> Int64Array:
-    filled = pc.fill_null(strings, "")
+def tokens_of(values: Any) -> Any:
+    """Return distinct values as tokens: like :func:`as_strings`, and text 5.0 is "5", too."""
+    return whole_floats_as_integers(as_strings(values))
+
+
+def _token_codes(words: Any, codes: TokenCodes) -> Int64Array:
+    filled = pc.fill_null(words, "")
     distinct = pc.unique(filled)
     found: Int64Array = codes.encode(distinct)[as_numpy(pc.index_in(filled, value_set=distinct))]
     return found

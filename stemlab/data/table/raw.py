@@ -34,16 +34,20 @@ class RawTable:
         table: the file.
         roles: roles of its columns.
         on_bad_row: ``error`` raises at a bad row, ``skip`` drops and counts it.
+        exact_times: whether dates of the time column keep their order within a second (``cells.TimeParser``).
     """
 
     sample = False
 
-    def __init__(self, table: TableFile, roles: ColumnRoles, *, on_bad_row: OnBadRow) -> None:
+    def __init__(
+        self, table: TableFile, roles: ColumnRoles, *, on_bad_row: OnBadRow, exact_times: bool = False
+    ) -> None:
         self.files: Sequence[Path] = (table.path,)
         self.skipped = 0
         self._table, self._roles, self._on_bad_row = table, roles, on_bad_row
         own = {name: TokenCodes() for name in roles.tokens}
         self._codes = {name: own[roles.shared.get(name, name)] for name in roles.tokens}
+        self._times = cells.TimeParser(exact=exact_times)
         self._rows, self._ones = 0, np.zeros(len(roles.tasks), dtype=np.int64)
         self._seen = np.zeros(len(roles.scenarios), dtype=np.int64)
 
@@ -84,7 +88,7 @@ class RawTable:
             read = partial(cells.read_names, names=roles.scenarios)
             readers[scenario_of(roles.scenario)] = (roles.scenario, read)
         if roles.time is not None:
-            readers[time_of(roles.time)] = (roles.time, cells.read_times)
+            readers[time_of(roles.time)] = (roles.time, self._times)
         if roles.split is not None:
             readers[split_of(roles.split)] = (roles.split, cells.read_splits)
         return readers
@@ -115,10 +119,13 @@ class RawTable:
         roles, name = self._roles, self._readers()[role][0]
         cell = cells.as_strings(self._cells(rows, name).slice(row, 1))[0].as_py()
         listed = ", ".join(roles.scenarios[:8]) + (", ..." if len(roles.scenarios) > 8 else "")
-        wanted = dict.fromkeys(roles.numericals, "not a number") | dict.fromkeys(roles.tasks, "neither 0 nor 1")
+        wanted = dict.fromkeys(
+            self._codes, "an id that floats do not hold exactly; store the column as integers or text"
+        )
+        wanted |= dict.fromkeys(roles.numericals, "not a number") | dict.fromkeys(roles.tasks, "neither 0 nor 1")
         wanted |= {
             scenario_of(roles.scenario or ""): f"none of dataset.scenarios ({listed})",
-            time_of(roles.time or ""): "neither an integer nor an ISO date",
+            time_of(roles.time or ""): "neither an integer nor an ISO date (as the cells before it)",
             split_of(roles.split or ""): "none of train, valid, test, 0, 1, 2",
         }
         return f"column {name!r} is {'empty' if cell is None else repr(cell[:SHOWN_CHARACTERS])}, {wanted[role]}"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemlab.array_types import AnyArray, BoolArray, Float32Array, Int64Array
-from stemlab.data.io.arrow import as_numpy
+from stemlab.data.io.arrow import as_numpy, whole_floats_as_integers
 from stemlab.data.io.csv_header import check_header
 from stemlab.data.io.progress import Advance
 from stemlab.data.table.cells import read_numbers, read_token_codes
@@ -102,13 +102,12 @@ def plain_tokens(column: Any) -> Any:
     """Return a text column, dictionary-encoded, with integral floats (1.0) written as integers (1)."""
     coded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     coded = coded if pa.types.is_dictionary(coded.type) else coded.dictionary_encode()
-    words = pc.replace_substring_regex(coded.dictionary, r"^(-?[0-9]+)\.0$", r"\1")
-    return pa.DictionaryArray.from_arrays(coded.indices, words)
+    return pa.DictionaryArray.from_arrays(coded.indices, whole_floats_as_integers(coded.dictionary))
 
 
 def _integers(path: Path, chunk: TableChunk, name: str) -> Int64Array:
     try:
-        return as_numpy(pc.cast(chunk.columns[name], pa.int64()))
+        return as_numpy(pc.cast(whole_floats_as_integers(chunk.columns[name]), pa.int64()))
     except pa.ArrowInvalid:
         cells = zip(chunk.lines.tolist(), chunk.columns[name].to_pylist(), strict=True)
         line, cell = next((line, cell) for line, cell in cells if not _INTEGER.fullmatch(cell))

@@ -94,3 +94,16 @@ def test_save_and_load(tmp_path):
     (tmp_path / "city.parquet").write_bytes(b"PAR1")
     with pytest.raises(StemlabError, match=r"city\.parquet cannot be read"):
         Vocabulary.load(tmp_path, "city")
+
+
+def test_text_written_as_whole_float_is_the_integer():
+    vocabulary = Vocabulary.fit("item", pa.array(["5", "007", "5.5"]), pa.array([3, 2, 1]), 1)
+    assert vocabulary.encode(pa.array(["5.0", "5", "5.00", "007.5", "5.5"])).tolist() == [1, 1, 1, 4, 3]
+
+
+def test_integers_that_a_float_column_cannot_hold_are_refused():
+    vocabulary = Vocabulary.fit("item", pa.array(["5"]), pa.array([3]), 1)
+    with pytest.raises(StemlabError, match=r"'item'.*double.*integers or text"):
+        vocabulary.encode(pa.array([2.0**53 + 2]))
+    with pytest.raises(StemlabError, match=r"'item'.*float.*integers or text"):
+        vocabulary.encode(pa.array([2.0**24 + 2], pa.float32()))

@@ -170,6 +170,56 @@ def test_encoded_rows_are_the_prepared_ones(tmp_path):
         module.encode(pa.Table.from_pandas(texts.assign(age="old")))
 
 
+def test_ids_written_as_floats_are_the_same_ids(tmp_path):
+    """Missing cells turn a column of integer ids into floats: 105.0 in csv, float64 in parquet."""
+    rows = frame()
+    described = {"fields": ["item_id"], "numericals": [], "scenario": "age", "scenarios": [1, 2], "group": None}
+    rows["age"] = rows["age"] % 2 + 1
+    expected = arrays(table(tmp_path, save(rows, tmp_path / "rows.csv"), **described))
+    floats = rows.astype({"item_id": float, "age": float})
+    for name in ("floats.csv", "floats.parquet"):
+        assert_same(expected, arrays(table(tmp_path, save(floats, tmp_path / name), **described)))
+    module = table(tmp_path, tmp_path / "rows.csv", **described)
+    module.prepare()
+    test = random_codes(len(rows), SplitRule()) == 2
+    for given_rows in (floats[test], floats[test].astype(str), floats[test].astype({"item_id": "float32"})):
+        batch = module.encode(pa.Table.from_pandas(given_rows))
+        np.testing.assert_array_equal(batch.ids_BF, expected["test"][0])
+        np.testing.assert_array_equal(batch.scenario_B, expected["test"][3])
+
+
+def test_ids_that_floats_cannot_hold_are_refused(tmp_path):
+    rows = frame()
+    module = table(tmp_path, save(rows, tmp_path / "rows.csv"), fields=["item_id"], group=None)
+    large = rows.astype({"item_id": float})
+    large.loc[5, "item_id"] = 2.0**53 + 2
+    with pytest.raises(
+        StemlabError, match=r"rows\.parquet, row 6: column 'item_id' is '9007199254740994'.*integers or text"
+    ):
+        table(tmp_path, save(large, tmp_path / "rows.parquet"), fields=["item_id"], group=None).prepare()
+    module.prepare()
+    with pytest.raises(StemlabError, match=r"'item_id'.*integers or text"):
+        module.encode(pa.Table.from_pandas(large))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_split_by_time_orders_rows_within_a_second(tmp_path, suffix):
+    rows = frame(200)
+    rank = np.random.default_rng(1).permutation(len(rows))
+    rows["at"] = pd.Timestamp("2024-05-06 07:08:09") + pd.to_timedelta(rank, unit="ns")
+    module = table(
+        tmp_path,
+        save(rows, tmp_path / f"rows.{suffix}"),
+        fields=["row"],
+        min_count=1,
+        time="at",
+        split={"rule": "time"},
+    )
+    found = arrays(module)
+    for split, kept in (("train", rank < 162), ("valid", (rank >= 162) & (rank < 180)), ("test", rank >= 180)):
+        np.testing.assert_array_equal(found[split][2], rows.loc[kept, ["click", "buy"]])
+
+
 def spoil(tmp_path, line, name, cell):
     """Write rows with one changed cell; lines count from 1 and include the header."""
     rows = frame().astype(object)
