@@ -30,11 +30,12 @@ def prepare(config: Mapping[str, Any]) -> None:
         config: validated, plain config (``stemlab.config.compose.compose("prepare", [...])``).
     """
     from stemlab.config.instantiate import instantiate
+    from stemlab.config.raw_folder import dataset_settings
     from stemlab.data.datamodule import ImpressionDataModule
     from stemlab.data.sequence.datamodule import SequenceDataModule
     from stemlab.data.sources.table import TableDataModule
 
-    datamodule = cast(ImpressionDataModule | SequenceDataModule, instantiate(config["dataset"], key="dataset"))
+    datamodule = cast(ImpressionDataModule | SequenceDataModule, instantiate(dataset_settings(config), key="dataset"))
     if isinstance(datamodule, TableDataModule) and not datamodule.described:
         draft(datamodule)
         return

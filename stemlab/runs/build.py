@@ -24,6 +24,7 @@ from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import check_cutoffs, check_scenarios, effective_stage, effective_tasks
 from stemlab.config.instantiate import import_target, instantiate
 from stemlab.config.job_process import process_count
+from stemlab.config.raw_folder import dataset_settings
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.log import Instances
@@ -44,7 +45,7 @@ Module = MultiTaskModule | SequentialModule
 
 def build_datamodule(config: Config) -> DataModule:
     """Return the datamodule of ``config['dataset']``, with the options that its model needs; no file is read yet."""
-    data = cast(DataModule, instantiate(config["dataset"], key="dataset"))
+    data = cast(DataModule, instantiate(dataset_settings(config), key="dataset"))
     if isinstance(data, SequenceDataModule) and "model" in config:
         net = import_target(config["model"]["net"])
         data.first_interactions, data.with_categories = not net.reads_history, net.reads_categories
