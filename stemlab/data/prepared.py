@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stemlab.data.prepare.manifest import read_manifest
+from stemlab.data.prepare.manifest import find_changed_file, read_manifest
+from stemlab.data.spec import spec_from_dict
 from stemlab.errors import StemlabError
 
 
@@ -30,9 +31,22 @@ class PreparedDirectory:
         return self.directory
 
     def adopt(self, directory: Path) -> None:
-        """Use an existing prepared directory without reading raw files."""
-        self._manifest = read_manifest(directory)
-        self._directory = directory
+        """Use an existing prepared directory without reading raw files.
+
+        Raises:
+            StemlabError: the directory has no manifest, or a file is missing or was changed.
+        """
+        manifest = read_manifest(directory)
+        damage = find_changed_file(directory, manifest)
+        if damage:
+            raise StemlabError(f"{directory} is damaged ({damage}); delete the folder and prepare again.")
+        try:
+            spec_from_dict(manifest["spec"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise StemlabError(
+                f"{directory}/manifest.json has no valid 'spec'; delete the folder and prepare again."
+            ) from None
+        self._manifest, self._directory = manifest, directory
 
     @property
     def directory(self) -> Path:

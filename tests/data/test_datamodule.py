@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.prepare.manifest import write_manifest
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.data.store import write_store
 from stemlab.errors import StemlabError
@@ -174,3 +175,22 @@ def test_ranks_are_read_from_torch_distributed(tmp_path, monkeypatch):
     assert [batch.ids_BF[:, 0].tolist() for batch in loader][:2] == [[2, 3], [6, 7]]
     assert len(loader) == 10
     assert [len(batch) for batch in data.train_dataloader()] == [20, 20, 11]
+
+
+def test_changed_files_are_refused(tmp_path):
+    write_dataset(tmp_path)
+    write_manifest(tmp_path, {"spec": SPEC.to_dict(), "rows": ROWS})
+    Toy(tmp_path).prepare()
+    store = tmp_path / "train.arrow"
+    data = bytearray(store.read_bytes())
+    data[len(data) // 2] ^= 1
+    store.write_bytes(data)
+    with pytest.raises(StemlabError, match=r"train\.arrow was changed"):
+        Toy(tmp_path).prepare()
+
+
+@pytest.mark.parametrize("spec", [None, {}, [], {"fields": [], "tasks": 1}, {"kind": "sequence", "users": 1}])
+def test_manifest_without_a_valid_spec_is_refused(tmp_path, spec):
+    write_manifest(tmp_path, {} if spec is None else {"spec": spec})
+    with pytest.raises(StemlabError, match=r"manifest\.json.*'spec'"):
+        Toy(tmp_path).prepare()

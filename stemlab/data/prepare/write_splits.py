@@ -20,6 +20,7 @@ from stemlab.data.prepare.fit_vocabularies import FittedEncoders
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SPLITS, split_counts
 from stemlab.data.store import StoreWriter
+from stemlab.errors import StemlabError
 from stemlab.types import MISSING_GROUP
 
 
@@ -125,10 +126,13 @@ def _encoded(
         ids_BF = np.empty((rows, len(config.fields)), dtype=np.int32)
         for column, name in enumerate(config.fields):
             ids_BF[:, column] = fitted.encoders[name](chunk[name])
+            _check_range(f"encoded column {name!r}", ids_BF[:, column], fitted.sizes[name])
         dense_BN = np.empty((rows, len(fitted.scalers)), dtype=np.float32) if fitted.scalers else None
         if dense_BN is not None:
             for column, (name, scaler) in enumerate(fitted.scalers.items()):
                 dense_BN[:, column] = scaler(chunk[name])
+        for name in config.tasks:
+            _check_range(f"label {name!r}", chunk[name], 2)
         labels_BT = np.stack([chunk[name].astype(np.int8) for name in config.tasks], axis=1)
         group_B = chunk[config.group] if config.group else None
         if group_B is not None and missing_group is not None:
@@ -139,6 +143,12 @@ def _encoded(
 
 
 def _scenarios(ids_B: AnyArray, config: PreparationSettings) -> Int32Array:
-    if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(config.scenarios):
-        raise ValueError(f"column {config.scenario!r} has scenario ids outside 0 to {len(config.scenarios) - 1}")
+    _check_range(f"scenario column {config.scenario!r}", ids_B, len(config.scenarios))
     return ids_B.astype(np.int32)
+
+
+def _check_range(name: str, values_B: AnyArray, size: int) -> None:
+    """Raise StemlabError if a value is not between 0 and ``size - 1``."""
+    if len(values_B) and not 0 <= values_B.min() <= values_B.max() < size:
+        wrong = values_B[(values_B < 0) | (values_B >= size)][0]
+        raise StemlabError(f"{name} has the value {wrong}, outside 0 to {size - 1}: correct the raw files.")

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from stemlab.data.prepare import manifest
 from stemlab.data.prepare.atomic_directory import find_or_build
 from stemlab.data.prepare.manifest import describe_file, find_damage, fingerprint_of, read_manifest, write_manifest
 from stemlab.errors import StemlabError
@@ -24,7 +25,9 @@ def test_directory_is_built_once(tmp_path):
     for _ in range(2):
         assert find_or_build(final, damage, lambda part: (builds.append(part), build(part))[1]) == final
     assert len(builds) == 1
-    assert read_manifest(final) == {"fingerprint": "abc", "files": {"data.bin": 5}}
+    found = read_manifest(final)
+    assert found.keys() == {"fingerprint", "files", "crc32", "checksum"}
+    assert (found["fingerprint"], found["files"]) == ("abc", {"data.bin": 5})
     assert [p.name for p in final.parent.iterdir() if not p.name.endswith(".lock")] == ["d-abc"]
 
 
@@ -44,9 +47,25 @@ def spoil_settings(final):
     (final / "manifest.json").write_text('{"fingerprint": "other", "files": {}}')
 
 
+def spoil_byte(final):
+    (final / "data.bin").write_bytes(b"12344")
+
+
+def spoil_spec(final):
+    path = final / "manifest.json"
+    path.write_text(path.read_text().replace('"files"', '"spec"'))
+
+
+def spoil_checksums(final):
+    (final / "manifest.json").write_text('{"fingerprint": "abc", "files": {"data.bin": 5}}')
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (spoil_byte, "data.bin was changed"),
+        (spoil_spec, "manifest.json was changed"),
+        (spoil_checksums, "no checksums"),
         (spoil_short, "data.bin has 3 of 5 bytes"),
         (spoil_missing, "data.bin is missing"),
         (spoil_manifest, "is not a prepared dataset"),
@@ -115,3 +134,20 @@ def test_fingerprint_is_independent_of_key_order():
     assert fingerprint_of({"a": 1, "b": [2]}) == fingerprint_of({"b": [2], "a": 1})
     assert fingerprint_of({"a": 1}) != fingerprint_of({"a": 2})
     assert len(fingerprint_of(json.loads("{}"))) == 64
+
+
+def test_bytes_are_read_once_per_process(tmp_path, monkeypatch):
+    final = tmp_path / "d-abc"
+    find_or_build(final, damage, build)
+    assert damage(final) is None
+    monkeypatch.setattr(manifest, "crc32_of", None)
+    assert damage(final) is None
+
+
+def test_checksum_depends_on_every_block_and_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "_CHECKSUM_BLOCK", 2)
+    path, found = tmp_path / "data.bin", set()
+    for content in (b"aabbc", b"bbaac", b"aabb", b"aabbd", b"abbac", b""):
+        path.write_bytes(content)
+        found.add(manifest.crc32_of(path))
+    assert len(found) == 6

@@ -278,3 +278,12 @@ def test_group_is_one_of_the_fields():
     assert check_group("user", ("item", "user")) == "user"
     with pytest.raises(StemlabError, match=r"dataset.group=usr is none of dataset.fields .*mean 'user'"):
         check_group("usr", ("item", "user"))
+
+
+@pytest.mark.parametrize(("name", "value", "shown"), [("click", 2, "label 'click'.*0 to 1"), ("click", -1, "'click'")])
+def test_labels_out_of_range_are_refused(tmp_path, name, value, shown):
+    columns = random_rows(300)
+    columns[name][7] = value
+    with pytest.raises(StemlabError, match=f"{shown}"):
+        prepare_mixed(tmp_path, columns)
+    assert not list(tmp_path.rglob("*.arrow"))
