@@ -139,6 +139,9 @@ def count_table(manifest: Mapping[str, Any]) -> Table:
     for name in ("users", "items"):
         table.add_row(name, f"{manifest['spec'][name]:,}")
     table.add_row("users with one interaction (no sample)", f"{manifest['users_with_one_interaction']:,}")
+    for split, count in manifest.get("rows_without_history", {}).items():
+        if count:
+            table.add_row(f"{split} rows without an earlier interaction (no sample)", f"{count:,}")
     if "categories" in manifest:
         table.add_row("item categories", f"{manifest['categories']:,}")
         table.add_row("items without a category", f"{manifest['items_without_category']:,}")

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
-from stemlab.data.io.text_blocks import TextBlock, read_blocks
+from stemlab.data.io.text_blocks import TextBlock, read_blocks, refuse_bare_returns
 from stemlab.errors import StemlabError, nearest
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(slots=True)
@@ -69,7 +67,8 @@ def split_header(path: Path, member: str, advance: Advance) -> tuple[list[str], 
     """Return the column names of the first line, and the other lines in blocks."""
     blocks = read_blocks(path, member, advance)
     first = next(blocks)
-    line, _, rest = first.data.removeprefix(_BYTE_ORDER_MARK).partition(b"\n")
+    line, _, rest = first.data.partition(b"\n")
+    refuse_bare_returns(path, line, 1)
     names = [name.strip() for name in line.decode("utf-8", errors="replace").split(",")]
     return names, chain([TextBlock(rest, first.first_line + 1)] if rest else [], blocks)
 

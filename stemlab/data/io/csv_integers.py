@@ -79,7 +79,7 @@ class IntegerReader:
     @property
     def _lenient_marks(self) -> list[bytes]:
         """Byte strings that Arrow accepts in an integer or as a separator, and the line parser does not."""
-        marks = [b" ", b"x", b"X", *([b"\t"] if self.separator != b"\t" else [])]
+        marks = [b"\r", b" ", b"x", b"X", *([b"\t"] if self.separator != b"\t" else [])]
         if self.float_columns and self.whole_floats:  # removing ".0" must not empty the cell ".0"
             marks += [self.separator + b".0", b"\n.0"]
         return marks
@@ -91,7 +91,9 @@ class IntegerReader:
             StemlabError: a bad row; the message gives file, line, column and problem.
         """
         for block in blocks:
-            data = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data
+            data = block.data
+            if b"\r" in data:
+                data = data.replace(b"\r\n", b"\n").removesuffix(b"\r")
             columns = self._parse_fast(data)
             if columns is None:
                 yield self._parse_lines(data, block.first_line)

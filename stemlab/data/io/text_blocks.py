@@ -24,6 +24,8 @@ _LONGEST_LINE = 1 << 16
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK"
 _TAR = (".tgz", ".tar.gz")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # written by spreadsheet programs before UTF-8 text
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile)
 
 
@@ -46,7 +48,7 @@ def read_blocks(
     advance: Callable[[int], None] = lambda size: None,
     block_bytes: int | None = None,
 ) -> Iterator[TextBlock]:
-    """Read a text file in blocks of whole lines.
+    """Read a text file in blocks of whole lines, without the byte-order mark of UTF-8.
 
     Args:
         path: plain text, ``.gz``, ``.tgz``/``.tar.gz`` or ``.zip``.
@@ -55,14 +57,15 @@ def read_blocks(
         block_bytes: bytes of text per block; default ``BLOCK_BYTES``.
 
     Raises:
-        StemlabError: the file is empty, truncated, damaged, or not text.
+        StemlabError: the file is empty, truncated, damaged, or not text (or UTF-16 text).
     """
     line, carry = 1, b""
     try:
         for piece in _read_pieces(path, member, advance, block_bytes or BLOCK_BYTES):
             end = piece.rfind(b"\n") + 1
             if end:
-                block = TextBlock(b"".join((carry, memoryview(piece)[:end])), line)
+                data = b"".join((carry, memoryview(piece)[:end]))
+                block = TextBlock(_without_mark(path, data) if line == 1 else data, line)
                 carry, line = piece[end:], line + count_lines(block.data)
                 yield block
             else:
@@ -72,10 +75,29 @@ def read_blocks(
     except _DAMAGE as error:
         where = f"after line {line - 1}" if line > 1 else "at its beginning"
         raise StemlabError(f"{path} is truncated or damaged {where} ({error}); download it again.") from error
+    carry = _without_mark(path, carry) if line == 1 else carry
     if carry:
         yield TextBlock(carry, line)
     elif line == 1:
         raise StemlabError(f"{path} is empty: it has no line of data; download it again.")
+
+
+def refuse_bare_returns(path: Path, data: bytes, first_line: int) -> None:
+    """Raise StemlabError for a carriage return inside a line; some programs take it as a line end, others do not."""
+    if b"\r" not in data:
+        return
+    for number, text in enumerate(data.split(b"\n"), start=first_line):
+        if b"\r" in text.removesuffix(b"\r"):
+            raise StemlabError(
+                f"{path}, line {number} contains a carriage return that does not end the line; convert the line ends "
+                "(dos2unix -c mac) or remove it."
+            )
+
+
+def _without_mark(path: Path, data: bytes) -> bytes:
+    if data.startswith(_UTF16_MARKS):
+        raise StemlabError(f"{path} is UTF-16 text; convert the file (iconv -f UTF-16 -t UTF-8).")
+    return data.removeprefix(_BYTE_ORDER_MARK)
 
 
 def count_lines(data: bytes) -> int:

@@ -35,7 +35,8 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
 
     Returns:
         Entries of the manifest: instances and interactions per split, negatives per row, rows whose positive is among
-        their negatives, users without instances; with categories also their number and the items without one.
+        their negatives, evaluation rows without a history, users without instances; with categories also their number
+        and the items without one.
     """
     order = np.lexsort((raw.time, raw.user))  # stable: ties of a user keep their order
     user, split = raw.user[order].astype(np.int32), raw.split[order].astype(np.int8)
@@ -56,6 +57,9 @@ def write_log(directory: Path, raw: RawSequences) -> dict[str, Any]:
         "interactions": {name: int((split == code).sum()) for code, name in enumerate(SPLITS)},
         "negatives": {name: int(values.shape[1]) for name, values in raw.negatives.items()},
         "positives_among_negatives": {name: raw.positives_among_negatives(name) for name in raw.negatives},
+        "rows_without_history": {
+            name: int(((split == code) & (position == 0)).sum()) for code, name in enumerate(SPLITS) if name != "train"
+        },
         "users_with_one_interaction": int((lengths == 1).sum()),
         "users_without_interaction": int((lengths == 0).sum()),
         **categories,

@@ -23,7 +23,7 @@ import pyarrow.csv
 
 from stemlab.array_types import Int64Array
 from stemlab.data.io.progress import Advance
-from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.io.text_blocks import read_blocks, refuse_bare_returns
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.prepare import prepare_sequences
@@ -59,6 +59,7 @@ class RechorusDataModule(SequenceDataModule):
     """Sequences of a folder in the ReChorus format, such as ``dataset=grocery``.
 
     Rows are sorted by time and user as in the released code, so a file may be in any order; repeated rows are kept.
+    Per user, dev and test must be the last rows; otherwise histories would contain test items. Others are refused.
     The number of items is the largest item id of an interaction, as in the released code. A dev or test row without an
     earlier interaction of its user is not an instance: the manifest counts it in ``interactions``, not in ``rows``.
 
@@ -161,6 +162,7 @@ def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
     users, items = (_count_ids(name, columns[name], parts.values()) for name in ("user_id", "item_id"))
     for part in parts.values():
         _check_negatives(part, items)
+    _check_order(parts)
     return RawSequences(
         user=columns["user_id"],
         item=columns["item_id"],
@@ -171,6 +173,25 @@ def read_folder(files: Mapping[str, Path], advance: Advance) -> RawSequences:
         negatives={
             split: part.negatives.astype(np.int32) for split, part in parts.items() if part.negatives is not None
         },
+    )
+
+
+def _check_order(parts: Mapping[str, RechorusFile]) -> None:
+    """Raise StemlabError if a user has rows of an earlier split after rows of a later one, in time order."""
+    user, time = (np.concatenate([part.columns[name] for part in parts.values()]) for name in ("user_id", "time"))
+    sizes = [len(part.columns["time"]) for part in parts.values()]
+    part_of, line = np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(size) + 2 for size in sizes])
+    order = np.lexsort((time, user))  # stable, as in the writer
+    wrong = np.flatnonzero((np.diff(user[order]) == 0) & (np.diff(part_of[order]) < 0))
+    if not len(wrong):
+        return
+    late, early, users = order[wrong[0]], order[wrong[0] + 1], len(np.unique(user[order][wrong]))
+    paths = [part.path for part in parts.values()]
+    raise StemlabError(
+        f"{paths[part_of[early]]}, line {line[early]}: user {user[early]} has time {time[early]} here, after time "
+        f"{time[late]} in {paths[part_of[late]].name}, line {line[late]} ({users:,} users have "
+        "such rows); histories would contain test items: per user, rows of train must be earlier than those of dev, "
+        "and those of dev earlier than those of test."
     )
 
 
@@ -199,6 +220,7 @@ def read_part(path: Path, *, evaluated: bool, advance: Advance) -> RechorusFile:
         StemlabError: a column is missing, or a line is invalid (the first one is named).
     """
     text = b"".join(block.data for block in read_blocks(path, path.name, advance))
+    refuse_bare_returns(path, text, 1)
     header = text[: text.find(b"\n") if b"\n" in text else len(text)].decode("utf-8", "replace").strip("\r").split("\t")
     missing = [name for name in _INTEGERS if name not in header]
     if missing:

@@ -19,13 +19,12 @@ import pyarrow.parquet as pq
 
 from stemlab.array_types import BoolArray, Int64Array
 from stemlab.data.io.progress import Advance
-from stemlab.data.io.text_blocks import TextBlock, read_blocks
+from stemlab.data.io.text_blocks import TextBlock, read_blocks, refuse_bare_returns
 from stemlab.errors import StemlabError
 
 SEPARATORS = (",", "\t", ";", "|")
 TABLE_BLOCK_BYTES = 1 << 24
 PARQUET_ROWS = 1 << 17
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # written by spreadsheet programs before UTF-8 text
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +130,18 @@ class TextTable:
     def __init__(self, path: Path, separator: str | None, names: Sequence[str] | None) -> None:
         self.path = path
         self._member = path.name.removesuffix(".zip").removesuffix(".tgz").removesuffix(".tar.gz")
-        first = next(read_blocks(path, self._member, block_bytes=1 << 16)).data.removeprefix(_BYTE_ORDER_MARK)
+        first = next(read_blocks(path, self._member, block_bytes=1 << 16)).data
+        refuse_bare_returns(path, first.split(b"\n", 1)[0], 1)
         try:
             line = first.split(b"\n", 1)[0].removesuffix(b"\r").decode()
         except UnicodeDecodeError:
             raise StemlabError(f"{path}, line 1 is not UTF-8 text: give a .csv or .parquet file.") from None
         self.separator = separator or max(SEPARATORS, key=line.count)
         self.has_header = names is None
-        self.names = tuple(next(csv.reader([line], delimiter=self.separator), []) if names is None else names)
+        try:
+            self.names = tuple(next(csv.reader([line], delimiter=self.separator), []) if names is None else names)
+        except csv.Error as error:
+            raise StemlabError(f"{path}, line 1 cannot be read as a header ({error}); correct it.") from None
         self.readable = self.names
         if not self.names:
             raise StemlabError(f"{path}, line 1 is empty: it must name the columns.")
@@ -157,7 +160,7 @@ class TextTable:
         """Yield the lines below the header."""
         blocks = read_blocks(self.path, self._member, advance, TABLE_BLOCK_BYTES)
         first = next(blocks)
-        data, line = first.data.removeprefix(_BYTE_ORDER_MARK), first.first_line
+        data, line = first.data, first.first_line
         if self.has_header:
             data, line = data.partition(b"\n")[2], line + 1
         yield from chain([TextBlock(data, line)] if data else [], blocks)
@@ -201,6 +204,7 @@ class TextTable:
 
     def _parse_error(self, block: TextBlock, reason: str) -> str:
         """Return the error message of a block that cannot be parsed, with the line number."""
+        refuse_bare_returns(self.path, block.data, block.first_line)
         for line, data in enumerate(block.data.split(b"\n"), start=block.first_line):
             try:
                 data.decode()

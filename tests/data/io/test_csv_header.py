@@ -102,3 +102,13 @@ def test_result_is_independent_of_the_block_size(tmp_path_factory, cells, size):
     assert columns == {"tag": tags, "like": [like for _, like in rows]}
     assert lines == list(range(2, len(rows) + 2))
     assert skipped == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("a,b\r1,2\r", "line 1 .*carriage return"), ("a,b\n1,2\n3\r4,5\n", "line 3: .*'a'")]
+)
+def test_bare_carriage_return_is_reported_with_its_line(tmp_path, text, line):
+    path = tmp_path / "rows.csv"
+    path.write_text(text, newline="")
+    with pytest.raises(StemlabError, match=rf"rows\.csv, {line}"):
+        list(HeaderCsvReader(["a", "b"]).read(path, path.name, lambda size: None))

@@ -204,3 +204,28 @@ def test_rows_are_independent_of_the_block_size(tmp_path_factory, rows, block_by
     assert cut[1] == slow.lines.tolist()
     assert cut[0] == {name: values.tolist() for name, values in slow.columns.items()}
     assert cut[2] == len(rows) - len(slow)
+
+
+@pytest.mark.parametrize("block", [1, 5, 1 << 20])
+@pytest.mark.parametrize("text", ["\ufeffa\nb\n", "\ufeffa\nb", "\ufeffab"])
+def test_byte_order_mark_is_left_out(tmp_path, text, block):
+    path = tmp_path / "a.txt"
+    path.write_text(text, encoding="utf-8")
+    blocks = list(read_blocks(path, path.name, block_bytes=block))
+    assert b"".join(part.data for part in blocks) == text[1:].encode()
+    assert blocks[0].first_line == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf16_is_refused(tmp_path, encoding):
+    path = tmp_path / "a.txt"
+    path.write_text("\ufeffa\nb\n" if encoding == "utf-16-be" else "a\nb\n", encoding=encoding)
+    with pytest.raises(StemlabError, match=r"a\.txt is UTF-16.*iconv"):
+        list(read_blocks(path, path.name))
+
+
+def test_only_a_byte_order_mark_is_an_empty_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(StemlabError, match="is empty"):
+        list(read_blocks(path, path.name))

@@ -84,6 +84,15 @@ def test_order_of_the_rows_does_not_matter(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "fragments"),
     [
+        (
+            "train",
+            TRAIN + "1\t2\t25\n",
+            ["train.csv, line 6", "user 1 has time 25", "time 20 in dev.csv, line 2", "1 users have"],
+        ),
+        ("dev", DEV + "2\t3\t32\t[4, 5]\n", ["dev.csv, line 4", "user 2 has time 32", "time 31 in test.csv, line 2"]),
+        ("test", TEST.replace("\t30", "\t19"), ["dev.csv, line 2", "user 1 has time 20", "test.csv, line 3"]),
+        ("train", TRAIN.replace("\n2", "\r2"), ["train.csv, line 2", "carriage return"]),
+        ("dev", DEV.replace("\titem", "\ritem"), ["dev.csv, line 1", "carriage return"]),
         ("train", "user_id\titem_id\n1\t1\n", ["train.csv, line 1", "'time'", "user_id, item_id"]),
         ("train", TRAIN + "1\tx\t5\n", ["train.csv, line 6", "item_id is 'x'"]),
         ("train", TRAIN + "1\t2\n", ["train.csv, line 6", "2 columns instead of 3"]),
@@ -101,14 +110,28 @@ def test_order_of_the_rows_does_not_matter(folder, tmp_path):
     ],
 )
 def test_invalid_files_are_reported_with_their_line(folder, name, text, fragments):
-    (folder / f"{name}.csv").write_text(text)
+    (folder / f"{name}.csv").write_text(text, newline="")
     with pytest.raises(StemlabError) as error:
         read(folder)
     for fragment in fragments:
         assert fragment in str(error.value)
 
 
-def test_rows_without_a_history_are_not_instances(folder, tmp_path):
+def test_equal_times_keep_the_order_of_the_files(folder):
+    (folder / "test.csv").write_text(TEST.replace("\t30", "\t20").replace("\t31", "\t21"))
+    assert read(folder).split.tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_byte_order_marks_are_ignored(folder, ends):
+    expected = read(folder)
+    for name, text in (("train", TRAIN), ("dev", DEV), ("test", TEST)):
+        (folder / f"{name}.csv").write_text("\ufeff" + text, encoding="utf-8", newline=ends)
+    for name in ("user", "item", "time", "split"):
+        np.testing.assert_array_equal(getattr(read(folder), name), getattr(expected, name))
+
+
+def test_rows_without_a_history_are_not_instances(folder, tmp_path, caplog):
     """User 3 occurs in test only; user 4 has one row, in train; repeated rows are two interactions."""
     (folder / "train.csv").write_text(TRAIN + "4\t5\t14\n1\t2\t12\n")
     (folder / "test.csv").write_text(TEST + "3\t1\t40\t[5, 5]\n")
@@ -117,6 +140,8 @@ def test_rows_without_a_history_are_not_instances(folder, tmp_path):
     assert module.manifest["interactions"] == {"train": 6, "valid": 2, "test": 3}
     assert module.manifest["rows"] == {"train": 3, "valid": 2, "test": 2}
     assert module.manifest["users_with_one_interaction"] == 2
+    assert module.manifest["rows_without_history"] == {"valid": 0, "test": 1}
+    assert "1 of 3 test rows have no earlier interaction" in caplog.text
     test = list(module.test_dataloader())
     histories = [row[: row.index(0)] if 0 in row else row for batch in test for row in batch.history_BL.tolist()]
     assert histories == [[1, 2, 2, 3], [3, 4, 1]]

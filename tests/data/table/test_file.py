@@ -120,3 +120,11 @@ def test_an_empty_parquet_file(tmp_path):
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), path)
     with pytest.raises(StemlabError, match="has columns and no rows"):
         open_table(path)
+
+
+@pytest.mark.parametrize(("text", "line"), [("a,b\r1,2\r", 1), ('a,"b\rc"\n1,2\n', 1), ("a,b\n1,2\n3,4\r5,6\n", 3)])
+def test_bare_carriage_return_is_reported_with_its_line(tmp_path, text, line):
+    path = tmp_path / "rows.csv"
+    path.write_text(text, newline="")
+    with pytest.raises(StemlabError, match=rf"rows\.csv, line {line} .*carriage return"):
+        list(open_table(path).chunks(["a"], lambda size: None))
