@@ -28,10 +28,12 @@ def read_description(path: Path) -> dict[str, Any]:
     """Read the settings of a table description.
 
     Raises:
-        StemlabError: the file does not exist, is not YAML or has an unknown key.
+        StemlabError: the file cannot be read, is not YAML, has an unknown key or an interpolation ``${...}``.
     """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (IsADirectoryError, PermissionError) as error:
+        raise StemlabError(f"{CONFIG_KEY}={path} cannot be read: {error.strerror}.") from None
     except OSError:
         raise StemlabError(
             f"{CONFIG_KEY}={path}: no such file; stemlab.prepare without this key drafts one next to the table."
@@ -43,6 +45,7 @@ def read_description(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise StemlabError(f"{path} must contain keys and values, such as tasks: [click].")
     _check_keys(path, found, TABLE_KEYS, "")
+    _refuse_interpolations(path, found, "")
     if "split" in found:
         if not isinstance(found["split"], dict):
             raise StemlabError(f"{path}: split must be a mapping, such as rule: time.")
@@ -63,6 +66,19 @@ def _check_keys(path: Path, found: Mapping[Any, Any], known: Sequence[str], pref
         if key not in known:
             hint = nearest(str(key), list(known)) or f" Known settings: {', '.join(known)}."
             raise StemlabError(f"{path}: {prefix}{key} is not a setting.{hint}")
+
+
+def _refuse_interpolations(path: Path, value: Any, key: str) -> None:
+    """Raise StemlabError for ``${...}``: a description is data, and must not read the config or the environment."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _refuse_interpolations(path, name, key)
+            _refuse_interpolations(path, item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_interpolations(path, item, key)
+    elif isinstance(value, str) and "${" in value:
+        raise StemlabError(f"{path}: {key} has {value!r}: ${{...}} is not resolved in this file; write the value.")
 
 
 def _within(found: Any, key: str) -> Any:

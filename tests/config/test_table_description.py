@@ -96,3 +96,19 @@ def test_empty_value_is_the_default(config):
     config.write_text("tasks: [a, b]\nfields: [u]\nmin_count:\ngroup: null\n")
     assert read_description(config)["min_count"] is None
     assert compose_described(config)["dataset"]["min_count"] == 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: ${oc.env:HOME}",
+        "tasks: [click, '${paths.data_dir}']",
+        "split: {rule: '${seed}'}",
+        "shared: {'${a}': item}",
+    ],
+)
+def test_interpolations_are_refused(tmp_path, text):
+    path = tmp_path / "rows.stemlab.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(StemlabError, match=r"rows\.stemlab\.yaml: .*\$\{.*not resolved"):
+        read_description(path)

@@ -29,20 +29,44 @@ def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Call
         ``final``.
 
     Raises:
-        StemlabError: the disk is full, or what ``build`` raises.
+        StemlabError: the disk is full, a file cannot be written or read, or what ``build`` raises.
     """
     if final.is_dir() and damage(final) is None:
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with locked(final.parent / f".{final.name}.lock", "preparing"):
-        if final.is_dir():
-            problem = damage(final)
-            if problem is None:  # another process built it while this one waited
-                return final
-            _log.warning("%s is damaged (%s): building it again", final, problem)
-        _remove_stale_builds(final.parent)
-        _build(final, build)
+    with file_errors(final.parent):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with locked(final.parent / f".{final.name}.lock", "preparing"):
+            if final.is_dir():
+                problem = damage(final)
+                if problem is None:  # another process built it while this one waited
+                    return final
+                _log.warning("%s is damaged (%s): building it again", final, problem)
+            _remove_stale_builds(final.parent)
+            _build(final, build)
     return final
+
+
+@contextmanager
+def file_errors(root: Path) -> Iterator[None]:
+    """Turn errors of the operating system into StemlabError: full disk, folder without write access, unreadable file.
+
+    Args:
+        root: folder that is written, below ``paths.data_dir``.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise StemlabError(
+            f"not enough memory to prepare {root}: give fewer raw rows or columns, or use a machine with more memory."
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StemlabError(f"no disk space is left under {root}: free some, or set paths.data_dir.") from error
+        name = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else None
+        path = root if name is None else Path(os.fsdecode(name))
+        if name is None or path == root or root in path.parents or path in root.parents:
+            raise StemlabError(f"{path} cannot be written ({error.strerror}): set paths.data_dir.") from error
+        raise StemlabError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _build(final: Path, build: Callable[[Path], None]) -> None:
@@ -56,10 +80,6 @@ def _build(final: Path, build: Callable[[Path], None]) -> None:
         shutil.rmtree(final, ignore_errors=True)
         os.rename(part, final)
         _flush_one(root)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StemlabError(f"no disk space is left under {root}: free some, or set paths.data_dir.") from error
-        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def describe_file(path: Path, cache: Path, advance: Callable[[int], None] = lamb
         advance(state.st_size)
     else:
         known = {**_read_cache(cache), key: sha256_of(path, advance)}
-        _replace_text(cache, json.dumps(known, indent=1))
+        with suppress(OSError):  # without write access the file is hashed each time
+            _replace_text(cache, json.dumps(known, indent=1))
     return {"name": path.name, "size": state.st_size, "sha256": known[key]}
 
 

@@ -17,7 +17,7 @@ from stemlab.array_types import AnyArray
 from stemlab.data.io.prefetch import prefetch
 from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.data.prepare.assign_splits import assign_splits
-from stemlab.data.prepare.atomic_directory import find_or_build
+from stemlab.data.prepare.atomic_directory import file_errors, find_or_build
 from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.fit_vocabularies import FittedEncoders, fit_encoders
 from stemlab.data.prepare.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
@@ -72,7 +72,7 @@ def prepare_impressions(raw: RawImpressions, config: PreparationSettings, root: 
         StemlabError: a bad row, too few rows, or a full disk.
     """
     config.check()
-    with ProgressBars() as progress:
+    with file_errors(root), ProgressBars() as progress:
         size = sum(path.stat().st_size for path in raw.files)
         advance = progress.bytes("checking raw files", size)
         files = [describe_file(path, root / ".hashes.json", advance) for path in raw.files]

@@ -10,7 +10,7 @@ from typing import Any
 
 import stemlab
 from stemlab.data.io.progress import Advance, ProgressBars
-from stemlab.data.prepare.atomic_directory import find_or_build
+from stemlab.data.prepare.atomic_directory import file_errors, find_or_build
 from stemlab.data.prepare.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
 from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sequence.writer import write_log
@@ -43,7 +43,7 @@ def prepare_sequences(
     Raises:
         StemlabError: ``read`` fails, ids are out of range, or the disk is full.
     """
-    with ProgressBars() as progress:
+    with file_errors(root), ProgressBars() as progress:
         size = sum(path.stat().st_size for path in files)
         advance = progress.bytes("checking raw files", size)
         raw = [describe_file(path, root / ".hashes.json", advance) for path in files]

@@ -151,3 +151,41 @@ def test_checksum_depends_on_every_block_and_their_order(tmp_path, monkeypatch):
         path.write_bytes(content)
         found.add(manifest.crc32_of(path))
     assert len(found) == 6
+
+
+@pytest.mark.parametrize("blocked", ["file", "parent"])
+def test_folder_that_cannot_be_made_is_named(tmp_path, blocked):
+    """A file stands where a folder should be; the superuser of a container may write into any folder."""
+    (tmp_path / "data").write_text("")
+    final = tmp_path / "data" / ("d-abc" if blocked == "file" else "prepared/d-abc")
+    with pytest.raises(StemlabError, match=r"data.* cannot be written .*paths\.data_dir"):
+        find_or_build(final, damage, build)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "full"), "no disk space"),
+        (OSError(errno.EDQUOT, "quota"), "no disk space"),
+        (PermissionError(errno.EACCES, "denied", "{root}/.build-d-abc/train.arrow"), "train.arrow cannot be written"),
+        (OSError(errno.EROFS, "read-only"), "cannot be written .read-only.*data_dir"),
+        (PermissionError(errno.EACCES, "denied", "/raw/rows.csv"), "/raw/rows.csv cannot be read: denied"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_errors_of_the_machine_are_one_sentence(tmp_path, error, expected):
+    def failing(part):
+        (part / "half").write_text("x")
+        if getattr(error, "filename", None):
+            error.filename = error.filename.format(root=tmp_path / "prepared")
+        raise error
+
+    with pytest.raises(StemlabError, match=expected):
+        find_or_build(tmp_path / "prepared" / "d-abc", damage, failing)
+    assert not [path for path in (tmp_path / "prepared").iterdir() if not path.name.endswith(".lock")]
+
+
+def test_hash_cache_that_cannot_be_written_is_no_error(tmp_path):
+    raw = tmp_path / "raw.txt"
+    raw.write_text("1")
+    assert describe_file(raw, raw / "hashes.json")["size"] == 1
