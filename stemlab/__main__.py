@@ -6,6 +6,7 @@ import runpy
 import sys
 
 from stemlab import __version__
+from stemlab.config.output_streams import robust_output
 from stemlab.errors import nearest
 
 COMMAND_HELP = {
@@ -36,7 +37,11 @@ def usage() -> str:
 
 def main() -> None:
     """Run the command in the first argument as the main module; Lightning starts further processes by that name."""
-    words = sys.argv[1:]
+    with robust_output():
+        _main(sys.argv[1:])
+
+
+def _main(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return

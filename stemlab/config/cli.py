@@ -1,8 +1,9 @@
 """``@command("train")`` turns a function of the composed config into a command.
 
-The config of every job is validated before anything is read or written. Exit status: 2 for an error of the user, one
-message on standard error without traceback (3 where a condition of ``fail_if`` holds); 130 after an interruption; 1
-with traceback for any other exception.
+The config of every job is validated before anything is read or written. Exit status: 2 for an error of the user or of
+the machine (full disk, no memory), one message on standard error without traceback (3 where a condition of ``fail_if``
+holds); 130 after an interruption; 1 with traceback for any other exception. ``HYDRA_FULL_ERROR=1`` shows the traceback
+of an error of the machine, too.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NoReturn
 
+from stemlab.config.machine_errors import machine_error
+from stemlab.config.output_streams import robust_output
 from stemlab.errors import StemlabError
 
 SWEEP_ID = "STEMLAB_SWEEP_ID"
@@ -35,17 +39,30 @@ def command(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], N
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def main() -> None:
-            try:
-                _run(config_name, function)
-            except StemlabError as error:
-                fail(str(error), error.status)
-            except KeyboardInterrupt:
-                print("interrupted", file=sys.stderr)
-                sys.exit(_INTERRUPTED)
+            with robust_output():
+                try:
+                    _run(config_name, function)
+                except StemlabError as error:
+                    fail(str(error), error.status)
+                except KeyboardInterrupt:
+                    print("interrupted", file=sys.stderr)
+                    sys.exit(_INTERRUPTED)
+                except Exception as error:
+                    fail(_message_or_raise(error))
 
         return main
 
     return decorate
+
+
+def _message_or_raise(error: Exception) -> str:
+    """Return the message of an error of the machine; raise any other error, a fault of stemlab."""
+    from hydra.errors import HydraException
+
+    message = str(error) if isinstance(error, HydraException) else machine_error(error)
+    if message is None or "HYDRA_FULL_ERROR" in os.environ:
+        raise error
+    return message
 
 
 def fail(message: str, status: int = StemlabError.status) -> NoReturn:
@@ -66,12 +83,25 @@ def _run(config_name: str, function: Callable[[Any], Any]) -> None:
     if swept:
         os.environ.setdefault(SWEEP_ID, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
     task = _sweep_job(function, errors) if swept else _single_job(function)
-    with base_files_hidden():
+    with base_files_hidden(), _exceptions_from_hydra():
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base=VERSION_BASE)(task)()
     if errors:
         statuses = {error.status for error in errors}
         status = statuses.pop() if len(statuses) == 1 else StemlabError.status
         fail(f"{len(errors)} sweep jobs failed; first error: {errors[0]}", status)
+
+
+@contextmanager
+def _exceptions_from_hydra() -> Iterator[None]:
+    """Let exceptions pass: Hydra would print a traceback when it cannot create the run directory, for example."""
+    from hydra._internal import utils
+
+    original = utils.run_and_report
+    utils.run_and_report = lambda function: function()
+    try:
+        yield
+    finally:
+        utils.run_and_report = original
 
 
 def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -95,9 +125,12 @@ def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Ca
         try:
             return function(config)
         except StemlabError as error:
-            errors.append(error)
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            return float("nan")
+            failed = error
+        except Exception as error:
+            failed = StemlabError(_message_or_raise(error))
+        errors.append(failed)
+        print(f"error: {' '.join(str(failed).split())}", file=sys.stderr)
+        return float("nan")
 
     return job
 

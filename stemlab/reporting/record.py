@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,21 @@ _PACKAGES = (
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON atomically; NaN and infinity become ``null``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write JSON atomically; NaN and infinity become ``null``.
+
+    Raises:
+        StemlabError: the file cannot be written; nothing is left of it.
+    """
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(defined(values), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(defined(values), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise StemlabError(f"{path} cannot be written ({reason}): free disk space, or choose another path.") from error
 
 
 def file_name(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stemlab.config.job_process import process_count
 from stemlab.config.limits import batch_limits
 from stemlab.data.loader import training_steps
 from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.errors import StemlabError
 from stemlab.models import parameter_counts
 from stemlab.nn.kernels.dispatch import kernel_mode
 from stemlab.runs.allocator import keep_freed_memory
@@ -70,11 +72,19 @@ class TrainingRun:
             raise
         finally:
             try:
-                self.recorder.write(status)
+                self._write_record(status)
             finally:
                 finish_loggers(self.loggers, failed=status != "finished")
         value = metrics[self.config["objective"]]
         return float("nan") if value is None else value
+
+    def _write_record(self, status: Status) -> None:
+        try:
+            self.recorder.write(status)
+        except StemlabError as error:
+            if status == "finished":
+                raise
+            print(f"warning: {error}", file=sys.stderr)  # the error that ended the run is the one to report
 
     def _train(self) -> Mapping[str, float | None]:
         datamodule = build_datamodule(self.config)

@@ -25,9 +25,10 @@ def test_checkpoints_are_written_atomically(tmp_path: Path, monkeypatch: pytest.
         raise OSError("no space")
 
     monkeypatch.setattr(torch, "save", save)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StemlabError, match=r"best\.ckpt .*no space"):
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
     monkeypatch.undo()
+    assert list(path.parent.iterdir()) == [path]
     assert torch.load(path) == {"epoch": 1}
 
 

@@ -1,0 +1,54 @@
+"""Messages for errors of the machine: files, disks, memory, lost processes."""
+
+from __future__ import annotations
+
+import errno
+
+_ADVICE = {
+    errno.ENOSPC: "free some disk space, or choose another directory",
+    errno.EDQUOT: "free some of your quota, or choose another directory",
+    errno.EACCES: "check its permissions, or choose another path",
+    errno.EPERM: "check its permissions, or choose another path",
+    errno.EROFS: "choose a path on a file system that can be written",
+    errno.ENOTDIR: "a part of the path is a file; choose another path",
+    errno.EEXIST: "a file of that name exists; choose another path",
+    errno.EISDIR: "give a file, not a directory",
+    errno.ENOENT: "check the path",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.EIO: "check the disk",
+}
+_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory")
+_LOST_RANK = ("Connection closed by peer", "Connection reset by peer", "DistBackendError", "DistNetworkError")
+
+
+def machine_error(error: BaseException) -> str | None:
+    """Return a message for an error that the machine caused, or ``None`` for another error.
+
+    Args:
+        error: the exception; its causes are searched, too, because libraries wrap such errors.
+    """
+    found: BaseException | None = error
+    seen: set[int] = set()
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        message = _message(found)
+        if message is not None:
+            return message
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def _message(error: BaseException) -> str | None:
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in text for word in _MEMORY)):
+        reason = f" ({text[:200]})" if text else ""
+        return f"there is not enough memory{reason}: use a smaller batch size or model, or free memory."
+    if isinstance(error, RuntimeError) and any(word in f"{type(error).__name__} {text}" for word in _LOST_RANK):
+        return f"another process of this run has ended ({text[:200]}); its error message is above."
+    if isinstance(error, OSError) and error.errno is not None:
+        path = error.filename2 or error.filename
+        where = f"{path}: " if path else ""
+        advice = _ADVICE.get(error.errno)
+        return f"{where}{error.strerror or text}{f'; {advice}' if advice else ''}."
+    return None
