@@ -20,7 +20,7 @@ from stemlab.analysis.collapse.tables import training_counts
 from stemlab.analysis.fields import user_field
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.analysis.transfer import findings as view
-from stemlab.analysis.transfer.buckets import COLD, bootstrap_differences, quantile_buckets
+from stemlab.analysis.transfer.buckets import COLD, bootstrap_differences, bootstrap_interval, quantile_buckets
 from stemlab.analysis.transfer.comparable import AtLeastTwo, RunScores, score
 from stemlab.analysis.transfer.findings import ALL, RunDiagnostics, TaskGains
 from stemlab.analysis.transfer.logged_curves import LoggedCurve, logged_conflicts
@@ -137,10 +137,9 @@ class Transfer(Analysis):
         values = [auc(labels_B, scores_B) for scores_B in scores]
         rows = {"rows": len(labels_B), "positives": int(labels_B.sum())}
         measured = [{**rows, "auc": values[0]}]
-        tail = (1 - self.confidence) / 2
         for value, draws in zip(values[1:], drawn, strict=True):
-            low, high = np.nanquantile(draws, [tail, 1 - tail]) if not np.isnan(draws).all() else (np.nan, np.nan)
-            measured.append({**rows, "auc": value, "gain": value - values[0], "low": float(low), "high": float(high)})
+            low, high = bootstrap_interval(draws, self.confidence)
+            measured.append({**rows, "auc": value, "gain": value - values[0], "low": low, "high": high})
         return measured
 
     def _diagnose(self, run: AnalysedRun, data: ImpressionDataModule) -> RunDiagnostics:

@@ -145,3 +145,17 @@ def bootstrap_differences(
         base, *rest = (measure(weight_B) for measure in measures)
         found[:, draw] = np.array(rest) - base
     return found
+
+
+def bootstrap_interval(differences: AnyArray, confidence: float) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap differences; resamples with NaN are ignored, NaN if all are NaN.
+
+    Args:
+        differences: (resamples,) differences.
+        confidence: confidence level, such as 0.95.
+    """
+    if np.isnan(differences).all():
+        return float("nan"), float("nan")
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(differences, [tail, 1 - tail])
+    return float(low), float(high)

@@ -26,6 +26,7 @@ from stemlab.analysis.transfer.buckets import (
     COLD,
     Buckets,
     bootstrap_differences,
+    bootstrap_interval,
     positives_by_entity,
     quantile_buckets,
     relative_feedback,
@@ -157,15 +158,14 @@ class Comparable(Analysis):
     def _measure(self, labels_B: Any, base_B: Any, others: Sequence[Any], group_B: Any) -> list[dict[str, float]]:
         """Return the numbers of each model in one bucket, the baseline first."""
         drawn = bootstrap_differences(labels_B, base_B, others, group_B, self.resamples, self.seed)
-        tail = (1 - self.confidence) / 2
         first = {"rows": len(labels_B), "positives": int(labels_B.sum())}
         base = {"auc": auc(labels_B, base_B), "gauc": gauc(labels_B, base_B, group_B)}
         measured = [{**first, **base}]
         for scores_B, draws in zip(others, drawn, strict=True):
             own = {"auc": auc(labels_B, scores_B), "gauc": gauc(labels_B, scores_B, group_B)}
-            low, high = np.nanquantile(draws, [tail, 1 - tail]) if not np.isnan(draws).all() else (np.nan, np.nan)
+            low, high = bootstrap_interval(draws, self.confidence)
             deltas = {f"delta_{key}": own[key] - base[key] for key in own}
-            measured.append({**first, **own, **deltas, "low": float(low), "high": float(high)})
+            measured.append({**first, **own, **deltas, "low": low, "high": high})
         return measured
 
     def _tasks(self, runs: Sequence[AnalysedRun]) -> list[str]:

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.patches import Patch
 
-from stemlab.analysis import plots
 from stemlab.analysis.base import CaptionedFigure, Findings, Matrix
+from stemlab.analysis.transfer.bars import BarPanel, difference_bars
 from stemlab.analysis.transfer.buckets import COLD, Buckets
 
 _COLUMNS = ("rows", "positives", "auc", "gauc", "delta_auc", "low", "high", "delta_gauc")
@@ -133,34 +131,24 @@ def _matrix(comparison: TaskPairComparison, panel: TaskPanel) -> Matrix:
 
 
 def _bars(comparison: TaskPairComparison) -> CaptionedFigure:
-    """Draw one panel per task, with one group of bars per bucket and one bar per model, intervals and a zero line."""
     models = list(dict.fromkeys(label for panel in comparison.panels for label in panel.cells))
     models = [label for label in models if all(label != panel.baseline for panel in comparison.panels)]
-    with matplotlib.rc_context(plots.FIGURE_STYLE):
-        figure = plots.blank(4.2 * len(comparison.panels) + 1.2, 3.4)
-        for number, panel in enumerate(comparison.panels):
-            axes = figure.add_subplot(1, len(comparison.panels), number + 1)
-            _panel_bars(axes, comparison, panel, models)
-        handles = [Patch(color=plots.colour(n), label=name) for n, name in enumerate(models)]
-        figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside right upper")
+    panels = [_bar_panel(comparison, panel) for panel in comparison.panels]
+    figure = difference_bars(panels, models, height=3.4, margin=1.2, xlabel="bucket")
     caption = f"AUC minus single-task AUC, by bucket of relative feedback for {' and '.join(comparison.pair)}."
     return CaptionedFigure(figure, caption)
 
 
-def _panel_bars(axes: Any, comparison: TaskPairComparison, panel: TaskPanel, models: Sequence[str]) -> None:
+def _bar_panel(comparison: TaskPairComparison, panel: TaskPanel) -> BarPanel:
     numbers = sorted(
         {number for cells in panel.cells.values() for number in cells}, key=lambda number: (number == COLD, number)
     )
-    width = 0.8 / max(len(models), 1)
-    for series, label in enumerate(models):
-        cells = panel.cells.get(label, {})
-        for tick, number in enumerate(numbers):
-            if "delta_auc" in cells.get(number, {}):
-                cell = cells[number]
-                x, height = tick - 0.4 + (series + 0.5) * width, 1000 * cell["delta_auc"]
-                axes.bar(x, height, width, color=plots.colour(series))
-                axes.plot([x, x], [1000 * cell["low"], 1000 * cell["high"]], color="0.2", linewidth=0.8)
-    axes.axhline(0.0, color="0.5", linewidth=1)
-    axes.set_xticks(range(len(numbers)), [comparison.bucket_name(number) for number in numbers])
-    axes.set(xlabel="bucket", ylabel="difference of AUC, ‰")
-    axes.set_title(panel.task, fontsize=9)
+    bars = {
+        label: {
+            tick: (cells[number]["delta_auc"], cells[number]["low"], cells[number]["high"])
+            for tick, number in enumerate(numbers)
+            if "delta_auc" in cells.get(number, {})
+        }
+        for label, cells in panel.cells.items()
+    }
+    return BarPanel(panel.task, [comparison.bucket_name(number) for number in numbers], bars)

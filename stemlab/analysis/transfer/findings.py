@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.patches import Patch
 
 from stemlab.analysis import plots
 from stemlab.analysis.base import CaptionedFigure, Findings, Matrix
+from stemlab.analysis.transfer.bars import BarPanel, difference_bars
 from stemlab.analysis.transfer.logged_curves import LoggedCurve
 from stemlab.models.multitask.diagnostics import GateGradientDiagnostics
 
@@ -234,31 +233,18 @@ def _figures(
 
 
 def _bars(gains: Sequence[TaskGains], columns: Sequence[str]) -> CaptionedFigure:
-    """Draw one panel per task, with one group of bars per bucket and one bar per model, intervals and a zero line."""
     models = list(dict.fromkeys(label for one in gains for label in one.compared))
-    with matplotlib.rc_context(plots.FIGURE_STYLE):
-        figure = plots.blank(4.2 * len(gains) + 1.4, 3.6)
-        for number, one in enumerate(gains):
-            axes = figure.add_subplot(1, len(gains), number + 1)
-            _panel(axes, one, models, columns)
-        handles = [Patch(color=plots.colour(n), label=name) for n, name in enumerate(models)]
-        figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside right upper")
+    panels = [
+        BarPanel(one.task, columns, {label: _bars_of(one.cells[label], columns) for label in one.compared})
+        for one in gains
+    ]
+    figure = difference_bars(panels, models, height=3.6, margin=1.4, rotation=45, ha="right")
     return CaptionedFigure(figure, "AUC minus single-task AUC, with bootstrap intervals over groups.")
 
 
-def _panel(axes: Any, one: TaskGains, models: Sequence[str], columns: Sequence[str]) -> None:
-    width = 0.8 / len(models)
-    for series, label in enumerate(models):
-        for tick, name in enumerate(columns):
-            cell = one.cells.get(label, {}).get(name, {})
-            if "gain" in cell:
-                x = tick - 0.4 + (series + 0.5) * width
-                axes.bar(x, 1000 * cell["gain"], width, color=plots.colour(series))
-                axes.plot([x, x], [1000 * cell["low"], 1000 * cell["high"]], color="0.2", linewidth=0.8)
-    axes.axhline(0.0, color="0.5", linewidth=1)
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
-    axes.set(ylabel="difference of AUC, ‰")
-    axes.set_title(one.task, fontsize=9)
+def _bars_of(cells: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> dict[int, tuple[float, float, float]]:
+    found = {tick: cells.get(name, {}) for tick, name in enumerate(columns)}
+    return {tick: (cell["gain"], cell["low"], cell["high"]) for tick, cell in found.items() if "gain" in cell}
 
 
 def _left_out(gains: Sequence[TaskGains]) -> list[str]:

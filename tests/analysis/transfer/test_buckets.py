@@ -9,6 +9,7 @@ from stemlab.analysis.transfer.buckets import (
     COLD,
     WeightedAUC,
     bootstrap_differences,
+    bootstrap_interval,
     positives_by_entity,
     quantile_buckets,
     relative_feedback,
@@ -92,3 +93,9 @@ def test_bootstrap_differences_are_paired_and_reproducible() -> None:
     np.testing.assert_array_equal(found, bootstrap_differences(labels, base, [base, better], group, 50, 1))
     centre = auc(labels, better) - auc(labels, base)
     assert np.quantile(found[1], 0.025) < centre < np.quantile(found[1], 0.975)
+
+
+def test_bootstrap_interval_ignores_undefined_resamples() -> None:
+    draws = np.array([*np.linspace(-1, 1, 101), np.nan])
+    assert bootstrap_interval(draws, 0.9) == pytest.approx((-0.9, 0.9))
+    assert np.isnan(bootstrap_interval(np.array([np.nan, np.nan]), 0.9)).all()
