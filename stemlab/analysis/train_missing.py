@@ -44,13 +44,13 @@ def train_missing_runs(config: Mapping[str, Any]) -> list[Path]:
     """
     if not training_requested(config):
         return []
-    jobs = {run_directory(config, job, name): (name, words, job) for name, words, job in plan_trainings(config)}
+    jobs = {run_directory(config, job, name): (name, overrides, job) for name, overrides, job in plan_trainings(config)}
     missing = [folder for folder in jobs if not is_finished(folder, jobs[folder][2])]
     print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are finished already")
     for number, folder in enumerate(missing, start=1):
-        name, words, job = jobs[folder]
+        name, overrides, job = jobs[folder]
         print(f"training {name} ({number} of {len(missing)}) in {folder}", flush=True)
-        _train(folder, words, job)
+        _train(folder, overrides, job)
     return list(jobs)
 
 
@@ -81,25 +81,25 @@ def plan_trainings(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict
     choices = {f"{_SINGLE}_{task}": [f"model={_SINGLE}", f"model.task={task}"] for task in tasks}
     choices |= {model: [f"model={model}"] for model in models}
     trainings = []
-    with _inner_session():
+    with _separate_hydra():
         for name, choice in choices.items():
-            words = [*choice, *map(override, (config["train"] or {}).items()), f"seed={config['seed']}"]
-            job = _compose(words) | {"dataset": dict(config["dataset"])}
+            overrides = [*choice, *map(override, (config["train"] or {}).items()), f"seed={config['seed']}"]
+            job = _compose(overrides) | {"dataset": dict(config["dataset"])}
             job["paths"] = job["paths"] | {"data_dir": config["paths"]["data_dir"]}
-            validate("train", job, KeyOrigins("train", words))
-            trainings.append((name, words, job))
+            validate("train", job, KeyOrigins("train", overrides))
+            trainings.append((name, overrides, job))
     return trainings
 
 
-def _compose(words: list[str]) -> dict[str, Any]:
+def _compose(overrides: list[str]) -> dict[str, Any]:
     try:
-        return compose_job("train", words)
+        return compose_job("train", overrides)
     except COMPOSITION_ERRORS as error:
-        raise StemlabError(composition_message(error, CommandLine("train", tuple(words)), words)) from error
+        raise StemlabError(composition_message(error, CommandLine("train", tuple(overrides)), overrides)) from error
 
 
 @contextmanager
-def _inner_session() -> Iterator[None]:
+def _separate_hydra() -> Iterator[None]:
     """Replace the global Hydra instance of the running command, to compose configs of another command."""
     running = GlobalHydra.instance()
     outer, running.hydra = running.hydra, None
@@ -132,11 +132,13 @@ def is_finished(folder: Path, job: Mapping[str, Any]) -> bool:
     return record.get("status") == "finished" and record.get("config_hash") == config_hash(job)
 
 
-def _train(folder: Path, words: Sequence[str], job: dict[str, Any]) -> None:
+def _train(folder: Path, overrides: Sequence[str], job: dict[str, Any]) -> None:
     last = _move_interrupted(folder)
     folder.mkdir(parents=True)
     job["paths"] = job["paths"] | {"output_dir": str(folder)}
-    (folder / _JOB).write_text(json.dumps({"words": list(words), "config": job | {"ckpt_path": last}}, indent=1))
+    (folder / _JOB).write_text(
+        json.dumps({"overrides": list(overrides), "config": job | {"ckpt_path": last}}, indent=1)
+    )
     status = run_process_group([sys.executable, "-m", __spec__.name if __spec__ else __name__, str(folder / _JOB)])
     if status != 0:
         raise StemlabError(
@@ -163,7 +165,7 @@ def main() -> None:
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        training_run(job["config"], job["words"], None).run()
+        training_run(job["config"], job["overrides"], None).run()
     except StemlabError as error:
         fail(str(error))
 
