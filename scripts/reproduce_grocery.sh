@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The published table on Grocery and Gourmet Food: train eleven models, then compare them with the published numbers.
+# The table of TiMiRec's repository on Grocery and Gourmet Food: train eleven models, then compare their numbers.
 #
 #   scripts/reproduce_grocery.sh RAW_DIR        RAW_DIR holds train, dev and test (.csv or .csv.gz; data/README.md)
 #

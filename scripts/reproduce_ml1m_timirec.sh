@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# TiMiRec+ on MovieLens-1M in two stages, then compare it with the published training log.
+# TiMiRec+ on MovieLens-1M in two stages, then compare it with the released training log.
 #
 #   scripts/reproduce_ml1m_timirec.sh RAW_DIR
 #
