@@ -32,7 +32,7 @@ OVERRIDES = ["analysis=transfer", "models=[shared_bottom]", *DATA, TRAIN, "analy
 def in_this_process(arguments: list[str]) -> int:
     """Train a job in the test process, which is much faster than starting one."""
     job = json.loads(Path(arguments[-1]).read_text())
-    train(job["config"], job["words"])
+    train(job["config"], job["overrides"])
     return 0
 
 
