@@ -97,7 +97,7 @@ def _exceptions_from_hydra() -> Iterator[None]:
     from hydra._internal import utils
 
     original = utils.run_and_report
-    utils.run_and_report = lambda function: function()
+    utils.run_and_report = lambda func: func()
     try:
         yield
     finally:

@@ -63,7 +63,7 @@ class RobustStream:
 def robust_output() -> Iterator[None]:
     """Make standard output and error robust; flush and restore them afterwards."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (RobustStream(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (RobustStream(stream) for stream in before)
     try:
         yield
     finally:

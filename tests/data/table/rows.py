@@ -59,3 +59,9 @@ def table(folder: Path, rows: Path | None, option: str = "table", **changed: Any
     made = instantiate(settings, key="dataset")
     assert isinstance(made, TableDataModule)
     return made
+
+
+def save(rows: pd.DataFrame, path, **options):
+    write = rows.to_parquet if path.suffix == ".parquet" else rows.to_csv
+    write(path, index=False, **options)
+    return path
