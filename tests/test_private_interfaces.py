@@ -22,7 +22,7 @@ PRIVATE = re.compile(
 MODULES = {
     "hydra._internal.config_loader_impl": ("ConfigLoaderImpl",),
     "hydra._internal.hydra": ("Hydra",),
-    "hydra._internal.utils": ("create_config_search_path", "get_args_parser"),
+    "hydra._internal.utils": ("create_config_search_path", "get_args_parser", "run_and_report"),
     "hydra._internal.core_plugins.basic_sweeper": ("BasicSweeper",),
     "hydra.core.config_search_path": ("SearchPathQuery",),
     "hydra.core.global_hydra": ("GlobalHydra",),

@@ -94,14 +94,14 @@ def _run(config_name: str, function: Callable[[Any], Any]) -> None:
 @contextmanager
 def _exceptions_from_hydra() -> Iterator[None]:
     """Let exceptions pass: Hydra would print a traceback when it cannot create the run directory, for example."""
-    from hydra._internal import utils
+    import hydra._internal.utils as hydra_utils
 
-    original = utils.run_and_report
-    utils.run_and_report = lambda func: func()
+    original = hydra_utils.run_and_report
+    hydra_utils.run_and_report = lambda func: func()
     try:
         yield
     finally:
-        utils.run_and_report = original
+        hydra_utils.run_and_report = original
 
 
 def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
