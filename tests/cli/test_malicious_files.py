@@ -96,6 +96,7 @@ def test_a_checkpoint_does_not_choose_where_data_is_prepared(
     def change(saved: dict[str, Any]) -> None:
         dataset = saved["config"]["dataset"]
         dataset["data_dir"], dataset["raw_dir"] = str(chosen / "data"), str(chosen / "raw")
+        dataset["source"] = "sample"  # "auto" refuses a named folder without raw files
         saved["config"]["paths"] = dict.fromkeys(saved["config"]["paths"], str(chosen / "paths"))
 
     (tmp_path / "rows.csv").write_text("\t".join(map(str, range(1, 13))) + "\n")
@@ -270,7 +271,7 @@ def test_names_of_tasks_do_not_choose_where_results_are_written(tmp_path: Path) 
 
 def test_a_run_directory_with_links_is_read_only(trained: Path, tmp_path: Path) -> None:
     """A manifest with names outside of its folder is damaged, not read."""
-    from stemlab.data.prepare.manifest import find_damage
+    from stemlab.data.prepare.manifest import _manifest_checksum, find_damage
 
     prepared = next((trained.parent / "data" / "prepared").glob("tiktok-*"))
     copied = tmp_path / prepared.name
@@ -283,5 +284,7 @@ def test_a_run_directory_with_links_is_read_only(trained: Path, tmp_path: Path) 
         files = changed["files"]
         known = next(iter(files.values()))
         files[name] = {**known, "size": 5} if isinstance(known, dict) else 5
+        assert "checksum" in changed  # a stranger computes it, too
+        changed["checksum"] = _manifest_checksum(changed)
         (copied / "manifest.json").write_text(json.dumps(changed))
         assert "secret" in str(find_damage(copied, manifest["fingerprint"]))

@@ -32,7 +32,7 @@ def test_a_failed_write_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest
         raise OSError("no space")
 
     monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StemlabError, match=r"record\.json.*no space"):
         write_json(path, {"schema": 1, "status": "failed"})
     assert read_record(path)["status"] == "finished"
 
