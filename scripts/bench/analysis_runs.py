@@ -78,12 +78,12 @@ def write_run(folder: Path, prepared: Path, name: str, width: int) -> None:
     datamodule.adopt(prepared)
     module = build_module(config, datamodule)
     draw_tables(module.net, list(RUNS).index(name))
-    recorder.describe(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
+    recorder.set_dataset(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
     callbacks = build_callbacks(config, directory)
     trainer = build_trainer(config, directory, callbacks.all(), [], module, 1)
     trainer.fit(module, datamodule=datamodule)
-    recorder.fitted(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
-    recorder.measured(module.metric_values, module.metric_warnings, callbacks.throughput)
+    recorder.set_fit(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
+    recorder.set_metrics(module.metric_values, module.metric_warnings, callbacks.throughput)
     recorder.write("finished")
 
 
