@@ -5,7 +5,8 @@
 #     scripts/test_environment.sh newest     Python 3.13, the newest versions that pyproject.toml allows
 #     scripts/test_environment.sh oldest     Python 3.11, the oldest versions that pyproject.toml allows
 #
-# Exit status 0: passed; 1: failed; 3: skipped, with the reason on standard output (no interpreter, not enough disk).
+# Exit status 0: passed; 1: failed; 3: skipped, with the reason on standard output (no interpreter, not enough disk, pip
+# failed).
 # PYTHON chooses the interpreter, WORKERS the number of test processes, NEEDED_GB the free disk space that is required.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -56,7 +57,8 @@ if [ ! -e "$env/.installed" ] || [ pyproject.toml -nt "$env/.installed" ]; then
 		"$env/bin/python" scripts/oldest_versions.py >"$env/oldest.txt"
 		options=(-c "$env/oldest.txt")
 	fi
-	"$env/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "${options[@]}" -e '.[dev]'
+	"$env/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "${options[@]}" -e '.[dev]' ||
+		skip "pip cannot install them; its message is above"
 	touch "$env/.installed"
 fi
 "$env/bin/python" -m pip list --format=freeze --disable-pip-version-check |
