@@ -41,9 +41,13 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.train, self.evaluation = Stopwatch(), Stopwatch()
+        self.epoch_rates: list[float] = []
+        """Samples per second of each training epoch; the first one includes warm-up and compilation."""
+        self._epoch_start = (0, 0.0)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of training."""
+        self._epoch_start = (self.train.samples, self.train.seconds)
         self.train.start()
 
     def on_train_batch_end(
@@ -53,8 +57,11 @@ class Throughput(Callback):
         self.train.count(len(batch) * trainer.world_size)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock of training (no effect after a validation)."""
+        """Stop the clock of training (no effect after a validation) and note the rate of the epoch."""
         self._pause_training(pl_module)
+        samples, seconds = self._epoch_start
+        if self.train.seconds > seconds:
+            self.epoch_rates.append((self.train.samples - samples) / (self.train.seconds - seconds))
 
     def _pause_training(self, pl_module: LightningModule) -> None:
         if pl_module.device.type == "cuda":

@@ -56,7 +56,7 @@ class Recorder:
             "hardware": None,
             "parameters": None,
             "time": {"started": datetime.now(UTC).isoformat(timespec="seconds"), "wall_s": None, "fit_s": None},
-            "throughput": {"train_samples_per_s": None, "eval_samples_per_s": None},
+            "throughput": {"train_samples_per_s": None, "train_samples_per_s_by_epoch": [], "eval_samples_per_s": None},
             "memory": None,
             "best": None,
             "epochs_run": 0,
@@ -94,6 +94,7 @@ class Recorder:
             "checkpoint": str(checkpoint.best_path.relative_to(self.directory)),
         }
         self.record["throughput"]["train_samples_per_s"] = throughput.train.rate()
+        self.record["throughput"]["train_samples_per_s_by_epoch"] = throughput.epoch_rates
 
     def set_paper_selection(self, summary: Mapping[str, Any]) -> None:
         """Record the result of the selection on the test split; the key exists only if it is enabled."""

@@ -50,6 +50,9 @@ def test_the_record_is_complete(trained: Path) -> None:
     assert record["parameters"]["embedding"] == 3 * 4 * sum(record["dataset_manifest"]["vocabulary"].values())
     assert record["epochs_run"] == 4
     assert record["throughput"]["train_samples_per_s"] > 0
+    rates = record["throughput"]["train_samples_per_s_by_epoch"]
+    assert len(rates) == record["epochs_run"]
+    assert min(rates) <= record["throughput"]["train_samples_per_s"] <= max(rates)
     assert record["throughput"]["eval_samples_per_s"] > 0
     assert record["memory"]["peak_rss_bytes"] > 10**8
     assert record["packages"]["torch"] == torch.__version__
