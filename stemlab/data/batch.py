@@ -6,15 +6,43 @@ Legend of sequences: B samples in the batch, L history length, N candidates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 
+class TensorBatch:
+    """Dataclass of tensors whose first dimension is the samples."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors().values())))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return field name -> tensor, in the order of the fields; without the fields that are ``None``."""
+        present: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {name: tensor for name, tensor in present.items() if tensor is not None}
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return the batch with ``function`` applied to every tensor."""
+        changed: Any = {name: function(tensor) for name, tensor in self.tensors().items()}
+        return replace(self, **changed)  # type: ignore[type-var]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Return the batch with every tensor on ``device``."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def take(self, rows_B: Tensor) -> Self:
+        """Return the samples with the given row numbers, (B,) int64 on the device of the batch."""
+        return self.map(lambda tensor: tensor.index_select(0, rows_B))
+
+
 @dataclass(slots=True)
-class ImpressionBatch:
+class ImpressionBatch(TensorBatch):
     """Batch of impressions.
 
     Attributes:
@@ -34,13 +62,9 @@ class ImpressionBatch:
     def __len__(self) -> int:
         return int(self.ids_BF.shape[0])
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ImpressionBatch:
-        """Return the batch with every tensor on ``device``."""
-        return replace(self, **_moved_fields(self, device, non_blocking))
-
 
 @dataclass(slots=True)
-class SequenceBatch:
+class SequenceBatch(TensorBatch):
     """Batch of a sequence dataset: users, their histories, and the candidate items to score.
 
     Attributes:
@@ -65,15 +89,3 @@ class SequenceBatch:
 
     def __len__(self) -> int:
         return int(self.user_B.shape[0])
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> SequenceBatch:
-        """Return the batch with every tensor on ``device``."""
-        return replace(self, **_moved_fields(self, device, non_blocking))
-
-
-def _moved_fields(
-    batch: ImpressionBatch | SequenceBatch, device: torch.device | str, non_blocking: bool
-) -> dict[str, Tensor]:
-    """Return the tensors of a batch on ``device``, without the fields that are ``None``."""
-    tensors: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return {name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items() if t is not None}

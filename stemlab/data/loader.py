@@ -25,12 +25,11 @@ import torch
 from torch import Tensor, distributed
 
 from stemlab.array_types import AnyArray
-from stemlab.data.batch import ImpressionBatch
+from stemlab.data.batch import ImpressionBatch, TensorBatch
+from stemlab.data.resident import Columns, RowSelection, upload
 from stemlab.errors import StemlabError
 
-Batch = TypeVar("Batch")
-RowSelection = slice | AnyArray
-"""Samples of a batch: a slice of consecutive rows, or row numbers."""
+Batch = TypeVar("Batch", bound=TensorBatch)
 
 MIN_EVAL_BATCHES = 16
 """Small splits are evaluated in smaller batches, so that each of up to 16 ranks has at least one batch."""
@@ -71,6 +70,9 @@ class BatchOrder(Protocol):
 
     def batches(self, start: int = 0) -> Iterator[RowSelection]:
         """Yield the samples of batch ``start``, ``start + 1``, ..."""
+
+    def batch_length(self, step: int) -> int:
+        """Return the number of samples of this rank's batch ``step``; all but the last batch have equally many."""
 
     def set_epoch(self, epoch: int) -> None:
         """Select the epoch of the following batches."""
@@ -131,12 +133,16 @@ class ShuffledOrder:
 
     def batches(self, start: int = 0) -> Iterator[RowSelection]:
         """Yield the row numbers of this rank's batches, from batch ``start`` on."""
-        order, share = self.permutation(), self.rows // self.world_size
+        order = self.permutation()
         for step in range(start, len(self)):
-            begin = step * self.batch_size
-            size = self.batch_size if step < len(self) - 1 else share - begin
-            first = begin * self.world_size + self.rank * size
+            size = self.batch_length(step)
+            first = step * self.batch_size * self.world_size + self.rank * size
             yield order[first : first + size]
+
+    def batch_length(self, step: int) -> int:
+        """Return the number of samples of this rank's batch ``step``."""
+        last = step == len(self) - 1
+        return self.rows // self.world_size - step * self.batch_size if last else self.batch_size
 
 
 class SequentialOrder:
@@ -172,8 +178,14 @@ class SequentialOrder:
 
     def batches(self, start: int = 0) -> Iterator[RowSelection]:
         """Yield slices of consecutive rows."""
-        for batch in range(self.rank + start * self.world_size, self.total, self.world_size):
-            yield slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.rows))
+        for step in range(start, len(self)):
+            first = (self.rank + step * self.world_size) * self.batch_size
+            yield slice(first, first + self.batch_length(step))
+
+    def batch_length(self, step: int) -> int:
+        """Return the number of samples of this rank's batch ``step``."""
+        first = (self.rank + step * self.world_size) * self.batch_size
+        return min(self.batch_size, self.rows - first)
 
 
 class OrderedLoader(Generic[Batch], ABC):
@@ -219,6 +231,16 @@ class OrderedLoader(Generic[Batch], ABC):
     def take(self, rows: RowSelection) -> Batch:
         """Return a batch of the given rows in new, writable tensors."""
 
+    @abstractmethod
+    def resident(self, device: torch.device) -> Columns[Batch]:
+        """Return the columns of the split on a device, for ``Columns.take``."""
+
+    def refresh(self, columns: Columns[Batch]) -> None:
+        """Bring the columns of ``resident`` to the current epoch, in place; default: nothing depends on the epoch."""
+
+    def fix_shapes(self) -> None:
+        """Make all shapes of a batch but its number of samples equal in all batches; default: they are equal."""
+
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its batches already delivered."""
         return {"epoch": self.order.epoch, "batch": self._delivered}
@@ -254,6 +276,15 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
             scenario_B=self._copy_optional(self.columns.scenario, rows),
             group_B=self._copy_optional(self.columns.group, rows),
         )
+
+    def resident(self, device: torch.device) -> ImpressionBatch:
+        """Return the whole split as one batch on a device."""
+        dense, scenario, group = (
+            None if column is None else upload(column, device)
+            for column in (self.columns.dense, self.columns.scenario, self.columns.group)
+        )
+        ids_RF, labels_RT = upload(self.columns.ids, device), upload(self.columns.labels, device)
+        return ImpressionBatch(ids_RF, labels_RT, dense, scenario, group)
 
     def _copy_optional(self, column: AnyArray | None, rows: RowSelection) -> Tensor | None:
         return None if column is None else self._copy(column, rows)

@@ -6,13 +6,16 @@ Legend: B samples in the batch, L longest history of the batch, V instances of t
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
-from stemlab.data.loader import BatchOrder, OrderedLoader, RowSelection
+from stemlab.data.loader import BatchOrder, OrderedLoader
+from stemlab.data.resident import Columns, RowSelection, upload
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.log import Instances, InteractionLog
 from stemlab.data.sequence.negatives import NegativeSampler
+from stemlab.data.sequence.resident import SequenceColumns
 
 
 class SequenceLoader(OrderedLoader[SequenceBatch]):
@@ -44,13 +47,16 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         self.log, self.instances, self.negatives = log, instances, negatives
         self.history_max, self.times = history_max, times
         self._drawn: tuple[int, Int32Array] | None = None
+        self._fixed_width = False
+        self._refreshed: int | None = None
 
     def take(self, rows: RowSelection) -> SequenceBatch:
         """Return a batch of the given instances in new, writable tensors."""
         row_B = np.array(self.instances.row[rows])
         user_B = self.log.user[row_B].astype(np.int64)
-        history = read_histories(self.log, self.log.start[user_B], row_B, self.history_max, self.times)
-        training = isinstance(self.negatives, NegativeSampler)
+        history = read_histories(
+            self.log, self.log.start[user_B], row_B, self.history_max, self.times, self._fixed_width
+        )
         return SequenceBatch(
             user_B=self._tensor(user_B),
             history_BL=self._tensor(history.item_BL),
@@ -58,8 +64,40 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
             candidates_BN=self._tensor(self._candidates(row_B, rows)),
             time_BL=None if history.time_BL is None else self._tensor(history.time_BL),
             unit_B=self._tensor(self.log.unit[user_B]) if self.times else None,
-            row_B=None if training else self._tensor(row_B),
+            row_B=None if self._is_training else self._tensor(row_B),
         )
+
+    @property
+    def _is_training(self) -> bool:
+        return isinstance(self.negatives, NegativeSampler)
+
+    def fix_shapes(self) -> None:
+        """Pad all histories to ``history_max`` instead of the longest history of the batch."""
+        self._fixed_width = True
+
+    def resident(self, device: torch.device) -> SequenceColumns:
+        """Return the log and the samples of the split on a device, with the negatives of the current epoch."""
+        negatives, self._refreshed = self._epoch_negatives(), self.order.epoch
+        return SequenceColumns(
+            history_max=self.history_max,
+            user_R=upload(self.log.user, device),
+            item_R=upload(self.log.item, device),
+            start_U=upload(self.log.start, device),
+            row_V=upload(self.instances.row, device),
+            negatives_VN=None if negatives is None else upload(negatives, device),
+            time_R=upload(self.log.time, device) if self.times else None,
+            unit_U=upload(self.log.unit, device) if self.times else None,
+            with_rows=not self._is_training,
+        )
+
+    def refresh(self, columns: Columns[SequenceBatch]) -> None:
+        """Copy the negatives of the current epoch into the columns of ``resident``."""
+        if self._is_training and self._refreshed != self.order.epoch:
+            negatives, self._refreshed = self._epoch_negatives(), self.order.epoch
+            assert isinstance(columns, SequenceColumns)
+            assert columns.negatives_VN is not None
+            assert negatives is not None
+            columns.negatives_VN.copy_(torch.from_numpy(negatives))
 
     def _candidates(self, row_B: Int64Array, rows: RowSelection) -> Int64Array:
         negatives = self._epoch_negatives()
