@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from stemlab.config.machine_errors import machine_error
 from stemlab.config.output_streams import robust_output
+from stemlab.config.screen_log import job_log_path, log_output, start_log
 from stemlab.errors import StemlabError
 
 SWEEP_ID = "STEMLAB_SWEEP_ID"
@@ -109,6 +110,7 @@ def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     @functools.wraps(function)
     def job(config: Any) -> Any:
+        start_log(job_log_path())  # until the command ends: errors are printed later
         try:
             return function(config)
         except StemlabError as error:
@@ -122,15 +124,16 @@ def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Ca
 
     @functools.wraps(function)
     def job(config: Any) -> Any:
-        try:
-            return function(config)
-        except StemlabError as error:
-            failed = error
-        except Exception as error:
-            failed = StemlabError(_message_or_raise(error))
-        errors.append(failed)
-        print(f"error: {' '.join(str(failed).split())}", file=sys.stderr)
-        return float("nan")
+        with log_output(job_log_path()):
+            try:
+                return function(config)
+            except StemlabError as error:
+                failed = error
+            except Exception as error:
+                failed = StemlabError(_message_or_raise(error))
+            errors.append(failed)
+            print(f"error: {' '.join(str(failed).split())}", file=sys.stderr)
+            return float("nan")
 
     return job
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
+
+from stemlab.config.screen_log import copy_to_log, start_log
 
 
 class RobustStream:
@@ -23,7 +26,8 @@ class RobustStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text; return its length."""
+        """Write a text, also to the log of the command; return its length."""
+        copy_to_log(text)
         try:
             self._write(text)
         except OSError:
@@ -61,12 +65,16 @@ class RobustStream:
 
 @contextmanager
 def robust_output() -> Iterator[None]:
-    """Make standard output and error robust; flush and restore them afterwards."""
+    """Make standard output and error robust; flush and restore them and close the log of the command afterwards."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (RobustStream(stream) for stream in before)
     try:
         yield
+    except Exception:
+        copy_to_log(traceback.format_exc())  # the interpreter shows it later
+        raise
     finally:
+        start_log(None)
         with suppress(ValueError):  # closed
             sys.stdout.flush()
         with suppress(ValueError):

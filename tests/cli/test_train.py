@@ -204,3 +204,27 @@ def test_every_model_trains(model: str, workspace: Workspace, run_training: Call
 def test_a_training_ended_by_max_epochs_while_improving_is_reported(workspace: Workspace) -> None:
     ended = workspace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=short")
     assert re.search("trainer.max_epochs=1 .*improving", ended.stdout + ended.stderr)
+
+
+def test_the_log_holds_what_the_screen_showed(own_process: Path, workspace: Workspace) -> None:
+    shown = workspace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=logged")
+    logged = (workspace.directory / "logged" / "train.log").read_text().splitlines()
+    assert [line for line in logged if line.startswith("epoch 1/1  loss")]
+    assert {line.rstrip() for line in (shown.stdout + shown.stderr).splitlines()} <= set(logged)
+    assert (own_process / "train.log").read_text().count("\nepoch ") == 4
+
+
+def test_the_log_ends_with_the_error(workspace: Workspace) -> None:
+    error = workspace.run("train", *TINY, "ckpt_path=nothing.ckpt", "hydra.run.dir=error_logged", status=2).stderr
+    logged = (workspace.directory / "error_logged" / "train.log").read_text().splitlines()
+    assert logged[-1] == error.splitlines()[-1]
+    assert logged[-1].startswith("error: ")
+
+
+def test_each_job_of_a_sweep_has_a_log(workspace: Workspace) -> None:
+    workspace.run("train", "-m", *TINY, "trainer.max_epochs=1", "seed=1,2", "hydra.sweep.dir=logged_sweep")
+    logs = sorted((workspace.directory / "logged_sweep").glob("*/train.log"))
+    assert len(logs) == 2
+    for log in logs:
+        assert log.read_text().count("\nepoch ") == 1
+        assert str(log.parent.name) in log.read_text()
