@@ -35,6 +35,7 @@ METHODS = {
     "hydra._internal.config_loader_impl": "ConfigLoaderImpl.get_group_options",
     "hydra._internal.hydra": "Hydra.create_main_hydra2",
     "hydra._internal.core_plugins.basic_sweeper": "BasicSweeper.split_arguments",
+    "hydra.plugins.sweeper": "Sweeper.validate_batch_is_legal",
     "hydra.core.override_parser.overrides_parser": "OverridesParser.parse_overrides",
     "wandb.sdk.lib": "wbauth.authenticate_session",
 }

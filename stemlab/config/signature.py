@@ -27,6 +27,7 @@ class NotReadableError(Exception):
     """The settings of a class cannot be read from its source code alone."""
 
 
+@cache
 def read_parameters(path: str) -> Parameters | None:
     """Return the keyword-only constructor parameters of a class, or ``None`` if its module must be imported.
 

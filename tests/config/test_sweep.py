@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from stemlab.config.compose import CommandLine
+from stemlab.config import sweep
+from stemlab.config.compose import CommandLine, compose_job
 from stemlab.config.sweep import check_command_line, hydra_arguments
 from stemlab.errors import StemlabError
 from tests.config.conftest import TOY
@@ -50,6 +51,24 @@ def test_wrong_value_in_one_of_many_jobs_is_reported():
         check_command_line(line(f"seed={seeds}", "model.net.embedding_dim=1,2,0"))
 
 
+def test_a_large_sweep_is_checked_without_composing_every_job(monkeypatch):
+    """A composition takes 0.3 s; jobs that differ in values only must share one."""
+    composed, reports = [], []
+    monkeypatch.setattr(sweep, "compose_job", lambda *words: composed.append(words) or compose_job(*words))
+    words = ("model=stem,mmoe", "seed=range(0,250)", "tags=[a],[b]", "callbacks.early_stop.patience=1,2")
+    assert check_command_line(line(*words), reports.append) is True
+    assert len(composed) == 2
+    assert len(reports) == 2
+    assert all("2,000 jobs" in report for report in reports)
+
+
+def test_a_mapping_in_a_sweep_is_merged_as_hydra_does(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sweep, "validate", lambda command, plain, origin: seen.append(plain["optim"]))
+    check_command_line(line("seed=1,2", "optim={lr:0.1},{eps:0.2}"))
+    assert [(one["lr"], one["eps"]) for one in seen] == [(0.1, 1e-8), (1e-3, 0.2)] * 2
+
+
 def test_sweep_file_starts_a_sweep_and_is_checked(tmp_path):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "toy.yaml").write_text((TOY / "dataset" / "toy.yaml").read_text())
@@ -79,6 +98,7 @@ def test_each_job_has_its_own_directory(program, tmp_path):
     assert done.returncode == 0, done.stderr
     records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("runs/sweeps/mine/*/record.json"))]
     names = sorted(path.name for path in tmp_path.glob("runs/sweeps/mine/*/"))
+    assert "checked 4 jobs" in done.stdout
     assert names == ["0_mmoe_seed1", "1_mmoe_seed2", "2_omoe_seed1", "3_omoe_seed2"]
     assert [(record["model"], record["seed"]) for record in records] == [
         ("mmoe", 1),
