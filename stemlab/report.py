@@ -1,4 +1,4 @@
-"""``python -m stemlab.report runs=[runs]``: tables and figures from run records, printed and written to documents."""
+"""``python -m stemlab.report runs=runs``: tables and figures from run records, printed and written to documents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def report(config: Mapping[str, Any]) -> str:
     """Build the report table of the config and write the configured files.
 
     Args:
-        config: plain (``stemlab.config.compose.compose("report", ["runs=[...]"])``).
+        config: plain (``stemlab.config.compose.compose("report", ["runs=..."])``).
 
     Returns:
         Text to print: the table in Markdown, then skipped records and written files.

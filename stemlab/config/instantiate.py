@@ -93,13 +93,16 @@ def _adapter(model: Any) -> TypeAdapter[Any]:
 
 def check_settings(node: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin) -> None:
     """Check a node's settings, without importing the class if its source code is sufficient."""
-    path = node.get(TARGET)
-    parameters = read_parameters(path) if isinstance(path, str) else None
-    if parameters is None:
-        typed_settings(node, key=key, origin=origin)
-        return
     settings = {name: value for name, value in node.items() if name != TARGET}
-    validate_as(source_model(str(path)), settings, key=key, origin=origin)
+    validate_as(node_model(node, key=key, origin=origin), settings, key=key, origin=origin)
+
+
+def node_model(node: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin) -> type[BaseModel]:
+    """Return the pydantic model of a node's settings; the class is imported only if its source is not sufficient."""
+    path = node.get(TARGET)
+    if isinstance(path, str) and read_parameters(path) is not None:
+        return source_model(path)
+    return settings_model(import_target(node, key=key, origin=origin))
 
 
 @cache

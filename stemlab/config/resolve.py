@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from stemlab.config.single_values import single_values_as_lists
 from stemlab.metric_directions import metric_direction
 
 # Settings that do not change results: paths, logging, diagnostics, how the run was started.
@@ -20,7 +21,8 @@ NOT_HASHED = ("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_
 def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Return the config as nested plain dicts and lists, with interpolations resolved and absolute paths.
 
-    In ``callbacks``, a ``mode`` of null is replaced by the direction of the monitor.
+    In ``callbacks``, a ``mode`` of null is replaced by the direction of the monitor. In a config composed by Hydra, a
+    single value of a list setting becomes a list of one (a recorded config has only lists).
 
     Configs are stored in checkpoints, and objects of OmegaConf in a checkpoint cannot be loaded with ``weights_only``.
 
@@ -38,7 +40,7 @@ def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(config.paths[name], str) and config.paths[name]:  # the validation refuses other values
             config.paths[name] = os.path.abspath(config.paths[name])
     plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-    return _with_modes(plain)
+    return _with_modes(single_values_as_lists(plain))
 
 
 def _with_modes(plain: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from stemlab.config.compose import (
 from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_message, several_values_error
 from stemlab.config.cross_checks import check_search_direction
 from stemlab.config.resolve import resolve
+from stemlab.config.single_values import single_values_as_lists
 from stemlab.config.table_description import CONFIG_KEY
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
@@ -90,6 +91,7 @@ def _compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[li
             for _, override, is_value in parsed:
                 if is_value:
                     plain = _with_value(plain, override.key_or_group.split("."), override.value())
+            plain = single_values_as_lists(plain)
         else:
             plain = _with_message(line, overrides, lambda job=overrides: compose_job(line.command, job))
             composed[choice] = plain

@@ -74,22 +74,23 @@ def _unknown(path: list[str], model: Any, full: str, origin: Origin) -> str:
 def _known_names(model: Any, path: Sequence[str]) -> list[str]:
     """Return the settings of the (nested) model or dataclass at ``path``."""
     for name in path:
-        field = _fields(model).get(name)
-        model = _inner(getattr(field, "annotation", None) or getattr(field, "type", None)) if field else None
-    return list(_fields(model))
+        field = model_fields(model).get(name)
+        model = inner_model(getattr(field, "annotation", None) or getattr(field, "type", None)) if field else None
+    return list(model_fields(model))
 
 
-def _fields(model: Any) -> dict[str, Any]:
+def model_fields(model: Any) -> dict[str, Any]:
+    """Return the fields of a pydantic model or dataclass by name; empty for another type."""
     for attribute in ("model_fields", "__pydantic_fields__", "__dataclass_fields__"):
         if hasattr(model, attribute):
             return dict(getattr(model, attribute))
     return {}
 
 
-def _inner(annotation: Any) -> Any:
+def inner_model(annotation: Any) -> Any:
     """Return the member of a union that has named settings."""
     members = [annotation, *getattr(annotation, "__args__", ())]
-    return next((member for member in members if _fields(member)), None)
+    return next((member for member in members if model_fields(member)), None)
 
 
 def _path(location: Sequence[int | str], values: Any, kind: str) -> list[str]:
