@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.errors import StemlabError
+from stemlab.nn.kernels.dispatch import static_shapes
 
 NumericalEmbedding = Literal["grouped", "per_feature"]
 
@@ -51,5 +52,14 @@ class NumericalFields(nn.Module):
             raise StemlabError("the network needs dense_BN, but the batch has none: use the dataset of training.")
         if self.vector_NW is not None:
             return dense_BN.unsqueeze(2) * self.vector_NW
-        parts = [line(dense_BN[:, own]) for line, own in zip(self.lines, self.columns, strict=True)]
+        parts = [line(_columns(dense_BN, own)) for line, own in zip(self.lines, self.columns, strict=True)]
         return torch.stack(parts, dim=1)
+
+
+def _columns(dense_BN: Tensor, own: list[int]) -> Tensor:
+    """Return some columns; on accelerators without a list as index, which would be copied from the host."""
+    if not static_shapes(dense_BN):
+        return dense_BN[:, own]
+    if own == list(range(own[0], own[-1] + 1)):
+        return dense_BN[:, own[0] : own[-1] + 1]
+    return torch.cat([dense_BN[:, number : number + 1] for number in own], dim=1)

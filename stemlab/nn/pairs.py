@@ -30,6 +30,13 @@ def pair_products(vector_RFE: Tensor, scale_P: Tensor) -> Tensor:
     return (scale_P.unsqueeze(1) * product_EPR).permute(2, 1, 0)
 
 
+def pair_products_by_sample(vector_RFE: Tensor, scale_P: Tensor) -> Tensor:
+    """Return ``pair_products`` (R, P, E) with the memory order (R, P, E), for one small matrix product per sample."""
+    fields = vector_RFE.shape[1]
+    i_P, j_P = torch.triu_indices(fields, fields, 1, device=vector_RFE.device)
+    return vector_RFE.index_select(1, i_P) * vector_RFE.index_select(1, j_P) * scale_P.unsqueeze(1)
+
+
 def weighted_pair_sum(vector_RFE: Tensor, weight_RTP: Tensor) -> Tensor:
     """Return sum_p w_p (x_i * x_j) for each sample and weighting, (R, T, E), without the products.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 from stemlab.models.api import MultiTaskOutput
-from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
+from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors, vectors_of
 from stemlab.models.multitask.base import GateWeights, build_towers, run_towers
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
@@ -118,7 +118,7 @@ class AdaSparse(ScenarioNet):
         alpha, pruned = self.alpha.clone(), []  # a copy: the backward pass needs the alpha of this step
         if self.training:
             self.alpha += self.alpha_growth
-        vector_BC = self.vector_SC[scenario_B]
+        vector_BC = vectors_of(self.vector_SC, scenario_B)
         for pruner, layer in zip(self.pruners, self.layers, strict=True):
             soft_BH = (alpha * pruner(torch.cat([vector_BC, state_BH], dim=1))).sigmoid()
             kept_BH = (self.beta * soft_BH >= self.eps).to(soft_BH.dtype)

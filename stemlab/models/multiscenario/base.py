@@ -1,6 +1,7 @@
 """Base class and routing of multi-scenario networks (docs/methods/multiscenario.md#common-parts).
 
-Each sample passes only through the modules of its own scenario.
+Each sample passes only through the modules of its own scenario. On the CPU the batch is split by scenario; on
+accelerators the networks use ``stemlab.nn.kernels.batched_scenarios`` instead.
 
 Legend: B samples, R samples of one scenario, S scenarios, C width of a scenario vector, H width, F fields,
 D embedding width.
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.multitask.base import TabularNet
+from stemlab.nn.kernels.batched_scenarios import lookup_own, own_scenario
+from stemlab.nn.kernels.dispatch import static_shapes
 
 Fields = Mapping[str, int] | ImpressionSizes
 
@@ -53,6 +56,13 @@ def new_vectors(count: int, width: int) -> nn.Parameter:
     Not an ``nn.Embedding``: the initial values of embedding tables are so small that all scenarios would be equal.
     """
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(count, width)))
+
+
+def vectors_of(vector_SC: Tensor, scenario_B: Tensor) -> Tensor:
+    """Return the vector (B, C) of each sample's scenario."""
+    if static_shapes(scenario_B):
+        return lookup_own(vector_SC, own_scenario(scenario_B, len(vector_SC)))
+    return vector_SC[scenario_B]
 
 
 def scenario_names(sizes: ImpressionSizes) -> tuple[str, ...]:

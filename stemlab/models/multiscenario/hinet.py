@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
+from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors, vectors_of
 from stemlab.models.multitask.base import GateWeights, build_towers, run_towers
 from stemlab.models.multitask.expert_layout import specific_shared_layout
 from stemlab.nn.experts import MixtureStack, mix_experts
@@ -108,7 +108,7 @@ class HiNet(ScenarioNet):
         each_BSH = torch.stack([extractor(input_BI) for extractor in self.specific], dim=1)
         own_BH = (own_BS.unsqueeze(2) * each_BSH).sum(dim=1)
         others_BSH = each_BSH.detach() if self.stop_foreign else each_BSH
-        others_BH = (self.foreign_weights()[scenario_B].unsqueeze(2) * others_BSH).sum(dim=1)
+        others_BH = (vectors_of(self.foreign_weights(), scenario_B).unsqueeze(2) * others_BSH).sum(dim=1)
         state_BH = torch.cat([self.shared(input_BI), own_BH, others_BH], dim=1)
         states, gates = self.mixture([state_BH] * (len(self.tasks) + 1))
         return run_towers(self.towers, states), gates

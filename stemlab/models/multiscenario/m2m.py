@@ -10,6 +10,7 @@ K experts, H width, F fields, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ from stemlab.models.multiscenario.base import (
 )
 from stemlab.models.multitask.base import GateWeights
 from stemlab.nn.init import initialise
+from stemlab.nn.kernels.batched_scenarios import linear_of_own, own_scenario
+from stemlab.nn.kernels.dispatch import static_shapes
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
 
@@ -48,6 +51,11 @@ class MetaUnit(nn.Module):
         bias_H: Tensor = self.bias(vector_C)
         return input_RH @ weight_HH + bias_H
 
+    def of_own(self, vector_SC: Tensor, own_BS: Tensor, input_BH: Tensor) -> Tensor:
+        """Return ``forward`` (B, ..., H) of each sample's own scenario, in static shapes."""
+        weight_SHH: Tensor = self.weight(vector_SC).view(-1, self.width, self.width).transpose(1, 2)
+        return linear_of_own(input_BH, weight_SHH, self.bias(vector_SC), own_BS)
+
 
 class MetaTask(nn.Module):
     """One task: meta attention over the experts, then a tower of meta layers.
@@ -64,14 +72,26 @@ class MetaTask(nn.Module):
         self.tower = nn.ModuleList(MetaUnit(scenario_width, expert_width) for _ in range(tower_layers))
         self.head = nn.Linear(expert_width, 1)
 
-    def forward(self, vector_C: Tensor, expert_RKH: Tensor) -> Tensor:
-        """Return the logits (R, 1) of the samples of one scenario."""
+    def forward(self, vector: Tensor, expert_RKH: Tensor, own_BS: Tensor | None = None) -> Tensor:
+        """Return the logits (R, 1) of the samples of one scenario, or with ``own_BS`` of the whole batch.
+
+        Args:
+            vector: v of the scenario (C,), or of all scenarios (S, C).
+            expert_RKH: outputs of the experts.
+            own_BS: ``own_scenario`` for static shapes.
+        """
+
+        def meta(unit: nn.Module, state: Tensor) -> Tensor:
+            unit = cast(MetaUnit, unit)
+            output: Tensor = unit(vector, state) if own_BS is None else unit.of_own(vector, own_BS, state)
+            return output
+
         task_RKH = self.vector_1H.expand(*expert_RKH.shape[:2], -1)
-        hidden_RKH = functional.leaky_relu(self.attention(vector_C, torch.cat([expert_RKH, task_RKH], dim=2)))
+        hidden_RKH = functional.leaky_relu(meta(self.attention, torch.cat([expert_RKH, task_RKH], dim=2)))
         weight_RK1 = self.direction(hidden_RKH).softmax(dim=1)
         state_RH = (weight_RK1 * expert_RKH).sum(dim=1)
         for layer in self.tower:
-            state_RH = functional.leaky_relu(layer(vector_C, state_RH) + state_RH)
+            state_RH = functional.leaky_relu(meta(layer, state_RH) + state_RH)
         logit_R1: Tensor = self.head(state_RH)
         return logit_R1
 
@@ -134,9 +154,12 @@ class M2M(ScenarioNet):
         input_BI, scenario_B = inputs
         state_BH = self.backbone(input_BI)
         expert_BKH = torch.stack([expert(state_BH) for expert in self.experts], dim=1)
+        vector_SC = self.scenario_layers(self.vector_SC)
+        if static_shapes(input_BI):
+            own_BS = own_scenario(scenario_B, len(self.scenarios))
+            return [head(vector_SC, expert_BKH, own_BS) for head in self.heads], ()
         samples = samples_by_scenario(scenario_B, len(self.scenarios))
         experts = split_by_scenario(expert_BKH, samples)
-        vector_SC = self.scenario_layers(self.vector_SC)
         logits = []
         for head in self.heads:
             parts = [head(vector_C, own_RKH) for vector_C, own_RKH in zip(vector_SC, experts, strict=True)]

@@ -30,27 +30,20 @@ from stemlab.models.multiscenario.base import (
     split_by_scenario,
 )
 from stemlab.models.multiscenario.mmfi_attention import AttentionShape, SlotAttention, SlotGates, linear_parameter
+from stemlab.models.multiscenario.mmfi_batched import scores_of_own
 from stemlab.models.multiscenario.mmfi_gates import slot_gate_shares
 from stemlab.models.multiscenario.mmfi_importance import AttentionOutput, Importance, importance
+from stemlab.models.multiscenario.mmfi_settings import check_mmfi_settings
 from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
-from stemlab.nn.kernels.dispatch import kernels_off
+from stemlab.nn.kernels.batched_scenarios import lookup_own, own_scenario
+from stemlab.nn.kernels.dispatch import kernels_off, static_shapes
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.nn.numericals import NumericalEmbedding, NumericalFields
-from stemlab.nn.pairs import pair_names, pair_products, weighted_pair_sum
+from stemlab.nn.pairs import pair_names, pair_products, pair_products_by_sample, weighted_pair_sum
 from stemlab.nn.sparse_attention import Sparse, sparse_weights
 from stemlab.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 BLOCKS = ("shared", "first_order")
-_RELEASED = {
-    "bn_all_rows": (True,),
-    "share_gates": (True,),
-    "use_pair_out_weight": (True,),
-    "activation": ("none",),
-    "numeric": ("grouped",),
-    "sparse": ("tanh_relu", "softmax_t"),
-    "tau_pair": (1.0,),
-    "tau_field": (1.0,),
-}
 
 
 class MMFI(TabularNet):
@@ -166,21 +159,7 @@ class MMFI(TabularNet):
     @classmethod
     def check_settings(cls, settings: Mapping[str, object]) -> None:
         """Raise StemlabError if settings contradict each other or the released code; needs no data."""
-        if settings["sparse"] == "tanh_relu" and settings["tau_pair"] != 1:
-            raise StemlabError(
-                f"model.net.tau_pair={settings['tau_pair']} has no effect with model.net.sparse=tanh_relu, "
-                "which has no temperature: set model.net.tau_pair=1.0 or model.net.sparse=softmax_t."
-            )
-        if not settings["published"]:
-            return
-        half = int(str(settings["num_shared_experts"])) // 2
-        for name, allowed in {**_RELEASED, "num_specific_experts": (half,)}.items():
-            value = settings[name]
-            if value is not None and value not in allowed:
-                raise StemlabError(
-                    f"model.net.published=true, but the released code has {name}={_typed(allowed)}, not "
-                    f"{_typed((value,))}: set model.net.{name}={_typed(allowed[:1])} or model.net.published=false."
-                )
+        check_mmfi_settings(settings)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -222,6 +201,8 @@ class MMFI(TabularNet):
 
     def states(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the inputs of the towers, [u; l] (B, T, 2E), from what ``inputs`` returns."""
+        if static_shapes(inputs[0]):
+            return self.states_of_own(inputs)
         attended = self.attend(inputs)
         states = []
         for s, part in enumerate(attended):
@@ -233,6 +214,21 @@ class MMFI(TabularNet):
             field_RTE = torch.bmm(part.field_RTF, part.field_RFE) + self.bias_STE[s]  # l = sum_f beta_f z_f + b
             states.append(torch.cat([pair_RTE, field_RTE], dim=2))
         return merge_scenarios(states, [part.samples for part in attended], len(inputs[0]))
+
+    def states_of_own(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return ``states`` in static shapes (docs/methods/kernels.md#static-shapes)."""
+        vector_BFE, field_BFE = torch.split(inputs[0], self.dim, dim=2)
+        own_BS = own_scenario(inputs[1], len(self.scenarios))
+        pair_BPE = pair_products_by_sample(vector_BFE, self.pair_weight_P)
+        shared = (self._indicators(), own_BS, self.bn_all_rows)
+        pair_BTP = scores_of_own(self.pair_attention, pair_BPE, self.gates, *shared)
+        field_BTF = scores_of_own(self.field_attention, field_BFE, self.field_gates or self.gates, *shared)
+        weight_BTP = sparse_weights(pair_BTP, self.sparse, self.taus[0])
+        if self.out_weight_STP is not None:
+            weight_BTP = weight_BTP * lookup_own(self.out_weight_STP, own_BS)
+        pair_BTE = weighted_pair_sum(vector_BFE, weight_BTP * self.pair_weight_P)
+        field_BTE = torch.bmm(sparse_weights(field_BTF, "softmax_t", self.taus[1]), field_BFE)
+        return torch.cat([pair_BTE, field_BTE + lookup_own(self.bias_STE, own_BS)], dim=2)
 
     def attend(self, inputs: Sequence[Tensor]) -> list[AttentionOutput]:
         """Return the attention weights and slot vectors of each scenario."""
@@ -256,9 +252,12 @@ class MMFI(TabularNet):
         field_BFX, scenario_B = inputs
         samples = samples_by_scenario(scenario_B, len(self.scenarios))
         x, z = zip(*(torch.split(own, self.dim, dim=2) for own in split_by_scenario(field_BFX, samples)), strict=True)
-        indicator_STI = self.cell_weight_ST.unsqueeze(2) * self.scenario_vector_SI.unsqueeze(1) * self.task_vector_TI
         pairs = [pair_products(vector_RFE, self.pair_weight_P) for vector_RFE in x]
-        return samples, list(indicator_STI), list(x), pairs, list(z)
+        return samples, list(self._indicators()), list(x), pairs, list(z)
+
+    def _indicators(self) -> Tensor:
+        """Return the indicators (S, T, I)."""
+        return self.cell_weight_ST.unsqueeze(2) * self.scenario_vector_SI.unsqueeze(1) * self.task_vector_TI
 
     @torch.no_grad()
     def gate_shares(self, batch: ImpressionBatch) -> list[dict[str, dict[str, float]]]:
@@ -280,8 +279,3 @@ class MMFI(TabularNet):
         ones_STP = torch.ones(len(self.scenarios), len(self.tasks), len(self.pairs), device=self.pair_weight_P.device)
         scale_STP = ones_STP if self.out_weight_STP is None else self.out_weight_STP
         return importance(attended, list(scale_STP), self.fields, self.pairs, self.scenarios, self.tasks)
-
-
-def _typed(values: Sequence[object]) -> str:
-    """Return values as they are written on the command line."""
-    return " or ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.errors import StemlabError, nearest
-from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors
+from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors, vectors_of
 from stemlab.models.multitask.base import GateWeights
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
@@ -114,7 +114,7 @@ class PEPNet(ScenarioNet):
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
-        gate_BI = self.scenario_gate(torch.cat([self.vector_SC[scenario_B], input_BI.detach()], dim=1))
+        gate_BI = self.scenario_gate(torch.cat([vectors_of(self.vector_SC, scenario_B), input_BI.detach()], dim=1))
         gated_BI = input_BI * gate_BI
         by_field = torch.split(input_BI, self.embedding.embedding_dim, dim=1)
         prior_BI = torch.cat([*(by_field[column] for column in self.personal), gated_BI.detach()], dim=1)

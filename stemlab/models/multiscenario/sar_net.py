@@ -11,6 +11,7 @@ D embedding width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,13 @@ from stemlab.models.multiscenario.base import (
     merge_scenarios,
     samples_by_scenario,
     split_by_scenario,
+    vectors_of,
 )
 from stemlab.models.multitask.base import GateWeights, build_towers, run_towers
 from stemlab.nn.experts import mix_experts
 from stemlab.nn.init import initialise
+from stemlab.nn.kernels.batched_scenarios import linear_of_own, normalise_by_own, own_scenario
+from stemlab.nn.kernels.dispatch import static_shapes
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.nn.norm import SubsetBatchNorm
 from stemlab.types import Dropout, PositiveInt
@@ -96,7 +100,7 @@ class SARNet(ScenarioNet):
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         embedded_BI, scenario_B = inputs
-        input_BI = embedded_BI * self.scale_SI[scenario_B] + self.shift_SI[scenario_B]
+        input_BI = embedded_BI * vectors_of(self.scale_SI, scenario_B) + vectors_of(self.shift_SI, scenario_B)
         weight_BE = self.gate(input_BI).softmax(dim=1)
         experts = [*self.shared(input_BI).unbind(dim=1), *self.own_experts(input_BI, scenario_B)]
         everyone = range(len(experts))
@@ -105,8 +109,26 @@ class SARNet(ScenarioNet):
 
     def own_experts(self, input_BI: Tensor, scenario_B: Tensor) -> list[Tensor]:
         """Return the outputs (B, H) of the scenario experts; each sample uses the experts of its own scenario."""
+        if static_shapes(input_BI):
+            own_BS = own_scenario(scenario_B, len(self.scenarios))
+            by_scenario = [cast(NormLinearExperts, experts).experts for experts in self.specific]
+            return [expert_of_own(input_BI, own_BS, layers) for layers in zip(*by_scenario, strict=True)]
         samples = samples_by_scenario(scenario_B, len(self.scenarios))
         parts = [
             experts(own_RI) for experts, own_RI in zip(self.specific, split_by_scenario(input_BI, samples), strict=True)
         ]
         return list(merge_scenarios(parts, samples, len(input_BI)).unbind(dim=1))
+
+
+def expert_of_own(input_BI: Tensor, own_BS: Tensor, experts: Sequence[Any]) -> Tensor:
+    """Return the outputs (B, H) of one expert of each sample's own scenario, in static shapes.
+
+    Args:
+        input_BI: (B, I).
+        own_BS: ``own_scenario``.
+        experts: for each scenario, a batch norm and a linear layer.
+    """
+    norms, linears = zip(*experts, strict=True)
+    scale_SI, shift_SI = (torch.stack([getattr(norm, name) for norm in norms]) for name in ("weight", "bias"))
+    weight_SHI, bias_SH = (torch.stack([getattr(linear, name) for linear in linears]) for name in ("weight", "bias"))
+    return linear_of_own(normalise_by_own(norms, input_BI, own_BS, scale_SI, shift_SI), weight_SHI, bias_SH, own_BS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,12 @@ from stemlab.models.multiscenario.base import (
     new_vectors,
     samples_by_scenario,
     split_by_scenario,
+    vectors_of,
 )
 from stemlab.models.multitask.base import GateWeights
 from stemlab.nn.init import initialise
+from stemlab.nn.kernels.batched_scenarios import linear_of_own, normalise_by_own, own_scenario
+from stemlab.nn.kernels.dispatch import static_shapes
 from stemlab.nn.mlp import MLP, Activation, MLPStyle, activation
 from stemlab.nn.norm import SubsetBatchNorm
 from stemlab.types import Dropout, PositiveInt, Widths
@@ -49,6 +53,13 @@ class PartitionedNorm(nn.Module):
         assert isinstance(norm, SubsetBatchNorm)
         return norm.normalise(input_RI, self.weight * norm.weight, self.bias + norm.bias)
 
+    def of_own(self, input_BI: Tensor, own_BS: Tensor) -> Tensor:
+        """Return ``forward`` of each sample's own scenario (B, I), in static shapes."""
+        norms = [norm for norm in self.norms if isinstance(norm, SubsetBatchNorm)]
+        scale_SI = self.weight * torch.stack([norm.weight for norm in norms])
+        shift_SI = self.bias + torch.stack([norm.bias for norm in norms])
+        return normalise_by_own(norms, input_BI, own_BS, scale_SI, shift_SI)
+
 
 class StarLinear(nn.Module):
     """Linear layer with weight W * W_s and bias b + b_s (section 3.4), (R, I) -> (R, O)."""
@@ -64,6 +75,10 @@ class StarLinear(nn.Module):
         """Return the outputs of the samples of a scenario."""
         weight_OI = self.shared.weight * self.weight_SOI[scenario]
         return functional.linear(input_RI, weight_OI, self.shared.bias + self.bias_SO[scenario])
+
+    def of_own(self, input_BI: Tensor, own_BS: Tensor) -> Tensor:
+        """Return ``forward`` of each sample's own scenario (B, O), in static shapes."""
+        return linear_of_own(input_BI, self.shared.weight * self.weight_SOI, self.shared.bias + self.bias_SO, own_BS)
 
 
 class STAR(ScenarioNet):
@@ -111,11 +126,23 @@ class STAR(ScenarioNet):
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
+        main_BT = self.mains_of_own(input_BI, scenario_B) if static_shapes(input_BI) else self.mains(*inputs)
+        logit_BT = main_BT + self.aux(torch.cat([vectors_of(self.vector_SC, scenario_B), input_BI], dim=1))
+        return list(logit_BT.split(1, dim=1)), ()
+
+    def mains(self, input_BI: Tensor, scenario_B: Tensor) -> Tensor:
+        """Return the logits (B, T) of the main networks, computed scenario by scenario."""
         samples = samples_by_scenario(scenario_B, len(self.scenarios))
         mains = [self.main(scenario, own_RI) for scenario, own_RI in enumerate(split_by_scenario(input_BI, samples))]
-        vector_BC = self.vector_SC[scenario_B]
-        logit_BT = merge_scenarios(mains, samples, len(input_BI)) + self.aux(torch.cat([vector_BC, input_BI], dim=1))
-        return list(logit_BT.split(1, dim=1)), ()
+        return merge_scenarios(mains, samples, len(input_BI))
+
+    def mains_of_own(self, input_BI: Tensor, scenario_B: Tensor) -> Tensor:
+        """Return ``mains`` in static shapes."""
+        own_BS = own_scenario(scenario_B, len(self.scenarios))
+        state_BO = self.norm.of_own(input_BI, own_BS)
+        for number, layer in enumerate(cast(Sequence[StarLinear], self.layers)):
+            state_BO = layer.of_own(self.between(state_BO) if number else state_BO, own_BS)
+        return state_BO
 
     def main(self, scenario: int, own_RI: Tensor) -> Tensor:
         """Return the logits (R, T) of the main network for the samples of a scenario."""

@@ -1,4 +1,4 @@
-"""Decide whether a CPU kernel replaces the plain equation.
+"""Decide which form of an equation runs: plain, CPU kernel, or the form for accelerators.
 
 ``trainer.kernels`` chooses the mode: ``auto`` uses kernels where they apply, ``off`` never.
 """
@@ -19,6 +19,7 @@ DTYPES = (torch.float32, torch.float64)
 PLAIN_TYPES = (Tensor, nn.Parameter)
 
 _mode: KernelMode = "auto"
+_device_forms = False
 
 
 @contextmanager
@@ -35,6 +36,30 @@ def kernel_mode(mode: KernelMode) -> Iterator[None]:
 def kernels_off() -> bool:
     """Return whether the mode is ``off``."""
     return _mode == "off"
+
+
+@contextmanager
+def device_forms() -> Iterator[None]:
+    """Use the forms for accelerators on the CPU too, inside the block (for tests)."""
+    global _device_forms
+    previous, _device_forms = _device_forms, True
+    try:
+        yield
+    finally:
+        _device_forms = previous
+
+
+def static_shapes(tensor: Tensor) -> bool:
+    """Return whether shapes must not depend on values, and the host must not read values: on every accelerator.
+
+    A CUDA graph repeats the recorded operations; a host that waits for a value also leaves the GPU idle.
+    """
+    return _device_forms or tensor.device.type != "cpu"
+
+
+def use_batched(tensor: Tensor) -> bool:
+    """Return whether products of equal shapes run as one batched product: on accelerators, except in mode ``off``."""
+    return static_shapes(tensor) and not kernels_off()
 
 
 def use_cpu_kernel(*tensors: Tensor) -> bool:
