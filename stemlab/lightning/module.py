@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from stemlab.errors import StemlabError
+from stemlab.lightning.loss_means import LossMeans
 from stemlab.lightning.settings import CommonSettings
 
 METRIC_SPLITS = ("train", "val", "test")
@@ -64,6 +65,7 @@ class NetModule(LightningModule):
         self.test_split_name = "test"
         self.metric_values: dict[str, float] = {}
         self.metric_warnings: list[str] = []
+        self._loss_means = LossMeans()
 
     # ------------------------------------------------------------------------------------------------- training
 
@@ -77,18 +79,34 @@ class NetModule(LightningModule):
         torch.manual_seed((self._common.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
 
     def _check_and_log_step(self, loss: Tensor, parts: Mapping[str, Tensor], samples: int, batch_idx: int) -> None:
-        """Check that the loss of a step is finite; log it, its parts (name -> scalar) and the learning rate."""
+        """Check that the loss of a step is finite; log the mean losses of the interval and the learning rate."""
         if self._is_logging_step(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
             self._check_finite(loss.detach().clone(), batch_idx)
+        self._loss_means.add({"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}})
         if self._is_logging_step(batch_idx):
-            named = {"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}}
-            # batches of all processes have equal size, so their mean losses may be averaged; metrics may not
-            self.log_dict({f"train/{k}": v.detach() for k, v in named.items()}, sync_dist=True, batch_size=samples)
-            self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=samples)
+            self._log_losses(samples)
+        if self._ends_interval():
+            self._loss_means.reset()
+
+    def _log_losses(self, samples: int = 1) -> None:
+        # batches of all processes have equal size, so their mean losses may be averaged; metrics may not
+        means = {f"train/{name}": value for name, value in self._loss_means.means().items()}
+        self.log_dict(means, sync_dist=True, batch_size=samples)
+        self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=samples)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean losses of the steps since the last logging step: every epoch ends with a point."""
+        if self._loss_means.steps:
+            self._log_losses()
+        self._loss_means.reset()
 
     def _is_logging_step(self, batch_idx: int) -> bool:
+        """Return whether losses are logged in this step; the first one of an epoch is for the progress bar only."""
+        return self._ends_interval() or batch_idx == 0
+
+    def _ends_interval(self) -> bool:
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return (self.global_step + 1) % every == 0 or batch_idx == 0
+        return bool((self.global_step + 1) % every == 0)
 
     def _learning_rate(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -98,13 +116,23 @@ class NetModule(LightningModule):
         loss = cast(Tensor, self.trainer.strategy.reduce(loss, reduce_op="mean"))
         if not torch.isfinite(loss):
             raise StemlabError(
-                f"the training loss became {loss.item()} in epoch {self.current_epoch}, step {batch_idx} "
+                f"the training loss became {loss.item()} in epoch {self.current_epoch + 1}, step {batch_idx + 1} "
                 f"(learning rate {self._learning_rate():g}): {self._remedy()}."
             )
 
     def _remedy(self) -> str:
         """Return the advice at the end of the error message for a loss that is not finite."""
         return "lower optim.lr, or use trainer.precision=32-true"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the losses of an unfinished logging interval."""
+        if self._loss_means.steps:
+            checkpoint["loss_means"] = self._loss_means.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the losses of an unfinished logging interval."""
+        if "loss_means" in checkpoint:
+            self._loss_means.load_state_dict(checkpoint["loss_means"])
 
     # ----------------------------------------------------------------------------------------------- evaluation
 

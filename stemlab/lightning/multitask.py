@@ -159,10 +159,12 @@ class MultiTaskModule(NetModule):
     # ---------------------------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the state of the plateau scheduler."""
+        """Save the state of the plateau scheduler, besides that of the base class."""
+        super().on_save_checkpoint(checkpoint)
         if self.plateau is not None:
             checkpoint["plateau"] = self.plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the plateau scheduler until the optimiser is built."""
+        super().on_load_checkpoint(checkpoint)
         self._plateau_state = checkpoint.get("plateau")

@@ -207,7 +207,7 @@ def test_a_nan_loss_stops_the_training(tmp_path: Path) -> None:
     made = module()
     with torch.no_grad():
         made.net.item_vectors().fill_(math.nan)
-    with pytest.raises(StemlabError, match=r"nan in epoch 0, step 0 \(.*0.01\): lower optim.lr"):
+    with pytest.raises(StemlabError, match=r"nan in epoch 1, step 1 \(.*0.01\): lower optim.lr"):
         trainer(tmp_path).fit(made, datamodule=data(tmp_path))
 
 
