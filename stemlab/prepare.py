@@ -46,7 +46,7 @@ def prepare(config: Mapping[str, Any]) -> None:
     skipped = datamodule.manifest["skipped_rows"]
     if skipped:
         console.print(f"{skipped:,} bad rows were skipped.")
-    console.print(f"prepared in {directory}", soft_wrap=True)
+    console.print(f"prepared in {directory}", soft_wrap=True, markup=False)
 
 
 def draft(table: TableDataModule) -> None:

@@ -37,6 +37,7 @@ METHODS = {
     "hydra._internal.core_plugins.basic_sweeper": "BasicSweeper.split_arguments",
     "hydra.plugins.sweeper": "Sweeper.validate_batch_is_legal",
     "hydra.core.override_parser.overrides_parser": "OverridesParser.parse_overrides",
+    "pytorch_lightning.callbacks.progress.rich_progress": "RichProgressBar._get_train_description",
     "wandb.sdk.lib": "wbauth.authenticate_session",
 }
 BOUNDED = {"hydra": "hydra-core", "omegaconf": "omegaconf", "torch": "torch", "wandb": "wandb"}

@@ -110,8 +110,8 @@ class AnalysedRun:
 
     @property
     def epoch(self) -> int:
-        """Epoch after which the checkpoint was written, from 1."""
-        return self._rebuilt.saved.epoch + 1
+        """Epoch after which the checkpoint was written, from 1; 0 without training."""
+        return self._rebuilt.saved.epochs
 
     @property
     def training(self) -> str:
@@ -172,7 +172,7 @@ class AnalysedRun:
             "run": directory.name if directory else None,
             "checkpoint": self.checkpoint.name,
             "checkpoint_sha256": sha256_of(self.checkpoint, advance),
-            "epoch": self._rebuilt.saved.epoch,
+            "epoch": self.epoch,
             "model": self.config["model"]["name"],
             "tasks": list(self.tasks),
             "seed": self.seed,

@@ -64,7 +64,7 @@ class BestCheckpoint(Checkpoint):
         if not source.exists():
             raise StemlabError(
                 f"cannot resume from {resumed_from}: {source} does not exist. It is the best checkpoint (epoch "
-                f"{self.improvement.epoch}) of that run: copy it there."
+                f"{self.improvement.epoch + 1}) of that run: copy it there."
             )
         self.directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, self.best_path.with_suffix(".part"))
@@ -75,7 +75,7 @@ class BestCheckpoint(Checkpoint):
         improved = self.improvement.update(metric_value(pl_module, self.monitor), trainer.current_epoch)
         if improved is None and self.improvement.best is None:
             rank_zero_info(
-                f"warning: {self.monitor} is undefined in epoch {trainer.current_epoch}: the epoch counts as the best."
+                f"warning: {self.monitor} is undefined in epoch {trainer.current_epoch + 1}, which counts as the best."
             )
             self.improvement.epoch = trainer.current_epoch
             improved = True

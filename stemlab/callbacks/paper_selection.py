@@ -84,7 +84,7 @@ class PaperSelection(Callback):
             "note": NOTE,
             "patience": self.patience,
             "epochs_evaluated": self.evaluated,
-            "epoch": {name: self.best[name].epoch for name in chosen},
+            "epoch": {name: self.best[name].epoch + 1 for name in chosen},
             "mean_auc": {name: self.best[name].best for name in chosen},
             "metrics": {f"test/{key}": value for name in chosen for key, value in self.metrics[name].items()},
         }
@@ -93,7 +93,7 @@ class PaperSelection(Callback):
         """Log the selected epochs."""
         summary = self.summary()
         means, epochs = summary["mean_auc"], summary["epoch"]
-        parts = [f"{name} {means[name]:.5f} (epoch {epoch + 1})" for name, epoch in epochs.items()]
+        parts = [f"{name} {means[name]:.5f} (epoch {epoch})" for name, epoch in epochs.items()]
         rank_zero_info(f"paper_selection (optimistic): best mean test AUC: {', '.join(parts) or 'undefined'}")
 
     def state_dict(self) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class MetricBar(RichProgressBar):
         self.throughput = throughput
         self._loss: str = "-"
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Return the label of the bar, padded to the width of the label of the validation bar; epochs count from 1."""
+        label = f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        return label.ljust(len(self.validation_description))
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the text of each value shown next to the bar."""
         if trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
@@ -93,5 +98,8 @@ class EpochLines(Callback):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}  val: {metrics}  "
         rich.get_console().print(
-            f"{line}{format_rate(self.throughput.train.rate())}  lr {rate:g}", highlight=False, soft_wrap=True
+            f"{line}{format_rate(self.throughput.train.rate())}  lr {rate:g}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
         )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import seed_everything
-from rich import get_console
 
 from stemlab.callbacks.progress import MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
@@ -18,7 +17,7 @@ from stemlab.nn.kernels.dispatch import kernel_mode
 from stemlab.reporting.record import RECORD, defined, read_record, write_json
 from stemlab.runs.build import build_trainer
 from stemlab.runs.restore import RebuiltRun
-from stemlab.runs.summary import print_metrics
+from stemlab.runs.summary import print_metrics, print_unwrapped
 
 _METRIC_PREFIX = {"train": "train", "valid": "val", "test": "test"}
 
@@ -55,7 +54,7 @@ class CheckpointEvaluation:
         tasks, limits = effective_tasks(self.rebuilt.config), self._limits()
         print_metrics(values, self.prefix, tasks, saved.spec, 0, saved.path, limits)
         comparison = compare_with_record(values, self.rebuilt.directory, saved.path, batch_limits(self.rebuilt.config))
-        get_console().print(comparison, highlight=False, soft_wrap=True)
+        print_unwrapped(comparison)
         output = self.chosen["output"]
         folder = self.rebuilt.directory or saved.path.parent
         path = Path(output) if output else folder / f"{self.chosen['split']}_metrics_of_{saved.path.stem}.json"
@@ -63,7 +62,7 @@ class CheckpointEvaluation:
             path,
             {
                 "checkpoint": str(saved.path),
-                "epoch": saved.epoch,
+                "epoch": saved.epochs,
                 "split": self.chosen["split"],
                 "sample": saved.spec.sample,
                 "limits": limits,

@@ -57,7 +57,7 @@ class SavedRun:
         config: resolved config of the run.
         spec: names and sizes of its dataset.
         fingerprint: fingerprint of the prepared dataset of the training.
-        epoch: epoch after which it was written, from 0.
+        epoch: index of the epoch after which it was written; -1 without training.
         weights: state dict of the network.
         stage1: record entry about the first stage, for a second stage; else empty.
     """
@@ -69,6 +69,11 @@ class SavedRun:
     epoch: int
     weights: dict[str, torch.Tensor]
     stage1: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs trained before it was written: the number of the epoch in files and labels."""
+        return self.epoch + 1
 
 
 def read_checkpoint(path: str | Path) -> SavedRun:
@@ -108,8 +113,7 @@ def _saved_run(path: Path, content: Any) -> SavedRun:
         state = content["state_dict"].items()
         weights = {name.removeprefix(_NET_PREFIX): value for name, value in state if name.startswith(_NET_PREFIX)}
         spec, stage1 = spec_from_dict(saved["spec"]), dict(saved.get("stage1", {}))
-        return SavedRun(
-            path, dict(saved["config"]), spec, str(saved["fingerprint"]), int(content["epoch"]), weights, stage1
-        )
+        epoch = int(content["epoch"]) if content.get("global_step", 1) else -1
+        return SavedRun(path, dict(saved["config"]), spec, str(saved["fingerprint"]), epoch, weights, stage1)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StemlabError(f"{path} was not written by stemlab.train ({type(error).__name__}: {error}).") from error

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from stemlab.config.resolve import flatten
 from stemlab.errors import StemlabError
 from stemlab.runs.environment import is_first_process
+from stemlab.runs.epochs_from_one import EpochCSVLogger, EpochTensorBoardLogger
 from stemlab.runs.wandb_logger import build_wandb_logger, wandb_mode
 
 
@@ -27,7 +28,7 @@ def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_
     loggers: list[Logger] = []
     if chosen["csv"]:
         # no name and no version: Lightning would count directories, a race between processes and between runs
-        loggers.append(CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1))
+        loggers.append(EpochCSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1))
     if chosen["tensorboard"]:
         loggers.append(_tensorboard(flat, run_dir))
     mode = wandb_mode(chosen["wandb"])
@@ -38,7 +39,7 @@ def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_
 
 def _tensorboard(flat: Mapping[str, Any], run_dir: Path) -> Logger:
     try:
-        logger = TensorBoardLogger(run_dir, name="", version="tensorboard", default_hp_metric=False)
+        logger = EpochTensorBoardLogger(run_dir, name="", version="tensorboard", default_hp_metric=False)
     except ModuleNotFoundError:
         raise StemlabError("logger=tensorboard needs TensorBoard: pip install 'stemlab[tensorboard]'.") from None
     if is_first_process():

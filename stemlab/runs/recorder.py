@@ -88,7 +88,7 @@ class Recorder:
         self.record["time"]["fit_s"] = round(time.monotonic() - self._fit_started, 3)
         self.record["epochs_run"] = epochs
         self.record["best"] = {
-            "epoch": best.epoch,
+            "epoch": best.epoch + 1,
             "monitor": checkpoint.monitor,
             "value": best.best,
             "checkpoint": str(checkpoint.best_path.relative_to(self.directory)),

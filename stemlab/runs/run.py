@@ -110,7 +110,7 @@ class TrainingRun:
         if not self.config["ckpt_path"]:
             return None
         saved = check_resumable(self.config, fingerprint)
-        rank_zero_info(f"resuming after epoch {saved.epoch + 1} of {saved.path}")
+        rank_zero_info(f"resuming after epoch {saved.epochs} of {saved.path}")
         return saved
 
     def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
@@ -153,7 +153,7 @@ class TrainingRun:
         """Evaluate a network without training on the validation split and write it as the best checkpoint."""
         checkpoint = callbacks.checkpoint
         trainer.validate(module, datamodule=datamodule, verbose=False)
-        checkpoint.improvement.update(module.metric_values[checkpoint.monitor], 0)
+        checkpoint.improvement.update(module.metric_values[checkpoint.monitor], -1)
         trainer.save_checkpoint(checkpoint.best_path)
         self.recorder.set_fit(0, checkpoint, callbacks.throughput)
 

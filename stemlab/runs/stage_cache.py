@@ -185,7 +185,7 @@ def _rename_old_curves(directory: Path, resume: str) -> None:
     """Rename the curves of the interrupted run, because the CSV logger overwrites the file."""
     curves = directory / "metrics.csv"
     if curves.is_file():
-        curves.replace(directory / f"metrics_until_epoch_{read_checkpoint(resume).epoch + 1}.csv")
+        curves.replace(directory / f"metrics_until_epoch_{read_checkpoint(resume).epochs}.csv")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

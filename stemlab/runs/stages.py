@@ -129,7 +129,7 @@ def _stage1_link(saved: SavedRun | None) -> dict[str, Any]:
     return {
         "directory": str(folder.parent if folder.name == "checkpoints" else folder),
         "checkpoint": str(saved.path),
-        "epoch": saved.epoch,
+        "epoch": saved.epochs,
         "config_hash": config_hash(saved.config),
         "dataset_fingerprint": saved.fingerprint,
     }

@@ -41,13 +41,16 @@ def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, dir
         f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs"
         if steps
         else "nothing to train",
-        "run directory": str(directory),
     }
-    table.add_column()
-    table.add_column(overflow="fold")  # paths are wrapped, not truncated, so that they can be copied
     for name, text in lines.items():
         table.add_row(name, text)
     rich.get_console().print(table)
+    print_unwrapped(f"run directory: {directory}")
+
+
+def print_unwrapped(text: str) -> None:
+    """Print a text with a path: never wrapped, so that the path can be copied; no markup is read in it."""
+    rich.get_console().print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_metrics(
@@ -86,7 +89,7 @@ def print_metrics(
             _scenario_table(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample, limits))
         )
     text = f"best of {epochs} epochs: {best}" if epochs else str(best)
-    rich.get_console().print(text, soft_wrap=True, highlight=False, markup=False)
+    print_unwrapped(text)
 
 
 def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Sequence[str]) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from stemlab.config.cross_checks import effective_stage
 from stemlab.config.limits import LIMITED, batch_limits
 from stemlab.runs.environment import is_first_process
+from stemlab.runs.epochs_from_one import EpochWandbLogger
 
 WANDB_OFF_HINT = "W&B is off: `wandb login` turns it on, logger=wandb writes an offline copy to sync later."
 WandbMode = Literal["online", "offline"]
@@ -72,7 +73,7 @@ def build_wandb_logger(
     tags += [LIMITED] if batch_limits(config) else []
     project = config["logger"]["wandb_project"]
     if not is_first_process():
-        return WandbLogger(project=project, save_dir=run_dir)
+        return EpochWandbLogger(project=project, save_dir=run_dir)
     arguments = {
         "project": project,
         "entity": config["logger"]["wandb_entity"],
@@ -86,7 +87,7 @@ def build_wandb_logger(
     run = _init_run(arguments, mode)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return WandbLogger(project=project, save_dir=run_dir, experiment=run)
+    return EpochWandbLogger(project=project, save_dir=run_dir, experiment=run)
 
 
 def _init_run(arguments: Mapping[str, Any], mode: WandbMode) -> Any:

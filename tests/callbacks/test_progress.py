@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,20 @@ def test_the_bar_shows_loss_auc_of_each_task_and_speed(tmp_path: Path, capsys: p
     assert shown["loss"] == f"{float(fit.callback_metrics['train/loss']):.4f}"
     assert shown["auc/like"] == f"{made.metric_values['val/auc/like']:.4f}"
     assert shown["speed"].endswith("samples/s")
+
+
+def test_the_bar_counts_epochs_as_the_lines_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, speed, labels = module(), Throughput(), []
+
+    class Watched(MetricBar):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            super().on_train_batch_end(*arguments)
+            labels.append(self.train_progress_bar.description.strip())
+
+    fit = trainer(tmp_path, speed, EpochLines(speed), epochs=2)
+    fit.callbacks.append(Watched(speed))
+    fit.fit(made, datamodule=Toy())
+    assert list(dict.fromkeys(labels)) == ["epoch 1/2", "epoch 2/2"]
 
 
 def test_metrics_per_scenario_are_not_shown() -> None:

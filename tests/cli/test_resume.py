@@ -34,7 +34,7 @@ def test_two_epochs_and_a_resume_equal_four(trained: Path, half: Path, run_train
     assert one["metrics"] == other["metrics"]
     assert one["best"] == other["best"]
     assert other["epochs_run"] == 4
-    assert [row["epoch"] for row in rows(resumed) if row["val/auc"]] == ["2", "3"]
+    assert [row["epoch"] for row in rows(resumed) if row["val/auc"]] == ["3", "4"]
 
 
 def test_dropout_draws_the_same_masks_after_a_resume(run_training: Callable[..., float], workspace: Workspace) -> None:
@@ -76,7 +76,7 @@ def test_early_stopping_and_plateau_state_are_resumed(
     run_training("stop_resumed", *overrides, "trainer.max_epochs=9", f"ckpt_path={last}")
     whole, resumed = workspace.directory / "stop_whole", workspace.directory / "stop_resumed"
     assert workspace.record("stop_whole")["epochs_run"] == workspace.record("stop_resumed")["epochs_run"] == 4
-    assert workspace.record("stop_resumed")["best"]["epoch"] == 0  # its checkpoint was copied from the first run
+    assert workspace.record("stop_resumed")["best"]["epoch"] == 1  # its checkpoint was copied from the first run
     assert_same_weights(whole, resumed)
     assert_same_weights(whole, resumed, "best.ckpt")
     content = torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)

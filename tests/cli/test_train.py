@@ -69,7 +69,7 @@ def test_metrics_are_named_by_the_grammar_and_belong_to_the_best_epoch(trained: 
     curve = [float(row["val/auc"]) for row in rows(trained) if row["val/auc"]]
     assert len(curve) == 4
     assert record["best"]["value"] == record["metrics"]["val/auc"] == max(curve)
-    assert record["best"]["epoch"] == curve.index(max(curve))
+    assert record["best"]["epoch"] == curve.index(max(curve)) + 1
     assert record["metrics"]["val/auc"] == pytest.approx(
         sum(record["metrics"][f"val/auc/{t}"] for t in TASKS) / 2, abs=1e-15
     )
@@ -80,6 +80,7 @@ def test_curves_are_logged_in_full_precision(trained: Path) -> None:
     steps = [row for row in rows(trained) if row["train/loss"]]
     assert len(steps) == 4 * 10  # 1,215 rows in batches of 128
     assert [int(row["step"]) for row in steps] == list(range(40))
+    assert [int(row["epoch"]) for row in steps] == [epoch for epoch in range(1, 5) for _ in range(10)]
     assert float(steps[0]["train/lr"]) == 0.01
     for row in steps:
         tasks = sum(float(row[f"train/loss/{task}"]) for task in TASKS)
@@ -178,7 +179,7 @@ def test_ctrl_c_ends_with_130_and_an_interrupted_record(workspace: Workspace) ->
     record = workspace.record("interrupted")
     assert record["status"] == "interrupted"
     assert record["epochs_run"] >= 1
-    assert 0 <= record["best"]["epoch"] < record["epochs_run"]
+    assert 1 <= record["best"]["epoch"] <= record["epochs_run"]
     assert record["throughput"]["train_samples_per_s"] > 0
 
 

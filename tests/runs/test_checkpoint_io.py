@@ -53,7 +53,7 @@ def test_the_content_of_a_checkpoint_is_read(tmp_path: Path) -> None:
         {"state_dict": weights, "epoch": 4, "hyper_parameters": {**hparams, "fingerprint": "f"}}, tmp_path / "a.ckpt"
     )
     saved = read_checkpoint(tmp_path / "a.ckpt")
-    assert (saved.config, saved.fingerprint, saved.epoch) == ({"seed": 1}, "f", 4)
+    assert (saved.config, saved.fingerprint, saved.epoch, saved.epochs) == ({"seed": 1}, "f", 4, 5)
     assert saved.spec.field_sizes == {"u": 3}
     assert list(saved.weights) == ["a"]
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from stemlab.data.spec import SequenceSpec
 from stemlab.runs.summary import format_bytes, format_metric, print_metrics, print_run_summary
@@ -30,6 +31,19 @@ def test_the_run_summary_shows_samples_parameters_memory_and_steps(capsys: pytes
     assert "200 samples" in output
     assert "2 processes" in output
     assert "7 epochs" in output
+
+
+@pytest.mark.parametrize("name", ["a" * 100, "with [brackets] and [bold]words[/bold]", "two  spaces"])
+def test_paths_can_be_copied_from_a_narrow_terminal(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rich._console", Console(width=80))
+    directory = Path("/data/runs/tiktok/stem") / name
+    print_run_summary(RECORD, steps=5, processes=2, directory=directory)
+    print_metrics({"test/auc/like": 0.7}, "test", ("like",), SPEC, 3, directory / "checkpoints/best.ckpt")
+    lines = capsys.readouterr().out.splitlines()
+    assert f"run directory: {directory}" in lines
+    assert [line for line in lines if line.endswith(f" {directory}/checkpoints/best.ckpt")]
 
 
 def test_a_limit_is_shown_in_both_tables(capsys: pytest.CaptureFixture[str]) -> None:

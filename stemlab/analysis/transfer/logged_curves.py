@@ -38,5 +38,5 @@ def logged_conflicts(label: str, directory: Path | None) -> list[LoggedCurve]:
 
 
 def _curve(label: str, name: str, lines: list[dict[str, str]]) -> LoggedCurve:
-    by_epoch = {int(line["epoch"]) + 1: float(line[name]) for line in lines if line.get(name)}
+    by_epoch = {int(line["epoch"]): float(line[name]) for line in lines if line.get(name)}
     return LoggedCurve(label, name.removeprefix(_PREFIX), tuple(by_epoch), tuple(by_epoch.values()))
