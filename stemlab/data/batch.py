@@ -22,6 +22,11 @@ class TensorBatch:
     def __len__(self) -> int:
         return len(next(iter(self.tensors().values())))
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the tensors."""
+        return next(iter(self.tensors().values())).device
+
     def tensors(self) -> dict[str, Tensor]:
         """Return field name -> tensor, in the order of the fields; without the fields that are ``None``."""
         present: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]

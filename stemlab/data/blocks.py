@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stemlab.array_types import AnyArray
 from stemlab.data.loader import Batch, BatchOrder, OrderedLoader
-from stemlab.data.resident import Columns, FixedResidence, row_numbers, upload
+from stemlab.data.resident import Columns, FixedResidence, Uploads, row_numbers, upload
 from stemlab.data.streaming import BlockStream
 
 
@@ -65,6 +65,7 @@ class BlockLoader(Generic[Batch]):
         residence: ``device``: the columns of the split are copied to the device once; ``host``: the rows of the next
             block are gathered in a thread and copied while the current block is used.
         limit: maximum number of steps per epoch; ``None``: all.
+        uploads: columns that are already on the device.
     """
 
     batch_sampler = None  # Lightning reads this attribute of every loader that has ``sampler``
@@ -76,11 +77,14 @@ class BlockLoader(Generic[Batch]):
         device: torch.device | str = "cpu",
         residence: FixedResidence = "device",
         limit: int | None = None,
+        uploads: Uploads | None = None,
     ) -> None:
         self.loader, self.steps_per_block = loader, steps_per_block
         self.device, self.residence = torch.device(device), residence
         self.steps = len(loader) if limit is None else min(limit, len(loader))
         loader.fix_shapes()
+        loader.pin_memory = False  # BlockStream copies from its own page-locked buffers
+        self._uploads = uploads or Uploads(self.device)
         self._columns: Columns[Batch] | None = None
         self._stream: BlockStream[Batch] | None = None
         self._delivered, self._resume = 0, (0, 0)
@@ -118,7 +122,7 @@ class BlockLoader(Generic[Batch]):
 
     def _resident_blocks(self, start: int) -> Iterator[StepBlock[Batch]]:
         if self._columns is None:
-            self._columns = self.loader.resident(self.device)
+            self._columns = self.loader.resident(self._uploads)
         self.loader.refresh(self._columns)
         order = self.loader.order
         steps = islice(order.batches(start), self.steps - start)

@@ -12,10 +12,13 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from stemlab.data.batch import ImpressionBatch
-from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder, current_rank
+from stemlab.data.blocks import BlockLoader, StepBlock
+from stemlab.data.loader import BatchLoader, BatchOrder, OrderedLoader, SequentialOrder, ShuffledOrder, current_rank
+from stemlab.data.placement import Placement, root_device
 from stemlab.data.prepare.encode_table import TableEncoder
 from stemlab.data.prepare.split import SPLITS
 from stemlab.data.prepared import PreparedDirectory
+from stemlab.data.resident import Residence
 from stemlab.data.spec import DatasetSpec
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
@@ -35,6 +38,11 @@ class ImpressionDataModule(LightningDataModule, ABC):
         batch_size: training samples per step on each process.
         eval_batch_size: largest number of samples of an evaluation batch.
         seed: seed of the shuffling, combined with the epoch number; not part of the prepared dataset.
+        residence: where the columns are during a run on a GPU: in its memory (``device``), in main memory (``host``),
+            or in GPU memory if they need at most ``DEVICE_SHARE`` of what is free (``auto``).
+
+    Attributes:
+        placement: where the columns are, and whether training steps come in blocks.
     """
 
     raw_columns: tuple[str, ...] = ()
@@ -49,6 +57,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
         batch_size: PositiveInt = 4096,
         eval_batch_size: PositiveInt = 16384,
         seed: NonNegativeInt = 2023,
+        residence: Residence = "auto",
     ) -> None:
         super().__init__()
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -56,6 +65,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
                 raise StemlabError(f"dataset.{key} is {value}: give a positive number.")
         self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
         self.test_split: Split = "test"  # split of the test loop; evaluation may choose another one
+        self.placement: Placement[ImpressionBatch] = Placement(residence)
         self._prepared = PreparedDirectory(name, self.build)
         self._stores: dict[str, ColumnStore] = {}
 
@@ -128,31 +138,34 @@ class ImpressionDataModule(LightningDataModule, ABC):
             )
         return store
 
-    def train_dataloader(self) -> BatchLoader:
-        """Return the loader of this rank's shuffled training batches."""
+    def train_loader(self) -> BatchLoader:
+        """Return the loader of this rank's shuffled training batches from main memory."""
         store = self.store("train")
-        order = ShuffledOrder(len(store), self.batch_size, self.seed, *current_rank())
-        return BatchLoader(store, order, pin_memory=self._on_gpu())
+        return self._loader(store, ShuffledOrder(len(store), self.batch_size, self.seed, *current_rank()))
 
-    def val_dataloader(self) -> BatchLoader:
-        """Return the loader of this rank's validation batches."""
-        return self._eval_loader("valid")
-
-    def test_dataloader(self) -> BatchLoader:
-        """Return the loader of this rank's test batches."""
-        return self._eval_loader(self.test_split)
-
-    def _eval_loader(self, split: Split) -> BatchLoader:
+    def eval_loader(self, split: Split) -> BatchLoader:
+        """Return the loader of this rank's evaluation batches from main memory."""
         store = self.store(split)
-        order = SequentialOrder(len(store), self.eval_batch_size, *current_rank())
-        return BatchLoader(store, order, pin_memory=self._on_gpu())
+        return self._loader(store, SequentialOrder(len(store), self.eval_batch_size, *current_rank()))
 
-    def _on_gpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+    def _loader(self, store: ColumnStore, order: BatchOrder) -> BatchLoader:
+        return BatchLoader(store, order, pin_memory=root_device(self).type == "cuda")
+
+    def train_dataloader(self) -> OrderedLoader[ImpressionBatch] | BlockLoader[ImpressionBatch]:
+        """Return the loader of this rank's shuffled training batches, or of blocks of them."""
+        return self.placement.training(self.train_loader(), root_device(self), self.prepare)
+
+    def val_dataloader(self) -> OrderedLoader[ImpressionBatch]:
+        """Return the loader of this rank's validation batches."""
+        return self.placement.evaluation(self.eval_loader("valid"), root_device(self), self.prepare)
+
+    def test_dataloader(self) -> OrderedLoader[ImpressionBatch]:
+        """Return the loader of this rank's test batches."""
+        return self.placement.evaluation(self.eval_loader(self.test_split), root_device(self), self.prepare)
 
     def transfer_batch_to_device(
-        self, batch: ImpressionBatch, device: torch.device, dataloader_idx: int
-    ) -> ImpressionBatch:
-        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory."""
+        self, batch: ImpressionBatch | StepBlock[ImpressionBatch], device: torch.device, dataloader_idx: int
+    ) -> ImpressionBatch | StepBlock[ImpressionBatch]:
+        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory. Blocks are there already."""
         del dataloader_idx
-        return batch.to(device, non_blocking=device.type == "cuda")
+        return batch if isinstance(batch, StepBlock) else batch.to(device, non_blocking=device.type == "cuda")

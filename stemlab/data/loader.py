@@ -26,7 +26,7 @@ from torch import Tensor, distributed
 
 from stemlab.array_types import AnyArray
 from stemlab.data.batch import ImpressionBatch, TensorBatch
-from stemlab.data.resident import Columns, RowSelection, upload
+from stemlab.data.resident import Columns, RowSelection, Uploads, rows_on
 from stemlab.errors import StemlabError
 
 Batch = TypeVar("Batch", bound=TensorBatch)
@@ -232,8 +232,12 @@ class OrderedLoader(Generic[Batch], ABC):
         """Return a batch of the given rows in new, writable tensors."""
 
     @abstractmethod
-    def resident(self, device: torch.device) -> Columns[Batch]:
-        """Return the columns of the split on a device, for ``Columns.take``."""
+    def resident(self, uploads: Uploads) -> Columns[Batch]:
+        """Return the columns of the split on a device."""
+
+    def take_resident(self, columns: Columns[Batch], rows: RowSelection) -> Batch:
+        """Return a batch of the given rows of ``columns``, equal to that of ``take``."""
+        return columns.take(rows_on(columns.device, rows))
 
     def refresh(self, columns: Columns[Batch]) -> None:
         """Bring the columns of ``resident`` to the current epoch, in place; default: nothing depends on the epoch."""
@@ -277,14 +281,12 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
             group_B=self._copy_optional(self.columns.group, rows),
         )
 
-    def resident(self, device: torch.device) -> ImpressionBatch:
+    def resident(self, uploads: Uploads) -> ImpressionBatch:
         """Return the whole split as one batch on a device."""
-        dense, scenario, group = (
-            None if column is None else upload(column, device)
-            for column in (self.columns.dense, self.columns.scenario, self.columns.group)
+        of, optional = self.columns, uploads.optional
+        return ImpressionBatch(
+            uploads(of.ids), uploads(of.labels), optional(of.dense), optional(of.scenario), optional(of.group)
         )
-        ids_RF, labels_RT = upload(self.columns.ids, device), upload(self.columns.labels, device)
-        return ImpressionBatch(ids_RF, labels_RT, dense, scenario, group)
 
     def _copy_optional(self, column: AnyArray | None, rows: RowSelection) -> Tensor | None:
         return None if column is None else self._copy(column, rows)

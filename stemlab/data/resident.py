@@ -5,6 +5,7 @@ Legend: B samples in the batch, R rows of the columns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -29,6 +30,11 @@ _Batch_co = TypeVar("_Batch_co", covariant=True)
 class Columns(Protocol[_Batch_co]):
     """Columns of samples on a device, from which batches are gathered without the CPU."""
 
+    @property
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        ...
+
     def take(self, rows_B: Tensor) -> _Batch_co:
         """Return the samples with the given row numbers, (B,) int64 on the device of the columns."""
         ...
@@ -37,6 +43,38 @@ class Columns(Protocol[_Batch_co]):
 def row_numbers(rows: RowSelection) -> AnyArray:
     """Return the row numbers of a batch."""
     return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+
+def rows_on(device: torch.device, rows: RowSelection) -> Tensor:
+    """Return the row numbers of a batch on a device, (B,) int64."""
+    if isinstance(rows, slice):
+        return torch.arange(rows.start, rows.stop, device=device)
+    row_B = torch.from_numpy(rows)
+    if device.type == "cuda":  # page-locked: the copy does not wait for the device
+        row_B = row_B.pin_memory().to(device, non_blocking=True)
+    return row_B.long()
+
+
+class Uploads:
+    """Copies of columns on a device; a column is copied once.
+
+    Args:
+        device: the device.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.device = torch.device(device)
+        self._copies: dict[int, tuple[AnyArray, Tensor]] = {}  # keeping the column keeps its id unique
+
+    def __call__(self, column: AnyArray) -> Tensor:
+        """Return the copy of a column."""
+        if id(column) not in self._copies:
+            self._copies[id(column)] = column, upload(column, self.device)
+        return self._copies[id(column)][1]
+
+    def optional(self, column: AnyArray | None) -> Tensor | None:
+        """Return the copy of a column, if there is one."""
+        return None if column is None else self(column)
 
 
 def upload(column: AnyArray, device: torch.device) -> Tensor:
@@ -54,14 +92,17 @@ def upload(column: AnyArray, device: torch.device) -> Tensor:
     return result
 
 
-def fits_on_device(column_bytes: int, device: torch.device) -> bool:
-    """Return whether columns need at most ``DEVICE_SHARE`` of the free memory of a GPU."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return column_bytes <= DEVICE_SHARE * free
+def choose_residence(wanted: Residence, column_bytes: Callable[[], int], device: torch.device) -> FixedResidence:
+    """Return where the columns of a training are; ``device`` on the CPU, which has one memory.
 
-
-def choose_residence(wanted: Residence, column_bytes: int, device: torch.device) -> FixedResidence:
-    """Return where the columns of a training are; ``device`` on the CPU, which has one memory."""
+    Args:
+        wanted: the setting.
+        column_bytes: returns the size of all columns.
+        device: the device that trains.
+    """
     if wanted != "auto":
         return wanted
-    return "device" if device.type != "cuda" or fits_on_device(column_bytes, device) else "host"
+    if device.type != "cuda":
+        return "device"
+    free, _ = torch.cuda.mem_get_info(device)
+    return "device" if column_bytes() <= DEVICE_SHARE * free else "host"

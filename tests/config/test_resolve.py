@@ -51,6 +51,8 @@ def test_hash_ignores_settings_that_do_not_change_results():
     base = compose("train", [])
     same = compose("train", ["paths.runs_dir=elsewhere", "paths.data_dir=there", "tags=[x]", "logger=csv"])
     assert config_hash(base) == config_hash(same)
+    gpu = [config_hash(compose("train", ["trainer=gpu", f"dataset.residence={place}"])) for place in ("auto", "host")]
+    assert gpu[0] == gpu[1]
     assert len(config_hash(base)) == 16
     others = [["seed=1"], ["model.net.embedding_dim=8"], ["dataset.min_count=3"], ["trainer.max_epochs=2"]]
     hashes = {config_hash(compose("train", words)) for words in others}

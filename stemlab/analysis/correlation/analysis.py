@@ -150,7 +150,7 @@ class Correlation(Analysis):
             raise StemlabError(
                 f"{run.path}: {type(run.net).__name__} reads no history of items; correlation needs one."
             )
-        loader = data.test_dataloader()
+        loader = data.eval_loader("test")
         target_B = data.log.item[loader.instances.row]
         chosen = np.flatnonzero(known.member_IC[target_B, target])
         chosen = np.sort(np.random.default_rng(self.seed).permutation(chosen)[: self.probe_rows])
@@ -167,9 +167,9 @@ class Correlation(Analysis):
 
     def _samples(self, data: SequenceDataModule, steps: ProgressBars) -> Iterator[tuple[SequenceBatch, Any]]:
         """Yield batches whose first two candidates are a positive and a negative item."""
-        loaders = [data.train_dataloader()]
+        loaders = [data.train_loader()]
         if self.splits == "all":
-            loaders += [data.val_dataloader(), data.test_dataloader()]
+            loaders += [data.eval_loader("valid"), data.eval_loader("test")]
         for loader in loaders:
             yield from _batches(loader, steps)
 

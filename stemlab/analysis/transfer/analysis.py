@@ -146,7 +146,7 @@ class Transfer(Analysis):
         """Return gates and gradients for evenly spaced training samples, the same for every run."""
         total = len(data.store("train"))
         rows = np.unique(np.linspace(0, total - 1, min(self.rows, total)).astype(np.int64))
-        batch = data.train_dataloader().take(rows)
+        batch = data.train_loader().take(rows)
         assert batch.labels_BT is not None
         labels_BT: torch.Tensor = batch.labels_BT[:, [run.impressions.task_index(task) for task in run.tasks]]
         result = diagnose_batch(run.net, batch, labels_BT, run.config["model"].get("loss_form", "logits"))

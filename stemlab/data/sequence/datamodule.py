@@ -13,9 +13,12 @@ from pytorch_lightning import LightningDataModule
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
+from stemlab.data.blocks import BlockLoader, StepBlock
 from stemlab.data.datamodule import Split
-from stemlab.data.loader import SequentialOrder, ShuffledOrder, current_rank
+from stemlab.data.loader import OrderedLoader, SequentialOrder, ShuffledOrder, current_rank
+from stemlab.data.placement import Placement, root_device
 from stemlab.data.prepared import PreparedDirectory
+from stemlab.data.resident import Residence
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.loader import SequenceLoader
@@ -50,8 +53,11 @@ class SequenceDataModule(LightningDataModule, ABC):
             in the released code, which may draw the valid and test items) or in ``all`` splits.
         times: whether batches contain times (``time_BL``, ``unit_B``).
         evaluation: protocol of the ranking evaluation.
+        residence: where the columns are during a run on a GPU: in its memory (``device``), in main memory (``host``),
+            or in GPU memory if they need at most ``DEVICE_SHARE`` of what is free (``auto``).
 
     Attributes:
+        placement: where the columns are, and whether training steps come in blocks.
         test_split: split that the test loop reads.
         first_interactions: whether each user's first interaction, whose history is empty, is also a training instance;
             for models that read no history (BPRMF and LightGCN in the released code). Set it before making the loaders.
@@ -70,6 +76,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         train_negatives: Literal["train", "all"] = "train",
         times: bool = True,
         evaluation: RankingProtocol = _DEFAULT_PROTOCOL,
+        residence: Residence = "auto",
     ) -> None:
         super().__init__()
         self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
@@ -81,6 +88,8 @@ class SequenceDataModule(LightningDataModule, ABC):
         self.test_split: Split = "test"  # stemlab.evaluate may set another split
         self.first_interactions = False
         self.with_categories = False
+        self._opened: dict[tuple[Split, bool], Instances] = {}
+        self.placement: Placement[SequenceBatch] = Placement(residence)
         self._prepared = PreparedDirectory(name, self.build)
 
     @abstractmethod
@@ -198,8 +207,20 @@ class SequenceDataModule(LightningDataModule, ABC):
         del stage
         _ = self.log
 
-    def train_dataloader(self) -> SequenceLoader:
-        """Return the loader of this rank's shuffled training batches."""
+    def train_dataloader(self) -> OrderedLoader[SequenceBatch] | BlockLoader[SequenceBatch]:
+        """Return the loader of this rank's shuffled training batches, or of blocks of them."""
+        return self.placement.training(self.train_loader(), root_device(self), self.prepare)
+
+    def val_dataloader(self) -> OrderedLoader[SequenceBatch]:
+        """Return the loader of this rank's validation batches."""
+        return self.placement.evaluation(self.eval_loader("valid"), root_device(self), self.prepare)
+
+    def test_dataloader(self) -> OrderedLoader[SequenceBatch]:
+        """Return the loader of this rank's test batches."""
+        return self.placement.evaluation(self.eval_loader(self.test_split), root_device(self), self.prepare)
+
+    def train_loader(self) -> SequenceLoader:
+        """Return the loader of this rank's shuffled training batches from main memory."""
         instances = self._instances("train")
         order = ShuffledOrder(len(instances), self.batch_size, self.seed, *current_rank())
         sampler = NegativeSampler(
@@ -211,15 +232,12 @@ class SequenceDataModule(LightningDataModule, ABC):
         )
         return self._loader(instances, order, sampler)
 
-    def val_dataloader(self) -> SequenceLoader:
-        """Return the loader of this rank's validation batches."""
-        return self._eval_loader("valid")
+    def eval_loader(self, split: Split) -> SequenceLoader:
+        """Return the loader of this rank's evaluation batches from main memory.
 
-    def test_dataloader(self) -> SequenceLoader:
-        """Return the loader of this rank's test batches."""
-        return self._eval_loader(self.test_split)
-
-    def _eval_loader(self, split: Split) -> SequenceLoader:
+        Raises:
+            StemlabError: candidates are stored negatives and the prepared dataset has none.
+        """
         instances = self._instances(split)
         order = SequentialOrder(len(instances), self.eval_batch_size, *current_rank())
         if self.evaluation.candidates == "full":
@@ -234,13 +252,16 @@ class SequenceDataModule(LightningDataModule, ABC):
     def _loader(
         self, instances: Instances, order: ShuffledOrder | SequentialOrder, negatives: NegativeSampler | Any
     ) -> SequenceLoader:
-        gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        gpu = root_device(self).type == "cuda"
         return SequenceLoader(
             self.log, instances, order, negatives, history_max=self.history_max, times=self.times, pin_memory=gpu
         )
 
     def _instances(self, split: Split) -> Instances:
-        instances = Instances(self.prepare(), split, self.first_interactions and split == "train")
+        first = self.first_interactions and split == "train"
+        if (split, first) not in self._opened:
+            self._opened[split, first] = Instances(self.prepare(), split, first)
+        instances = self._opened[split, first]
         if len(instances) == 0:
             raise StemlabError(
                 f"the {split} split of dataset {self.name!r} has no instances ({self.directory}): "
@@ -249,8 +270,8 @@ class SequenceDataModule(LightningDataModule, ABC):
         return instances
 
     def transfer_batch_to_device(
-        self, batch: SequenceBatch, device: torch.device, dataloader_idx: int
-    ) -> SequenceBatch:
-        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory."""
+        self, batch: SequenceBatch | StepBlock[SequenceBatch], device: torch.device, dataloader_idx: int
+    ) -> SequenceBatch | StepBlock[SequenceBatch]:
+        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory. Blocks are there already."""
         del dataloader_idx
-        return batch.to(device, non_blocking=device.type == "cuda")
+        return batch if isinstance(batch, StepBlock) else batch.to(device, non_blocking=device.type == "cuda")

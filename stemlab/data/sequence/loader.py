@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.loader import BatchOrder, OrderedLoader
-from stemlab.data.resident import Columns, RowSelection, upload
+from stemlab.data.resident import Columns, RowSelection, Uploads, rows_on
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.log import Instances, InteractionLog
 from stemlab.data.sequence.negatives import NegativeSampler
@@ -75,20 +76,34 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         """Pad all histories to ``history_max`` instead of the longest history of the batch."""
         self._fixed_width = True
 
-    def resident(self, device: torch.device) -> SequenceColumns:
-        """Return the log and the samples of the split on a device, with the negatives of the current epoch."""
-        negatives, self._refreshed = self._epoch_negatives(), self.order.epoch
+    def resident(self, uploads: Uploads) -> SequenceColumns:
+        """Return the log and the samples of the split on a device; ``refresh`` fills in training negatives."""
+        log, times = self.log, self.times
+        negatives_VN: Tensor | None
+        if isinstance(self.negatives, NegativeSampler):
+            shape = len(self.instances), self.negatives.count
+            negatives_VN = torch.zeros(shape, dtype=torch.int32, device=uploads.device)
+        else:
+            negatives_VN = uploads.optional(self.negatives)
         return SequenceColumns(
             history_max=self.history_max,
-            user_R=upload(self.log.user, device),
-            item_R=upload(self.log.item, device),
-            start_U=upload(self.log.start, device),
-            row_V=upload(self.instances.row, device),
-            negatives_VN=None if negatives is None else upload(negatives, device),
-            time_R=upload(self.log.time, device) if self.times else None,
-            unit_U=upload(self.log.unit, device) if self.times else None,
+            user_R=uploads(log.user),
+            item_R=uploads(log.item),
+            start_U=uploads(log.start),
+            row_V=uploads(self.instances.row),
+            negatives_VN=negatives_VN,
+            time_R=uploads(log.time) if times else None,
+            unit_U=uploads(log.unit) if times else None,
             with_rows=not self._is_training,
         )
+
+    def take_resident(self, columns: Columns[SequenceBatch], rows: RowSelection) -> SequenceBatch:
+        """Return a batch of the given rows of ``columns``, padded to its longest history."""
+        assert isinstance(columns, SequenceColumns)
+        row_B = self.instances.row[rows]
+        longest = int((row_B - self.log.start[self.log.user[row_B]]).max(initial=0))
+        width = self.history_max if self._fixed_width else min(longest, self.history_max)
+        return columns.take(rows_on(columns.device, rows), width)
 
     def refresh(self, columns: Columns[SequenceBatch]) -> None:
         """Copy the negatives of the current epoch into the columns of ``resident``."""

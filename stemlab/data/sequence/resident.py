@@ -15,10 +15,10 @@ from stemlab.data.batch import SequenceBatch
 
 @dataclass(frozen=True, slots=True)
 class SequenceColumns:
-    """Columns from which sequence batches are gathered without the CPU; all histories are padded to ``history_max``.
+    """Columns from which sequence batches are gathered without the CPU.
 
     Attributes:
-        history_max: L.
+        history_max: maximum history length.
         user_R: (R,) int32 user ids.
         item_R: (R,) int32 item ids.
         start_U: (U + 1,) int64 first interaction of each user.
@@ -39,12 +39,22 @@ class SequenceColumns:
     unit_U: Tensor | None
     with_rows: bool
 
-    def take(self, rows_B: Tensor) -> SequenceBatch:
-        """Return the batch of the samples with the given numbers, (B,) int64; its history width is ``history_max``."""
+    @property
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        return self.row_V.device
+
+    def take(self, rows_B: Tensor, width: int | None = None) -> SequenceBatch:
+        """Return a batch.
+
+        Args:
+            rows_B: (B,) int64 numbers of the samples.
+            width: L, at least the longest history of the batch; ``None``: ``history_max``.
+        """
         row_B = self.row_V.index_select(0, rows_B)
         user_B, item_B1 = self.user_R.index_select(0, row_B).long(), self.item_R.index_select(0, row_B).long()[:, None]
         length_B = (row_B - self.start_U.index_select(0, user_B)).clamp_max(self.history_max)
-        position_L = torch.arange(self.history_max, device=row_B.device)
+        position_L = torch.arange(self.history_max if width is None else width, device=row_B.device)
         row_BL = ((row_B - length_B)[:, None] + position_L).clamp_max(len(self.item_R) - 1)
         valid_BL = position_L < length_B[:, None]
         negatives = () if self.negatives_VN is None else (self.negatives_VN.index_select(0, rows_B).long(),)

@@ -26,6 +26,7 @@ from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.resident import Residence
 from stemlab.data.sample.aliexpress import AliexpressSimulation, write_sample
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sources.aliexpress_columns import (
@@ -152,6 +153,7 @@ class AliexpressDataModule(ImpressionDataModule):
         sample: settings of the synthetic data.
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
+        residence: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -175,8 +177,11 @@ class AliexpressDataModule(ImpressionDataModule):
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
+        residence: Residence = "auto",
     ) -> None:
-        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        super().__init__(
+            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+        )
         self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
         self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
         if split.rule != "given":

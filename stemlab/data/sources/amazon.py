@@ -22,6 +22,7 @@ from stemlab.array_types import Int64Array, StringArray
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import TextBlock, count_lines, read_blocks
+from stemlab.data.resident import Residence
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.leave_one_out import leave_one_out
 from stemlab.data.sequence.prepare import prepare_sequences
@@ -52,6 +53,7 @@ class AmazonDataModule(SequenceDataModule):
         eval_seed: seed of these negatives (released code: 0).
         batch_size: training instances per step and process.
         eval_batch_size: maximum number of instances per evaluation batch.
+        residence: see ``SequenceDataModule``.
         seed: seed of the shuffling and of the training negatives.
         history_max: H, maximum history length.
         num_negatives: negatives per training instance.
@@ -78,11 +80,13 @@ class AmazonDataModule(SequenceDataModule):
         train_negatives: Literal["train", "all"],
         times: bool,
         evaluation: RankingProtocol,
+        residence: Residence = "auto",
     ) -> None:
         super().__init__(
             name=name,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
+            residence=residence,
             seed=seed,
             history_max=history_max,
             num_negatives=num_negatives,

@@ -24,6 +24,7 @@ from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.resident import Residence
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.kuairand import (
     USER_COLUMNS,
@@ -83,6 +84,7 @@ class KuairandDataModule(ImpressionDataModule):
         sample: settings of the synthetic data.
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
+        residence: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -109,8 +111,11 @@ class KuairandDataModule(ImpressionDataModule):
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
+        residence: Residence = "auto",
     ) -> None:
-        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        super().__init__(
+            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+        )
         self._version, self._raw_dir, self._data_dir = version, Path(raw_dir), Path(data_dir)
         self._source, self._logs, self._on_bad_row, self._simulation = source, logs, on_bad_row, sample
         self._tabs = _check_tabs(scenarios)

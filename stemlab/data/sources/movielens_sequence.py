@@ -20,6 +20,7 @@ from stemlab.data.io.csv_integers import IntegerReader, OnBadRow
 from stemlab.data.io.download import PublishedFile, UnreachableError, fetch
 from stemlab.data.io.progress import Advance
 from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.resident import Residence
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.interests import RATING_COLUMNS, InterestSimulation, write_sample
 from stemlab.data.sequence.categories import ItemCategories
@@ -82,6 +83,7 @@ class MovieLensSequences(SequenceDataModule):
         sample: settings of the synthetic data.
         batch_size: training instances per step and process.
         eval_batch_size: maximum number of instances per evaluation batch.
+        residence: see ``SequenceDataModule``.
         seed: seed of the shuffling and of the training negatives.
         history_max: H, maximum history length.
         num_negatives: negatives per training instance.
@@ -113,11 +115,13 @@ class MovieLensSequences(SequenceDataModule):
         train_negatives: Literal["train", "all"],
         times: bool,
         evaluation: RankingProtocol,
+        residence: Residence = "auto",
     ) -> None:
         super().__init__(
             name=name,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
+            residence=residence,
             seed=seed,
             history_max=history_max,
             num_negatives=num_negatives,

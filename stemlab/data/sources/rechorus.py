@@ -17,6 +17,7 @@ import numpy as np
 
 from stemlab.array_types import Int64Array
 from stemlab.data.io.progress import Advance
+from stemlab.data.resident import Residence
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.prepare import prepare_sequences
@@ -45,6 +46,7 @@ class RechorusDataModule(SequenceDataModule):
         data_dir: root folder of prepared datasets.
         batch_size: training instances per step and process.
         eval_batch_size: maximum number of instances per evaluation batch.
+        residence: see ``SequenceDataModule``.
         seed: seed of the shuffling and of the training negatives.
         history_max: H, maximum history length.
         num_negatives: negatives per training instance.
@@ -67,11 +69,13 @@ class RechorusDataModule(SequenceDataModule):
         train_negatives: Literal["train", "all"],
         times: bool,
         evaluation: RankingProtocol,
+        residence: Residence = "auto",
     ) -> None:
         super().__init__(
             name=name,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
+            residence=residence,
             seed=seed,
             history_max=history_max,
             num_negatives=num_negatives,

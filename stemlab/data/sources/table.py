@@ -19,6 +19,7 @@ from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.prepare.vocabulary import as_tokens
+from stemlab.data.resident import Residence
 from stemlab.data.table import cells
 from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
 from stemlab.data.table.draft import write_draft
@@ -56,6 +57,7 @@ class TableDataModule(ImpressionDataModule):
         on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
+        residence: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -86,8 +88,11 @@ class TableDataModule(ImpressionDataModule):
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
+        residence: Residence = "auto",
     ) -> None:
-        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        super().__init__(
+            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+        )
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
         self._raw_dir = None if raw_dir is None else Path(raw_dir)
         self.separator, self._names, self._on_bad_row = _character(separator), columns, on_bad_row

@@ -29,6 +29,7 @@ from stemlab.data.prepare.negative_downsampling import DownsamplingRule
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.resident import Residence
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecSimulation, write_sample
 from stemlab.data.table.side_table import plain_tokens
@@ -118,6 +119,7 @@ class TenrecDataModule(ImpressionDataModule):
         sample: settings of the synthetic data.
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
+        residence: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -142,8 +144,11 @@ class TenrecDataModule(ImpressionDataModule):
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
+        residence: Residence = "auto",
     ) -> None:
-        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        super().__init__(
+            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+        )
         self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
         self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
         self._names = _check_scenarios(scenarios) or (file,)

@@ -21,6 +21,7 @@ from stemlab.data.prepare.encode_table import check_columns, check_group
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.resident import Residence
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tiktok import TIKTOK_COLUMNS, TiktokSimulation, write_sample
 from stemlab.errors import StemlabError
@@ -84,6 +85,7 @@ class TiktokDataModule(ImpressionDataModule):
         sample: settings of the synthetic data.
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
+        residence: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -107,8 +109,11 @@ class TiktokDataModule(ImpressionDataModule):
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
+        residence: Residence = "auto",
     ) -> None:
-        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
+        super().__init__(
+            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+        )
         self._raw_dir, self._raw_file, self._data_dir = Path(raw_dir), raw_file, Path(data_dir)
         self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
         columns = check_columns("dataset.fields", fields, TIKTOK_FIELDS)

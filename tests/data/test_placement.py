@@ -1,0 +1,93 @@
+"""Batches gathered from columns on a device equal those from main memory; where the columns of a training are."""
+
+import pytest
+import torch
+
+from stemlab.data.blocks import BlockLoader
+from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder
+from stemlab.data.placement import Placement, ResidentLoader
+from stemlab.data.resident import DEVICE_SHARE, Uploads, choose_residence
+from stemlab.data.sequence.protocol import RankingProtocol
+from tests.data.sequence.toys import Toy, leave_two_out, raw_of
+from tests.data.test_blocks import assert_same_steps, columns, steps_of
+
+
+def assert_same_batches(ours, expected):
+    ours, expected = list(ours), list(expected)
+    assert len(ours) == len(expected)
+    for one, other in zip(ours, expected, strict=True):
+        assert one.tensors().keys() == other.tensors().keys()
+        assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items())
+        assert all(tensor.dtype == other.tensors()[name].dtype for name, tensor in one.tensors().items())
+
+
+@pytest.mark.parametrize("order", [ShuffledOrder(103, 20, seed=1), SequentialOrder(103, 20)])
+def test_batches_of_impressions(order):
+    eager = BatchLoader(columns(103), order)
+    ours = ResidentLoader(eager, Uploads("cpu"))
+    assert_same_batches(ours, eager)
+    ours.set_epoch(1)
+    ours.load_state_dict({"epoch": order.epoch, "batch": 2})
+    assert_same_batches(ours, list(eager)[2:])
+
+
+def sequences(folder, **settings):
+    rows = leave_two_out(20, 50, seed=5)
+    return Toy(raw_of(rows, 20, 50), folder, batch_size=16, history_max=7, num_negatives=2, **settings)
+
+
+def test_batches_of_sequences_have_the_width_of_their_longest_history(tmp_path):
+    data = sequences(tmp_path, evaluation=RankingProtocol(candidates="full"))
+    uploads = Uploads("cpu")
+    for split in ("valid", "test"):
+        assert_same_batches(ResidentLoader(data.eval_loader(split), uploads), data.eval_loader(split))
+    ours, eager = ResidentLoader(data.train_loader(), uploads), data.train_loader()
+    for epoch in range(2):
+        ours.set_epoch(epoch)
+        eager.set_epoch(epoch)
+        assert_same_batches(ours, eager)
+
+
+def test_a_column_is_copied_once():
+    uploads, arrays = Uploads("cpu"), columns(9)
+    assert uploads(arrays.ids) is uploads(arrays.ids)
+    assert uploads(arrays.ids) is not uploads(arrays.labels)
+    assert uploads.optional(None) is None
+
+
+def test_datamodules_give_blocks_on_request(tmp_path):
+    data = sequences(tmp_path)
+    assert data.placement.residence is None
+    data.placement.use_blocks(4, limit=6)
+    blocks = data.train_dataloader()
+    assert isinstance(blocks, BlockLoader)
+    assert blocks.residence == data.placement.residence == "device"
+    assert [block.steps for block in blocks] == [4, 2]
+    assert_same_steps(blocks, list(data.train_loader())[:6])
+    assert data.transfer_batch_to_device(next(iter(blocks)), torch.device("cpu"), 0).steps == 4
+    data.placement.use_blocks(0)
+    assert len(steps_of(BlockLoader(data.train_dataloader(), 5))) == len(data.train_loader())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "needed", "expected"),
+    [
+        ("auto", "cuda", int(1000 * DEVICE_SHARE), "device"),
+        ("auto", "cuda", int(1000 * DEVICE_SHARE) + 1, "host"),
+        ("device", "cuda", 10**9, "device"),
+        ("host", "cuda", 1, "host"),
+        ("auto", "cpu", 10**9, "device"),
+        ("host", "cpu", 1, "host"),
+    ],
+)
+def test_residence_of_columns(wanted, device, needed, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    assert choose_residence(wanted, lambda: needed, torch.device(device)) == expected
+
+
+@pytest.mark.parametrize(("wanted", "kind"), [("device", ResidentLoader), ("host", BatchLoader)])
+def test_evaluation_batches_on_a_gpu(wanted, kind, tmp_path):
+    eager, placement = BatchLoader(columns(9), SequentialOrder(9, 4)), Placement(wanted)
+    assert type(placement.evaluation(eager, torch.device("cuda"), lambda: tmp_path)) is kind
+    assert placement.residence == wanted
+    assert placement.evaluation(eager, torch.device("cpu"), lambda: tmp_path) is eager
