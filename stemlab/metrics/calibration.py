@@ -13,7 +13,7 @@ from stemlab.array_types import AnyArray
 CLIP = 1e-7
 """The log loss clips probabilities to [CLIP, 1 - CLIP] in float64, as the released code does."""
 
-_PART = 30
+PART_BITS = 30
 """Bits of each of the two integers that represent a term of an exact sum."""
 
 
@@ -70,11 +70,11 @@ def exact_sum(values: AnyArray) -> float:
 
     Each value is split into two integers in units of 2^-30 and 2^-60; integers add without rounding.
     """
-    scaled = np.asarray(values, dtype=np.float64) * 2.0**_PART
+    scaled = np.asarray(values, dtype=np.float64) * 2.0**PART_BITS
     whole = np.floor(scaled)
-    rest = np.floor((scaled - whole) * 2.0**_PART)
-    units = (int(whole.astype(np.int64).sum()) << _PART) + int(rest.astype(np.int64).sum())
-    return units / (1 << 2 * _PART)
+    rest = np.floor((scaled - whole) * 2.0**PART_BITS)
+    units = (int(whole.astype(np.int64).sum()) << PART_BITS) + int(rest.astype(np.int64).sum())
+    return units / (1 << 2 * PART_BITS)
 
 
 def _unusable(prob: AnyArray) -> bool:

@@ -33,7 +33,10 @@ def gather_rows(column: Tensor) -> Tensor:
     """Return the rows of all ranks, in rank order, on rank 0; on other ranks, their own rows. Collective.
 
     Args:
-        column: (rows, ...) CPU tensor; ranks may have different numbers of rows, but equal other dimensions.
+        column: (rows, ...) tensor; ranks may have different numbers of rows, but equal other dimensions.
+
+    Returns:
+        A tensor on the device of ``column``.
     """
     if not is_distributed():
         return column
@@ -50,7 +53,7 @@ def gather_rows(column: Tensor) -> Tensor:
     distributed.gather(padded, received, dst=0)
     if received is None:
         return column
-    return torch.cat([part[:n].cpu() for part, n in zip(received, rows, strict=True)])
+    return torch.cat([part[:n].to(column.device) for part, n in zip(received, rows, strict=True)])
 
 
 def from_rank_zero(value: _T | None) -> _T:

@@ -113,8 +113,8 @@ class RankingMetrics(torchmetrics.Metric):
         Raises:
             StemlabError: on every process, if a score is NaN.
         """
-        parts = [part.cpu() for part in self.rank]
-        rank_B = gather_rows(torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)).numpy()
+        own_B = torch.cat(list(self.rank)) if self.rank else torch.empty(0, dtype=torch.float64)
+        rank_B = gather_rows(own_B).cpu().numpy()  # one copy per epoch, 8 bytes per user
         first = not is_distributed() or torch.distributed.get_rank() == 0
         rows, broken, values = from_rank_zero(self._evaluate(rank_B) if first else None)
         if broken:
