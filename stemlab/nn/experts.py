@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stemlab.nn.kernels.batched_stacks import are_batchable, mix_stacked, run_each, run_stacks
+from stemlab.nn.kernels.dispatch import use_batched
 from stemlab.nn.mlp import MLP, MLPStyle
 
 
@@ -114,6 +116,8 @@ class MixtureLayer(nn.Module):
             Mixtures (B, H) and softmax weights (B, E), one per computed gate.
         """
         used = len(self.gates) if used is None else used
+        if use_batched(inputs[0]) and are_batchable(list(self.experts)):
+            return self._batched(inputs, used)
         outputs = [expert(inputs[i]) for expert, i in zip(self.experts, self.layout.expert_inputs, strict=True)]
         weights = [self._gate_scores(gate, inputs).softmax(dim=1) for gate in range(used)]
         if self.training and self.batch_norm:
@@ -122,14 +126,26 @@ class MixtureLayer(nn.Module):
                 self._gate_scores(gate, inputs)
         return mix_experts(outputs, weights, self.layout.visible_experts[:used], self.layout.trainable[:used]), weights
 
+    def _batched(self, inputs: Sequence[Tensor], used: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return ``forward`` by batched products; without batch norm."""
+        state_EBH = run_stacks(list(self.experts), [inputs[i] for i in self.layout.expert_inputs])
+        read = self.layout.gate_inputs[:used]
+        gate_inputs = {numbers: self._gate_input(numbers, inputs) for numbers in dict.fromkeys(read)}
+        scores = run_each(list(self.gates)[:used], [gate_inputs[numbers] for numbers in read])
+        weights = [score_BE.softmax(dim=1) for score_BE in scores]
+        visible, trainable = self.layout.visible_experts[:used], self.layout.trainable[:used]
+        return mix_stacked(state_EBH, weights, visible, trainable), weights
+
     def _gate_scores(self, gate: int, inputs: Sequence[Tensor]) -> Tensor:
         """Return the scores (B, E) of a gate before the softmax."""
-        chosen = [inputs[i] for i in self.layout.gate_inputs[gate]]
-        input_BD = functools.reduce(torch.add, chosen)
-        if self.layout.mean_gate_input and len(chosen) > 1:
-            input_BD = input_BD / len(chosen)
-        score_BE: Tensor = self.gates[gate](input_BD)
+        score_BE: Tensor = self.gates[gate](self._gate_input(self.layout.gate_inputs[gate], inputs))
         return score_BE
+
+    def _gate_input(self, numbers: Sequence[int], inputs: Sequence[Tensor]) -> Tensor:
+        """Return the sum or the mean (B, D) of the inputs with these numbers."""
+        chosen = [inputs[i] for i in numbers]
+        input_BD = functools.reduce(torch.add, chosen)
+        return input_BD / len(chosen) if self.layout.mean_gate_input and len(chosen) > 1 else input_BD
 
 
 class MixtureStack(nn.Module):

@@ -10,6 +10,7 @@ D embedding width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from stemlab.models.multitask.base import GateWeights, build_towers, run_towers
 from stemlab.models.multitask.expert_layout import specific_shared_layout
 from stemlab.nn.experts import MixtureStack, mix_experts
 from stemlab.nn.init import initialise
+from stemlab.nn.kernels.batched_stacks import run_each
+from stemlab.nn.kernels.dispatch import use_batched
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
 
@@ -38,6 +41,17 @@ class SubExperts(nn.Module):
         return mix_experts(
             outputs, [self.gate(input_BI).softmax(dim=1)], [range(len(outputs))], [[True] * len(outputs)]
         )[0]
+
+
+def run_extractors(extractors: Sequence[SubExperts], input_BI: Tensor) -> Tensor:
+    """Return the mixtures (B, N, H) of N extractors of the same input."""
+    experts = [expert for extractor in extractors for expert in extractor.experts]
+    state_BXH = torch.stack(run_each(experts, [input_BI] * len(experts)), dim=1)
+    weights = [
+        score_BK.softmax(dim=1) for score_BK in run_each([e.gate for e in extractors], [input_BI] * len(extractors))
+    ]
+    state_BNKH = state_BXH.view(len(input_BI), len(extractors), -1, state_BXH.shape[2])
+    return (torch.stack(weights, dim=1).to(state_BXH.dtype).unsqueeze(3) * state_BNKH).sum(dim=2)
 
 
 class HiNet(ScenarioNet):
@@ -105,13 +119,22 @@ class HiNet(ScenarioNet):
         """Return one logit (B, 1) per task and the task gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         own_BS = functional.one_hot(scenario_B, len(self.scenarios)).to(input_BI.dtype)
-        each_BSH = torch.stack([extractor(input_BI) for extractor in self.specific], dim=1)
+        shared_BH, each_BSH = self.extract(input_BI)
         own_BH = (own_BS.unsqueeze(2) * each_BSH).sum(dim=1)
         others_BSH = each_BSH.detach() if self.stop_foreign else each_BSH
         others_BH = (vectors_of(self.foreign_weights(), scenario_B).unsqueeze(2) * others_BSH).sum(dim=1)
-        state_BH = torch.cat([self.shared(input_BI), own_BH, others_BH], dim=1)
+        state_BH = torch.cat([shared_BH, own_BH, others_BH], dim=1)
         states, gates = self.mixture([state_BH] * (len(self.tasks) + 1))
         return run_towers(self.towers, states), gates
+
+    def extract(self, input_BI: Tensor) -> tuple[Tensor, Tensor]:
+        """Return G (B, H) and the S_j of all scenarios (B, S, H)."""
+        if use_batched(input_BI):
+            extractors = [self.shared, *cast(Sequence[SubExperts], self.specific)]
+            all_BXH = run_extractors(extractors, input_BI)
+            return all_BXH[:, 0], all_BXH[:, 1:]
+        each_BSH = torch.stack([extractor(input_BI) for extractor in self.specific], dim=1)
+        return self.shared(input_BI), each_BSH
 
     def foreign_weights(self) -> Tensor:
         """Return softmax_{j != s}(W v_s)_j, (S, S): row s has the weights of the other scenarios j, 0 for j = s."""

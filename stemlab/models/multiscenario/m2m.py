@@ -27,6 +27,7 @@ from stemlab.models.multiscenario.base import (
 from stemlab.models.multitask.base import GateWeights
 from stemlab.nn.init import initialise
 from stemlab.nn.kernels.batched_scenarios import linear_of_own, own_scenario
+from stemlab.nn.kernels.batched_stacks import run_each
 from stemlab.nn.kernels.dispatch import static_shapes
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
@@ -153,7 +154,7 @@ class M2M(ScenarioNet):
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""
         input_BI, scenario_B = inputs
         state_BH = self.backbone(input_BI)
-        expert_BKH = torch.stack([expert(state_BH) for expert in self.experts], dim=1)
+        expert_BKH = torch.stack(run_each(self.experts, [state_BH] * len(self.experts)), dim=1)
         vector_SC = self.scenario_layers(self.vector_SC)
         if static_shapes(input_BI):
             own_BS = own_scenario(scenario_B, len(self.scenarios))

@@ -18,6 +18,7 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
 from stemlab.nn.init import Init, initialise
+from stemlab.nn.kernels.batched_stacks import run_each
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 
@@ -79,7 +80,7 @@ class AITM(TabularNet):
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from the shared input (B, F*D)."""
-        states = [bottom(inputs[0]) for bottom in self.bottoms]
+        states = run_each(self.bottoms, [inputs[0]] * len(self.bottoms))
         for task, transfer in enumerate(self.transfers, start=1):
             states[task] = self.attend(transfer(states[task - 1]), states[task])
         return run_towers(self.towers, states), ()

@@ -17,6 +17,7 @@ from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
 from stemlab.models.api import MultiTaskOutput
 from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.kernels.batched_stacks import run_each
 from stemlab.nn.mlp import MLP, MLPStyle
 
 GateWeights = Sequence[Sequence[Tensor]]
@@ -87,4 +88,4 @@ def build_towers(tasks: int, input_width: int, hidden_units: Sequence[int], styl
 
 def run_towers(towers: nn.ModuleList, states: Sequence[Tensor]) -> list[Tensor]:
     """Return every tower's logit (B, 1) for its own state (B, H)."""
-    return [tower(state_BH) for tower, state_BH in zip(towers, states, strict=True)]
+    return run_each(towers, states)

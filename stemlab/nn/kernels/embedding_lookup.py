@@ -18,17 +18,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from stemlab.nn.kernels.dispatch import use_cpu_kernel
+from stemlab.nn.kernels.dispatch import use_batched, use_cpu_kernel
 
 
 def look_up(table_VD: Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
     """Return the embeddings of every tensor of ids, each (..., D).
 
-    On the CPU all lookups of one call share one gradient of the table's size.
+    All lookups of one call share one gradient of the table's size.
     """
     if use_cpu_kernel(table_VD):
         found: tuple[Tensor, ...] = _Lookup.apply(table_VD, *ids)  # type: ignore[no-untyped-call]
         return found
+    if use_batched(table_VD) and len(ids) > 1:
+        sizes = [i.numel() for i in ids]
+        rows = functional.embedding(torch.cat([i.flatten() for i in ids]), table_VD).split(sizes)
+        return tuple(row.view(*i.shape, -1) for row, i in zip(rows, ids, strict=True))
     return tuple(functional.embedding(i, table_VD) for i in ids)
 
 

@@ -1,0 +1,159 @@
+"""Stacks of linear layers with equal shapes as batched products, and mixtures of experts as one product.
+
+On a GPU many small products leave most of the device idle. The parameters stay separate, so checkpoints do not change;
+weights are stacked in the forward pass (docs/methods/kernels.md#batched-products).
+
+Legend: B batch, N stacks, I input width, O output width, H expert output width, E experts, K gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stemlab.nn.kernels.dispatch import use_batched
+
+_ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Tanh, nn.Sigmoid)
+
+Structure = tuple[tuple[object, ...], ...]
+
+
+def structure(stack: nn.Module) -> Structure | None:
+    """Return types and sizes of the layers of a stack; ``None`` unless all are linear, activation or dropout.
+
+    Stacks with equal structures differ in their weights only. Batch normalisation is not batched.
+    """
+    layers = _layers_of(stack)
+    if not layers or type(layers[0]) is not nn.Linear:
+        return None
+    found: list[tuple[object, ...]] = []
+    for layer in layers:
+        if type(layer) is nn.Linear:
+            found.append((nn.Linear, layer.in_features, layer.out_features, layer.bias is not None))
+        elif type(layer) is nn.Dropout:
+            found.append((nn.Dropout, layer.p, layer.training))
+        elif type(layer) in _ELEMENTWISE:
+            found.append((type(layer),))
+        else:
+            return None
+    return tuple(found)
+
+
+def _layers_of(stack: nn.Module) -> list[nn.Module]:
+    return list(stack) if isinstance(stack, nn.Sequential) else [stack]
+
+
+def are_batchable(stacks: Sequence[nn.Module]) -> bool:
+    """Return whether ``run_stacks`` can run the stacks: two or more with equal structures."""
+    first = structure(stacks[0]) if len(stacks) > 1 else None
+    return first is not None and all(structure(stack) == first for stack in stacks[1:])
+
+
+def run_stacks(stacks: Sequence[nn.Module], inputs: Sequence[Tensor]) -> Tensor:
+    """Return the output of every stack for its own input, (N, B, O).
+
+    Dropout draws other masks than stack by stack, from the same distribution.
+
+    Args:
+        stacks: see ``are_batchable``.
+        inputs: for each stack, (B, I); an input that several stacks read must be the same tensor object.
+    """
+    first, *others = zip(*(_layers_of(stack) for stack in stacks), strict=True)
+    state_NBO = _first_layers(cast(Sequence[nn.Linear], first), inputs)
+    for layers in others:
+        if isinstance(layers[0], nn.Linear):
+            state_NBO = _linear(cast(Sequence[nn.Linear], layers), state_NBO)
+        elif isinstance(layers[0], nn.ReLU):
+            state_NBO = torch.relu(state_NBO)  # not in place: the state may be a view
+        else:
+            state_NBO = layers[0](state_NBO)
+    return state_NBO
+
+
+def run_each(stacks: Iterable[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Return the output (B, O) of every stack for its own input; on accelerators, equal stacks run as one.
+
+    Args:
+        stacks: modules of one input.
+        inputs: for each stack, (B, I); an input that several stacks read should be the same tensor object.
+    """
+    stacks = list(stacks)
+    if not stacks or not use_batched(inputs[0]):
+        return [stack(input_BI) for stack, input_BI in zip(stacks, inputs, strict=True)]
+    groups: dict[object, list[int]] = {}
+    for number, stack in enumerate(stacks):
+        groups.setdefault(structure(stack) or number, []).append(number)
+    found: dict[int, Tensor] = {}
+    for numbers in groups.values():
+        if len(numbers) == 1:
+            found[numbers[0]] = stacks[numbers[0]](inputs[numbers[0]])
+        else:
+            outputs_NBO = run_stacks([stacks[n] for n in numbers], [inputs[n] for n in numbers])
+            found |= dict(zip(numbers, outputs_NBO.unbind(dim=0), strict=True))
+    return [found[number] for number in range(len(stacks))]
+
+
+def _first_layers(layers: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tensor:
+    """Return the outputs (N, B, O): one product per distinct input, or one batched product if all inputs differ."""
+    readers: dict[int, list[int]] = {}
+    for number, input_BI in enumerate(inputs):
+        readers.setdefault(id(input_BI), []).append(number)
+    if len(readers) == len(layers):
+        return _linear(layers, torch.stack(list(inputs)))
+    products = []
+    for numbers in readers.values():
+        own = [layers[number] for number in numbers]
+        weight_XI = torch.cat([layer.weight for layer in own])
+        bias_X = None if own[0].bias is None else torch.cat([layer.bias for layer in own])
+        products.append(functional.linear(inputs[numbers[0]], weight_XI, bias_X))
+    joined_BX = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+    state_NBO = joined_BX.view(len(joined_BX), len(layers), -1).transpose(0, 1)
+    order = [number for numbers in readers.values() for number in numbers]
+    if order == sorted(order):
+        return state_NBO
+    return torch.stack([state_NBO[order.index(number)] for number in range(len(layers))])
+
+
+def _linear(layers: Sequence[nn.Linear], input_NBI: Tensor) -> Tensor:
+    """Return the outputs (N, B, O) of one layer per input."""
+    weight_NIO = torch.stack([layer.weight for layer in layers]).transpose(1, 2)
+    if layers[0].bias is None:
+        return torch.bmm(input_NBI, weight_NIO)
+    bias_N1O = torch.stack([layer.bias for layer in layers]).unsqueeze(1)
+    return torch.baddbmm(bias_N1O, input_NBI, weight_NIO)
+
+
+def mix_stacked(
+    state_EBH: Tensor,
+    gate_weights: Sequence[Tensor],
+    visible_experts: Sequence[Sequence[int]],
+    trainable: Sequence[Sequence[bool]],
+) -> list[Tensor]:
+    """Return ``mix_experts`` of stacked experts: all mixtures as one product, one more for stop-gradients.
+
+    Args:
+        state_EBH: outputs of all experts.
+        gate_weights: as for ``mix_experts``.
+        visible_experts: as for ``mix_experts``.
+        trainable: as for ``mix_experts``.
+    """
+    if not gate_weights:
+        return []
+    every, state_BEH = range(len(state_EBH)), state_EBH.transpose(0, 1)
+    trained, stopped, stops = [], [], [0]
+    for gate_BE, experts, flags in zip(gate_weights, visible_experts, trainable, strict=True):
+        columns = dict(zip(experts, torch.split(gate_BE.to(state_EBH.dtype), 1, dim=1), strict=True))
+        train = dict(zip(experts, flags, strict=True))
+        zero_B1 = state_BEH.new_zeros(len(gate_BE), 1)
+        trained.append(torch.cat([columns[e] if train.get(e) else zero_B1 for e in every], dim=1))
+        stopped.append([zero_B1 if train.get(e, True) else columns[e] for e in every])
+        stops += [e + 1 for e, flag in train.items() if not flag]
+    mixture_BKH = torch.bmm(torch.stack(trained, dim=1), state_BEH)
+    if last := max(stops):
+        weight_BKE = torch.stack([torch.cat(columns[:last], dim=1) for columns in stopped], dim=1)
+        mixture_BKH = torch.baddbmm(mixture_BKH, weight_BKE, state_BEH[:, :last].detach())
+    return list(mixture_BKH.unbind(dim=1))
