@@ -31,15 +31,16 @@ MODULES = {
     "hydra.core.override_parser.types": ("Override",),
     "wandb.sdk.lib": ("wbauth",),
 }
-METHODS = {
-    "hydra._internal.config_loader_impl": "ConfigLoaderImpl.get_group_options",
-    "hydra._internal.hydra": "Hydra.create_main_hydra2",
-    "hydra._internal.core_plugins.basic_sweeper": "BasicSweeper.split_arguments",
-    "hydra.plugins.sweeper": "Sweeper.validate_batch_is_legal",
-    "hydra.core.override_parser.overrides_parser": "OverridesParser.parse_overrides",
-    "pytorch_lightning.callbacks.progress.rich_progress": "RichProgressBar._get_train_description",
-    "wandb.sdk.lib": "wbauth.authenticate_session",
-}
+METHODS = (
+    ("hydra._internal.config_loader_impl", "ConfigLoaderImpl.get_group_options"),
+    ("hydra._internal.hydra", "Hydra.create_main_hydra2"),
+    ("hydra._internal.hydra", "Hydra.get_mode"),
+    ("hydra._internal.core_plugins.basic_sweeper", "BasicSweeper.split_arguments"),
+    ("hydra.plugins.sweeper", "Sweeper.validate_batch_is_legal"),
+    ("hydra.core.override_parser.overrides_parser", "OverridesParser.parse_overrides"),
+    ("pytorch_lightning.callbacks.progress.rich_progress", "RichProgressBar._get_train_description"),
+    ("wandb.sdk.lib", "wbauth.authenticate_session"),
+)
 BOUNDED = {"hydra": "hydra-core", "omegaconf": "omegaconf", "torch": "torch", "wandb": "wandb"}
 
 
@@ -61,7 +62,7 @@ def test_hydra_and_wandb(module, name):
     assert hasattr(importlib.import_module(module), name)
 
 
-@pytest.mark.parametrize(("module", "path"), METHODS.items())
+@pytest.mark.parametrize(("module", "path"), METHODS)
 def test_methods(module, path):
     owner = importlib.import_module(module)
     for name in path.split("."):

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from stemlab.config.machine_errors import machine_error
 from stemlab.config.output_streams import robust_output
 from stemlab.config.screen_log import job_log_path, log_output, start_log
+from stemlab.deferred_imports import defer_imports
 from stemlab.errors import StemlabError
 
 SWEEP_ID = "STEMLAB_SWEEP_ID"
@@ -40,6 +41,7 @@ def command(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], N
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def main() -> None:
+            defer_imports()
             with robust_output():
                 try:
                     _run(config_name, function)
@@ -84,7 +86,7 @@ def _run(config_name: str, function: Callable[[Any], Any]) -> None:
     if swept:
         os.environ.setdefault(SWEEP_ID, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
     task = _sweep_job(function, errors) if swept else _single_job(function)
-    with base_files_hidden(), _exceptions_from_hydra(), _jobs_checked_once():
+    with base_files_hidden(), _exceptions_from_hydra(), _composed_once(swept and not _parse().multirun):
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base=VERSION_BASE)(task)()
     if errors:
         statuses = {error.status for error in errors}
@@ -106,16 +108,19 @@ def _exceptions_from_hydra() -> Iterator[None]:
 
 
 @contextmanager
-def _jobs_checked_once() -> Iterator[None]:
-    """Skip the second composition of all jobs by Hydra's sweeper (0.3 s per job): ``_check`` has composed them."""
+def _composed_once(swept_by_file: bool) -> Iterator[None]:
+    """Skip two of Hydra's compositions (0.3 s each): of the config to read its mode, and of the jobs to check them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra._internal.hydra import Hydra
+    from hydra.types import RunMode
 
-    original = BasicSweeper.validate_batch_is_legal
+    mode, check = Hydra.get_mode, BasicSweeper.validate_batch_is_legal
+    Hydra.get_mode = lambda *_, **__: RunMode.MULTIRUN if swept_by_file else None  # type: ignore[method-assign]
     BasicSweeper.validate_batch_is_legal = lambda *_: None  # type: ignore[method-assign]
     try:
         yield
     finally:
-        BasicSweeper.validate_batch_is_legal = original  # type: ignore[method-assign]
+        Hydra.get_mode, BasicSweeper.validate_batch_is_legal = mode, check  # type: ignore[method-assign]
 
 
 def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

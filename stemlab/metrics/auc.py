@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from stemlab.array_types import AnyArray, Float64Array, Int64Array, UInt64Array
 from stemlab.types import MISSING_GROUP
@@ -104,6 +103,8 @@ def _group_codes(groups: AnyArray) -> tuple[UInt64Array, Callable[[AnyArray], An
     least = groups.min()
     if int(groups.max()) - int(least) < _GROUP_LIMIT:
         return (groups - least).astype(np.uint64), lambda code_G: code_G + least
+    import pandas as pd  # not needed for group ids of a prepared dataset; takes half a second
+
     code_B, known = pd.factorize(groups, sort=True)
     return code_B.astype(np.uint64), lambda code_G: np.asarray(known)[code_G]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from stemlab.runs.epochs_from_one import EpochWandbLogger
 
 WANDB_OFF_HINT = "W&B is off: `wandb login` turns it on, logger=wandb writes an offline copy to sync later."
 WandbMode = Literal["online", "offline"]
+# settings of the current folder, and of SageMaker, which has its own store of credentials
+_FURTHER_SETTINGS = (Path("wandb/settings"), Path(".wandb/settings"), Path("/opt/ml/input/config/hyperparameters.json"))
 
 
 def wandb_mode(setting: str) -> WandbMode | None:
@@ -42,6 +45,8 @@ def wandb_mode(setting: str) -> WandbMode | None:
 
 def wandb_logged_in() -> bool:
     """Return whether W&B has credentials in the environment, in ``.netrc`` or in its settings."""
+    if not _may_have_credentials():
+        return False
     import wandb
     from wandb.sdk.lib import wbauth
 
@@ -52,6 +57,15 @@ def wandb_logged_in() -> bool:
         rank_zero_warn(f"the W&B credentials are not valid ({error}).")
         return False
     return session is not None
+
+
+def _may_have_credentials() -> bool:
+    """Return False if nothing exists from which W&B reads credentials; importing W&B to ask it takes half a second."""
+    if "wandb" in sys.modules or "NETRC" in os.environ or any(name.startswith("WANDB_") for name in os.environ):
+        return True
+    home = Path.home()
+    files = [home / ".netrc", home / "_netrc", home / ".config" / "wandb" / "settings", *_FURTHER_SETTINGS]
+    return any(file.exists() for file in files)
 
 
 def build_wandb_logger(
