@@ -11,7 +11,13 @@ from omegaconf import DictConfig
 from stemlab.config.cli import SWEEP_ID, command
 
 
-@command("train")
+def _check_directory(config: dict[str, Any]) -> None:
+    from stemlab.runs.run_directory import check_run_directory
+
+    check_run_directory(config)
+
+
+@command("train", check=_check_directory)
 def main(config: DictConfig) -> float:
     """Train the config of the command line; return the objective to the sweeper."""
     from hydra.core.hydra_config import HydraConfig

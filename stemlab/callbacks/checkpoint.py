@@ -53,12 +53,13 @@ class BestCheckpoint(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the best checkpoint of the resumed run into the directory of this run."""
-        if self._resumed and trainer.is_global_zero:
+        if self._resumed and self.improvement.epoch >= 0 and trainer.is_global_zero:
             self._copy_best(Path(str(trainer.ckpt_path)))
         trainer.strategy.barrier("best checkpoint copied")
 
     def _copy_best(self, resumed_from: Path) -> None:
-        source = resumed_from.with_name(BEST)
+        beside, below = resumed_from.with_name(BEST), resumed_from.parent / "checkpoints" / BEST
+        source = below if below.exists() and not beside.exists() else beside
         if self.best_path.exists() and source.exists() and self.best_path.samefile(source):
             return
         if not source.exists():

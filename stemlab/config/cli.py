@@ -28,11 +28,14 @@ SWEEP_ID = "STEMLAB_SWEEP_ID"
 _INTERRUPTED = 128 + signal.SIGINT
 
 
-def command(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+def command(
+    config_name: str, check: Callable[[dict[str, Any]], None] | None = None
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Return a decorator for ``main(config: DictConfig)``.
 
     Args:
         config_name: primary config in ``conf/`` and name of the command.
+        check: further check of the validated, plain config of a single job, before Hydra writes into its directory.
 
     The function receives Hydra's composed config (``stemlab.config.resolve`` converts it to plain values). Its return
     value is the objective of the sweeper.
@@ -44,7 +47,7 @@ def command(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], N
             defer_imports()
             with robust_output():
                 try:
-                    _run(config_name, function)
+                    _run(config_name, function, check)
                 except StemlabError as error:
                     fail(str(error), error.status)
                 except KeyboardInterrupt:
@@ -75,14 +78,14 @@ def fail(message: str, status: int = StemlabError.status) -> NoReturn:
     sys.exit(status)
 
 
-def _run(config_name: str, function: Callable[[Any], Any]) -> None:
+def _run(config_name: str, function: Callable[[Any], Any], check: Callable[[dict[str, Any]], None] | None) -> None:
     import hydra
 
     from stemlab.config.compose import VERSION_BASE, base_files_hidden
     from stemlab.config.conf_dir import conf_dir
 
     errors: list[StemlabError] = []
-    swept = _check(config_name)
+    swept = _check(config_name, check)
     if swept:
         os.environ.setdefault(SWEEP_ID, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
     task = _sweep_job(function, errors) if swept else _single_job(function)
@@ -156,7 +159,7 @@ def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Ca
     return job
 
 
-def _check(config_name: str) -> bool:
+def _check(config_name: str, check: Callable[[dict[str, Any]], None] | None) -> bool:
     """Check the command line, rewrite ``sys.argv`` for Hydra, and return whether it is a sweep."""
     arguments = _parse()
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
@@ -178,7 +181,7 @@ def _check(config_name: str) -> bool:
     if arguments.cfg:
         check_composition(line)
         return False
-    swept = check_command_line(line, report=_print_now)
+    swept = check_command_line(line, report=_print_now, check=check)
     if swept:
         sys.argv = [*_without(sys.argv, arguments.overrides), *hydra_arguments(line)]
     return swept

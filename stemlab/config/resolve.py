@@ -15,7 +15,10 @@ from stemlab.config.single_values import single_values_as_lists
 from stemlab.metric_directions import metric_direction
 
 # Settings that do not change results: paths, logging, diagnostics, how the run was started.
-NOT_HASHED = ("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_dir", "residence", "diagnostics")
+NOT_HASHED = (
+    *("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_dir", "residence", "diagnostics"),
+    *("resume", "resume_from", "overwrite", "allow"),
+)
 
 
 def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -147,6 +147,8 @@ class TrainConfig(Section):
 
     seed: Seed
     tags: list[str]
+    resume: Literal["never", "auto", "must"]
+    overwrite: bool
     ckpt_path: str | None
     test: bool
     objective: Monitor

@@ -35,12 +35,17 @@ def _say_nothing(text: str) -> None:
     """Default of ``report``."""
 
 
-def check_command_line(line: CommandLine, report: Callable[[str], None] = _say_nothing) -> bool:
+def check_command_line(
+    line: CommandLine,
+    report: Callable[[str], None] = _say_nothing,
+    check: Callable[[dict[str, Any]], None] | None = None,
+) -> bool:
     """Compose and validate every job of the command line.
 
     Args:
         line: the command line.
         report: called with the number of jobs of a sweep, before and after their settings are checked.
+        check: further check of the config of a single job; jobs of a sweep make it when they start.
 
     Returns:
         Whether it is a sweep (``-m``, or ``hydra.mode`` set by an option of the group ``sweep``).
@@ -60,6 +65,8 @@ def check_command_line(line: CommandLine, report: Callable[[str], None] = _say_n
             validate(line.command, plain, KeyOrigins(line.command, overrides, swept_by_file))
             if swept and line.command == "train":
                 check_search_direction(plain["objective"], base.hydra.sweeper)
+            if check is not None and not swept:
+                check(plain)
         if swept:
             report(f"checked {_jobs_text(jobs)} in {perf_counter() - start:.1f} s; the first one starts")
     return swept

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from stemlab.optim.config import PlateauConfig
+
+_PROGRESS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
 class PlateauScheduler(ReduceLROnPlateau):
@@ -16,6 +20,10 @@ class PlateauScheduler(ReduceLROnPlateau):
 
     def _is_better(self, a: float, best: float) -> bool:
         return bool(a >= best + self.threshold)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the progress of a checkpoint; factor, threshold and minimum are those of this run."""
+        super().load_state_dict({key: state_dict[key] for key in _PROGRESS if key in state_dict})
 
 
 def build_plateau(optimizer: Optimizer, config: PlateauConfig) -> PlateauScheduler | None:

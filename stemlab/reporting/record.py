@@ -20,6 +20,7 @@ import torch
 
 import stemlab
 from stemlab.errors import StemlabError
+from stemlab.reporting.run_lock import is_locked
 
 SCHEMA = 1
 RECORD = "record.json"
@@ -55,6 +56,8 @@ def file_name(text: str) -> str:
 def read_record(path: Path) -> dict[str, Any]:
     """Return the record of a run directory, or of the given file.
 
+    The status ``running`` of a run whose process has ended becomes ``interrupted``.
+
     Raises:
         StemlabError: the record does not exist, is not JSON, or has another schema version.
     """
@@ -67,6 +70,8 @@ def read_record(path: Path) -> dict[str, Any]:
         raise StemlabError(f"{path} is not JSON ({error}).") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise StemlabError(f"{path} is not a run record of schema {SCHEMA}.")
+    if record.get("status") == "running" and not is_locked(path.parent):
+        record["status"] = "interrupted"
     return record
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.diagnostics import Diagnostics
 from stemlab.callbacks.early_stop import EarlyStop, WindowStop
+from stemlab.callbacks.optimizer_settings import OptimizerSettings
 from stemlab.callbacks.paper_selection import PaperSelection
 from stemlab.callbacks.progress import EpochLines, MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
@@ -133,11 +134,18 @@ class RunCallbacks:
         return [self.throughput, *self.others, *selection, self.checkpoint]
 
 
-def build_callbacks(config: Config, run_dir: Path) -> RunCallbacks:
-    """Return the callbacks: early stopping, checkpoint, throughput, terminal output, diagnostics, paper selection."""
+def build_callbacks(config: Config, run_dir: Path, resumed: bool = False, keep_lr: bool = True) -> RunCallbacks:
+    """Return the callbacks: early stopping, checkpoint, throughput, terminal output, diagnostics, paper selection.
+
+    Args:
+        config: validated, plain config.
+        run_dir: run directory.
+        resumed: whether the run resumes from a checkpoint.
+        keep_lr: whether a resumed run continues with the learning rate of the checkpoint.
+    """
     chosen, throughput = config["callbacks"], Throughput()
     stop, best = chosen["early_stop"], chosen["checkpoint"]
-    others: list[Callback] = [EpochLines(throughput)]
+    others: list[Callback] = [EpochLines(throughput), *([OptimizerSettings(keep_lr)] if resumed else [])]
     if stop["enabled"]:
         others.append(_early_stop(stop))
     if use_progress_bar(chosen["progress"]):

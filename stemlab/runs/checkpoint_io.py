@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,9 +58,11 @@ class SavedRun:
         config: resolved config of the run.
         spec: names and sizes of its dataset.
         fingerprint: fingerprint of the prepared dataset of the training.
-        epoch: index of the epoch after which it was written; -1 without training.
+        epoch: index of the epoch after which, or in which, it was written; -1 without training.
         weights: state dict of the network.
         stage1: record entry about the first stage, for a second stage; else empty.
+        step: training steps until then.
+        mid_epoch: whether it was written within the epoch, after an interruption.
     """
 
     path: Path
@@ -69,6 +72,8 @@ class SavedRun:
     epoch: int
     weights: dict[str, torch.Tensor]
     stage1: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+    mid_epoch: bool = False
 
     @property
     def epochs(self) -> int:
@@ -113,7 +118,15 @@ def _saved_run(path: Path, content: Any) -> SavedRun:
         state = content["state_dict"].items()
         weights = {name.removeprefix(_NET_PREFIX): value for name, value in state if name.startswith(_NET_PREFIX)}
         spec, stage1 = spec_from_dict(saved["spec"]), dict(saved.get("stage1", {}))
-        epoch = int(content["epoch"]) if content.get("global_step", 1) else -1
-        return SavedRun(path, dict(saved["config"]), spec, str(saved["fingerprint"]), epoch, weights, stage1)
+        step = int(content.get("global_step", 1))
+        epoch = int(content["epoch"]) if step else -1
+        config, fingerprint = dict(saved["config"]), str(saved["fingerprint"])
+        return SavedRun(path, config, spec, fingerprint, epoch, weights, stage1, step, _is_mid_epoch(content))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StemlabError(f"{path} was not written by stemlab.train ({type(error).__name__}: {error}).") from error
+
+
+def _is_mid_epoch(content: Mapping[str, Any]) -> bool:
+    """Return whether Lightning's counters say that an epoch was started and not processed."""
+    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
+    return int(progress.get("started", 0)) > int(progress.get("processed", 0))

@@ -41,6 +41,12 @@ def is_first_process() -> bool:
     return rank == 0
 
 
+def slurm_job() -> str | None:
+    """Return the id of the SLURM job, ``123`` or ``123_4`` in a job array; it is the same after a requeue."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
 def check_launcher(hydra_overrides: Sequence[str]) -> None:
     """Check that processes started by torchrun or SLURM share one run directory.
 

@@ -13,13 +13,13 @@ from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import effective_stage
 from stemlab.config.resolve import config_hash
 from stemlab.reporting.record import RECORD, SCHEMA, code_version, defined, hardware, packages, peak_memory, write_json
-from stemlab.runs.environment import is_first_process
+from stemlab.runs.environment import is_first_process, slurm_job
 
-Status = Literal["finished", "failed", "interrupted"]
+Status = Literal["running", "finished", "failed", "interrupted"]
 
 
 class Recorder:
-    """Record of one run, written to ``record.json`` at its end; unknown values are ``None``.
+    """Record of one run, written to ``record.json`` at its start and at its end; unknown values are ``None``.
 
     Args:
         command: name of the command.
@@ -49,6 +49,8 @@ class Recorder:
             "config": dict(config),
             "config_hash": config_hash(config),
             "overrides": list(overrides),
+            "resumptions": [],
+            "slurm_job": slurm_job(),
             "dataset_fingerprint": None,
             "dataset_manifest": None,
             "code": code_version() if is_first_process() else None,
@@ -77,6 +79,11 @@ class Recorder:
         self.record["dataset_manifest"] = dict(manifest)
         self.record["parameters"] = dict(parameters)
         self._fit_started = time.monotonic()
+
+    def set_resumption(self, resumption: Mapping[str, Any]) -> None:
+        """Add the checkpoint from which this run resumes (path, epoch, step, changed settings) to the earlier ones."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.record["resumptions"] = [*self.record["resumptions"], {"time": now, **resumption}]
 
     def set_stage1(self, stage1: Mapping[str, Any]) -> None:
         """Record the first stage whose extractor this second stage uses."""

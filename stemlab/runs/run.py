@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError
 from stemlab.models import parameter_counts
 from stemlab.nn.kernels.dispatch import kernel_mode
+from stemlab.reporting.run_lock import run_lock
 from stemlab.runs.allocator import keep_freed_memory
 from stemlab.runs.build import (
     DataModule,
@@ -36,6 +38,7 @@ from stemlab.runs.environment import is_first_process, silence_lightning
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable
+from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.summary import print_metrics, print_run_summary
 
 
@@ -52,13 +55,33 @@ class TrainingRun:
         self.config, self.overrides, self.group = config, overrides, group
         self.directory = Path(config["paths"]["output_dir"])
         self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
+        self.start = Start()
+        self.keep_lr = True
         self.loggers: list[Logger] = []
         self.warnings: list[str] = []
 
     def run(self) -> float:
-        """Run the training and return the objective; NaN where it is undefined."""
+        """Run the training and return the objective; NaN where it is undefined.
+
+        Raises:
+            StemlabError: another process trains in the directory, or it holds another run; nothing is written then.
+        """
         silence_lightning()
         keep_freed_memory()
+        with run_lock(self.directory) if is_first_process() else nullcontext():
+            self.start = plan_start(self.config)
+            if self.start.finished is not None:
+                rank_zero_info(f"{self.directory} holds the finished run of these settings: nothing is left to do.")
+                return _defined(self.start.finished["metrics"].get(self.config["objective"]))
+            return self._run_recorded()
+
+    def _run_recorded(self) -> float:
+        """Run the training between the first and the last version of its record."""
+        if self.config["overwrite"] and is_first_process() and not self.start.in_place:
+            clear(self.directory)
+        earlier = earlier_resumptions(self.start.checkpoint) if self.start.checkpoint else []
+        self.recorder.record["resumptions"] = earlier
+        self.recorder.write("running")
         status: Status = "failed"
         try:
             with kernel_mode(self.config["trainer"]["kernels"]):
@@ -75,8 +98,7 @@ class TrainingRun:
                 self._write_record(status)
             finally:
                 finish_loggers(self.loggers, failed=status != "finished")
-        value = metrics[self.config["objective"]]
-        return float("nan") if value is None else value
+        return _defined(metrics[self.config["objective"]])
 
     def _write_record(self, status: Status) -> None:
         try:
@@ -94,8 +116,9 @@ class TrainingRun:
         self._log_default_task()
         self._warn(single_scenario_warning(self.config, module.net))
         self.recorder.set_dataset(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
+        self.recorder.write("running")
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
-        callbacks = build_callbacks(self.config, self.directory)
+        callbacks = build_callbacks(self.config, self.directory, resumed is not None, self.keep_lr)
         steps = self._steps_per_epoch(datamodule, module) if needs_training(module) else 0
         trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module, steps)
         if is_first_process():
@@ -107,10 +130,17 @@ class TrainingRun:
         return self._evaluate_best(trainer, module, datamodule, callbacks)
 
     def _check_resumed(self, fingerprint: str) -> SavedRun | None:
-        if not self.config["ckpt_path"]:
+        if self.start.checkpoint is None:
             return None
-        saved = check_resumable(self.config, fingerprint)
-        rank_zero_info(f"resuming after epoch {saved.epochs} of {saved.path}")
+        saved, changed = check_resumable(self.config, fingerprint, self.start.checkpoint)
+        rank_zero_info(f"resuming {'in' if saved.mid_epoch else 'after'} epoch {saved.epochs} of {saved.path}")
+        for key, (old, new) in changed.items():
+            rank_zero_info(f"changed at this resume: {key}={new} (was {old})")
+        if self.start.in_place and is_first_process():
+            set_curves_aside(self.directory, saved.epochs)
+        values = {"checkpoint": str(saved.path), "epoch": saved.epochs, "step": saved.step, "changed": changed}
+        self.recorder.set_resumption(values)
+        self.keep_lr = "optim.lr" not in changed
         return saved
 
     def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
@@ -140,7 +170,8 @@ class TrainingRun:
 
     def _fit(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
         try:
-            run_fit(trainer, module, datamodule, self.config["ckpt_path"])
+            checkpoint = self.start.checkpoint
+            run_fit(trainer, module, datamodule, str(checkpoint) if checkpoint else None)
         finally:  # also after an interruption
             if callbacks.checkpoint.improvement.epoch >= 0:
                 self.recorder.set_fit(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
@@ -180,6 +211,10 @@ class TrainingRun:
                 "still improving."
             )
         return self.recorder.metrics
+
+
+def _defined(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def needs_training(module: Module) -> bool:

@@ -19,16 +19,16 @@ from typing import Any, cast
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from stemlab.callbacks.checkpoint import BEST, LAST
+from stemlab.callbacks.checkpoint import BEST
 from stemlab.config.instantiate import TARGET, import_target, settings_model
 from stemlab.config.job_process import process_count
 from stemlab.data.prepare.atomic_directory import locked
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record, write_json
 from stemlab.runs.build import Config
-from stemlab.runs.checkpoint_io import read_checkpoint
 from stemlab.runs.environment import is_first_process
 from stemlab.runs.run import TrainingRun
+from stemlab.runs.run_directory import newest_checkpoint
 
 # Keys in the hash besides the settings of the network, seed, optimiser, early stopping and checkpoint selection.
 _DATASET_KEYS = ("batch_size", "seed", "history_max", "num_negatives", "train_negatives", "evaluation")
@@ -97,13 +97,11 @@ class StageCache:
 
     def _train(self, resume: str | None) -> None:
         rank_zero_info(f"stage pretrain: {'resuming' if resume else 'training'} in {self.directory}")
-        if resume and is_first_process():
-            _rename_old_curves(self.directory, resume)
         TrainingRun(first_stage_config(self._config, self.directory, resume), self._overrides, self.group).run()
 
     def _resumable_checkpoint(self) -> str | None:
-        last = self.directory / "checkpoints" / LAST
-        return str(last) if last.is_file() and self.best.is_file() else None
+        checkpoint = newest_checkpoint(self.directory)
+        return str(checkpoint) if checkpoint else None
 
     def link(self, directory: Path) -> None:
         """Add a finished run in another directory to the cache by a symbolic link, unless the entry exists."""
@@ -172,20 +170,14 @@ def first_stage_config(config: Config, directory: Path, resume: str | None) -> d
     made["model"] |= {"stage": "pretrain", "init_from": None, "allow_scratch": False}
     made["callbacks"]["checkpoint"]["save_last"] = True
     made["paths"]["output_dir"] = str(directory)
-    return made | {"ckpt_path": resume, "test": True, "objective": made["callbacks"]["checkpoint"]["monitor"]}
+    own = {"ckpt_path": resume, "resume": "never", "overwrite": False}
+    return made | own | {"test": True, "objective": made["callbacks"]["checkpoint"]["monitor"]}
 
 
 def shared_settings(config: Config) -> tuple[str, ...]:
     """Return the names of the network settings that must be equal in both stages."""
     shared: tuple[str, ...] = import_target(config["model"]["net"]).EXTRACTOR_SETTINGS
     return shared
-
-
-def _rename_old_curves(directory: Path, resume: str) -> None:
-    """Rename the curves of the interrupted run, because the CSV logger overwrites the file."""
-    curves = directory / "metrics.csv"
-    if curves.is_file():
-        curves.replace(directory / f"metrics_until_epoch_{read_checkpoint(resume).epochs}.csv")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

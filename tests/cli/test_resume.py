@@ -112,3 +112,66 @@ def test_resuming_needs_the_best_checkpoint(half: Path, run_training: Callable[.
     shutil.copy(half / "checkpoints" / "last.ckpt", tmp_path / "last.ckpt")
     with pytest.raises(StemlabError, match=r"best\.ckpt"):
         run_training("alone", *TINY, *LONG, f"ckpt_path={tmp_path / 'last.ckpt'}")
+
+
+def test_changed_settings_of_the_optimiser_take_effect_and_are_recorded(
+    half: Path, run_training: Callable[..., float], workspace: Workspace
+) -> None:
+    words = ["optim.lr=0.003", "optim.betas=[0.8,0.99]", "optim.eps=1e-6", "optim.plateau.factor=0.5"]
+    words += ["model.embedding_regularizer=0.25", "model.net_regularizer='l1(0.5)'", "optim.plateau.min_lr=1e-5"]
+    words += ["trainer.limit_test_batches=1", "optim.clip_norm=null"]
+    last = half / "checkpoints" / "last.ckpt"
+    run_training("other_rate", *TINY, *LONG, "trainer.max_epochs=3", f"ckpt_path={last}", *words)
+    content = torch.load(workspace.directory / "other_rate/checkpoints/last.ckpt", weights_only=True)
+    tables, net = content["optimizer_states"][0]["param_groups"]
+    assert (tables["betas"], tables["eps"], tables["l2"], net["l1"]) == ((0.8, 0.99), 1e-6, 0.25, 0.5)
+    assert tables["lr"] in (0.003, pytest.approx(0.0015))  # reduced where the epoch did not improve
+    assert (content["plateau"]["factor"], content["plateau"]["min_lrs"]) == (0.5, [1e-5, 1e-5])
+    record = workspace.record("other_rate")
+    assert record["config"]["optim"]["lr"] == 0.003
+    (resumption,) = record["resumptions"]
+    assert (resumption["checkpoint"], resumption["epoch"], resumption["step"]) == (str(last), 2, 20)
+    assert resumption["changed"]["optim.lr"] == [0.01, 0.003]
+    assert resumption["changed"]["trainer.max_epochs"] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("optim.exclude_bias_bn=true", "optim.exclude_bias_bn"),
+        ("callbacks.checkpoint.monitor=val/gauc", "callbacks.checkpoint.monitor"),
+        ("callbacks.early_stop.monitor=val/logloss", "callbacks.early_stop.monitor"),
+        ("callbacks.paper_selection=true", "callbacks.paper_selection"),
+        ("trainer.limit_train_batches=2", "trainer.limit_train_batches"),
+        ("dataset.seed=5", "dataset.seed"),
+        ("model.loss_reduction=mean", "model.loss_reduction"),
+        ("trainer.max_epochs=1", "trainer.max_epochs"),
+    ],
+)
+def test_settings_that_cannot_change_are_refused_by_name(
+    word: str, key: str, half: Path, run_training: Callable[..., float]
+) -> None:
+    with pytest.raises(StemlabError, match=f"cannot resume .*{key}="):
+        run_training("refused", *TINY, *TWO, f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}", word)
+
+
+def test_a_used_directory_is_refused_resumed_left_alone_or_overwritten(
+    trained: Path, half: Path, workspace: Workspace
+) -> None:
+    shutil.copytree(half, workspace.directory / "again_here")
+    command = ["train", *TINY, *LONG, "hydra.run.dir=again_here", "logger=csv"]
+    config = workspace.directory / "again_here/.hydra/config.yaml"
+    error = workspace.run(*command, status=2).stderr
+    assert all(word in error for word in ("again_here", "finished", "resume=auto", "overwrite=true"))
+    assert not config.exists()  # refused before Hydra writes
+    workspace.run(*command, "resume=auto")
+    assert_same_weights(trained, workspace.directory / "again_here")
+    record = workspace.record("again_here")
+    assert record["metrics"] == workspace.record("trained")["metrics"]
+    assert [entry["step"] for entry in record["resumptions"]] == [20]
+    done = workspace.run(*command, "resume=must")
+    assert "nothing is left to do" in done.stdout + done.stderr
+    assert workspace.record("again_here") == record
+    workspace.run(*command, "overwrite=true", "trainer.max_epochs=1")
+    assert workspace.record("again_here")["resumptions"] == []
+    assert workspace.record("again_here")["epochs_run"] == 1

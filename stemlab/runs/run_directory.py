@@ -1,0 +1,168 @@
+"""What a run directory holds, and whether a training starts in it, resumes the run in it, or is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stemlab.callbacks.checkpoint import BEST, LAST
+from stemlab.config.resolve import config_hash
+from stemlab.errors import StemlabError
+from stemlab.reporting.record import RECORD, read_record
+from stemlab.reporting.run_lock import run_lock
+from stemlab.runs.environment import is_first_process, slurm_job
+
+_SLURM_PATTERN = "hpc_ckpt_*.ckpt"  # written by Lightning when SLURM requeues a job
+_OWN_FILES = (RECORD, "metrics*.csv", _SLURM_PATTERN, "checkpoints", "wandb", "tensorboard")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a training starts.
+
+    Attributes:
+        checkpoint: checkpoint to resume from; None: from initial weights.
+        in_place: whether the checkpoint belongs to the run in the same directory.
+        finished: record of the run, if it is finished and nothing is left to do.
+    """
+
+    checkpoint: Path | None = None
+    in_place: bool = False
+    finished: Mapping[str, Any] | None = None
+
+
+def plan_start(config: Mapping[str, Any]) -> Start:
+    """Return how the training of a config starts in its run directory; nothing is written.
+
+    Args:
+        config: validated, plain config; ``resume`` and ``ckpt_path`` are read.
+
+    Raises:
+        StemlabError: the directory holds another run, or ``resume=must`` finds nothing to resume.
+    """
+    directory = Path(config["paths"]["output_dir"])
+    if directory.exists() and not directory.is_dir():
+        raise StemlabError(f"hydra.run.dir={directory} is a file: choose a directory.")
+    if config["overwrite"] and config["resume"] != "never":
+        raise StemlabError(f"overwrite=true deletes the run that resume={config['resume']} resumes: set one of them.")
+    if config["ckpt_path"]:
+        return _start_from(Path(config["ckpt_path"]).absolute(), config, directory)
+    resume = config["resume"]
+    if resume == "never" and not _is_requeued(directory):
+        refuse_used(config, directory)
+        return Start()
+    record = _record(directory)
+    if record.get("status") == "finished" and record.get("config_hash") == config_hash(config):
+        return Start(finished=record)
+    checkpoint = newest_checkpoint(directory)
+    if checkpoint is None and resume == "must":
+        raise StemlabError(f"resume=must: {directory} holds no checkpoint; resume=auto starts from the beginning.")
+    return Start(checkpoint, in_place=checkpoint is not None)
+
+
+def _start_from(checkpoint: Path, config: Mapping[str, Any], directory: Path) -> Start:
+    in_place = directory.resolve() in checkpoint.resolve().parents
+    if not in_place:
+        refuse_used(config, directory)
+    return Start(checkpoint, in_place)
+
+
+def refuse_used(config: Mapping[str, Any], directory: Path) -> None:
+    """Refuse a directory that holds a run, unless ``overwrite`` is set; other processes of the same run pass.
+
+    Raises:
+        StemlabError: the directory holds checkpoints or the record of a finished run.
+    """
+    if not is_first_process() or config["overwrite"]:
+        return
+    status = _record(directory).get("status")
+    if status == "finished" or newest_checkpoint(directory) is not None:
+        found = f"a run with status {status}" if status else "checkpoints of a run"
+        raise StemlabError(
+            f"{directory} holds {found}: resume=auto resumes it, overwrite=true deletes it, another hydra.run.dir "
+            "keeps it."
+        )
+
+
+def check_run_directory(config: Mapping[str, Any]) -> None:
+    """Refuse a directory that is in use or holds another run, before anything is written to it.
+
+    Raises:
+        StemlabError: as ``plan_start``, or another process trains in the directory.
+    """
+    directory = Path(config["paths"]["output_dir"])
+    plan_start(config)
+    if is_first_process() and directory.is_dir():
+        with run_lock(directory):
+            pass
+
+
+def clear(directory: Path) -> None:
+    """Delete record, checkpoints and curves of the run in a directory; other files are kept."""
+    for pattern in _OWN_FILES:
+        for path in directory.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    """Return the checkpoint of a run directory with the most training steps, or None.
+
+    The last checkpoint has priority over others with as many steps; files that cannot be read are skipped.
+    """
+    folder = directory / "checkpoints"
+    found = [(_steps(path), path) for path in (folder / LAST, *directory.glob(_SLURM_PATTERN), folder / BEST)]
+    usable = [(steps, path) for steps, path in found if steps is not None]
+    return max(usable, key=lambda item: item[0])[1] if usable else None  # max returns the first of equal ones
+
+
+def _steps(path: Path) -> int | None:
+    """Return the training steps of a checkpoint; None if there is no such file or it is no checkpoint."""
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return int(content["global_step"])
+    except Exception:
+        return None
+
+
+def _record(directory: Path) -> dict[str, Any]:
+    try:
+        return read_record(directory) if (directory / RECORD).is_file() else {}
+    except StemlabError:
+        return {}
+
+
+def _is_requeued(directory: Path) -> bool:
+    """Return whether SLURM started this job before in the same directory."""
+    job = slurm_job()
+    return job is not None and _record(directory).get("slurm_job") == job
+
+
+def earlier_resumptions(checkpoint: Path) -> list[dict[str, Any]]:
+    """Return the resumptions in the record of the run that wrote a checkpoint; empty if there is no record."""
+    folder = checkpoint.parent
+    directory = folder.parent if folder.name == "checkpoints" else folder
+    found = _record(directory).get("resumptions")
+    return list(found) if isinstance(found, list) else []
+
+
+def set_curves_aside(directory: Path, epoch: int) -> None:
+    """Rename the curves of the interrupted part of a run, because the CSV logger would delete the file.
+
+    Args:
+        directory: run directory.
+        epoch: epoch, from 1, until which the curves go.
+    """
+    curves = directory / "metrics.csv"
+    if curves.is_file():
+        names = (f"metrics_until_epoch_{epoch}{suffix}.csv" for suffix in ["", *(f"_{n}" for n in range(2, 1000))])
+        curves.replace(next(path for name in names if not (path := directory / name).exists()))

@@ -1,0 +1,137 @@
+"""A run directory belongs to one run: what it holds, the lock, and how a training starts in it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stemlab.config.resolve import config_hash
+from stemlab.errors import StemlabError
+from stemlab.reporting.record import read_record
+from stemlab.reporting.run_lock import LOCK, is_locked, run_lock
+from stemlab.runs.run_directory import check_run_directory, clear, newest_checkpoint, plan_start
+
+
+def config(directory: Path, **settings: Any) -> dict[str, Any]:
+    paths = {"output_dir": str(directory)}
+    return {"resume": "never", "overwrite": False, "ckpt_path": None, "paths": paths, "seed": 1, **settings}
+
+
+def write_checkpoint(path: Path, step: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"global_step": step}, path)
+    return path
+
+
+def write_record(directory: Path, status: str, **values: Any) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "record.json").write_text(json.dumps({"schema": 1, "status": status, **values}))
+
+
+def test_a_new_directory_and_one_without_results_start_from_the_beginning(tmp_path: Path) -> None:
+    assert plan_start(config(tmp_path / "new")).checkpoint is None
+    write_record(tmp_path / "early", "failed")
+    for resume in ("never", "auto"):
+        assert plan_start(config(tmp_path / "early", resume=resume)).checkpoint is None
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "interrupted", "running"])
+@pytest.mark.parametrize("file", ["checkpoints/last.ckpt", "checkpoints/best.ckpt", "hpc_ckpt_1.ckpt"])
+def test_a_directory_with_a_run_is_refused_with_the_ways_on(status: str, file: str, tmp_path: Path) -> None:
+    write_record(tmp_path, status)
+    write_checkpoint(tmp_path / file, 3)
+    with pytest.raises(StemlabError, match=r"resume=auto.*overwrite=true.*hydra\.run\.dir"):
+        plan_start(config(tmp_path))
+    assert plan_start(config(tmp_path, overwrite=True)).checkpoint is None
+    assert plan_start(config(tmp_path, resume="must")).checkpoint == tmp_path / file
+    elsewhere = write_checkpoint(tmp_path.parent / f"{tmp_path.name}-other" / "last.ckpt", 1)
+    with pytest.raises(StemlabError, match="overwrite=true"):
+        plan_start(config(tmp_path, ckpt_path=str(elsewhere)))
+    assert plan_start(config(tmp_path, ckpt_path=str(tmp_path / file))).in_place
+
+
+def test_a_finished_run_is_not_repeated_unless_its_settings_changed(tmp_path: Path) -> None:
+    last = write_checkpoint(tmp_path / "checkpoints/last.ckpt", 3)
+    same = config(tmp_path, resume="auto")
+    write_record(tmp_path, "finished", config_hash=config_hash(same), metrics={"val/auc": 0.5})
+    assert plan_start(same).finished["metrics"] == {"val/auc": 0.5}
+    assert plan_start(same | {"resume": "must"}).finished is not None
+    changed = plan_start(same | {"seed": 2})
+    assert (changed.finished, changed.checkpoint) == (None, last)
+
+
+def test_resume_must_needs_a_checkpoint_and_excludes_overwrite(tmp_path: Path) -> None:
+    with pytest.raises(StemlabError, match=r"resume=must.*no checkpoint"):
+        plan_start(config(tmp_path, resume="must"))
+    with pytest.raises(StemlabError, match=r"overwrite=true.*resume=auto"):
+        plan_start(config(tmp_path, resume="auto", overwrite=True))
+
+
+def test_the_checkpoint_with_the_most_steps_is_resumed(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/best.ckpt").write_bytes(b"broken")
+    assert newest_checkpoint(tmp_path) is None
+    best = write_checkpoint(tmp_path / "checkpoints/best.ckpt", 6)
+    last = write_checkpoint(tmp_path / "checkpoints/last.ckpt", 6)
+    assert newest_checkpoint(tmp_path) == last
+    slurm = write_checkpoint(tmp_path / "hpc_ckpt_2.ckpt", 8)
+    write_checkpoint(tmp_path / "hpc_ckpt_1.ckpt", 7)
+    assert newest_checkpoint(tmp_path) == slurm
+    last.unlink()
+    slurm.unlink()
+    (tmp_path / "hpc_ckpt_1.ckpt").unlink()
+    assert newest_checkpoint(tmp_path) == best
+
+
+def test_a_job_that_slurm_requeued_resumes_with_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = write_checkpoint(tmp_path / "checkpoints/last.ckpt", 3)
+    write_record(tmp_path, "running", slurm_job="7_2")
+    with pytest.raises(StemlabError, match="resume=auto"):
+        plan_start(config(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    assert plan_start(config(tmp_path)).checkpoint == last
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    with pytest.raises(StemlabError, match="resume=auto"):
+        plan_start(config(tmp_path))
+
+
+def test_overwrite_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    write_record(tmp_path, "finished")
+    write_checkpoint(tmp_path / "checkpoints/best.ckpt", 1)
+    for name in ("metrics.csv", "metrics_until_epoch_1.csv", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "wandb").mkdir()
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_locked_directory_is_refused_and_its_record_says_running(tmp_path: Path) -> None:
+    write_record(tmp_path, "running")
+    assert read_record(tmp_path)["status"] == "interrupted"
+    with run_lock(tmp_path):
+        assert is_locked(tmp_path)
+        assert read_record(tmp_path)["status"] == "running"
+        with pytest.raises(StemlabError, match=rf"running in .*process {os.getpid()} on"), run_lock(tmp_path):
+            pass
+        with pytest.raises(StemlabError, match="another training"):
+            check_run_directory(config(tmp_path))
+    assert not (tmp_path / LOCK).exists()
+    assert not is_locked(tmp_path)
+    check_run_directory(config(tmp_path))
+    (tmp_path / LOCK).write_text("process 1 on a machine that was switched off")
+    with run_lock(tmp_path):
+        pass
+
+
+def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StemlabError, match=r"hydra\.run\.dir=.*file"):
+        plan_start(config(tmp_path / "file"))
