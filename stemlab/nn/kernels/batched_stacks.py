@@ -121,10 +121,11 @@ def _first_layers(layers: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tens
 def _linear(layers: Sequence[nn.Linear], input_NBI: Tensor) -> Tensor:
     """Return the outputs (N, B, O) of one layer per input."""
     weight_NIO = torch.stack([layer.weight for layer in layers]).transpose(1, 2)
-    if layers[0].bias is None:
+    biases: list[Tensor | None] = [layer.bias for layer in layers]
+    given = [bias for bias in biases if bias is not None]
+    if not given:
         return torch.bmm(input_NBI, weight_NIO)
-    bias_N1O = torch.stack([layer.bias for layer in layers]).unsqueeze(1)
-    return torch.baddbmm(bias_N1O, input_NBI, weight_NIO)
+    return torch.baddbmm(torch.stack(given).unsqueeze(1), input_NBI, weight_NIO)
 
 
 def mix_stacked(

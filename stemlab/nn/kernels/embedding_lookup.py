@@ -31,7 +31,7 @@ def look_up(table_VD: Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
         return found
     if use_batched(table_VD) and len(ids) > 1:
         sizes = [i.numel() for i in ids]
-        rows = functional.embedding(torch.cat([i.flatten() for i in ids]), table_VD).split(sizes)
+        rows = torch.split(functional.embedding(torch.cat([i.flatten() for i in ids]), table_VD), sizes)
         return tuple(row.view(*i.shape, -1) for row, i in zip(rows, ids, strict=True))
     return tuple(functional.embedding(i, table_VD) for i in ids)
 
