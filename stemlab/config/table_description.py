@@ -36,7 +36,7 @@ def read_description(path: Path) -> dict[str, Any]:
         raise StemlabError(f"{CONFIG_KEY}={path} cannot be read: {error.strerror}.") from None
     except OSError:
         raise StemlabError(
-            f"{CONFIG_KEY}={path}: no such file; stemlab.prepare without this key drafts one next to the table."
+            f"{CONFIG_KEY}={path}: no such file; stemlab.prepare without this key drafts one in the current directory."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)

@@ -5,6 +5,7 @@ Source: docs/methods/datasets.md#own-tables.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,8 @@ from stemlab.data.table.raw import SHOWN_CHARACTERS, RawTable, scenario_of, spli
 from stemlab.errors import StemlabError, nearest
 from stemlab.types import NonNegativeInt, PositiveInt
 
+_log = logging.getLogger(__name__)
+
 
 class TableDataModule(ImpressionDataModule):
     """Impressions of a user's own table.
@@ -41,7 +44,8 @@ class TableDataModule(ImpressionDataModule):
         separator: separator of the cells of a text file: one character or ``tab``; ``None`` detects it.
         columns: column names of a text file without a header.
         missing: cells of a text file that encode a missing value.
-        fields: categorical input columns; ``None`` if the table is not described yet.
+        fields: categorical input columns; ``None`` if the table is not described yet. The scenario column is left
+            out: ``model.scenario_feature`` makes it an input.
         numericals: numerical input columns.
         scaling: scaling of the numerical columns, fitted on the training split.
         tasks: label columns with values 0 and 1; ``None`` if the table is not described yet.
@@ -98,9 +102,10 @@ class TableDataModule(ImpressionDataModule):
         self.separator, self._names, self._on_bad_row = _character(separator), columns, on_bad_row
         self.raw_columns = tuple(columns or ())  # for prediction on files without a header
         self.described = fields is not None or tasks is not None or config is not None
+        self._named_fields = tuple(fields or ())
         self._rule, self._scaling, self._min_count = split, scaling, min_count
         self._columns = ColumnRoles(
-            fields=tuple(fields or ()),
+            fields=tuple(name for name in fields or () if name != scenario),
             numericals=tuple(numericals),
             tasks=tuple(tasks or ()),
             scenario=scenario,
@@ -149,6 +154,11 @@ class TableDataModule(ImpressionDataModule):
             raise StemlabError(
                 "dataset=table needs a description of the columns: python -m stemlab.prepare dataset=table "
                 f"dataset.path={self._path or 'rows.csv'} drafts one; then set dataset.config=<that file>."
+            )
+        if self._columns.scenario in self._named_fields:
+            _log.info(
+                f"{self._columns.scenario!r} is dataset.scenario, so it is left out of dataset.fields; "
+                "model.scenario_feature=true makes the scenario an input."
             )
         table = self._open()
         check_names(self._columns, table.names, table.path)

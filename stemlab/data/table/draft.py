@@ -6,8 +6,10 @@ import json
 import re
 from pathlib import Path
 
+from stemlab.data.io.output_file import write_text_file
 from stemlab.data.table.file import TableFile, TextTable
-from stemlab.data.table.guess import GROUP_PATTERNS, Proposal, propose
+from stemlab.data.table.guess import Proposal, propose
+from stemlab.data.table.name_patterns import GROUP_PATTERNS
 from stemlab.data.table.survey import ColumnSurvey, Survey, survey_table
 from stemlab.errors import StemlabError
 
@@ -18,21 +20,21 @@ _RESERVED = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
 
 
 def draft_path(path: Path) -> Path:
-    """Return the path of a table's draft: ``rows.csv.gz`` -> ``rows.stemlab.yaml``."""
+    """Return the path of a table's draft, in the current directory: ``raw/rows.csv.gz`` -> ``rows.stemlab.yaml``."""
     name = path.name
     while name.lower().endswith(_ENDS):
         name = name.rpartition(".")[0]
-    return path.with_name(f"{name}.stemlab.yaml")
+    return Path(f"{name}.stemlab.yaml")
 
 
 def write_draft(table: TableFile) -> tuple[Path, list[str]]:
-    """Inspect a table and write a draft config beside it.
+    """Inspect a table and write a draft config into the current directory; folders of raw files stay as they are.
 
     Returns:
         Path of the config, and messages: a summary and what to check.
 
     Raises:
-        StemlabError: the config exists already, or the table cannot be read or has no header.
+        StemlabError: the config exists already or cannot be written, or the table cannot be read or has no header.
     """
     path = draft_path(table.path)
     if path.exists():
@@ -42,7 +44,7 @@ def write_draft(table: TableFile) -> tuple[Path, list[str]]:
     _check_header(table)
     survey = survey_table(table)
     proposal = propose(survey)
-    path.write_text(_text(table, path, survey, proposal), encoding="utf-8")
+    write_text_file(path, _text(table, path, survey, proposal))
     return path, [_found(survey, proposal), *proposal.checks]
 
 
@@ -60,9 +62,10 @@ def _found(survey: Survey, proposal: Proposal) -> str:
         f"tasks {len(proposal.tasks)}",
         f"fields {len(proposal.fields)}",
         f"numericals {len(proposal.numericals)}",
-        f"left out {len(proposal.left_out)}",
+        f"left out {len(proposal.left_out) + len(proposal.actions)}",
     )
-    return f"rows {survey.rows:,}, columns {len(survey.columns)}: {', '.join(counts)}."
+    columns = len(survey.columns) + len(survey.unreadable)
+    return f"rows {survey.rows:,}, columns {columns}: {', '.join(counts)}."
 
 
 def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> str:
@@ -70,7 +73,8 @@ def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> s
     seen = f"all {survey.rows:,} rows" if survey.whole else f"the first {survey.rows:,} rows"
     lines = [
         f"# Drafted from {table.path.name} ({seen} were read). Check and edit it, then run:",
-        f"#   python -m stemlab.prepare dataset=table dataset.path={table.path.name} dataset.config={path.name}",
+        f"#   python -m stemlab.prepare dataset=table dataset.config={path} \\",
+        f"#   dataset.path={table.path}",
         "# Columns that are not named here are not read.",
         f"name: {_plain(path.name.removesuffix('.stemlab.yaml'))}",
     ]
@@ -82,6 +86,7 @@ def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> s
             words = ", ".join(json.dumps(word) for word in ("", *proposal.missing))
             lines.append(f"missing: [{words}] # cells that mean a missing value; add others")
     lines += _listed("tasks", "0 or 1: what is predicted", proposal.tasks, survey)
+    lines += [f"  # - {_plain(c.name)} # {_about(c, survey)}; an action, so no input" for c in proposal.actions]
     lines += _listed(
         "fields", "categories: each value with min_count training rows gets an embedding", proposal.fields, survey
     )
@@ -106,7 +111,10 @@ def _roles(survey: Survey, proposal: Proposal) -> list[str]:
     lines += ["split:", f"  rule: {rule} # random | time: the last rows are held out | given: by split_column | dates"]
     for column in proposal.scenarios:
         names = ", ".join(_plain(name) for name in sorted(column.listed or ()))
-        lines += [f"# scenario: {_plain(column.name)} # one model for several surfaces?", f"# scenarios: [{names}]"]
+        lines += [
+            f"# scenario: {_plain(column.name)} # one model for several surfaces? Then it is no field",
+            f"# scenarios: [{names}]",
+        ]
     return lines
 
 

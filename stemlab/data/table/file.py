@@ -48,13 +48,15 @@ class TableFile(Protocol):
     Attributes:
         path: the file.
         names: column names in file order.
-        readable: columns with scalar cells (Parquet may hold lists).
+        readable: columns with scalar cells.
+        unreadable: name -> type of the other columns (Parquet may hold lists).
         row_unit: unit of ``TableChunk.lines``: ``line`` or ``row``.
     """
 
     path: Path
     names: tuple[str, ...]
     readable: tuple[str, ...]
+    unreadable: Mapping[str, str]
     row_unit: str
 
     def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
@@ -101,6 +103,9 @@ class ParquetTable:
             ) from error
         self.names = tuple(self._file.schema_arrow.names)
         self.readable = tuple(field.name for field in self._file.schema_arrow if _is_scalar(field.type))
+        self.unreadable: Mapping[str, str] = {
+            field.name: str(field.type) for field in self._file.schema_arrow if field.name not in self.readable
+        }
         if not self._file.metadata.num_rows:
             raise StemlabError(f"{path} is empty: it has columns and no rows.")
 
@@ -143,6 +148,7 @@ class TextTable:
         except csv.Error as error:
             raise StemlabError(f"{path}, line 1 cannot be read as a header ({error}); correct it.") from None
         self.readable = self.names
+        self.unreadable: Mapping[str, str] = {}
         if not self.names:
             raise StemlabError(f"{path}, line 1 is empty: it must name the columns.")
 

@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from stemlab.data.table.cells import SPLIT_SPELLINGS
+from stemlab.data.table.multivalued import list_form
+from stemlab.data.table.name_patterns import (
+    ACTION_PATTERN,
+    AMOUNT_PATTERN,
+    CATEGORY_PATTERN,
+    EVENT_PATTERN,
+    GROUP_PATTERNS,
+    LABEL_PATTERN,
+    LATE_PATTERN,
+    PLAIN_LABEL_PATTERN,
+    SCENARIO_PATTERN,
+    SESSION_PATTERN,
+    SPLIT_PATTERN,
+    TIME_PATTERN,
+    WEIGHT_PATTERN,
+)
 from stemlab.data.table.survey import ColumnSurvey, Survey, single_column_auc
 
 _FEW, _MAX_SCENARIOS, _LONG_TEXT = 10, 30, 60
 _LEAK_AUC = 0.98
-
-
-def _word(*names: str) -> re.Pattern[str]:
-    """Return a pattern that matches any of the words between underscores, dots, hyphens, spaces or ends of a name."""
-    return re.compile(rf"(^|[_.\- ])({'|'.join(names)})($|[_.\- ])", re.IGNORECASE)
-
-
-LABEL_PATTERN = _word(
-    *("labels?", "target", "y", "clk", "click(ed|s)?", "likes?", "liked", "shared?", "follow(ed|s)?", "buy", "bought"),
-    *("purchased?", "conver(t|ted|sion)", "cvr", "ctr", "order(ed)?", "finish(ed)?", "cart", "favou?rited?", "comment"),
-    *("forward", "installed?", "subscribed?", "churn(ed)?", "long_view", "hate", "response", "outcome"),
-)
-LATE_PATTERN = _word(
-    "(play|watch|dwell|stay|view|read)(ing)?_?(time|duration|secs?|seconds|ms)", "rating", "revenue", "gmv"
-)
-TIME_PATTERN = _word(
-    "time", "timestamp", "ts", "date", "datetime", "day", "dt", "time_ms", "created(_at)?", "event_time"
-)
-GROUP_PATTERNS = (
-    _word("user", "uid", "userid", "u"),
-    _word("member", "customer", "visitor", "account", "session", "buyer"),
-)
-SCENARIO_PATTERN = _word(
-    "scenario", "scene", "domain", "country", "tab", "channel", "surface", "market", "region", "platform"
-)
-SPLIT_PATTERN = _word("split", "fold", "subset", "partition", "set")
-CATEGORY_PATTERN = _word(
-    *("id", "uid", "iid", "pid", "code", "type", "cat", "category", "class", "zip", "zipcode", "postal", "brand"),
-    *("gender", "sex", "city", "device", "os", "browser", "page", "hour", "weekday", "dow", "month", "occupation"),
-    *("genre", "tag", "music", "author", "shop", "store", "seller", "user", "item", "video", "hash", "is", "has"),
-)
-AMOUNT_PATTERN = _word(
-    *("age", "price", "cost", "count", "cnt", "num", "n", "amount", "duration", "length", "size", "score", "rate"),
-    *("ratio", "avg", "mean", "sum", "days", "width", "height", "weight", "distance", "bid", "percent", "pct"),
-)
 
 
 @dataclass(slots=True)
@@ -54,6 +34,7 @@ class Proposal:
 
     Attributes:
         tasks: labels.
+        actions: columns of 0 and 1 that may be labels; never inputs.
         fields: categorical inputs.
         numericals: numerical inputs.
         left_out: column -> reason why it has no role.
@@ -66,6 +47,7 @@ class Proposal:
     """
 
     tasks: list[ColumnSurvey] = field(default_factory=list)
+    actions: list[ColumnSurvey] = field(default_factory=list)
     fields: list[ColumnSurvey] = field(default_factory=list)
     numericals: list[ColumnSurvey] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -80,16 +62,21 @@ class Proposal:
 def propose(survey: Survey) -> Proposal:
     """Return the proposed roles of all columns."""
     proposal = Proposal()
+    for name, kind in survey.unreadable.items():
+        proposal.left_out[name] = f"cells of type {kind}"
+        proposal.checks.append(
+            f"{name!r} has cells of type {kind}, which are not read: write one value per row into a column of its own."
+        )
     rest = [column for column in survey.columns if not _left_out(column, survey, proposal)]
     proposal.split = _first(c for c in rest if _is_split(c))
     proposal.time = _first(c for c in rest if _is_time(c))
-    proposal.tasks = _labels([c for c in rest if c.binary and c is not proposal.split], proposal)
+    _set_labels([c for c in rest if c.binary and c is not proposal.split], proposal)
+    sessions = [c for c in rest if SESSION_PATTERN.search(c.name)]
     for column in rest:
-        if column not in (*proposal.tasks, proposal.split):
+        if column not in (*proposal.tasks, *proposal.actions, proposal.split):
             _assign_input_role(column, survey, proposal)
-    proposal.group = _first(
-        c for names in GROUP_PATTERNS for c in proposal.fields if names.search(c.name) and c.distinct > 1
-    )
+    possible = [*proposal.fields, *sessions]
+    proposal.group = _first(c for names in GROUP_PATTERNS for c in possible if names.search(c.name) and c.distinct > 1)
     candidates = [c for c in proposal.fields if SCENARIO_PATTERN.search(c.name) and c.distinct <= _MAX_SCENARIOS]
     proposal.scenarios = [c for c in candidates if not c.missing]
     proposal.missing = sorted(
@@ -105,20 +92,38 @@ def _everywhere(columns: Iterable[ColumnSurvey]) -> set[str]:
 
 
 def _left_out(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> bool:
-    reason = ""
-    if not column.name or "/" in column.name or column.name.startswith("."):
-        reason = "its name is empty, contains / or begins with a dot"
-    elif column.distinct < 2:
-        reason = "one value only" if column.distinct else "empty"
-    elif LATE_PATTERN.search(column.name):
-        reason = "known only after the impression?"
-    elif column.distinct == survey.rows > _FEW and column.kind in ("text", "integer") and not _is_time(column):
-        reason = "a different value in each row" if not AMOUNT_PATTERN.search(column.name) else ""
-    elif column.kind == "text" and column.longest > _LONG_TEXT:
-        reason = f"texts of up to {column.longest} characters"
+    reason = _reason(column, survey)
     if reason:
         proposal.left_out[column.name] = reason
-    return bool(reason)
+    elif column.kind == "text" and (form := list_form(survey.first[column.name])):
+        proposal.left_out[column.name] = f"several values in a cell, {form}"
+        proposal.checks.append(
+            f"{column.name!r} holds several values in a cell ({form}), which would be one category together: write "
+            "each value into a column of its own, or add the column to fields as it is."
+        )
+    return column.name in proposal.left_out
+
+
+def _reason(column: ColumnSurvey, survey: Survey) -> str:
+    """Return why a column has no role, or an empty text."""
+    name = column.name
+    if not name or "/" in name or name.startswith("."):
+        return "its name is empty, contains / or begins with a dot"
+    if column.distinct < 2:
+        return "one value only" if column.distinct else "empty"
+    if LATE_PATTERN.search(name):
+        return "known only after the impression?"
+    if PLAIN_LABEL_PATTERN.fullmatch(name) and not column.binary:
+        return "named like a label, but not 0 and 1 in every row"
+    if WEIGHT_PATTERN.search(name):
+        return "a weight or probability of the row, not an input"
+    if EVENT_PATTERN.search(name) and not _is_time(column):
+        return "identifies a single request or impression"
+    if column.distinct == survey.rows > _FEW and column.kind in ("text", "integer") and not _is_time(column):
+        return "a different value in each row" if not AMOUNT_PATTERN.search(name) else ""
+    if column.kind == "text" and column.longest > _LONG_TEXT and not list_form(survey.first[name]):
+        return f"texts of up to {column.longest} characters"
+    return ""
 
 
 def _is_split(column: ColumnSurvey) -> bool:
@@ -133,16 +138,22 @@ def _is_time(column: ColumnSurvey) -> bool:
     return named and column.kind == "integer" and column.low >= 1e7 and column.distinct > 1
 
 
-def _labels(binary: list[ColumnSurvey], proposal: Proposal) -> list[ColumnSurvey]:
+def _set_labels(binary: list[ColumnSurvey], proposal: Proposal) -> None:
+    """Choose the tasks among the columns of 0 and 1; other actions of users are no inputs either."""
     named = [column for column in binary if LABEL_PATTERN.search(column.name)]
-    if named or not binary:
-        if not binary:
-            proposal.checks.append("No column holds only 0 and 1: create label columns, or name them in tasks.")
-        return named
-    proposal.checks.append(
-        f"No column of 0 and 1 is named like a label: {binary[-1].name!r}, the last one, is a guess."
-    )
-    return binary[-1:]
+    actions = [column for column in binary if ACTION_PATTERN.search(column.name) and column not in named]
+    if named or actions:
+        proposal.tasks, proposal.actions = named or actions, actions if named else []
+    elif binary:
+        proposal.tasks = binary[-1:]
+        proposal.checks.append(
+            f"No column of 0 and 1 is named like a label: {binary[-1].name!r}, the last one, is a guess."
+        )
+    else:
+        proposal.checks.append("No column holds only 0 and 1: create label columns, or name them in tasks.")
+    if proposal.actions:
+        names = ", ".join(column.name for column in proposal.actions)
+        proposal.checks.append(f"Actions of users that may be labels, no inputs: {names}; add them to tasks if so.")
 
 
 def _assign_input_role(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> None:
@@ -150,6 +161,8 @@ def _assign_input_role(column: ColumnSurvey, survey: Survey, proposal: Proposal)
         return
     if column.kind == "datetime" or _is_time(column):
         proposal.left_out[column.name] = "a second time column"
+    elif SESSION_PATTERN.search(column.name):
+        proposal.left_out[column.name] = "identifies a session; can be the group"
     elif _is_amount(column):
         proposal.numericals.append(column)
     else:
@@ -181,6 +194,8 @@ def _check(survey: Survey, proposal: Proposal) -> None:
                 )
         if column.binary:
             proposal.checks.append(f"{column.name!r} holds 0 and 1 and is proposed as a field: is it a label?")
+        if column.name.lower() in ("weight", "w"):
+            proposal.checks.append(f"{column.name!r} is proposed as an input: is it the weight of the row?")
     if proposal.group is None:
         proposal.checks.append("No column is named like a user: set group for AUC per user (gAUC).")
     if proposal.time is None and proposal.split is None:

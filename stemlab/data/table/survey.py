@@ -6,6 +6,7 @@ At most the first ``MAX_BYTES`` of a file are read, and at most ``MAX_DISTINCT``
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -118,12 +119,14 @@ class Survey:
         whole: whether all rows were read.
         columns: statistics of each column, in file order.
         first: the first rows, column -> Arrow array.
+        unreadable: name -> type of the columns whose cells are not scalar.
     """
 
     rows: int
     whole: bool
     columns: list[ColumnSurvey]
     first: dict[str, Any]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def survey_table(table: TableFile) -> Survey:
@@ -133,7 +136,7 @@ def survey_table(table: TableFile) -> Survey:
         StemlabError: the table is empty or cannot be parsed.
     """
     columns = [ColumnSurvey(name) for name in table.readable]
-    survey = Survey(0, True, columns, {})
+    survey = Survey(0, True, columns, {}, table.unreadable)
     size, consumed = table.path.stat().st_size, 0
     with ProgressBars() as progress:
         show = progress.bytes("inspecting the table", min(size, MAX_BYTES))

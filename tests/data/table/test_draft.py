@@ -1,5 +1,7 @@
 """Draft of a table config: proposed roles with reasons, exact counts; an existing draft is not overwritten."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,12 +17,19 @@ from stemlab.errors import StemlabError
 from tests.data.table.rows import frame, table
 
 
+@pytest.fixture(autouse=True)
+def current_directory(tmp_path, monkeypatch):
+    """Run each test in its temporary directory, where drafts are written."""
+    monkeypatch.chdir(tmp_path)
+
+
 def drafted(rows, path, **options):
     """Return the draft of a frame as plain values, its text, and the messages."""
     if path.suffix == ".parquet":
         rows.to_parquet(path, index=False)
     else:
         rows.to_csv(path, index=False, **options)
+    draft_path(path).unlink(missing_ok=True)
     written, messages = write_draft(open_table(path))
     return read_description(written), written.read_text(), messages
 
@@ -36,7 +45,9 @@ def test_draft_finds_labels_fields_group_and_time(tmp_path, name):
     assert found["numericals"] == ["price", "age"]
     assert (found["group"], found["time"], found["split"]) == ("user_id", "ts", {"rule": "time"})
     assert (found["name"], found["min_count"], found.get("separator")) == ("rows", 2, "," if "csv" in name else None)
-    assert "# scenario: country # one model for several surfaces?\n# scenarios: [es, fr, nl]\n" in text
+    assert (
+        "# scenario: country # one model for several surfaces? Then it is no field\n# scenarios: [es, fr, nl]\n" in text
+    )
     assert f"  - user_id # {rows['user_id'].nunique()} values\n" in text
     assert f"  - click # {100 * rows['click'].mean():.3g} % ones\n" in text
     assert f"{100 * rows['price'].isna().mean():.3g} % missing" in text
@@ -172,7 +183,7 @@ def test_existing_draft_or_missing_header_raises(tmp_path):
 
 def test_path_of_the_draft(tmp_path):
     for name in ("rows.csv", "rows.csv.gz", "rows.parquet", "rows.tsv.zip", "rows.txt", "rows"):
-        assert draft_path(tmp_path / name) == tmp_path / "rows.stemlab.yaml"
+        assert draft_path(tmp_path / name) == Path("rows.stemlab.yaml")
     assert draft_path(tmp_path / "a.b.csv").name == "a.b.stemlab.yaml"
 
 
@@ -182,3 +193,109 @@ def test_draft_is_a_valid_config(tmp_path):
         *("name", "separator", "tasks", "fields", "numericals", "scaling", "group", "time", "split", "min_count"),
     }
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_columns_of_lists_are_named(tmp_path):
+    rows = frame(200)
+    rows["tags"] = [[n, n + 1] for n in range(200)]
+    rows["emb"] = [np.zeros(3, np.float32)] * 200
+    rows["info"] = [{"a": n} for n in range(200)]
+    found, text, messages = drafted(rows, tmp_path / "rows.parquet")
+    for name in ("tags", "emb", "info"):
+        assert name not in found["fields"]
+        assert f"# left out: {name} (cells of type " in text
+        assert [message for message in messages if message.startswith(f"'{name}' has cells of type")]
+    assert messages[0].startswith("rows 200, columns 14: ")
+
+
+def test_cells_with_several_values_are_named(tmp_path):
+    rows = frame(200)
+    words = ("Action", "Comedy", "Drama")
+    rows["genres"] = ["|".join(words[: n % 3 + 1]) for n in range(200)]
+    rows["history"] = [",".join(str(m) for m in range(n % 7 + 1)) for n in range(200)]
+    found, text, messages = drafted(rows, tmp_path / "rows.csv")
+    for name, separator in (("genres", "'|'"), ("history", "','")):
+        assert name not in found["fields"]
+        assert f"# left out: {name} (several values in a cell, separated by {separator})" in text
+        assert [message for message in messages if message.startswith(f"'{name}' holds several values")]
+
+
+@pytest.mark.parametrize(
+    "name", ["request_id", "impression_id", "trace_id", "log_id", "event_id", "uuid", "exposure_id", "session_id"]
+)
+def test_identifiers_of_a_request_are_no_inputs(tmp_path, name):
+    rows = frame(400)
+    rows[name] = [f"{n // 4:x}" for n in range(400)]  # several rows per request
+    found, text, _ = drafted(rows, tmp_path / "rows.csv")
+    assert name not in [*found["fields"], *found["numericals"]]
+    assert f"# left out: {name} (identifies a " in text
+    assert found["group"] == "user_id"
+
+
+def test_a_session_can_be_the_group(tmp_path):
+    rows = frame(400).drop(columns=["user_id"])
+    rows["session_id"] = np.arange(400) // 4
+    found, _, _ = drafted(rows, tmp_path / "rows.csv")
+    assert found["group"] == "session_id"
+    assert "session_id" not in found["fields"]
+
+
+@pytest.mark.parametrize(
+    "name", ["sample_weight", "sampling_rate", "propensity", "ips", "weights", "importance_weight"]
+)
+def test_weights_of_rows_are_no_inputs(tmp_path, name):
+    rows = frame(200)
+    rows[name] = np.random.default_rng(0).random(200)
+    found, text, _ = drafted(rows, tmp_path / "rows.csv")
+    assert name not in [*found["fields"], *found["numericals"]]
+    assert f"# left out: {name} (a weight" in text
+
+
+@pytest.mark.parametrize("name", ["is_profile_enter", "has_viewed", "add_to_wishlist", "did_reply", "is_download"])
+def test_actions_are_no_inputs(tmp_path, name):
+    rows = frame(300)
+    rows[name] = np.arange(300) % 3 == 0
+    found, text, messages = drafted(rows, tmp_path / "rows.csv")
+    assert found["tasks"] == ["click", "buy"]
+    assert name not in [*found["fields"], *found["numericals"]]
+    assert f"  # - {name} # 33.3 % ones" in text
+    assert [message for message in messages if name in message and "may be labels" in message]
+    assert "is_new" in found["fields"]  # an attribute
+    found, _, _ = drafted(rows.drop(columns=["click", "buy"]), tmp_path / "other.csv")
+    assert found["tasks"] == [name]
+
+
+@pytest.mark.parametrize(("name", "values"), [("label", [0, 1, 2]), ("is_like", [-1, 1]), ("Target", [0.5, 1.5])])
+def test_labels_with_other_values_are_no_inputs(tmp_path, name, values):
+    rows = frame(200)
+    rows[name] = np.resize(values, 200)
+    found, text, _ = drafted(rows, tmp_path / "rows.csv")
+    assert name not in [*found["fields"], *found["numericals"]]
+    assert f"# left out: {name} (named like a label" in text
+
+
+def test_the_draft_is_written_into_the_current_directory(tmp_path, monkeypatch):
+    (tmp_path / "raw").mkdir()
+    frame(100).to_csv(tmp_path / "raw" / "rows.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    written, _ = write_draft(open_table(Path("raw/rows.csv")))
+    assert written == Path("rows.stemlab.yaml")
+    assert "dataset.config=rows.stemlab.yaml \\\n#   dataset.path=raw/rows.csv\n" in written.read_text()
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["rows.csv"]
+    with pytest.raises(StemlabError, match="exists already"):
+        write_draft(open_table(Path("raw/rows.csv")))
+
+
+def test_an_uncommented_scenario_is_no_field(tmp_path, caplog):
+    path = tmp_path / "rows.csv"
+    _, text, _ = drafted(frame(600), path)
+    lines = [line.removeprefix("# ") if line.startswith("# scenario") else line for line in text.splitlines()]
+    Path("rows.stemlab.yaml").write_text("\n".join(lines))
+    found = read_description(Path("rows.stemlab.yaml"))
+    assert "country" in found["fields"]
+    module = table(tmp_path, path, **found)
+    with caplog.at_level("INFO"):
+        module.prepare()
+    assert "country" not in module.spec.field_sizes
+    assert module.spec.scenarios == ("es", "fr", "nl")
+    assert "'country' is dataset.scenario" in caplog.text
