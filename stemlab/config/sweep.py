@@ -31,6 +31,9 @@ from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
 
 
+_MANY_JOBS = 100  # checked in less than a second
+
+
 def _say_nothing(text: str) -> None:
     """Default of ``report``."""
 
@@ -44,7 +47,7 @@ def check_command_line(
 
     Args:
         line: the command line.
-        report: called with the number of jobs of a sweep, before and after their settings are checked.
+        report: called with the number of jobs of a sweep after their settings are checked; of many jobs also before.
         check: further check of the config of a single job; jobs of a sweep make it when they start.
 
     Returns:
@@ -58,7 +61,7 @@ def check_command_line(
         swept = line.multirun or base.hydra.mode == RunMode.MULTIRUN
         swept_by_file = _swept_by_file(line, base)
         jobs = _with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))
-        if swept:
+        if swept and len(jobs) > _MANY_JOBS:
             report(f"checking the settings of {_jobs_text(jobs)}")
         start = perf_counter()
         for overrides, plain in _compose_jobs(line, jobs) if swept else _resolve_job(line, jobs[0], base):
