@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -17,7 +18,13 @@ def _check_directory(config: dict[str, Any]) -> None:
     check_run_directory(config)
 
 
-@command("train", check=_check_directory)
+def _summarise_sweep(directory: Path, errors: Mapping[Path, str]) -> str:
+    from stemlab.reporting.sweep_table import sweep_table
+
+    return sweep_table(directory, errors)
+
+
+@command("train", check=_check_directory, after_sweep=_summarise_sweep)
 def main(config: DictConfig) -> float:
     """Train the config of the command line; return the objective to the sweeper."""
     from hydra.core.hydra_config import HydraConfig

@@ -13,10 +13,11 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stemlab.config.machine_errors import machine_error
 from stemlab.config.output_streams import robust_output
@@ -24,18 +25,27 @@ from stemlab.config.screen_log import job_log_path, log_output, start_log
 from stemlab.deferred_imports import defer_imports
 from stemlab.errors import StemlabError
 
+if TYPE_CHECKING:
+    from stemlab.config.compose import CommandLine
+
 SWEEP_ID = "STEMLAB_SWEEP_ID"
 _INTERRUPTED = 128 + signal.SIGINT
 
 
+ConfigCheck = Callable[[dict[str, Any]], None]
+SweepSummary = Callable[[Path, Mapping[Path, str]], str]
+"""Sweep directory, run directory of each failed job -> its error; returns the text printed at the end of a sweep."""
+
+
 def command(
-    config_name: str, check: Callable[[dict[str, Any]], None] | None = None
+    config_name: str, check: ConfigCheck | None = None, after_sweep: SweepSummary | None = None
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Return a decorator for ``main(config: DictConfig)``.
 
     Args:
         config_name: primary config in ``conf/`` and name of the command.
         check: further check of the validated, plain config of a single job, before Hydra writes into its directory.
+        after_sweep: summarises a sweep when it ends, also by an error or an interruption.
 
     The function receives Hydra's composed config (``stemlab.config.resolve`` converts it to plain values). Its return
     value is the objective of the sweeper.
@@ -47,7 +57,7 @@ def command(
             defer_imports()
             with robust_output():
                 try:
-                    _run(config_name, function, check)
+                    _run(config_name, function, check, after_sweep)
                 except StemlabError as error:
                     fail(str(error), error.status)
                 except KeyboardInterrupt:
@@ -78,23 +88,38 @@ def fail(message: str, status: int = StemlabError.status) -> NoReturn:
     sys.exit(status)
 
 
-def _run(config_name: str, function: Callable[[Any], Any], check: Callable[[dict[str, Any]], None] | None) -> None:
+def _run(
+    config_name: str, function: Callable[[Any], Any], check: ConfigCheck | None, after_sweep: SweepSummary | None
+) -> None:
     import hydra
 
     from stemlab.config.compose import VERSION_BASE, base_files_hidden
     from stemlab.config.conf_dir import conf_dir
 
-    errors: list[StemlabError] = []
-    swept = _check(config_name, check)
-    if swept:
+    errors: dict[Path, StemlabError] = {}
+    sweep = _check(config_name, check)
+    if sweep is not None:
         os.environ.setdefault(SWEEP_ID, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
-    task = _sweep_job(function, errors) if swept else _single_job(function)
-    with base_files_hidden(), _exceptions_from_hydra(), _composed_once(swept and not _parse().multirun):
-        hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base=VERSION_BASE)(task)()
+    task = _single_job(function) if sweep is None else _sweep_job(function, errors)
+    swept_by_file = sweep is not None and not sweep.multirun
+    try:
+        with base_files_hidden(), _exceptions_from_hydra(), _composed_once(swept_by_file):
+            hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base=VERSION_BASE)(task)()
+    finally:
+        if sweep is not None and after_sweep is not None:
+            _print_summary(sweep, errors, after_sweep)
     if errors:
-        statuses = {error.status for error in errors}
+        statuses = {error.status for error in errors.values()}
         status = statuses.pop() if len(statuses) == 1 else StemlabError.status
-        fail(f"{len(errors)} sweep jobs failed; first error: {errors[0]}", status)
+        fail(f"{len(errors)} sweep jobs failed; first error: {next(iter(errors.values()))}", status)
+
+
+def _print_summary(line: CommandLine, errors: Mapping[Path, StemlabError], after_sweep: SweepSummary) -> None:
+    from stemlab.config.sweep import sweep_directory
+
+    text = after_sweep(sweep_directory(line), {directory: str(error) for directory, error in errors.items()})
+    if text:
+        _print_now(text)
 
 
 @contextmanager
@@ -140,11 +165,13 @@ def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return job
 
 
-def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Callable[[Any], Any]:
+def _sweep_job(function: Callable[[Any], Any], errors: dict[Path, StemlabError]) -> Callable[[Any], Any]:
     """Return the function with user errors collected in ``errors``: an error at run time ends only its own job."""
 
     @functools.wraps(function)
     def job(config: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
         with log_output(job_log_path()):
             try:
                 return function(config)
@@ -152,18 +179,18 @@ def _sweep_job(function: Callable[[Any], Any], errors: list[StemlabError]) -> Ca
                 failed = error
             except Exception as error:
                 failed = StemlabError(_message_or_raise(error))
-            errors.append(failed)
+            errors[Path(HydraConfig.get().runtime.output_dir)] = failed
             print(f"error: {' '.join(str(failed).split())}", file=sys.stderr)
             return float("nan")
 
     return job
 
 
-def _check(config_name: str, check: Callable[[dict[str, Any]], None] | None) -> bool:
-    """Check the command line, rewrite ``sys.argv`` for Hydra, and return whether it is a sweep."""
+def _check(config_name: str, check: ConfigCheck | None) -> CommandLine | None:
+    """Check the command line, rewrite ``sys.argv`` for Hydra, and return the command line of a sweep, else ``None``."""
     arguments = _parse()
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
-        return False
+        return None
     from stemlab.config.compose import CommandLine
     from stemlab.config.composition_messages import existing_folder
     from stemlab.config.sweep import check_command_line, check_composition, hydra_arguments
@@ -180,11 +207,11 @@ def _check(config_name: str, check: Callable[[dict[str, Any]], None] | None) -> 
         raise StemlabError("--cfg shows the config of one job: leave out -m.")
     if arguments.cfg:
         check_composition(line)
-        return False
-    swept = check_command_line(line, report=_print_now, check=check)
-    if swept:
-        sys.argv = [*_without(sys.argv, arguments.overrides), *hydra_arguments(line)]
-    return swept
+        return None
+    if not check_command_line(line, report=_print_now, check=check):
+        return None
+    sys.argv = [*_without(sys.argv, arguments.overrides), *hydra_arguments(line)]
+    return line
 
 
 def _print_now(text: str) -> None:

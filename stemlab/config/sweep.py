@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -29,7 +30,6 @@ from stemlab.config.single_values import single_values_as_lists
 from stemlab.config.table_description import CONFIG_KEY
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
-
 
 _MANY_JOBS = 100  # checked in less than a second
 
@@ -130,6 +130,12 @@ def check_composition(line: CommandLine) -> None:
     """Check only that Hydra can compose the config; used to show it (``--cfg``)."""
     with hydra_context(line):
         _with_message(line, list(line.overrides), lambda: _base(line))
+
+
+def sweep_directory(line: CommandLine) -> Path:
+    """Return the directory of a sweep (``hydra.sweep.dir``)."""
+    with hydra_context(line):
+        return Path(str(_base(line).hydra.sweep.dir))
 
 
 def _with_message(line: CommandLine, overrides: list[str], step: Any) -> Any:

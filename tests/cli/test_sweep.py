@@ -14,10 +14,25 @@ COMMON = ["dataset=tiktok", *SMALL_DATA, *NET, *FAST, "trainer.max_epochs=1", "t
 
 
 @pytest.fixture(scope="module")
-def swept(workspace: Workspace) -> Path:
+def output(workspace: Workspace) -> str:
     overrides = ["-m", "model=shared_bottom,single_task", "seed=1,2", *COMMON, "logger=wandb"]
-    workspace.run("train", *overrides, STEMLAB_SWEEP_ID="grid")
+    return workspace.run("train", *overrides, STEMLAB_SWEEP_ID="grid").stdout
+
+
+@pytest.fixture(scope="module")
+def swept(workspace: Workspace, output: str) -> Path:
     return workspace.directory / "runs" / "sweeps" / "grid"
+
+
+def test_a_sweep_ends_with_its_jobs_best_first(swept: Path, output: str) -> None:
+    records = {path.parent.name: json.loads(path.read_text()) for path in swept.glob("*/record.json")}
+    best = sorted(records, key=lambda name: -records[name]["metrics"]["val/auc"])
+    lines = output[output.index("4 finished jobs") :].splitlines()
+    assert [line.split()[1:4] for line in lines[2:6]] == [[name, "SAMPLE", "LIMITED"] for name in best]
+    assert [line.split()[4:6] for line in lines[2:6]] == [
+        [records[name]["model"], str(records[name]["seed"])] for name in best
+    ]
+    assert lines[6] == f"best: runs/sweeps/grid/{best[0]}/checkpoints/best.ckpt"
 
 
 def test_four_jobs_leave_four_records(swept: Path) -> None:
@@ -71,6 +86,7 @@ def test_one_job_that_fails_does_not_end_the_others(workspace: Workspace) -> Non
     overrides += ["optim.lr=1e30,0.01", "optim.clip_norm=null"]
     result = workspace.run("train", *overrides, status=2, STEMLAB_SWEEP_ID="bad")
     assert re.search("1 .*jobs? failed", result.stderr)
+    assert "1 of 2 jobs without result:\n  0_single_task_seed2023: failed: " in result.stdout
     runs = workspace.directory / "runs" / "sweeps" / "bad"
     status = {path.parent.name: json.loads(path.read_text())["status"] for path in runs.glob("*/record.json")}
     assert status == {"0_single_task_seed2023": "failed", "1_single_task_seed2023": "finished"}
