@@ -79,7 +79,7 @@ def test_jobs_without_result_are_named_with_the_reason(tmp_path):
         "  4_d: interrupted",
         "  5_e: val/auc is undefined.",
         "  6_f: failed: it wrote no record",
-        "  7_g: running",
+        "  7_g: interrupted",
     ]
 
 
