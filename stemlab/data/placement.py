@@ -84,7 +84,7 @@ class Placement(Generic[Batch]):
         if not self._steps_per_block:
             return self.evaluation(loader, device, directory)
         residence = self._choose(device, directory)
-        return BlockLoader(loader, self._steps_per_block, device, residence, self._limit, self._uploads_to(device))
+        return BlockLoader(loader, self._steps_per_block, device, residence, self._limit, self.uploads_to(device))
 
     def evaluation(
         self, loader: OrderedLoader[Batch], device: torch.device, directory: Callable[[], Path]
@@ -92,14 +92,15 @@ class Placement(Generic[Batch]):
         """Return the loader of batches for a device; arguments as for ``training``."""
         if device.type == "cpu" or self._choose(device, directory) == "host":
             return loader
-        return ResidentLoader(loader, self._uploads_to(device))
+        return ResidentLoader(loader, self.uploads_to(device))
 
     def _choose(self, device: torch.device, directory: Callable[[], Path]) -> FixedResidence:
         if self.residence is None:
             self.residence = choose_residence(self.wanted, lambda: _column_bytes(directory()), device)
         return self.residence
 
-    def _uploads_to(self, device: torch.device) -> Uploads:
+    def uploads_to(self, device: torch.device) -> Uploads:
+        """Return the copies of columns on a device."""
         if self._uploads is None or self._uploads.device != device:
             self._uploads = Uploads(device)
         return self._uploads

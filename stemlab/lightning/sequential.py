@@ -21,7 +21,7 @@ from stemlab.errors import StemlabError, nearest
 from stemlab.lightning.module import METRIC_SPLITS, NetModule
 from stemlab.lightning.settings import SequentialSettings
 from stemlab.metrics import RankingMetrics
-from stemlab.metrics.catalogue import Catalogue, SeenItems
+from stemlab.metrics.catalogue import Catalogue, SeenItems, SeenTable
 from stemlab.metrics.direct import scored_ranks
 from stemlab.metrics.ranking import metric_names, positive_ranks
 from stemlab.models.sequential.base import SequenceNet
@@ -61,6 +61,7 @@ class SequentialModule(NetModule):
         self.spec, self.protocol, self.settings = spec, protocol, settings
         self._split_metrics = metrics
         self._catalogue: Catalogue | None = None  # item vectors of the running evaluation
+        self._seen_by_all: SeenTable | None = None
         first = protocol.topk[0]
         self.headlines = (f"hr@{first}", f"ndcg@{first}")
         self._reported_in_training = {
@@ -155,9 +156,17 @@ class SequentialModule(NetModule):
         return scored_ranks(score, self.spec.items, positive_B, seen, self.protocol.ties)
 
     def _seen(self, batch: SequenceBatch) -> SeenItems:
+        if self.device.type == "cuda":
+            return self._seen_table().of_users(batch.user_B)
         seen_items: _SeenLookup = self.trainer.datamodule.seen_items  # type: ignore[attr-defined]
         parts = (torch.from_numpy(part).long().to(self.device) for part in seen_items(batch.user_B.cpu().numpy()))
         return SeenItems(*parts)
+
+    def _seen_table(self) -> SeenTable:
+        """Return the seen items of all users on the device; they are copied to it once."""
+        if self._seen_by_all is None:
+            self._seen_by_all = SeenTable(*self.trainer.datamodule.seen_columns(self.device))  # type: ignore[attr-defined]
+        return self._seen_by_all
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics."""

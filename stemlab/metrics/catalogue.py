@@ -28,6 +28,9 @@ MAX_TILE_SCORES = 1 << 21
 MAX_TILE_USERS = 256
 """Maximum number of users of a tile."""
 
+GPU_TILES = 32
+"""Tiles on a GPU are larger by this factor: 256 MiB of scores, for 8,192 users."""
+
 GATHER_COST = 24
 """Cost of the score of one gathered candidate, relative to one score of the matrix product
 (scripts/bench/ranking_evaluation.py)."""
@@ -63,6 +66,29 @@ class SeenItems:
         return SeenItems(item_S, offset_O)
 
 
+class SeenTable:
+    """Items seen by every user, on a device.
+
+    Args:
+        item_R: (R,) items of all interactions, grouped by user.
+        start_U: (U + 1,) int64 first interaction of each user.
+        stop_U: (U + 1,) int64 interaction after the last one of each user.
+    """
+
+    def __init__(self, item_R: Tensor, start_U: Tensor, stop_U: Tensor) -> None:
+        self.item_R, self.start_U, self.stop_U = item_R, start_U, stop_U
+
+    def of_users(self, user_B: Tensor) -> SeenItems:
+        """Return the items of users, (B,) int64 ids on the same device. Waits for a GPU once."""
+        start_B = self.start_U.index_select(0, user_B)
+        count_B = self.stop_U.index_select(0, user_B) - start_B
+        offset_O = torch.cat((count_B.new_zeros(1), count_B.cumsum(0)))
+        total = int(offset_O[-1])
+        shift_S = torch.repeat_interleave(start_B - offset_O[:-1], count_B, output_size=total)
+        row_S = shift_S + torch.arange(total, device=user_B.device)
+        return SeenItems(self.item_R.index_select(0, row_S).long(), offset_O)
+
+
 class Catalogue:
     """Vectors of all items.
 
@@ -83,7 +109,9 @@ class Catalogue:
         """
         interests, items, candidates = user_BKD.shape[1], len(self.item_ID), candidates_BN.shape[1]
         whole = interests * items <= GATHER_COST * candidates
-        step = max(1, MAX_TILE_SCORES // (interests * items if whole else candidates * self.item_ID.shape[1]))
+        step = max(
+            1, tile_scores(user_BKD.device) // (interests * items if whole else candidates * self.item_ID.shape[1])
+        )
         score = _by_product if whole else _by_gather
         pieces = zip(torch.split(user_BKD, step), torch.split(candidates_BN, step), strict=True)
         return torch.cat([score(user_bKD, self.item_ID, candidates_bN) for user_bKD, candidates_bN in pieces])
@@ -119,9 +147,9 @@ class Catalogue:
         Returns:
             (B,) float64 ranks from 1; NaN where vectors are not finite.
         """
-        parts = []
-        for start in range(0, len(user_BKD), MAX_TILE_USERS):
-            rows = slice(start, min(start + MAX_TILE_USERS, len(user_BKD)))
+        parts, users = [], tile_users(user_BKD.device)
+        for start in range(0, len(user_BKD), users):
+            rows = slice(start, min(start + users, len(user_BKD)))
             counter = _RankCounter(self, user_BKD[rows], positive_B[rows])
             excluded = seen.of_users(rows.start, rows.stop).with_positives(positive_B[rows])
             for first, score_BT in self.tiles(user_BKD[rows], excluded):
@@ -142,12 +170,22 @@ class Catalogue:
         rows, interests = user_BKD.shape[:2]
         item_S, order_S = seen.item_S.sort()
         row_S = torch.repeat_interleave(torch.arange(rows, device=item_S.device), seen.offset_O.diff())[order_S]
-        edges = tile_edges(len(self.item_ID) - 1, max(1, MAX_TILE_SCORES // (rows * interests)))
+        edges = tile_edges(len(self.item_ID) - 1, max(1, tile_scores(user_BKD.device) // (rows * interests)))
         cuts = torch.searchsorted(item_S, torch.tensor(edges, device=item_S.device)).tolist()
         for first, last, begin, end in zip(edges, edges[1:], cuts, cuts[1:], strict=False):
             score_BT = _product(user_BKD, self.item_ID[first:last])
             score_BT[row_S[begin:end], item_S[begin:end] - first] = -torch.inf
             yield first, score_BT
+
+
+def tile_scores(device: torch.device) -> int:
+    """Return the maximum number of scores of a tile; ranks do not depend on it."""
+    return MAX_TILE_SCORES * (GPU_TILES if device.type == "cuda" else 1)
+
+
+def tile_users(device: torch.device) -> int:
+    """Return the maximum number of users of a tile."""
+    return MAX_TILE_USERS * (GPU_TILES if device.type == "cuda" else 1)
 
 
 def tile_edges(items: int, width: int) -> list[int]:
@@ -200,7 +238,7 @@ class _RankCounter:
             self.tied_B.index_add_(0, row_p, (margin_p == 0).long())
 
     def _pieces(self, row_P: Tensor, item_P: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        step = max(1, MAX_TILE_SCORES // self.user_BKD[0].numel() // 4)  # float64, two vectors per pair
+        step = max(1, tile_scores(row_P.device) // self.user_BKD[0].numel() // 4)  # float64, two vectors per pair
         return zip(torch.split(row_P, step), torch.split(item_P, step), strict=True)
 
     def _margin(self, row_P: Tensor, item_P: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Batches gathered from columns on a device equal those from main memory; where the columns of a training are."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +9,7 @@ from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder
 from stemlab.data.placement import Placement, ResidentLoader
 from stemlab.data.resident import DEVICE_SHARE, Uploads, choose_residence
 from stemlab.data.sequence.protocol import RankingProtocol
+from stemlab.metrics.catalogue import SeenTable
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
 from tests.data.test_blocks import assert_same_steps, columns, steps_of
 
@@ -91,3 +93,14 @@ def test_evaluation_batches_on_a_gpu(wanted, kind, tmp_path):
     assert type(placement.evaluation(eager, torch.device("cuda"), lambda: tmp_path)) is kind
     assert placement.residence == wanted
     assert placement.evaluation(eager, torch.device("cpu"), lambda: tmp_path) is eager
+
+
+def test_seen_items_from_columns_on_the_device(tmp_path):
+    data = sequences(tmp_path)
+    table = SeenTable(*data.seen_columns(torch.device("cpu")))
+    for users in ([1], [7, 3, 3, 20], []):
+        found = table.of_users(torch.tensor(users, dtype=torch.int64))
+        item_S, offset_O = data.seen_items(np.array(users, dtype=np.int64))
+        assert found.item_S.tolist() == item_S.tolist()
+        assert found.offset_O.tolist() == offset_O.tolist()
+        assert found.item_S.dtype == found.offset_O.dtype == torch.int64

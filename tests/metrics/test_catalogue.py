@@ -194,3 +194,17 @@ def test_the_cheaper_method_is_chosen(items, candidates, whole, monkeypatch):
     chosen = torch.ones(2, candidates, dtype=torch.int64)
     Catalogue(torch.zeros(items + 1, 4)).scores(torch.zeros(2, 2, 4), chosen)
     assert set(taken) == {"_by_product" if whole else "_by_gather"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rule", RULES)
+def test_ranks_on_a_gpu(rule):
+    case = RankCase(users=700, interests=3, width=8, items=900, whole=False)
+    on_gpu = RankCase(users=700, interests=3, width=8, items=900, whole=False)
+    for name in ("user", "item", "positive", "candidates"):
+        setattr(on_gpu, name, getattr(case, name).cuda())
+    assert torch.equal(on_gpu.candidate_ranks(rule).cpu(), case.candidate_ranks(rule))
+    seen = SeenItems(case.seen.item_S.cuda(), case.seen.offset_O.cuda())
+    ranks = Catalogue(on_gpu.item).ranks(on_gpu.user, on_gpu.positive, seen, rule)
+    assert torch.equal(ranks.cpu(), case.ranks(rule))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
@@ -176,6 +177,11 @@ class SequenceDataModule(LightningDataModule, ABC):
     def seen_items(self, user_B: AnyArray) -> tuple[Int32Array, Int64Array]:
         """Return all items of the given users in any split (see :meth:`InteractionLog.items_of`)."""
         return self.log.items_of(user_B)
+
+    def seen_columns(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return all items, and the first and the last + 1 position of each user in them, on a device."""
+        upload = self.placement.uploads_to(device)
+        return upload(self.log.item), upload(self.log.start), upload(self.log.stop)
 
     def whole_histories(self, user_B: AnyArray) -> SequenceBatch:
         """Return a batch for predicting the next item of users; histories are their last H interactions of any split.
