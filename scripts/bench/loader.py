@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder
+from stemlab.data.batch_order import SequentialOrder, ShuffledOrder
+from stemlab.data.loader import BatchLoader
 from stemlab.data.store import ColumnStore, write_store
 
 BATCH = 4096

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from stemlab.array_types import AnyArray
-from stemlab.data.loader import Batch, BatchOrder, OrderedLoader
+from stemlab.data.batch_order import BatchOrder
+from stemlab.data.loader import Batch, OrderedLoader
 from stemlab.data.resident import Columns, FixedResidence, Uploads, row_numbers, upload
 from stemlab.data.streaming import BlockStream
 
@@ -118,6 +119,8 @@ class BlockLoader(Generic[Batch]):
         blocks = self._resident_blocks(start) if self.residence == "device" else self._streamed_blocks(start)
         for block in blocks:
             self._delivered = block.first_step + block.steps
+            if block.first_step == start and self.device.type == "cuda":
+                self.loader.draw_ahead()
             yield block
 
     def _resident_blocks(self, start: int) -> Iterator[StepBlock[Batch]]:

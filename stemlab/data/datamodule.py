@@ -12,8 +12,9 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.batch_order import BatchOrder, SequentialOrder, ShuffledOrder, current_rank
 from stemlab.data.blocks import BlockLoader, StepBlock
-from stemlab.data.loader import BatchLoader, BatchOrder, OrderedLoader, SequentialOrder, ShuffledOrder, current_rank
+from stemlab.data.loader import BatchLoader, OrderedLoader
 from stemlab.data.placement import Placement, root_device
 from stemlab.data.prepare.encode_table import TableEncoder
 from stemlab.data.prepare.split import SPLITS

@@ -11,10 +11,11 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Generic
+from typing import Any, Generic
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stemlab.array_types import AnyArray
 from stemlab.data.io.prefetch import prefetch
@@ -103,7 +104,10 @@ class _Slot(Generic[Batch]):
     """
 
     def __init__(self, one_row: Batch, capacity: int, device: torch.device) -> None:
-        self.page_locked = one_row.map(lambda t: torch.empty((capacity, *t.shape[1:]), dtype=t.dtype, pin_memory=True))
-        self.on_device = one_row.map(lambda t: torch.empty((capacity, *t.shape[1:]), dtype=t.dtype, device=device))
+        def empty(like: Tensor, **where: Any) -> Tensor:
+            return torch.empty((capacity, *like.shape[1:]), dtype=like.dtype, **where)
+
+        self.page_locked = one_row.map(lambda tensor: empty(tensor, pin_memory=True))
+        self.on_device = one_row.map(lambda tensor: empty(tensor, device=device))
         self.copied: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self.used: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.job_process import process_count
 from stemlab.config.limits import batch_limits
-from stemlab.data.loader import training_steps
+from stemlab.data.batch_order import training_steps
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError
 from stemlab.models import parameter_counts

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import pad
 
+from stemlab.data.batch_order import SequentialOrder, ShuffledOrder
 from stemlab.data.blocks import BlockLoader
-from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder
+from stemlab.data.loader import BatchLoader
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
 
 RESIDENCES = ["device", "host"]

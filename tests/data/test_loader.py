@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from stemlab.data.loader import MIN_EVAL_BATCHES, BatchLoader, SequentialOrder, ShuffledOrder
+from stemlab.data.batch_order import MIN_EVAL_BATCHES, SequentialOrder, ShuffledOrder
+from stemlab.data.loader import BatchLoader
 from stemlab.errors import StemlabError
 
 

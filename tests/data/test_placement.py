@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from stemlab.data.batch_order import SequentialOrder, ShuffledOrder
 from stemlab.data.blocks import BlockLoader
-from stemlab.data.loader import BatchLoader, SequentialOrder, ShuffledOrder
+from stemlab.data.loader import BatchLoader
 from stemlab.data.placement import Placement, ResidentLoader
 from stemlab.data.resident import DEVICE_SHARE, Uploads, choose_residence
 from stemlab.data.sequence.protocol import RankingProtocol

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stemlab.data.loader import ShuffledOrder, training_steps
+from stemlab.data.batch_order import ShuffledOrder, training_steps
 from stemlab.errors import StemlabError
 from stemlab.models.multiscenario.base import ScenarioNet
 from stemlab.nn.norm import SubsetBatchNorm

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
+from stemlab.data.batch_order import SequentialOrder, ShuffledOrder, current_rank
 from stemlab.data.blocks import BlockLoader, StepBlock
 from stemlab.data.datamodule import Split
-from stemlab.data.loader import OrderedLoader, SequentialOrder, ShuffledOrder, current_rank
+from stemlab.data.loader import OrderedLoader
 from stemlab.data.placement import Placement, root_device
 from stemlab.data.prepared import PreparedDirectory
 from stemlab.data.resident import Residence

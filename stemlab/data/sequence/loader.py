@@ -11,7 +11,9 @@ from torch import Tensor
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
-from stemlab.data.loader import BatchOrder, OrderedLoader
+from stemlab.data.batch_order import BatchOrder
+from stemlab.data.draw_ahead import DrawAhead
+from stemlab.data.loader import OrderedLoader
 from stemlab.data.resident import Columns, RowSelection, Uploads, rows_on
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.log import Instances, InteractionLog
@@ -47,7 +49,7 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         super().__init__(order, pin_memory)
         self.log, self.instances, self.negatives = log, instances, negatives
         self.history_max, self.times = history_max, times
-        self._drawn: tuple[int, Int32Array] | None = None
+        self._drawn = DrawAhead(negatives.draw) if isinstance(negatives, NegativeSampler) else None
         self._fixed_width = False
         self._refreshed: int | None = None
 
@@ -105,6 +107,12 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         width = self.history_max if self._fixed_width else min(longest, self.history_max)
         return columns.take(rows_on(columns.device, rows), width)
 
+    def draw_ahead(self) -> None:
+        """Draw the permutation and the negatives of the next epoch in a thread."""
+        super().draw_ahead()
+        if self._drawn is not None:
+            self._drawn.start(self.order.epoch + 1)
+
     def refresh(self, columns: Columns[SequenceBatch]) -> None:
         """Copy the negatives of the current epoch into the columns of ``resident``."""
         if self._is_training and self._refreshed != self.order.epoch:
@@ -124,8 +132,6 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
 
     def _epoch_negatives(self) -> AnyArray | None:
         """Return the (V, N - 1) negatives of the current epoch; they are drawn for its first batch."""
-        if not isinstance(self.negatives, NegativeSampler):
-            return self.negatives
-        if self._drawn is None or self._drawn[0] != self.order.epoch:
-            self._drawn = (self.order.epoch, self.negatives.draw(self.order.epoch))
-        return self._drawn[1]
+        if self._drawn is not None:
+            return self._drawn.of(self.order.epoch)
+        return None if isinstance(self.negatives, NegativeSampler) else self.negatives
