@@ -35,6 +35,9 @@ class SequenceNet(nn.Module, ABC):
     factorises: ClassVar[bool] = True
     """If True, scores are dot products of ``represent`` and ``item_vectors``; if False, only ``forward`` gives them."""
     reads_categories: ClassVar[bool] = False
+    uncapturable: str | None = None
+    """Why training steps cannot be captured as CUDA graphs, or ``None``; with these, all batches have the longest
+    history that is allowed."""
     items: nn.Embedding
 
     def __init__(self, sizes: SequenceSizes) -> None:
@@ -91,3 +94,13 @@ class SequenceNet(nn.Module, ABC):
         """
         score_BN: Tensor = self(replace(batch, candidates_BN=item_BN), "eval").score_BN
         return score_BN
+
+
+def counted_padding(setting: str, counted: bool) -> str | None:
+    """Return the reason against captured steps of a network whose result depends on the padding of a batch.
+
+    Args:
+        setting: the setting that counts padding, for the message.
+        counted: whether it is set.
+    """
+    return f"{setting} counts padding, which captured steps add" if counted else None

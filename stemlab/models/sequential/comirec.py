@@ -13,6 +13,7 @@ from torch import Tensor
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase
+from stemlab.models.sequential.base import counted_padding
 from stemlab.models.sequential.multi_interest import MultiInterestNet
 from stemlab.nn.init import initialise
 from stemlab.nn.interest import SelfAttentiveExtractor
@@ -42,6 +43,7 @@ class ComiRec(MultiInterestNet):
         mask_padding: bool = True,
     ) -> None:
         super().__init__(sizes, embedding_dim)
+        self.uncapturable = counted_padding("model.net.mask_padding=false", not mask_padding)
         self.extractor = SelfAttentiveExtractor(
             sizes.history_max,
             embedding_dim,

@@ -18,7 +18,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
 from stemlab.models.api import Phase, SequenceOutput
-from stemlab.models.sequential.base import SequenceNet
+from stemlab.models.sequential.base import SequenceNet, counted_padding
 from stemlab.nn.init import initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, target_scores
 from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings, look_up_history
@@ -93,6 +93,7 @@ class TiMiRec(SequenceNet):
         self.detach_target = detach_target
         self.temperature_in_mixing = temperature_in_mixing
         self.items = nn.Embedding(sizes.items + 1, embedding_dim)
+        self.uncapturable = counted_padding("model.net.mask_padding=false", not mask_padding)
         self.extractor = SelfAttentiveExtractor(
             sizes.history_max,
             embedding_dim,

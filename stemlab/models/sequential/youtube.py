@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
+from stemlab.models.sequential.base import counted_padding
 from stemlab.models.sequential.one_vector import OneVectorNet
 from stemlab.nn.init import initialise
 from stemlab.types import PositiveInt
@@ -39,6 +40,7 @@ class YouTube(OneVectorNet):
     ) -> None:
         super().__init__(sizes, embedding_dim)
         self.padding = padding
+        self.uncapturable = counted_padding("model.net.padding=published", padding == "published")
         self.layer = nn.Linear(embedding_dim, embedding_dim)
         initialise(self, "rechorus")
 

@@ -128,6 +128,8 @@ def test_share_item_tables() -> None:
 @pytest.mark.parametrize("kind", ["pretrain", "comirec"])
 def test_mask_padding_off_makes_padding_an_item(kind: str) -> None:
     masked, unmasked, batch = build(kind), build(kind, mask_padding=False), random_batch()
+    assert masked.uncapturable is None
+    assert "mask_padding" in unmasked.uncapturable
     full_B = batch.length_B == SIZES.history_max
     ours, theirs = masked(batch).interests_BKD, unmasked(batch).interests_BKD
     torch.testing.assert_close(theirs[full_B], ours[full_B])

@@ -156,6 +156,8 @@ def test_gru4rec_equals_a_packed_gru() -> None:
 
 def test_youtube_adds_padding_only_with_padding_published() -> None:
     masked, published, batch = build("YouTube"), build("YouTube", padding="published"), random_batch()
+    assert masked.uncapturable is None
+    assert "padding=published" in published.uncapturable
     length_B1 = batch.length_B.unsqueeze(1)
     for net, items_BLD in (
         (published, published.items(batch.history_BL)),
