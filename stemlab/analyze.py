@@ -43,8 +43,8 @@ def analyze(config: Mapping[str, Any]) -> Path:
     from stemlab.config.instantiate import instantiate
     from stemlab.config.thresholds import check_conditions, check_sections, parse_conditions
     from stemlab.errors import StemlabError
-    from stemlab.nn.kernels.dispatch import kernel_mode
     from stemlab.runs.environment import silence_lightning
+    from stemlab.runs.numerics import numeric_mode
 
     silence_lightning()
     if config["trainer"]["threads"]:
@@ -59,7 +59,7 @@ def analyze(config: Mapping[str, Any]) -> Path:
     if not runs and analysis.needs_runs:
         raise StemlabError(f"analysis={analysis.name} needs a run: set run=<run directory>.")
     folder = output_folder(config, analysis.name, [] if config["models"] else runs)
-    with kernel_mode(config["trainer"]["kernels"] or "auto"):
+    with numeric_mode(config["trainer"]):
         sections = analysis.sections(runs)
     write_results(folder, config, analysis.name, runs, sections)
     for name, findings in sections.found.items():

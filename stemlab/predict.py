@@ -37,8 +37,8 @@ def predict(config: Mapping[str, Any]) -> str:
     from stemlab.data.sequence.datamodule import SequenceDataModule
     from stemlab.inference.recommend import Recommender, refuse_options
     from stemlab.inference.score_rows import Scorer
-    from stemlab.nn.kernels.dispatch import kernel_mode
     from stemlab.runs.environment import silence_lightning
+    from stemlab.runs.numerics import numeric_mode
     from stemlab.runs.restore import RebuiltRun
 
     silence_lightning()
@@ -49,7 +49,7 @@ def predict(config: Mapping[str, Any]) -> str:
     else:
         refuse_options(config)
         job = Scorer(config, run)
-    with kernel_mode(run.config["trainer"]["kernels"]):
+    with numeric_mode(run.config["trainer"]):
         job.run()
     summary = job.summary()
     print(summary)

@@ -270,7 +270,7 @@ def _monitoring(callbacks: Mapping[str, Any]) -> list[str]:
 
 
 def check_trainer(trainer: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse on a CPU: ``devices`` that is not a positive number of processes, and the backend ``nccl``."""
+    """Refuse on a CPU: ``devices`` that is not a positive number of processes, the backend ``nccl``, and TF32."""
     if trainer["accelerator"] == "cpu" and not (isinstance(trainer["devices"], int) and trainer["devices"] > 0):
         raise StemlabError(
             f"trainer.devices={trainer['devices']} ({origin('trainer.devices')}) must be a number of processes "
@@ -279,6 +279,9 @@ def check_trainer(trainer: Mapping[str, Any], origin: Origin) -> None:
     if trainer["accelerator"] == "cpu" and trainer["process_group_backend"] == "nccl":
         key = "trainer.process_group_backend"
         raise StemlabError(f"{key}=nccl ({origin(key)}) needs GPUs: with trainer.accelerator=cpu set it to gloo.")
+    if trainer["accelerator"] == "cpu" and trainer["precision"] == "tf32":
+        key = "trainer.precision"
+        raise StemlabError(f"{key}=tf32 ({origin(key)}) needs a GPU: set trainer=gpu, or {key}=32-true.")
 
 
 def _list(values: Sequence[Any]) -> str:

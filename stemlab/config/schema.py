@@ -41,6 +41,8 @@ class TrainerConfig(Section):
 
     Attributes:
         devices: number of processes, -1 for all GPUs, or a list of GPU indices.
+        precision: ``32-true``: float32 everywhere; ``tf32``: float32 whose products a GPU computes in TF32;
+            ``bf16-mixed``: autocast to bfloat16.
         threads: intra-op threads per process; ``None`` is torch's default.
         limit_train_batches: batches per epoch, for a quick test; ``None`` is all.
         kernels: ``auto``: CPU kernels where they were measured to be faster; ``off``: the plain equations everywhere.
@@ -50,7 +52,7 @@ class TrainerConfig(Section):
     accelerator: Literal["cpu", "gpu"]
     devices: PositiveInt | Literal[-1] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     process_group_backend: Literal["gloo", "nccl"] | None
-    precision: Literal["32-true", "bf16-mixed"]
+    precision: Literal["32-true", "tf32", "bf16-mixed"]
     max_epochs: PositiveInt
     log_every_n_steps: PositiveInt
     threads: Annotated[PositiveInt, Field(le=4096)] | None
@@ -66,7 +68,7 @@ class SavedTrainerConfig(TrainerConfig):
     """``conf/trainer/saved.yaml``, for commands that load a checkpoint: ``None`` keeps the value of its run."""
 
     accelerator: Literal["cpu", "gpu"] | None  # type: ignore[assignment]
-    precision: Literal["32-true", "bf16-mixed"] | None  # type: ignore[assignment]
+    precision: Literal["32-true", "tf32", "bf16-mixed"] | None  # type: ignore[assignment]
     kernels: Literal["auto", "off"] | None  # type: ignore[assignment]
 
 

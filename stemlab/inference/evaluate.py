@@ -13,9 +13,9 @@ from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.limits import batch_limits
 from stemlab.errors import StemlabError
-from stemlab.nn.kernels.dispatch import kernel_mode
 from stemlab.reporting.record import RECORD, defined, read_record, write_json
 from stemlab.runs.build import build_trainer
+from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.restore import RebuiltRun
 from stemlab.runs.summary import print_metrics, print_unwrapped
 
@@ -40,7 +40,7 @@ class CheckpointEvaluation:
         module, datamodule = self.rebuilt.module(), self.rebuilt.datamodule
         callbacks = [MetricBar(Throughput())] if use_progress_bar("auto") else []
         trainer = build_trainer(self.rebuilt.config, Path.cwd(), [*callbacks], [], module, steps=0)
-        with kernel_mode(self.rebuilt.config["trainer"]["kernels"]):
+        with numeric_mode(self.rebuilt.config["trainer"]):
             if self.prefix == "val":
                 trainer.validate(module, datamodule=datamodule, verbose=False)
             else:

@@ -38,6 +38,7 @@ from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import OptimConfig, RankingOptimConfig
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO
+from stemlab.runs.numerics import lightning_precision
 
 Config = Mapping[str, Any]
 DataModule = ImpressionDataModule | SequenceDataModule
@@ -195,7 +196,7 @@ def build_trainer(
         accelerator=chosen["accelerator"],
         devices=chosen["devices"],
         strategy=_ddp(chosen, module) if processes > 1 else "auto",
-        precision=chosen["precision"],
+        precision=lightning_precision(chosen["precision"]),
         max_epochs=chosen["max_epochs"],
         log_every_n_steps=max(1, min(chosen["log_every_n_steps"], steps)),
         deterministic=chosen["deterministic"],

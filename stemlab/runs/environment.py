@@ -31,6 +31,7 @@ FILTERED_LOGGERS = (
 IGNORED_LOG_PREFIXES = (
     *("GPU available", "TPU available", "HPU available", "LOCAL_RANK", "Initializing distributed", "-----"),
     *("distributed_", "All distributed processes registered", "Using bfloat16", "`Trainer.fit` stopped", "💡"),
+    "You are using a CUDA device",
     *("`weights_only` was not set", "Restoring states", "Restored all states", "Loaded model weights"),
 )
 

@@ -19,7 +19,6 @@ from stemlab.data.batch_order import training_steps
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import StemlabError
 from stemlab.models import parameter_counts
-from stemlab.nn.kernels.dispatch import kernel_mode
 from stemlab.reporting.run_lock import run_lock
 from stemlab.runs.allocator import keep_freed_memory
 from stemlab.runs.build import (
@@ -36,6 +35,7 @@ from stemlab.runs.build import (
 from stemlab.runs.checkpoint_io import SavedRun
 from stemlab.runs.environment import is_first_process, silence_lightning
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
+from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
@@ -84,7 +84,7 @@ class TrainingRun:
         self.recorder.write("running")
         status: Status = "failed"
         try:
-            with kernel_mode(self.config["trainer"]["kernels"]):
+            with numeric_mode(self.config["trainer"]):
                 metrics = self._train()
             status = "finished"
         except KeyboardInterrupt:

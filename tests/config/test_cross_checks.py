@@ -92,8 +92,9 @@ def test_accepted_settings(message, words):
         (("trainer=ddp_cpu", "trainer.process_group_backend=nccl"), "with trainer.accelerator=cpu set it to gloo."),
         (
             ("trainer.precision=16",),
-            "trainer.precision=16 (set on the command line) must be one of 32-true, bf16-mixed",
+            "trainer.precision=16 (set on the command line) must be one of 32-true, tf32, bf16-mixed",
         ),
+        (("trainer.precision=tf32",), "trainer.precision=tf32 (set on the command line) needs a GPU"),
         (("trainer.max_epochs=0",), "trainer.max_epochs=0 (set on the command line) must be greater than 0."),
         (("objective=val/auc/lik",), "the tasks trained are finish, like. Did you mean 'like'?"),
         (("objective=auc",), "a metric name"),
