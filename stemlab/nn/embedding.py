@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
+from stemlab.nn.kernels.grouped_lookup import can_group, look_up_together
 
 SCENARIO, NUMERICAL = "scenario", "numerical"
 """Names of the inputs that are not categorical fields of the dataset."""
@@ -74,16 +75,28 @@ class FieldEmbedding(nn.Module):
         Raises:
             StemlabError: the batch lacks numerical values or scenarios.
         """
-        vectors: list[Tensor] = [self.tables[table](ids_BF[:, column]) for column, table in enumerate(self.table_of)]
+        ids = [ids_BF[:, column] for column in range(len(self.table_of))]
+        tables = [cast(nn.Embedding, self.tables[table]) for table in self.table_of]
         if self.scenario_table is not None:
             # scenario s has row s + 1; row 0 is padding, as in the other tables
-            vectors.append(self.tables[self.scenario_table](_given(scenario_B, "scenario_B") + 1))
-        if self.numerical is not None:
-            vectors.append(self.numerical(_given(dense_BN, "dense_BN")))
+            ids.append(_given(scenario_B, "scenario_B") + 1)
+            tables.append(cast(nn.Embedding, self.tables[self.scenario_table]))
+        numerical = [] if self.numerical is None else [self.numerical(_given(dense_BN, "dense_BN"))]
+        if self.training and can_group(tables):
+            return self._together(look_up_together(ids, tables), numerical)
+        vectors: list[Tensor] = [*(table(own_B) for table, own_B in zip(tables, ids, strict=True)), *numerical]
         if len(self.blocks) == 1:
             return [torch.cat(vectors, dim=1)]
         by_field = [torch.split(vector, self.embedding_dim, dim=1) for vector in vectors]
         return [torch.cat(block, dim=1) for block in zip(*by_field, strict=True)]
+
+    def _together(self, vector_BFW: Tensor, numerical: list[Tensor]) -> list[Tensor]:
+        """Return one (B, F'*D) input per block from the rows (B, F, S*D) of all tables and the numerical fields."""
+        if numerical:
+            vector_BFW = torch.cat([vector_BFW, numerical[0].unsqueeze(1)], dim=1)
+        B, F, S = len(vector_BFW), vector_BFW.shape[1], len(self.blocks)
+        vector_SBFD = vector_BFW.view(B, F, S, self.embedding_dim).permute(2, 0, 1, 3)
+        return list(vector_SBFD.reshape(S, B, F * self.embedding_dim).unbind(dim=0))
 
     def weights(self) -> list[nn.Parameter]:
         """Return the tables (V, S*D): one per field with its own table, then the scenario's."""
