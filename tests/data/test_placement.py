@@ -1,5 +1,7 @@
 """Batches gathered from columns on a device equal those from main memory; where the columns of a training are."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from stemlab.data.loader import BatchLoader
 from stemlab.data.placement import Placement, ResidentLoader
 from stemlab.data.resident import DEVICE_SHARE, Uploads, choose_residence
 from stemlab.data.sequence.protocol import RankingProtocol
+from stemlab.data.sequence.resident import SequenceColumns
 from stemlab.metrics.catalogue import SeenTable
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
 from tests.data.test_blocks import assert_same_steps, columns, steps_of
@@ -105,3 +108,21 @@ def test_seen_items_from_columns_on_the_device(tmp_path):
         assert found.item_S.tolist() == item_S.tolist()
         assert found.offset_O.tolist() == offset_O.tolist()
         assert found.item_S.dtype == found.offset_O.dtype == torch.int64
+
+
+def test_batches_are_gathered_without_the_host(tmp_path):
+    """Operations on the meta device fail if they need values."""
+    data, uploads = sequences(tmp_path), Uploads("cpu")
+    resident = data.train_loader().resident(uploads)
+    on_meta = {
+        field.name: value.to("meta") if isinstance(value := getattr(resident, field.name), torch.Tensor) else value
+        for field in fields(resident)
+    }
+    rows_B = torch.empty(5, dtype=torch.int64, device="meta")
+    batch = SequenceColumns(**on_meta).take(rows_B)
+    assert {name: tuple(tensor.shape) for name, tensor in batch.tensors().items()} == {
+        **{"user_B": (5,), "history_BL": (5, 7), "length_B": (5,), "candidates_BN": (5, 3)},
+        **{"time_BL": (5, 7), "unit_B": (5,)},
+    }
+    columns_of_impressions = BatchLoader(columns(9), SequentialOrder(9, 4)).resident(uploads).to("meta")
+    assert len(columns_of_impressions.take(rows_B)) == 5
