@@ -18,7 +18,7 @@ from stemlab.data.resident import Columns, RowSelection, Uploads, rows_on
 from stemlab.data.sequence.histories import read_histories
 from stemlab.data.sequence.log import Instances, InteractionLog
 from stemlab.data.sequence.negatives import NegativeSampler
-from stemlab.data.sequence.resident import SequenceColumns
+from stemlab.data.sequence.resident import SequenceColumns, max_batch_bytes
 
 
 class SequenceLoader(OrderedLoader[SequenceBatch]):
@@ -78,8 +78,17 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         """Pad all histories to ``history_max`` instead of the longest history of the batch."""
         self._fixed_width = True
 
-    def resident(self, uploads: Uploads) -> SequenceColumns:
-        """Return the log and the samples of the split on a device; ``refresh`` fills in training negatives."""
+    def resident(self, uploads: Uploads) -> SequenceColumns | SequenceBatch:
+        """Return the samples of the split on a device; ``refresh`` fills in training negatives.
+
+        Captured steps gather from one batch of all samples if it is small, because that takes fewer operations; else
+        histories are gathered from the log.
+        """
+        columns = self._resident_log(uploads)
+        whole = self._fixed_width and columns.batch_bytes() <= max_batch_bytes(uploads.device)
+        return columns.all_samples() if whole else columns
+
+    def _resident_log(self, uploads: Uploads) -> SequenceColumns:
         log, times = self.log, self.times
         negatives_VN: Tensor | None
         if isinstance(self.negatives, NegativeSampler):
@@ -117,10 +126,14 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         """Copy the negatives of the current epoch into the columns of ``resident``."""
         if self._is_training and self._refreshed != self.order.epoch:
             negatives, self._refreshed = self._epoch_negatives(), self.order.epoch
-            assert isinstance(columns, SequenceColumns)
-            assert columns.negatives_VN is not None
             assert negatives is not None
-            columns.negatives_VN.copy_(torch.from_numpy(negatives))
+            drawn_VN = torch.from_numpy(negatives)
+            if isinstance(columns, SequenceColumns):
+                assert columns.negatives_VN is not None
+                columns.negatives_VN.copy_(drawn_VN)
+            else:
+                assert isinstance(columns, SequenceBatch)
+                columns.candidates_BN[:, 1:] = drawn_VN.to(columns.device)
 
     def _candidates(self, row_B: Int64Array, rows: RowSelection) -> Int64Array:
         negatives = self._epoch_negatives()

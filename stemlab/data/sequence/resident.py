@@ -12,6 +12,15 @@ from torch import Tensor
 
 from stemlab.data.batch import SequenceBatch
 
+MAX_BATCH_BYTES = 1 << 32
+"""Maximum size of one batch of all samples on a device."""
+
+
+def max_batch_bytes(device: torch.device) -> int:
+    """Return the maximum size of one batch of all samples: at most a tenth of the free memory of a GPU."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 10 * MAX_BATCH_BYTES
+    return min(MAX_BATCH_BYTES, free // 10)
+
 
 @dataclass(frozen=True, slots=True)
 class SequenceColumns:
@@ -67,3 +76,13 @@ class SequenceColumns:
             unit_B=None if self.unit_U is None else self.unit_U.index_select(0, user_B),
             row_B=row_B if self.with_rows else None,
         )
+
+    def batch_bytes(self) -> int:
+        """Return the size of one batch of all samples."""
+        return len(self.row_V) * sum(tensor.nbytes for tensor in self.take(self.row_V.new_zeros(1)).tensors().values())
+
+    def all_samples(self) -> SequenceBatch:
+        """Return one batch of all samples."""
+        numbers = torch.arange(len(self.row_V), device=self.device).split(1 << 18)
+        parts = [self.take(number_B).tensors() for number_B in numbers]
+        return SequenceBatch(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
