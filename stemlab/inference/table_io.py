@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from stemlab.data.io.output_file import complete_file, write_errors
+from stemlab.data.table.file import TextTable
 from stemlab.errors import StemlabError
 
-_CSV_BLOCK_BYTES = 1 << 22
 _PARQUET_BATCH_ROWS = 1 << 16
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
@@ -62,7 +60,11 @@ class TableReader:
         """
         try:
             yield from self._parquet() if self.path.suffix == ".parquet" else self._text()
-        except pa.ArrowInvalid as error:
+        except MemoryError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise StemlabError(f"{self.path} cannot be read: {' '.join(str(error).split())}") from None
         self.read = self.total
 
@@ -78,34 +80,20 @@ class TableReader:
             yield file.schema_arrow.empty_table()
 
     def _text(self) -> Iterator[Any]:
-        names = self._names or self._header()
-        _check_unique(self.path, names)
-        as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        reading = pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, column_names=self._names or None, use_threads=False)
-        parsing = pa_csv.ParseOptions(delimiter=self._separator, newlines_in_values=False)
-        with self.path.open("rb") as file:
-            # pyarrow.csv cannot open a file that has only a header
-            if self._has_no_rows(names, file):
-                yield pa.table({name: pa.array([], pa.string()) for name in names})
-                return
-            for batch in pa_csv.open_csv(file, reading, parsing, as_text):
-                self.read = file.tell()
-                yield pa.Table.from_batches([batch])
-
-    def _header(self) -> list[str]:
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
-            names = next(csv.reader(file, delimiter=self._separator), None)
-        if not names:
+        if not self.total:
             raise StemlabError(f"{self.path} is empty: it needs a header line.")
-        return names
+        table = TextTable(self.path, self._separator, self._names or None)
+        _check_unique(self.path, table.names)
+        chunk = None
+        for chunk in table.chunks(table.names, self._advance, allow_empty=True):
+            for line, problem in chunk.malformed:
+                raise StemlabError(f"{self.path}, line {line}: {problem}; correct the line.")
+            yield pa.table(dict(chunk.columns))
+        if chunk is None:
+            yield pa.table({name: pa.array([], pa.string()) for name in table.names})
 
-    def _has_no_rows(self, names: Sequence[str], file: Any) -> bool:
-        """Return whether the file contains only the header; reset its position to the start."""
-        if not self._names:
-            file.readline()
-        rest = file.read(1 << 12)
-        file.seek(0)
-        return not rest.strip()
+    def _advance(self, size: int) -> None:
+        self.read += size
 
 
 def _check_unique(path: Path, names: Sequence[str]) -> None:
@@ -129,43 +117,55 @@ def table_writer(path: Path) -> Iterator[TableWriter]:
         path: a ``.parquet`` or ``.csv`` file.
 
     Raises:
-        StemlabError: the file has another suffix.
+        StemlabError: the file has another suffix or cannot be written.
     """
     writers = {".parquet": _parquet_writer, ".csv": _csv_writer}
     if path.suffix not in writers:
         raise StemlabError(f"output={path} must end in .parquet or .csv.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with writers[path.suffix](part) as write:
-            yield write
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with complete_file(path) as part, writers[path.suffix](part, path) as write:
+        yield write
 
 
 @contextmanager
-def _parquet_writer(path: Path) -> Iterator[TableWriter]:
+def _parquet_writer(part: Path, path: Path) -> Iterator[TableWriter]:
     opened: list[Any] = []
 
     def write(table: Any) -> None:
-        if not opened:
-            opened.append(pq.ParquetWriter(path, table.schema))
-        opened[0].write_table(table)
+        with write_errors(path):
+            if not opened:
+                opened.append(pq.ParquetWriter(part, table.schema))
+            opened[0].write_table(table)
 
     try:
         yield write
-    finally:
+    except BaseException:
+        for writer in opened:
+            with suppress(Exception):  # the file is deleted, and the first error is the one to report
+                writer.close()
+        raise
+    with write_errors(path):
         for writer in opened:
             writer.close()
 
 
 @contextmanager
-def _csv_writer(path: Path) -> Iterator[TableWriter]:
-    with path.open("w", encoding="utf-8", newline="") as file:
+def _csv_writer(part: Path, path: Path) -> Iterator[TableWriter]:
+    header = True
 
-        def write(table: Any) -> None:
+    def write(table: Any) -> None:
+        nonlocal header
+        with write_errors(path):
             # pandas quotes only where necessary; the writer of Arrow quotes every text
-            table.to_pandas().to_csv(file, header=file.tell() == 0, index=False)
+            table.to_pandas().to_csv(file, header=header, index=False)
+        header = False
 
+    with write_errors(path):
+        file = part.open("w", encoding="utf-8", newline="")
+    try:
         yield write
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+    with write_errors(path):
+        file.close()

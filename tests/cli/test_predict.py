@@ -15,6 +15,7 @@ import torch
 from stemlab.config.compose import compose
 from stemlab.data.prepare.split import SplitRule, random_codes
 from stemlab.data.sample.tiktok import TIKTOK_COLUMNS
+from stemlab.data.table import file
 from stemlab.errors import StemlabError
 from stemlab.inference import table_io
 from stemlab.metrics import auc
@@ -116,7 +117,7 @@ def test_rows_read_in_pieces_give_one_file(
     some.to_csv(tmp_path / "rows.csv", index=False)
     some.astype(np.int64).to_parquet(tmp_path / "rows.parquet")
     score(trained, tmp_path / "rows.csv", tmp_path / "whole.parquet")
-    monkeypatch.setattr(table_io, "_CSV_BLOCK_BYTES", 2000)
+    monkeypatch.setattr(file, "TABLE_BLOCK_BYTES", 2000)
     monkeypatch.setattr(table_io, "_PARQUET_BATCH_ROWS", 37)
     assert len(list(table_io.TableReader(tmp_path / "rows.csv", ()).chunks())) > 5
     score(trained, tmp_path / "rows.csv", tmp_path / "pieces.parquet", "batch_size=7")
@@ -154,7 +155,7 @@ def broken(raw: pd.DataFrame, folder: Path) -> None:
         ("no_item.csv", "s.csv", "column 'item_id'"),
         ("scored.csv", "s.csv", "column 'pred_like'"),
         ("empty.csv", "s.csv", "empty.*header"),
-        ("ragged.csv", "s.csv", "Row #5: .* 12 columns, got 2"),
+        ("ragged.csv", "s.csv", "ragged.csv, line 5: 2 columns instead of 12"),
         ("rows.xlsx", "s.csv", r"rows.xlsx.*\.csv, \.tsv, \.txt or \.parquet"),
         ("nowhere.csv", "s.csv", "nowhere.csv"),
         ("twice.csv", "s.csv", "columns 'uid'"),

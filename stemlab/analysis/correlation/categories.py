@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stemlab.array_types import BoolArray
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sources.item_categories import MOVIES, all_genres
+from stemlab.data.table.cells import tokens_of
+from stemlab.data.table.file import open_table
 from stemlab.errors import StemlabError, nearest
 
 _SEPARATOR = "|"
@@ -85,17 +86,17 @@ def read_category_file(path: Path) -> dict[str, list[str]]:
     """
     if path.name == MOVIES:
         return all_genres(path)
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep=None, engine="python")
-    except (OSError, ValueError) as error:
-        raise StemlabError(f"analysis.categories={path} cannot be read ({error}).") from None
-    missing = [name for name in ("item", "category") if name not in table.columns]
+    table = open_table(path)
+    missing = [name for name in ("item", "category") if name not in table.readable]
     if missing:
-        raise StemlabError(
-            f"analysis.categories={path} has no column {missing[0]!r}; it has {', '.join(table.columns)}."
-        )
-    pairs = zip(table["item"].astype(str), table["category"].astype(str), strict=True)
-    return {item: category.split(_SEPARATOR) for item, category in pairs}
+        raise StemlabError(f"analysis.categories={path} has no column {missing[0]!r}; it has {', '.join(table.names)}.")
+    found: dict[str, list[str]] = {}
+    for chunk in table.chunks(("item", "category"), lambda size: None):
+        for line, problem in chunk.malformed:
+            raise StemlabError(f"{path}, line {line}: {problem}; correct the line.")
+        item, category = (tokens_of(chunk.columns[name]).to_pylist() for name in ("item", "category"))
+        found |= {one: several.split(_SEPARATOR) for one, several in zip(item, category, strict=True) if several}
+    return found
 
 
 def from_table(categories: Mapping[str, Sequence[str]], tokens: Sequence[str], path: Path) -> CategoryMembership:

@@ -143,6 +143,8 @@ class IntegerReader:
         for number, text in enumerate(data.removesuffix(b"\n").split(b"\n"), start=first_line):
             cells = text.split(self.separator)
             problem = self._problem(cells)
+            if problem and b"\r" in text:
+                problem = "contains a carriage return that does not end the line (dos2unix -c mac converts line ends)"
             if problem:
                 self.refuse(number, problem)
             else:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stemlab.array_types import BoolArray, Int64Array
-from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.io.text_blocks import read_blocks, refuse_bare_returns
 from stemlab.errors import StemlabError
 
 
@@ -74,8 +74,10 @@ def read_columns(path: Path, member: str, separator: str, least: int) -> list[li
     Raises:
         StemlabError: a line has fewer cells, or the file is damaged.
     """
-    text = b"".join(block.data for block in read_blocks(path, member)).decode("latin-1")
-    rows = [line.removesuffix("\r").split(separator) for line in text.removesuffix("\n").split("\n")]
+    data = b"".join(block.data for block in read_blocks(path, member))
+    refuse_bare_returns(path, data, 1)
+    lines = data.decode("latin-1").removesuffix("\n").split("\n")
+    rows = [line.removesuffix("\r").split(separator) for line in lines]
     for number, row in enumerate(rows, start=1):
         if len(row) < least:
             raise StemlabError(f"{path}, line {number}: {len(row)} columns instead of {least}; correct the line.")

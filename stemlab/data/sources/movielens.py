@@ -20,7 +20,7 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
-from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.io.text_blocks import read_blocks, refuse_bare_returns
 from stemlab.data.prepare.encode_table import check_columns, check_group
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import PreparationSettings
@@ -212,7 +212,9 @@ def _records(path: Path, width: int, integers: tuple[int, ...]) -> Iterator[tupl
     Raises:
         StemlabError: a line is invalid or an id is repeated.
     """
-    lines = path.read_text(encoding="latin-1").removesuffix("\n").split("\n")
+    text = b"".join(block.data for block in read_blocks(path, path.name))
+    refuse_bare_returns(path, text, 1)
+    lines = text.decode("latin-1").removesuffix("\n").split("\n")
     seen: set[int] = set()
     for number, line in enumerate(lines, start=1):
         cells = line.removesuffix("\r").split("::")

@@ -94,8 +94,8 @@ def _check_rows(path: Path, columns: Mapping[str, Int64Array]) -> None:
 def _bad_line(path: Path, text: bytes, header: Sequence[str], wanted: Sequence[str], error: str) -> StemlabError:
     """Return the error for the first line that Arrow cannot parse."""
     positions = [(name, header.index(name)) for name in wanted if name != NEG_ITEMS]
-    for number, line in enumerate(text.decode("utf-8", "replace").splitlines()[1:], start=2):
-        cells = line.split("\t")
+    for number, line in enumerate(text.removesuffix(b"\n").decode("utf-8", "replace").split("\n")[1:], start=2):
+        cells = line.removesuffix("\r").split("\t")
         if len(cells) != len(header):
             return StemlabError(
                 f"{path}, line {number}: {len(cells)} columns instead of {len(header)}; correct the line."

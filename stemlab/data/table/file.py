@@ -121,6 +121,8 @@ class ParquetTable:
                 advance(size * (rows + batch.num_rows) // total - size * rows // total)
                 rows += batch.num_rows
                 yield TableChunk({name: batch.column(name) for name in columns}, lines)
+        except MemoryError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise StemlabError(
                 f"{self.path} is damaged after row {rows} ({_one_line(error)}); write it again."
@@ -152,14 +154,14 @@ class TextTable:
         if not self.names:
             raise StemlabError(f"{path}, line 1 is empty: it must name the columns.")
 
-    def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
+    def chunks(self, columns: Sequence[str], advance: Advance, *, allow_empty: bool = False) -> Iterator[TableChunk]:
         """Yield the given columns in chunks, as strings; empty lines are ignored."""
         rows = 0
         for block in self._blocks(advance):
             chunk = self._parse(block, list(columns))
             rows += len(chunk.lines) + len(chunk.malformed)
             yield chunk
-        if not rows:
+        if not rows and not allow_empty:
             raise StemlabError(f"{self.path} is empty: it has {'a header and ' if self.has_header else ''}no rows.")
 
     def _blocks(self, advance: Advance) -> Iterator[TextBlock]:
