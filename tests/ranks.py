@@ -22,7 +22,12 @@ PRELOADED = (
     "torchmetrics",
     "stemlab.metrics",
     "stemlab.models.multiscenario.mmfi",
+    "torch._dynamo",
+    "hydra.main",
+    "stemlab.runs.stages",
+    "stemlab.inference.evaluate",
     "tests.ranks",
+    "tests.cli.forked",
 )
 
 

@@ -23,6 +23,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from tests.cli.forked import ForkedCommand, rank_variables
+
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 120
 REMOVED_VARIABLES = ("WANDB", "STEMLAB_SWEEP", "PL_", "LOCAL_RANK")
@@ -122,16 +124,26 @@ class Workspace:
     def run_process(
         self, command: str, *overrides: str, status: int = 0, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Do the same in a new process, for tests of the process boundary: entry points, ranks, signals."""
+        """Do the same in a new interpreter, for tests of the process boundary: entry points, ranks, signals."""
         process = self.start(command, *overrides, **variables)
-        try:
-            out, err = process.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            out, err = process.communicate()
-            pytest.fail(f"{command} took more than {TIMEOUT_S} s\n{out}\n{err}")
-        return _checked(command, overrides, status, process.returncode, out, err)
+        return _checked(command, overrides, status, *_finished(process, command))
+
+    def run_two_ranks(self, command: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on two ranks in forked processes; rank 1 gets the arguments that Lightning gives it."""
+        overrides = (*overrides, "trainer=ddp_cpu", "trainer.devices=2")
+        later = (f"hydra.job.name={command}_ddp_process_1", "hydra.output_subdir=null")
+        ranks = [
+            self.fork(command, *overrides, *own, **variables)
+            for own, variables in zip(((), later), rank_variables(), strict=True)
+        ]
+        results = [_finished(process, command) for process in ranks]
+        for result in results:
+            checked = _checked(command, overrides, 0, *result)
+        return checked
+
+    def fork(self, command: str, *overrides: str, **variables: str) -> ForkedCommand:
+        """Start a command in a forked process, which has the imports already."""
+        return ForkedCommand(_module(command), overrides, self.directory, {**environment(self.directory), **variables})
 
     def start(self, command: str, *overrides: str, **variables: str) -> subprocess.Popen[str]:
         """Start a command as a process (and process group) of its own."""
@@ -153,6 +165,19 @@ class Workspace:
 
 def _module(command: str) -> str:
     return f"stemlab.{command}" if command else "stemlab"
+
+
+def _finished(process: subprocess.Popen[str] | ForkedCommand, command: str) -> tuple[int, str, str]:
+    """Return exit status, standard output and standard error; fail when the command takes too long."""
+    try:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        pytest.fail(f"{command} took more than {TIMEOUT_S} s\n{out}\n{err}")
+    assert process.returncode is not None
+    return process.returncode, out, err
 
 
 def _checked(

@@ -21,7 +21,7 @@ def metrics(path: Path) -> dict[str, float]:
 def test_two_ranks_evaluate_like_one(trained: Path, workspace: Workspace) -> None:
     """151 rows in 17 batches: neither is even."""
     best = trained / "checkpoints" / "best.ckpt"
-    workspace.run_process("evaluate", f"ckpt={best}", "trainer=ddp_cpu", "trainer.devices=2", "output=two.json")
+    workspace.run_two_ranks("evaluate", f"ckpt={best}", "output=two.json")
     one, two = json.loads((trained / "record.json").read_text())["metrics"], metrics(workspace.directory / "two.json")
     assert set(two) == {name for name in one if name.startswith("test/")}
     assert two == pytest.approx({name: one[name] for name in two}, abs=1e-9, rel=0)

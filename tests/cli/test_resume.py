@@ -1,8 +1,6 @@
 """A resumed run ends where an uninterrupted one ends, bit for bit."""
 
-import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,10 +47,9 @@ def test_dropout_draws_the_same_masks_after_a_resume(run_training: Callable[...,
 
 @pytest.mark.process
 def test_a_killed_run_is_resumed(trained: Path, workspace: Workspace, run_training: Callable[..., float]) -> None:
-    process = workspace.start("train", *TINY, *LONG, "trainer.max_epochs=100000", "hydra.run.dir=killed")
+    process = workspace.fork("train", *TINY, *LONG, "trainer.max_epochs=100000", "hydra.run.dir=killed")
     wait_for(workspace.directory / "killed" / "checkpoints" / "last.ckpt")
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)
+    process.kill()
     process.communicate(timeout=30)
     # the epoch of the kill is not fixed: compare with a run of as many epochs
     last = workspace.directory / "killed" / "checkpoints" / "last.ckpt"

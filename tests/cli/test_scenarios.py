@@ -64,7 +64,7 @@ def test_the_published_selection_is_recorded_next_to_the_validation_selection(
 @pytest.mark.ddp
 def test_two_ranks_with_half_the_batch_train_like_one(run: dict[str, Any], workspace: Workspace) -> None:
     overrides = [*RUN, "dataset.batch_size=64", "callbacks.paper_selection=true"]
-    workspace.run_process("train", *overrides, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=scenarios_in_two")
+    workspace.run_two_ranks("train", *overrides, "hydra.run.dir=scenarios_in_two")
     two = weights(workspace.directory / "scenarios_in_two")
     for name, value in weights(workspace.directory / "scenarios").items():
         assert two[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name

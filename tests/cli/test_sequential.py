@@ -128,12 +128,9 @@ def test_full_catalogue_and_sampled_candidates_give_different_metrics(
     assert metrics["val/mrr"] != record(ranked.parent / "sampled")["metrics"]["val/mrr"]
 
 
-RANKS = ["trainer=ddp_cpu", "trainer.devices=2"]
-
-
 @pytest.mark.ddp
 def test_two_ranks_evaluate_like_one(ranked: Path, sequences: Workspace) -> None:
-    sequences.run_process("evaluate", "ckpt=ranked/checkpoints/best.ckpt", "output=two.json", *RANKS)
+    sequences.run_two_ranks("evaluate", "ckpt=ranked/checkpoints/best.ckpt", "output=two.json")
     found = json.loads((sequences.directory / "two.json").read_text())["metrics"]
     metrics = record(ranked)["metrics"]
     assert found == pytest.approx({name: metrics[name] for name in found}, abs=1e-9, rel=0)
@@ -147,7 +144,7 @@ def test_two_ranks_train_like_one_and_one_process_measures_the_same(
     """Half the batch size: each step sees the same instances and negatives; uneven last steps are left out."""
     overrides = [*SASREC, "trainer.max_epochs=2", "trainer.limit_train_batches=6"]
     run_training("six_in_one", *overrides)
-    sequences.run_process("train", *overrides, *RANKS, "dataset.batch_size=16", "hydra.run.dir=six_in_two")
+    sequences.run_two_ranks("train", *overrides, "dataset.batch_size=16", "hydra.run.dir=six_in_two")
     other = weights(sequences.directory / "six_in_two")
     for name, value in weights(sequences.directory / "six_in_one").items():
         assert other[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
