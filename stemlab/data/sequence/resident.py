@@ -83,6 +83,6 @@ class SequenceColumns:
 
     def all_samples(self) -> SequenceBatch:
         """Return one batch of all samples."""
-        numbers = torch.arange(len(self.row_V), device=self.device).split(1 << 18)
+        numbers = torch.split(torch.arange(len(self.row_V), device=self.device), 1 << 18)
         parts = [self.take(number_B).tensors() for number_B in numbers]
         return SequenceBatch(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
