@@ -16,6 +16,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.blocks import StepBlock
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.models.multitask.diagnostics import diagnose_batch
 
@@ -48,7 +49,8 @@ class Diagnostics(Callback):
     ) -> None:
         """Copy samples of the first batch of the epoch."""
         if self._batch is None and trainer.is_global_zero and self._due(trainer):
-            self._batch = first_rows(batch, self.rows)
+            first = batch.batch(0) if isinstance(batch, StepBlock) else batch
+            self._batch = first_rows(first, self.rows)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log the diagnostics."""

@@ -84,10 +84,12 @@ class EpochLines(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the loss of a step, on its device."""
-        loss = outputs["loss"].detach()
+        """Add the loss of a step, or the losses of a block of steps, on their device."""
+        loss, steps = outputs["loss"].detach(), outputs.get("steps", 1)
+        if steps > 1:
+            loss = loss * steps
         self._sum = loss.clone() if self._sum is None else self._sum + loss
-        self._steps += 1
+        self._steps += steps
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line on rank 0."""

@@ -45,6 +45,7 @@ class TrainerConfig(Section):
             ``bf16-mixed``: autocast to bfloat16.
         threads: intra-op threads per process; ``None`` is torch's default.
         limit_train_batches: batches per epoch, for a quick test; ``None`` is all.
+        capture: ``auto``: training steps are captured as CUDA graphs where possible; ``off``: never.
         kernels: ``auto``: CPU kernels where they were measured to be faster; ``off``: the plain equations everywhere.
     """
 
@@ -61,6 +62,7 @@ class TrainerConfig(Section):
     limit_val_batches: PositiveInt | None
     limit_test_batches: PositiveInt | None
     compile: bool
+    capture: Literal["auto", "off"]
     kernels: Literal["auto", "off"]
 
 

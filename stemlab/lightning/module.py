@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from stemlab.data.blocks import StepBlock
 from stemlab.errors import StemlabError
+from stemlab.lightning.block_training import BlockTraining
 from stemlab.lightning.loss_means import LossMeans
 from stemlab.lightning.settings import CommonSettings
+from stemlab.optim.capture import plain_groups
 
 METRIC_SPLITS = ("train", "val", "test")
 
@@ -46,6 +50,8 @@ class NetModule(LightningModule):
         test_split_name: prefix of the metrics of the test loop.
         metric_values: full metric name (``val/auc/like``) -> latest value, float64, NaN where undefined.
         metric_warnings: reasons for undefined metrics, each sentence once.
+        loss_means: losses of the unfinished logging interval.
+        blocks: executes several steps per batch of Lightning, or None; see ``train_in_blocks``.
     """
 
     headlines: tuple[str, ...] = ()
@@ -65,14 +71,60 @@ class NetModule(LightningModule):
         self.test_split_name = "test"
         self.metric_values: dict[str, float] = {}
         self.metric_warnings: list[str] = []
-        self._loss_means = LossMeans()
+        self.loss_means = LossMeans()
+        self.blocks: BlockTraining | None = None
+        self._compiled_size = 0  # largest training batch so far
 
     # ------------------------------------------------------------------------------------------------- training
+
+    def losses(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the training loss of a batch, a scalar, and its parts by name.
+
+        Nothing in it reads a value of the GPU on the CPU, so that a step can be captured as a CUDA graph.
+        """
+        raise NotImplementedError
+
+    def clip(self, optimizer: Optimizer) -> Tensor | None:
+        """Clip the gradients and return their norm before it; None if they are not clipped."""
+        del optimizer
+        return None
+
+    def train_in_blocks(self, blocks: BlockTraining) -> None:
+        """Read blocks of steps instead of batches in training. Call it before the training starts."""
+        self.blocks, self.automatic_optimization = blocks, False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | dict[str, Any]:
+        """Return the loss of a batch; of a block, execute its steps and return their mean loss and number.
+
+        Raises:
+            StemlabError: the loss is not finite, or the batch has no labels.
+        """
+        if isinstance(batch, StepBlock):
+            assert self.blocks is not None
+            return self.blocks.step(self, batch)
+        loss, parts = self.losses(batch)
+        self._check_and_log_step(loss, parts, len(batch), batch_idx)
+        return loss
+
+    def on_train_start(self) -> None:
+        """Prepare the training in blocks."""
+        if self.blocks is not None:
+            self.blocks.start(self)
 
     def setup(self, stage: str) -> None:
         """Compile the network in place, which keeps the names of its weights."""
         if stage == "fit" and self._common.compile:
-            self.net.compile()
+            self.net.compile(dynamic=False)
+
+    def run_net(self, batch: Any, *arguments: Any) -> Any:
+        """Return the output of the network for a training batch.
+
+        A compiled network is compiled once, for the largest batch size; a smaller last batch runs without it.
+        """
+        if self._common.compile and len(batch) < self._compiled_size:
+            return self.net.forward(batch, *arguments)
+        self._compiled_size = len(batch)
+        return self.net(batch, *arguments)
 
     def on_train_epoch_start(self) -> None:
         """Seed torch with run seed, epoch and rank, so that a resumed run draws the same dropout masks."""
@@ -82,23 +134,23 @@ class NetModule(LightningModule):
         """Check that the loss of a step is finite; log the mean losses of the interval and the learning rate."""
         if self._is_logging_step(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
             self._check_finite(loss.detach().clone(), batch_idx)
-        self._loss_means.add({"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}})
+        self.loss_means.add({"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}})
         if self._is_logging_step(batch_idx):
             self._log_losses(samples)
         if self._ends_interval():
-            self._loss_means.reset()
+            self.loss_means.reset()
 
     def _log_losses(self, samples: int = 1) -> None:
         # batches of all processes have equal size, so their mean losses may be averaged; metrics may not
-        means = {f"train/{name}": value for name, value in self._loss_means.means().items()}
+        means = {f"train/{name}": value for name, value in self.loss_means.means().items()}
         self.log_dict(means, sync_dist=True, batch_size=samples)
-        self.log("train/lr", torch.tensor(self._learning_rate(), dtype=torch.float64), batch_size=samples)
+        self.log("train/lr", torch.tensor(self.learning_rate(), dtype=torch.float64), batch_size=samples)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean losses of the steps since the last logging step: every epoch ends with a point."""
-        if self._loss_means.steps:
+        if self.loss_means.steps:
             self._log_losses()
-        self._loss_means.reset()
+        self.loss_means.reset()
 
     def _is_logging_step(self, batch_idx: int) -> bool:
         """Return whether losses are logged in this step; the first one of an epoch is for the progress bar only."""
@@ -108,31 +160,45 @@ class NetModule(LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return bool((self.global_step + 1) % every == 0)
 
-    def _learning_rate(self) -> float:
+    def learning_rate(self) -> float:
+        """Return the current learning rate."""
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
         """Raise StemlabError on every process if the mean loss is not finite. Collective; synchronises the GPU."""
         loss = cast(Tensor, self.trainer.strategy.reduce(loss, reduce_op="mean"))
         if not torch.isfinite(loss):
-            raise StemlabError(
-                f"the training loss became {loss.item()} in epoch {self.current_epoch + 1}, step {batch_idx + 1} "
-                f"(learning rate {self._learning_rate():g}): {self._remedy()}."
-            )
+            self.raise_not_finite(loss.item(), self.current_epoch, batch_idx, self.learning_rate())
+
+    def raise_not_finite(self, loss: float, epoch: int, step: int, learning_rate: float) -> NoReturn:
+        """Raise StemlabError for a loss that is not finite.
+
+        Args:
+            loss: the loss.
+            epoch: epoch of the step, from 0.
+            step: number of the step in the epoch, from 0.
+            learning_rate: learning rate of the step.
+        """
+        raise StemlabError(
+            f"the training loss became {loss} in epoch {epoch + 1}, step {step + 1} (learning rate {learning_rate:g}): "
+            f"{self._remedy()}."
+        )
 
     def _remedy(self) -> str:
         """Return the advice at the end of the error message for a loss that is not finite."""
         return "lower optim.lr, or use trainer.precision=32-true"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the losses of an unfinished logging interval."""
-        if self._loss_means.steps:
-            checkpoint["loss_means"] = self._loss_means.state_dict()
+        """Save the losses of an unfinished logging interval, and optimiser settings that every device can load."""
+        for state in checkpoint.get("optimizer_states", []):
+            plain_groups(state)
+        if self.loss_means.steps:
+            checkpoint["loss_means"] = self.loss_means.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the losses of an unfinished logging interval."""
         if "loss_means" in checkpoint:
-            self._loss_means.load_state_dict(checkpoint["loss_means"])
+            self.loss_means.load_state_dict(checkpoint["loss_means"])
 
     # ----------------------------------------------------------------------------------------------- evaluation
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -77,15 +78,18 @@ class MultiTaskModule(NetModule):
         """
         if batch.labels_BT is None:
             raise StemlabError("the samples have no labels: score them with stemlab.predict.")
-        return batch.labels_BT[:, self._columns]
+        if self._columns == list(range(batch.labels_BT.shape[1])):
+            return batch.labels_BT
+        # an index list would be copied to the GPU at every step
+        return torch.stack([batch.labels_BT[:, column] for column in self._columns], dim=1)
 
     # ------------------------------------------------------------------------------------------------- training
 
-    def training_step(self, batch: ImpressionBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, a scalar.
+    def losses(self, batch: ImpressionBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a batch, a scalar, and its parts: the tasks and the penalty of the network, if any.
 
         Raises:
-            StemlabError: the loss is not finite, or the batch has no labels.
+            StemlabError: the batch has no labels.
         """
         output, labels_BT = self._learn(batch)
         losses_T = task_losses(output.logit_BT, labels_BT, self.settings.loss_form)
@@ -93,15 +97,14 @@ class MultiTaskModule(NetModule):
         parts = dict(zip(self.tasks, losses_T, strict=True))
         if output.penalty is not None:
             loss, parts["penalty"] = loss + output.penalty, output.penalty
-        self._check_and_log_step(loss, parts, len(batch), batch_idx)
-        return loss
+        return loss, parts
 
     def _learn(self, batch: ImpressionBatch) -> tuple[MultiTaskOutput, Tensor]:
         """Return the network output from which the loss is computed, and the labels of its samples, (B, T)."""
         labels_BT, form = self.labels(batch), self.settings.loss_form
         if isinstance(self.net, MetaTrained):
             return self.net.meta_output(batch, labels_BT, lambda x, y: self._reduce_tasks(task_losses(x, y, form)))
-        return self.net(batch), labels_BT
+        return self.run_net(batch), labels_BT
 
     def _reduce_tasks(self, losses_T: Tensor) -> Tensor:
         return losses_T.mean() if self.settings.loss_reduction == "mean" else losses_T.sum()
@@ -125,10 +128,14 @@ class MultiTaskModule(NetModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the global norm of gradient plus penalty, as if the penalty were part of the loss."""
-        if self.settings.optim.clip_norm is not None:
-            norm = clip_gradients(optimizer, self.settings.optim.clip_norm)
-            if self._is_logging_step(self.trainer.fit_loop.batch_idx):
-                self.log("train/grad_norm", norm, batch_size=1)
+        norm = self.clip(optimizer)
+        if norm is not None and self._is_logging_step(self.trainer.fit_loop.batch_idx):
+            self.log("train/grad_norm", norm, batch_size=1)
+
+    def clip(self, optimizer: Optimizer) -> Tensor | None:
+        """Clip the global norm of gradient plus penalty and return it; None if ``optim.clip_norm`` is null."""
+        max_norm = self.settings.optim.clip_norm
+        return None if max_norm is None else clip_gradients(optimizer, max_norm)
 
     # ----------------------------------------------------------------------------------------------- evaluation
 

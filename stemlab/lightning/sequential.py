@@ -86,16 +86,10 @@ class SequentialModule(NetModule):
 
     # ------------------------------------------------------------------------------------------------- training
 
-    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Raises:
-            StemlabError: the loss is not finite.
-        """
-        parts = self._sequence_net.losses(self.net(batch, "train"))
-        loss = reduce(torch.add, parts.values())
-        self._check_and_log_step(loss, parts, len(batch), batch_idx)
-        return loss
+    def losses(self, batch: SequenceBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a batch, a scalar, and its parts by name."""
+        parts = dict(self._sequence_net.losses(self.run_net(batch, "train")))
+        return reduce(torch.add, parts.values()), parts
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimiser, with coupled L2 on all parameters except biases."""

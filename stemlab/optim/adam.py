@@ -3,6 +3,9 @@
 The loss of the released code contains a penalty of whole embedding tables. Its gradient l2 * w + l1 * sign(w) takes
 part in gradient clipping and in Adam's moments. Here L2 is the ``weight_decay`` of fused Adam (the same result without
 an extra pass over the tables), and L1 is added to the gradient. ``penalty_value`` is the reference in the tests.
+
+On a GPU the clipping coefficient must stay on the device: reading it would stop the CPU at every step and cannot be
+captured in a CUDA graph. There L2 is added to the gradient too, and fused Adam divides the gradient by a tensor.
 """
 
 from __future__ import annotations
@@ -30,14 +33,29 @@ class PenalisedAdam(Adam):
     # class attributes, because torch's Optimizer drops instance attributes when it is copied
     _penalty_added = False  # the gradients of this step contain all penalty terms except dense L2
     _decay_scale = 1.0  # clipping coefficient of this step, applied to the dense L2 term
+    grad_scale: Tensor | None = None  # fused Adam divides the gradients of the next step by this scalar
+
+    @property
+    def decides_on_device(self) -> bool:
+        """Whether clipping reads no value on the CPU: for parameters on a GPU."""
+        return bool(self.param_groups[0]["params"][0].device.type == "cuda")
 
     def add_penalty_gradients(self) -> None:
-        """Add all penalty terms except dense L2 to the gradients; no effect when called again in the same step."""
+        """Add the penalty terms to the gradients; no effect when called again in the same step.
+
+        Dense L2 is added on a GPU only.
+        """
         if self._penalty_added:
             return
+        on_device = self.decides_on_device
         for group in self.param_groups:
             for parameter in group["params"]:
-                _add_penalty_gradient(parameter, group)
+                if group["rows_only"] and on_device:
+                    _add_penalty_of_touched_rows(parameter, group["l1"], group["l2"])
+                else:
+                    _add_penalty_gradient(parameter, group)
+            if on_device and group["l2"] and not group["rows_only"]:
+                _add_weights_to_gradients(group["params"], group["l2"])
         self._penalty_added = True
 
     def clip(self, max_norm: float) -> Tensor:
@@ -47,18 +65,28 @@ class PenalisedAdam(Adam):
             The norm before clipping, a float64 scalar on the device of the parameters.
         """
         self.add_penalty_gradients()
+        if self.decides_on_device:
+            norm = _gradient_norm([p.grad for p in self._parameters() if p.grad is not None])
+            # 1e-6 as in torch.nn.utils.clip_grad_norm_; a NaN norm reaches the weights here too
+            self.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0).float()
+            return norm
         norm = torch.stack([_squared_norm(group) for group in self.param_groups]).sum().sqrt()
         coefficient = max_norm / (float(norm) + 1e-6)  # 1e-6 as in torch.nn.utils.clip_grad_norm_
         if not coefficient >= 1:  # true also for a NaN norm, so that NaN reaches the weights and is noticed
-            grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-            torch._foreach_mul_(grads, coefficient)
+            torch._foreach_mul_([p.grad for p in self._parameters() if p.grad is not None], coefficient)
             self._decay_scale = coefficient
         return norm
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients and the clipping coefficient."""
         super().zero_grad(set_to_none)
-        self._penalty_added, self._decay_scale = False, 1.0
+        self._forget_step()
+
+    def _forget_step(self) -> None:
+        self._penalty_added, self._decay_scale, self.grad_scale = False, 1.0, None
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -71,10 +99,11 @@ class PenalisedAdam(Adam):
             with torch.enable_grad():
                 loss = closure()
         self.add_penalty_gradients()
+        l2_added = self.decides_on_device
         for group in self.param_groups:
-            group["weight_decay"] = 0.0 if group["rows_only"] else group["l2"] * self._decay_scale
+            group["weight_decay"] = 0.0 if l2_added or group["rows_only"] else group["l2"] * self._decay_scale
         super().step()
-        self._penalty_added, self._decay_scale = False, 1.0
+        self._forget_step()
         return loss
 
 
@@ -92,6 +121,35 @@ def _add_penalty_gradient(parameter: nn.Parameter, group: dict[str, Any]) -> Non
         parameter.grad = torch.zeros_like(parameter)  # with the penalty in the loss it would have a gradient
     if l1 and parameter.grad is not None:
         parameter.grad.add_(parameter.sign(), alpha=l1)
+
+
+@torch.no_grad()
+def _add_penalty_of_touched_rows(parameter: nn.Parameter, l1: float, l2: float) -> None:
+    """Add the penalty of the rows that have a gradient; on a GPU their number is not known on the CPU.
+
+    Every row is read, and the penalty of a row without gradient is multiplied by 0.
+    """
+    if parameter.grad is None or not (l1 or l2):
+        return
+    touched_V1 = torch.linalg.vector_norm(parameter.grad, dim=1, keepdim=True).ne(0).to(parameter.dtype)
+    if l2:
+        parameter.grad.addcmul_(touched_V1, parameter, value=l2)
+    if l1:
+        parameter.grad.addcmul_(touched_V1, parameter.sign(), value=l1)
+
+
+@torch.no_grad()
+def _add_weights_to_gradients(parameters: list[nn.Parameter], l2: float) -> None:
+    live = [(p.grad, p.detach()) for p in parameters if p.grad is not None]
+    if live:
+        grads, weights = (list(tensors) for tensors in zip(*live, strict=True))
+        torch._foreach_add_(grads, weights, alpha=l2)
+
+
+@torch.no_grad()
+def _gradient_norm(grads: list[Tensor]) -> Tensor:
+    """Return the global norm of gradients, a float64 scalar on their device."""
+    return torch.stack(torch._foreach_norm(grads)).double().square().sum().sqrt()
 
 
 @torch.no_grad()

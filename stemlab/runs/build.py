@@ -200,7 +200,8 @@ def build_trainer(
         max_epochs=chosen["max_epochs"],
         log_every_n_steps=max(1, min(chosen["log_every_n_steps"], steps)),
         deterministic=chosen["deterministic"],
-        limit_train_batches=chosen["limit_train_batches"],
+        # a training in blocks counts blocks; its loader limits the steps
+        limit_train_batches=None if module.blocks is not None else chosen["limit_train_batches"],
         limit_val_batches=chosen["limit_val_batches"],
         limit_test_batches=chosen["limit_test_batches"],
         callbacks=callbacks,

@@ -19,6 +19,9 @@ def numeric_mode(trainer: Mapping[str, Any]) -> Iterator[None]:
         trainer: group ``trainer`` of the config; null keys have their defaults.
     """
     gpu = trainer["accelerator"] == "gpu"
+    if gpu:
+        # deterministic algorithms would also fill new tensors with NaN, which costs time; no result depends on it
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     with kernel_mode(trainer["kernels"] or "auto"), float32_mode(tf32=gpu and trainer["precision"] == "tf32"):
         yield
 

@@ -57,6 +57,7 @@ class Recorder:
             "packages": packages(),
             "hardware": None,
             "parameters": None,
+            "engine": None,
             "time": {"started": datetime.now(UTC).isoformat(timespec="seconds"), "wall_s": None, "fit_s": None},
             "throughput": {"train_samples_per_s": None, "train_samples_per_s_by_epoch": [], "eval_samples_per_s": None},
             "memory": None,
@@ -84,6 +85,10 @@ class Recorder:
         """Add the checkpoint from which this run resumes (path, epoch, step, changed settings) to the earlier ones."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.record["resumptions"] = [*self.record["resumptions"], {"time": now, **resumption}]
+
+    def set_engine(self, engine: Mapping[str, Any]) -> None:
+        """Record how the training steps were executed: whether captured, why not, where the columns were."""
+        self.record["engine"] = dict(engine)
 
     def set_stage1(self, stage1: Mapping[str, Any]) -> None:
         """Record the first stage whose extractor this second stage uses."""

@@ -33,6 +33,7 @@ from stemlab.runs.build import (
     single_scenario_warning,
 )
 from stemlab.runs.checkpoint_io import SavedRun
+from stemlab.runs.engine import TrainingEngine
 from stemlab.runs.environment import is_first_process, silence_lightning
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
 from stemlab.runs.numerics import numeric_mode
@@ -120,11 +121,14 @@ class TrainingRun:
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
         callbacks = build_callbacks(self.config, self.directory, resumed is not None, self.keep_lr)
         steps = self._steps_per_epoch(datamodule, module) if needs_training(module) else 0
+        engine = TrainingEngine(self.config, module, datamodule) if needs_training(module) else None
         trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module, steps)
         if is_first_process():
-            print_run_summary(self.recorder.record, steps, process_count(self.config["trainer"]), self.directory)
-        if needs_training(module):
-            self._fit(trainer, module, datamodule, callbacks)
+            text = engine.summary() if engine is not None else None
+            processes = process_count(self.config["trainer"])
+            print_run_summary(self.recorder.record, steps, processes, self.directory, text)
+        if engine is not None:
+            self._fit(trainer, module, datamodule, callbacks, engine)
         else:
             self._save_untrained(trainer, module, datamodule, callbacks)
         return self._evaluate_best(trainer, module, datamodule, callbacks)
@@ -168,11 +172,19 @@ class TrainingRun:
         steps = training_steps(samples, datamodule.batch_size)
         return min(steps, limit) if limit else steps
 
-    def _fit(self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks) -> None:
+    def _fit(
+        self,
+        trainer: Trainer,
+        module: Module,
+        datamodule: DataModule,
+        callbacks: RunCallbacks,
+        engine: TrainingEngine,
+    ) -> None:
         try:
             checkpoint = self.start.checkpoint
             run_fit(trainer, module, datamodule, str(checkpoint) if checkpoint else None)
         finally:  # also after an interruption
+            self.recorder.set_engine(engine.record())
             if callbacks.checkpoint.improvement.epoch >= 0:
                 self.recorder.set_fit(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
             if callbacks.paper_selection is not None:

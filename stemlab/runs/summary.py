@@ -18,7 +18,9 @@ _SCENARIO_METRICS = ("auc", "gauc", "logloss")  # the first ones that fit into t
 _MIN_COLUMN_WIDTH = 9  # "undefined"
 
 
-def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, directory: Path) -> None:
+def print_run_summary(
+    record: Mapping[str, Any], steps: int, processes: int, directory: Path, engine: str | None = None
+) -> None:
     """Print the run summary: samples, parameters, memory of the embedding tables, steps, run directory.
 
     Args:
@@ -26,6 +28,7 @@ def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, dir
         steps: training steps per epoch; 0 without training.
         processes: number of processes.
         directory: run directory.
+        engine: how the training steps are executed; None omits the line.
     """
     config, parameters, samples = record["config"], record["parameters"], record["dataset_manifest"]["rows"]
     batch = config["dataset"]["batch_size"]
@@ -41,6 +44,7 @@ def print_run_summary(record: Mapping[str, Any], steps: int, processes: int, dir
         f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs"
         if steps
         else "nothing to train",
+        **({"execution": engine} if engine is not None else {}),
     }
     for name, text in lines.items():
         table.add_row(name, text)

@@ -62,7 +62,7 @@ def test_an_unfinished_interval_is_part_of_a_checkpoint() -> None:
 
 def test_a_module_saves_it() -> None:
     made, content, other = module(), {}, module()
-    made._loss_means.add({"loss": torch.tensor(3.0)})
+    made.loss_means.add({"loss": torch.tensor(3.0)})
     made.on_save_checkpoint(content)
     other.on_load_checkpoint(content)
-    assert other._loss_means.means() == {"loss": torch.tensor(3.0)}
+    assert other.loss_means.means() == {"loss": torch.tensor(3.0)}
