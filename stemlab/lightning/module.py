@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol, cast
 
@@ -77,12 +78,12 @@ class NetModule(LightningModule):
 
     # ------------------------------------------------------------------------------------------------- training
 
+    @abstractmethod
     def losses(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the training loss of a batch, a scalar, and its parts by name.
 
         Nothing in it reads a value of the GPU on the CPU, so that a step can be captured as a CUDA graph.
         """
-        raise NotImplementedError
 
     def clip(self, optimizer: Optimizer) -> Tensor | None:
         """Clip the gradients and return their norm before it; None if they are not clipped."""
