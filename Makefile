@@ -12,7 +12,7 @@ QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/c
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check nightly newest oldest lint format type loc pytest bench wheel clean
+.PHONY: help install train test check nightly kill newest oldest lint format type loc pytest bench wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: lint type ## lint, import layers, types and the quick tests (under two mi
 
 nightly: $(STAMP) ## long statistical claims and benchmarks (tests marked slow)
 	$(PYTEST) -m slow $(ARGS)
+
+kill: $(STAMP) ## kill 20 trainings per model family at random moments and resume them exactly (about 20 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill_harness --points 20 $(ARGS)
 
 newest: ## a short suite on Python 3.13 with the newest allowed versions, in .venv-newest
 	scripts/test_environment.sh newest

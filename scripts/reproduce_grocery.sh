@@ -3,7 +3,7 @@
 #
 #   scripts/reproduce_grocery.sh RAW_DIR        RAW_DIR holds train, dev and test (.csv or .csv.gz; data/README.md)
 #
-# Finished runs are skipped, interrupted ones are resumed after their last complete epoch.
+# Finished runs are skipped, interrupted ones are resumed where they stopped.
 # Environment: RUNS (default runs/studies/grocery), SEEDS, MODELS, JOBS (parallel runs), PYTHON.
 # More seeds of one model: SEEDS="0 1 2" MODELS=timirec_plus scripts/reproduce_grocery.sh RAW_DIR
 set -euo pipefail

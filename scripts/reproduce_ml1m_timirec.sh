@@ -5,7 +5,7 @@
 #
 # RAW_DIR holds ratings.dat, or train, dev and test in the ReChorus format (the released evaluation files with stored
 # negatives; data/README.md).
-# Finished runs are skipped, interrupted ones are resumed after their last complete epoch; stage 2 uses stage 1.
+# Finished runs are skipped, interrupted ones are resumed where they stopped; stage 2 uses stage 1.
 # Environment: RUNS (default runs/studies/ml1m_timirec), SEEDS, MODELS, JOBS (parallel runs), PYTHON, and WORDS
 # (settings for every run: WORDS="trainer=gpu").
 set -euo pipefail

@@ -1,5 +1,6 @@
-"""The exception for mistakes that the user can correct."""
+"""Exceptions: mistakes that the user can correct, and the end of a training by a signal."""
 
+import signal
 from typing import ClassVar
 
 
@@ -14,6 +15,20 @@ class StemlabError(Exception):
     """
 
     status: ClassVar[int] = 2
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the training.
+
+    Attributes:
+        number: the signal.
+        status: exit status of the command: 128 + the signal; 0 where the job was requeued.
+        advice: what to print at the end: how to resume.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number, self.status, self.advice = number, 128 + number, ""
 
 
 def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:

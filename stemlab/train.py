@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,17 @@ from typing import Any
 from omegaconf import DictConfig
 
 from stemlab.config.cli import SWEEP_ID, command
+from stemlab.config.resume_words import names_a_run, typed_words, words_of_the_command
+from stemlab.errors import Interrupted, StemlabError
 
 
 def _check_directory(config: dict[str, Any]) -> None:
     from stemlab.runs.run_directory import check_run_directory
 
+    if config["resume_from"]:
+        from stemlab.runs.resume_from import resumed_config
+
+        config = resumed_config(config, typed_words())
     check_run_directory(config)
 
 
@@ -25,7 +33,7 @@ def _summarise_sweep(directory: Path, errors: Mapping[Path, str]) -> str:
 
 
 @command("train", check=_check_directory, after_sweep=_summarise_sweep)
-def main(config: DictConfig) -> float:
+def run_command(config: DictConfig) -> float:
     """Train the config of the command line; return the objective to the sweeper."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -35,11 +43,22 @@ def main(config: DictConfig) -> float:
     from stemlab.runs.environment import check_launcher
 
     plain, job = resolve(config), HydraConfig.get()
+    in_sweep = job.mode == RunMode.MULTIRUN or SWEEP_ID in os.environ
+    if plain["resume_from"]:
+        if job.mode == RunMode.MULTIRUN:
+            raise StemlabError("resume_from resumes one run: leave out -m and sweep.")
+        return train(plain, typed_words(), None)
     check_launcher(job.overrides.hydra)
     if needs_own_processes(plain["trainer"]):
         return run_job_in_subprocess(plain["objective"])
-    in_sweep = job.mode == RunMode.MULTIRUN or SWEEP_ID in os.environ
     return train(plain, list(job.overrides.task), os.environ.get(SWEEP_ID) if in_sweep else None)
+
+
+def main() -> None:
+    """Run the command; beside ``resume_from``, Hydra composes only the settings that concern the command."""
+    if names_a_run(sys.argv[1:]):
+        sys.argv[1:] = words_of_the_command(sys.argv[1:])
+    run_command()
 
 
 def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: str | None = None) -> float:
@@ -47,7 +66,7 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: st
 
     Args:
         config: validated, plain and resolved (``stemlab.config.compose.compose("train", [...])``).
-        overrides: overrides of the command line, for the record.
+        overrides: overrides of the command line, for the record; beside ``resume_from`` they change its settings.
         sweep_id: sweep of the run, if any.
 
     Returns:
@@ -55,10 +74,36 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: st
 
     Raises:
         StemlabError: the data cannot be prepared, the run cannot be resumed, or the loss is not finite.
+        Interrupted: a signal ended the training.
     """
     from stemlab.runs.stages import training_run
 
-    return training_run(config, overrides, sweep_id).run()
+    if config["resume_from"] and not config["ckpt_path"]:
+        from stemlab.runs.resume_from import resumed_config
+
+        config = resumed_config(config, overrides)
+    try:
+        return training_run(config, overrides, sweep_id).run()
+    except Interrupted as error:
+        _advise(error, config, overrides)
+        raise
+
+
+def _advise(error: Interrupted, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Add to an interruption how the training resumes; requeue the job after SIGUSR1 of SLURM."""
+    from stemlab.runs.environment import is_first_process
+    from stemlab.runs.run_directory import resume_command
+    from stemlab.runs.signals import requeue_slurm_job
+
+    error.advice = f"; to resume: {resume_command(config, overrides)}"
+    if error.number != signal.SIGUSR1:
+        return
+    if not is_first_process():  # the first process requeues the job
+        error.status = 0
+    elif requeue_slurm_job():
+        error.status, error.advice = 0, "; SLURM starts the job again, and the training resumes"
+    else:
+        error.advice = f"; SLURM did not requeue the job (scontrol failed){error.advice}"
 
 
 if __name__ == "__main__":

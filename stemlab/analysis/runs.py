@@ -15,7 +15,7 @@ from torch import nn
 
 from stemlab.analysis.collapse.tables import FieldTable, field_tables
 from stemlab.config.cross_checks import effective_tasks, is_sequential
-from stemlab.config.limits import batch_limits
+from stemlab.config.limits import run_limits
 from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.data.prepare.manifest import sha256_of
 from stemlab.data.spec import DatasetSpec, SequenceSpec
@@ -165,7 +165,7 @@ class AnalysedRun:
         Args:
             advance: progress callback; receives the number of checkpoint bytes hashed.
         """
-        directory = self._rebuilt.directory
+        directory, saved = self._rebuilt.directory, self._rebuilt.saved
         record = read_record(directory) if directory and (directory / RECORD).is_file() else {}
         return {
             "label": self.label,
@@ -179,7 +179,7 @@ class AnalysedRun:
             "dataset": self.spec.name,
             "dataset_fingerprint": self.fingerprint,
             "sample": self.spec.sample,
-            **({"limits": limits} if (limits := batch_limits(self._rebuilt.saved.config)) else {}),
+            **({"limits": limits} if (limits := run_limits(saved.config, saved.stage1)) else {}),
             "config_hash": record.get("config_hash"),
             "code": record.get("code"),
         }

@@ -22,7 +22,7 @@ from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_
 from stemlab.config.job_process import quote_override, run_process_group
 from stemlab.config.resolve import config_hash
 from stemlab.config.validate import validate
-from stemlab.errors import StemlabError
+from stemlab.errors import Interrupted, StemlabError
 from stemlab.reporting.record import RECORD, read_record
 
 _FOLDER = "transfer"
@@ -168,6 +168,8 @@ def main() -> None:
         training_run(job["config"], job["overrides"], None).run()
     except StemlabError as error:
         fail(str(error))
+    except Interrupted as error:
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,11 @@ class BestCheckpoint(Checkpoint):
         """Checkpoint of the best epoch."""
         return self.directory / BEST
 
+    @property
+    def last_path(self) -> Path:
+        """Checkpoint of the last epoch, or of the step at which the run was interrupted."""
+        return self.directory / LAST
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the best checkpoint of the resumed run into the directory of this run."""
         if self._resumed and self.improvement.epoch >= 0 and trainer.is_global_zero:

@@ -105,3 +105,12 @@ class EpochLines(Callback):
             soft_wrap=True,
             markup=False,
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sum of the losses, for a run that resumes within the epoch."""
+        return {"sum": None if self._sum is None else float(self._sum), "steps": self._steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the sum of a checkpoint."""
+        total = state_dict["sum"]
+        self._sum, self._steps = None if total is None else torch.tensor(total), state_dict["steps"]

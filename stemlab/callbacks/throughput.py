@@ -33,7 +33,8 @@ class Stopwatch:
     def rate(self) -> float | None:
         """Return samples per second up to now, or None before the first sample."""
         running = time.perf_counter() - self._since if self._since is not None else 0.0
-        return self.samples / (self.seconds + running) if self.samples else None
+        elapsed = self.seconds + running
+        return self.samples / elapsed if self.samples and elapsed else None
 
 
 class Throughput(Callback):
@@ -44,6 +45,10 @@ class Throughput(Callback):
         self.epoch_rates: list[float] = []
         """Samples per second of each training epoch; the first one includes warm-up and compilation."""
         self._epoch_start = (0, 0.0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of training: a run resumed within an epoch does not start this epoch."""
+        self.train.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of training."""

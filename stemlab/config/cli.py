@@ -2,8 +2,8 @@
 
 The config of every job is validated before anything is read or written. Exit status: 2 for an error of the user or of
 the machine (full disk, no memory), one message on standard error without traceback (3 where a condition of ``fail_if``
-holds); 130 after an interruption; 1 with traceback for any other exception. ``HYDRA_FULL_ERROR=1`` shows the traceback
-of an error of the machine, too.
+holds); 130 after an interruption, 143 after SIGTERM; 1 with traceback for any other exception.
+``HYDRA_FULL_ERROR=1`` shows the traceback of an error of the machine, too.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stemlab.config.machine_errors import machine_error
 from stemlab.config.output_streams import robust_output
 from stemlab.config.screen_log import job_log_path, log_output, start_log
 from stemlab.deferred_imports import defer_imports
-from stemlab.errors import StemlabError
+from stemlab.errors import Interrupted, StemlabError
 
 if TYPE_CHECKING:
     from stemlab.config.compose import CommandLine
@@ -55,20 +57,44 @@ def command(
         @functools.wraps(function)
         def main() -> None:
             defer_imports()
-            with robust_output():
+            with robust_output(), _sigterm_raises():
                 try:
                     _run(config_name, function, check, after_sweep)
                 except StemlabError as error:
                     fail(str(error), error.status)
-                except KeyboardInterrupt:
-                    print("interrupted", file=sys.stderr)
-                    sys.exit(_INTERRUPTED)
+                except KeyboardInterrupt as error:
+                    _end_interrupted(error)
                 except Exception as error:
                     fail(_message_or_raise(error))
 
         return main
 
     return decorate
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does, so that temporary files are deleted."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise_interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted(number)
+
+
+def _end_interrupted(error: KeyboardInterrupt) -> NoReturn:
+    """Print how to resume, if the command says so, and exit with the status of the signal."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        advice = error.advice if isinstance(error, Interrupted) else ""
+        print(f"interrupted by {error}{advice}" if isinstance(error, Interrupted) else "interrupted", file=sys.stderr)
+    sys.exit(error.status if isinstance(error, Interrupted) else _INTERRUPTED)
 
 
 def _message_or_raise(error: Exception) -> str:

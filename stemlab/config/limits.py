@@ -15,6 +15,21 @@ def batch_limits(config: Mapping[str, Any]) -> dict[str, int]:
     return {key: int(trainer[key]) for key in LIMIT_KEYS if trainer.get(key) is not None}
 
 
+def training_limits(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the limits that change the weights of a run: all but that of the test."""
+    return {key: limit for key, limit in batch_limits(config).items() if key != "limit_test_batches"}
+
+
+def run_limits(config: Mapping[str, Any], stage1: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return the limits of a run, and of the first stage from which it started.
+
+    Args:
+        config: config of the run.
+        stage1: entry about the first stage in record or checkpoint, if any.
+    """
+    return dict((stage1 or {}).get("limits") or {}) | batch_limits(config)
+
+
 def limits_text(limits: Mapping[str, int]) -> str:
     """Return ``trainer.limit_train_batches=2, trainer.limit_test_batches=1``."""
     return ", ".join(f"trainer.{key}={value}" for key, value in limits.items())

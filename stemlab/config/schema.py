@@ -153,6 +153,8 @@ class TrainConfig(Section):
     tags: list[str]
     resume: Literal["never", "auto", "must"]
     overwrite: bool
+    resume_from: str | None
+    allow: list[str]
     ckpt_path: str | None
     test: bool
     objective: Monitor

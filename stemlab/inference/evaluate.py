@@ -11,7 +11,7 @@ from pytorch_lightning import seed_everything
 from stemlab.callbacks.progress import MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import effective_tasks
-from stemlab.config.limits import batch_limits
+from stemlab.config.limits import batch_limits, run_limits, training_limits
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, defined, read_record, write_json
 from stemlab.runs.build import build_trainer
@@ -75,9 +75,12 @@ class CheckpointEvaluation:
 
     def _limits(self) -> dict[str, int]:
         """Return the limits of the training and of this evaluation."""
-        training = batch_limits(self.rebuilt.saved.config)
-        training.pop("limit_test_batches", None)  # changed neither the training nor the choice of the epoch
-        return training | batch_limits(self.rebuilt.config)
+        saved = self.rebuilt.saved
+        return {
+            **run_limits({}, saved.stage1),
+            **training_limits(saved.config),
+            **batch_limits(self.rebuilt.config),
+        }
 
 
 def compare_with_record(

@@ -75,6 +75,8 @@ class Run:
         settings.pop("callbacks.paper_selection", None)  # adds keys to the record, changes no metric
         if not self.scenarios:
             settings.pop("model.scenario_feature", None)
+        if limits := (self.record.get("stage1") or {}).get("limits"):
+            settings["stage1.limits"] = limits
         return settings
 
     def value(self, key: str) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from stemlab.config.limits import batch_limits
+from stemlab.config.limits import run_limits
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
 
@@ -72,7 +72,7 @@ class ReportRow:
     @property
     def limits(self) -> dict[str, int]:
         """Limits on the batches of the runs (``limit_train_batches``); empty without a limit."""
-        return batch_limits(self.runs[0].config)
+        return run_limits(self.runs[0].config, self.runs[0].record.get("stage1"))
 
     @property
     def alone(self) -> bool:

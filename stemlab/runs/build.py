@@ -12,6 +12,7 @@ import torch
 from pydantic import TypeAdapter
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment  # type: ignore[attr-defined]
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import nn
 
@@ -206,7 +207,7 @@ def build_trainer(
         limit_test_batches=chosen["limit_test_batches"],
         callbacks=callbacks,
         logger=loggers or False,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_slurm()],
         default_root_dir=run_dir,
         use_distributed_sampler=False,  # it would repeat samples; the datamodule distributes them over processes
         num_sanity_val_steps=0,
@@ -215,6 +216,11 @@ def build_trainer(
         enable_progress_bar=any(isinstance(callback, MetricBar) for callback in callbacks),
         enable_model_summary=False,
     )
+
+
+def _slurm() -> list[ClusterEnvironment]:
+    """Return SLURM's environment without Lightning's own requeueing: stemlab.runs.signals requeues the job."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def single_scenario_warning(config: Config, net: nn.Module) -> str | None:

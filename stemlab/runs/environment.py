@@ -33,6 +33,7 @@ IGNORED_LOG_PREFIXES = (
     *("distributed_", "All distributed processes registered", "Using bfloat16", "`Trainer.fit` stopped", "💡"),
     "You are using a CUDA device",
     *("`weights_only` was not set", "Restoring states", "Restored all states", "Loaded model weights"),
+    "\nDetected KeyboardInterrupt",
 )
 
 

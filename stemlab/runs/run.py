@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer, seed_everything
+from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.job_process import process_count
-from stemlab.config.limits import batch_limits
+from stemlab.config.limits import run_limits
 from stemlab.data.batch_order import training_steps
 from stemlab.data.sequence.datamodule import SequenceDataModule
-from stemlab.errors import StemlabError
+from stemlab.errors import Interrupted, StemlabError
 from stemlab.models import parameter_counts
 from stemlab.reporting.run_lock import run_lock
 from stemlab.runs.allocator import keep_freed_memory
@@ -35,11 +35,13 @@ from stemlab.runs.build import (
 from stemlab.runs.checkpoint_io import SavedRun
 from stemlab.runs.engine import TrainingEngine
 from stemlab.runs.environment import is_first_process, silence_lightning
+from stemlab.runs.interruption import InterruptionCheckpoint
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
 from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
+from stemlab.runs.signals import SignalGuard
 from stemlab.runs.summary import print_metrics, print_run_summary
 
 
@@ -56,7 +58,7 @@ class TrainingRun:
         self.config, self.overrides, self.group = config, overrides, group
         self.directory = Path(config["paths"]["output_dir"])
         self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
-        self.start = Start()
+        self.start, self.guard = Start(), SignalGuard()
         self.keep_lr = True
         self.loggers: list[Logger] = []
         self.warnings: list[str] = []
@@ -69,7 +71,7 @@ class TrainingRun:
         """
         silence_lightning()
         keep_freed_memory()
-        with run_lock(self.directory) if is_first_process() else nullcontext():
+        with self.guard, run_lock(self.directory) if is_first_process() else nullcontext():
             self.start = plan_start(self.config)
             if self.start.finished is not None:
                 rank_zero_info(f"{self.directory} holds the finished run of these settings: nothing is left to do.")
@@ -122,7 +124,8 @@ class TrainingRun:
         callbacks = build_callbacks(self.config, self.directory, resumed is not None, self.keep_lr)
         steps = self._steps_per_epoch(datamodule, module) if needs_training(module) else 0
         engine = TrainingEngine(self.config, module, datamodule) if needs_training(module) else None
-        trainer = build_trainer(self.config, self.directory, callbacks.all(), self.loggers, module, steps)
+        everyone = [*callbacks.all(), InterruptionCheckpoint(self.guard, callbacks.checkpoint.last_path)]
+        trainer = build_trainer(self.config, self.directory, everyone, self.loggers, module, steps)
         if is_first_process():
             text = engine.summary() if engine is not None else None
             processes = process_count(self.config["trainer"])
@@ -181,8 +184,8 @@ class TrainingRun:
         engine: TrainingEngine,
     ) -> None:
         try:
-            checkpoint = self.start.checkpoint
-            run_fit(trainer, module, datamodule, str(checkpoint) if checkpoint else None)
+            with interruptions(trainer, self.guard):
+                trainer.fit(module, datamodule=datamodule, ckpt_path=self.start.checkpoint, weights_only=True)
         finally:  # also after an interruption
             self.recorder.set_engine(engine.record())
             if callbacks.checkpoint.improvement.epoch >= 0:
@@ -195,7 +198,8 @@ class TrainingRun:
     ) -> None:
         """Evaluate a network without training on the validation split and write it as the best checkpoint."""
         checkpoint = callbacks.checkpoint
-        trainer.validate(module, datamodule=datamodule, verbose=False)
+        with interruptions(trainer, self.guard):
+            trainer.validate(module, datamodule=datamodule, verbose=False)
         checkpoint.improvement.update(module.metric_values[checkpoint.monitor], -1)
         trainer.save_checkpoint(checkpoint.best_path)
         self.recorder.set_fit(0, checkpoint, callbacks.throughput)
@@ -207,15 +211,16 @@ class TrainingRun:
         checkpoint, epochs, step = callbacks.checkpoint, trainer.current_epoch, trainer.global_step
         trainer.loggers = []  # this evaluation must not add points to the curves of the training
         best = str(checkpoint.best_path)
-        trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
-        if self.config["test"]:
-            trainer.test(module, datamodule=datamodule, verbose=False)  # with the weights just loaded
+        with interruptions(trainer, self.guard):
+            trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
+            if self.config["test"]:
+                trainer.test(module, datamodule=datamodule, verbose=False)  # with the weights just loaded
         warnings = [*self.warnings, *module.metric_warnings]
         self.recorder.set_metrics(module.metric_values, warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
         if is_first_process():
             split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)
-            limits = batch_limits(self.config)
+            limits = run_limits(self.config, self.recorder.record["stage1"])
             print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path, limits)
         if epochs == self.config["trainer"]["max_epochs"] and checkpoint.improvement.epoch == epochs - 1:
             rank_zero_info(
@@ -244,18 +249,15 @@ def _training_samples(datamodule: DataModule) -> int:
     return with_first
 
 
-def run_fit(trainer: Trainer, module: LightningModule, datamodule: DataModule, ckpt_path: str | None) -> None:
-    """Train; raise KeyboardInterrupt where Lightning turns it into SystemExit.
-
-    Args:
-        trainer: the Trainer.
-        module: the module.
-        datamodule: the prepared datamodule.
-        ckpt_path: checkpoint to resume from, or None.
-    """
+@contextmanager
+def interruptions(trainer: Trainer, guard: SignalGuard) -> Iterator[None]:
+    """Raise ``Interrupted`` where Lightning turns an interruption into ``SystemExit``, or where a signal is pending."""
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        yield
     except SystemExit:
-        if trainer.interrupted:
+        if not trainer.interrupted:
+            raise
+        if guard.received is None:  # not the main thread: the signal was handled elsewhere
             raise KeyboardInterrupt from None
-        raise
+        raise Interrupted(guard.received) from None
+    guard.check()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,9 @@ def plan_start(config: Mapping[str, Any]) -> Start:
         raise StemlabError(f"hydra.run.dir={directory} is a file: choose a directory.")
     if config["overwrite"] and config["resume"] != "never":
         raise StemlabError(f"overwrite=true deletes the run that resume={config['resume']} resumes: set one of them.")
-    if config["ckpt_path"]:
-        return _start_from(Path(config["ckpt_path"]).absolute(), config, directory)
     resume = config["resume"]
+    if config["ckpt_path"] and (resume == "never" or newest_checkpoint(directory) is None):
+        return _start_from(Path(config["ckpt_path"]).absolute(), config, directory)
     if resume == "never" and not _is_requeued(directory):
         refuse_used(config, directory)
         return Start()
@@ -87,6 +88,19 @@ def refuse_used(config: Mapping[str, Any], directory: Path) -> None:
             f"{directory} holds {found}: resume=auto resumes it, overwrite=true deletes it, another hydra.run.dir "
             "keeps it."
         )
+
+
+def resume_command(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """Return the command that resumes the run of a config.
+
+    Args:
+        config: config of the run.
+        overrides: its overrides of the command line; without any, the config is read from the run directory.
+    """
+    directory = str(Path(config["paths"]["output_dir"]))
+    dropped = ("resume=", "overwrite=", "hydra.run.dir=")
+    words = [word for word in overrides if not word.startswith(dropped)] or [f"resume_from={directory}"]
+    return shlex.join(["python", "-m", "stemlab.train", *words, f"hydra.run.dir={directory}", "resume=auto"])
 
 
 def check_run_directory(config: Mapping[str, Any]) -> None:

@@ -170,7 +170,7 @@ def first_stage_config(config: Config, directory: Path, resume: str | None) -> d
     made["model"] |= {"stage": "pretrain", "init_from": None, "allow_scratch": False}
     made["callbacks"]["checkpoint"]["save_last"] = True
     made["paths"]["output_dir"] = str(directory)
-    own = {"ckpt_path": resume, "resume": "never", "overwrite": False}
+    own = {"ckpt_path": resume, "resume": "never", "resume_from": None, "overwrite": False}
     return made | own | {"test": True, "objective": made["callbacks"]["checkpoint"]["monitor"]}
 
 

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from stemlab.callbacks.checkpoint import BEST
 from stemlab.config.cross_checks import effective_stage
 from stemlab.config.instantiate import TARGET
+from stemlab.config.limits import training_limits
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.models.sequential.timirec import TiMiRec
@@ -132,4 +133,5 @@ def _stage1_link(saved: SavedRun | None) -> dict[str, Any]:
         "epoch": saved.epochs,
         "config_hash": config_hash(saved.config),
         "dataset_fingerprint": saved.fingerprint,
+        "limits": training_limits(saved.config),
     }

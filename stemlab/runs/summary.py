@@ -9,7 +9,7 @@ from typing import Any
 import rich
 from rich.table import Table
 
-from stemlab.config.limits import LIMITED, batch_limits, limits_text
+from stemlab.config.limits import LIMITED, limits_text, run_limits
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
@@ -34,7 +34,7 @@ def print_run_summary(
     batch = config["dataset"]["batch_size"]
     stage = f", stage {record['stage']}," if record.get("stage") else ""
     title = f"{record['model']}{stage} on {record['dataset']}"
-    table = Table(title=_title(title, record["sample"], batch_limits(config)), show_header=False)
+    table = Table(title=_title(title, record["sample"], run_limits(config, record.get("stage1"))), show_header=False)
     memory = format_bytes(parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT)
     lines = {
         "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),

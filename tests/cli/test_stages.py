@@ -265,3 +265,16 @@ def test_two_ranks_train_both_stages_and_reuse_a_finished_one(sequences: Workspa
     assert "stage pretrain" not in result.stdout + result.stderr
     assert_same_weights(sequences.directory / "pair_one", sequences.directory / "pair_two")
     assert first_stages(sequences, "pair") == [first]
+
+
+def test_a_second_stage_after_a_limited_first_one_is_marked_limited(
+    sequences: Workspace, run_training: Callable[..., float]
+) -> None:
+    first = ["model.stage=pretrain", "trainer.limit_train_batches=1", "trainer.limit_test_batches=1"]
+    run_training("limited_first", *TIMIREC, *first, "trainer.max_epochs=1", "paths.runs_dir=limited")
+    second = [*TIMIREC, f"model.init_from={sequences.directory / 'limited_first'}", "trainer.max_epochs=1"]
+    output = sequences.run("train", *second, "logger=csv", "hydra.run.dir=limited_second").stdout
+    assert "LIMITED: trainer.limit_train_batches=1" in output
+    assert sequences.record("limited_second")["stage1"]["limits"] == {"limit_train_batches": 1}
+    table = sequences.run("report", "runs=[limited_second]", "metrics=[ndcg@5]").stdout
+    assert "LIMITED" in table

@@ -1,0 +1,45 @@
+"""Five trainings per family, killed at random moments, end like uninterrupted ones (``make kill``: twenty)."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Workspace
+from tests.cli.conftest import TINY, assert_same_weights
+from tests.cli.test_train import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = ("multitask", "multiscenario", "sequential", "two_stages")
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("family", FAMILIES)
+def test_killed_trainings_resume_exactly(family: str) -> None:
+    words = [sys.executable, "-m", "tests.kill_harness", "--points", "5", "--family", family]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_two_ranks_stop_together_and_resume_exactly(workspace: Workspace) -> None:
+    """SIGTERM reaches rank 0 only."""
+    words = [*TINY, "trainer=ddp_cpu", "trainer.devices=2", "dataset.batch_size=8", "model.net.net_dropout=0.3"]
+    words += ["callbacks.early_stop.enabled=false", "trainer.max_epochs=3", "logger=csv"]
+    workspace.run_process("train", *words, "hydra.run.dir=pair_whole")
+    process = workspace.start("train", *words, "hydra.run.dir=pair_ended")
+    wait_for(workspace.directory / "pair_ended/checkpoints/last.ckpt")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, out + err
+    assert "resume=auto" in err
+    assert workspace.record("pair_ended")["status"] == "interrupted"
+    workspace.run_process("train", *words, "hydra.run.dir=pair_ended", "resume=must")
+    (resumption,) = workspace.record("pair_ended")["resumptions"]
+    assert resumption["step"] > 0
+    assert workspace.record("pair_ended")["metrics"] == workspace.record("pair_whole")["metrics"]
+    assert_same_weights(workspace.directory / "pair_whole", workspace.directory / "pair_ended")
