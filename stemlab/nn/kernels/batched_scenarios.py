@@ -78,8 +78,9 @@ def normalise_by_own(
         share_SB = own.t() / count_S1.clamp(min=1)
         batch_mean_SH = share_SB @ x_BH
         batch_var_SH = share_SB @ (x_BH - own @ batch_mean_SH).square()
-        _update_running(norms, batch_mean_SH.detach(), batch_var_SH.detach(), count_S1)
         enough_S1 = count_S1 > 1
+        unbiased_SH = batch_var_SH * (count_S1 / (count_S1 - 1).clamp(min=1))
+        _move_running(norms, (mean_SH, var_SH), (batch_mean_SH.detach(), unbiased_SH.detach()), enough_S1)
         mean_SH = torch.where(enough_S1, batch_mean_SH, mean_SH)
         var_SH = torch.where(enough_S1, batch_var_SH, var_SH)
     factor_SH = _wide(scale_SH) * (var_SH + norms[0].eps).rsqrt()
@@ -87,15 +88,15 @@ def normalise_by_own(
 
 
 @torch.no_grad()
-def _update_running(norms: Sequence[SubsetBatchNorm], mean_SH: Tensor, var_SH: Tensor, count_S1: Tensor) -> None:
-    """Move the running statistics of scenarios with at least two samples toward those of the batch."""
-    enough_S1, rate = count_S1 > 1, norms[0].momentum
-    unbiased_SH = var_SH * (count_S1 / (count_S1 - 1).clamp(min=1))
-    for s, norm in enumerate(norms):
-        for running_H, batch_H in ((norm.running_mean, mean_SH[s]), (norm.running_var, unbiased_SH[s])):
-            moved_H = running_H + rate * (batch_H - running_H)
-            running_H.copy_(torch.where(enough_S1[s], moved_H, running_H))
-        norm.num_batches_tracked.add_(enough_S1[s, 0])
+def _move_running(
+    norms: Sequence[SubsetBatchNorm], running: tuple[Tensor, Tensor], batch: tuple[Tensor, Tensor], enough_S1: Tensor
+) -> None:
+    """Move running means and variances (S, H) toward those of the batch, for scenarios with at least two samples."""
+    share_S1 = norms[0].momentum * enough_S1.to(running[0].dtype)
+    moved = [old_SH + share_S1 * (new_SH - old_SH) for old_SH, new_SH in zip(running, batch, strict=True)]
+    kept = [*(norm.running_mean for norm in norms), *(norm.running_var for norm in norms)]
+    torch._foreach_copy_(kept, [row_H for moved_SH in moved for row_H in moved_SH.to(kept[0].dtype)])
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], list(enough_S1.squeeze(1).long()))
 
 
 def _wide(tensor: Tensor) -> Tensor:

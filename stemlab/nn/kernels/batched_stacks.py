@@ -9,13 +9,13 @@ Legend: B batch, N stacks, I input width, O output width, H expert output width,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemlab.nn.kernels.dispatch import use_batched
+from stemlab.nn.kernels.dispatch import is_transformed, use_batched
 
 _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Tanh, nn.Sigmoid)
 
@@ -120,12 +120,43 @@ def _first_layers(layers: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tens
 
 def _linear(layers: Sequence[nn.Linear], input_NBI: Tensor) -> Tensor:
     """Return the outputs (N, B, O) of one layer per input."""
-    weight_NIO = torch.stack([layer.weight for layer in layers]).transpose(1, 2)
+    weight_NOI = torch.stack([layer.weight for layer in layers])
     biases: list[Tensor | None] = [layer.bias for layer in layers]
     given = [bias for bias in biases if bias is not None]
     if not given:
-        return torch.bmm(input_NBI, weight_NIO)
-    return torch.baddbmm(torch.stack(given).unsqueeze(1), input_NBI, weight_NIO)
+        return torch.bmm(input_NBI, weight_NOI.transpose(1, 2))
+    return _affine(input_NBI, weight_NOI, torch.stack(given))
+
+
+def _affine(input_NBI: Tensor, weight_NOI: Tensor, bias_NO: Tensor) -> Tensor:
+    """Return W x + b (N, B, O)."""
+    if is_transformed():
+        return torch.baddbmm(bias_NO.unsqueeze(1), input_NBI, weight_NOI.transpose(1, 2))
+    device = input_NBI.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        input_NBI, weight_NOI, bias_NO = (tensor.to(dtype) for tensor in (input_NBI, weight_NOI, bias_NO))
+    output_NBO: Tensor = _Affine.apply(input_NBI, weight_NOI, bias_NO)  # type: ignore[no-untyped-call]
+    return output_NBO
+
+
+class _Affine(torch.autograd.Function):
+    """``_affine`` whose gradient of the weights is (N, O, I) in memory; twice differentiable.
+
+    The gradient of each weight is then a contiguous part of it. That of ``torch.baddbmm`` is (N, I, O) in memory, and
+    autograd copies each part to transpose it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, input_NBI: Tensor, weight_NOI: Tensor, bias_NO: Tensor) -> Tensor:
+        ctx.save_for_backward(input_NBI, weight_NOI)
+        return torch.baddbmm(bias_NO.unsqueeze(1), input_NBI, weight_NOI.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, grad_NBO: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        input_NBI, weight_NOI = ctx.saved_tensors
+        d_input_NBI = torch.bmm(grad_NBO, weight_NOI) if ctx.needs_input_grad[0] else None
+        return d_input_NBI, torch.bmm(grad_NBO.transpose(1, 2), input_NBI), grad_NBO.sum(dim=1)
 
 
 def mix_stacked(

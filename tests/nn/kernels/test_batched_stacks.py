@@ -116,3 +116,34 @@ def test_mixtures(layout: tuple[list[list[int]], list[list[bool]]]) -> None:
         for one, other in zip(ours, theirs, strict=True):
             zero = torch.zeros((), dtype=torch.float64)
             torch.testing.assert_close(zero if one is None else one, zero.expand_as(one) if other is None else other)
+
+
+def test_gradients_of_weights_are_contiguous_parts() -> None:
+    mlps = stacks(2)
+    run_stacks(mlps, inputs(2)).sum().backward()
+    weights = [parameter for mlp in mlps for parameter in mlp.parameters()]
+    assert all(p.grad is not None and p.grad.is_contiguous() for p in weights)
+
+
+def test_second_derivatives() -> None:
+    mlps, given = stacks(2, MLPStyle("tanh")), inputs(2)
+    weights = [p for mlp in mlps for p in mlp.parameters()]
+
+    def second(outputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+        first = torch.autograd.grad(torch.stack(outputs).square().sum(), given, create_graph=True)
+        return torch.autograd.grad(torch.stack(first).square().sum(), weights, allow_unused=True)
+
+    expected = second([mlp(x) for mlp, x in zip(mlps, given, strict=True)])
+    torch.testing.assert_close(second(list(run_stacks(mlps, given).unbind(0))), expected)
+
+
+def test_autocast_computes_in_half_precision() -> None:
+    mlps = [mlp.float() for mlp in stacks(2)]
+    given = [x.detach().float() for x in inputs(2)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = run_stacks(mlps, given)
+        expected = torch.stack([mlp(x) for mlp, x in zip(mlps, given, strict=True)])
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+    found.float().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for mlp in mlps for p in mlp.parameters())
