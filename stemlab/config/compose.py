@@ -184,7 +184,7 @@ class KeyOrigins:
                 continue
             loaded = loader.repository.load_config(default.config_path)
             inner = key[len(package) :].lstrip(".")
-            if loaded is not None and inner and _has(loaded.config, inner):
+            if loaded is not None and (_has(loaded.config, inner) if inner else package):
                 uses_table_config = f"${{{RESOLVER}:" in str(loaded.config)
                 description = self._description(inner) if uses_table_config else None
                 return description or _display_path(default.config_path, loaded.path, loaded.provider)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from stemlab.config.compose import CommandLine, KeyOrigins, compose_with_hydra, conf_folders, parse_overrides
+from stemlab.config.key_hints import key_hint
 from stemlab.errors import StemlabError, nearest
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -109,7 +110,7 @@ def _no_key(key: str, line: CommandLine, overrides: Sequence[str]) -> str:
         config: Any = compose_with_hydra(line.command, rest)
     except COMPOSITION_ERRORS:
         config = OmegaConf.create()
-    parent, name = "", key.split(".")[0]
+    whole, parent, name = config, "", key.split(".")[0]
     for name in key.split("."):
         if not OmegaConf.is_dict(config) or name not in config:
             break
@@ -119,7 +120,19 @@ def _no_key(key: str, line: CommandLine, overrides: Sequence[str]) -> str:
         known += [path.name for folder in conf_folders(line) for path in folder.iterdir() if path.is_dir()]
     if not known:
         return f"{key} (set on the command line) is not a setting: {parent.rstrip('.')} has no settings below it."
-    return f"{parent}{name} (set on the command line) is not a setting.{_hint(name, known)}"
+    keys = _all_keys(whole)
+    hint = key_hint(name, known, keys) or key_hint(key.rpartition(".")[2], [], keys) or _known(known)
+    return f"{parent}{name} (set on the command line) is not a setting.{hint}"
+
+
+def _all_keys(config: Any, prefix: str = "") -> list[str]:
+    """Return the full keys of all settings of a config but those of Hydra."""
+    keys: list[str] = []
+    for name in config if OmegaConf.is_dict(config) else ():
+        node = config._get_node(name)
+        inner = _all_keys(node, f"{prefix}{name}.") if f"{prefix}{name}" != "hydra" else []
+        keys += inner or ([] if OmegaConf.is_dict(node) else [f"{prefix}{name}"])
+    return keys
 
 
 def _group_word(override: Any, line: CommandLine) -> bool:
@@ -139,9 +152,12 @@ def _no_value(error: BaseException, line: CommandLine, overrides: Sequence[str])
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
-    near = nearest(name, list(known)) or _same_end(name, known)
-    listed = ", ".join(sorted(set(known))[:12])
-    return near or (f" Known: {listed}{', ...' if len(set(known)) > 12 else ''}." if known else "")
+    return nearest(name, list(known)) or _same_end(name, known) or _known(known)
+
+
+def _known(names: Sequence[str]) -> str:
+    listed = ", ".join(sorted(set(names))[:12])
+    return f" Known: {listed}{', ...' if len(set(names)) > 12 else ''}." if names else ""
 
 
 def _same_end(name: str, known: Sequence[str]) -> str:

@@ -31,15 +31,21 @@ def check_family(config: Mapping[str, Any]) -> None:
             f"dataset={dataset.get('name')} has no tasks: set dataset.tasks, or run stemlab.prepare to draft a "
             "file for your table (dataset.path=rows.csv) and set dataset.config=rows.stemlab.yaml."
         )
-    if is_sequential(config) == ("tasks" not in dataset):
+    has_histories = "evaluation" in dataset  # protocol of a dataset of histories
+    if (is_sequential(config) and has_histories) or (not is_sequential(config) and "tasks" in dataset):
         return
+    name, family = dataset.get("name"), model["family"]
+    if "tasks" not in dataset and not has_histories:
+        key = (
+            "evaluation (stemlab.data.sequence.datamodule)" if is_sequential(config) else "tasks (names of the labels)"
+        )
+        raise StemlabError(f"dataset={name} has no key {key}, which model={model['name']}, a {family} model, needs.")
     if is_sequential(config):
         reason = "reads histories of items, this dataset has impressions with labels. Use dataset=ml1m or grocery"
     else:
         reason = "predicts labels of impressions, this dataset has histories of items. Use dataset=tiktok"
     raise StemlabError(
-        f"model={model['name']} and dataset={dataset.get('name')} do not fit: a {model['family']} model {reason}, or "
-        "another model."
+        f"model={model['name']} and dataset={name} do not fit: a {family} model {reason}, or another model."
     )
 
 
@@ -77,8 +83,8 @@ def check_residence(config: Mapping[str, Any], origin: Origin) -> None:
     if residence != "auto" and config["trainer"]["accelerator"] == "cpu":
         key = "dataset.residence"
         raise StemlabError(
-            f"{key}={residence} ({origin(key)}) needs a GPU, but trainer={config['trainer']['name']} runs on the CPU: "
-            "leave it at auto, or set trainer=gpu."
+            f"{key}={residence} ({origin(key)}) needs a GPU, but trainer={config['trainer']['name']} has "
+            f"trainer.accelerator=cpu ({origin('trainer.accelerator')}): leave it at auto, or set trainer=gpu."
         )
 
 

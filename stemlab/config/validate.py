@@ -99,15 +99,29 @@ def _check_optim(config: Mapping[str, Any], origin: Origin) -> None:
 
 def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
     net = import_target(config["model"]["net"], key="model.net", origin=origin)
-    reads, key = getattr(net, "reads", None), "model.net._target_"
-    if reads != ("sequences" if cross_checks.is_sequential(config) else "impressions"):
-        target, family = config["model"]["net"]["_target_"], config["model"]["family"]
-        raise StemlabError(f"{key}={target} ({origin(key)}) is not a network of model.family={family}.")
+    _check_kind(net, config, origin)
     if hasattr(net, "check_settings"):
         net.check_settings(default_settings(net) | typed_settings(config["model"]["net"], key="model.net"))
     if hasattr(net, "check_tasks"):
         cross_checks.check_net_tasks(config, net, origin)
         _check_penalties(config["model"], origin)
+
+
+def _check_kind(net: Any, config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse a class that is no network of stemlab, or one of the other family."""
+    key, family = "model.net._target_", config["model"]["family"]
+    reads, wanted = getattr(net, "reads", None), "sequences" if family == "sequential" else "impressions"
+    if reads == wanted:
+        return
+    where = f"{key}={config['model']['net']['_target_']} ({origin(key)})"
+    if reads in ("sequences", "impressions"):
+        other = "sequential" if reads == "sequences" else "multitask"
+        raise StemlabError(f"{where} is a network of model.family={other}, and model.family is {family}: change one.")
+    base = "sequential.base.SequenceNet" if family == "sequential" else "multitask.base.TabularNet"
+    raise StemlabError(
+        f"{where} is not a network of stemlab: derive the class from stemlab.models.{base}, or give it reads = "
+        f"'{wanted}' and the methods of that class; its settings are keyword-only parameters."
+    )
 
 
 def _check_penalties(model: Mapping[str, Any], origin: Origin) -> None:

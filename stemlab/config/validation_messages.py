@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stemlab.config.key_hints import sibling_hint
 from stemlab.errors import nearest
 
 Origin = Callable[[str], str]
@@ -62,9 +63,7 @@ def validation_message(error: ValidationError, model: Any, values: Mapping[str, 
 
 def unknown_key_message(full: str, known: Sequence[str], origin: Origin) -> str:
     """Return the message for a key that does not exist."""
-    name = full.rpartition(".")[2]
-    hint = nearest(name, list(known)) or f" Known settings: {', '.join(sorted(known))}."
-    return f"{full} ({origin(full)}) is not a setting.{hint}"
+    return f"{full} ({origin(full)}) is not a setting.{sibling_hint(full, known)}"
 
 
 def _unknown(path: list[str], model: Any, full: str, origin: Origin) -> str:

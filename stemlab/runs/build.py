@@ -265,7 +265,11 @@ def check_batch_norm(net: nn.Module, chosen: Config, samples: int, batch_size: i
 def require_gpu(chosen: Config) -> None:
     """Raise StemlabError if the trainer needs a GPU and none is available."""
     if chosen["accelerator"] == "gpu" and not torch.cuda.is_available():
-        raise StemlabError(f"trainer={chosen['name']} needs a GPU, but PyTorch finds none: set trainer=cpu.")
+        option = "trainer=ddp_cpu or trainer=cpu" if chosen["name"].startswith("ddp") else "trainer=cpu"
+        raise StemlabError(
+            f"trainer.accelerator=gpu needs a GPU, but PyTorch finds none: set {option}, and leave out "
+            "trainer.accelerator=gpu."
+        )
 
 
 def _ddp(chosen: Config, module: Module) -> Strategy:

@@ -126,3 +126,10 @@ def test_other_commands(command, words, expected):
     with pytest.raises(StemlabError) as caught:
         check_command_line(CommandLine(command, tuple(words)))
     assert expected in str(caught.value)
+
+
+def test_the_file_of_a_section_that_lacks_a_key_is_named(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text("name: mine\n_target_: tests.config.toydata.ToyDataModule\n")
+    with pytest.raises(StemlabError, match=rf"dataset.tasks is missing .*{tmp_path}/dataset/mine.yaml"):
+        check_command_line(CommandLine("train", ("dataset=mine",), extra=tmp_path))

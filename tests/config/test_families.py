@@ -6,6 +6,7 @@ from stemlab.config.compose import CommandLine, compose
 from stemlab.config.cross_checks import effective_stage
 from stemlab.config.sweep import check_command_line
 from stemlab.errors import StemlabError
+from stemlab.runs.build import require_gpu
 from stemlab.runs.stage_cache import first_stage_config, first_stage_hash
 from stemlab.runs.stages import check_first_stage
 
@@ -185,3 +186,34 @@ def test_first_difference_of_a_given_stage_is_reported(words, fingerprint, expec
     with pytest.raises(StemlabError) as caught:
         check_first_stage(saved, config, fingerprint)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("model.net._target_=torch.nn.Linear",), ("torch.nn.Linear", "TabularNet", "impressions")),
+        ((*SEQUENCE, "model=sasrec", "model.net._target_=torch.nn.Linear"), ("SequenceNet", "sequences")),
+        (("model.net._target_=stemlab.models.sequential.sasrec.SASRec",), ("model.family=sequential", "change one")),
+    ],
+)
+def test_a_class_that_is_no_network_is_told_what_a_network_needs(words, parts):
+    text = refusal(*words, "~model.net", "+model.net._target_=" + words[-1].partition("=")[2])
+    assert all(part in text for part in parts)
+
+
+@pytest.mark.parametrize(("model", "key"), [("stem", "tasks"), ("sasrec", "evaluation")])
+def test_a_dataset_that_lacks_the_key_of_a_family_is_told_which(tmp_path, model, key):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text("name: mine\n_target_: tests.config.toydata.NamedDataModule\n")
+    line = CommandLine("train", (f"model={model}", "dataset=mine"), extra=tmp_path)
+    with pytest.raises(StemlabError, match=rf"dataset=mine has no key {key} .*model={model}"):
+        check_command_line(line)
+
+
+@pytest.mark.parametrize(("trainer", "advice"), [("cpu", "leave out trainer.accelerator"), ("ddp", "trainer=ddp_cpu")])
+def test_a_missing_gpu_is_not_answered_with_the_trainer_in_use(monkeypatch, trainer, advice):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = compose("train", [f"trainer={trainer}", "trainer.accelerator=gpu"])
+    with pytest.raises(StemlabError, match=advice) as caught:
+        require_gpu(config["trainer"])
+    assert "trainer=cpu needs" not in str(caught.value)

@@ -51,7 +51,7 @@ def test_origin_names_the_description(config):
         ("path: rows.csv", r"my.stemlab.yaml: path is not a setting"),
         ("- a", "must contain keys"),
         ("tasks: [a", r"my.stemlab.yaml, line \d+, column \d+: not valid YAML"),
-        ("tasks: a\nfields: [u]", r"dataset.tasks='a' \(set in .*my.stemlab.yaml\) must be a list"),
+        ("tasks: {a: 1}\nfields: [u]", r"dataset.tasks=\{'a': 1\} \(set in .*my.stemlab.yaml\) must be a list"),
         ("tasks: [a]\nfields: [u]\nmin_count: 0", r"dataset.min_count=0 \(set in .*my.stemlab.yaml\) must be greater"),
         ("tasks: [a]\nfields: []", r"dataset.fields=\[\] \(set in .*my.stemlab.yaml\) must be a list of at least 1"),
         ("tasks: []\nfields: [u]", r"dataset.tasks=\[\] \(set in .*my.stemlab.yaml\) must be a list of at least 1"),

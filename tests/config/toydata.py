@@ -16,3 +16,8 @@ class Split:
 class ToyDataModule:
     def __init__(self, *, name: str, tasks: list[str], fields: list[str], min_count: PositiveInt, split: Split) -> None:
         self.name, self.tasks, self.fields, self.min_count, self.split = name, tasks, fields, min_count, split
+
+
+class NamedDataModule:
+    def __init__(self, *, name: str) -> None:
+        self.name = name
