@@ -72,16 +72,16 @@ def _write(
     settings: ReportConfig, table: ReportTable, comparisons: Sequence[ReferenceComparison], text: str
 ) -> list[Path]:
     """Write Markdown, CSV, JSON and the figure to ``output``; return the files."""
+    from stemlab.data.io.output_file import write_text_file
     from stemlab.reporting.figure import baseline_differences, draw
     from stemlab.reporting.render import as_csv, as_json, rows_flat
 
     folder = Path(str(settings.output))
     rows = rows_flat(table, comparisons)
     texts = {".md": text, ".csv": as_csv(rows), ".json": as_json(rows, table, settings.caption)}
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{settings.name}{ending}" for ending in texts]
     for path, content in zip(paths, texts.values(), strict=True):
-        path.write_text(content, encoding="utf-8")
+        write_text_file(path, content)
     figure = settings.figure
     if figure.x is not None:
         curves = baseline_differences(table, figure.x, figure.metric, figure.baseline)

@@ -17,6 +17,7 @@ from stemlab.analysis.page import PageFigure, page
 from stemlab.analysis.plots import save
 from stemlab.analysis.runs import AnalysedRun, summarise_runs
 from stemlab.config.resolve import config_hash
+from stemlab.data.io.output_file import write_errors
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import code_version, file_name, packages, write_json
 
@@ -41,7 +42,17 @@ def output_folder(config: Mapping[str, Any], name: str, runs: Sequence[AnalysedR
         raise StemlabError(
             f"output={folder} exists and holds other files than results of stemlab.analyze; choose another folder."
         )
+    _check_writable(folder)
     return folder
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made, before hours of computing."""
+    parent = next(path for path in folder.parents if path.exists())
+    if not parent.is_dir():
+        raise StemlabError(f"output={folder}: {parent} is a file; choose another folder.")
+    if not os.access(parent, os.W_OK):
+        raise StemlabError(f"output={folder}: {parent} cannot be written; check its permissions or choose another.")
 
 
 def _holds_results(folder: Path) -> bool:
@@ -63,15 +74,17 @@ def write_results(
         runs: analysed runs.
         sections: findings.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with write_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     part, old = (folder.with_name(f".{folder.name}.{suffix}-{os.getpid()}") for suffix in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
     try:
-        _fill(part, config, name, runs, sections)
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
+        with write_errors(folder):
+            part.mkdir()
+            _fill(part, config, name, runs, sections)
+            if folder.exists():
+                folder.rename(old)
+            part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -43,7 +43,7 @@ def _message(error: BaseException) -> str | None:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in text for word in _MEMORY)):
         reason = f" ({text[:200]})" if text else ""
-        return f"there is not enough memory{reason}: use a smaller batch size or model, or free memory."
+        return f"there is not enough memory{reason}: use smaller batches, a smaller model or table, or free memory."
     if isinstance(error, RuntimeError) and any(word in f"{type(error).__name__} {text}" for word in _LOST_RANK):
         return f"another process of this run has ended ({text[:200]}); its error message is above."
     if isinstance(error, OSError) and error.errno is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stemlab.array_types import Float32Array, Int64Array
+from stemlab.data.io.output_file import complete_file, write_errors
 from stemlab.errors import StemlabError
 
 IndexKind = Literal["exact", "hnsw"]
@@ -107,19 +107,19 @@ class ItemIndex:
     @contextmanager
     def writing(self, path: Path) -> Iterator[None]:
         """Write both files under temporary names; rename them when the block ends without an error."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        parts = {file.with_name(f"{file.name}.part"): file for file in (_metadata_path(path), path)}
-        try:
-            metadata_part, index_part = parts
+        metadata_path = _metadata_path(path)
+        with complete_file(path) as part, complete_file(metadata_path) as metadata_part:
             content = json.dumps({**self.metadata, "items": self.items}, ensure_ascii=False)
-            metadata_part.write_text(content, encoding="utf-8")
-            require_faiss().write_index(self.index, str(index_part))
+            with write_errors(metadata_path):
+                metadata_part.write_text(content, encoding="utf-8")
+            try:
+                require_faiss().write_index(self.index, str(part))
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise StemlabError(
+                    f"{path} cannot be written ({reason}): free disk space, or choose another path."
+                ) from None
             yield
-            for part, file in parts.items():
-                os.replace(part, file)
-        finally:
-            for part in parts:
-                part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> ItemIndex:

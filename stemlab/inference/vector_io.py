@@ -9,7 +9,6 @@ Legend: B ids of a batch, K vectors per user, D embedding width.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from stemlab.array_types import Float32Array
+from stemlab.data.io.output_file import complete_file, write_errors
 from stemlab.errors import StemlabError
 from stemlab.inference.table_io import table_writer
 
@@ -56,18 +56,12 @@ def vector_writer(path: Path, name: str, count: int) -> Iterator[VectorWriter]:
         with table_writer(path) as write_table:
             yield lambda ids, vectors: write_table(_table(name, ids, vectors))
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with zipfile.ZipFile(part, "w", allowZip64=True) as archive:
-            written_ids: list[str] = []
-            with archive.open("vector.npy", "w", force_zip64=True) as file:
-                yield _array_writer(file, written_ids, count)
-            with archive.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array(file, np.array(written_ids, dtype=np.str_))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with complete_file(path) as part, write_errors(path), zipfile.ZipFile(part, "w", allowZip64=True) as archive:
+        written_ids: list[str] = []
+        with archive.open("vector.npy", "w", force_zip64=True) as file:
+            yield _array_writer(file, written_ids, count)
+        with archive.open(f"{name}.npy", "w") as file:
+            np.lib.format.write_array(file, np.array(written_ids, dtype=np.str_))
 
 
 def _array_writer(file: IO[bytes], written_ids: list[str], count: int) -> VectorWriter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from stemlab.data.io.output_file import write_text_file
 from stemlab.errors import StemlabError, nearest
 
 END = "<!-- /table -->"
@@ -26,9 +27,7 @@ def update_block(path: Path, name: str, content: str) -> bool:
     made = f"{text[:start]}\n{content.strip()}\n{text[end:]}"
     if made == text:
         return False
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(made, encoding="utf-8")
-    part.replace(path)
+    write_text_file(path, made)
     return True
 
 

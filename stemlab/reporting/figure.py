@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from stemlab.config.limits import LIMITED
+from stemlab.data.io.output_file import complete_file, write_errors
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.table import ReportTable, Stat
 
@@ -107,7 +108,8 @@ def draw(
         axes.set_title(f"{marks}mean ± standard deviation over seeds", fontsize=8)
         axes.legend(frameon=False)
         paths = [path.with_suffix(ending) for ending in (".png", ".svg")]
-        path.parent.mkdir(parents=True, exist_ok=True)
         for made in paths:
-            figure.savefig(made, metadata={"Date": None} if made.suffix == ".svg" else None)
+            date = {"Date": None} if made.suffix == ".svg" else None
+            with complete_file(made) as part, write_errors(made):
+                figure.savefig(part, metadata=date, format=made.suffix[1:])
     return paths

@@ -11,7 +11,6 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 import stemlab
+from stemlab.data.io.output_file import write_text_file
 from stemlab.errors import StemlabError
 from stemlab.reporting.run_lock import is_locked
 
@@ -36,16 +36,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         StemlabError: the file cannot be written; nothing is left of it.
     """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(defined(values), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise StemlabError(f"{path} cannot be written ({reason}): free disk space, or choose another path.") from error
+    write_text_file(path, json.dumps(defined(values), indent=2, allow_nan=False) + "\n")
 
 
 def file_name(text: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from stemlab.errors import StemlabError
 
+_OPEN_FILES = ("/dev/std", "/dev/fd/", "/proc/")  # open files of this process
+
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
@@ -32,11 +34,11 @@ def complete_file(path: Path) -> Iterator[Path]:
     Raises:
         StemlabError: the file cannot be written, or is a folder.
     """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
+    if path.is_dir():
         raise StemlabError(f"{path} is a folder: give the path of a file.")
+    direct = str(path).startswith(_OPEN_FILES) or (path.exists() and not path.is_file())
+    target = path if direct else Path(os.path.realpath(path))
     with write_errors(path):
-        direct = target.exists() and not target.is_file()
         target.parent.mkdir(parents=True, exist_ok=True)
     part = target if direct else target.with_name(f"{target.name}.part")
     try:
