@@ -116,6 +116,24 @@ def test_device_forms_equal_the_plain_forms(case: str) -> None:
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("case", PLAIN)
+def test_device_forms_under_bfloat16_autocast(case: str) -> None:
+    losses = []
+    for half in (False, True):
+        net, batch = CASES[case]()
+        if isinstance(batch, ImpressionBatch):
+            batch = with_labels(net, batch)
+        torch.manual_seed(0)
+        with device_forms():
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = loss_of(net.train(), batch)
+            loss.backward()
+        losses.append(loss.detach())
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        assert all(gradient.dtype == torch.float32 and bool(gradient.isfinite().all()) for gradient in gradients)
+    torch.testing.assert_close(losses[1].float(), losses[0].float(), atol=0.05, rtol=0.05)
+
+
 def test_harness_finds_host_operations() -> None:
     value, mask = torch.ones(3, device="meta"), torch.ones(3, dtype=torch.bool, device="meta")
     forbidden: dict[str, Callable[[], object]] = {

@@ -39,16 +39,12 @@ def scores_of_own(
         own_BS: ``own_scenario``.
         all_rows: if True, the batch norm of a scenario sees all samples; if False, only those of its own.
     """
-    layers, chosen = cast(Sequence[ScenarioLayers], attention.own), cast(Sequence[SlotGates], gates)
+    layers = cast(Sequence[ScenarioLayers], attention.own)
+    experts, chosen = _experts(attention, layers), _gates(cast(Sequence[SlotGates], gates), indicator_STI)
     if all_rows:
-        every = [
-            _scores_of_all(attention, slot_BQE, layer, gate, indicator_STI, own_BS)
-            for layer, gate in zip(layers, chosen, strict=True)
-        ]
+        every = [_scores_of_all(attention, slot_BQE, s, (experts, chosen), own_BS) for s in range(len(layers))]
         return select_own(torch.stack(every, dim=2), own_BS)
-    affine = [gate.affine(indicator_TI) for gate, indicator_TI in zip(chosen, indicator_STI, strict=True)]
-    expert_SY = _joined([_expert_affine(attention, layer) for layer in layers])
-    expert, gate = (_per_sample(affine_SY, own_BS) for affine_SY in (expert_SY, _joined(affine)))
+    expert, gate = (_per_sample(affine, own_BS) for affine in (experts, (chosen[0], _diagonal(chosen[1]))))
     mixture_TBX = _mixtures(attention, slot_BQE, expert, gate)
     tower_TXY = torch.cat([layer.tower_TQX for layer in layers], dim=1).transpose(1, 2)
     bias_T1Y = torch.cat([layer.bias_TQ for layer in layers], dim=1).unsqueeze(1)
@@ -61,22 +57,13 @@ def scores_of_own(
 
 
 def _scores_of_all(
-    attention: SlotAttention,
-    slot_BQE: Tensor,
-    layer: ScenarioLayers,
-    gates: SlotGates,
-    indicator_STI: Tensor,
-    own_BS: Tensor,
+    attention: SlotAttention, slot_BQE: Tensor, scenario: int, affine: tuple[Affine, Affine], own_BS: Tensor
 ) -> Tensor:
-    """Return the scores (B, T, Q) of all samples from the layers of one scenario, indicators of the samples' own."""
-    affine = [gates.affine(indicator_TI) for indicator_TI in indicator_STI]
-    bias_BY = lookup_own(torch.stack([bias_Y for _, bias_Y in affine]), own_BS)
-    weight_YE, bias_Y = _expert_affine(attention, layer)
-    B = len(slot_BQE)
-    expert, gate = (
-        (weight.expand(B, -1, -1), bias.expand(B, -1))
-        for weight, bias in ((weight_YE, bias_Y), (affine[0][0], bias_BY))
-    )
+    """Return the scores (B, T, Q) of all samples from the layers of one scenario, with the samples' own indicators."""
+    (expert_SYE, bias_SY), (gate_SYE, gate_SSY) = affine
+    layer, B = cast(ScenarioLayers, attention.own[scenario]), len(slot_BQE)
+    expert = expert_SYE[scenario].expand(B, -1, -1), bias_SY[scenario].expand(B, -1)
+    gate = gate_SYE[scenario].expand(B, -1, -1), lookup_own(gate_SSY[scenario], own_BS)
     mixture_TBX = _mixtures(attention, slot_BQE, expert, gate)
     raw_TBQ = torch.baddbmm(layer.bias_TQ.unsqueeze(1), mixture_TBX, layer.tower_TQX.transpose(1, 2))
     score_BTQ = raw_TBQ.transpose(0, 1)
@@ -84,24 +71,40 @@ def _scores_of_all(
     return normed.view(score_BTQ.shape)
 
 
-def _expert_affine(attention: SlotAttention, layer: ScenarioLayers) -> Affine:
-    """Return weight (Y, E or H) and bias (Y,) of the shared and a scenario's experts, on v if without activation."""
-    weight_YH = torch.cat([attention.shared.weight, layer.weight_TYH.flatten(0, 1)])
-    bias_Y = torch.cat([attention.shared.bias, layer.bias_TY.flatten()])
+def _experts(attention: SlotAttention, layers: Sequence[ScenarioLayers]) -> Affine:
+    """Return weights (S, Y, E or H) and biases (S, Y) of the shared and each scenario's experts.
+
+    Without activation they apply to the slot vector itself, otherwise to the output of the bottom.
+    """
+    S, shared = len(layers), attention.shared
+    own_SYH = torch.stack([layer.weight_TYH for layer in layers]).flatten(1, 2)
+    weight_SYH = torch.cat([shared.weight.expand(S, -1, -1), own_SYH], dim=1)
+    bias_SY = torch.cat([shared.bias.expand(S, -1), torch.stack([layer.bias_TY for layer in layers]).flatten(1)], dim=1)
     if attention.shape.activation != "none":
-        return weight_YH, bias_Y
-    return weight_YH @ attention.bottom.weight, weight_YH @ attention.bottom.bias + bias_Y
+        return weight_SYH, bias_SY
+    return weight_SYH @ attention.bottom.weight, weight_SYH @ attention.bottom.bias + bias_SY
 
 
-def _joined(affine: Sequence[Affine]) -> Tensor:
-    """Return weights and biases of all scenarios as one table (S, Y, E + 1)."""
-    return torch.stack([torch.cat([weight_YE, bias_Y.unsqueeze(1)], dim=1) for weight_YE, bias_Y in affine])
+def _gates(gates: Sequence[SlotGates], indicator_STI: Tensor) -> Affine:
+    """Return ``SlotGates.affine`` of all scenarios: weights (S, T*G, E), biases (S, S, T*G) for every indicator."""
+    width = indicator_STI.shape[2]
+    weight_STGX = torch.stack([gate.weight_TGX for gate in gates])
+    bias_S1TG = torch.stack([gate.bias_TG for gate in gates]).unsqueeze(1)
+    constant_SSTG = torch.einsum("stgi,uti->sutg", weight_STGX[..., :width], indicator_STI)
+    return weight_STGX[..., width:].flatten(1, 2), (constant_SSTG + bias_S1TG).flatten(2)
 
 
-def _per_sample(table_SYX: Tensor, own_BS: Tensor) -> Affine:
-    """Return weight (B, Y, E) and bias (B, Y) of each sample's scenario."""
-    table_BYX = lookup_own(table_SYX, own_BS)
-    return table_BYX[..., :-1], table_BYX[..., -1]
+def _diagonal(bias_SSY: Tensor) -> Tensor:
+    """Return the biases (S, Y) of the gates of each scenario for its own indicators."""
+    return torch.diagonal(bias_SSY, dim1=0, dim2=1).t()
+
+
+def _per_sample(affine: Affine, own_BS: Tensor) -> Affine:
+    """Return weight (B, Y, E) and bias (B, Y) of each sample's scenario, from those of all scenarios."""
+    weight_SYE, bias_SY = affine
+    row_BX = lookup_own(torch.cat([weight_SYE.flatten(1), bias_SY], dim=1), own_BS)
+    weight_BX, bias_BY = torch.split(row_BX, [weight_SYE[0].numel(), bias_SY.shape[1]], dim=1)
+    return weight_BX.view(-1, *weight_SYE.shape[1:]), bias_BY
 
 
 def _mixtures(attention: SlotAttention, slot_BQE: Tensor, expert: Affine, gate: Affine) -> Tensor:
