@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 
 from stemlab.callbacks.throughput import Throughput
+from stemlab.data.blocks import BlockLoader, StepBlock
 
 
 def use_progress_bar(progress: bool | Literal["auto"]) -> bool:
@@ -56,9 +57,23 @@ class MetricBar(RichProgressBar):
         label = f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
         return label.ljust(len(self.validation_description))
 
+    @property
+    def total_train_batches(self) -> int | float:
+        """Steps of an epoch, also if Lightning counts blocks of steps."""
+        loader = self.trainer.train_dataloader
+        return loader.steps if isinstance(loader, BlockLoader) else super().total_train_batches
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance the bar by a step, or by the steps of a block."""
+        last = batch.first_step + batch.steps - 1 if isinstance(batch, StepBlock) else batch_idx
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, last)
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the text of each value shown next to the bar."""
-        if trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
+        in_blocks = isinstance(trainer.train_dataloader, BlockLoader)
+        if in_blocks or trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
             loss = trainer.callback_metrics.get("train/loss")  # reading it synchronises the GPU: not at every step
             self._loss = "-" if loss is None else f"{float(loss):.4f}"
         metrics = {name: f"{value:.4f}" for name, value in headline_metrics(pl_module).items()}

@@ -152,6 +152,11 @@ class BlockLoader(Generic[Batch]):
         for first, stop in bounds:
             yield np.concatenate([row_numbers(rows) for rows in islice(steps, stop - first)])
 
+    @property
+    def resumed_blocks(self) -> int:
+        """Number of blocks before the step at which a loaded state continues."""
+        return len(self) - len(self._bounds(self._resume[1]))
+
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its steps already delivered."""
         return {"epoch": self.loader.order.epoch, "batch": self._delivered}

@@ -5,6 +5,7 @@ Legend: S steps of a block, P logged values of a step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -75,7 +76,11 @@ class BlockTraining:
         loop = module.trainer.fit_loop.epoch_loop
         counts = loop.manual_optimization.optim_step_progress.total
         counts.ready = counts.completed = loop.automatic_optimization.optim_progress.optimizer_steps
-        self.runner.copy_columns = cast(BlockLoader[Any], module.trainer.train_dataloader).residence == "host"
+        loader = cast(BlockLoader[Any], module.trainer.train_dataloader)
+        if module.trainer.fit_loop.restarting:  # within an epoch: checkpoints count steps, Lightning counts blocks
+            done = loader.resumed_blocks
+            vars(loop.batch_progress.current).update(_recount(vars(loop.batch_progress.current), done))
+        self.runner.copy_columns = loader.residence == "host"
         make_capturable(module.trainer.optimizers[0])
 
     def step(self, module: NetModule, block: Block) -> dict[str, Any]:
@@ -103,11 +108,19 @@ class BlockTraining:
             self.flush(module)
         return {"loss": values_SP[:, 0].mean(), "steps": block.steps}
 
-    def flush(self, module: NetModule) -> None:
-        """Check and log the values of the last block."""
+    def flush(self, module: NetModule, in_step: bool = True) -> None:
+        """Check and log the values of the last block; the progress bar shows them if called within a step."""
         unread, self._unread = self._unread, None
         if unread is not None:
-            self._report(module, unread)
+            self._report(module, unread, in_step)
+
+    def save(self, module: NetModule, checkpoint: dict[str, Any]) -> None:
+        """Let a checkpoint contain all steps and count steps instead of blocks, as a training in batches does."""
+        self.flush(module, in_step=False)
+        loader = module.trainer.train_dataloader
+        if isinstance(loader, BlockLoader):
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            progress["current"] = _recount(progress["current"], loader.state_dict()["batch"])
 
     def _copy(self, module: NetModule, block: Block, names: tuple[str, ...], values_SP: Tensor) -> BlockValues:
         loop = module.trainer.fit_loop.epoch_loop
@@ -128,7 +141,7 @@ class BlockTraining:
         loop.manual_optimization.optim_step_progress.total.increment_by(steps)
         loop.automatic_optimization.optim_progress.optimizer.step.total.increment_by(steps)
 
-    def _report(self, module: NetModule, values: BlockValues) -> None:
+    def _report(self, module: NetModule, values: BlockValues, in_step: bool = True) -> None:
         """Check the losses of a block; log the steps that a training in batches would log."""
         values.wait()
         if (bad := values.first_bad_step()) is not None:
@@ -141,17 +154,23 @@ class BlockTraining:
             logged_step = values.logged_step + step
             ends_interval = (logged_step + 1) % every == 0
             if ends_interval or values.first_step + step == 0:
-                self._log(module, values, logged_step if ends_interval else None, named.get("grad_norm"))
+                shown = _shown_values(module, values.learning_rate, named.get("grad_norm"))
+                if in_step:
+                    module.log_dict(shown, logger=False, batch_size=1)
             if ends_interval:
+                metrics = {name: float(value) for name, value in shown.items()} | {"epoch": values.epoch}
+                for logger in module.trainer.loggers:
+                    logger.log_metrics(metrics, step=logged_step)
+                    logger.save()
                 module.loss_means.reset()
 
-    def _log(self, module: NetModule, values: BlockValues, logged_step: int | None, norm: Tensor | None) -> None:
-        """Show the mean losses of the interval in the progress bar; write them to the loggers at its end."""
-        shown = {**module.loss_means.means(), "lr": torch.tensor(values.learning_rate, dtype=torch.float64)}
-        shown = {f"train/{name}": x for name, x in (shown if norm is None else {**shown, "grad_norm": norm}).items()}
-        module.log_dict(shown, logger=False, batch_size=1)
-        if logged_step is not None:
-            metrics = {name: float(value) for name, value in shown.items()} | {"epoch": values.epoch}
-            for logger in module.trainer.loggers:
-                logger.log_metrics(metrics, step=logged_step)
-                logger.save()
+
+def _shown_values(module: NetModule, learning_rate: float, norm: Tensor | None) -> dict[str, Tensor]:
+    """Return the mean losses of the interval, the learning rate and the last gradient norm, by logged name."""
+    shown = {**module.loss_means.means(), "lr": torch.tensor(learning_rate, dtype=torch.float64)}
+    return {f"train/{name}": x for name, x in (shown if norm is None else {**shown, "grad_norm": norm}).items()}
+
+
+def _recount(counts: Mapping[str, int], ready: int) -> dict[str, int]:
+    """Return Lightning's counts in another unit: ``ready`` is given, the differences between the counts stay."""
+    return {name: ready - (counts["ready"] - count) for name, count in counts.items()}

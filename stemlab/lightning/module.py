@@ -191,6 +191,8 @@ class NetModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the losses of an unfinished logging interval, and optimiser settings that every device can load."""
+        if self.blocks is not None:
+            self.blocks.save(self, checkpoint)
         for state in checkpoint.get("optimizer_states", []):
             plain_groups(state)
         if self.loss_means.steps:

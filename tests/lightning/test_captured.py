@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback
 
 from stemlab.data.blocks import BlockLoader
 from stemlab.errors import StemlabError
@@ -132,3 +133,32 @@ def test_sequential_stages(stage: str, optimizer: str, tmp_path: Path, monkeypat
     assert seen[0][0] == seen[5][0] > 0
     assert seen[0][1] == pytest.approx(seen[5][1], abs=1e-6)
     torch.testing.assert_close(seen[0][2], seen[5][2], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 2), (2, 0), (0, 2), (2, 5)])
+def test_a_checkpoint_within_an_epoch_is_resumed_with_and_without_blocks(
+    first: int, second: int, tmp_path: Path
+) -> None:
+    expected = Training(make("stem"), 0, tmp_path / "whole", **PENALISED).fit()
+    started = Training(make("stem"), first, tmp_path / "first", **PENALISED)
+    started.trainer.callbacks.append(SaveAt(EPOCH_STEPS + 4, tmp_path / "within.ckpt"))
+    started.fit()
+    for name in ("best.ckpt", "last.ckpt"):
+        (tmp_path / name).write_bytes((tmp_path / "first" / name).read_bytes())
+    resumed = Training(make("stem"), second, tmp_path / "second", **PENALISED).fit(tmp_path / "within.ckpt")
+    for a, b in zip(resumed.module.parameters(), expected.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert resumed.trainer.global_step == expected.trainer.global_step
+    assert resumed.log.lines == expected.log.lines[-len(resumed.log.lines) :]
+    assert len(resumed.losses.seen) > 3
+
+
+class SaveAt(Callback):
+    """Save a checkpoint after the step with the given number, from 1, as an interruption does."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)

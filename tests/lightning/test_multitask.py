@@ -235,7 +235,7 @@ def test_metric_states_are_not_in_the_checkpoint() -> None:
 
 def test_compiling_keeps_the_names_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     made, called = module(compile=True), []
-    monkeypatch.setattr(made.net, "compile", lambda: called.append("compiled"))
+    monkeypatch.setattr(made.net, "compile", lambda **settings: called.append("compiled"))
     before = list(made.state_dict())
     made.setup("validate")
     assert called == []
