@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Compiled modules are kept even where a setting of the environment forbids it: the tests start many interpreters.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Folders whose tests together take less than a minute.
 QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/callbacks tests/inference tests/cli/test_bad_config.py tests/test_hygiene.py tests/test_documentation.py tests/test_imports.py tests/test_private_interfaces.py
 # Test processes with one thread each; on a machine with more cores: make test WORKERS=8.
