@@ -89,7 +89,7 @@ class EpochLines(Callback):
 
     def __init__(self, throughput: Throughput) -> None:
         self.throughput = throughput
-        self._sum: torch.Tensor | None = None
+        self._sum: torch.Tensor | float | None = None
         self._steps = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -101,9 +101,11 @@ class EpochLines(Callback):
     ) -> None:
         """Add the loss of a step, or the losses of a block of steps, on their device."""
         loss, steps = outputs["loss"].detach(), outputs.get("steps", 1)
-        if steps > 1:
-            loss = loss * steps
-        self._sum = loss.clone() if self._sum is None else self._sum + loss
+        if loss.device.type == "cpu":
+            self._sum = (self._sum or 0.0) + loss.item() * steps  # numbers take less time than tensors
+        else:
+            loss = loss * steps if steps > 1 or self._sum is None else loss
+            self._sum = loss if self._sum is None else self._sum + loss
         self._steps += steps
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol, cast
@@ -134,7 +135,7 @@ class NetModule(LightningModule):
     def _check_and_log_step(self, loss: Tensor, parts: Mapping[str, Tensor], samples: int, batch_idx: int) -> None:
         """Check that the loss of a step is finite; log the mean losses of the interval and the learning rate."""
         if self._is_logging_step(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
-            self._check_finite(loss.detach().clone(), batch_idx)
+            self._check_finite(loss.detach(), batch_idx)
         self.loss_means.add({"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}})
         if self._is_logging_step(batch_idx):
             self._log_losses(samples)
@@ -167,9 +168,10 @@ class NetModule(LightningModule):
 
     def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
         """Raise StemlabError on every process if the mean loss is not finite. Collective; synchronises the GPU."""
-        loss = cast(Tensor, self.trainer.strategy.reduce(loss, reduce_op="mean"))
-        if not torch.isfinite(loss):
-            self.raise_not_finite(loss.item(), self.current_epoch, batch_idx, self.learning_rate())
+        if self.trainer.world_size > 1:
+            loss = cast(Tensor, self.trainer.strategy.reduce(loss.clone(), reduce_op="mean"))
+        if not math.isfinite(value := loss.item()):
+            self.raise_not_finite(value, self.current_epoch, batch_idx, self.learning_rate())
 
     def raise_not_finite(self, loss: float, epoch: int, step: int, learning_rate: float) -> NoReturn:
         """Raise StemlabError for a loss that is not finite.

@@ -10,6 +10,7 @@ captured in a CUDA graph. There L2 is added to the gradient too, and fused Adam 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
@@ -70,12 +71,12 @@ class PenalisedAdam(Adam):
             # 1e-6 as in torch.nn.utils.clip_grad_norm_; a NaN norm reaches the weights here too
             self.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0).float()
             return norm
-        norm = torch.stack([_squared_norm(group) for group in self.param_groups]).sum().sqrt()
-        coefficient = max_norm / (float(norm) + 1e-6)  # 1e-6 as in torch.nn.utils.clip_grad_norm_
+        length = _penalised_norm(self.param_groups)
+        coefficient = max_norm / (length + 1e-6)  # 1e-6 as in torch.nn.utils.clip_grad_norm_
         if not coefficient >= 1:  # true also for a NaN norm, so that NaN reaches the weights and is noticed
             torch._foreach_mul_([p.grad for p in self._parameters() if p.grad is not None], coefficient)
             self._decay_scale = coefficient
-        return norm
+        return torch.tensor(length, dtype=torch.float64, device=self.param_groups[0]["params"][0].device)
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -153,20 +154,25 @@ def _gradient_norm(grads: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def _squared_norm(group: dict[str, Any]) -> Tensor:
-    """Return ||g + l2 w||^2 of a group in float64, expanded so that no tensor of the size of a table is allocated."""
-    live = [p for p in group["params"] if p.grad is not None]
-    device = group["params"][0].device
-    if not live:
-        return torch.zeros((), dtype=torch.float64, device=device)
-    grads = [p.grad for p in live if p.grad is not None]
-    total = torch.stack(torch._foreach_norm(grads)).double().square().sum()
-    l2 = 0.0 if group["rows_only"] else group["l2"]
-    if l2:
-        cross = torch.stack([torch.dot(g.flatten(), p.flatten()) for g, p in zip(grads, live, strict=True)]).double()
-        weights = torch.stack(torch._foreach_norm(live)).double().square()
-        total = total + 2 * l2 * cross.sum() + l2 * l2 * weights.sum()
-    return total.clamp_min(0)
+def _penalised_norm(groups: list[dict[str, Any]]) -> float:
+    """Return the global norm of g + l2 w, expanded so that no tensor of the size of a table is allocated.
+
+    All terms are read in one tensor and added in double precision on the CPU: for small networks, the operations of
+    their sum take longer than the terms.
+    """
+    live = [(p, 0.0 if group["rows_only"] else group["l2"]) for group in groups for p in group["params"]]
+    grads = [p.grad for p, _ in live if p.grad is not None]
+    if not grads:
+        return 0.0
+    decayed = [(p.detach(), p.grad, l2) for p, l2 in live if l2 and p.grad is not None]
+    norms = torch._foreach_norm([*grads, *(weight for weight, _, _ in decayed)])
+    products = [torch.dot(grad.flatten(), weight.flatten()) for weight, grad, _ in decayed]
+    terms: list[float] = torch.stack([*norms, *products]).tolist()
+    of_grads, of_weights, of_both = terms[: len(grads)], terms[len(grads) : len(norms)], terms[len(norms) :]
+    square = sum(norm * norm for norm in of_grads)
+    for (_, _, l2), norm, product in zip(decayed, of_weights, of_both, strict=True):
+        square += l2 * (2 * product + l2 * norm * norm)
+    return math.sqrt(square) if not square < 0 else 0.0  # rounding may make the sum negative; NaN stays
 
 
 def build_optimizer(

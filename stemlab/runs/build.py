@@ -32,6 +32,7 @@ from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.log import Instances
 from stemlab.data.spec import DatasetSpec, SequenceSizes
 from stemlab.errors import StemlabError
+from stemlab.lightning.idle_hooks import skip_idle_hooks
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.sequential import SequentialModule
 from stemlab.lightning.settings import ModuleSettings, SequentialSettings
@@ -193,6 +194,7 @@ def build_trainer(
     require_gpu(chosen)
     if chosen["threads"]:
         torch.set_num_threads(chosen["threads"])
+    skip_idle_hooks(module, callbacks)
     return Trainer(
         accelerator=chosen["accelerator"],
         devices=chosen["devices"],
