@@ -82,7 +82,7 @@ class BlockToy(Toy):
     def train_dataloader(self) -> Any:
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
-        return BlockLoader(super().train_dataloader(), self.steps, device, self.residence, self.limit)
+        return BlockLoader(self.train_loader(), self.steps, device, self.residence, self.limit)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch if isinstance(batch, StepBlock) else super().transfer_batch_to_device(batch, device, 0)
