@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from stemlab.config.limits import LIMITED, batch_limits
+from stemlab.config.limits import LIMITED, run_limits
 from stemlab.errors import StemlabError
 from stemlab.metric_directions import metric_direction
 from stemlab.reporting.record import RECORD, read_record
@@ -55,7 +55,8 @@ class SweepJob:
     @property
     def marks(self) -> str:
         """SAMPLE and LIMITED, where they apply."""
-        return f" {_SAMPLE}" * bool(self.record.get("sample")) + f" {LIMITED}" * bool(batch_limits(self._config))
+        limits = run_limits(self._config, self.record.get("stage1"))
+        return f" {_SAMPLE}" * bool(self.record.get("sample")) + f" {LIMITED}" * bool(limits)
 
     def metric(self, name: str) -> float | None:
         """Return a metric of the record; ``None`` if it is undefined or was not measured."""

@@ -108,6 +108,8 @@ def test_two_epochs_and_a_resume_equal_four(ranked: Path, run_training: Callable
         ("dataset.history_max=5", "dataset.history_max=6.* 5"),
         ("dataset.num_negatives=2", "dataset.num_negatives=1.* 2"),
         ("model.net.num_heads=2", "model.net.num_heads=4.* 2"),
+        ("optim.name=sgd", "optim.name=adam.* sgd"),
+        ("dataset.evaluation.ties=optimistic", "dataset.evaluation.ties"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(
@@ -115,6 +117,14 @@ def test_a_checkpoint_of_another_run_is_refused(
 ) -> None:
     with pytest.raises(StemlabError, match=hint):
         run_training("refused", *SASREC, word, f"ckpt_path={ranked / 'checkpoints' / 'last.ckpt'}")
+
+
+def test_changed_weight_decay_takes_effect(ranked: Path, run_training: Callable[..., float]) -> None:
+    words = ["trainer.max_epochs=5", "optim.l2=0.125", f"ckpt_path={ranked / 'checkpoints' / 'last.ckpt'}"]
+    run_training("ranked_decayed", *SASREC, *words)
+    content = torch.load(ranked.parent / "ranked_decayed/checkpoints/last.ckpt", weights_only=True)
+    groups = content["optimizer_states"][0]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.125, 0.0]
 
 
 def test_full_catalogue_and_sampled_candidates_give_different_metrics(

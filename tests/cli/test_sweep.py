@@ -35,6 +35,17 @@ def test_a_sweep_ends_with_its_jobs_best_first(swept: Path, output: str) -> None
     assert lines[6] == f"best: runs/sweeps/grid/{best[0]}/checkpoints/best.ckpt"
 
 
+def test_a_repeated_sweep_resumes_its_jobs_or_refuses_them(swept: Path, workspace: Workspace) -> None:
+    command = ["train", "-m", "model=shared_bottom,single_task", "seed=1,2", *COMMON, "logger=wandb"]
+    before = {path: path.read_text() for path in swept.glob("*/record.json")}
+    again = workspace.run(*command, "resume=auto", STEMLAB_SWEEP_ID="grid")
+    assert (again.stdout + again.stderr).count("nothing is left to do") == 4
+    refused = workspace.run(*command, status=2, STEMLAB_SWEEP_ID="grid").stderr
+    assert "4 sweep jobs failed" in refused
+    assert "resume=auto" in refused
+    assert {path: path.read_text() for path in swept.glob("*/record.json")} == before
+
+
 def test_four_jobs_leave_four_records(swept: Path) -> None:
     runs = sorted(path.parent.name for path in swept.glob("*/record.json"))
     assert runs == ["0_shared_bottom_seed1", "1_shared_bottom_seed2", "2_single_task_seed1", "3_single_task_seed2"]
