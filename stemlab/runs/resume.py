@@ -89,8 +89,17 @@ def _check_position(saved: SavedRun, config: Mapping[str, Any]) -> None:
             f"cannot resume {saved.path} with trainer.max_epochs={epochs}: {done} epochs are trained; give {done} or "
             "more, or start another run."
         )
+    if not saved.mid_epoch:
+        return
+    for key in ("accelerator", "capture"):
+        old, new = saved.config["trainer"].get(key), config["trainer"].get(key)
+        if old != new:
+            raise StemlabError(
+                f"cannot resume {saved.path} with trainer.{key}={new}: it was written within epoch {saved.epoch + 1} "
+                f"with {old}; resume with trainer.{key}={old}, or from the checkpoint of a complete epoch."
+            )
     old, new = process_count(saved.config["trainer"]), process_count(config["trainer"])
-    if saved.mid_epoch and old != new:
+    if old != new:
         raise StemlabError(
             f"cannot resume {saved.path} on {new} processes: it was written within epoch {saved.epoch + 1} on {old}; "
             f"resume with trainer.devices={old}, or from the checkpoint of a complete epoch."

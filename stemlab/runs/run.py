@@ -59,7 +59,7 @@ class TrainingRun:
         self.directory = Path(config["paths"]["output_dir"])
         self.recorder = Recorder("train", config, overrides, self.directory, process_count(config["trainer"]))
         self.start, self.guard = Start(), SignalGuard()
-        self.keep_lr = True
+        self.keep_lr, self._accepted = True, False
         self.loggers: list[Logger] = []
         self.warnings: list[str] = []
 
@@ -84,7 +84,8 @@ class TrainingRun:
             clear(self.directory)
         earlier = earlier_resumptions(self.start.checkpoint) if self.start.checkpoint else []
         self.recorder.record["resumptions"] = earlier
-        self.recorder.write("running")
+        self._accepted = not self.start.in_place  # until then, the record of the earlier part is kept
+        self._write_record("running")
         status: Status = "failed"
         try:
             with numeric_mode(self.config["trainer"]):
@@ -104,10 +105,12 @@ class TrainingRun:
         return _defined(metrics[self.config["objective"]])
 
     def _write_record(self, status: Status) -> None:
+        if not self._accepted:
+            return
         try:
             self.recorder.write(status)
         except StemlabError as error:
-            if status == "finished":
+            if status in ("running", "finished"):
                 raise
             print(f"warning: {error}", file=sys.stderr)  # the error that ended the run is the one to report
 
@@ -119,7 +122,7 @@ class TrainingRun:
         self._log_default_task()
         self._warn(single_scenario_warning(self.config, module.net))
         self.recorder.set_dataset(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
-        self.recorder.write("running")
+        self._write_record("running")
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
         callbacks = build_callbacks(self.config, self.directory, resumed is not None, self.keep_lr)
         steps = self._steps_per_epoch(datamodule, module) if needs_training(module) else 0
@@ -147,6 +150,7 @@ class TrainingRun:
             set_curves_aside(self.directory, saved.epochs)
         values = {"checkpoint": str(saved.path), "epoch": saved.epochs, "step": saved.step, "changed": changed}
         self.recorder.set_resumption(values)
+        self._accepted = True
         self.keep_lr = "optim.lr" not in changed
         return saved
 

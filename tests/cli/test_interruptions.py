@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stemlab.data.sources.tiktok import TiktokDataModule
-from stemlab.errors import Interrupted
+from stemlab.errors import Interrupted, StemlabError
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.sequential import SequentialModule
 from tests.cli.commands import Workspace
@@ -94,6 +94,11 @@ def test_several_interruptions_leave_no_trace_in_a_sequential_model(
             run_training("ranked_parts", *RANKED, "resume=auto")
         assert caught.value.status == 128 + number
         monkeypatch.undo()
+    for word in ("trainer.devices=2", "trainer.capture=off", "trainer.max_epochs=1"):
+        with pytest.raises(StemlabError, match=f"cannot resume .*{word.partition('=')[0]}"):
+            run_training("ranked_parts", *RANKED, "resume=auto", word)
+    assert sequences.record("ranked_parts")["status"] == "interrupted"  # a refused attempt leaves the record
+    assert sequences.record("ranked_parts")["config"]["trainer"]["max_epochs"] == 3
     run_training("ranked_parts", *RANKED, "resume=auto")
     assert len(sequences.record("ranked_parts")["resumptions"]) == 2
     assert sequences.record("ranked_parts")["metrics"] == sequences.record("ranked_whole")["metrics"]
