@@ -106,15 +106,19 @@ def test_several_interruptions_leave_no_trace_in_a_sequential_model(
         assert_same_weights(sequences.directory / "ranked_whole", sequences.directory / "ranked_parts", name)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_data_are_prepared(
-    workspace: Workspace, run_training: Callable[..., float], send: Callable[..., None]
+    number: int, status: int, workspace: Workspace, send: Callable[..., None]
 ) -> None:
-    send(TiktokDataModule, "build", 1, signal.SIGINT)
-    with pytest.raises(Interrupted) as caught:
-        run_training("ended_early", *DROPOUT)
-    assert caught.value.status == 130
-    assert workspace.record("ended_early")["status"] == "interrupted"
-    assert not (workspace.directory / "ended_early/checkpoints").exists()
+    name = f"ended_early_{status}"
+    send(TiktokDataModule, "build", 1, number)
+    ended = workspace.run("train", *DROPOUT, f"hydra.run.dir={name}", status=status)
+    command = f"python -m stemlab.train {' '.join(DROPOUT[:2])}"
+    assert command in ended.stderr
+    assert f"hydra.run.dir={workspace.directory / name} resume=auto" in ended.stderr
+    assert workspace.record(name)["status"] == "interrupted"
+    assert not (workspace.directory / name / "checkpoints").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("accepted", [True, False])
