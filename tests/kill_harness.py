@@ -165,7 +165,8 @@ def run_family(family: str, points: int, seed: int, folder: Path) -> tuple[Count
         for _ in range(generator.randint(1, 3)):
             pid, number = start(words, str(run)), generator.choice([signal.SIGKILL, signal.SIGTERM])
             writing = number == signal.SIGKILL and generator.random() < 0.5
-            where = kill_at(pid, run, generator.uniform(-0.1, 1) * duration, number, writing)
+            delay = generator.uniform(-0.1, 0.7 if writing else 1) * duration
+            where = kill_at(pid, run, delay, number, writing)
             phases[f"{signal.Signals(number).name} {where}"] += 1
             status = finish(pid)
             if status not in (0, -number, 128 + number):

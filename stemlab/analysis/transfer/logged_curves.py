@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,16 +28,26 @@ class LoggedCurve:
 
 
 def logged_conflicts(label: str, directory: Path | None) -> list[LoggedCurve]:
-    """Return the gradient cosines in the ``metrics.csv`` of a run; empty if there are none or no such file."""
-    path = directory / "metrics.csv" if directory else None
-    if path is None or not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    names = [name for name in (lines[0] if lines else {}) if name.startswith(_PREFIX)]
-    return [_curve(label, name, lines) for name in names if any(line[name] for line in lines)]
+    """Return the gradient cosines in ``metrics.csv`` of a run and in the files of its interrupted parts.
+
+    The list is empty if there are none or no such file.
+    """
+    lines: list[dict[str, str]] = []
+    for path in _files(directory) if directory else []:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines += csv.DictReader(file)
+    names = dict.fromkeys(name for line in lines for name in line if name and name.startswith(_PREFIX))
+    return [_curve(label, name, lines) for name in names if any(line.get(name) for line in lines)]
+
+
+def _files(directory: Path) -> list[Path]:
+    """Return the curves of the interrupted parts in their order, then those of the last part."""
+    parts = {path: re.findall(r"\d+", path.stem) for path in directory.glob("metrics_until_epoch_*.csv")}
+    last = directory / "metrics.csv"
+    return [*sorted(parts, key=lambda path: [int(n) for n in parts[path]]), *([last] if last.is_file() else [])]
 
 
 def _curve(label: str, name: str, lines: list[dict[str, str]]) -> LoggedCurve:
     by_epoch = {int(line["epoch"]): float(line[name]) for line in lines if line.get(name)}
-    return LoggedCurve(label, name.removeprefix(_PREFIX), tuple(by_epoch), tuple(by_epoch.values()))
+    epochs = sorted(by_epoch)
+    return LoggedCurve(label, name.removeprefix(_PREFIX), tuple(epochs), tuple(by_epoch[epoch] for epoch in epochs))
