@@ -22,8 +22,8 @@ examples:
   python -m stemlab.train model=stem dataset=tiktok
   python -m stemlab.train -m model=shared_bottom,mmoe,ple,stem dataset=tiktok seed=1,2,3
   python -m stemlab.evaluate ckpt=runs/tiktok/stem/<time>/checkpoints/best.ckpt
-  python -m stemlab.train --help          config groups, their options and settings
-  python -m stemlab.train --cfg job       the composed config
+  python -m stemlab.train --help model=stem   options of each group; settings with default, type and comment
+  python -m stemlab.train --cfg job           the composed config
 Settings are given as key=value; -m runs one job per combination of values."""
 
 

@@ -11,7 +11,12 @@ from stemlab.types import Mode, NonNegativeFloat, PositiveInt
 
 
 class EarlyStopConfig(Section):
-    """Stop when the monitored metric has not improved for ``patience`` epochs."""
+    """Stop when the monitored metric has not improved for ``patience`` epochs.
+
+    Attributes:
+        enabled: stop early; false: train ``trainer.max_epochs`` epochs.
+        monitor: validation metric, ``val/metric[/task[/scenario]]``.
+    """
 
     enabled: bool
     monitor: Monitor
@@ -24,6 +29,8 @@ class WindowStopConfig(Section):
     """Early stopping of ranking models, inactive for the first 20 epochs (docs/methods/timirec.md#early-stopping).
 
     Attributes:
+        enabled: stop early; false: train ``trainer.max_epochs`` epochs.
+        monitor: validation metric, such as ``val/ndcg@5``.
         window: stop if none of this many last values is better than the one before it.
         patience: stop if the first epoch with the best value is this many epochs ago.
     """
@@ -36,7 +43,12 @@ class WindowStopConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """Metric that selects the best epoch, and whether the last epoch is kept as well."""
+    """Metric that selects the best epoch, and whether the last epoch is kept as well.
+
+    Attributes:
+        monitor: validation metric of which the best epoch is kept (``best.ckpt``) and tested.
+        save_last: also keep the last epoch (``last.ckpt``), from which a run is resumed.
+    """
 
     monitor: Monitor
     mode: Mode | None
@@ -54,6 +66,8 @@ class DiagnosticsConfig(Section):
     """Gate weights, gradient cosines and Information Abundance of a multi-task network, logged per epoch.
 
     Attributes:
+        enabled: compute and log them.
+        every_n_epochs: epochs between two computations.
         rows: samples of a batch for gates and gradients.
         row_norm: whether embeddings are divided by their norm before Information Abundance is computed.
     """

@@ -215,7 +215,7 @@ def _sweep_job(function: Callable[[Any], Any], errors: dict[Path, StemlabError])
 def _check(config_name: str, check: ConfigCheck | None) -> CommandLine | None:
     """Check the command line, rewrite ``sys.argv`` for Hydra, and return the command line of a sweep, else ``None``."""
     arguments = _parse()
-    if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+    if arguments.hydra_help or arguments.info or arguments.shell_completion:
         return None
     from stemlab.config.compose import CommandLine
     from stemlab.config.composition_messages import existing_folder
@@ -229,6 +229,11 @@ def _check(config_name: str, check: ConfigCheck | None) -> CommandLine | None:
         folder=existing_folder(folder, "--config-path") if folder else None,
         extra=existing_folder(extra, "--config-dir") if extra else None,
     )
+    if arguments.help:
+        from stemlab.config.command_help import command_help
+
+        _print_now(command_help(line))
+        sys.exit(0)
     if arguments.cfg and arguments.multirun:
         raise StemlabError("--cfg shows the config of one job: leave out -m.")
     if arguments.cfg:

@@ -40,11 +40,15 @@ class TrainerConfig(Section):
     """``conf/trainer``: processes, precision and length of a training.
 
     Attributes:
+        name: name of the option, for messages.
+        log_every_n_steps: steps between two values of a logged curve.
         devices: number of processes, -1 for all GPUs, or a list of GPU indices.
         precision: ``32-true``: float32 everywhere; ``tf32``: float32 whose products a GPU computes in TF32;
             ``bf16-mixed``: autocast to bfloat16.
         threads: intra-op threads per process; ``None`` is torch's default.
         limit_train_batches: batches per epoch, for a quick test; ``None`` is all.
+        limit_val_batches: batches of the validation split, for a quick test; ``None`` is all.
+        limit_test_batches: batches of the test split, for a quick test; ``None`` is all.
         capture: ``auto``: training steps are captured as CUDA graphs where possible; ``off``: never.
         kernels: ``auto``: CPU kernels where they were measured to be faster; ``off``: the plain equations everywhere.
     """
@@ -75,7 +79,16 @@ class SavedTrainerConfig(TrainerConfig):
 
 
 class LoggerConfig(Section):
-    """``conf/logger``: where the metrics of each epoch are logged; the run record is always written."""
+    """``conf/logger``: where the metrics of each epoch are logged; the run record is always written.
+
+    Attributes:
+        name: name of the option.
+        csv: write ``metrics.csv`` in the run directory.
+        wandb: log to Weights & Biases: ``auto`` if the user is logged in, ``on`` also offline.
+        tensorboard: write TensorBoard files in the run directory.
+        wandb_project: project of the W&B run.
+        wandb_entity: user or team of the W&B run; ``None`` is the user's default.
+    """
 
     name: str
     csv: bool
@@ -89,6 +102,8 @@ class ModelConfig(Section):
     """``conf/model``: the network and its training settings; ``net`` is checked against its constructor.
 
     Attributes:
+        name: name of the model in records and tables.
+        net: class of the network and its settings.
         family: ``multitask`` (networks read impressions) or ``sequential`` (networks read histories).
     """
 

@@ -55,6 +55,21 @@ def _class_parameters(module: str, name: str) -> Parameters:
     return _class_parameters(*_defining_module(module, node.bases[0].id))
 
 
+def class_docstrings(path: str) -> str:
+    """Return the docstrings of a class and of its base classes in this package, those of the base classes first."""
+    module, _, name = path.rpartition(".")
+    try:
+        node = _definition(module, name)
+        if isinstance(node, ast.ImportFrom):
+            return class_docstrings(".".join(_defining_module(module, name)))
+        if not isinstance(node, ast.ClassDef):
+            return ""
+        bases = [".".join(_defining_module(module, base.id)) for base in node.bases if isinstance(base, ast.Name)]
+        return "\n".join([*map(class_docstrings, bases), ast.get_docstring(node) or ""])
+    except NotReadableError:
+        return ""
+
+
 @cache
 def _statements(module: str) -> tuple[ast.stmt, ...]:
     file = _ROOT.joinpath(*module.split(".")).with_suffix(".py")

@@ -132,6 +132,16 @@ def check_composition(line: CommandLine) -> None:
         _with_message(line, list(line.overrides), lambda: _base(line))
 
 
+def compose_base(line: CommandLine) -> DictConfig:
+    """Return the config of a command line inside ``hydra_context``, without the values of a sweep.
+
+    Raises:
+        StemlabError: Hydra cannot compose it.
+    """
+    config: DictConfig = _with_message(line, list(line.overrides), lambda: _base(line))
+    return config
+
+
 def sweep_directory(line: CommandLine) -> Path:
     """Return the directory of a sweep (``hydra.sweep.dir``)."""
     with hydra_context(line):

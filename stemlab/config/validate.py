@@ -30,7 +30,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
     Raises:
         StemlabError: the first invalid setting.
     """
-    top = _top_level(command)
+    top = top_level_model(command)
     if top is not None:
         validate_as(top, config, origin=origin)
     for name in SECTIONS:
@@ -63,7 +63,7 @@ def _check_analysis(node: Mapping[str, Any], key: str, origin: Origin) -> None:
         _check_analysis(part, f"{key}.parts.{name}", origin)
 
 
-def _top_level(command: str) -> type[Any] | None:
+def top_level_model(command: str) -> type[Any] | None:
     """Return the model of the top-level keys; ``None`` for a config with another name (``--config-name``)."""
     if command == "report":
         from stemlab.config.report_schema import ReportConfig
