@@ -23,6 +23,8 @@ from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers
 from stemlab.nn.experts import mix_experts
 from stemlab.nn.init import Init, initialise
+from stemlab.nn.kernels.batched_stacks import mix_stacked, run_each
+from stemlab.nn.kernels.dispatch import use_batched
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 
@@ -97,9 +99,10 @@ class MetaHeac(TabularNet):
         mean_BD = input_BI.view(len(input_BI), -1, self.embedding.embedding_dim).mean(dim=1)
         contexts = [torch.cat([vector_D.expand_as(mean_BD), mean_BD], dim=1) for vector_D in vector_TD]
         weights = [self.expert_gate(context).softmax(dim=1) for context in contexts]
-        outputs = [expert(input_BI) for expert in self.experts]
+        outputs = run_each(self.experts, [input_BI] * len(self.experts))
+        mix = mix_stacked if use_batched(input_BI) else mix_experts
         visible = [range(len(outputs))] * len(contexts)
-        states = mix_experts(outputs, weights, visible, [[True] * len(outputs)] * len(contexts))
+        states = mix(outputs, weights, visible, [[True] * len(outputs)] * len(contexts))
         return [self.mix_critics(state, context) for state, context in zip(states, contexts, strict=True)]
 
     def meta_output(
@@ -128,7 +131,7 @@ class MetaHeac(TabularNet):
 
     def mix_critics(self, state_BH: Tensor, context_BD: Tensor) -> Tensor:
         """Return the logit (B, 1) of the mixture of the critics' probabilities, finite for all scores."""
-        score_BC = torch.cat([critic(state_BH) for critic in self.critics], dim=1).float()
+        score_BC = torch.cat(run_each(self.critics, [state_BH] * len(self.critics)), dim=1).float()
         gate_BC = self.critic_gate(context_BD).float().log_softmax(dim=1)
         log_p_B1 = (gate_BC + logsigmoid(score_BC)).logsumexp(dim=1, keepdim=True)
         log_not_p_B1 = (gate_BC + logsigmoid(-score_BC)).logsumexp(dim=1, keepdim=True)

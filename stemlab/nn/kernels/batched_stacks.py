@@ -153,32 +153,33 @@ class _Affine(torch.autograd.Function):
         return torch.baddbmm(bias_NO.unsqueeze(1), input_NBI, weight_NOI.transpose(1, 2))
 
     @staticmethod
-    def backward(ctx: Any, grad_NBO: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_NBO: Tensor) -> tuple[Tensor | None, ...]:
         input_NBI, weight_NOI = ctx.saved_tensors
         d_input_NBI = torch.bmm(grad_NBO, weight_NOI) if ctx.needs_input_grad[0] else None
         return d_input_NBI, torch.bmm(grad_NBO.transpose(1, 2), input_NBI), grad_NBO.sum(dim=1)
 
 
 def mix_stacked(
-    state_EBH: Tensor,
+    states: Tensor | Sequence[Tensor],
     gate_weights: Sequence[Tensor],
     visible_experts: Sequence[Sequence[int]],
     trainable: Sequence[Sequence[bool]],
 ) -> list[Tensor]:
-    """Return ``mix_experts`` of stacked experts: all mixtures as one product, one more for stop-gradients.
+    """Return ``mix_experts``: all mixtures as one product, one more for stop-gradients.
 
     Args:
-        state_EBH: outputs of all experts.
+        states: outputs of all experts, (E, B, H) or (B, H) each.
         gate_weights: as for ``mix_experts``.
         visible_experts: as for ``mix_experts``.
         trainable: as for ``mix_experts``.
     """
     if not gate_weights:
         return []
-    every, state_BEH = range(len(state_EBH)), state_EBH.transpose(0, 1)
+    every = range(len(states))
+    state_BEH = states.transpose(0, 1) if isinstance(states, Tensor) else torch.stack(list(states), dim=1)
     trained, stopped, stops = [], [], [0]
     for gate_BE, experts, flags in zip(gate_weights, visible_experts, trainable, strict=True):
-        columns = dict(zip(experts, torch.split(gate_BE.to(state_EBH.dtype), 1, dim=1), strict=True))
+        columns = dict(zip(experts, torch.split(gate_BE.to(state_BEH.dtype), 1, dim=1), strict=True))
         train = dict(zip(experts, flags, strict=True))
         zero_B1 = state_BEH.new_zeros(len(gate_BE), 1)
         trained.append(torch.cat([columns[e] if train.get(e) else zero_B1 for e in every], dim=1))
