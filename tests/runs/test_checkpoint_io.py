@@ -60,6 +60,8 @@ def test_the_content_of_a_checkpoint_is_read(tmp_path: Path) -> None:
 
 MEASURE = """
 import resource, sys
+from stemlab.deferred_imports import defer_imports
+defer_imports()
 from stemlab.runs.checkpoint_io import read_checkpoint
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 saved = read_checkpoint(sys.argv[1])

@@ -172,6 +172,8 @@ SLOW = """
 import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
+from stemlab.deferred_imports import defer_imports
+defer_imports()
 from stemlab.data.prepare import pipeline as impressions
 from tests.data.tiktok_rows import tiktok
 manifest = impressions.write_manifest
