@@ -99,23 +99,34 @@ def run_each(stacks: Iterable[nn.Module], inputs: Sequence[Tensor]) -> list[Tens
 
 def _first_layers(layers: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tensor:
     """Return the outputs (N, B, O): one product per distinct input, or one batched product if all inputs differ."""
-    readers: dict[int, list[int]] = {}
-    for number, input_BI in enumerate(inputs):
-        readers.setdefault(id(input_BI), []).append(number)
+    readers = _readers(inputs)
     if len(readers) == len(layers):
         return _linear(layers, torch.stack(list(inputs)))
     products = []
-    for numbers in readers.values():
+    for numbers in readers:
         own = [layers[number] for number in numbers]
         weight_XI = torch.cat([layer.weight for layer in own])
         bias_X = None if own[0].bias is None else torch.cat([layer.bias for layer in own])
         products.append(functional.linear(inputs[numbers[0]], weight_XI, bias_X))
     joined_BX = products[0] if len(products) == 1 else torch.cat(products, dim=1)
     state_NBO = joined_BX.view(len(joined_BX), len(layers), -1).transpose(0, 1)
-    order = [number for numbers in readers.values() for number in numbers]
+    order = [number for numbers in readers for number in numbers]
     if order == sorted(order):
         return state_NBO
     return torch.stack([state_NBO[order.index(number)] for number in range(len(layers))])
+
+
+def _readers(inputs: Sequence[Tensor]) -> list[list[int]]:
+    """Return for each distinct input the numbers of the stacks that read it."""
+    readers: list[list[int]] = []
+    for number, input_BI in enumerate(inputs):
+        # `is`, not id(): torch.compile would compile again for every new tensor
+        own = next((numbers for numbers in readers if inputs[numbers[0]] is input_BI), None)
+        if own is None:
+            readers.append([number])
+        else:
+            own.append(number)
+    return readers
 
 
 def _linear(layers: Sequence[nn.Linear], input_NBI: Tensor) -> Tensor:

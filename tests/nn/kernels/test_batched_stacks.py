@@ -147,3 +147,21 @@ def test_autocast_computes_in_half_precision() -> None:
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
     found.float().sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for mlp in mlps for p in mlp.parameters())
+
+
+def test_a_compiled_layer_is_compiled_once() -> None:
+    mlps, graphs = stacks(), []
+
+    def count(module: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(module)
+        return module.forward
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        return run_stacks(mlps, [x, y, y])
+
+    compiled = torch.compile(run, backend=count, fullgraph=True, dynamic=False)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x, y = (torch.randn(7, 4, dtype=torch.float64) for _ in range(2))
+        torch.testing.assert_close(compiled(x, y), run(x, y))
+    assert len(graphs) == 1
