@@ -142,13 +142,8 @@ def stem(bench: Bench) -> None:
     base = ["model=stem", *TIKTOK, *short]
     bench.speed("STEM, batch 4096, bf16", *base, "trainer.precision=bf16-mixed", "trainer.max_epochs=2")
     bench.speed("STEM, batch 4096, float32", *base, "trainer.max_epochs=2")
-    bench.speed(
-        "STEM, batch 65536, bf16",
-        *base,
-        "dataset.batch_size=65536",
-        "trainer.precision=bf16-mixed",
-        "trainer.max_epochs=2",
-    )
+    large = ["dataset.batch_size=65536", "trainer.precision=bf16-mixed", "trainer.max_epochs=2"]
+    bench.speed("STEM, batch 65536, bf16", *base, *large)
     eager = [*EAGER, "trainer.limit_train_batches=100", "trainer.max_epochs=2"]
     bench.speed("STEM, batch 4096, bf16, eager", *base, *eager, "trainer.precision=bf16-mixed")
     bench.speed(
@@ -158,6 +153,7 @@ def stem(bench: Bench) -> None:
         "trainer.precision=bf16-mixed",
         "trainer.max_epochs=1",
     )
+    bench.speed("STEM, batch 65536, bf16, compiled", *base, *large, "trainer.compile=true")
 
 
 def timirec(bench: Bench) -> None:
