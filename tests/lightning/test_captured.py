@@ -1,7 +1,6 @@
 """Training in blocks: emulated graphs give the losses, weights, logs and checkpoints of a training in batches."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -28,16 +27,26 @@ def assert_equal_trainings(ours: Training, expected: Training) -> None:
     assert ours.module.metric_values == expected.module.metric_values
 
 
-@pytest.mark.parametrize("residence", ["device", "host"])
-@pytest.mark.parametrize("block", [1, 4, 50])
-@pytest.mark.parametrize(
-    ("name", "settings"), [("mmoe", {}), ("stem", {}), ("stem", PENALISED), ("stem", ROWS_ONLY)], ids=str
-)
+SETTINGS = {"mmoe": {}, "stem": {}, "stem, penalised": PENALISED, "stem, penalised rows": ROWS_ONLY}
+
+
+@pytest.fixture(scope="module")
+def in_batches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Training]:
+    """Return trainings in batches, by their name in SETTINGS."""
+    folder = tmp_path_factory.mktemp("batches")
+    return {
+        case: Training(make(case.partition(",")[0]), 0, folder / case, **settings).fit()
+        for case, settings in SETTINGS.items()
+    }
+
+
+@pytest.mark.parametrize(("block", "residence"), [(1, "device"), (4, "device"), (4, "host"), (50, "device")])
+@pytest.mark.parametrize("case", SETTINGS)
 def test_equals_the_training_in_batches(
-    name: str, settings: dict[str, Any], block: int, residence: str, tmp_path: Path
+    case: str, block: int, residence: str, in_batches: dict[str, Training], tmp_path: Path
 ) -> None:
-    expected = Training(make(name), 0, tmp_path / "batches", **settings).fit()
-    ours = Training(make(name), block, tmp_path / "blocks", residence=residence, **settings).fit()
+    expected = in_batches[case]
+    ours = Training(make(case.partition(",")[0]), block, tmp_path, residence=residence, **SETTINGS[case]).fit()
     assert_equal_trainings(ours, expected)
     total, steps = (sum(loss * steps for loss, steps in t.losses.seen) for t in (ours, expected)), ours.losses.seen
     assert next(total) == pytest.approx(next(total), rel=1e-6)
