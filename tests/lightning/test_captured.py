@@ -6,13 +6,15 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from stemlab.data.blocks import BlockLoader
+from stemlab.data.batch import ImpressionBatch
+from stemlab.data.blocks import BlockLoader, StepBlock
 from stemlab.errors import StemlabError
 from stemlab.lightning.block_training import BlockTraining
-from stemlab.lightning.captured import WARMUP_STEPS, BlockRunner
+from stemlab.lightning.captured import WARMUP_STEPS, BlockRunner, StepBuffers
 from stemlab.lightning.step_graph import CaptureError, EmulatedGraphs, Step
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.optim import OptimConfig, PlateauConfig, RankingOptimConfig
+from tests.accelerator import host_operations
 from tests.data.sequence.toys import Toy as SequenceToy
 from tests.lightning import test_sequential as sequential
 from tests.lightning.test_multitask import trainer
@@ -171,3 +173,18 @@ class SaveAt(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if trainer.global_step == self.step:
             trainer.save_checkpoint(self.path)
+
+
+def test_the_buffers_of_a_step_read_no_value_on_the_cpu() -> None:
+    columns = ImpressionBatch(torch.zeros((40, 3), dtype=torch.int32, device="meta"))
+    block = StepBlock(columns, torch.zeros((5, 4), dtype=torch.int64, device="meta"))
+    buffers = StepBuffers.allocate(block, 6, copy_columns=True)
+    loss = torch.zeros((), device="meta", requires_grad=True)
+    with host_operations() as found:
+        buffers.load(block, copy_columns=True)
+        batch = buffers.batch()
+        buffers.record({"loss": loss, "loss/like": loss})
+    assert found == []
+    assert batch.ids_BF.shape == (4, 3)
+    assert buffers.values_SP is not None
+    assert buffers.values_SP.shape == (6, 2)

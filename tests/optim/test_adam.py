@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stemlab.optim import OptimConfig, PenalisedAdam, Penalty, build_optimizer, clip_gradients, penalty_value
+from tests.accelerator import host_operations
 
 
 class Toy(nn.Module):
@@ -319,3 +320,14 @@ def test_device_form_clips_one_step_only(on_device):
     clip_gradients(adam, 0.01)
     adam.zero_grad()
     assert adam.grad_scale is None
+
+
+@pytest.mark.parametrize("mode", ["dense", "batch"])
+def test_device_form_reads_no_value_on_the_cpu(mode, on_device):
+    case = make()
+    net, ids, y = case.net.to("meta"), case.ids.to("meta"), case.y.to("meta")
+    adam = build_optimizer(net, OptimConfig(), Penalty(l1=0.1, l2=0.5), Penalty(l2=0.1), mode=mode)
+    with host_operations() as found:
+        loss_of(net, Case(net, ids, y)).backward()
+        clip_gradients(adam, 0.01)
+    assert found == []
