@@ -176,7 +176,7 @@ class SaveAt(Callback):
 
 
 def test_the_buffers_of_a_step_read_no_value_on_the_cpu() -> None:
-    columns = ImpressionBatch(torch.zeros((40, 3), dtype=torch.int32, device="meta"))
+    columns = ImpressionBatch(torch.zeros((20, 3), dtype=torch.int32, device="meta"))
     block = StepBlock(columns, torch.zeros((5, 4), dtype=torch.int64, device="meta"))
     buffers = StepBuffers.allocate(block, 6, copy_columns=True)
     loss = torch.zeros((), device="meta", requires_grad=True)
