@@ -148,6 +148,19 @@ def analysis(found: Result) -> Rows:
     ]
 
 
+def gpu(found: Result) -> Rows:
+    """Return trainings and evaluations through the commands on one GPU, with their targets."""
+    units = {"samples/s": lambda value: f"{value / 1e6:.2f} M samples/s", "s": lambda value: f"{value:.2f} s"}
+    return [
+        (
+            f"{row['what']}, {found['device']}",
+            f"target {units[row['unit']](row['target'])}" if row["target"] else "none",
+            units[row["unit"]](row["value"]) if row["unit"] else f"{row['value']:.1g}",
+        )
+        for row in found["rows"]
+    ]
+
+
 BENCHMARKS: Mapping[tuple[str, ...], Callable[..., Rows]] = {
     ("loader",): loader,
     ("gauc",): gauc,
@@ -162,6 +175,7 @@ BENCHMARKS: Mapping[tuple[str, ...], Callable[..., Rows]] = {
     ("mmfi_step",): mmfi_step,
     ("diagnostics",): diagnostics,
     ("analysis",): analysis,
+    ("gpu",): gpu,
 }
 """Result files (without ``.json``) -> function of the rows; benchmarks without results have no rows."""
 
@@ -177,9 +191,28 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def gpu_networks() -> str:
+    """Return the table of captured steps of every network on one GPU as Markdown."""
+    found = json.loads((RESULTS / "gpu_kernels.json").read_text(encoding="utf-8"))
+    lines = [
+        "| network | batch | eager, ms | captured, ms | captured, trainer.kernels=off, ms |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in found.items():
+        for kind in ("float32", "bf16"):
+            if isinstance(row, dict) and f"captured {kind}" in row:
+                times = [row.get(f"{way} {kind}{rest}") for way, rest in _WAYS]
+                cells = ["" if time is None else f"{time:.2f}" for time in times]
+                lines.append(f"| {name}, {kind} | {row['batch']:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+_WAYS = (("eager", ""), ("captured", ""), ("captured", ", kernels off"))
+
 if __name__ == "__main__":
     act = check_block if "--check" in sys.argv[1:] else update_block
     try:
         act(ROOT / "scripts" / "bench" / "README.md", "speed", table())
+        act(ROOT / "scripts" / "bench" / "README.md", "gpu_networks", gpu_networks())
     except StemlabError as error:
         sys.exit(f"error: {error}")

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.nn.kernels.batched_stacks import are_batchable, mix_stacked, run_each, run_stacks
-from stemlab.nn.kernels.dispatch import use_batched
+from stemlab.nn.kernels.dispatch import is_transformed, use_batched
+from stemlab.nn.kernels.expert_mixture import applies, mix_in_one_pass
 from stemlab.nn.mlp import MLP, MLPStyle
 
 
@@ -134,6 +135,10 @@ class MixtureLayer(nn.Module):
         scores = run_each(list(self.gates)[:used], [gate_inputs[numbers] for numbers in read])
         weights = [score_BE.softmax(dim=1) for score_BE in scores]
         visible, trainable = self.layout.visible_experts[:used], self.layout.trainable[:used]
+        if applies(state_EBH):
+            return mix_in_one_pass(state_EBH, weights, visible, trainable), weights
+        if is_transformed():  # torch.compile fuses the plain equation
+            return mix_experts(list(state_EBH.unbind(dim=0)), weights, visible, trainable), weights
         return mix_stacked(state_EBH, weights, visible, trainable), weights
 
     def _gate_scores(self, gate: int, inputs: Sequence[Tensor]) -> Tensor:

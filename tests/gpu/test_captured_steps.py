@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,12 @@ def test_captured_steps_equal_eager_steps(name: str, settings: dict[str, Any], r
 
 
 def test_device_form_of_penalties_and_clipping_equals_the_cpu(tmp_path: Path) -> None:
-    for name, settings in (("dense", PENALISED), ("rows", ROWS_ONLY)):
+    for name, given in (("dense", PENALISED), ("rows", ROWS_ONLY)):
+        # Adam divides by the root of the second moment: with a small eps, rounding decides about tiny gradients
+        settings = {**given, "optim": replace(given["optim"], eps=0.1)}
         cpu = Training(make("stem"), 0, tmp_path / f"cpu {name}", epochs=1, **settings).fit()
         gpu = train(make("stem"), 4, tmp_path / f"gpu {name}", epochs=1, **settings)
-        assert_close(gpu.module.net.cpu(), cpu.module.net, tolerance=1e-3)
+        assert_close(gpu.module.net.cpu(), cpu.module.net, tolerance=1e-4)
 
 
 def test_replays_draw_new_dropout_masks(tmp_path: Path) -> None:
