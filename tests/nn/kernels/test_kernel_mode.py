@@ -147,7 +147,7 @@ def test_evaluation_obeys_the_config(mode: str, monkeypatch: pytest.MonkeyPatch)
     evaluation = object.__new__(evaluate.CheckpointEvaluation)
     evaluation.prefix = "val"
     evaluation.rebuilt = SimpleNamespace(
-        config={"seed": 1, "trainer": {"kernels": mode}},
+        config={"seed": 1, "trainer": {"kernels": mode, "accelerator": "cpu"}},
         prepare=lambda: None,
         module=lambda: SimpleNamespace(metric_values={}),
         datamodule=None,
@@ -170,7 +170,7 @@ def test_prediction_obeys_the_config(mode: str, monkeypatch: pytest.MonkeyPatch)
         def summary(self) -> str:
             return "done"
 
-    run = SimpleNamespace(config={"trainer": {"kernels": mode}}, datamodule=None)
+    run = SimpleNamespace(config={"trainer": {"kernels": mode, "accelerator": "cpu"}}, datamodule=None)
     monkeypatch.setattr("stemlab.runs.restore.RebuiltRun", lambda _: run)
     monkeypatch.setattr("stemlab.inference.recommend.refuse_options", lambda _: None)
     monkeypatch.setattr("stemlab.inference.score_rows.Scorer", Job)
