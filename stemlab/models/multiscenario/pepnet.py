@@ -19,8 +19,6 @@ from stemlab.errors import StemlabError, nearest
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors, vectors_of
 from stemlab.models.multitask.base import GateWeights
 from stemlab.nn.init import initialise
-from stemlab.nn.kernels.batched_stacks import run_each
-from stemlab.nn.kernels.dispatch import use_batched
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
 
@@ -53,17 +51,6 @@ class PersonalTower(nn.Module):
         for gate, layer in zip(self.gates, self.layers, strict=True):
             state_BH = layer(state_BH * gate(prior_BI))
         return state_BH
-
-
-def run_personal_towers(towers: Sequence[PersonalTower], state_BH: Tensor, prior_BI: Tensor) -> list[Tensor]:
-    """Return the logit (B, 1) of every tower, layer by layer for all towers."""
-    gates = [gate for tower in towers for gate in tower.gates]
-    scores = run_each([nn.Sequential(*cast(GateUnit, gate)) for gate in gates], [prior_BI] * len(gates))
-    states, layers = [state_BH] * len(towers), len(scores) // len(towers)
-    for number in range(layers):
-        gated = [state * (2 * scores[t * layers + number].sigmoid()) for t, state in enumerate(states)]
-        states = run_each([tower.layers[number] for tower in towers], gated)
-    return states
 
 
 class PEPNet(ScenarioNet):
@@ -131,6 +118,4 @@ class PEPNet(ScenarioNet):
         gated_BI = input_BI * gate_BI
         by_field = torch.split(input_BI, self.embedding.embedding_dim, dim=1)
         prior_BI = torch.cat([*(by_field[column] for column in self.personal), gated_BI.detach()], dim=1)
-        if use_batched(input_BI):
-            return run_personal_towers(cast(Sequence[PersonalTower], self.towers), gated_BI, prior_BI), ()
         return [tower(gated_BI, prior_BI) for tower in self.towers], ()
