@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from stemlab.data.batch import ImpressionBatch
 from stemlab.nn.kernels.dispatch import device_forms
 from tests.lightning.toy_training import EPOCH_STEPS, Training, make
 
@@ -27,3 +28,17 @@ def test_the_network_is_compiled_once(block: int, tmp_path: Path, monkeypatch: p
     assert training.trainer.global_step == 3 * EPOCH_STEPS
     assert len(traced) == 1
     assert list(training.module.state_dict()) == names
+
+
+def test_compiled_lookups_have_the_gradients_of_the_network_itself() -> None:
+    """``aot_eager`` traces the backward pass too."""
+    compiled, plain = make("stem"), make("stem")
+    torch._dynamo.reset()
+    nn.Module.compile(compiled, backend="aot_eager", dynamic=False)
+    batch = ImpressionBatch(torch.tensor([[0, 1], [2, 1], [2, 3]], dtype=torch.int32))
+    with device_forms():
+        for net in (compiled, plain):
+            net.train()(batch).logit_BT.square().sum().backward()
+    assert any(parameter.grad is not None for parameter in plain.parameters())
+    for a, b in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-9)
