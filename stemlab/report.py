@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -13,16 +13,21 @@ from stemlab.errors import StemlabError
 
 if TYPE_CHECKING:
     from stemlab.config.report_schema import ReportConfig
-    from stemlab.reporting.reference import ReferenceComparison
+    from stemlab.reporting.collect import Run
+    from stemlab.reporting.parts import ReportPart
+    from stemlab.reporting.reference import Reference, ReferenceComparison
     from stemlab.reporting.table import ReportTable
+
+_SHOWN_SKIPPED = 5
 
 
 @command("report")
 def main(config: DictConfig) -> None:
     """Build the report table; print it, write it, insert it into a document or check it there."""
     from stemlab.config.resolve import resolve
+    from stemlab.reporting.render import aligned
 
-    print(report(resolve(config)))
+    print(aligned(report(resolve(config))))
 
 
 def report(config: Mapping[str, Any]) -> str:
@@ -41,21 +46,20 @@ def report(config: Mapping[str, Any]) -> str:
     from stemlab.config.report_schema import ReportConfig
     from stemlab.reporting.collect import collect, save_copies
     from stemlab.reporting.document import check_block, update_block
-    from stemlab.reporting.reference import compare_with_reference, read_reference
-    from stemlab.reporting.render import markdown
-    from stemlab.reporting.table import build_table
+    from stemlab.reporting.parts import ReportPart, separate
+    from stemlab.reporting.reference import read_reference
 
     settings = validate_as(ReportConfig, config)
     if settings.check and settings.update is None:
         raise StemlabError("check=true needs update=<document>: set it to the file whose table is checked.")
     found = collect(settings.runs or [str(settings.paths["runs_dir"])], settings.only)
-    table = build_table(found.runs, settings.by, settings.metrics, settings.split, settings.order, settings.scenarios)
     reference = read_reference(Path(settings.reference)) if settings.reference else None
-    comparisons = compare_with_reference(table, reference) if reference else []
-    text = markdown(table, settings.caption, comparisons, reference.title if reference else "")
-    lines = [text, *found.skipped]
+    parts = separate(found.runs, settings.by) if settings.tables == "separate" else [ReportPart("", found.runs)]
+    tables, left_out = _tables(settings, parts, reference)
+    text = "\n".join(table.text for table in tables)
+    lines = [text, *left_out, *_shortened(found.skipped)]
     if settings.output:
-        lines += [f"wrote {path}" for path in _write(settings, table, comparisons, text)]
+        lines += [f"wrote {path}" for path in _write(settings, tables, text)]
     if settings.copies:
         paths = save_copies(found.runs, Path(settings.copies))
         lines.append(f"wrote {len(paths)} compact records to {settings.copies}")
@@ -68,20 +72,79 @@ def report(config: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _write(
-    settings: ReportConfig, table: ReportTable, comparisons: Sequence[ReferenceComparison], text: str
-) -> list[Path]:
+class _PartTable(NamedTuple):
+    """Table of a part of the report: suffix of its files, caption, comparisons with published numbers, Markdown."""
+
+    suffix: str
+    caption: str
+    table: ReportTable
+    comparisons: Sequence[ReferenceComparison]
+    text: str
+
+
+def _tables(
+    settings: ReportConfig, parts: Sequence[ReportPart], reference: Reference | None
+) -> tuple[list[_PartTable], list[str]]:
+    """Return the table of each part, and one sentence per part that has none.
+
+    Raises:
+        StemlabError: no part has a table.
+    """
+    tables, left_out = [], []
+    for part in parts:
+        title, suffix = (part.title, part.file_suffix) if len(parts) > 1 else ("", "")
+        try:
+            table = _table(settings, part.runs, reference, ": ".join(filter(None, (settings.caption, title))), suffix)
+        except StemlabError as error:
+            if len(parts) == 1:
+                raise
+            left_out.append(f"{title} is left out: {error}")
+        else:
+            tables.append(table)
+    if not tables:
+        raise StemlabError(" ".join(left_out))
+    return tables, left_out
+
+
+def _table(
+    settings: ReportConfig, runs: Sequence[Run], reference: Reference | None, caption: str, suffix: str
+) -> _PartTable:
+    from stemlab.reporting.parts import metrics_of
+    from stemlab.reporting.reference import compare_with_reference
+    from stemlab.reporting.render import markdown
+    from stemlab.reporting.table import build_table
+
+    metrics = settings.metrics or metrics_of(runs, settings.split)
+    table = build_table(runs, settings.by, metrics, settings.split, settings.order, settings.scenarios)
+    comparisons = compare_with_reference(table, reference) if reference else []
+    text = markdown(table, caption, comparisons, reference.title if reference else "")
+    return _PartTable(suffix, caption, table, comparisons, text)
+
+
+def _shortened(sentences: Sequence[str]) -> list[str]:
+    """Return the sentences about skipped records, a few of many."""
+    shown = list(sentences[:_SHOWN_SKIPPED])
+    rest = len(sentences) - len(shown)
+    return [*shown, f"{rest} more records are skipped."] if rest else shown
+
+
+def _write(settings: ReportConfig, tables: Sequence[_PartTable], text: str) -> list[Path]:
     """Write Markdown, CSV, JSON and the figure to ``output``; return the files."""
     from stemlab.data.io.output_file import write_text_file
     from stemlab.reporting.figure import baseline_differences, draw
     from stemlab.reporting.render import as_csv, as_json, rows_flat
 
     folder = Path(str(settings.output))
-    rows = rows_flat(table, comparisons)
-    texts = {".md": text, ".csv": as_csv(rows), ".json": as_json(rows, table, settings.caption)}
-    paths = [folder / f"{settings.name}{ending}" for ending in texts]
-    for path, content in zip(paths, texts.values(), strict=True):
+    contents = {folder / f"{settings.name}.md": text}
+    for part in tables:
+        rows = rows_flat(part.table, part.comparisons)
+        contents[folder / f"{settings.name}{part.suffix}.csv"] = as_csv(rows, escape=settings.escape_csv)
+        contents[folder / f"{settings.name}{part.suffix}.json"] = as_json(rows, part.table, part.caption)
+    if settings.figure.x is not None and len(tables) > 1:
+        raise StemlabError("figure: the runs make several tables; select those of one with only={dataset: ...}.")
+    for path, content in contents.items():
         write_text_file(path, content)
+    paths, table = list(contents), tables[0].table
     figure = settings.figure
     if figure.x is not None:
         curves = baseline_differences(table, figure.x, figure.metric, figure.baseline)

@@ -25,7 +25,8 @@ class ReportConfig(Section):
     runs: list[str]
     only: dict[str, Any]
     by: _Names
-    metrics: _Names
+    metrics: _Names | None
+    tables: Literal["separate", "one"]
     scenarios: Literal["pooled", "each"]
     split: Literal["test", "val"]
     order: list[str]
@@ -33,6 +34,7 @@ class ReportConfig(Section):
     caption: str
     reference: str | None
     output: str | None
+    escape_csv: bool
     copies: str | None
     update: str | None
     check: bool

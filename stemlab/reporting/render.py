@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stemlab.config.limits import LIMITED, limits_text
+from stemlab.data.io.csv_cells import escape_formula
 from stemlab.reporting.reference import ReferenceComparison
 from stemlab.reporting.table import COSTS, ReportRow, ReportTable, Stat
 
@@ -20,6 +21,7 @@ _METRIC_NAMES = {"auc": "AUC", "gauc": "gAUC", "gauc_encoded": "gAUC (encoded)",
 _RANKING = ("hr", "ndcg", "mrr")
 _COST_HEADS = {"samples/s": "samples/s", "dense": "dense parameters", "embedding": "embedding parameters"}
 _DECIMALS = 4
+_SHOWN_SETTINGS = 6  # per row; CSV and JSON have all
 
 
 def markdown(table: ReportTable, caption: str, comparisons: Sequence[ReferenceComparison] = (), title: str = "") -> str:
@@ -53,7 +55,7 @@ def _cells(table: ReportTable) -> list[list[str]]:
     head += ["settings"] * differs + [_heading(name) for name in table.columns]
     lines = [[*head, "seeds", *_COST_HEADS.values()]]
     for row in table.rows:
-        line = _label(row) + [_settings(row)] * differs
+        line = _label(row) + [_settings(row, _SHOWN_SETTINGS)] * differs
         line += [format_stat(row.stats[name]) for name in table.columns]
         lines.append([*line, str(len(row.seeds)), *(_whole(row.costs[column]) for column in COSTS)])
     return lines
@@ -83,8 +85,11 @@ def _word(value: Any) -> str:
     return " ".join(value) if names else str(value)
 
 
-def _settings(row: ReportRow) -> str:
-    return ", ".join(f"{key.rpartition('.')[2]}={_word(value)}" for key, value in row.differs.items())
+def _settings(row: ReportRow, shown: int | None = None) -> str:
+    """Return the settings in which a row differs from others of its name, at most ``shown`` of them."""
+    words = [f"{key.rpartition('.')[2]}={_word(value)}" for key, value in row.differs.items()]
+    more = [] if shown is None or len(words) <= shown else [f"and {len(words) - shown} more"]
+    return ", ".join(words[:shown] + more)
 
 
 def format_stat(stat: Stat) -> str:
@@ -146,6 +151,23 @@ def _distance(one: ReferenceComparison) -> str:
     return f"{published} {distance if one.within is not False else f'**{distance}**'}"
 
 
+def aligned(text: str) -> str:
+    """Return a text with the cells of its Markdown tables padded to the width of their columns, to be read as it is."""
+    lines = text.split("\n")
+    starts = [i for i, line in enumerate(lines) if line.startswith("|---")]
+    for start in starts:
+        end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
+        rows = {i: lines[i].strip("|").split("|") for i in range(start - 1, end) if i != start}
+        if len({len(cells) for cells in rows.values()}) > 1:  # a cell has the separator in it
+            continue
+        widths = [max(len(cell.strip()) for cell in column) for column in zip(*rows.values(), strict=True)]
+        for i, cells in rows.items():
+            padded = (cell.strip().ljust(width) for cell, width in zip(cells, widths, strict=True))
+            lines[i] = f"| {' | '.join(padded)} |"
+        lines[start] = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
+    return "\n".join(lines)
+
+
 def _grid(lines: Sequence[Sequence[str]]) -> list[str]:
     head, *body = (f"| {' | '.join(line)} |" for line in lines)
     return [head, f"|{'---|' * len(lines[0])}", *body]
@@ -168,8 +190,15 @@ def rows_flat(table: ReportTable, comparisons: Sequence[ReferenceComparison] = (
     return flat
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return flat rows as CSV; undefined values are empty cells."""
+def as_csv(rows: Sequence[Mapping[str, Any]], *, escape: bool = False) -> str:
+    """Return flat rows as CSV; undefined values are empty cells.
+
+    Args:
+        rows: column -> value.
+        escape: put ``'`` in front of texts that a spreadsheet would read as formulas.
+    """
+    if escape:
+        rows = [{escape_formula(key): escape_formula(value) for key, value in row.items()} for row in rows]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -21,6 +21,7 @@ COSTS = {
     "dense": "parameters.dense",
     "embedding": "parameters.embedding",
 }
+_SHOWN_KEYS = 12  # in a warning
 _DATA = "data"  # pseudo-setting: fingerprint of the prepared dataset
 Scenarios = Literal["pooled", "each"]
 
@@ -225,8 +226,13 @@ def _mark_differences(rows: Sequence[ReportRow]) -> list[str]:
         for row, identity in zip(group, identities, strict=True):
             row.differs = {key: identity.get(key) for key in differing}
         label = ", ".join(str(value) for value in group[0].labels.values() if value is not None)
-        warnings.append(f"{label}: {len(group)} rows, because the runs differ in {', '.join(differing)}.")
+        warnings.append(f"{label}: {len(group)} rows, because the runs differ in {_listed(differing)}.")
     return warnings
+
+
+def _listed(keys: Sequence[str]) -> str:
+    rest = len(keys) - _SHOWN_KEYS
+    return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {rest} more settings" if rest > 0 else "")
 
 
 def _uneven(rows: Sequence[ReportRow], columns: Sequence[str]) -> list[str]:
