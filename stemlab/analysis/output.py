@@ -17,6 +17,7 @@ from stemlab.analysis.page import PageFigure, page
 from stemlab.analysis.plots import save
 from stemlab.analysis.runs import AnalysedRun, summarise_runs
 from stemlab.config.resolve import config_hash
+from stemlab.data.io.csv_cells import escape_formula
 from stemlab.data.io.output_file import write_errors
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import code_version, file_name, packages, write_json
@@ -95,7 +96,7 @@ def _fill(folder: Path, config: Mapping[str, Any], name: str, runs: Sequence[Ana
     for section, findings in sections.found.items():
         inner = folder if [section] == list(sections.found) == [name] else folder / file_name(section)
         inner.mkdir(exist_ok=True)
-        figures[section] = _write_section(folder, inner, findings, sample)
+        figures[section] = _write_section(folder, inner, findings, sample, bool(config.get("escape_csv")))
     results = results_dict(config, name, runs, sections)
     results["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     write_json(folder / RESULTS, results)
@@ -106,10 +107,10 @@ def _is_sample(sections: Sections, runs: Sequence[AnalysedRun]) -> bool:
     return sections.sample or any(run.spec.sample for run in runs)
 
 
-def _write_section(folder: Path, inner: Path, findings: Findings, sample: bool) -> list[PageFigure]:
+def _write_section(folder: Path, inner: Path, findings: Findings, sample: bool, escape: bool) -> list[PageFigure]:
     """Write matrices and figures; return the figures for the page."""
     for name, matrix in findings.matrices.items():
-        write_csv(inner / f"{file_name(name)}.csv", matrix)
+        write_csv(inner / f"{file_name(name)}.csv", matrix, escape=escape)
     figures = []
     for name, captioned in findings.figures.items():
         figure: Figure = captioned.figure
@@ -118,13 +119,20 @@ def _write_section(folder: Path, inner: Path, findings: Findings, sample: bool) 
     return figures
 
 
-def write_csv(path: Path, matrix: Matrix) -> None:
-    """Write a matrix as CSV: names in the first row and column, full precision, NaN as an empty cell."""
+def write_csv(path: Path, matrix: Matrix, *, escape: bool = False) -> None:
+    """Write a matrix as CSV: names in the first row and column, full precision, NaN as an empty cell.
+
+    Args:
+        path: the file.
+        matrix: names and values.
+        escape: put ``'`` in front of names that a spreadsheet would read as formulas.
+    """
+    shown = escape_formula if escape else str
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow([matrix.corner, *matrix.columns])
+        lines.writerow([shown(matrix.corner), *map(shown, matrix.columns)])
         for name, values in zip(matrix.rows, matrix.values.tolist(), strict=True):
-            lines.writerow([name, *("" if value != value else value for value in values)])
+            lines.writerow([shown(name), *("" if value != value else value for value in values)])
 
 
 def results_dict(

@@ -31,6 +31,7 @@ class AnalyzeConfig(Section):
     raw_dir: str | None
     data_dir: str | None
     output: str | None
+    escape_csv: bool
     fail_if: list[ConditionText] | ConditionText
     analysis: dict[str, Any]
     trainer: dict[str, Any]

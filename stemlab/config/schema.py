@@ -217,6 +217,7 @@ class PredictConfig(Section):
     vectors: str | None
     interests: str | None
     item_vectors: str | None
+    escape_csv: bool
     index: Literal["none", "exact", "hnsw"]
     index_path: str | None
     trainer: dict[str, Any]

@@ -150,7 +150,7 @@ class Recommender:
 
     def _list_writer(self, files: ExitStack, users: TargetUsers, catalogue: Catalogue | None) -> Write:
         """Return a function that computes and writes the item lists of a batch of users."""
-        write_table = files.enter_context(table_writer(Path(self._config["output"])))
+        write_table = files.enter_context(table_writer(Path(self._config["output"]), escape=self._config["escape_csv"]))
         tokens = np.array(["", *self._data.item_tokens], dtype=object)
 
         def write(rows: slice, batch: SequenceBatch, user_BKD: Tensor) -> None:

@@ -52,6 +52,7 @@ class Scorer:
         self._device = inference_device(trainer)
         self._autocast = trainer["precision"] == "bf16-mixed"
         self._batch_size = config["batch_size"] or DEFAULT_BATCH_SIZE
+        self._escape = bool(config["escape_csv"])
         assert isinstance(run.datamodule, ImpressionDataModule)
         assert isinstance(run.saved.spec, DatasetSpec)
         self._run, self._data, self._spec = run, run.datamodule, run.saved.spec
@@ -64,7 +65,7 @@ class Scorer:
         module = self._run.module()
         assert isinstance(module, MultiTaskModule)
         self._module = module.to(self._device).eval()
-        with progress_bar("rows") as bar, table_writer(self.output) as write:
+        with progress_bar("rows") as bar, table_writer(self.output, escape=self._escape) as write:
             task = bar.add_task("scoring", total=reader.total, done=0)
             for chunk in reader.chunks():
                 write(self.score_table(chunk))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stemlab.data.io.csv_cells import escape_formula
 from stemlab.data.io.output_file import complete_file, write_errors
 from stemlab.data.table.file import TextTable
 from stemlab.errors import StemlabError
@@ -110,16 +112,20 @@ class TableWriter(Protocol):
 
 
 @contextmanager
-def table_writer(path: Path) -> Iterator[TableWriter]:
+def table_writer(path: Path, *, escape: bool = False) -> Iterator[TableWriter]:
     """Yield a function that writes Arrow tables to a file, which appears only when it is complete.
 
     Args:
         path: a ``.parquet`` or ``.csv`` file.
+        escape: put ``'`` in front of texts of a CSV file that a spreadsheet would read as formulas.
 
     Raises:
         StemlabError: the file has another suffix or cannot be written.
     """
-    writers = {".parquet": _parquet_writer, ".csv": _csv_writer}
+    writers: dict[str, Callable[[Path, Path], AbstractContextManager[TableWriter]]] = {
+        ".parquet": _parquet_writer,
+        ".csv": partial(_csv_writer, escape=escape),
+    }
     if path.suffix not in writers:
         raise StemlabError(f"output={path} must end in .parquet or .csv.")
     with complete_file(path) as part, writers[path.suffix](part, path) as write:
@@ -149,14 +155,17 @@ def _parquet_writer(part: Path, path: Path) -> Iterator[TableWriter]:
 
 
 @contextmanager
-def _csv_writer(part: Path, path: Path) -> Iterator[TableWriter]:
+def _csv_writer(part: Path, path: Path, *, escape: bool) -> Iterator[TableWriter]:
     header = True
 
     def write(table: Any) -> None:
         nonlocal header
         with write_errors(path):
             # pandas quotes only where necessary; the writer of Arrow quotes every text
-            table.to_pandas().to_csv(file, header=header, index=False)
+            frame = table.to_pandas()
+            if escape:
+                frame = frame.map(escape_formula).rename(columns=escape_formula)
+            frame.to_csv(file, header=header, index=False)
         header = False
 
     with write_errors(path):
