@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,9 @@ LONG_FILES = (
 )
 # Commands and tests share one font cache: building it takes seconds.
 os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"stemlab-tests-matplotlib-{os.getuid()}"))
+# A background process of a shell ignores interrupts, and its children inherit that; some tests send interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,8 +23,8 @@ METHODS = {"training": "training_step", "validation": "validation_step", "test":
 
 @pytest.fixture(scope="module")
 def whole(workspace: Workspace, run_training: Callable[..., float]) -> Path:
-    run_training("whole", *DROPOUT)
-    return workspace.directory / "whole"
+    run_training("dropout_whole", *DROPOUT)
+    return workspace.directory / "dropout_whole"
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_a_terminated_training_resumes_exactly(
     monkeypatch.undo()
     run_training(name, *DROPOUT, "resume=must")
     record = workspace.record(name)
-    assert record["metrics"] == workspace.record("whole")["metrics"]
-    assert record["best"] == workspace.record("whole")["best"]
+    assert record["metrics"] == workspace.record("dropout_whole")["metrics"]
+    assert record["best"] == workspace.record("dropout_whole")["best"]
     assert [entry["step"] for entry in record["resumptions"]] == [step]
     assert_same_weights(whole, workspace.directory / name)
     assert_same_weights(whole, workspace.directory / name, "best.ckpt")

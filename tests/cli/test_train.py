@@ -203,7 +203,7 @@ def test_every_model_trains(model: str, workspace: Workspace, run_training: Call
 
 
 def test_a_training_ended_by_max_epochs_while_improving_is_reported(workspace: Workspace) -> None:
-    ended = workspace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=short")
+    ended = workspace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=ended_by_max_epochs")
     assert re.search("trainer.max_epochs=1 .*improving", ended.stdout + ended.stderr)
 
 
