@@ -91,13 +91,6 @@ def _check_position(saved: SavedRun, config: Mapping[str, Any]) -> None:
         )
     if not saved.mid_epoch:
         return
-    for key in ("accelerator", "capture"):
-        old, new = saved.config["trainer"].get(key), config["trainer"].get(key)
-        if old != new:
-            raise StemlabError(
-                f"cannot resume {saved.path} with trainer.{key}={new}: it was written within epoch {saved.epoch + 1} "
-                f"with {old}; resume with trainer.{key}={old}, or from the checkpoint of a complete epoch."
-            )
     old, new = process_count(saved.config["trainer"]), process_count(config["trainer"])
     if old != new:
         raise StemlabError(

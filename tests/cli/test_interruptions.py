@@ -94,9 +94,8 @@ def test_several_interruptions_leave_no_trace_in_a_sequential_model(
             run_training("ranked_parts", *RANKED, "resume=auto")
         assert caught.value.status == 128 + number
         monkeypatch.undo()
-    for word in ("trainer.devices=2", "trainer.capture=off"):
-        with pytest.raises(StemlabError, match=f"cannot resume .*{word.partition('=')[0]}"):
-            run_training("ranked_parts", *RANKED, "resume=auto", word)
+    with pytest.raises(StemlabError, match=r"cannot resume .*trainer\.devices=1"):
+        run_training("ranked_parts", *RANKED, "resume=auto", "trainer.devices=2")
     assert sequences.record("ranked_parts")["status"] == "interrupted"  # a refused attempt leaves the record
     assert sequences.record("ranked_parts")["config"]["trainer"]["max_epochs"] == 3
     run_training("ranked_parts", *RANKED, "resume=auto")
