@@ -110,9 +110,10 @@ class TrainingRun:
         try:
             self.recorder.write(status)
         except StemlabError as error:
-            if status in ("running", "finished"):
+            if status == "finished":
                 raise
-            print(f"warning: {error}", file=sys.stderr)  # the error that ended the run is the one to report
+            # the error that ends the run is the one to report; a full disk ends it at the first checkpoint
+            print(f"warning: {error}", file=sys.stderr)
 
     def _train(self) -> Mapping[str, float | None]:
         datamodule = build_datamodule(self.config)
