@@ -69,7 +69,7 @@ class RecommendCase:
             prepare=self.toy.prepare,
             module=lambda: SimpleNamespace(net=self.net),
         )
-        job = Recommender({**SEQUENTIAL_DEFAULTS, "input": None, **chosen, **paths}, run)
+        job = Recommender({**SEQUENTIAL_DEFAULTS, "input": None, "escape_csv": False, **chosen, **paths}, run)
         job.run()
         return job.summary()
 
