@@ -33,13 +33,13 @@ def no_space(*_: Any, **__: Any) -> None:
 
 def test_a_full_disk_is_recorded(workspace: Workspace, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "save", no_space)
-    error = failed(workspace, "hydra.run.dir=full")
+    error = failed(workspace, "hydra.run.dir=full_disk")
     assert "best.ckpt" in error
     assert "No space left" in error
-    record = json.loads((workspace.directory / "full" / "record.json").read_text())
+    record = json.loads((workspace.directory / "full_disk" / "record.json").read_text())
     assert record["status"] == "failed"
     assert "No space left" in record["error"]
-    assert not list((workspace.directory / "full").rglob("*.part"))
+    assert not list((workspace.directory / "full_disk").rglob("*.part"))
 
 
 def test_a_record_that_cannot_be_written_does_not_hide_the_error(

@@ -102,7 +102,7 @@ def test_a_checkpoint_of_another_run_is_refused(
     word: str, hint: str, half: Path, run_training: Callable[..., float]
 ) -> None:
     with pytest.raises(StemlabError, match=hint):
-        run_training("refused", *TINY, *TWO, f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}", word)
+        run_training("refused_resume", *TINY, *TWO, f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}", word)
 
 
 def test_resuming_needs_the_best_checkpoint(half: Path, run_training: Callable[..., float], tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_settings_that_cannot_change_are_refused_by_name(
     word: str, key: str, half: Path, run_training: Callable[..., float]
 ) -> None:
     with pytest.raises(StemlabError, match=f"cannot resume .*{key}="):
-        run_training("refused", *TINY, *TWO, f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}", word)
+        run_training("refused_resume", *TINY, *TWO, f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}", word)
 
 
 def test_a_used_directory_is_refused_resumed_left_alone_or_overwritten(

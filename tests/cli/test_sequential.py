@@ -116,7 +116,7 @@ def test_a_checkpoint_of_another_run_is_refused(
     ranked: Path, word: str, hint: str, run_training: Callable[..., float]
 ) -> None:
     with pytest.raises(StemlabError, match=hint):
-        run_training("refused", *SASREC, word, f"ckpt_path={ranked / 'checkpoints' / 'last.ckpt'}")
+        run_training("refused_ranked", *SASREC, word, f"ckpt_path={ranked / 'checkpoints' / 'last.ckpt'}")
 
 
 def test_changed_weight_decay_takes_effect(ranked: Path, run_training: Callable[..., float]) -> None:
@@ -131,8 +131,8 @@ def test_full_catalogue_and_sampled_candidates_give_different_metrics(
     ranked: Path, run_training: Callable[..., float]
 ) -> None:
     overrides = ["trainer.max_epochs=1", "dataset.evaluation.candidates=full"]
-    run_training("full", *SASREC, *overrides)
-    metrics = record(ranked.parent / "full")["metrics"]
+    run_training("full_catalogue", *SASREC, *overrides)
+    metrics = record(ranked.parent / "full_catalogue")["metrics"]
     assert set(metrics) == METRICS
     run_training("sampled", *SASREC, overrides[0])
     assert metrics["val/mrr"] != record(ranked.parent / "sampled")["metrics"]["val/mrr"]

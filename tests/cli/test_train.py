@@ -113,9 +113,9 @@ def test_the_same_command_gives_the_same_weights(
 ) -> None:
     """In a process of its own and through the Python interface."""
     assert_same_weights(trained, own_process)
-    objective = run_training("again", *TINY, *LONG)
-    assert_same_weights(trained, trained.parent / "again")
-    one, other = (json.loads((run / "record.json").read_text()) for run in (trained, trained.parent / "again"))
+    objective = run_training("trained_again", *TINY, *LONG)
+    assert_same_weights(trained, trained.parent / "trained_again")
+    one, other = (json.loads((run / "record.json").read_text()) for run in (trained, trained.parent / "trained_again"))
     assert one["metrics"] == other["metrics"]
     assert objective == one["metrics"]["val/auc"]
     assert one["config_hash"] == other["config_hash"]
