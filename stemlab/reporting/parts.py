@@ -13,6 +13,7 @@ from stemlab.reporting.collect import Run
 from stemlab.reporting.record import file_name
 
 _SHOWN_SETTINGS = 3
+_NO_PROTOCOL = tuple(f"dataset.{key}" for key in ("_target_", "batch_size", "eval_batch_size", "residence"))
 _TASK_METRICS = ("auc", "gauc", "logloss")
 _CUTOFFS = 2  # of HR and NDCG in a table without chosen metrics
 
@@ -95,4 +96,5 @@ def _difference(run: Run, others: Sequence[Run]) -> str:
 
 
 def _dataset_settings(run: Run) -> Mapping[str, Any]:
-    return {key: value for key, value in run.settings.items() if key in flatten({"dataset": run.config["dataset"]})}
+    own = flatten({"dataset": run.config["dataset"]})
+    return {key: value for key, value in run.settings.items() if key in own and key not in _NO_PROTOCOL}

@@ -54,7 +54,7 @@ def test_the_default_report_has_a_table_per_dataset_and_mark(mixed):
 
 
 def test_protocols_of_a_dataset_are_separate_and_named(tmp_path):
-    runs = write(tmp_path / "runs", other(split="time"), other(split="random", fingerprint="a" * 64))
+    runs = write(tmp_path / "runs", other(split="time", batch_size=1), other(split="random", fingerprint="a" * 64))
     assert captions(run(f"runs={runs}")) == [
         "other (dataset.split=random, data aaaaaaaa)",
         "other (dataset.split=time, data eeeeeeee)",
