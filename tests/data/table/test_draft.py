@@ -287,15 +287,13 @@ def test_the_draft_is_written_into_the_current_directory(tmp_path, monkeypatch):
 
 
 def test_an_uncommented_scenario_is_no_field(tmp_path, caplog):
-    path = tmp_path / "rows.csv"
-    _, text, _ = drafted(frame(600), path)
+    _, text, _ = drafted(frame(600), path := tmp_path / "rows.csv")
     lines = [line.removeprefix("# ") if line.startswith("# scenario") else line for line in text.splitlines()]
     Path("rows.stemlab.yaml").write_text("\n".join(lines))
     found = read_description(Path("rows.stemlab.yaml"))
     assert "country" in found["fields"]
-    module = table(tmp_path, path, **found)
     with caplog.at_level("INFO"):
-        module.prepare()
+        (module := table(tmp_path, path, **found)).prepare()
     assert "country" not in module.spec.field_sizes
     assert module.spec.scenarios == ("es", "fr", "nl")
     assert "'country' is dataset.scenario" in caplog.text
