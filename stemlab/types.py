@@ -6,8 +6,11 @@ from pydantic import Field
 
 PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]  # sizes and counts that torch and NumPy can hold
 NonNegativeInt = Annotated[int, Field(ge=0, lt=2**32)]  # also seeds
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# bounded, so that a misspelt exponent is refused and no product of settings overflows float32
+PositiveFloat = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+PenaltyWeight = Annotated[float, Field(ge=0, le=1e4, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 ClosedFraction = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]

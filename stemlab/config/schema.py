@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
 from stemlab.config.section import Monitor, Section
-from stemlab.types import NonNegativeFloat, PositiveInt
+from stemlab.types import PenaltyWeight, PositiveInt
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -125,8 +125,8 @@ class MultiTaskConfig(ModelConfig):
     """
 
     task: str | None
-    embedding_regularizer: NonNegativeFloat | str
-    net_regularizer: NonNegativeFloat | str
+    embedding_regularizer: PenaltyWeight | str
+    net_regularizer: PenaltyWeight | str
     embedding_regularizer_mode: Literal["dense", "batch"]
     loss_form: Literal["logits", "probability"]
     loss_reduction: Literal["sum", "mean"]

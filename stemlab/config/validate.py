@@ -14,7 +14,9 @@ from stemlab.config.instantiate import (
     typed_settings,
     validate_as,
 )
+from stemlab.config.path_checks import check_paths
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, SavedTrainerConfig, section_model
+from stemlab.config.split_checks import check_split_keys
 from stemlab.config.validation_messages import Origin, unknown_origin
 from stemlab.errors import StemlabError
 
@@ -30,6 +32,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
     Raises:
         StemlabError: the first invalid setting.
     """
+    check_paths(config, origin)
     top = top_level_model(command)
     if top is not None:
         validate_as(top, config, origin=origin)
@@ -43,6 +46,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
     if isinstance(config.get("dataset"), Mapping):
         check_settings(config["dataset"], key="dataset", origin=origin)
         cross_checks.check_dataset(config["dataset"], origin)
+        check_split_keys(config["dataset"], origin)
     if isinstance(config.get("model"), Mapping):
         check_settings(config["model"]["net"], key="model.net", origin=origin)
         cross_checks.check_family(config)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stemlab.types import NonNegativeFloat, PositiveFloat
+from stemlab.types import LearningRate, NonNegativeFloat, PositiveFloat
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 MetricGain = Annotated[NonNegativeFloat, Field(le=1)]
@@ -26,7 +26,7 @@ class PlateauConfig:
 
     enabled: bool = True
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    min_lr: NonNegativeFloat = 1e-6
+    min_lr: Annotated[NonNegativeFloat, Field(le=10)] = 1e-6
     threshold: MetricGain = 1e-6
 
 
@@ -45,7 +45,7 @@ class OptimConfig:
     """
 
     name: Literal["adam"] = "adam"
-    lr: PositiveFloat = 1e-3
+    lr: LearningRate = 1e-3
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: Annotated[PositiveFloat, Field(le=1)] = 1e-8
     exclude_bias_bn: bool = False

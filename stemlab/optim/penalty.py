@@ -22,6 +22,9 @@ _FORMS = {
 }
 
 
+_LARGEST = 1e4
+
+
 @dataclass(frozen=True, slots=True)
 class Penalty:
     """Weights of the L1 and L2 terms: l1 * sum |w| + l2 / 2 * sum w^2, with gradient l1 * sign(w) + l2 * w."""
@@ -44,11 +47,11 @@ def parse_penalty(value: float | str | None) -> Penalty:
         value: a number (L2), ``"l1(a)"``, ``"l2(a)"``, ``"l1_l2(a, b)"``, a number as text, or None for no penalty.
 
     Raises:
-        StemlabError: the text has another format, or a weight is negative or not finite.
+        StemlabError: the text has another format, or a weight is negative or above 10,000.
     """
     l1, l2 = _weights(value)
-    if not (0 <= l1 < float("inf") and 0 <= l2 < float("inf")):
-        raise StemlabError(f"penalty {value!r} has a negative or infinite weight: give a number >= 0.")
+    if not (0 <= l1 <= _LARGEST and 0 <= l2 <= _LARGEST):
+        raise StemlabError(f"penalty {value!r} must have weights from 0 to {_LARGEST:g}.")
     return Penalty(l1=l1, l2=l2)
 
 

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.optim import Optimizer
 
-from stemlab.types import NonNegativeFloat, PositiveFloat
+from stemlab.types import LearningRate, PenaltyWeight
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -36,8 +36,8 @@ class RankingOptimConfig:
     """
 
     name: Literal["adam", "sgd", "adagrad", "adadelta"] = "adam"
-    lr: PositiveFloat = 1e-3
-    l2: NonNegativeFloat = 0.0
+    lr: LearningRate = 1e-3
+    l2: PenaltyWeight = 0.0
 
 
 def build_ranking_optimizer(net: nn.Module, config: RankingOptimConfig) -> Optimizer:

@@ -1,5 +1,6 @@
 """A small dataset and a small finished run, made once per test process."""
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from stemlab.config.compose import compose
+from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.train import train
 from tests.cli.commands import Workspace
 from tests.cli.sequences import write_folder
@@ -45,6 +47,17 @@ def trained(workspace: Workspace) -> Path:
     """Directory of a finished run of the command: four epochs of STEM."""
     workspace.run("train", *TINY, *LONG, "hydra.run.dir=trained")
     return workspace.directory / "trained"
+
+
+@pytest.fixture
+def diverges_at_10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the training loss of multi-task models infinite for optim.lr=10, the largest learning rate allowed."""
+    reduce_tasks = MultiTaskModule._reduce_tasks
+
+    def infinite(self: MultiTaskModule, losses_T: torch.Tensor) -> torch.Tensor:
+        return reduce_tasks(self, losses_T) * (math.inf if self.settings.optim.lr == 10 else 1)
+
+    monkeypatch.setattr(MultiTaskModule, "_reduce_tasks", infinite)
 
 
 @pytest.fixture(scope="session")

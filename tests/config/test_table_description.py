@@ -27,9 +27,9 @@ def compose_described(path, *words):
 
 def test_command_line_overrides_description_overrides_default(config):
     config.write_text(TEXT.replace("shared: {v: u}\n", ""))
-    found = compose_described(config, "dataset.min_count=7", "dataset.split.seed=5")["dataset"]
+    found = compose_described(config, "dataset.min_count=7", "dataset.split.valid_size=0.2")["dataset"]
     assert (found["min_count"], found["tasks"], found["name"], found["scaling"]) == (7, ["a", "b"], "mine", "standard")
-    assert (found["split"]["rule"], found["split"]["seed"], found["split"]["test_size"]) == ("time", 5, 0.1)
+    assert (found["split"]["rule"], found["split"]["valid_size"], found["split"]["test_size"]) == ("time", 0.2, 0.1)
     assert (found["missing"], found["numericals"], found["shared"], found["columns"]) == ([""], [], {}, None)
 
 

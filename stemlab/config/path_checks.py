@@ -1,0 +1,42 @@
+"""Refuse texts that are not paths: an empty text would be the current directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stemlab.config.validation_messages import Origin
+from stemlab.errors import StemlabError
+
+PATH_KEYS = frozenset(
+    [
+        *("data_dir", "raw_dir", "raw_file", "meta_file", "path", "config"),
+        *("logs", "ckpt", "ckpt_path", "resume_from", "init_from", "input", "output", "vectors", "interests"),
+        *("item_vectors", "index_path", "run", "runs", "reference", "copies", "update", "categories"),
+    ]
+)
+"""Names of settings, in any group, that are a path or a list of paths."""
+
+
+def check_paths(config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse empty paths and paths with a null character; ``paths`` has types of its own.
+
+    Raises:
+        StemlabError: the first such setting.
+    """
+    for key, value in _paths({name: value for name, value in config.items() if name != "paths"}, ""):
+        if not value.strip():
+            raise StemlabError(f"{key}={value!r} ({origin(key)}) is an empty path: give a path, or leave the key out.")
+        if "\0" in value:
+            raise StemlabError(f"{key}={value!r} ({origin(key)}) contains a null character, which no path may have.")
+
+
+def _paths(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the key and text of every path."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{key}.")
+        elif name in PATH_KEYS:
+            items = value if isinstance(value, list) else [value]
+            yield from ((key, item) for item in items if isinstance(item, str))
