@@ -29,6 +29,8 @@ MODULES = {
     "hydra.core.hydra_config": ("HydraConfig",),
     "hydra.core.override_parser.overrides_parser": ("OverridesParser",),
     "hydra.core.override_parser.types": ("Override",),
+    "lightning_fabric.utilities.distributed": ("_set_num_threads_if_needed",),
+    "pytorch_lightning.strategies.launchers": ("_SubprocessScriptLauncher",),
     "wandb.sdk.lib": ("wbauth",),
 }
 METHODS = (
@@ -39,6 +41,7 @@ METHODS = (
     ("hydra.plugins.sweeper", "Sweeper.validate_batch_is_legal"),
     ("hydra.core.override_parser.overrides_parser", "OverridesParser.parse_overrides"),
     ("pytorch_lightning.callbacks.progress.rich_progress", "RichProgressBar._get_train_description"),
+    ("pytorch_lightning.strategies.launchers", "_SubprocessScriptLauncher._call_children_scripts"),
     ("wandb.sdk.lib", "wbauth.authenticate_session"),
 )
 BOUNDED = {"hydra": "hydra-core", "omegaconf": "omegaconf", "torch": "torch", "wandb": "wandb"}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from stemlab.config.machine_errors import machine_error
 from stemlab.config.output_streams import robust_output
+from stemlab.config.process_watch import REPORTS, local_rank, report_reason, watch_parent
 from stemlab.config.screen_log import job_log_path, log_output, start_log
 from stemlab.deferred_imports import defer_imports
 from stemlab.errors import Interrupted, StemlabError
@@ -56,6 +57,7 @@ def command(
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def main() -> None:
+            watch_parent()
             defer_imports()
             with robust_output(), _sigterm_raises():
                 try:
@@ -103,15 +105,26 @@ def _message_or_raise(error: Exception) -> str:
 
     message = str(error) if isinstance(error, HydraException) else machine_error(error)
     if message is None or "HYDRA_FULL_ERROR" in os.environ:
+        report_reason(f"{type(error).__name__}: {error}")
         raise error
     return message
 
 
 def fail(message: str, status: int = StemlabError.status) -> NoReturn:
-    """Print an error on rank 0 and exit."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    """Print an error and exit; another rank than 0 reports it to rank 0."""
+    if not (rank := local_rank()):
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    elif REPORTS in os.environ:
+        report_reason(message)  # rank 0 prints it
+    elif _in_process_group():  # started by torchrun or SLURM: the error may be of this rank only
+        print(f"error on rank {rank}: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
+
+
+def _in_process_group() -> bool:
+    """Return whether this process has joined a process group; torch is not imported for it."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and bool(distributed.is_initialized())
 
 
 def _run(

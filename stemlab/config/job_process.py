@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from stemlab.config.process_watch import REPORTS, child_environment
 from stemlab.errors import StemlabError
 
 _RANK_VARIABLES = (
@@ -32,6 +33,7 @@ _RANK_VARIABLES = (
     "NODE_RANK",
     "MASTER_ADDR",
     "MASTER_PORT",
+    REPORTS,
 )
 # Settings of the parent only: the job gets its directory and mode from run_job_in_subprocess and has no sweeper.
 _NOT_FORWARDED = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra.launcher", "hydra/")
@@ -98,9 +100,9 @@ def quote_override(text: str) -> str:
 
 
 def run_process_group(arguments: list[str]) -> int:
-    """Run a command in its own process group, without rank variables; an interruption ends the whole group."""
+    """Run a command in its own process group, without rank variables; the group ends with this process."""
     environment = {key: value for key, value in os.environ.items() if key not in _RANK_VARIABLES}
-    child = subprocess.Popen(arguments, env=environment, start_new_session=True)
+    child = subprocess.Popen(arguments, env=child_environment(environment), start_new_session=True)
     before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         return child.wait()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from stemlab.config.process_watch import OTHER_ENDED
+
 _ADVICE = {
     errno.ENOSPC: "free some disk space, or choose another directory",
     errno.EDQUOT: "free some of your quota, or choose another directory",
@@ -19,7 +21,15 @@ _ADVICE = {
     errno.EIO: "check the disk",
 }
 _MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory")
-_LOST_RANK = ("Connection closed by peer", "Connection reset by peer", "DistBackendError", "DistNetworkError")
+_LOST_RANK = (
+    *(
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Application timeout caused pair closure",
+    ),
+    *("DistBackendError", "DistNetworkError", "DistStoreError", "Timed out waiting"),
+)
 
 
 def machine_error(error: BaseException) -> str | None:
@@ -39,13 +49,19 @@ def machine_error(error: BaseException) -> str | None:
     return None
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error says that another process of the run cannot be reached."""
+    text = f"{type(error).__name__} {error}"
+    return isinstance(error, RuntimeError) and any(word in text for word in _LOST_RANK)
+
+
 def _message(error: BaseException) -> str | None:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in text for word in _MEMORY)):
         reason = f" ({text[:200]})" if text else ""
         return f"there is not enough memory{reason}: use smaller batches, a smaller model or table, or free memory."
-    if isinstance(error, RuntimeError) and any(word in f"{type(error).__name__} {text}" for word in _LOST_RANK):
-        return f"another process of this run has ended ({text[:200]}); its error message is above."
+    if is_lost_connection(error):
+        return f"{OTHER_ENDED} ({text[:200]}); its error message is above."
     if isinstance(error, OSError) and error.errno is not None:
         path = error.filename2 or error.filename
         where = f"{path}: " if path else ""

@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.job_process import process_count
 from stemlab.config.limits import run_limits
+from stemlab.config.process_watch import LOST_RANK_HOOKS
 from stemlab.data.batch_order import training_steps
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.errors import Interrupted, StemlabError
@@ -87,6 +88,7 @@ class TrainingRun:
         self._accepted = not self.start.in_place  # until then, the record of the earlier part is kept
         self._write_record("running")
         status: Status = "failed"
+        LOST_RANK_HOOKS.append(self._record_lost_rank)
         try:
             with numeric_mode(self.config["trainer"]):
                 metrics = self._train()
@@ -98,11 +100,17 @@ class TrainingRun:
             self.recorder.set_error(error)
             raise
         finally:
+            LOST_RANK_HOOKS.remove(self._record_lost_rank)
             try:
                 self._write_record(status)
             finally:
                 finish_loggers(self.loggers, failed=status != "finished")
         return _defined(metrics[self.config["objective"]])
+
+    def _record_lost_rank(self, message: str) -> None:
+        """Write the record when ``RankWatch`` ends this process."""
+        self.recorder.set_error(StemlabError(message))
+        self._write_record("failed")
 
     def _write_record(self, status: Status) -> None:
         if not self._accepted:
