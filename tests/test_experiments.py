@@ -111,6 +111,7 @@ ML1M_TIMIREC = {
     "timirec_pretrain": ("pretrain", 260_186),
     "timirec": ("both", 526_748),
 }  # docs/methods/timirec.md#parameter-counts
+BEAUTY_TIMIREC = {"timirec_pretrain": "pretrain", "timirec": "both"}
 
 
 @functools.cache
@@ -214,10 +215,27 @@ def test_ml1m_timirec(name):
     assert sum(counts.values()) == parameters
 
 
+@pytest.mark.parametrize("name", BEAUTY_TIMIREC)
+def test_beauty_timirec(name):
+    config = experiment(f"beauty/{name}")
+    common_sequential(config)
+    assert (config["dataset"]["name"], config["dataset"]["eval_negatives"], config["seed"]) == ("beauty", 1000, 0)
+    assert (config["model"]["name"], config["model"]["stage"]) == ("timirec", BEAUTY_TIMIREC[name])
+    four = {"num_interests": 4, "temperature": 0.1, "projection_layers": 1, "transformer": True}
+    assert structure(config) == {"embedding_dim": 64} | TIMIREC | four
+    assert (config["optim"]["lr"], config["optim"]["l2"]) == (1e-4, 1e-6)
+
+
 def test_no_file_is_left_out():
     found = {path.relative_to(CONF / "experiment").with_suffix("").as_posix() for path in CONF.glob("experiment/*/*")}
     found = {name for name in found if not name.startswith("aliexpress/")}  # tests/test_experiments_mtreclib.py
-    tables = {"tiktok": TIKTOK, "ml1m_multitask": ML1M, "grocery": GROCERY, "ml1m": ML1M_TIMIREC}
+    tables = {
+        "tiktok": TIKTOK,
+        "ml1m_multitask": ML1M,
+        "grocery": GROCERY,
+        "ml1m": ML1M_TIMIREC,
+        "beauty": BEAUTY_TIMIREC,
+    }
     known = {f"{folder}/{name}" for folder, names in tables.items() for name in names}
     assert found == known | {f"tiktok_conflict/{name}" for name in ("mmoe", "ple", "stem")}  # trained in tests/data
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stemlab.nn.precision import at_least_float32
+
 
 def ranking_loss(score_BN: Tensor) -> Tensor:
     """Return the mean over samples of ``-log sum_j w_j sigmoid(s+ - s-_j)`` with ``w = softmax(s-)``, a scalar.
@@ -21,8 +23,7 @@ def ranking_loss(score_BN: Tensor) -> Tensor:
     Args:
         score_BN: scores, at least two columns.
     """
-    if score_BN.dtype != torch.float64:
-        score_BN = score_BN.float()
+    score_BN = at_least_float32(score_BN)
     positive_B1, negatives_BM = score_BN[:, :1], score_BN[:, 1:]
     if negatives_BM.shape[1] == 1:
         return functional.softplus(negatives_BM - positive_B1).mean()

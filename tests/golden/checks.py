@@ -5,6 +5,7 @@ Legend: B samples, F fields, T tasks.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -19,28 +20,19 @@ from stemlab.nn.loss import LossForm, task_losses
 from stemlab.optim import OptimConfig, build_optimizer, clip_gradients, penalty_value
 from tests.golden.cases import Case
 from tests.golden.observe import observe
+from tests.golden.tolerances import (
+    FORWARD,
+    GRADIENT,
+    NOISE,
+    STEP,
+    Differences,
+    differing,
+    not_noise,
+    same_state,
+)
 
-FORWARD = GRADIENT = 1e-6
-STEP = 1e-6
-NOISE = 1e-6  # a smaller gradient may be a rounding error, which Adam turns into a full step
 CURVES = ("loss/per_step", "output/grad_norm_before_clip", "output/grad_norm_after_clip")
 MODE = re.compile(r"(?:(batch1)_)?(?:(train|eval)_)?(?:(batch1)_)?(.+)")
-
-Differences = dict[str, float]
-
-
-def differing(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], tolerance: float) -> Differences:
-    """Return name -> largest absolute difference where it exceeds tolerance * max(1, largest value)."""
-    found = {}
-    for name, expected in theirs.items():
-        actual = ours[name].detach().reshape(expected.shape).double()
-        if not expected.numel():
-            continue
-        gap = float((actual - expected.double()).abs().max())
-        if not gap <= tolerance * max(1.0, float(expected.double().abs().max())):
-            found[name] = gap
-    return found
-
 
 # ---- forward
 
@@ -54,25 +46,36 @@ def split_key(key: str) -> tuple[bool, bool, str]:
 def forward(case: Case, tolerance: float = FORWARD) -> tuple[Differences, list[str]]:
     """Compare all outputs of a single-batch file; also return the keys without a stemlab value."""
     wanted = case.group("output")
+    ours, exact = _outputs(case, torch.float32), functools.partial(_outputs, case, torch.float64)
+    known = {key: value for key, value in wanted.items() if key in ours}
+    return differing(ours, known, tolerance, exact), [key for key in wanted if key not in ours]
+
+
+def _outputs(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the outputs of the keys of a file that stemlab has."""
     computed: dict[tuple[bool, bool], dict[str, Tensor]] = {}
-    ours, unknown = {}, []
-    for key in wanted:
+    ours = {}
+    for key in case.group("output"):
         one_sample, training, base = split_key(key)
         if (one_sample, training) not in computed:
             ids_BF = case.tensor("input/batch1_ids" if one_sample else "input/ids")
-            computed[one_sample, training] = observe(case.net().train(training), ids_BF)
+            computed[one_sample, training] = observe(case.net().to(dtype).train(training), ids_BF)
         if base in computed[one_sample, training]:
             ours[key] = computed[one_sample, training][base]
-        else:
-            unknown.append(key)
-    return differing(ours, {k: v for k, v in wanted.items() if k in ours}, tolerance), unknown
+    return ours
 
 
 def running_statistics(case: Case) -> Differences:
     """Compare the state after one forward pass in training mode."""
-    net = case.net().train()
-    net(ImpressionBatch(case.tensor("input/ids")))
-    return differing(net.state_dict(), case.ours("aftertrainforward"), FORWARD)
+
+    def after(dtype: torch.dtype) -> dict[str, Tensor]:
+        net = case.net().to(dtype).train()
+        net(ImpressionBatch(case.tensor("input/ids")))
+        return net.state_dict()
+
+    return differing(
+        after(torch.float32), case.ours("aftertrainforward"), FORWARD, functools.partial(after, torch.float64)
+    )
 
 
 # ---- losses, gradients
@@ -100,11 +103,16 @@ def bce(net: TabularNet, case: Case, form: LossForm) -> list[Tensor]:
 
 def losses(case: Case, form: LossForm) -> Differences:
     """Compare the task losses, the penalty and the total."""
-    net = in_loss_mode(case)
-    tasks, penalty = bce(net, case, form), penalty_value(net, *case.penalties)
-    ours = {f"bce_task{i}": loss for i, loss in enumerate(tasks)}
-    ours |= {"regularization": penalty, "total": torch.stack(tasks).sum() + penalty}
-    return differing(ours, {k: v for k, v in case.group("loss").items() if k in ours}, FORWARD)
+
+    def values(dtype: torch.dtype) -> dict[str, Tensor]:
+        net = in_loss_mode(case).to(dtype)
+        tasks, penalty = bce(net, case, form), penalty_value(net, *case.penalties)
+        found = {f"bce_task{i}": loss for i, loss in enumerate(tasks)}
+        return found | {"regularization": penalty, "total": torch.stack(tasks).sum() + penalty}
+
+    ours = values(torch.float32)
+    known = {k: v for k, v in case.group("loss").items() if k in ours}
+    return differing(ours, known, FORWARD, functools.partial(values, torch.float64))
 
 
 def gradients(net: TabularNet, loss: Tensor) -> dict[str, Tensor | None]:
@@ -187,19 +195,13 @@ def fused_step(net: TabularNet, case: Case, form: LossForm, max_norm: float) -> 
 STEPS = {"plain": plain_step, "stemlab": fused_step}
 
 
-def trained(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state without running statistics."""
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
-    return {name: value for name, value in state.items() if not name.endswith(buffers)}
-
-
 def first_step(case: Case, form: LossForm, kind: str) -> Differences:
     """Compare the parameters after one step, where their gradient is not a rounding error."""
-    net, ours = in_loss_mode(case), case.ours("grad")
+    net = in_loss_mode(case)
+    own = filled(net, gradients(net, torch.stack(bce(net, case, form)).sum() + penalty_value(net, *case.penalties)))
+    net = in_loss_mode(case)  # the forward pass moved its running statistics
     STEPS[kind](net, case, form, float("inf"))(case.tensor("input/ids"), case.tensor("input/labels"))
-    still = {name: bool((gradient == 0).all()) for name, gradient in ours.items()}
-    kept = {name: (gradient.abs() > NOISE) | still[name] for name, gradient in ours.items()}
-    return same_state(net.state_dict(), case.ours("step1"), kept, STEP)
+    return same_state(net.state_dict(), case.ours("step1"), not_noise(case.ours("grad"), own), STEP)
 
 
 def saturates(case: Case) -> bool:
@@ -247,7 +249,8 @@ def curves_differing(case: Case, form: LossForm, ours: Mapping[str, Tensor]) -> 
 
 def _own_rounding(case: Case, form: LossForm, theirs: Mapping[str, Tensor]) -> Differences:
     """Return curve -> distance of the file from the same training in double precision."""
-    step = plain_step(case.net().train().double(), case, form, case.meta.get("max_grad_norm", float("inf")))
+    net = case.net().train().double()  # the loss of float64 logits is computed in float64, too
+    step = plain_step(net, case, form, case.meta.get("max_grad_norm", float("inf")))
     rows = [step(ids_BF, labels_BT.double()) for ids_BF, labels_BT in _batches(case)]
     exact = {
         key: torch.tensor(values, dtype=torch.float64)
@@ -270,14 +273,6 @@ def above_noise(case: Case, form: LossForm, steps: int) -> dict[str, Tensor]:
             if parameter.grad is not None:
                 first[name] = torch.where(first[name] == 0, parameter.grad.abs(), first[name])
     return {name: (size == 0) | (size > NOISE) for name, size in first.items()}
-
-
-def same_state(
-    ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], kept: Mapping[str, Tensor], tolerance: float
-) -> Differences:
-    """Compare the parameter entries where ``kept`` is True."""
-    theirs = trained(theirs)
-    return differing({n: ours[n][kept[n]] for n in theirs}, {n: theirs[n][kept[n]] for n in theirs}, tolerance)
 
 
 def _batches(case: Case) -> list[tuple[Tensor, Tensor]]:

@@ -90,7 +90,7 @@ class Case(StoredCase):
         """Replace drawn routing logits by those of the file for a batch."""
         key = f"input/{name}_routing_logits"
         if key in self.arrays:
-            net.routing_logits = lambda batch, phase: self.tensor(key)
+            net.routing_logits = lambda batch, phase: self.tensor(key).to(net.items.weight.dtype)
         return net
 
 

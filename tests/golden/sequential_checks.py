@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,19 +24,25 @@ PARTS = {"bpr": "rank", "kl_times_tempsq": "distill"}  # loss term in the releas
 
 def forward(case: Case) -> tuple[Differences, list[str]]:
     """Compare all outputs of a single-batch file; also return the keys without a stemlab value."""
-    wanted, ours, unknown = case.group("output"), {}, []
-    for key in wanted:
+    wanted, ours = case.group("output"), _outputs(case, torch.float32)
+    known = {key: value for key, value in wanted.items() if key in ours}
+    exact = functools.partial(_outputs, case, torch.float64)
+    return differing(ours, known, FORWARD, exact), [key for key in wanted if key not in ours]
+
+
+def _outputs(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the outputs of the keys of a file that stemlab has."""
+    ours = {}
+    for key in case.group("output"):
         one_sample, phase, base = KEY.fullmatch(key).groups()
         name = one_sample or phase or "eval"
-        net, batch = case.routed(case.net(), name), case.batch(name)
+        net, batch = case.routed(case.net().to(dtype), name), case.batch(name)
         with torch.no_grad():
             score_BN = net(batch, phase or "eval").score_BN
             seen = {**MODELS[case.model].observe(net, batch, phase or "eval"), "prediction": score_BN}
         if base in seen:
             ours[key] = seen[base]
-        else:
-            unknown.append(key)
-    return differing(ours, {key: wanted[key] for key in ours}, FORWARD), unknown
+    return ours
 
 
 def representation(case: Case) -> Differences:

@@ -74,7 +74,7 @@ def lightgcn(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
     assert isinstance(net, LightGCN)
     nodes = net.rows.numel() - 1
     row_E = torch.arange(nodes).repeat_interleave(net.rows.diff())
-    dense_VV = torch.zeros(nodes, nodes).index_put_((row_E, net.columns.long()), net.values)
+    dense_VV = torch.zeros(nodes, nodes, dtype=net.values.dtype).index_put_((row_E, net.columns.long()), net.values)
     return {"norm_adj_dense": dense_VV}
 
 
@@ -84,7 +84,7 @@ def pop(net: SequenceNet, batch: SequenceBatch, phase: Phase) -> Seen:
 
 def attention_scores(extractor: SelfAttentiveExtractor, item_BLD: Tensor, batch: SequenceBatch) -> Seen:
     """Run the extractor, including padding (where the released scores come from zero inputs)."""
-    bias_B1L = (batch.history_BL == 0).float().mul(-1e30).unsqueeze(1)
+    bias_B1L = (batch.history_BL == 0).to(item_BLD.dtype).mul(-1e30).unsqueeze(1)
     state_BLD = extractor.states(item_BLD, batch.length_B, bias_B1L)
     seen = {"transformer": state_BLD}
     if extractor.transformer is not None:

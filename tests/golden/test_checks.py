@@ -15,12 +15,20 @@ POOL = EXPERTS | {"num_shared_experts": 2, "num_specific_experts": 2, "batch_nor
 BOTTOM = {"bottom_hidden_units": [16, 8], "tower_hidden_units": [8], "batch_norm": False}
 WRITTEN = {
     "sharedbottom_bn": ("SharedBottom", 2, BOTTOM | {"batch_norm": True}),
+    "omoe_3task_bn": (
+        "OMoE",
+        3,
+        {key: value for key, value in EXPERTS.items() if key != "num_layers"} | {"num_experts": 3, "batch_norm": True},
+    ),
     "stem_bn": ("STEM", 2, POOL | {"batch_norm": True}),
     "stem_2layer_bn": ("STEM", 2, POOL | {"batch_norm": True, "num_layers": 2}),
     "stem_3task_uneven": ("STEM", 3, POOL | {"num_shared_experts": 1, "num_specific_experts": 3}),
     "ple_3task_2layer": ("PLE", 3, POOL | {"num_shared_experts": 1, "num_layers": 2, "embedding_regularizer": 1e-3}),
     "aitm_3task": ("AITM", 3, BOTTOM),
 }
+
+
+TABLE = "embedding_layer.embedding_layer.embedding_layers.channel.weight"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +108,7 @@ def first_entry(by: float) -> object:
         ("grad/tower.0.mlp.1.weight", lambda case: checks.total_gradients(case, "logits")[0]),
         ("grad_task_1/stem_layers.0.gate.1.mlp.3.bias", lambda case: checks.task_gradients(case, 1, "logits")[0]),
         ("aftertrainforward/stem_layers.0.gate.2.mlp.1.running_mean", checks.running_statistics),
+        (f"step1/{TABLE}", lambda case: checks.first_step(case, "logits", "stemlab")),  # row 0: padding, zero gradient
         ("step1/tower.1.mlp.3.bias", lambda case: checks.first_step(case, "logits", "plain")),
     ],
 )

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
+from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.nn.loss import LossForm, task_losses
 from stemlab.optim import OptimConfig, build_optimizer, parse_penalty
 from tests.conftest import GOLDEN
 from tests.golden import checks
 from tests.golden.mmfi import UNUSED, MMFICase, find, observe, observe_cells
+from tests.golden.tolerances import trained
 
 # bias_STE: only if all samples are of one scenario
 BEFORE_NORM = re.compile(r".*_attention\.own\.\d+\.bias_TQ|towers\.\d+\.[036]\.bias|bias_STE")
-CELLS = 3e-6  # the rounding errors of the files themselves are up to 1.7e-6
 CASES = find(GOLDEN)
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.stem)
 forms = pytest.mark.parametrize("form", ["logits", "probability"])
@@ -36,16 +40,30 @@ def of_mode(case: MMFICase, training: bool) -> dict[str, Tensor]:
     return {k.removeprefix(mode): v for k, v in case.group("output").items() if k.startswith(mode)}
 
 
+def double(case: MMFICase, values: Callable[[MMFI, ImpressionBatch], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return values of the network and the batch in float64."""
+    batch = case.batch()
+    assert batch.dense_BN is not None
+    return values(case.fresh().double(), replace(batch, dense_BN=batch.dense_BN.double()))
+
+
+def _values(cells: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    return {key: value for key, (_, value) in cells.items()}
+
+
 @each
 @modes
 def test_outputs(case: MMFICase, training: bool) -> None:
     theirs = of_mode(case, training)
     ours = observe(case.fresh().train(training), case.batch())
     assert {f"pred_task{task}" for task in range(len(case.tasks))} <= theirs.keys()
-    assert not checks.differing(ours, {k: v for k, v in theirs.items() if k in ours}, checks.FORWARD)
+    known = {k: v for k, v in theirs.items() if k in ours}
+    exact = partial(double, case, lambda net, batch: observe(net.train(training), batch))
+    assert not checks.differing(ours, known, checks.FORWARD, exact)
     cells = observe_cells(case.fresh().train(training), case.batch(), case.hard)
     own = {key: theirs[key][rows] for key, (rows, _) in cells.items()}
-    assert not checks.differing({key: value for key, (_, value) in cells.items()}, own, CELLS)
+    exact = partial(double, case, lambda net, batch: _values(observe_cells(net.train(training), batch, case.hard)))
+    assert not checks.differing(_values(cells), own, checks.FORWARD, exact)
     if unknown := sorted(theirs.keys() - ours.keys() - cells.keys()):
         pytest.skip(f"all other values agree; stemlab has no value for {', '.join(unknown)}")
 
@@ -96,11 +114,14 @@ def test_absent_gradients_are_those_of_parameters_missing_in_stemlab(case: MMFIC
 
 @each
 def test_running_statistics(case: MMFICase) -> None:
-    net = case.fresh().train()
-    net(case.batch())
-    theirs = case.ours("aftertrainforward")
-    assert theirs.keys() == {name for name, _ in net.named_buffers()}
-    assert not checks.differing(net.state_dict(), theirs, checks.FORWARD)
+
+    def after(net: MMFI, batch: ImpressionBatch) -> dict[str, Tensor]:
+        net.train()(batch)
+        return dict(net.named_buffers())
+
+    theirs, ours = case.ours("aftertrainforward"), after(case.fresh(), case.batch())
+    assert theirs.keys() == ours.keys()
+    assert not checks.differing(ours, theirs, checks.FORWARD, partial(double, case, after))
 
 
 @each
@@ -122,5 +143,5 @@ def test_one_adam_step(case: MMFICase, kind: str, decay: float) -> None:
         noise = BEFORE_NORM.fullmatch(name) is not None  # exactly zero only by chance
         kept[name] = (total.abs() > checks.NOISE) | ((total == 0) & (not noise))
     theirs = case.ours("step1_wd_0.01" if decay else "step1")
-    assert checks.trained(theirs).keys() == gradients.keys()
+    assert trained(theirs).keys() == gradients.keys()
     assert not checks.same_state(net.state_dict(), theirs, kept, checks.STEP)

@@ -65,8 +65,23 @@ class Layer(nn.Module):
         return outs, gates
 
 
+class OneGateLayer(nn.Module):
+    """OMoE layer: one gate, which runs once per task."""
+
+    def __init__(self, width: int, tasks: int, config: dict) -> None:
+        super().__init__()
+        count, bn, self.tasks = config["num_experts"], config["batch_norm"], tasks
+        self.experts = nn.ModuleList(Block(width, config["expert_hidden_units"], batch_norm=bn) for _ in range(count))
+        self.gate = Block(width, config["gate_hidden_units"], count, bn)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        experts = torch.stack([expert(x) for expert in self.experts], 1)
+        gates = [self.gate(x).softmax(1) for _ in range(self.tasks)]
+        return [(weight.unsqueeze(2) * experts).sum(1) for weight in gates], gates
+
+
 class Twin(nn.Module):
-    """SharedBottom, PLE, STEM or AITM with the parameter names of the released code."""
+    """SharedBottom, OMoE, PLE, STEM or AITM with the parameter names of the released code."""
 
     def __init__(self, model: str, tasks: int, config: dict) -> None:
         super().__init__()
@@ -85,6 +100,8 @@ class Twin(nn.Module):
             )
             self.g = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(tasks - 1))
             self.h1, self.h2, self.h3 = (nn.Linear(hidden, hidden) for _ in range(3))
+        elif model == "OMoE":
+            self.omoe_layer = OneGateLayer(width, tasks, config)
         else:
             widths = [width] + [config["expert_hidden_units"][-1]] * (config["num_layers"] - 1)
             layers = nn.ModuleList(Layer(w, tasks, config, model == "STEM") for w in widths)
@@ -108,14 +125,22 @@ class Twin(nn.Module):
             return [seen["bottom"]] * self.tasks
         if self.model == "AITM":
             return self.transferred(emb.flatten(1), seen)
+        if self.model == "OMoE":
+            return self.kept("omoe_layer", *self.omoe_layer(emb.flatten(1)), seen)
         stem = self.model == "STEM"
         xs = [e.flatten(1) for e in emb.split(DIM, 2)] if stem else [emb.flatten(1)] * (self.tasks + 1)
         name = "stem_layers" if stem else "cgc_layers"
         for number, layer in enumerate(getattr(self, name)):
             xs, gates = layer(xs)
-            for i, (x, gate) in enumerate(zip(xs, gates, strict=True)):
-                seen[f"layerout_{name}{number}_{i}"], seen[f"gate_{name}{number}_{i}"] = x, gate
+            self.kept(f"{name}{number}", xs, gates, seen)
         return xs[: self.tasks]
+
+    @staticmethod
+    def kept(name: str, xs: list[Tensor], gates: list[Tensor], seen: dict[str, Tensor]) -> list[Tensor]:
+        """Add the outputs and gates of a layer to ``seen``; return the outputs."""
+        for i, (x, gate) in enumerate(zip(xs, gates, strict=True)):
+            seen[f"layerout_{name}_{i}"], seen[f"gate_{name}_{i}"] = x, gate
+        return xs
 
     def transferred(self, x: Tensor, seen: dict[str, Tensor]) -> list[Tensor]:
         states = [bottom(x) for bottom in self.bottom]

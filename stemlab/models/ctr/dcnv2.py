@@ -31,6 +31,8 @@ class DCNv2(TabularNet):
     the output of the cross network without A and activation, which is the parallel DCNv2. Without the activation per
     table, several tables would be equivalent to one wide table.
 
+    The MLP of the released code has batch normalisation (``batch_norm=True``); the default has none, as in the paper.
+
     Args:
         fields: field -> embedding rows, or the sizes of the dataset.
         tasks: label names.

@@ -20,6 +20,7 @@ from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers,
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.kernels.batched_stacks import run_each
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.nn.precision import at_least_float32
 from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 
 
@@ -73,7 +74,7 @@ class AITM(TabularNet):
         """Score a batch; in training, add the calibrator's penalty if it has a weight."""
         output = super().forward(batch)
         if self.training and self.calibrator_weight:
-            prob_BT = output.logit_BT.float().sigmoid()
+            prob_BT = at_least_float32(output.logit_BT).sigmoid()
             excess_BP = (prob_BT[:, 1:] - prob_BT[:, :-1]).relu()
             output.penalty = self.calibrator_weight * excess_BP.mean(dim=0).sum()
         return output

@@ -15,6 +15,7 @@ from stemlab.errors import StemlabError
 from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import Activation, MLPStyle
+from stemlab.nn.precision import at_least_float32
 from stemlab.types import Dropout, PositiveInt
 
 
@@ -71,7 +72,7 @@ def product_logit(left: Tensor, right: Tensor) -> Tensor:
 
     log(1 - ab) is log((1 - a) + a(1 - b)), a sum of positive terms, without cancellation.
     """
-    left, right = left.float(), right.float()
+    left, right = at_least_float32(left), at_least_float32(right)
     log_both = logsigmoid(left) + logsigmoid(right)
     log_not_both = torch.logaddexp(logsigmoid(-left), logsigmoid(left) + logsigmoid(-right))
     return log_both - log_not_both

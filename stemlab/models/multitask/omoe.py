@@ -6,12 +6,13 @@ Legend: B batch, F fields, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from torch import Tensor
 
 from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers, run_towers
 from stemlab.models.multitask.expert_layout import one_pool_layout
-from stemlab.nn.experts import MixtureStack
+from stemlab.nn.experts import MixtureLayer, MixtureStack
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.mlp import Activation, MLPStyle
 from stemlab.types import Dropout, PositiveInt, Widths
@@ -20,7 +21,8 @@ from stemlab.types import Dropout, PositiveInt, Widths
 class OMoE(TabularNet):
     """Embeddings -> experts -> one mixture -> one tower per task (docs/methods/multitask.md#omoe).
 
-    ``m = sum_e softmax(gate(x))_e expert_e(x);  logit_t = tower_t(m)``, x the concatenated embeddings.
+    ``m = sum_e softmax(gate(x))_e expert_e(x);  logit_t = tower_t(m)``, x the concatenated embeddings. With batch
+    normalisation the gate's running statistics move once per task in each step, as in the released code.
 
     Args:
         fields: field -> number of rows of its embedding table.
@@ -54,6 +56,7 @@ class OMoE(TabularNet):
         init: Init = "stem",
     ) -> None:
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
+        self.batch_norm = batch_norm
         style = MLPStyle(hidden_activations, net_dropout, batch_norm)
         layout = one_pool_layout(num_experts, 1, [0] * num_experts, [0])
         self.mixture = MixtureStack(
@@ -65,4 +68,9 @@ class OMoE(TabularNet):
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and the gate weights, from the shared input (B, F*D)."""
         states, gates = self.mixture(inputs)
+        if self.training and self.batch_norm:
+            # the released code runs the gate once per task, so its running statistics move T times
+            gate = cast(MixtureLayer, self.mixture.layers[0]).gates[0]
+            for _ in self.tasks[1:]:
+                gate(inputs[0])
         return run_towers(self.towers, states * len(self.tasks)), gates

@@ -21,6 +21,7 @@ from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.nn.precision import at_least_float32
 
 CorrelationInputs = tuple[Literal["tin", "din", "din_plus"], Tensor, Tensor | None]
 """Inputs of the formula of learned correlation (docs/methods/recscope.md#learned-correlation): kind of attention,
@@ -147,7 +148,7 @@ class TargetNet(SequenceNet):
 
     def losses(self, output: SequenceOutput) -> dict[str, Tensor]:
         """Return the binary cross-entropy over positives (column 0) and negatives."""
-        score_BN = output.score_BN.float()
+        score_BN = at_least_float32(output.score_BN)
         label_BN = torch.zeros_like(score_BN)
         label_BN[:, 0] = 1
         return {"click": functional.binary_cross_entropy_with_logits(score_BN, label_BN)}

@@ -22,6 +22,7 @@ from stemlab.models.sequential.base import SequenceNet, counted_padding
 from stemlab.nn.init import initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, target_scores
 from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings, look_up_history
+from stemlab.nn.precision import at_least_float32
 from stemlab.nn.recurrent import LastStateGRU
 from stemlab.types import Dropout, PositiveFloat, PositiveInt
 
@@ -142,8 +143,8 @@ class TiMiRec(SequenceNet):
         parts = super().losses(output)
         if output.target_BK is not None and output.intent_BK is not None:
             T = self.temperature
-            target_BK = (output.target_BK.float() / T).log_softmax(dim=1)
-            intent_BK = (output.intent_BK.float() / T).log_softmax(dim=1)
+            target_BK = (at_least_float32(output.target_BK) / T).log_softmax(dim=1)
+            intent_BK = (at_least_float32(output.intent_BK) / T).log_softmax(dim=1)
             parts["distill"] = T**2 * (target_BK.exp() * (target_BK - intent_BK)).sum(dim=1).mean()
         return parts
 

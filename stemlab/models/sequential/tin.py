@@ -19,6 +19,7 @@ from stemlab.errors import StemlabError
 from stemlab.models.sequential.target import CorrelationInputs, TargetNet
 from stemlab.nn.interest import position_ids
 from stemlab.nn.mlp import Activation
+from stemlab.nn.norm import FixedNorm
 from stemlab.nn.target_attention import DotAttention, TemporalEncoding, age_buckets, attention_weights
 from stemlab.types import NonNegativeInt, PositiveInt, Widths
 
@@ -39,8 +40,9 @@ class TIN(TargetNet):
         encoding: p is a vector of the ``position`` (newest item 1, target 0), of the bucketed ``time`` since the newest
             item, or the sum of ``both``.
         time_buckets: number of time buckets, each twice as long as the one before; used by ``time`` and ``both``.
-        tr: ``paper`` is the equation above. ``post`` is the released code: u = sum_j alpha_j e_j, then batch
-            normalisation and a linear layer, and the MLP reads BatchNorm([u; v; u * v]).
+        tr: ``paper`` is the equation above. ``post`` is the released code: u = Linear(N(sum_j alpha_j e_j)), and the
+            MLP reads N([u; v; u * v]). N is its batch normalisation, a fixed affine map (``FixedNorm``) because the
+            flag ``training`` is never set there.
         item_bias: add one trained bias per item to the logit.
     """
 
@@ -67,8 +69,8 @@ class TIN(TargetNet):
             self.width,
         )
         if tr == "post":
-            self.pooled = nn.Sequential(nn.BatchNorm1d(self.width), nn.Linear(self.width, self.width))
-            self.norm = nn.BatchNorm1d(3 * self.width)
+            self.pooled = nn.Sequential(FixedNorm(self.width), nn.Linear(self.width, self.width))
+            self.norm = FixedNorm(3 * self.width)
         self.initialise()
 
     def behaviours(self, batch: SequenceBatch) -> Tensor:

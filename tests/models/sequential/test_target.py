@@ -86,6 +86,11 @@ def logit(net: Any, e: Tensor, v: Tensor) -> Tensor:
     return (e * v).sum() / math.sqrt(net.width)
 
 
+def fixed_norm(norm: Any, x: Tensor) -> Tensor:
+    """Return TensorFlow's batch normalisation with its initial statistics."""
+    return norm.weight * (x - 0) / math.sqrt(1 + 1e-3) + norm.bias
+
+
 def score_of(net: Any, batch: SequenceBatch, row: int, item: int) -> Tensor:
     v = item_vector(net, item)
     if isinstance(net, TIN):
@@ -96,8 +101,8 @@ def score_of(net: Any, batch: SequenceBatch, row: int, item: int) -> Tensor:
     multiplied = net.tr == "paper" if isinstance(net, TIN) else net.target_aware
     u = sum(share * (e * v if multiplied else e) for share, e in zip(shares, seen, strict=True))
     if isinstance(net, TIN) and net.tr == "post":
-        u = net.pooled(u[None])[0]
-        feature = net.norm(torch.cat([u, v, u * v])[None])[0]
+        u = net.pooled[1](fixed_norm(net.pooled[0], u))
+        feature = fixed_norm(net.norm, torch.cat([u, v, u * v]))
     else:
         feature = torch.cat([u, v])
     score = net.head(feature[None])[0, 0]
@@ -111,6 +116,15 @@ def test_scores_are_the_equations(form: str) -> None:
         [torch.stack([score_of(net, batch, row, int(item)) for item in batch.candidates_BN[row]]) for row in range(12)]
     )
     torch.testing.assert_close(net(batch).score_BN, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_released_normalisation_is_the_same_in_training() -> None:
+    """Its flag ``training`` is never set: no batch statistics, no running statistics that move."""
+    net, batch = build("tin post"), random_batch()
+    scores, state = net(batch).score_BN, {name: value.clone() for name, value in net.state_dict().items()}
+    assert torch.equal(net.train()(batch, "train").score_BN, scores)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert not any("running" in name for name in state)
 
 
 @pytest.mark.parametrize("form", FORMS)
