@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from typing import Any
 
@@ -42,7 +42,13 @@ def run_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     context.set_forkserver_preload([*PRELOADED])
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(2, context) as pool:
         running = [pool.submit(_rank, function, rank, f"file://{folder}/store", arguments) for rank in range(2)]
-        return [future.result(timeout=TIMEOUT_S) for future in running]
+        ended, _ = wait(running, TIMEOUT_S, FIRST_EXCEPTION)
+        failed = [future.exception() for future in ended if future.exception() is not None]
+        if failed or len(ended) < len(running):
+            for process in list(pool._processes.values()):  # a rank that waits for the other one would never end
+                process.kill()
+            raise failed[0] if failed else TimeoutError(f"the ranks took more than {TIMEOUT_S} s")
+        return [future.result() for future in running]
 
 
 def _rank(function: Callable[..., Any], rank: int, store: str, arguments: tuple[Any, ...]) -> Any:

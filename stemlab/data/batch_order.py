@@ -89,6 +89,7 @@ class ShuffledOrder:
         self.rows, self.batch_size, self.seed, self.rank, self.world_size = rows, batch_size, seed, rank, world_size
         self.epoch = 0
         self._drawn = DrawAhead(self._draw)
+        self.step_rows: AnyArray | None = None  # of all ranks in the step of the last batch; None with one rank
 
     def set_epoch(self, epoch: int) -> None:
         """Select the permutation of ``epoch``."""
@@ -114,8 +115,10 @@ class ShuffledOrder:
         order = self.permutation()
         for step in range(start, len(self)):
             size = self.batch_length(step)
-            first = step * self.batch_size * self.world_size + self.rank * size
-            yield order[first : first + size]
+            first = step * self.batch_size * self.world_size
+            rows = order[first : first + self.world_size * size]
+            self.step_rows = rows if self.world_size > 1 else None
+            yield rows[self.rank * size : (self.rank + 1) * size]
 
     def batch_length(self, step: int) -> int:
         """Return the number of samples of this rank's batch ``step``."""

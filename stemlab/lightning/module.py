@@ -129,8 +129,11 @@ class NetModule(LightningModule):
         return self.net(batch, *arguments)
 
     def on_train_epoch_start(self) -> None:
-        """Seed torch with run seed, epoch and rank, so that a resumed run draws the same dropout masks."""
-        torch.manual_seed((self._common.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
+        """Seed torch with run seed and epoch, so that a resumed run draws the same dropout masks.
+
+        All processes draw the same numbers, those of the global batch (``stemlab.nn.global_batch``).
+        """
+        torch.manual_seed((self._common.seed * 1_000_003 + self.current_epoch) * 1_009)
 
     def _check_and_log_step(self, loss: Tensor, parts: Mapping[str, Tensor], samples: int, batch_idx: int) -> None:
         """Check that the loss of a step is finite; log the mean losses of the interval and the learning rate."""

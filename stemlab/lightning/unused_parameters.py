@@ -30,6 +30,8 @@ def has_unused_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) 
         sizes: sizes of its dataset; ``None`` if it reads categorical fields only.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
+    if not parameters:  # POP
+        return False
     training = net.training
     net.eval()
     try:

@@ -11,6 +11,8 @@ from typing import Literal
 
 from torch import nn
 
+from stemlab.nn.dropout import SubsetDropout
+
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -36,11 +38,13 @@ class MLPStyle:
         activation: after every hidden layer.
         dropout: probability, after every activation.
         batch_norm: batch normalisation before every activation.
+        subset: the layers see a part of the batch, whose size may differ between processes.
     """
 
     activation: Activation = "relu"
     dropout: float = 0.0
     batch_norm: bool = False
+    subset: bool = False
 
 
 class MLP(nn.Sequential):
@@ -61,7 +65,7 @@ class MLP(nn.Sequential):
                 layers.append(nn.BatchNorm1d(hidden))
             layers.append(activation(style.activation))
             if style.dropout > 0:
-                layers.append(nn.Dropout(style.dropout))
+                layers.append((SubsetDropout if style.subset else nn.Dropout)(style.dropout))
             width = hidden
         if output_width is not None:
             layers.append(nn.Linear(width, output_width))

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment  # type: ignore[attr-defined]
-from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies import Strategy
 from torch import nn
 
 from stemlab.callbacks.checkpoint import BestCheckpoint
@@ -32,6 +32,7 @@ from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.log import Instances
 from stemlab.data.spec import DatasetSpec, SequenceSizes
 from stemlab.errors import StemlabError
+from stemlab.lightning.batch_share import GlobalBatchLayers
 from stemlab.lightning.idle_hooks import skip_idle_hooks
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.sequential import SequentialModule
@@ -40,6 +41,7 @@ from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import OptimConfig, RankingOptimConfig
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO
+from stemlab.runs.launcher import RankStrategy
 from stemlab.runs.numerics import lightning_precision
 
 Config = Mapping[str, Any]
@@ -209,11 +211,10 @@ def build_trainer(
         limit_test_batches=chosen["limit_test_batches"],
         callbacks=callbacks,
         logger=loggers or False,
-        plugins=[AtomicCheckpointIO(), *_slurm()],
+        plugins=[AtomicCheckpointIO(), *_slurm(), *([GlobalBatchLayers()] if processes > 1 else [])],
         default_root_dir=run_dir,
         use_distributed_sampler=False,  # it would repeat samples; the datamodule distributes them over processes
         num_sanity_val_steps=0,
-        sync_batchnorm=processes > 1 and chosen["accelerator"] == "gpu",
         enable_checkpointing=any(isinstance(callback, BestCheckpoint) for callback in callbacks),
         enable_progress_bar=any(isinstance(callback, MetricBar) for callback in callbacks),
         enable_model_summary=False,
@@ -243,7 +244,9 @@ def single_scenario_warning(config: Config, net: nn.Module) -> str | None:
 
 
 def check_batch_norm(net: nn.Module, chosen: Config, samples: int, batch_size: int) -> None:
-    """Refuse training steps of a single sample per process for a network with batch normalisation.
+    """Refuse training steps of a single sample for a network with batch normalisation.
+
+    With several processes each step has at least one sample per process, and the layers use all of them.
 
     Args:
         net: the network.
@@ -252,14 +255,14 @@ def check_batch_norm(net: nn.Module, chosen: Config, samples: int, batch_size: i
         batch_size: samples per step and process.
 
     Raises:
-        StemlabError: each step has a single sample and the network normalises over the batch of one process.
+        StemlabError: each step has a single sample and the network normalises over the batch.
     """
     layers = [name for name, part in net.named_modules() if isinstance(part, nn.BatchNorm1d)]
-    if min(samples, batch_size) != 1 or not layers or (process_count(chosen) > 1 and chosen["accelerator"] == "gpu"):
+    if min(samples, batch_size) != 1 or not layers or process_count(chosen) > 1:
         return
-    advice = "set dataset.batch_size to 2 or more" if samples > 1 else "there is 1 training sample per process"
+    advice = "set dataset.batch_size to 2 or more" if samples > 1 else "there is 1 training sample"
     raise StemlabError(
-        f"batch normalisation (layer {layers[0]}) needs at least 2 samples per step and process: {advice}, or train a "
+        f"batch normalisation (layer {layers[0]}) needs at least 2 samples per step: {advice}, or train a "
         "model without it (model.net.batch_norm=false)."
     )
 
@@ -276,7 +279,7 @@ def require_gpu(chosen: Config) -> None:
 
 def _ddp(chosen: Config, module: Module) -> Strategy:
     sizes = module.sizes if isinstance(module, MultiTaskModule) else None
-    return DDPStrategy(
+    return RankStrategy(
         process_group_backend=chosen["process_group_backend"],
         find_unused_parameters=has_unused_parameters(module.net, sizes),
         gradient_as_bucket_view=True,  # avoids a second copy of the dense gradients of the embedding tables

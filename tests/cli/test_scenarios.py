@@ -16,7 +16,7 @@ SCENARIOS, TASKS = ("nl", "es"), ("click", "conversion")
 ALIEXPRESS = ["dataset=aliexpress", "dataset.scenarios=[nl,es]", "dataset.sample.rows=1501"]
 FAST = ["dataset.eval_batch_size=64", "optim.lr=0.01", "callbacks.early_stop.enabled=false", "trainer.max_epochs=2"]
 NET = ["model.net.embedding_dim=4", "model.net.hidden_units=[8]", "model.net.gate_width=4", "model.net.scenario_dim=4"]
-RUN = ["model=pepnet", *ALIEXPRESS, *FAST, *NET, "trainer.limit_train_batches=4"]
+RUN = ["model=pepnet", *ALIEXPRESS, *FAST, *NET, "model.net.net_dropout=0.2", "trainer.limit_train_batches=4"]
 
 
 @pytest.fixture(scope="module")

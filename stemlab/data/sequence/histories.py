@@ -43,12 +43,7 @@ class HistoryBatch:
 
 
 def read_histories(
-    log: InteractionColumns,
-    start_B: AnyArray,
-    stop_B: AnyArray,
-    history_max: int,
-    times: bool,
-    fixed_width: bool = False,
+    log: InteractionColumns, start_B: AnyArray, stop_B: AnyArray, history_max: int, times: bool, least_width: int = 0
 ) -> HistoryBatch:
     """Return the last H interactions of the row ranges ``start_B`` to ``stop_B`` of the log.
 
@@ -58,10 +53,10 @@ def read_histories(
         stop_B: (B,) row after the last one of the history; at least ``start_B``.
         history_max: H; of a longer history the most recent H interactions are kept.
         times: whether times are read too.
-        fixed_width: pad to ``history_max`` instead of the longest history.
+        least_width: L is at least this number.
     """
     length_B = np.minimum(stop_B - start_B, history_max)
-    position_L = np.arange(history_max if fixed_width else length_B.max(initial=0))
+    position_L = np.arange(length_B.max(initial=least_width))
     row_BL = (stop_B - length_B)[:, None] + position_L
     valid_BL = position_L < length_B[:, None]
     time_BL = _gather(log.time, row_BL, valid_BL) if times else None

@@ -57,9 +57,8 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         """Return a batch of the given instances in new, writable tensors."""
         row_B = np.array(self.instances.row[rows])
         user_B = self.log.user[row_B].astype(np.int64)
-        history = read_histories(
-            self.log, self.log.start[user_B], row_B, self.history_max, self.times, self._fixed_width
-        )
+        width = self.history_max if self._fixed_width else self._longest_of_step()
+        history = read_histories(self.log, self.log.start[user_B], row_B, self.history_max, self.times, width)
         return SequenceBatch(
             user_B=self._tensor(user_B),
             history_BL=self._tensor(history.item_BL),
@@ -134,6 +133,14 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
             else:
                 assert isinstance(columns, SequenceBatch)
                 columns.candidates_BN[:, 1:] = drawn_VN.to(columns.device)
+
+    def _longest_of_step(self) -> int:
+        """Return the longest history among the batches of all ranks, so that padding does not depend on the rank."""
+        rows = getattr(self.order, "step_rows", None)
+        if rows is None:
+            return 0
+        row_G = self.instances.row[rows]
+        return int(np.minimum(row_G - self.log.start[self.log.user[row_G]], self.history_max).max(initial=0))
 
     def _candidates(self, row_B: Int64Array, rows: RowSelection) -> Int64Array:
         negatives = self._epoch_negatives()

@@ -18,6 +18,7 @@ from stemlab.errors import StemlabError
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multiscenario.base import Fields, ScenarioNet, new_vectors, vectors_of
 from stemlab.models.multitask.base import GateWeights, build_towers, run_towers
+from stemlab.nn.global_batch import BatchShare, global_mean
 from stemlab.nn.init import initialise
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
 from stemlab.types import Dropout, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Widths
@@ -53,6 +54,8 @@ class AdaSparse(ScenarioNet):
     Raises:
         StemlabError: ``sparsity_min`` is above ``sparsity_max``.
     """
+
+    batch_share: BatchShare | None = None
 
     alpha: Tensor
 
@@ -122,7 +125,7 @@ class AdaSparse(ScenarioNet):
         for pruner, layer in zip(self.pruners, self.layers, strict=True):
             soft_BH = (alpha * pruner(torch.cat([vector_BC, state_BH], dim=1))).sigmoid()
             kept_BH = (self.beta * soft_BH >= self.eps).to(soft_BH.dtype)
-            pruned.append(1 - (kept_BH + soft_BH - soft_BH.detach()).mean())
+            pruned.append(1 - global_mean((kept_BH + soft_BH - soft_BH.detach()).mean(), self.batch_share))
             state_BH = layer(self.beta * soft_BH * kept_BH * state_BH)
         return state_BH, pruned
 

@@ -27,6 +27,7 @@ from stemlab.models.multiscenario.base import (
     vectors_of,
 )
 from stemlab.models.multitask.base import GateWeights
+from stemlab.nn.dropout import SubsetDropout
 from stemlab.nn.init import initialise
 from stemlab.nn.kernels.batched_scenarios import linear_of_own, normalise_by_own, own_scenario
 from stemlab.nn.kernels.dispatch import static_shapes
@@ -118,7 +119,7 @@ class STAR(ScenarioNet):
         self.norm = PartitionedNorm(width, scenarios)
         widths = [width, *hidden_units, len(tasks)]
         self.layers = nn.ModuleList(StarLinear(before, after, scenarios) for before, after in pairwise(widths))
-        self.between = nn.Sequential(activation(hidden_activations), nn.Dropout(net_dropout))
+        self.between = nn.Sequential(activation(hidden_activations), SubsetDropout(net_dropout))
         style = MLPStyle(hidden_activations, net_dropout)
         self.aux = MLP(width + scenario_dim, aux_hidden_units, len(tasks), style=style)
         initialise(self)

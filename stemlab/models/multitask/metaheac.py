@@ -22,10 +22,12 @@ from stemlab.data.spec import ImpressionSizes
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import GateWeights, TabularNet, build_towers
 from stemlab.nn.experts import mix_experts
+from stemlab.nn.global_batch import BatchShare, global_mean, rows_of_all_processes
 from stemlab.nn.init import Init, initialise
 from stemlab.nn.kernels.batched_stacks import mix_stacked, run_each
 from stemlab.nn.kernels.dispatch import use_batched
 from stemlab.nn.mlp import MLP, Activation, MLPStyle
+from stemlab.nn.precision import at_least_float32
 from stemlab.types import Dropout, NonNegativeFloat, PositiveInt, Widths
 
 CriticSum = Literal["sum", "mean"]
@@ -59,6 +61,8 @@ class MetaHeac(TabularNet):
         init: initial weights of the STEM code or of MTReclib (see ``initialise``).
     """
 
+    batch_share: BatchShare | None = None
+
     def __init__(
         self,
         fields: Mapping[str, int] | ImpressionSizes,
@@ -79,7 +83,8 @@ class MetaHeac(TabularNet):
         init: Init = "mtreclib",
     ) -> None:
         super().__init__(fields, tasks, ["shared"], embedding_dim, padding)
-        style, width = MLPStyle(hidden_activations, net_dropout, batch_norm), self.embedding.output_width
+        style = MLPStyle(hidden_activations, net_dropout, batch_norm, subset=True)
+        width = self.embedding.output_width
         self.experts = nn.ModuleList(MLP(width, expert_hidden_units, style=style) for _ in range(num_experts))
         self.critics = build_towers(num_critics, expert_hidden_units[-1], critic_hidden_units, style)
         self.expert_gate = nn.Linear(2 * embedding_dim, num_experts)
@@ -96,7 +101,8 @@ class MetaHeac(TabularNet):
 
     def _logits(self, input_BI: Tensor, vector_TD: Tensor) -> list[Tensor]:
         """Return one logit (B, 1) per task for given task vectors; twice differentiable."""
-        mean_BD = input_BI.view(len(input_BI), -1, self.embedding.embedding_dim).mean(dim=1)
+        embedding = self.embedding
+        mean_BD = input_BI.view(len(input_BI), len(embedding.inputs), embedding.embedding_dim).mean(dim=1)
         contexts = [torch.cat([vector_D.expand_as(mean_BD), mean_BD], dim=1) for vector_D in vector_TD]
         weights = [self.expert_gate(context).softmax(dim=1) for context in contexts]
         outputs = run_each(self.experts, [input_BI] * len(self.experts))
@@ -110,29 +116,53 @@ class MetaHeac(TabularNet):
     ) -> tuple[MultiTaskOutput, Tensor]:
         """Return the output of the query samples, scored with the updated task vectors, and their labels (Q, T).
 
+        With several processes the global batch is split. All processes return the outputs of all query samples, so
+        their losses are equal; gradients flow back to the process of the sample.
+
         Args:
             batch: training samples.
             labels_BT: their labels.
             loss: of logits and labels, a scalar.
         """
-        least = min(len(part_BT) for part_BT in labels_BT.chunk(self.meta_batches)) // 2
+        parts = self._parts((1 if self.batch_share is None else self.batch_share.processes) * len(batch))
+        least = min(middle - begin for begin, middle, _ in parts)
         if self.inner_rate == 0 or least < self.min_half:  # too few samples to halve: no meta step
             return self(batch), labels_BT
         (input_BI,) = self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B)
         logits, labels = [], []
-        for part_BI, part_BT in zip(input_BI.chunk(self.meta_batches), labels_BT.chunk(self.meta_batches), strict=True):
-            half = len(part_BT) // 2
-            support = loss(torch.cat(self._logits(part_BI[:half], self.vector_TD), dim=1), part_BT[:half])
+        for begin, middle, end in parts:
+            support = loss(*self._scored(input_BI, labels_BT, self.vector_TD, (begin, middle)))
             (gradient_TD,) = torch.autograd.grad(support, self.vector_TD, create_graph=True)
-            updated_TD = self.vector_TD - self.inner_rate * gradient_TD
-            logits.append(torch.cat(self._logits(part_BI[half:], updated_TD), dim=1))
-            labels.append(part_BT[half:])
+            updated_TD = self.vector_TD - self.inner_rate * global_mean(gradient_TD, self.batch_share)
+            logit_QT, label_QT = self._scored(input_BI, labels_BT, updated_TD, (middle, end))
+            logits.append(logit_QT)
+            labels.append(label_QT)
         return MultiTaskOutput(torch.cat(logits)), torch.cat(labels)
+
+    def _parts(self, samples: int) -> list[tuple[int, int, int]]:
+        """Return the parts of a batch as first support sample, first query sample, end; sizes as torch.chunk."""
+        size = -(-samples // self.meta_batches)
+        ends = ((begin, min(begin + size, samples)) for begin in range(0, samples, size))
+        return [(begin, begin + (end - begin) // 2, end) for begin, end in ends]
+
+    def _scored(
+        self, input_BI: Tensor, labels_BT: Tensor, vector_TD: Tensor, between: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits and labels (Q, T) of the samples ``between`` two positions of the global batch."""
+        share, (begin, end), count = self.batch_share, between, len(labels_BT)
+        first = 0 if share is None else share.rows(count).start
+        own = slice(*(min(max(position - first, 0), count) for position in between))
+        logit_RT, label_RT = torch.cat(self._logits(input_BI[own], vector_TD), dim=1), labels_BT[own]
+        if share is None:
+            return logit_RT, label_RT
+        offset, total = min(max(first - begin, 0), end - begin), end - begin
+        return rows_of_all_processes(logit_RT, offset, total), rows_of_all_processes(label_RT, offset, total)
 
     def mix_critics(self, state_BH: Tensor, context_BD: Tensor) -> Tensor:
         """Return the logit (B, 1) of the mixture of the critics' probabilities, finite for all scores."""
-        score_BC = torch.cat(run_each(self.critics, [state_BH] * len(self.critics)), dim=1).float()
-        gate_BC = self.critic_gate(context_BD).float().log_softmax(dim=1)
+        score_BC = torch.cat(run_each(self.critics, [state_BH] * len(self.critics)), dim=1)
+        score_BC, gate_BC = at_least_float32(score_BC), at_least_float32(self.critic_gate(context_BD))
+        gate_BC = gate_BC.log_softmax(dim=1)
         log_p_B1 = (gate_BC + logsigmoid(score_BC)).logsumexp(dim=1, keepdim=True)
         log_not_p_B1 = (gate_BC + logsigmoid(-score_BC)).logsumexp(dim=1, keepdim=True)
         if self.scale > 1:  # 1 - p / C = ((C - 1) + (1 - p)) / C

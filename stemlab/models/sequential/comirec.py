@@ -23,6 +23,9 @@ from stemlab.types import PositiveInt
 class ComiRec(MultiInterestNet):
     """v_k = sum_j a_kj e_j with a_kj = softmax_j(W_2 tanh(W_1 (e_j + p_(n-j)) + b_1) + b_2)_k, j = 0 .. n-1.
 
+    The softmax does not depend on b_2, so its gradient is only rounding noise, and its value differs between runs on
+    different numbers of processes.
+
     Args:
         sizes: number of users and items, longest history.
         embedding_dim: D.

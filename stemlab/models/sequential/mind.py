@@ -16,6 +16,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase
 from stemlab.models.sequential.multi_interest import MultiInterestNet
+from stemlab.nn.global_batch import BatchShare
 from stemlab.nn.init import initialise
 from stemlab.nn.interest import CapsuleRouting, dot_scores, target_scores
 from stemlab.types import PositiveInt
@@ -38,6 +39,7 @@ class MIND(MultiInterestNet):
         relu_layer: apply a linear layer with ReLU to each capsule.
     """
 
+    batch_share: BatchShare | None = None
     evaluation_logits_PKH: Tensor
 
     def __init__(
@@ -73,7 +75,10 @@ class MIND(MultiInterestNet):
         """Return the initial logits (B, K, L): drawn in training, fixed per user in evaluation."""
         width = batch.history_BL.shape[1]
         if phase == "train":
-            return torch.randn(len(batch), self.num_interests, width, device=batch.history_BL.device)
+            share = self.batch_share or BatchShare(0, 1)
+            samples, device = len(batch), batch.history_BL.device
+            # all processes draw the logits of the global batch and use their own rows
+            return torch.randn(share.processes * samples, self.num_interests, width, device=device)[share.rows(samples)]
         return self.evaluation_logits_PKH[batch.user_B % LOGIT_SETS, :, :width]
 
     @staticmethod

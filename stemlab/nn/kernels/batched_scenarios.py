@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stemlab.nn.norm import SubsetBatchNorm
+from stemlab.nn.norm import SubsetBatchNorm, merge_moments
 
 
 def own_scenario(scenario_B: Tensor, scenarios: int) -> Tensor:
@@ -78,6 +78,9 @@ def normalise_by_own(
         share_SB = own.t() / count_S1.clamp(min=1)
         batch_mean_SH = share_SB @ x_BH
         batch_var_SH = share_SB @ (x_BH - own @ batch_mean_SH).square()
+        if norms[0].batch_share is not None:
+            moments = count_S1, batch_mean_SH, batch_var_SH
+            count_S1, batch_mean_SH, batch_var_SH = merge_moments(*moments, norms[0].batch_share)
         enough_S1 = count_S1 > 1
         unbiased_SH = batch_var_SH * (count_S1 / (count_S1 - 1).clamp(min=1))
         _move_running(norms, (mean_SH, var_SH), (batch_mean_SH.detach(), unbiased_SH.detach()), enough_S1)

@@ -1,0 +1,104 @@
+"""Train models in two ranks with half the batch size and in one process, on the same samples, and compare the losses.
+
+All models run in one pair of processes, so that the comparison of all of them costs a few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import seed_everything
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stemlab.lightning.batch_share import set_batch_share
+from stemlab.lightning.multitask import MultiTaskModule
+from stemlab.lightning.unused_parameters import has_unused_parameters
+from stemlab.nn.global_batch import BatchShare
+from stemlab.nn.kernels.dispatch import device_forms
+from stemlab.runs.build import build_datamodule, build_module
+from tests.ranks import run_ranks
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training.
+
+    Attributes:
+        config: a composed config; its batch size is that of all ranks together.
+        directory: the prepared dataset.
+        steps: number of steps.
+        device_forms: use the forms of the equations for accelerators.
+    """
+
+    config: Config
+    directory: Path
+    steps: int
+    device_forms: bool = False
+
+
+class Step(nn.Module):
+    """The training step of a module, as a network for ``DistributedDataParallel``."""
+
+    def __init__(self, module: Any, forms: bool) -> None:
+        super().__init__()
+        self.context = device_forms if forms else nullcontext
+        module._check_and_log_step = lambda *_: None  # needs a trainer
+        self.module = module
+
+    def forward(self, batch: Any, number: int) -> Tensor:
+        with self.context():
+            loss: Tensor = self.module.training_step(batch, number)
+        return loss
+
+
+def train(job: Job, ranks: int = 1) -> list[float]:
+    """Return the loss of each step, the mean over the ranks.
+
+    Args:
+        job: the training.
+        ranks: world size; with several, the process group is initialised.
+    """
+    dataset = job.config["dataset"]
+    config = job.config | {"dataset": dataset | {"batch_size": dataset["batch_size"] // ranks}}
+    data = build_datamodule(config)
+    data.adopt(job.directory)
+    seed_everything(0, verbose=False)
+    module = build_module(config, data)
+    step: nn.Module = Step(module, job.device_forms)
+    if ranks > 1:
+        set_batch_share(module, BatchShare.current())
+        unused = has_unused_parameters(module.net, module.sizes if isinstance(module, MultiTaskModule) else None)
+        step = DistributedDataParallel(step, find_unused_parameters=unused, gradient_as_bucket_view=True)
+    optimizer, losses = module.configure_optimizers(), []
+    step.train()
+    module.on_train_epoch_start()
+    for number, batch in zip(range(job.steps), data.train_dataloader(), strict=False):
+        optimizer.zero_grad()
+        loss = step(batch, number)
+        loss.backward()
+        optimizer.step()
+        total = loss.detach().double()
+        if ranks > 1:
+            distributed.all_reduce(total)
+        losses.append(float(total) / ranks)
+    assert len(losses) == job.steps
+    return losses
+
+
+def _in_rank(rank: int, jobs: Mapping[str, Job]) -> dict[str, list[float]]:
+    del rank
+    return {name: train(job, ranks=2) for name, job in jobs.items()}
+
+
+def largest_differences(jobs: Mapping[str, Job]) -> dict[str, float]:
+    """Return name -> largest difference of the losses of a step between two ranks and one process."""
+    both = run_ranks(_in_rank, jobs)
+    assert both[0] == both[1]
+    return {name: max(abs(a - b) for a, b in zip(train(job), both[0][name], strict=True)) for name, job in jobs.items()}
