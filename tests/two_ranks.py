@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,16 @@ class Job:
 
 
 class Step(nn.Module):
-    """The training step of a module, as a network for ``DistributedDataParallel``."""
+    """The loss of a module, as a network for ``DistributedDataParallel``."""
 
     def __init__(self, module: Any, forms: bool) -> None:
         super().__init__()
         self.context = device_forms if forms else nullcontext
-        module._check_and_log_step = lambda *_: None  # needs a trainer
         self.module = module
 
-    def forward(self, batch: Any, number: int) -> Tensor:
+    def forward(self, batch: Any) -> Tensor:
         with self.context():
-            loss: Tensor = self.module.training_step(batch, number)
+            loss: Tensor = self.module.losses(batch)[0]
         return loss
 
 
@@ -79,9 +79,9 @@ def train(job: Job, ranks: int = 1) -> list[float]:
     optimizer, losses = module.configure_optimizers(), []
     step.train()
     module.on_train_epoch_start()
-    for number, batch in zip(range(job.steps), data.train_dataloader(), strict=False):
+    for batch in islice(data.train_dataloader(), job.steps):
         optimizer.zero_grad()
-        loss = step(batch, number)
+        loss = step(batch)
         loss.backward()
         optimizer.step()
         total = loss.detach().double()

@@ -169,7 +169,7 @@ def test_two_ranks_train_like_one_and_one_process_measures_the_same(
 def test_a_model_without_parameters_runs_on_two_ranks(sequences: Workspace, run_training: Callable[..., float]) -> None:
     overrides = ["model=pop", *(word for word in SASREC if word.startswith("dataset"))]
     run_training("pop_in_one", *overrides)
-    sequences.run_process("train", *overrides, *RANKS, "hydra.run.dir=pop_in_two")
+    sequences.run_two_ranks("train", *overrides, "hydra.run.dir=pop_in_two")
     one, two = (sequences.record(name) for name in ("pop_in_one", "pop_in_two"))
     assert two["hardware"]["processes"] == 2
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-9, rel=0)
