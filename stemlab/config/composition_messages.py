@@ -39,6 +39,9 @@ def composition_message(error: Exception, line: CommandLine, overrides: Sequence
     no_key = _MISSING_KEY.search(str(error))
     if no_key:
         return _no_key(no_key.group(1), line, overrides)
+    if "merge DictConfig with ListConfig" in str(error.__cause__):  # tags={a:1}
+        key, _, value = str(error).rpartition("override ")[2].partition("\n")[0].partition("=")
+        return f"{key}={value} (set on the command line) must be a list."
     if isinstance(error, MissingMandatoryValue | InterpolationResolutionError) or error.__cause__ is not None:
         return _no_value(error if error.__cause__ is None else error.__cause__, line, overrides)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:

@@ -122,7 +122,7 @@ def test_accepted_settings(message, words):
         (("callbacks.early_stop.mode=min",), "set it to max"),
         (("callbacks.early_stop.monitor=val/calibration/like",), "best at 1"),
         (("logger.wandb=maybe",), "logger.wandb='maybe' (set on the command line) must be one of "),
-        (("tags={x:1}",), "tags={'x': 1} (set on the command line) must be a list."),
+        (("tags={x:1}",), "tags={x:1} (set on the command line) must be a list."),
         (("tags=1",), "tags.0=1 (set on the command line) must be a string."),
     ],
 )
