@@ -39,7 +39,7 @@ def help_of(command, *words, **changes):
 def test_a_key_has_its_default_its_type_and_its_comment():
     found = entries(help_of("train", "model=stem", "optim.lr=0.5"))
     assert found["model.net.embedding_dim"] == ("16", "integer greater than 0", "width in each table")
-    assert found["optim.lr"] == ("0.5", "number greater than 0", "learning rate.")
+    assert found["optim.lr"] == ("0.5", "number greater than 0 and at most 10", "learning rate.")
     assert found["model.net.gate"][1] == "aftb | all_backward | cgc | stop_shared_too"
     assert found["model.net.expert_hidden_units"][:2] == ("[512,512,512]", "list of integer greater than 0")
     assert found["trainer.max_epochs"][0] == "20"
