@@ -31,6 +31,17 @@ def check_paths(config: Mapping[str, Any], origin: Origin) -> None:
             raise StemlabError(f"{key}={value!r} ({origin(key)}) contains a null character, which no path may have.")
 
 
+def check_job_folders(run_dir: object, sweep_dir: object) -> None:
+    """Refuse an empty ``hydra.run.dir`` or ``hydra.sweep.dir``: Hydra would write into the current directory.
+
+    Raises:
+        StemlabError: one of them is empty.
+    """
+    for key, value in (("hydra.run.dir", run_dir), ("hydra.sweep.dir", sweep_dir)):
+        if value is None or not str(value).strip():
+            raise StemlabError(f"{key} (set on the command line) is an empty path: give a path, or leave the key out.")
+
+
 def _paths(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     """Yield the key and text of every path."""
     for name, value in values.items():

@@ -25,6 +25,7 @@ from stemlab.config.compose import (
 )
 from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_message, several_values_error
 from stemlab.config.cross_checks import check_search_direction
+from stemlab.config.path_checks import check_job_folders
 from stemlab.config.resolve import resolve
 from stemlab.config.single_values import single_values_as_lists
 from stemlab.config.table_description import CONFIG_KEY
@@ -58,6 +59,7 @@ def check_command_line(
     """
     with hydra_context(line):
         base = _with_message(line, list(line.overrides), lambda: _base(line))
+        check_job_folders(*(base.hydra[node]._get_node("dir")._value() for node in ("run", "sweep")))
         swept = line.multirun or base.hydra.mode == RunMode.MULTIRUN
         swept_by_file = _swept_by_file(line, base)
         jobs = _with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from stemlab.config.compose import compose
+from stemlab.config.compose import CommandLine, compose
+from stemlab.config.sweep import check_command_line
 from stemlab.errors import StemlabError
 
 MULTITASK, SEQUENCES = ("train", ()), ("train", ("model=timirec", "dataset=ml1m"))
@@ -45,3 +46,9 @@ def test_refused(command: tuple[str, tuple[str, ...]], word: str, expected: str)
 )
 def test_keys_that_the_rule_reads_are_accepted(words: tuple[str, ...]) -> None:
     compose("train", list(words))
+
+
+@pytest.mark.parametrize("word", ["hydra.run.dir=", "hydra.sweep.dir=''"])
+def test_an_empty_job_folder_is_refused(word: str) -> None:
+    with pytest.raises(StemlabError, match=f"{word.partition('=')[0]} .*empty path"):
+        check_command_line(CommandLine("train", (word,)))
