@@ -140,6 +140,11 @@ def is_group(name: str) -> bool:
     return bool(repository.group_exists(name))
 
 
+def _argument_name(word: str) -> str:
+    """Return the key or group of an argument such as ``+optim.lr=0.1`` or ``model@pair.left=stem``."""
+    return word.partition("=")[0].partition("@")[0].lstrip("+~")
+
+
 class KeyOrigins:
     """Find where a config key was set, on the command line or in a file; used in error messages."""
 
@@ -157,7 +162,7 @@ class KeyOrigins:
 
     def __call__(self, key: str) -> str:
         """Return where the key, or else its nearest parent in a file, was set."""
-        if self._is_on_command_line(key):
+        if self.on_command_line(key):
             file = self._file("hydra.sweeper.params") if key in self.swept else None
             return f"set in {file}" if file else "set on the command line"
         parts = key.split(".")
@@ -167,10 +172,12 @@ class KeyOrigins:
                 return f"set in {path}"
         return "not set"
 
-    def _is_on_command_line(self, key: str) -> bool:
+    def on_command_line(self, key: str) -> bool:
+        """Return whether an argument sets the key; much cheaper than to find a file."""
+        words = [word for word in self.overrides if f"{key}.".startswith(f"{_argument_name(word)}.")]
         return any(
             f"{key}.".startswith(f"{override.key_or_group}.")
-            for override in parse_overrides(self.overrides)
+            for override in (parse_overrides(words) if words else [])
             if isinstance(override.value(), dict) or not is_group(override.key_or_group)
         )
 

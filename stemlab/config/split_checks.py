@@ -25,10 +25,10 @@ def check_split_keys(dataset: Mapping[str, Any], origin: Origin) -> None:
     split = dataset.get("split")
     if not isinstance(split, Mapping) or split.get("rule") not in _READ:
         return
-    rule = split["rule"]
+    rule, typed = split["rule"], getattr(origin, "on_command_line", lambda key: "command line" in origin(key))
     for name in (name for name in split if name != "rule" and name not in _READ[rule]):
         key = f"dataset.split.{name}"
-        if split[name] is not None and "command line" in origin(key):
+        if split[name] is not None and typed(key):
             readers = [other for other, keys in _READ.items() if name in keys]
             advice = f", or set the rule to {' or '.join(readers)}" if readers else ""
             raise StemlabError(
