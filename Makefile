@@ -33,7 +33,8 @@ $(STAMP): pyproject.toml constraints.txt
 train: $(STAMP) ## train STEM on TikTok (four epochs; on the sample when there is no raw file) and show test metrics
 	$(BIN)/python -m stemlab.train model=stem dataset=tiktok trainer.max_epochs=4 $(ARGS)
 
-test: lint type pytest ## lint, types and all tests except the long ones of `make nightly`
+test: lint ## lint, types and all tests except the long ones of `make nightly`
+	@$(MAKE) --no-print-directory -j2 type pytest # types are checked while tests wait for their processes
 
 check: lint type ## lint, import layers, types and the quick tests (under two minutes)
 	$(PYTEST) -m "not slow and not process and not ddp" $(QUICK) $(ARGS)
