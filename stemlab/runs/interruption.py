@@ -71,12 +71,11 @@ class InterruptionCheckpoint(Callback):
         self.guard.install()
 
     def _is_received(self, trainer: Trainer) -> bool:
-        received = self.guard.received is not None
-        if trainer.world_size == 1:
-            return received
-        flag = torch.tensor(int(received), device=trainer.strategy.root_device)
-        distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
-        return bool(flag.item())
+        if trainer.world_size > 1:  # a signal may reach one process only: all end as if it had reached them
+            number = torch.tensor(int(self.guard.received or 0), device=trainer.strategy.root_device)
+            distributed.all_reduce(number, op=distributed.ReduceOp.MAX)
+            self.guard.received = self.guard.received or int(number) or None
+        return self.guard.received is not None
 
     def _save_in_validation(self, trainer: Trainer) -> None:
         self._in_validation = True
