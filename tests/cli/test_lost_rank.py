@@ -80,3 +80,17 @@ def test_the_ranks_end_when_rank_0_is_killed_while_they_start(workspace: Workspa
     _, error = process.communicate(timeout=LIMIT_S)
     assert "rank 0" in error
     assert "Traceback" not in error
+
+
+def test_a_signal_to_one_rank_ends_all_with_its_status(workspace: Workspace) -> None:
+    process = workspace.start("train", *ENDLESS, *RANKS, "hydra.run.dir=signalled")
+    try:
+        rank = rank_one(process)
+        wait_for((workspace.directory / "signalled" / "checkpoints" / "last.ckpt").exists, TIMEOUT_S)
+        os.kill(rank, signal.SIGTERM)
+        _, error = process.communicate(timeout=LIMIT_S)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, error
+    assert "resume=auto" in error
+    assert workspace.record("signalled")["status"] == "interrupted"
