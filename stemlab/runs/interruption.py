@@ -71,11 +71,15 @@ class InterruptionCheckpoint(Callback):
         self.guard.install()
 
     def _is_received(self, trainer: Trainer) -> bool:
-        if trainer.world_size > 1:  # a signal may reach one process only: all end as if it had reached them
-            number = torch.tensor(int(self.guard.received or 0), device=trainer.strategy.root_device)
-            distributed.all_reduce(number, op=distributed.ReduceOp.MAX)
-            self.guard.received = self.guard.received or int(number) or None
-        return self.guard.received is not None
+        """Return whether a signal was received; several processes agree, as one may reach a single process."""
+        if trainer.world_size == 1:
+            return self.guard.received is not None
+        number = torch.tensor(int(self.guard.received or 0), device=trainer.strategy.root_device)
+        distributed.all_reduce(number, op=distributed.ReduceOp.MAX)
+        agreed = int(number)
+        if agreed:
+            self.guard.received = self.guard.received or agreed
+        return bool(agreed)  # a signal that arrived during the all-reduce is answered at the next one
 
     def _save_in_validation(self, trainer: Trainer) -> None:
         self._in_validation = True
