@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stemlab.config.limits import LIMITED, batch_limits
+from stemlab.config.limits import LIMITED, run_limits
 from stemlab.config.resolve import flatten
 from stemlab.reporting.collect import Run
 from stemlab.reporting.record import file_name
@@ -67,7 +67,7 @@ def metrics_of(runs: Sequence[Run], split: str) -> list[str]:
 
 
 def _key(run: Run, by: Sequence[str]) -> list[Any]:
-    marks = [run.record["sample"], bool(batch_limits(run.config))]
+    marks = [run.record["sample"], _is_limited(run)]
     if "dataset" in by:
         return marks
     if any(key.startswith("dataset.") for key in by):
@@ -77,9 +77,13 @@ def _key(run: Run, by: Sequence[str]) -> list[Any]:
     return [run.record["dataset"], *marks, *protocol]
 
 
+def _is_limited(run: Run) -> bool:
+    return bool(run_limits(run.config, run.record.get("stage1")))
+
+
 def _name(run: Run, by: Sequence[str]) -> str:
     words = [] if "dataset" in by else [str(run.record["dataset"])]
-    words += ["SAMPLE"] * bool(run.record["sample"]) + [LIMITED] * bool(batch_limits(run.config))
+    words += ["SAMPLE"] * bool(run.record["sample"]) + [LIMITED] * _is_limited(run)
     return " ".join(words or ["real data"])
 
 

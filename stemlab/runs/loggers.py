@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from stemlab.config.limits import LIMITED
 from stemlab.config.resolve import flatten
 from stemlab.errors import StemlabError
 from stemlab.runs.environment import is_first_process
@@ -15,7 +16,9 @@ from stemlab.runs.epochs_from_one import EpochCSVLogger, EpochTensorBoardLogger
 from stemlab.runs.wandb_logger import build_wandb_logger, wandb_mode
 
 
-def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_id: str | None) -> list[Logger]:
+def build_loggers(
+    config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_id: str | None, limited: bool = False
+) -> list[Logger]:
     """Return the loggers of a run; all of them write into its directory.
 
     Args:
@@ -23,6 +26,7 @@ def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_
         run_dir: run directory.
         sample: whether the data is synthetic; shown as a tag in W&B.
         sweep_id: group of the runs of a sweep in the W&B dashboard.
+        limited: whether this run or its first stage used a part of the batches only; shown as a tag in W&B.
     """
     chosen, flat = config["logger"], flatten(config)
     loggers: list[Logger] = []
@@ -31,9 +35,10 @@ def build_loggers(config: Mapping[str, Any], run_dir: Path, sample: bool, sweep_
         loggers.append(EpochCSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1))
     if chosen["tensorboard"]:
         loggers.append(_tensorboard(flat, run_dir))
+    marks = ["SAMPLE"] * sample + [LIMITED] * limited
     mode = wandb_mode(chosen["wandb"])
     if mode is not None:
-        loggers.append(build_wandb_logger(config, flat, run_dir, mode, sample, sweep_id))
+        loggers.append(build_wandb_logger(config, flat, run_dir, mode, marks, sweep_id))
     return loggers
 
 

@@ -132,7 +132,8 @@ class TrainingRun:
         self._warn(single_scenario_warning(self.config, module.net))
         self.recorder.set_dataset(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
         self._write_record("running")
-        self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group)
+        limited = bool(run_limits(self.config, self.recorder.record["stage1"]))
+        self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group, limited)
         callbacks = build_callbacks(self.config, self.directory, resumed is not None, self.keep_lr)
         steps = self._steps_per_epoch(datamodule, module) if needs_training(module) else 0
         engine = TrainingEngine(self.config, module, datamodule) if needs_training(module) else None

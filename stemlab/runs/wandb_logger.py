@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,6 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from stemlab.config.cross_checks import effective_stage
-from stemlab.config.limits import LIMITED, batch_limits
 from stemlab.runs.environment import is_first_process
 from stemlab.runs.epochs_from_one import EpochWandbLogger
 
@@ -69,7 +68,12 @@ def _may_have_credentials() -> bool:
 
 
 def build_wandb_logger(
-    config: Mapping[str, Any], flat: Mapping[str, Any], run_dir: Path, mode: WandbMode, sample: bool, group: str | None
+    config: Mapping[str, Any],
+    flat: Mapping[str, Any],
+    run_dir: Path,
+    mode: WandbMode,
+    marks: Sequence[str],
+    group: str | None,
 ) -> Logger:
     """Start a W&B run in the run directory and return its logger; ranks other than 0 get a logger without a run.
 
@@ -78,13 +82,12 @@ def build_wandb_logger(
         flat: the same config with dotted names, for the columns of the dashboard.
         run_dir: run directory.
         mode: result of ``wandb_mode``.
-        sample: whether the data is synthetic.
+        marks: tags SAMPLE (synthetic data) and LIMITED (part of the batches), where they apply.
         group: sweep of the run, or the group of its two stages, if any.
     """
     model, dataset, seed = config["model"]["name"], config["dataset"]["name"], config["seed"]
     stage = [name] if (name := effective_stage(config)) else []
-    tags = [model, dataset, f"seed{seed}", *stage, *config["tags"], *(["SAMPLE"] if sample else [])]
-    tags += [LIMITED] if batch_limits(config) else []
+    tags = [model, dataset, f"seed{seed}", *stage, *config["tags"], *marks]
     project = config["logger"]["wandb_project"]
     if not is_first_process():
         return EpochWandbLogger(project=project, save_dir=run_dir)

@@ -73,6 +73,20 @@ def restored_process() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def handlers_write_to(stream: TextIO) -> Iterator[None]:
+    """Let the handlers that libraries bound to standard error when they were imported write to a stream."""
+    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+    handlers = [handler for logger in loggers for handler in logger.handlers if type(handler) is logging.StreamHandler]
+    before = [handler.setStream(stream) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, old in zip(handlers, before, strict=True):
+            if old is not None:
+                handler.setStream(old)
+
+
 def show_warning(
     message: Any, category: Any, filename: str, lineno: int, file: TextIO | None = None, line: Any = None
 ) -> None:
@@ -85,7 +99,7 @@ def run_in_process(
 ) -> tuple[int, str, str]:
     """Run ``python -m <module> <overrides>`` in this process; return exit status, stdout and stderr."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    with restored_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with restored_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), handlers_write_to(err):
         own = {**environment(directory), **variables}
         os.chdir(directory)
         os.environ.clear()

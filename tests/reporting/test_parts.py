@@ -26,6 +26,12 @@ def limited(**changes):
     return made
 
 
+def after_a_limited_stage():
+    made = sequence_record()
+    made["stage1"] = {"limits": {"limit_train_batches": 2}}
+    return made
+
+
 def other(name="other", fingerprint="e" * 64, **settings):
     made = record("stem", dataset=name, dataset_fingerprint=fingerprint)
     made["config"]["dataset"] |= {"name": name, **settings}
@@ -51,6 +57,11 @@ def test_the_default_report_has_a_table_per_dataset_and_mark(mixed):
     marked = text[text.index("toy SAMPLE") :]
     assert marked.count("SAMPLE: synthetic") == 1
     assert "SAMPLE: synthetic" not in text[: text.index("toy SAMPLE")]
+
+
+def test_a_second_stage_after_a_limited_first_stage_is_limited(tmp_path):
+    runs = write(tmp_path / "runs", sequence_record(), after_a_limited_stage())
+    assert captions(run(f"runs={runs}")) == ["grocery", "grocery LIMITED"]
 
 
 def test_protocols_of_a_dataset_are_separate_and_named(tmp_path):
