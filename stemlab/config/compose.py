@@ -181,6 +181,10 @@ class KeyOrigins:
             if isinstance(override.value(), dict) or not is_group(override.key_or_group)
         )
 
+    def in_description(self, key: str) -> bool:
+        """Return whether the table description (``dataset.config``) sets the key."""
+        return self._description(key.removeprefix("dataset.")) is not None
+
     def _file(self, key: str) -> str | None:
         """Return the last file in Hydra's merge order that has the key."""
         loader: Any = GlobalHydra.instance().config_loader()

@@ -17,7 +17,7 @@ _READ = {
 
 
 def check_split_keys(dataset: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse a key on the command line that ``dataset.split.rule`` does not read.
+    """Refuse a key that the user sets and that ``dataset.split.rule`` does not read.
 
     Raises:
         StemlabError: the first such key.
@@ -25,13 +25,20 @@ def check_split_keys(dataset: Mapping[str, Any], origin: Origin) -> None:
     split = dataset.get("split")
     if not isinstance(split, Mapping) or split.get("rule") not in _READ:
         return
-    rule, typed = split["rule"], getattr(origin, "on_command_line", lambda key: "command line" in origin(key))
+    rule = split["rule"]
     for name in (name for name in split if name != "rule" and name not in _READ[rule]):
         key = f"dataset.split.{name}"
-        if split[name] is not None and typed(key):
+        if split[name] is not None and _set_by_user(key, origin):
             readers = [other for other, keys in _READ.items() if name in keys]
             advice = f", or set the rule to {' or '.join(readers)}" if readers else ""
             raise StemlabError(
                 f"{key}={split[name]} ({origin(key)}) is not read by dataset.split.rule={rule}, which reads "
                 f"{', '.join(_READ[rule])}: leave it out{advice}."
             )
+
+
+def _set_by_user(key: str, origin: Origin) -> bool:
+    """Return whether an argument sets the key, or the table description does, together with the rule."""
+    typed = getattr(origin, "on_command_line", lambda key: "command line" in origin(key))
+    described = getattr(origin, "in_description", lambda key: False)
+    return bool(typed(key) or (described(key) and not typed("dataset.split.rule")))

@@ -56,6 +56,10 @@ def test_origin_names_the_description(config):
         ("tasks: [a]\nfields: []", r"dataset.fields=\[\] \(set in .*my.stemlab.yaml\) must be a list of at least 1"),
         ("tasks: []\nfields: [u]", r"dataset.tasks=\[\] \(set in .*my.stemlab.yaml\) must be a list of at least 1"),
         ("fields: [u]", "set dataset.tasks"),
+        (
+            "tasks: [a]\nfields: [u]\nsplit: {rule: time, carve: random}\ntime: t",
+            r"dataset.split.carve=random \(set in .*my.stemlab.yaml\) is not read by dataset.split.rule=time",
+        ),
         ("scaling: log", r"dataset.scaling='log' \(set in .*\) must be one of none, standard, minmax"),
     ],
 )
@@ -64,6 +68,11 @@ def test_wrong_descriptions(config, text, expected):
     words = ("model=mmoe", "dataset=table", "dataset.path=x.csv", f"dataset.config={config}")
     with pytest.raises(StemlabError, match=expected):
         check_command_line(CommandLine("train", words))
+
+
+def test_a_rule_on_the_command_line_replaces_the_split_of_the_description(config):
+    config.write_text(TEXT.replace("shared: {v: u}\n", "").replace("rule: time", "rule: random\n  seed: 5"))
+    assert compose_described(config, "dataset.split.rule=time")["dataset"]["split"]["rule"] == "time"
 
 
 def test_no_such_file(tmp_path):
