@@ -8,6 +8,7 @@ from stemlab.config.process_watch import OTHER_ENDED
 
 _ADVICE = {
     errno.ENOSPC: "free some disk space, or choose another directory",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or choose another directory",
     errno.EDQUOT: "free some of your quota, or choose another directory",
     errno.EACCES: "check its permissions, or choose another path",
     errno.EPERM: "check its permissions, or choose another path",

@@ -18,7 +18,18 @@ class EpochsFromOne:
 
 
 class EpochCSVLogger(EpochsFromOne, CSVLogger):
-    """CSV logger with epochs from 1."""
+    """CSV logger with epochs from 1; an error of the file names it."""
+
+    def save(self) -> None:
+        """Write the metrics that were logged since the last call.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        try:
+            super().save()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.experiment.metrics_file_path) from error
 
 
 class EpochTensorBoardLogger(EpochsFromOne, TensorBoardLogger):
