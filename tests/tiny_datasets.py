@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from stemlab.data.sources.census_income import CENSUS_COLUMNS, CENSUS_NUMERICALS
 from tests.cli.sequences import write_folder
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -55,6 +56,26 @@ def write_criteo(folder: Path) -> None:
     (folder / "train.txt").write_text("\n".join(lines) + "\n")
 
 
+def census_lines(rows: int, seed: int) -> list[str]:
+    """Return lines in the format of Census-Income, with made-up cells."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for _ in range(rows):
+        cells = [("a", "b", "?")[rng.integers(0, 3)] for _ in CENSUS_COLUMNS]
+        for index, name in enumerate(CENSUS_COLUMNS):
+            if name in CENSUS_NUMERICALS:
+                cells[index] = str(rng.integers(0, 90))
+        cells[4] = ("Children", "Bachelors degree(BA AB BS)", "9th grade")[rng.integers(0, 3)]
+        cells[7] = ("Never married", "Divorced")[rng.integers(0, 2)]
+        lines.append(", ".join([*cells[:-1], ("- 50000.", "50000+.")[rng.integers(0, 2)]]))
+    return lines
+
+
+def write_census_income(folder: Path) -> None:
+    for name, rows in (("data", 500), ("test", 200)):
+        (folder / f"census-income.{name}").write_text("\n".join(census_lines(rows, seed=rows)) + "\n")
+
+
 def write_table(folder: Path) -> None:
     rng = np.random.default_rng(0)
     lines = ["user,item,price,place,click,buy"]
@@ -78,6 +99,7 @@ RAW: Mapping[str, tuple[Callable[[Path], None], Callable[[Path], Sequence[str]]]
     ),
     "grocery": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}", "dataset.evaluation.topk=[5,10]"]),
     "rechorus": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}", "dataset.evaluation.topk=[5,10]"]),
+    "census_income": (write_census_income, lambda folder: [f"dataset.raw_dir={folder}"]),
     "criteo": (write_criteo, lambda folder: [f"dataset.path={folder}/train.txt"]),
     "table": (
         write_table,
