@@ -76,6 +76,16 @@ def write_census_income(folder: Path) -> None:
         (folder / f"census-income.{name}").write_text("\n".join(census_lines(rows, seed=rows)) + "\n")
 
 
+def write_kuairand_log(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = ("is_click", "is_follow", "is_comment", "is_forward", "long_view", "is_profile_enter")
+    lines = ["\t".join(["user_id", "video_id", "hourmin", "time_ms", "duration_ms", *labels])]
+    for row in range(600):
+        cells = [rng.integers(0, 20), rng.integers(0, 20), 100 * rng.integers(0, 24), row, rng.integers(1, 9_999)]
+        lines.append("\t".join(map(str, [*cells, *rng.integers(0, 2, len(labels))])))
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+
+
 def write_table(folder: Path) -> None:
     rng = np.random.default_rng(0)
     lines = ["user,item,price,place,click,buy"]
@@ -101,6 +111,7 @@ RAW: Mapping[str, tuple[Callable[[Path], None], Callable[[Path], Sequence[str]]]
     "rechorus": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}", "dataset.evaluation.topk=[5,10]"]),
     "census_income": (write_census_income, lambda folder: [f"dataset.raw_dir={folder}"]),
     "criteo": (write_criteo, lambda folder: [f"dataset.path={folder}/train.txt"]),
+    "kuairand_log": (write_kuairand_log, lambda folder: [f"dataset.path={folder}/log.csv"]),
     "table": (
         write_table,
         lambda folder: [
