@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from stemlab.callbacks.improvement import Improvement
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.metrics import MultiTaskMetrics
+from stemlab.nn.sharded.network import finish_lookups
 
 POOLED = "pooled"
 NOTE = (
@@ -127,6 +128,7 @@ def measure_test_split(trainer: Trainer, module: MultiTaskModule) -> dict[str, f
         with trainer.precision_plugin.forward_context():
             for batch in islice(data.test_dataloader(), limit if isinstance(limit, int) else None):
                 module.update_metrics(metrics, data.transfer_batch_to_device(batch, module.device, 0))
+        finish_lookups(module.net)
     finally:
         for part, training in modes:
             part.training = training

@@ -51,6 +51,9 @@ class TrainerConfig(Section):
         limit_test_batches: batches of the test split, for a quick test; ``None`` is all.
         capture: ``auto``: training steps are captured as CUDA graphs where possible; ``off``: never.
         kernels: ``auto``: CPU kernels where they were measured to be faster; ``off``: the plain equations everywhere.
+        embedding: ``replicated``: every process has all embedding tables; ``row_sharded``, ``column_sharded``: each has
+            a part of their rows or columns; ``auto``: tables with more rows than a process looks up per step are
+            divided by rows.
     """
 
     name: str
@@ -68,6 +71,7 @@ class TrainerConfig(Section):
     compile: bool
     capture: Literal["auto", "off"]
     kernels: Literal["auto", "off"]
+    embedding: Literal["replicated", "row_sharded", "column_sharded", "auto"]
 
 
 class SavedTrainerConfig(TrainerConfig):

@@ -18,6 +18,7 @@ from stemlab.errors import StemlabError
 from stemlab.lightning.block_training import BlockTraining
 from stemlab.lightning.loss_means import LossMeans
 from stemlab.lightning.settings import CommonSettings
+from stemlab.nn.sharded.network import finish_lookups
 from stemlab.optim.capture import plain_groups
 
 METRIC_SPLITS = ("train", "val", "test")
@@ -219,6 +220,7 @@ class NetModule(LightningModule):
         self._report(self.test_split_name)
 
     def _report(self, split: str) -> None:
+        finish_lookups(self.net)
         metrics = self._metrics[split]
         computed = {name: float(value) for name, value in metrics.compute().items() if self._is_reported(name)}
         values = {f"{split}/{name}": value for name, value in computed.items()}

@@ -7,7 +7,7 @@ D width of a block.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
 from stemlab.nn.kernels.grouped_lookup import can_group, look_up_together
+
+if TYPE_CHECKING:
+    from stemlab.nn.sharded.network import ShardedFields
 
 SCENARIO, NUMERICAL = "scenario", "numerical"
 """Names of the inputs that are not categorical fields of the dataset."""
@@ -34,7 +37,12 @@ class FieldEmbedding(nn.Module):
         blocks: roles in the order of the blocks, such as ``task:like``, ``shared`` or ``expert:3``.
         embedding_dim: D.
         padding: id 0 is padding: its row is zero and not trained.
+
+    Attributes:
+        sharded: the lookups if tables are divided among ranks, else None.
     """
+
+    sharded: ShardedFields | None = None
 
     def __init__(
         self, sizes: Mapping[str, int] | ImpressionSizes, blocks: Sequence[str], embedding_dim: int, padding: bool
@@ -76,15 +84,20 @@ class FieldEmbedding(nn.Module):
             StemlabError: the batch lacks numerical values or scenarios.
         """
         ids = [ids_BF[:, column] for column in range(len(self.table_of))]
-        tables = [cast(nn.Embedding, self.tables[table]) for table in self.table_of]
+        positions = list(self.table_of)
         if self.scenario_table is not None:
             # scenario s has row s + 1; row 0 is padding, as in the other tables
             ids.append(_given(scenario_B, "scenario_B") + 1)
-            tables.append(cast(nn.Embedding, self.tables[self.scenario_table]))
+            positions.append(self.scenario_table)
+        tables = [cast(nn.Embedding, self.tables[position]) for position in positions]
         numerical = [] if self.numerical is None else [self.numerical(_given(dense_BN, "dense_BN"))]
-        if self.training and can_group(tables):
+        if self.sharded is not None:
+            found = self.sharded.look_up(ids, positions)
+        elif self.training and can_group(tables):
             return self._together(look_up_together(ids, tables), numerical)
-        vectors: list[Tensor] = [*(table(own_B) for table, own_B in zip(tables, ids, strict=True)), *numerical]
+        else:
+            found = [table(own_B) for table, own_B in zip(tables, ids, strict=True)]
+        vectors: list[Tensor] = [*found, *numerical]
         if len(self.blocks) == 1:
             return [torch.cat(vectors, dim=1)]
         by_field = [torch.split(vector, self.embedding_dim, dim=1) for vector in vectors]

@@ -20,6 +20,7 @@ from torch.optim import Adam, Optimizer
 
 from stemlab.optim.config import OptimConfig
 from stemlab.optim.penalty import Penalty, bias_and_norm_ids, split_parameters
+from stemlab.optim.sharded import ShardedNorm
 
 PenaltyMode = Literal["dense", "batch"]
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -35,6 +36,7 @@ class PenalisedAdam(Adam):
     _penalty_added = False  # the gradients of this step contain all penalty terms except dense L2
     _decay_scale = 1.0  # clipping coefficient of this step, applied to the dense L2 term
     grad_scale: Tensor | None = None  # fused Adam divides the gradients of the next step by this scalar
+    sharded_norm: ShardedNorm | None = None  # set if this rank holds a part of the embedding tables only
 
     @property
     def decides_on_device(self) -> bool:
@@ -67,16 +69,26 @@ class PenalisedAdam(Adam):
         """
         self.add_penalty_gradients()
         if self.decides_on_device:
-            norm = _gradient_norm([p.grad for p in self._parameters() if p.grad is not None])
+            norm = self._device_norm()
             # 1e-6 as in torch.nn.utils.clip_grad_norm_; a NaN norm reaches the weights here too
             self.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0).float()
             return norm
-        length = _penalised_norm(self.param_groups)
+        length = self._host_norm()
         coefficient = max_norm / (length + 1e-6)  # 1e-6 as in torch.nn.utils.clip_grad_norm_
         if not coefficient >= 1:  # true also for a NaN norm, so that NaN reaches the weights and is noticed
             torch._foreach_mul_([p.grad for p in self._parameters() if p.grad is not None], coefficient)
             self._decay_scale = coefficient
         return torch.tensor(length, dtype=torch.float64, device=self.param_groups[0]["params"][0].device)
+
+    def _device_norm(self) -> Tensor:
+        if self.sharded_norm is not None:
+            return self.sharded_norm.on_device(self.param_groups, _gradient_norm)
+        return _gradient_norm([p.grad for p in self._parameters() if p.grad is not None])
+
+    def _host_norm(self) -> float:
+        if self.sharded_norm is not None:
+            return self.sharded_norm.host(self.param_groups, _penalised_norm)
+        return _penalised_norm(self.param_groups)
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

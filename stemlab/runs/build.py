@@ -43,6 +43,8 @@ from stemlab.optim import OptimConfig, RankingOptimConfig
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO
 from stemlab.runs.launcher import RankStrategy
 from stemlab.runs.numerics import lightning_precision
+from stemlab.runs.sharded_strategy import ShardedStrategy
+from stemlab.runs.table_plan import plan_tables
 
 Config = Mapping[str, Any]
 DataModule = ImpressionDataModule | SequenceDataModule
@@ -200,7 +202,7 @@ def build_trainer(
     return Trainer(
         accelerator=chosen["accelerator"],
         devices=chosen["devices"],
-        strategy=_ddp(chosen, module) if processes > 1 else "auto",
+        strategy=_ddp(config, module) if processes > 1 else "auto",
         precision=lightning_precision(chosen["precision"]),
         max_epochs=chosen["max_epochs"],
         log_every_n_steps=max(1, min(chosen["log_every_n_steps"], steps)),
@@ -277,10 +279,11 @@ def require_gpu(chosen: Config) -> None:
         )
 
 
-def _ddp(chosen: Config, module: Module) -> Strategy:
-    sizes = module.sizes if isinstance(module, MultiTaskModule) else None
-    return RankStrategy(
-        process_group_backend=chosen["process_group_backend"],
-        find_unused_parameters=has_unused_parameters(module.net, sizes),
-        gradient_as_bucket_view=True,  # avoids a second copy of the dense gradients of the embedding tables
-    )
+def _ddp(config: Config, module: Module) -> Strategy:
+    sizes, plan = module.sizes if isinstance(module, MultiTaskModule) else None, plan_tables(config, module.net)
+    arguments: dict[str, Any] = {
+        "process_group_backend": config["trainer"]["process_group_backend"],
+        "find_unused_parameters": has_unused_parameters(module.net, sizes),
+        "gradient_as_bucket_view": True,  # avoids a second copy of the dense gradients of the embedding tables
+    }
+    return RankStrategy(**arguments) if plan is None else ShardedStrategy(plan, **arguments)
