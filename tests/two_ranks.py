@@ -21,7 +21,10 @@ from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.nn.global_batch import BatchShare
 from stemlab.nn.kernels.dispatch import device_forms
+from stemlab.nn.sharded.network import exchange_of, shard_tables, sharded_weights
+from stemlab.optim.sharded import ShardedNorm
 from stemlab.runs.build import build_datamodule, build_module
+from stemlab.runs.table_plan import plan_tables
 from tests.ranks import run_ranks
 
 Config = dict[str, Any]
@@ -36,12 +39,16 @@ class Job:
         directory: the prepared dataset.
         steps: number of steps.
         device_forms: use the forms of the equations for accelerators.
+        embedding: ``trainer.embedding`` of the two ranks.
+        clip: clip the gradients.
     """
 
     config: Config
     directory: Path
     steps: int
     device_forms: bool = False
+    embedding: str = "replicated"
+    clip: bool = False
 
 
 class Step(nn.Module):
@@ -75,14 +82,19 @@ def train(job: Job, ranks: int = 1) -> list[float]:
     if ranks > 1:
         set_batch_share(module, BatchShare.current())
         unused = has_unused_parameters(module.net, module.sizes if isinstance(module, MultiTaskModule) else None)
+        divide_tables(step, module.net, config, job.embedding)
         step = DistributedDataParallel(step, find_unused_parameters=unused, gradient_as_bucket_view=True)
     optimizer, losses = module.configure_optimizers(), []
+    if exchange_of(module.net) is not None:
+        optimizer.sharded_norm = ShardedNorm([weight for _, weight in parts_of_tables(module.net)])
     step.train()
     module.on_train_epoch_start()
     for batch in islice(data.train_dataloader(), job.steps):
         optimizer.zero_grad()
         loss = step(batch)
         loss.backward()
+        if job.clip:
+            module.clip(optimizer)
         optimizer.step()
         total = loss.detach().double()
         if ranks > 1:
@@ -90,6 +102,20 @@ def train(job: Job, ranks: int = 1) -> list[float]:
         losses.append(float(total) / ranks)
     assert len(losses) == job.steps
     return losses
+
+
+def divide_tables(step: nn.Module, net: nn.Module, config: Config, embedding: str) -> None:
+    """Divide the embedding tables of a network among the ranks, and keep them out of DDP."""
+    plan = plan_tables(config | {"trainer": config["trainer"] | {"devices": 2, "embedding": embedding}}, net)
+    if plan is not None:
+        shard_tables(net, plan.chosen, plan.layout(distributed.get_rank(), 2), distributed.new_group())
+        names = [f"module.net.{name}" for name, _, _ in sharded_weights(net)]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(step, names)
+
+
+def parts_of_tables(net: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return names and weights of the tables of which this rank holds a part."""
+    return [(name, tables.tables[position].weight) for name, tables, position in sharded_weights(net)]
 
 
 def _in_rank(rank: int, jobs: Mapping[str, Job]) -> dict[str, list[float]]:

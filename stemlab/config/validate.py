@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemlab.config import cross_checks
+from stemlab.config.embedding_checks import check_embedding, check_processes
 from stemlab.config.instantiate import (
     check_settings,
     default_settings,
@@ -43,6 +44,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
             validate_as(model, config[name], key=name, origin=origin)
     if isinstance(config.get("trainer"), Mapping):
         cross_checks.check_trainer(config["trainer"], origin)
+        check_processes(config["trainer"], origin)
     if isinstance(config.get("dataset"), Mapping):
         check_settings(config["dataset"], key="dataset", origin=origin)
         cross_checks.check_dataset(config["dataset"], origin)
@@ -84,6 +86,7 @@ def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:
     """Run the checks that import the classes, and with them torch and Lightning."""
     if "optim" in config and "model" in config:
         _check_optim(config, origin)
+        check_embedding(config, origin)
     if "model" in config:
         _check_net(config, origin)
     if "dataset" in config:

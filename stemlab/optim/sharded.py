@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 Groups = list[dict[str, Any]]
 
@@ -20,7 +20,7 @@ class ShardedNorm:
         group: process group of the ranks; None for the default group.
     """
 
-    def __init__(self, parts: Iterable[nn.Parameter], group: distributed.ProcessGroup | None = None) -> None:
+    def __init__(self, parts: Iterable[Tensor], group: distributed.ProcessGroup | None = None) -> None:
         self._parts, self._group = {id(parameter) for parameter in parts}, group
 
     def host(self, groups: Groups, norm: Callable[[Groups], float]) -> float:
@@ -51,4 +51,6 @@ class ShardedNorm:
         return (squares[0] + squares[1]).sqrt()
 
     def _select(self, groups: Groups, parts: bool) -> Groups:
-        return [{**group, "params": [p for p in group["params"] if (id(p) in self._parts) == parts]} for group in groups]
+        return [
+            {**group, "params": [p for p in group["params"] if (id(p) in self._parts) == parts]} for group in groups
+        ]

@@ -1,8 +1,6 @@
 """Memory per rank and communication per step of a training, computed from its config and numbers of parameters.
 
-The only place of this arithmetic: the run summary and ``dry_run`` read it. A layout that keeps only a part of the
-embedding tables on each rank changes ``embedding`` of ``rank_parameters`` and, if its gradients are not reduced
-over the ranks, ``reduced_parameters``.
+The only place of this arithmetic: the run summary and ``dry_run`` read it.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemlab.config.job_process import process_count
+from stemlab.runs.table_plan import TablePlan
 
 BYTES = 4
 """Weights, gradients and optimiser states are float32 in every precision: autocast converts copies."""
@@ -28,6 +27,9 @@ class Footprint:
         embedding: parameters of the embedding tables, on each rank.
         optimizer_states: optimiser states per parameter (Adam: 2).
         reduced_parameters: parameters whose gradients are all-reduced in each step; 0 for one rank.
+        reduced_tables: those of them that are in embedding tables.
+        exchanged: largest number of bytes of embeddings, gradients and ids that a rank receives in each step for
+            tables that are divided among the ranks.
     """
 
     ranks: int
@@ -35,6 +37,8 @@ class Footprint:
     embedding: int
     optimizer_states: int
     reduced_parameters: int
+    reduced_tables: int = 0
+    exchanged: int = 0
 
     @property
     def weights(self) -> int:
@@ -73,18 +77,51 @@ class Footprint:
 
     def record(self) -> dict[str, int]:
         """Return the values for the record of a run."""
-        names = ("ranks", "weights", "gradients", "optimizer", "reduced", "sent")
+        names = ("ranks", "weights", "gradients", "optimizer", "embedding_total", "reduced", "sent", "exchanged")
         return {name: getattr(self, name) for name in names}
 
 
-def training_footprint(config: Mapping[str, Any], parameters: Mapping[str, int]) -> Footprint:
-    """Return the footprint of a training whose ranks all have the whole network (DDP).
+def training_footprint(
+    config: Mapping[str, Any], parameters: Mapping[str, int], plan: TablePlan | None = None
+) -> Footprint:
+    """Return the footprint of a training.
 
     Args:
         config: validated, plain config; ``trainer`` and ``optim`` are read.
         parameters: ``{"dense": ..., "embedding": ...}``, as ``stemlab.models.parameter_counts`` returns them.
+        plan: the embedding tables that are divided among the ranks; None if all ranks have the whole network.
     """
-    ranks = max(1, process_count(config["trainer"]))
+    ranks, states = max(1, process_count(config["trainer"])), _STATES[config["optim"]["name"]]
     dense, embedding = parameters["dense"], parameters["embedding"]
-    states = _STATES[config["optim"]["name"]]
-    return Footprint(ranks, dense, embedding, states, dense + embedding if ranks > 1 else 0)
+    if ranks == 1:
+        return Footprint(ranks, dense, embedding, states, 0)
+    if plan is None:
+        return Footprint(ranks, dense, embedding, states, dense + embedding, embedding)
+    whole = embedding - plan.parameters
+    return Footprint(ranks, dense, whole + plan.rank_parameters, states, dense + whole, whole, plan.exchanged)
+
+
+def reduction_warning(footprint: Footprint, rows: TablePlan | None) -> str | None:
+    """Return a sentence if the gradients of embedding tables dominate what is reduced per step, else None.
+
+    Args:
+        footprint: footprint of the training.
+        rows: the plan of ``trainer.embedding=row_sharded``; None if it cannot be used.
+    """
+    tables = BYTES * footprint.reduced_tables
+    if rows is None or 2 * tables <= footprint.reduced or rows.exchanged >= tables:
+        return None
+    return (
+        f"each step reduces {format_bytes(footprint.reduced)} of gradients per process, {format_bytes(tables)} of them "
+        f"of embedding tables: trainer.embedding=row_sharded exchanges at most {format_bytes(rows.exchanged)} of rows "
+        "instead of these."
+    )
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes in a readable unit: ``57.2 kB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

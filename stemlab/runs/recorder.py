@@ -14,6 +14,7 @@ from stemlab.config.cross_checks import effective_stage
 from stemlab.config.resolve import config_hash
 from stemlab.reporting.record import RECORD, SCHEMA, code_version, defined, hardware, packages, peak_memory, write_json
 from stemlab.runs.environment import is_first_process, slurm_job
+from stemlab.runs.footprint import Footprint
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -57,6 +58,7 @@ class Recorder:
             "packages": packages(),
             "hardware": None,
             "parameters": None,
+            "footprint": None,
             "engine": None,
             "time": {"started": datetime.now(UTC).isoformat(timespec="seconds"), "wall_s": None, "fit_s": None},
             "throughput": {"train_samples_per_s": None, "train_samples_per_s_by_epoch": [], "eval_samples_per_s": None},
@@ -80,6 +82,10 @@ class Recorder:
         self.record["dataset_manifest"] = dict(manifest)
         self.record["parameters"] = dict(parameters)
         self._fit_started = time.monotonic()
+
+    def set_footprint(self, footprint: Footprint, embedding: str) -> None:
+        """Record memory and communication, and how the embedding tables are distributed over the processes."""
+        self.record["footprint"] = {"embedding": embedding, **footprint.record()}
 
     def set_resumption(self, resumption: Mapping[str, Any]) -> None:
         """Add the checkpoint from which this run resumes (path, epoch, step, changed settings) to the earlier ones."""

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.embedding_checks import cannot_divide
 from stemlab.config.job_process import process_count
 from stemlab.config.limits import run_limits
 from stemlab.config.process_watch import LOST_RANK_HOOKS
@@ -36,6 +37,7 @@ from stemlab.runs.build import (
 from stemlab.runs.checkpoint_io import SavedRun
 from stemlab.runs.engine import TrainingEngine
 from stemlab.runs.environment import is_first_process, silence_lightning
+from stemlab.runs.footprint import Footprint, reduction_warning, training_footprint
 from stemlab.runs.interruption import InterruptionCheckpoint
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
 from stemlab.runs.numerics import numeric_mode
@@ -44,6 +46,7 @@ from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.signals import SignalGuard
 from stemlab.runs.summary import print_metrics, print_run_summary
+from stemlab.runs.table_plan import plan_tables
 
 
 class TrainingRun:
@@ -131,6 +134,7 @@ class TrainingRun:
         self._log_default_task()
         self._warn(single_scenario_warning(self.config, module.net))
         self.recorder.set_dataset(datamodule.manifest, datamodule.spec.sample, parameter_counts(module.net))
+        footprint = self._footprint(module)
         self._write_record("running")
         limited = bool(run_limits(self.config, self.recorder.record["stage1"]))
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group, limited)
@@ -142,12 +146,21 @@ class TrainingRun:
         if is_first_process():
             text = engine.summary() if engine is not None else None
             processes = process_count(self.config["trainer"])
-            print_run_summary(self.recorder.record, steps, processes, self.directory, text)
+            print_run_summary(self.recorder.record, steps, processes, self.directory, text, footprint)
         if engine is not None:
             self._fit(trainer, module, datamodule, callbacks, engine)
         else:
             self._save_untrained(trainer, module, datamodule, callbacks)
         return self._evaluate_best(trainer, module, datamodule, callbacks)
+
+    def _footprint(self, module: Module) -> Footprint:
+        """Record and return memory and communication; warn if the gradients of embedding tables dominate the latter."""
+        plan = plan_tables(self.config, module.net)
+        footprint = training_footprint(self.config, self.recorder.record["parameters"], plan)
+        self.recorder.set_footprint(footprint, "replicated" if plan is None else plan.division)
+        if plan is None and footprint.ranks > 1 and cannot_divide(self.config) is None:
+            self._warn(reduction_warning(footprint, plan_tables(self.config, module.net, "row_sharded")))
+        return footprint
 
     def _check_resumed(self, fingerprint: str) -> SavedRun | None:
         if self.start.checkpoint is None:

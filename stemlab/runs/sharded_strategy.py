@@ -44,7 +44,7 @@ class ShardedStrategy(RankStrategy):
             shard_tables(net, self._plan.chosen, layout, distributed.new_group())
         # DDP would broadcast them from rank 0 and average their gradients; Lightning broadcasts before an evaluation
         names = [f"net.{name}" for name, _, _ in sharded_weights(net)]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)  # type: ignore[no-untyped-call]
 
     def setup_optimizers(self, trainer: Trainer) -> None:
         """Create the optimiser, which clips the norm over the parts of all ranks."""
@@ -98,15 +98,17 @@ class ShardedStrategy(RankStrategy):
         super().load_optimizer_state_dict({**checkpoint, "optimizer_states": saved})
 
     def _own_parts(self, optimizer: Optimizer, states: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-        divided, own = self._divided(optimizer), {}
-        for index, values in states.items():
-            tables, position = divided.get(index, (None, 0))
-            whole = torch.Size([]) if tables is None else torch.Size((tables.sizes[position], tables.width))
-            own[index] = {
-                # a copy, because the file is mapped
-                key: _copy(value) if tables is None or not _has_shape(value, whole) else tables.exchange.layout.part(value)
-                for key, value in values.items()
-            }
+        """Return the states of an optimiser with copies of the parts that this rank holds; the file is mapped."""
+        divided = self._divided(optimizer)
+        own = {
+            index: {key: value if index in divided else _copy(value) for key, value in values.items()}
+            for index, values in states.items()
+        }
+        for index, (tables, position) in divided.items():
+            whole, layout = torch.Size((tables.sizes[position], tables.width)), tables.exchange.layout
+            for key, value in states.get(index, {}).items():
+                if _has_shape(value, whole):
+                    own[index][key] = layout.part(value)
         return own
 
     def _divided(self, optimizer: Optimizer) -> dict[int, tuple[ShardedTables, int]]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stemlab.config.limits import LIMITED, limits_text, run_limits
 from stemlab.data.spec import DatasetSpec, SequenceSpec
+from stemlab.runs.footprint import BYTES, Footprint, format_bytes
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
 _TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece")
@@ -19,9 +20,14 @@ _MIN_COLUMN_WIDTH = 9  # "undefined"
 
 
 def print_run_summary(
-    record: Mapping[str, Any], steps: int, processes: int, directory: Path, engine: str | None = None
+    record: Mapping[str, Any],
+    steps: int,
+    processes: int,
+    directory: Path,
+    engine: str | None = None,
+    footprint: Footprint | None = None,
 ) -> None:
-    """Print the run summary: samples, parameters, memory of the embedding tables, steps, run directory.
+    """Print the run summary: samples, parameters, memory of the embedding tables, bytes per step, run directory.
 
     Args:
         record: record of the run.
@@ -29,13 +35,15 @@ def print_run_summary(
         processes: number of processes.
         directory: run directory.
         engine: how the training steps are executed; None omits the line.
+        footprint: memory and communication; with several processes, the bytes per step are shown.
     """
     config, parameters, samples = record["config"], record["parameters"], record["dataset_manifest"]["rows"]
     batch = config["dataset"]["batch_size"]
     stage = f", stage {record['stage']}," if record.get("stage") else ""
     title = f"{record['model']}{stage} on {record['dataset']}"
     table = Table(title=_title(title, record["sample"], run_limits(config, record.get("stage1"))), show_header=False)
-    memory = format_bytes(parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT)
+    whole = parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT
+    memory = format_bytes(whole if footprint is None else footprint.embedding_total)
     lines = {
         "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),
         "parameters": f"dense {parameters['dense']:,}  embedding {parameters['embedding']:,}",
@@ -44,12 +52,21 @@ def print_run_summary(
         f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs"
         if steps
         else "nothing to train",
+        **({"reduced per step": _communication(footprint)} if footprint is not None and footprint.ranks > 1 else {}),
         **({"execution": engine} if engine is not None else {}),
     }
     for name, text in lines.items():
         table.add_row(name, text)
     rich.get_console().print(table)
     print_unwrapped(f"run directory: {directory}")
+
+
+def _communication(footprint: Footprint) -> str:
+    tables = f", {format_bytes(BYTES * footprint.reduced_tables)} of them of embedding tables"
+    text = f"{format_bytes(footprint.reduced)} of gradients per process{tables if footprint.reduced_tables else ''}"
+    if footprint.exchanged:
+        text += f"; at most {format_bytes(footprint.exchanged)} of embeddings exchanged"
+    return text
 
 
 def print_unwrapped(text: str) -> None:
@@ -143,15 +160,6 @@ def _add_ranking_rows(table: Table, metrics: Mapping[str, float | None]) -> None
 def format_metric(value: float | None) -> str:
     """Return the value with five decimals, or ``undefined``."""
     return "undefined" if value is None or value != value else f"{value:.5f}"
-
-
-def format_bytes(count: float) -> str:
-    """Return a number of bytes in a readable unit: ``57.2 kB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _title(text: str, sample: bool, limits: Mapping[str, int] | None = None) -> str:

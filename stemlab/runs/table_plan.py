@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from stemlab.config.embedding_checks import cannot_divide
 from stemlab.config.job_process import process_count
 from stemlab.errors import StemlabError
 from stemlab.nn.embedding import FieldEmbedding
@@ -48,8 +49,8 @@ def plan_tables(config: Mapping[str, Any], net: nn.Module, setting: EmbeddingSet
     """Return which tables of a network are divided, or None if every rank has all of them.
 
     ``auto`` divides the tables by rows whose gradient has more bytes than the rows that a rank can look up in them in a
-    step: tables with more rows than ``dataset.batch_size`` times the fields that read them. With one process, and for
-    networks without ``FieldEmbedding``, it divides none.
+    step: tables with more rows than ``dataset.batch_size`` times the fields that read them. It divides none with one
+    process, and where tables cannot be divided.
 
     Args:
         config: validated, plain config of a training.
@@ -60,8 +61,10 @@ def plan_tables(config: Mapping[str, Any], net: nn.Module, setting: EmbeddingSet
         StemlabError: tables must be divided and the network has none that can be.
     """
     setting, ranks = setting or config["trainer"]["embedding"], process_count(config["trainer"])
-    if setting == "replicated" or ranks == 1:
+    if setting == "replicated" or (setting == "auto" and (ranks == 1 or cannot_divide(config) is not None)):
         return None
+    if ranks == 1:  # of trainer.devices=-1; other values are refused with the config
+        raise StemlabError(f"trainer.embedding={setting} needs several processes: set trainer.embedding=replicated.")
     batch = config["dataset"]["batch_size"]
     reads = {embedding: _fields_of_tables(embedding) for embedding in field_embeddings(net)}
     if setting == "auto":

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from stemlab.data.spec import SequenceSpec
-from stemlab.runs.summary import format_bytes, format_metric, print_metrics, print_run_summary
+from stemlab.runs.footprint import format_bytes
+from stemlab.runs.summary import format_metric, print_metrics, print_run_summary
 from tests.lightning.toy_data import SPEC
 
 RECORD = {

@@ -87,9 +87,7 @@ class TableLayout:
                 number = number_L * self.ranks + rank
                 yield number[number < rows], other[: int((number < rows).sum())]
 
-    def whole(
-        self, part: Tensor, rows: int, width: int, group: distributed.ProcessGroup | None
-    ) -> Tensor | None:
+    def whole(self, part: Tensor, rows: int, width: int, group: distributed.ProcessGroup | None) -> Tensor | None:
         """Return a whole table (V, W) in main memory on rank 0, None on the other ranks. Collective.
 
         Args:

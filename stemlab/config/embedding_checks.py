@@ -1,0 +1,63 @@
+"""Refuse settings that cannot be combined with embedding tables divided among processes (``trainer.embedding``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stemlab.config.cross_checks import is_sequential
+from stemlab.config.validation_messages import Origin
+from stemlab.errors import StemlabError
+
+_KEY = "trainer.embedding"
+_DIVIDED = ("row_sharded", "column_sharded")
+
+
+def check_processes(trainer: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse divided tables for one process.
+
+    Raises:
+        StemlabError: ``trainer.embedding`` divides tables and ``trainer.devices`` is one process.
+    """
+    devices = trainer["devices"]
+    if trainer["embedding"] in _DIVIDED and (devices == 1 or (isinstance(devices, list) and len(devices) == 1)):
+        raise StemlabError(
+            f"{_KEY}={trainer['embedding']} ({origin(_KEY)}) needs several processes, but trainer.devices={devices} "
+            f"({origin('trainer.devices')}): set trainer=ddp or ddp_cpu, or {_KEY}=replicated."
+        )
+
+
+def check_embedding(config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse divided tables for models, optimisers and settings with which they would not be exact.
+
+    Raises:
+        StemlabError: the first such setting.
+    """
+    embedding = config["trainer"]["embedding"]
+    if embedding not in _DIVIDED:
+        return
+    reason = cannot_divide(config)
+    mode = "model.embedding_regularizer_mode"
+    if reason is None and embedding == "column_sharded" and config["model"]["embedding_regularizer_mode"] == "batch":
+        reason = (
+            f"{mode}=batch ({origin(mode)}) penalises the rows that have a gradient, which a process with some of the "
+            f"columns does not see: set {_KEY}=row_sharded"
+        )
+    if reason is not None:
+        raise StemlabError(f"{_KEY}={embedding} ({origin(_KEY)}): {reason}.")
+
+
+def cannot_divide(config: Mapping[str, Any]) -> str | None:
+    """Return why the embedding tables of a training cannot be divided, or None if they can; ``auto`` follows it."""
+    model = config["model"]["name"]
+    if is_sequential(config):
+        return (
+            f"model={model} scores and encodes items in many places with the whole item table, which cannot be "
+            f"divided: set {_KEY}=replicated"
+        )
+    if config["trainer"]["compile"]:
+        return "the lookups in other processes cannot be compiled: set trainer.compile=false"
+    rule = config["optim"].get("tables", "dense_adam")
+    if rule != "dense_adam":
+        return f"divided tables are trained by dense Adam only: set optim.tables=dense_adam instead of {rule}"
+    return None

@@ -1,0 +1,90 @@
+"""Runs whose processes hold parts of the embedding tables: the same results and checkpoints as with whole tables."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from stemlab.errors import StemlabError
+from tests.cli.commands import Workspace
+from tests.cli.conftest import TINY, weights
+
+pytestmark = [pytest.mark.ddp]
+
+SHORT = ["trainer.max_epochs=2", "callbacks.early_stop.enabled=false", "trainer.limit_train_batches=4"]
+LONGER = ["trainer.max_epochs=3", *SHORT[1:]]
+LOGGED = "logger=csv"
+
+
+def states(run: Path) -> list[dict[str, torch.Tensor]]:
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return [content["optimizer_states"][0]["state"][index] for index in content["optimizer_states"][0]["state"]]
+
+
+def assert_like(run: Path, other: Path) -> None:
+    """Check that two checkpoints have the same names, shapes and, up to rounding, values."""
+    ours, theirs = weights(run), weights(other)
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        assert ours[name].numpy() == pytest.approx(value.numpy(), abs=2e-5), name
+    for one, two in zip(states(run), states(other), strict=True):
+        assert {key: value.shape for key, value in one.items()} == {key: value.shape for key, value in two.items()}
+        assert all(one[key].numpy() == pytest.approx(two[key].numpy(), abs=2e-5) for key in one)
+
+
+@pytest.fixture(scope="module")
+def divided(workspace: Workspace) -> Path:
+    words = [*TINY, *SHORT, LOGGED, "dataset.batch_size=64", "trainer.embedding=row_sharded"]
+    workspace.run_two_ranks("train", *words, "hydra.run.dir=divided")
+    return workspace.directory / "divided"
+
+
+@pytest.fixture(scope="module")
+def whole(run_training: Callable[..., float], workspace: Workspace) -> Path:
+    run_training("whole", *TINY, *SHORT, "dataset.batch_size=128")
+    return workspace.directory / "whole"
+
+
+def test_divided_tables_train_like_one_process(divided: Path, whole: Path, workspace: Workspace) -> None:
+    """151 rows per evaluation, in 17 batches: neither is even."""
+    assert_like(divided, whole)
+    footprint = workspace.record("divided")["footprint"]
+    assert footprint["embedding"] == "row_sharded"
+    assert footprint["embedding_total"] < 0.55 * workspace.record("whole")["footprint"]["embedding_total"]
+    one, two = ((run / "metrics.csv").read_text().splitlines() for run in (whole, divided))
+    assert [line.count(",,") for line in one] == [line.count(",,") for line in two]  # the diagnostics too
+
+
+def test_one_process_evaluates_divided_tables_alike(divided: Path, workspace: Workspace) -> None:
+    workspace.run("evaluate", "ckpt=divided/checkpoints/best.ckpt", "output=divided.json")
+    found, recorded = json.loads((workspace.directory / "divided.json").read_text()), workspace.record("divided")
+    assert found["metrics"] == pytest.approx({n: recorded["metrics"][n] for n in found["metrics"]}, abs=1e-9, rel=0)
+
+
+def test_a_run_resumes_in_another_layout(
+    divided: Path, whole: Path, run_training: Callable[..., float], workspace: Workspace
+) -> None:
+    last = f"ckpt_path={divided}/checkpoints/last.ckpt"
+    run_training("alone", *TINY, *LONGER, "dataset.batch_size=64", last)
+    assert weights(workspace.directory / "alone").keys() == weights(divided).keys()
+    words = [*TINY, *LONGER, LOGGED, "dataset.batch_size=64", last]
+    workspace.run_two_ranks("train", *words, "trainer.embedding=column_sharded", "hydra.run.dir=by_columns")
+    run_training("longer", *TINY, *LONGER, "dataset.batch_size=128", f"ckpt_path={whole}/checkpoints/last.ckpt")
+    assert_like(workspace.directory / "by_columns", workspace.directory / "longer")
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["trainer.embedding=row_sharded"], "trainer.devices"),
+        (["trainer=ddp_cpu", "trainer.embedding=row_sharded", "trainer.compile=true"], "trainer.compile"),
+        (["trainer=ddp_cpu", "trainer.embedding=column_sharded", "model.embedding_regularizer_mode=batch"], "columns"),
+    ],
+)
+def test_combinations_that_are_not_exact_are_refused(
+    words: list[str], key: str, run_training: Callable[..., float]
+) -> None:
+    with pytest.raises(StemlabError, match=key):
+        run_training("refused", *TINY, *words)
