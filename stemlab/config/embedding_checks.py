@@ -20,7 +20,8 @@ def check_processes(trainer: Mapping[str, Any], origin: Origin) -> None:
         StemlabError: ``trainer.embedding`` divides tables and ``trainer.devices`` is one process.
     """
     devices = trainer["devices"]
-    if trainer["embedding"] in _DIVIDED and (devices == 1 or (isinstance(devices, list) and len(devices) == 1)):
+    single = trainer["num_nodes"] == 1 and (devices == 1 or (isinstance(devices, list) and len(devices) == 1))
+    if trainer["embedding"] in _DIVIDED and single:
         raise StemlabError(
             f"{_KEY}={trainer['embedding']} ({origin(_KEY)}) needs several processes, but trainer.devices={devices} "
             f"({origin('trainer.devices')}): set trainer=ddp or ddp_cpu, or {_KEY}=replicated."

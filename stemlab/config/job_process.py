@@ -41,6 +41,11 @@ _GRACE_SECONDS = 10.0
 
 
 def process_count(trainer: Mapping[str, Any]) -> int:
+    """Return the number of processes on all machines."""
+    return processes_per_node(trainer) * int(trainer.get("num_nodes", 1))
+
+
+def processes_per_node(trainer: Mapping[str, Any]) -> int:
     """Return the number of processes of ``trainer.devices`` (-1: one per GPU of this machine)."""
     devices = trainer["devices"]
     if isinstance(devices, list):

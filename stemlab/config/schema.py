@@ -43,6 +43,7 @@ class TrainerConfig(Section):
         name: name of the option, for messages.
         log_every_n_steps: steps between two values of a logged curve.
         devices: number of processes, -1 for all GPUs, or a list of GPU indices.
+        num_nodes: number of machines; several are started by torchrun or SLURM.
         precision: ``32-true``: float32 everywhere; ``tf32``: float32 whose products a GPU computes in TF32;
             ``bf16-mixed``: autocast to bfloat16.
         threads: intra-op threads per process; ``None`` is torch's default.
@@ -59,6 +60,7 @@ class TrainerConfig(Section):
     name: str
     accelerator: Literal["cpu", "gpu"]
     devices: PositiveInt | Literal[-1] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    num_nodes: PositiveInt
     process_group_backend: Literal["gloo", "nccl"] | None
     precision: Literal["32-true", "tf32", "bf16-mixed"]
     max_epochs: PositiveInt

@@ -202,6 +202,7 @@ def build_trainer(
     return Trainer(
         accelerator=chosen["accelerator"],
         devices=chosen["devices"],
+        num_nodes=chosen["num_nodes"],
         strategy=_ddp(config, module) if processes > 1 else "auto",
         precision=lightning_precision(chosen["precision"]),
         max_epochs=chosen["max_epochs"],

@@ -49,21 +49,36 @@ def slurm_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def check_launcher(hydra_overrides: Sequence[str]) -> None:
+def check_launcher(hydra_overrides: Sequence[str], nodes: int = 1) -> None:
     """Check that processes started by torchrun or SLURM share one run directory.
 
-    Without ``hydra.run.dir`` each process would choose its own directory from the current time.
+    Without ``hydra.run.dir`` each process would choose its own directory from the current time. On several machines it
+    must be an absolute path, because their working directories may differ.
 
     Args:
         hydra_overrides: overrides of the command line that begin with ``hydra.``.
+        nodes: number of machines.
 
     Raises:
-        StemlabError: ``hydra.run.dir`` is not set.
+        StemlabError: ``hydra.run.dir`` is not set or not absolute, or nothing has started the other machines.
     """
     outside = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
     if outside and not any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydra_overrides):
         raise StemlabError(
             "torchrun and SLURM start each process separately: set a common directory, hydra.run.dir=runs/<name>."
+        )
+    if nodes == 1:
+        return
+    if not outside:
+        raise StemlabError(
+            f"trainer.num_nodes={nodes} needs torchrun or srun, which start the processes of each machine: see "
+            "scripts/launch, or set trainer.num_nodes=1."
+        )
+    directory = next(w.partition("=")[2] for w in hydra_overrides if w.lstrip("+").startswith("hydra.run.dir="))
+    if not os.path.isabs(directory.strip("'\"")):
+        raise StemlabError(
+            f"hydra.run.dir={directory} must be an absolute path on a file system that all {nodes} machines share, "
+            "because their working directories may differ."
         )
 
 

@@ -22,7 +22,7 @@ from stemlab.runs.resume import config_differences, may_change
 from stemlab.runs.run_directory import newest_checkpoint
 from stemlab.runs.trust import check_packages, check_recorded_config
 
-_OPTIONS = {"trainer": ("name", "accelerator", "devices", "process_group_backend"), "logger": None}
+_OPTIONS = {"trainer": ("name", "accelerator", "devices", "num_nodes", "process_group_backend"), "logger": None}
 """Group of which another option may be chosen -> its settings that the option sets; None: all."""
 
 

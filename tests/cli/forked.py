@@ -84,7 +84,7 @@ def _run(module: str, overrides: list[str], directory: str, variables: dict[str,
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(variables)
-    _set_rank(int(variables.get("LOCAL_RANK", "0")))
+    _set_rank(int(variables.get("RANK", variables.get("LOCAL_RANK", "0"))))
     sys.argv = [module, *overrides]
     status = 0
     try:

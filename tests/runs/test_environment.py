@@ -16,7 +16,12 @@ def test_processes_of_an_external_launcher_need_one_directory(monkeypatch: pytes
     check_launcher(["hydra.run.dir=runs/x"])
     with pytest.raises(StemlabError, match=r"hydra\.run\.dir=runs/<name>"):
         check_launcher(["hydra.verbose=true"])
+    check_launcher(["hydra.run.dir='/runs/x'"], nodes=2)
+    with pytest.raises(StemlabError, match="absolute"):
+        check_launcher(["hydra.run.dir=runs/x"], nodes=2)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    with pytest.raises(StemlabError, match=r"num_nodes=2 .*scripts/launch"):
+        check_launcher(["hydra.run.dir=/runs/x"], nodes=2)
     monkeypatch.setenv("SLURM_NTASKS", "1")
     check_launcher([])
     monkeypatch.setenv("SLURM_NTASKS", "4")
