@@ -51,6 +51,8 @@ class TrainerConfig(Section):
         limit_val_batches: batches of the validation split, for a quick test; ``None`` is all.
         limit_test_batches: batches of the test split, for a quick test; ``None`` is all.
         capture: ``auto``: training steps are captured as CUDA graphs where possible; ``off``: never.
+        loop: ``auto``: steps leave out the hooks that nothing uses (``stemlab.lightning.step_loop``), with the same
+            results; ``lightning``: Lightning's loop executes every step.
         kernels: ``auto``: CPU kernels where they were measured to be faster; ``off``: the plain equations everywhere.
         embedding: ``replicated``: every process has all embedding tables; ``row_sharded``, ``column_sharded``: each has
             a part of their rows or columns; ``auto``: tables with more rows than a process looks up per step are
@@ -72,6 +74,7 @@ class TrainerConfig(Section):
     limit_test_batches: PositiveInt | None
     compile: bool
     capture: Literal["auto", "off"]
+    loop: Literal["auto", "lightning"]
     kernels: Literal["auto", "off"]
     embedding: Literal["replicated", "row_sharded", "column_sharded", "auto"]
 

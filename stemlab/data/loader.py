@@ -138,6 +138,8 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
 
     def take(self, rows: RowSelection) -> ImpressionBatch:
         """Return a batch of the given rows in new, writable tensors."""
+        if not isinstance(rows, slice):
+            rows = rows.astype(np.intp, copy=False)  # once, not for each column
         ids_BF, labels_BT = self._copy(self.columns.ids, rows), self._copy(self.columns.labels, rows)
         return ImpressionBatch(
             ids_BF=ids_BF,

@@ -54,6 +54,7 @@ class NetModule(LightningModule):
         metric_values: full metric name (``val/auc/like``) -> latest value, float64, NaN where undefined.
         metric_warnings: reasons for undefined metrics, each sentence once.
         loss_means: losses of the unfinished logging interval.
+        step_values: logged values of the current training step, for ``StepLoop``; None: they are logged by Lightning.
         blocks: executes several steps per batch of Lightning, or None; see ``train_in_blocks``.
     """
 
@@ -76,6 +77,7 @@ class NetModule(LightningModule):
         self.metric_warnings: list[str] = []
         self.loss_means = LossMeans()
         self.blocks: BlockTraining | None = None
+        self.step_values: dict[str, Tensor] | None = None
         self._compiled_size = 0  # largest training batch so far
 
     # ------------------------------------------------------------------------------------------------- training
@@ -138,19 +140,25 @@ class NetModule(LightningModule):
 
     def _check_and_log_step(self, loss: Tensor, parts: Mapping[str, Tensor], samples: int, batch_idx: int) -> None:
         """Check that the loss of a step is finite; log the mean losses of the interval and the learning rate."""
-        if self._is_logging_step(batch_idx) or (self.device.type == "cpu" and self.trainer.world_size == 1):
-            self._check_finite(loss.detach(), batch_idx)
+        ends_interval = self._ends_interval()
+        logs = ends_interval or batch_idx == 0  # the first step of an epoch is for the progress bar only
+        if logs or (loss.is_cpu and self.trainer.world_size == 1):
+            self._check_finite(loss, batch_idx)
         self.loss_means.add({"loss": loss, **{f"loss/{part}": value for part, value in parts.items()}})
-        if self._is_logging_step(batch_idx):
+        if logs:
             self._log_losses(samples)
-        if self._ends_interval():
+        if ends_interval:
             self.loss_means.reset()
 
     def _log_losses(self, samples: int = 1) -> None:
         # batches of all processes have equal size, so their mean losses may be averaged; metrics may not
         means = {f"train/{name}": value for name, value in self.loss_means.means().items()}
+        rate = {"train/lr": torch.tensor(self.learning_rate(), dtype=torch.float64)}
+        if self.step_values is not None:
+            self.step_values |= means | rate
+            return
         self.log_dict(means, sync_dist=True, batch_size=samples)
-        self.log("train/lr", torch.tensor(self.learning_rate(), dtype=torch.float64), batch_size=samples)
+        self.log_dict(rate, batch_size=samples)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean losses of the steps since the last logging step: every epoch ends with a point."""
@@ -173,7 +181,7 @@ class NetModule(LightningModule):
     def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
         """Raise StemlabError on every process if the mean loss is not finite. Collective; synchronises the GPU."""
         if self.trainer.world_size > 1:
-            loss = cast(Tensor, self.trainer.strategy.reduce(loss.clone(), reduce_op="mean"))
+            loss = cast(Tensor, self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean"))
         if not math.isfinite(value := loss.item()):
             self.raise_not_finite(value, self.current_epoch, batch_idx, self.learning_rate())
 

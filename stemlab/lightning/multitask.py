@@ -6,7 +6,7 @@ Legend: B samples, F fields, T tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,7 @@ class MultiTaskModule(NetModule):
         self._split_metrics = metrics
         self.tasks, self.sizes, self.settings = tuple(tasks), spec.sizes, settings
         self._columns = [spec.task_index(task) for task in tasks]
+        self._meta_trained = isinstance(net, MetaTrained)  # slow for a protocol: not at every step
         names = list(spec.field_sizes)
         self._group_field = names.index(spec.group) if spec.group in names else None
         self.plateau: PlateauScheduler | None = None
@@ -94,7 +95,7 @@ class MultiTaskModule(NetModule):
         output, labels_BT = self._learn(batch)
         losses_T = task_losses(output.logit_BT, labels_BT, self.settings.loss_form)
         loss = self._reduce_tasks(losses_T)
-        parts = dict(zip(self.tasks, losses_T, strict=True))
+        parts = dict(zip(self.tasks, losses_T.detach().unbind(), strict=True))
         if output.penalty is not None:
             loss, parts["penalty"] = loss + output.penalty, output.penalty
         return loss, parts
@@ -102,8 +103,10 @@ class MultiTaskModule(NetModule):
     def _learn(self, batch: ImpressionBatch) -> tuple[MultiTaskOutput, Tensor]:
         """Return the network output from which the loss is computed, and the labels of its samples, (B, T)."""
         labels_BT, form = self.labels(batch), self.settings.loss_form
-        if isinstance(self.net, MetaTrained):
-            return self.net.meta_output(batch, labels_BT, lambda x, y: self._reduce_tasks(task_losses(x, y, form)))
+        if self._meta_trained:
+            return cast(MetaTrained, self.net).meta_output(
+                batch, labels_BT, lambda x, y: self._reduce_tasks(task_losses(x, y, form))
+            )
         return self.run_net(batch), labels_BT
 
     def _reduce_tasks(self, losses_T: Tensor) -> Tensor:
@@ -130,7 +133,10 @@ class MultiTaskModule(NetModule):
         """Clip the global norm of gradient plus penalty, as if the penalty were part of the loss."""
         norm = self.clip(optimizer)
         if norm is not None and self._is_logging_step(self.trainer.fit_loop.batch_idx):
-            self.log("train/grad_norm", norm, batch_size=1)
+            if self.step_values is not None:
+                self.step_values["train/grad_norm"] = norm
+            else:
+                self.log("train/grad_norm", norm, batch_size=1)
 
     def clip(self, optimizer: Optimizer) -> Tensor | None:
         """Clip the global norm of gradient plus penalty and return it; None if ``optim.clip_norm`` is null."""

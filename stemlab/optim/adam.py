@@ -52,10 +52,12 @@ class PenalisedAdam(Adam):
             return
         on_device = self.decides_on_device
         for group in self.param_groups:
+            if not (group["l1"] or group["l2"]):
+                continue
             for parameter in group["params"]:
                 if group["rows_only"] and on_device:
                     _add_penalty_of_touched_rows(parameter, group["l1"], group["l2"])
-                else:
+                elif group["rows_only"] or group["l1"] or parameter.grad is None:
                     _add_penalty_gradient(parameter, group)
             if on_device and group["l2"] and not group["rows_only"]:
                 _add_weights_to_gradients(group["params"], group["l2"])

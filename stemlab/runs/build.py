@@ -32,6 +32,7 @@ from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.log import Instances
 from stemlab.data.spec import DatasetSpec, SequenceSizes
 from stemlab.errors import StemlabError
+from stemlab.lightning import step_loop
 from stemlab.lightning.batch_share import GlobalBatchLayers
 from stemlab.lightning.idle_hooks import skip_idle_hooks
 from stemlab.lightning.multitask import MultiTaskModule
@@ -199,7 +200,7 @@ def build_trainer(
     if chosen["threads"]:
         torch.set_num_threads(chosen["threads"])
     skip_idle_hooks(module, callbacks)
-    return Trainer(
+    trainer = Trainer(
         accelerator=chosen["accelerator"],
         devices=chosen["devices"],
         num_nodes=chosen["num_nodes"],
@@ -222,6 +223,9 @@ def build_trainer(
         enable_progress_bar=any(isinstance(callback, MetricBar) for callback in callbacks),
         enable_model_summary=False,
     )
+    if chosen["loop"] == "auto":
+        step_loop.install(trainer)
+    return trainer
 
 
 def _slurm() -> list[ClusterEnvironment]:

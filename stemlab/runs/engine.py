@@ -1,10 +1,11 @@
-"""How the training steps of a run are executed: captured as CUDA graphs in blocks, or one by one."""
+"""How the training steps of a run are executed: captured as CUDA graphs in blocks, or one by one by which loop."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from pytorch_lightning import Trainer
 from torch.optim import Adam
 
 from stemlab.config.job_process import process_count
@@ -15,6 +16,7 @@ from stemlab.lightning.captured import BlockRunner
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.sequential import SequentialModule
 from stemlab.lightning.step_graph import CudaGraphs
+from stemlab.lightning.step_loop import StepLoop
 from stemlab.optim.capture import uncapturable_optimizer
 from stemlab.optim.ranking import OPTIMIZERS
 
@@ -57,8 +59,8 @@ class TrainingEngine:
             return f"eager: {self.reason}"
         return f"captured as CUDA graphs, up to {self._runner.steps_per_block} steps per call of Lightning's loop"
 
-    def record(self) -> dict[str, Any]:
-        """Return the entry of the record; after the training it contains the number of replayed steps."""
+    def record(self, trainer: Trainer) -> dict[str, Any]:
+        """Return the entry of the record; after the training it contains the numbers of replayed and direct steps."""
         entry: dict[str, Any] = {"captured": False, "reason": self.reason}
         if self._runner is not None:
             entry = {
@@ -68,7 +70,16 @@ class TrainingEngine:
                 "steps": self._runner.executed,
                 "replayed_steps": self._runner.replayed,
             }
-        return {**entry, "residence": self._datamodule.placement.residence}
+        return {**entry, **_loop(trainer), "residence": self._datamodule.placement.residence}
+
+
+def _loop(trainer: Trainer) -> dict[str, Any]:
+    """Return which loop executed the steps and, unless it was the short one, why."""
+    loop = trainer.fit_loop.epoch_loop
+    if not isinstance(loop, StepLoop):
+        return {"loop": "lightning", "loop_reason": "trainer.loop=lightning", "direct_steps": 0}
+    name = "direct" if loop.reason is None else "lightning"
+    return {"loop": name, "loop_reason": loop.reason, "direct_steps": loop.direct_steps}
 
 
 def eager_reason(trainer: Mapping[str, Any], module: MultiTaskModule | SequentialModule) -> str | None:

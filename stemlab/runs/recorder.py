@@ -93,7 +93,7 @@ class Recorder:
         self.record["resumptions"] = [*self.record["resumptions"], {"time": now, **resumption}]
 
     def set_engine(self, engine: Mapping[str, Any]) -> None:
-        """Record how the training steps were executed: whether captured, why not, where the columns were."""
+        """Record how the training steps were executed: whether captured, by which loop, where the columns were."""
         self.record["engine"] = dict(engine)
 
     def set_stage1(self, stage1: Mapping[str, Any]) -> None:

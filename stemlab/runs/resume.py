@@ -19,7 +19,7 @@ MAY_CHANGE = (
     *("trainer.name", "trainer.accelerator", "trainer.devices", "trainer.process_group_backend", "trainer.precision"),
     *("trainer.max_epochs", "trainer.log_every_n_steps", "trainer.threads", "trainer.deterministic"),
     *("trainer.limit_test_batches", "trainer.compile", "trainer.kernels", "trainer.capture"),
-    *("trainer.embedding", "trainer.num_nodes"),
+    *("trainer.embedding", "trainer.num_nodes", "trainer.loop"),
     *("callbacks.early_stop.enabled", "callbacks.early_stop.patience", "callbacks.early_stop.window"),
     *("callbacks.early_stop.min_delta", "callbacks.checkpoint.save_last", "callbacks.diagnostics"),
     *("callbacks.progress", "dataset.raw_dir", "dataset.data_dir", "dataset.eval_batch_size", "dataset.download"),

@@ -64,6 +64,7 @@ def resumed_config(config: Mapping[str, Any], words: Sequence[str]) -> dict[str,
     for key in ("paths", "resume", "overwrite", "allow", "resume_from"):
         merged[key] = config[key]
     merged["ckpt_path"] = str(saved.path)
+    merged["trainer"] = {**config["trainer"], **merged["trainer"]}  # settings that are newer than the run
     dataset = merged["dataset"] = dict(merged["dataset"])
     dataset["data_dir"] = config["paths"]["data_dir"]
     if "download" in dataset:

@@ -214,7 +214,7 @@ class TrainingRun:
             with interruptions(trainer, self.guard):
                 trainer.fit(module, datamodule=datamodule, ckpt_path=self.start.checkpoint, weights_only=True)
         finally:  # also after an interruption
-            self.recorder.set_engine(engine.record())
+            self.recorder.set_engine(engine.record(trainer))
             if callbacks.checkpoint.improvement.epoch >= 0:
                 self.recorder.set_fit(trainer.current_epoch, callbacks.checkpoint, callbacks.throughput)
             if callbacks.paper_selection is not None:
