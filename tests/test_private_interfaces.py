@@ -30,6 +30,8 @@ MODULES = {
     "hydra.core.override_parser.overrides_parser": ("OverridesParser",),
     "hydra.core.override_parser.types": ("Override",),
     "lightning_fabric.utilities.distributed": ("_set_num_threads_if_needed",),
+    "pytorch_lightning.loops.fetchers": ("_DataFetcher", "_PrefetchDataFetcher"),
+    "pytorch_lightning.loops.training_epoch_loop": ("_TrainingEpochLoop",),
     "pytorch_lightning.strategies.launchers": ("_SubprocessScriptLauncher",),
     "wandb.sdk.lib": ("wbauth",),
 }
@@ -41,6 +43,8 @@ METHODS = (
     ("hydra.plugins.sweeper", "Sweeper.validate_batch_is_legal"),
     ("hydra.core.override_parser.overrides_parser", "OverridesParser.parse_overrides"),
     ("pytorch_lightning.callbacks.progress.rich_progress", "RichProgressBar._get_train_description"),
+    ("pytorch_lightning.loops.training_epoch_loop", "_TrainingEpochLoop.advance"),
+    ("pytorch_lightning.loops.training_epoch_loop", "_TrainingEpochLoop.on_advance_end"),
     ("pytorch_lightning.strategies.launchers", "_SubprocessScriptLauncher._call_children_scripts"),
     ("wandb.sdk.lib", "wbauth.authenticate_session"),
 )

@@ -25,6 +25,7 @@ from stemlab.config.machine_errors import machine_error
 from stemlab.config.output_streams import robust_output
 from stemlab.config.process_watch import REPORTS, local_rank, report_reason, watch_parent
 from stemlab.config.screen_log import job_log_path, log_output, start_log
+from stemlab.config.startup import pause_collection, resume_collection, start_loading_torch
 from stemlab.deferred_imports import defer_imports
 from stemlab.errors import Interrupted, StemlabError
 
@@ -58,6 +59,8 @@ def command(
         @functools.wraps(function)
         def main() -> None:
             watch_parent()
+            pause_collection()
+            start_loading_torch(sys.argv[1:])
             defer_imports()
             with robust_output(), _sigterm_raises():
                 try:
@@ -195,6 +198,7 @@ def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     @functools.wraps(function)
     def job(config: Any) -> Any:
+        resume_collection()
         start_log(job_log_path())  # until the command ends: errors are printed later
         try:
             return function(config)
@@ -211,6 +215,7 @@ def _sweep_job(function: Callable[[Any], Any], errors: dict[Path, StemlabError])
     def job(config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
 
+        resume_collection()
         with log_output(job_log_path()):
             try:
                 return function(config)

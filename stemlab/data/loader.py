@@ -163,5 +163,5 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
         if isinstance(rows, slice):
             fresh = np.array(column[rows])
         else:  # "clip" skips the bounds check; all indices are in range
-            fresh = np.take(column, rows, axis=0, mode="clip")
+            fresh = column.take(rows, axis=0, mode="clip")
         return self._tensor(fresh)

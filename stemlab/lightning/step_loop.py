@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.loops import _TrainingEpochLoop
 from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
@@ -103,7 +103,7 @@ class StepLoop(_TrainingEpochLoop):
 
     def _may_log(self) -> bool:
         """Return whether the module or Lightning logs values in the next step."""
-        every = cast(int, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        every = cast(int, self.trainer.log_every_n_steps)
         step = self.automatic_optimization.optim_progress.optimizer.step.total.completed
         ends_interval = every and ((step + 1) % every == 0 or (self._batches_that_stepped + 1) % every == 0)
         return bool(ends_interval) or self.batch_progress.current.ready == 0 or self.trainer.should_stop
@@ -113,13 +113,13 @@ class StepLoop(_TrainingEpochLoop):
         trainer = self.trainer
         return trainer.world_size > 1 or trainer.should_stop or not hasattr(trainer.lightning_module, "step_values")
 
-    def _show(self, module: LightningModule) -> None:
+    def _show(self, module: Any) -> None:
         """Let callbacks see the values that the module logs in this step."""
         connector = self.trainer._logger_connector
         connector._callback_metrics.update(module.step_values)
         connector._logged_metrics.update(module.step_values)
 
-    def _log(self, module: LightningModule) -> None:
+    def _log(self, module: Any) -> None:
         """Log the values of the module, then those of callbacks, if the step ends a logging interval."""
         connector, values = self.trainer._logger_connector, module.step_values
         module.step_values = None
@@ -207,7 +207,7 @@ def _hook_reason(trainer: Trainer, module: LightningModule) -> str | None:
     owners: list[tuple[Any, type, tuple[str, ...]]] = [(module, LightningModule, _MODULE_HOOKS)]
     if trainer.datamodule is not None:  # type: ignore[attr-defined]
         owners.append((trainer.datamodule, LightningDataModule, _TRANSFER_HOOKS))  # type: ignore[attr-defined]
-    owners += [(callback, Callback, _CALLBACK_HOOKS) for callback in trainer.callbacks]
+    owners += [(callback, Callback, _CALLBACK_HOOKS) for callback in trainer.callbacks]  # type: ignore[attr-defined]
     for owner, parent, hooks in owners:
         for hook in hooks:
             if callable(getattr(owner, hook)) and is_overridden(hook, owner, parent):
