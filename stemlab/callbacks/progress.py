@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any, Literal
 
 import rich
@@ -50,7 +51,7 @@ class MetricBar(RichProgressBar):
     def __init__(self, throughput: Throughput) -> None:
         super().__init__(refresh_rate=10, leave=False, theme=RichProgressBarTheme(metrics_text_delimiter="  "))
         self.throughput = throughput
-        self._loss: str = "-"
+        self._next = 0.0  # time of the next update
 
     def _get_train_description(self, current_epoch: int) -> str:
         """Return the label of the bar, padded to the width of the label of the validation bar; epochs count from 1."""
@@ -66,18 +67,20 @@ class MetricBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance the bar by a step, or by the steps of a block."""
+        """Advance the bar to this step, or to the last one of a block, at most twice between two drawings."""
+        now = time.monotonic()
+        if now < self._next and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        self._next = now + 0.5 / self.refresh_rate
         last = batch.first_step + batch.steps - 1 if isinstance(batch, StepBlock) else batch_idx
         super().on_train_batch_end(trainer, pl_module, outputs, batch, last)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the text of each value shown next to the bar."""
-        in_blocks = isinstance(trainer.train_dataloader, BlockLoader)
-        if in_blocks or trainer.global_step % max(1, trainer.log_every_n_steps) == 0 or self._loss == "-":  # type: ignore[attr-defined]
-            loss = trainer.callback_metrics.get("train/loss")  # reading it synchronises the GPU: not at every step
-            self._loss = "-" if loss is None else f"{float(loss):.4f}"
+        value = trainer.callback_metrics.get("train/loss")
+        loss = "-" if value is None else f"{float(value):.4f}"
         metrics = {name: f"{value:.4f}" for name, value in headline_metrics(pl_module).items()}
-        return {"loss": self._loss, **metrics, "speed": format_rate(self.throughput.train.rate())}
+        return {"loss": loss, **metrics, "speed": format_rate(self.throughput.train.rate())}
 
 
 class EpochLines(Callback):

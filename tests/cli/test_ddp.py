@@ -38,6 +38,7 @@ def test_one_process_reproduces_the_record_of_two_ranks(in_two: Path, workspace:
     record = workspace.record("in_two")
     assert record["hardware"]["processes"] == 2
     assert record["epochs_run"] == 2
+    assert (record["engine"]["loop"], record["engine"]["direct_steps"]) == ("direct", 4)  # half of the steps log
     workspace.run("evaluate", "ckpt=in_two/checkpoints/best.ckpt", "output=one.json")
     one = metrics(workspace.directory / "one.json")
     assert len(one) == 17

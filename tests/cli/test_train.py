@@ -57,6 +57,9 @@ def test_the_record_is_complete(trained: Path) -> None:
     assert record["memory"]["peak_rss_bytes"] > 10**8
     assert record["packages"]["torch"] == torch.__version__
     assert record["hardware"]["processes"] == 1
+    engine = record["engine"]
+    assert (engine["loop"], engine["loop_reason"]) == ("direct", None)
+    assert engine["direct_steps"] == 4 * -(-1215 // record["config"]["dataset"]["batch_size"])
     assert 0 < record["time"]["fit_s"] < record["time"]["wall_s"]
 
 
