@@ -20,9 +20,9 @@ BASELINE = "single_task"
 
 
 def read_auc(runs: Path) -> dict[str, dict[str, dict[int, float]]]:
-    """Return task -> model -> split seed -> test AUC of the finished runs in a folder."""
+    """Return task -> model -> split seed -> test AUC of finished runs in a folder, or of copies of their records."""
     found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for path in sorted(runs.glob("*/record.json")):
+    for path in sorted([*runs.glob("*/record.json"), *runs.glob("*.json")]):
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["status"] != "finished":
             continue

@@ -31,4 +31,5 @@ for split in $SPLITS; do
   done
 done | train_all
 
+"$PYTHON" -m stemlab.report "runs=[$RUNS]" copies=scripts/records/kuairand_log "output=$RUNS/tables"
 "$PYTHON" scripts/negative_transfer.py "$RUNS"

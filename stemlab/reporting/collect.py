@@ -157,15 +157,24 @@ def compact(record: Mapping[str, Any]) -> dict[str, Any]:
     config = {key: value for key, value in record["config"].items() if key not in NOT_HASHED}
     config["dataset"] = {key: value for key, value in config["dataset"].items() if key not in NOT_HASHED}
     manifest = record.get("dataset_manifest") or {}
-    kept["config"] = config
+    if config["model"].get("init_from"):
+        config["model"] = {**config["model"], "init_from": Path(config["model"]["init_from"]).name}
     kept["dataset_manifest"] = {key: manifest[key] for key in _KEPT_OF_MANIFEST if key in manifest}
     kept["hardware"] = {k: v for k, v in (record.get("hardware") or {}).items() if k != "platform"}
     kept["warnings"] = []
     if isinstance(first := kept.get("stage1"), Mapping):
         kept["stage1"] = {key: value for key, value in first.items() if key not in ("directory", "checkpoint")}
-    if config["model"].get("init_from"):
-        config["model"] = {**config["model"], "init_from": Path(config["model"]["init_from"]).name}
+    kept["config"] = _without_folders(config)
     return kept
+
+
+def _without_folders(value: Any) -> Any:
+    """Replace absolute paths in a config by the names of their files."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def save_copies(runs: Sequence[Run], folder: Path) -> list[Path]:

@@ -76,7 +76,10 @@ def test_values_and_tasks_of_a_run(tmp_path):
 
 def test_compact_copies_have_equal_settings_and_no_local_paths(tmp_path):
     made = record("stem", seed=7)
+    made["config"]["dataset"]["path"] = "/home/me/log.csv"
     assert "/home/me" in json.dumps(made)
+    assert compact(made)["config"]["dataset"]["path"] == "log.csv"
+    del made["config"]["dataset"]["path"]
     assert "/home/me" not in json.dumps(compact(made))
     runs = collect([str(write(tmp_path / "runs", made, record("single_task", task="like")))]).runs
     folder = tmp_path / "records" / "toy"
