@@ -80,7 +80,7 @@ def plain_score(net: nn.Module, *inputs: object) -> list[Tensor]:
     return scores
 
 
-def acts(variant: str, folder: Path | None) -> dict[str, Act]:
+def acts(variant: str, folder: Path | None = None) -> dict[str, Act]:
     """Return the training step and the scoring of one batch of a variant."""
     torch.manual_seed(0)
     batch, ids = make_batch()
@@ -153,7 +153,7 @@ def rows(act: str, wall: timing.Seconds) -> list[dict[str, Any]]:
 
 def peak(variant: str, act: str) -> int:
     """Return the peak growth of resident memory in bytes over three calls; run it in a separate process."""
-    chosen = acts(variant, None)[act]
+    chosen = acts(variant)[act]
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     for _ in range(3):
         chosen()

@@ -70,20 +70,25 @@ def twin_step(net: PlainTiMiRec, adam: torch.optim.Optimizer, batch: SequenceBat
     return float(loss.detach())
 
 
-def make_step(stage: str, code: str, folder: Path | None) -> Step:
+def make_step(stage: str, ours: bool) -> Step:
+    """Return the training step of stemlab or of the twin."""
     torch.manual_seed(0)
     batch, config = make_batch(), {**CONFIG, "stage": stage}
-    if code == "stemlab":
+    if ours:
         net = TiMiRec(SIZES, stage=stage, temperature=config["temp"], projection_layers=config["n_layers"])
         return partial(our_step, net, build_ranking_optimizer(net, RankingOptimConfig(lr=LR, l2=L2)), batch)
-    if code == "twin":
-        twin = PlainTiMiRec(SIZES.items + 1, SIZES.history_max, config)
-        return partial(twin_step, twin, plain_adam(twin, LR, L2), batch)
-    assert folder is not None
-    theirs = published.timirec(folder, SIZES.items + 1, SIZES.history_max, config)
+    twin = PlainTiMiRec(SIZES.items + 1, SIZES.history_max, config)
+    return partial(twin_step, twin, plain_adam(twin, LR, L2), batch)
+
+
+def published_step(stage: str, folder: Path) -> Step:
+    """Return the training step of the published code."""
+    torch.manual_seed(0)
+    batch = make_batch()
+    net = published.timirec(folder, SIZES.items + 1, SIZES.history_max, {**CONFIG, "stage": stage})
     feed = {"item_id": batch.candidates_BN, "history_items": batch.history_BL, "lengths": batch.length_B}
-    adam = published.timirec_adam(theirs, LR, L2)
-    return partial(published.timirec_step, theirs.train(), adam, {**feed, "phase": "train"})
+    adam = published.timirec_adam(net, LR, L2)
+    return partial(published.timirec_step, net.train(), adam, {**feed, "phase": "train"})
 
 
 def work(calls: Connection, stage: str, variant: str, threads: int, folder: Path | None) -> None:
@@ -91,7 +96,10 @@ def work(calls: Connection, stage: str, variant: str, threads: int, folder: Path
     if variant == "stemlab" or variant.endswith(SAME_MEMORY):
         keep_freed_memory()
     torch.set_num_threads(threads)
-    step = make_step(stage, variant.removesuffix(SAME_MEMORY), folder)
+    code = variant.removesuffix(SAME_MEMORY)
+    step = (
+        make_step(stage, code == "stemlab") if folder is None or code != "published" else published_step(stage, folder)
+    )
     while calls.recv():
         started = time.perf_counter(), time.process_time()
         for _ in range(STEPS):
