@@ -16,6 +16,7 @@ COMMAND_HELP = {
     "prepare": "convert raw files to a prepared dataset (train does this when needed)",
     "report": "make tables and figures from the records of runs",
     "analyze": "analyse the embeddings of runs: numbers, figures, an HTML page",
+    "profile": "show where the time of a training step goes, and its memory",
 }
 EXAMPLES = """\
 examples:

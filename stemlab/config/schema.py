@@ -233,6 +233,22 @@ class PredictConfig(Section):
     paths: dict[str, Any]
 
 
+class ProfileConfig(Section):
+    """Top level of ``conf/profile.yaml``, which documents the keys; each group has its own model."""
+
+    seed: Seed
+    warmup_steps: PositiveInt
+    steps: PositiveInt
+    traced_steps: PositiveInt
+    model: dict[str, Any]
+    dataset: dict[str, Any]
+    optim: dict[str, Any]
+    trainer: dict[str, Any]
+    callbacks: dict[str, Any]
+    logger: dict[str, Any]
+    paths: dict[str, Any]
+
+
 class PrepareConfig(Section):
     """Top level of ``conf/prepare.yaml``."""
 
@@ -264,6 +280,7 @@ COMMAND_MODELS: dict[str, type[Section]] = {
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "prepare": PrepareConfig,
+    "profile": ProfileConfig,
 }
 CHECKPOINT_COMMANDS = ("evaluate", "predict")
 """Commands that read the config of a run from its checkpoint."""

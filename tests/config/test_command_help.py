@@ -13,7 +13,7 @@ from stemlab.config.setting_docs import described_settings, read_file_comments, 
 from stemlab.errors import StemlabError
 from stemlab.types import PositiveInt
 
-COMMANDS = ["train", "evaluate", "predict", "prepare", "report", "analyze"]
+COMMANDS = ["train", "evaluate", "predict", "prepare", "report", "analyze", "profile"]
 
 
 def entries(text):
