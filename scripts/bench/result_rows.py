@@ -1,0 +1,238 @@
+"""Rows of the table of scripts/bench/README.md: one function per benchmark, from its result files.
+
+A new benchmark needs no function: a result file with ``timing.machine(...)`` and a list ``rows`` of ``timing.row(...)``
+is read by ``listed``. Optional keys of such a row: ``peak`` (share of the machine's own peak), ``memory_bytes`` (of a
+step), ``cpu`` (if it differs from that of the file).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRow:
+    """A row of the table, as texts; empty where nothing was recorded.
+
+    Attributes:
+        work: what was measured.
+        against: what it is compared with.
+        measured: ratio (median of the rounds) or another result.
+        spread: quartiles of the ratio over the rounds.
+        peak: share of the fastest matrix product of the same machine, in the same run.
+        memory: memory of a step.
+        machine: processor and threads.
+    """
+
+    work: str
+    against: str
+    measured: str
+    spread: str = ""
+    peak: str = ""
+    memory: str = ""
+    machine: str = ""
+
+
+Rows = Sequence[BenchRow | tuple[str, str, str]]
+"""Rows, or their work, baseline and result alone; the table adds the machine of the file."""
+
+
+def listed(found: Result) -> Rows:
+    """Return the rows of a result file in the common form."""
+    return [
+        BenchRow(
+            row["what"],
+            row["baseline"],
+            amount(row["ratio"]["median"], row["unit"]),
+            between(row["ratio"]["low"], row["ratio"]["high"], row["unit"]),
+            f"{row['peak']:.0%}" if "peak" in row else "",
+            megabytes(row["memory_bytes"]) if "memory_bytes" in row else "",
+            machine_name(found | ({"cpu": row["cpu"]} if "cpu" in row else {})),
+        )
+        for row in found["rows"]
+    ]
+
+
+def amount(value: float, unit: str) -> str:
+    """Return a number with its unit: ``2.36 x``, ``70%``."""
+    if unit == "%":
+        return f"{value:.0%}"
+    return f"{value:.2f} {unit}" if value < 10 else f"{value:.1f} {unit}"
+
+
+def between(low: float, high: float, unit: str) -> str:
+    """Return a spread as text; empty without one."""
+    return "" if low == high else f"{amount(low, unit)} to {amount(high, unit)}"
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e6:.2f} MB"
+
+
+def machine_name(found: Result) -> str:
+    """Return CPU or GPU and threads of a result file; empty if the file has neither."""
+    inner = found.get("machine", {})
+    name = found.get("device") or found.get("cpu") or inner.get("cpu") or found.get("hardware", {}).get("cpu")
+    threads = found.get("threads", inner.get("threads"))
+    if not name:
+        return ""
+    return f"{name}, {threads} thread{'s' * (threads > 1)}" if isinstance(threads, int) else str(name)
+
+
+def paired(work: str, against: str, slower: Sequence[float], faster: Sequence[float]) -> BenchRow:
+    """Return a row with median and quartiles of the ratios of each round."""
+    ratios = [a / b for a, b in zip(slower, faster, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return BenchRow(work, against, amount(median, "x"), between(low, high, "x"))
+
+
+def loader(found: Result) -> Rows:
+    ways = {"one matrix": "matrix", "columns": "columns"}
+    rates = found["rows_per_s_all"]
+    return [
+        paired(
+            "training batches",
+            f"per-sample dataset ({way}) and default collate",
+            rates["stemlab_train"],
+            rates[f"per_sample_{key}"],
+        )
+        for way, key in ways.items()
+    ]
+
+
+def gauc(found: Result) -> Rows:
+    what = f"gAUC, {found['rows']:,} rows, {found['groups']:,} groups"
+    seconds = found["scikit_learn_loop_s_all"], found["stemlab_s_all"]
+    return [paired(what, "one scikit-learn call per group", *seconds)]
+
+
+def step(small: Result, large: Result) -> Rows:
+    baseline = "list of expert MLPs, stacked copies, dense Adam, penalty in the graph; float32"
+    peak = {"float32": "oneDNN 4096x512x512", "bf16": "torch.mm 4096x512x512"}
+    rows = []
+    for tables in (small, large):
+        against = f"{baseline} ({tables['rows']:,} embedding rows)"
+        for kind, product in peak.items():
+            faster = tables["times_faster_than_twin_float32"][kind]
+            share = f"{tables['fraction_of_peak'][kind][product]:.0%} ({product})" if tables is small else ""
+            rows.append(BenchRow(f"STEM step, {kind}", against, f"{faster:.2f} x", peak=share))
+    return rows
+
+
+def prepare(found: Result) -> Rows:
+    ways = found["times_faster_than"].items()
+    rows = [("prepare, rows/s", f"pandas read_csv, then {way} per row", f"{ratio:.1f} x") for way, ratio in ways]
+    return [*rows, _growth("prepare", found)]
+
+
+def prepare_aliexpress(found: Result) -> Rows:
+    return [_growth("prepare, AliExpress NL", found)]
+
+
+def _growth(what: str, found: Result) -> tuple[str, str, str]:
+    """Return peak memory at the largest size compared with the smallest size."""
+    small, big = found["ours"][0], found["ours"][-1]
+    against = f"{small['rows']:,} rows ({small['peak_bytes'] / 1e6:.0f} MB)"
+    return f"{what}, peak memory, {big['rows']:,} rows", against, f"{big['peak_bytes'] / small['peak_bytes']:.2f} x"
+
+
+def sequence_loader(found: Result) -> Rows:
+    what = f"sequence batches, {found['negatives']} negative, history {found['history_max']}"
+    times = found["ms_per_batch_all"]
+    return [paired(what, "per-sample dataset and collate", times["per_sample_twin"], times["stemlab"])]
+
+
+def sequence_step(found: Result) -> Rows:
+    baseline = "one lookup per item occurrence, packed GRU, masks with infinities"
+    ways = {
+        "default allocator settings": "times_faster_than_twin",
+        "allocator settings of the trainer": "times_faster_with_same_memory",
+    }
+    return [
+        (
+            f"TiMiRec step, {stage}, batch {found['batch']}, {found['threads']} threads",
+            f"{baseline}; {memory}",
+            f"{found[stage][key]:.2f} x",
+        )
+        for stage in ("pretrain", "finetune")
+        for memory, key in ways.items()
+    ]
+
+
+def kernels(found: Result) -> Rows:
+    """Return the CPU time of a step that ``trainer.kernels=auto`` saves."""
+    return [
+        (f"TiMiRec step, {stage}, {threads} thread(s), CPU time saved by kernels", "plain equations", f"{saving:.0%}")
+        for threads, stages in found["threads"].items()
+        for stage, clocks in stages.items()
+        for saving in [clocks["cpu"]["saving"]]
+    ]
+
+
+def ranking_evaluation(found: Result) -> Rows:
+    return [
+        (
+            f"ranking of {found['users']:,} users, {found['candidates']:,} candidates, {interests} interest(s), "
+            f"{found['threads']} thread(s)",
+            "candidate vectors gathered row by row, argsort",
+            f"{measured['times_faster']:.1f} x",
+        )
+        for interests, measured in found["interests"].items()
+    ]
+
+
+def mmfi_step(found: Result) -> Rows:
+    """Return MMFI's step and scoring in CPU time, which depends less on other load than wall time."""
+    what = f"batch {found['batch']}, {found['scenarios']} scenarios, {found['tasks']} tasks, {found['threads']} thread"
+    baseline = "every sample through every scenario, loops over scenarios, tasks and experts"
+    rows: list[BenchRow | tuple[str, str, str]] = []
+    for act in ("training", "evaluation"):
+        less, share = found[act]["times_less_cpu_time"], found[act]["share_of_twin"]
+        published = f"MMFI {act} with net.published=true, samples per CPU second"
+        memory = megabytes(found[act]["peak_bytes"]["stemlab"])
+        fast = f"{less['stemlab']:.1f} x"
+        rows.append(BenchRow(f"MMFI {act}, samples per CPU second, {what}", baseline, fast, memory=memory))
+        rows.append((published, baseline, f"{less['stemlab published']:.1f} x"))
+        saved = f"{found[act]['saved_by_kernels']:.0%} less"
+        rows.append((f"MMFI {act}, CPU time with trainer.kernels=auto", "trainer.kernels=off", saved))
+        rows.append((f"MMFI {act}, peak memory", baseline, f"{share['stemlab']:.2f} x"))
+    return rows
+
+
+def diagnostics(found: Result) -> Rows:
+    """Return the cost of the live diagnostics in CPU time."""
+    against = f"the {found['steps_per_epoch']} steps of STEM in one epoch of the SAMPLE"
+    return [("live diagnostics, once per epoch", against, f"{found['share_of_epoch_cpu']:.1%}")]
+
+
+def analysis(found: Result) -> Rows:
+    """Return the costs of the complete commands, with their limits at the default size."""
+    table = f"table of {found['rows']:,} rows x {found['width']}"
+    sizes = {"collapse": table, "entanglement": f"{table}, {found['pairs']:,} pairs"}
+    return [
+        (f"analysis={name}, {size}, {what}", f"limit {limit}", measured)
+        for name, size in sizes.items()
+        for what, limit, measured in (
+            (f"{found['threads']} threads", "120 s", f"{found[name]['wall_seconds']:.0f} s"),
+            ("CPU time", "240 s (two cores)", f"{found[name]['cpu_seconds']:.0f} s"),
+            ("peak memory", "6 GB", f"{found[name]['peak_bytes'] / 1e9:.2f} GB"),
+        )
+    ]
+
+
+def gpu(found: Result) -> Rows:
+    """Return trainings and evaluations through the commands on one GPU, with their targets."""
+    units = {"samples/s": lambda value: f"{value / 1e6:.2f} M samples/s", "s": lambda value: f"{value:.2f} s"}
+    return [
+        (
+            row["what"],
+            f"target {units[row['unit']](row['target'])}" if row["target"] else "none",
+            units[row["unit"]](row["value"]) if row["unit"] else f"{row['value']:.1g}",
+        )
+        for row in found["rows"]
+    ]
