@@ -13,10 +13,10 @@ QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/c
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check nightly kill newest oldest lint format type loc pytest bench wheel clean
+.PHONY: help install train test check nightly kill newest oldest lint format type loc pytest bench bench-quick wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make train ARGS='model=ple seed=1' passes settings on; PYTHON=python3.12 chooses the interpreter."
 
@@ -70,7 +70,10 @@ pytest: $(STAMP) ## the tests of `make test` alone; ARGS=tests/config runs some 
 	$(PYTEST) $(ARGS)
 
 bench: $(STAMP) ## time loader, metrics, preparation, training step and analyses (16 GB of disk); results in scripts/bench/results
-	@for script in gauc loader prepare prepare_aliexpress step sequence_loader sequence_step kernels ranking_evaluation mmfi_step diagnostics analysis; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
+	@for script in gauc loader prepare prepare_aliexpress step sequence_loader sequence_step kernels ranking_evaluation mmfi_step memory diagnostics analysis table; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
+
+bench-quick: $(STAMP) ## compare seven ratios of speed with the committed ones (under three minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench/quick.py $(ARGS)
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
