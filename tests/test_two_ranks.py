@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from stemlab.config.compose import CommandLine, compose_job, hydra_context
@@ -27,6 +29,10 @@ HARDER = {
     "bn_all_rows": True,
 }
 """Settings that depend on several samples or on random numbers, for the networks that have them."""
+DIVIDED = ("stem", "ame", "mmfi", "metaheac")
+"""Networks with divided embedding tables: one embedding, several, vectors of scenarios, second-order gradients."""
+CLIPPED = {"embedding_regularizer": 0.01, "net_regularizer": "l1_l2(0.001, 0.001)"}
+"""Penalties of a model whose gradients are clipped."""
 STATIC = ("star", "sar_net", "m2m", "mmfi")
 """Networks with another form for accelerators."""
 
@@ -36,6 +42,25 @@ def harder(config: Config) -> tuple[str, Config]:
     chosen = {name: value for name, value in HARDER.items() if name in config["model"]["net"]}
     model = config["model"] | {"net": config["model"]["net"] | chosen}
     return ", ".join(chosen), config | {"model": model}
+
+
+def divided(model: str, config: Config, directory: Path) -> dict[str, Job]:
+    """Return trainings whose ranks hold parts of the embedding tables; those of STEM have penalties and clipping."""
+    made = {
+        f"{model}, {embedding}": Job(config, directory, steps=3, embedding=embedding)
+        for embedding in ("row_sharded", "column_sharded")
+    }
+    if model == "stem":
+        small_batch = config | {
+            "dataset": config["dataset"] | {"batch_size": 10},
+            "optim": config["optim"] | {"clip_norm": 0.05},
+        }
+        for mode, embedding in (("dense", "row_sharded"), ("batch", "row_sharded"), ("dense", "column_sharded")):
+            penalised = small_batch | {"model": config["model"] | CLIPPED | {"embedding_regularizer_mode": mode}}
+            made[f"{model}, {embedding}, {mode} penalty"] = Job(
+                penalised, directory, 50, embedding=embedding, clip=True
+            )
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +84,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
             chosen, config = harder(config)
             if chosen:
                 made[f"{model} with {chosen}"] = Job(config, prepared[key], steps=4)
+            if model in DIVIDED:
+                made |= divided(model, made[model].config, prepared[key])
             if model in STATIC:
                 made[f"{model} in static shapes"] = Job(config, prepared[key], steps=4, device_forms=True)
     return made
@@ -70,3 +97,6 @@ def test_two_ranks_train_like_one(jobs: dict[str, Job]) -> None:
     assert set(TRAINED) <= set(differences)
     print("\n".join(f"{value:.1e}  {name}" for name, value in differences.items()))
     assert {name: value for name, value in differences.items() if value > 1e-5} == {}
+    parts = {name: value for name, value in differences.items() if "sharded" in name}
+    assert len(parts) == 2 * len(DIVIDED) + 3
+    assert max(parts.values()) < 1e-6

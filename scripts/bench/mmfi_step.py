@@ -1,8 +1,9 @@
-"""Training step and scoring of MMFI at AliExpress size: stemlab and a plain twin, alternately, in one process.
+"""Training step and scoring of MMFI at AliExpress size: stemlab, a plain twin and the published code alternate.
 
-    python scripts/bench/mmfi_step.py
+    python scripts/bench/mmfi_step.py [--threads 1] [--published DIR]     # DIR: checkout of EnnengYang/MMFI (README.md)
 
-Batch 2048 with 4 scenarios, 16 categorical fields, 23 + 40 numerical columns, embedding width 16, 2 tasks, hard mask.
+Batch 2048 with 4 scenarios, 16 categorical fields, 23 + 40 numerical columns, embedding width 16, 2 tasks, hard mask,
+float32, all variants in one process with the memory setting of the trainer.
 Variants: ``twin`` (``mmfi_twin.py``) has the loops of the released code over scenarios, tasks and experts, and passes
 each sample through the modules of all scenarios; ``stemlab published`` (``published=true``) computes the same values;
 ``stemlab`` is the default; ``stemlab kernels off`` is the default with the plain equations (``trainer.kernels=off``).
@@ -14,20 +15,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import published
+import timing
 import torch
 from mmfi_twin import PlainMMFI, plain_step
-from torch import Tensor
+from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
@@ -35,6 +35,7 @@ from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.nn.kernels.dispatch import KernelMode, kernel_mode
 from stemlab.nn.loss import task_losses
 from stemlab.optim import OptimConfig, PenalisedAdam, Penalty, build_optimizer
+from stemlab.runs.allocator import keep_freed_memory
 
 BATCH, DECAY = 2048, 1e-6
 COUNTRIES, TASKS = ("nl", "es", "fr", "us"), ("click", "conversion")
@@ -42,6 +43,7 @@ SHARES = (0.19, 0.35, 0.29, 0.17)  # approximate shares of training samples
 FIELDS = (12, 8, 8, 10, 500, 500, 40, 60, 2_000, 90, 400, 5_000, 30, 20, 20, 300)
 USER, ITEM = 23, 40
 VARIANTS = ("stemlab", "stemlab kernels off", "stemlab published", "twin")
+PUBLISHED = "published code"
 Act = Callable[[], object]
 
 
@@ -54,10 +56,10 @@ def make_batch() -> tuple[ImpressionBatch, Tensor]:
     return batch, torch.cat([scenario_B[:, None], ids_BF], dim=1)
 
 
-def make_net(published: bool) -> MMFI:
+def make_net(as_published: bool) -> MMFI:
     parts = {f"x{n}": "user" if n < USER else "item" for n in range(USER + ITEM)}
     fields = {f"c{n}": rows for n, rows in enumerate(FIELDS)}
-    return MMFI(ImpressionSizes(fields, parts, COUNTRIES), TASKS, embedding_dim=16, published=published)
+    return MMFI(ImpressionSizes(fields, parts, COUNTRIES), TASKS, embedding_dim=16, published=as_published)
 
 
 def our_step(net: MMFI, adam: PenalisedAdam, batch: ImpressionBatch) -> None:
@@ -73,25 +75,35 @@ def our_score(net: MMFI, batch: ImpressionBatch) -> Tensor:
 
 
 @torch.no_grad()
-def twin_score(net: PlainMMFI, ids: Tensor, dense: Tensor) -> list[Tensor]:
-    return net.eval()(ids, dense)
+def plain_score(net: nn.Module, *inputs: object) -> list[Tensor]:
+    scores: list[Tensor] = net.eval()(*inputs)
+    return scores
 
 
-def acts(variant: str) -> dict[str, Act]:
+def acts(variant: str, folder: Path | None = None) -> dict[str, Act]:
     """Return the training step and the scoring of one batch of a variant."""
     torch.manual_seed(0)
     batch, ids = make_batch()
+    assert batch.labels_BT is not None
+    assert batch.dense_BN is not None
+    inputs, labels = (ids, batch.dense_BN), batch.labels_BT.float()
+    sizes = [len(COUNTRIES), *FIELDS]
+    if variant == PUBLISHED:
+        assert folder is not None
+        theirs = published.mmfi(folder, sizes, len(TASKS))
+        adam = torch.optim.Adam(theirs.parameters(), lr=1e-3, weight_decay=DECAY)
+        return {
+            "training": lambda: published.mmfi_step(theirs.train(), adam, inputs, labels),
+            "evaluation": partial(plain_score, theirs, *inputs, ids.device),
+        }
     if variant == "twin":
-        assert batch.labels_BT is not None
-        assert batch.dense_BN is not None
-        twin = PlainMMFI([len(COUNTRIES), *FIELDS], USER, ITEM, len(TASKS))
-        adam, inputs = torch.optim.Adam(twin.parameters(), lr=1e-3, weight_decay=DECAY), (ids, batch.dense_BN)
-        labels = batch.labels_BT.float()
+        twin = PlainMMFI(sizes, USER, ITEM, len(TASKS))
+        adam = torch.optim.Adam(twin.parameters(), lr=1e-3, weight_decay=DECAY)
         return {
             "training": lambda: plain_step(twin.train(), adam, inputs, labels),
-            "evaluation": partial(twin_score, twin, *inputs),
+            "evaluation": partial(plain_score, twin, *inputs),
         }
-    net = make_net(published=variant == "stemlab published")
+    net = make_net(as_published=variant == "stemlab published")
     ours = build_optimizer(net, OptimConfig(lr=1e-3), Penalty(l2=DECAY), Penalty(l2=DECAY))
     mode: KernelMode = "off" if variant == "stemlab kernels off" else "auto"
     chosen: dict[str, Act] = {
@@ -106,37 +118,37 @@ def in_mode(mode: KernelMode, act: Act) -> object:
         return act()
 
 
-def measure(rounds: int) -> dict[str, dict[str, Any]]:
-    """Return act -> summary of seconds; variants alternate, so other load on the machine affects all of them."""
-    every = {variant: acts(variant) for variant in VARIANTS}
-    found: dict[str, dict[str, Any]] = {}
+def measure(rounds: int, folder: Path | None) -> dict[str, dict[str, Any]]:
+    """Return act -> seconds and ratios; variants alternate, so other load on the machine affects all of them."""
+    variants = [*VARIANTS, PUBLISHED] if folder is not None else [*VARIANTS]
+    every = {variant: acts(variant, folder) for variant in variants}
+    found = {}
     for act in ("training", "evaluation"):
-        wall: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-        work: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-        for number in range(rounds + 1):
-            for variant in VARIANTS:
-                started = time.perf_counter(), time.process_time()
-                every[variant][act]()
-                if number:
-                    wall[variant].append(time.perf_counter() - started[0])
-                    work[variant].append((time.process_time() - started[1]) / torch.get_num_threads())
-        found[act] = summary(wall, work)
+        wall, cpu = timing.alternate({variant: every[variant][act] for variant in variants}, rounds, warmup=1)
+        found[act] = {
+            "seconds": {variant: timing.spread(values) for variant, values in wall.items()},
+            "cpu_seconds": {variant: timing.spread(values) for variant, values in cpu.items()},
+            "saved_by_kernels": 1 - 1 / timing.paired_ratio(cpu["stemlab kernels off"], cpu["stemlab"])["median"],
+            "rows": rows(act, wall),
+        }
     return found
 
 
-def summary(wall: dict[str, list[float]], work: dict[str, list[float]]) -> dict[str, Any]:
-    median = {variant: statistics.median(values) for variant, values in wall.items()}
-    cpu = {variant: statistics.median(values) for variant, values in work.items()}
-    others = [variant for variant in VARIANTS if variant != "twin"]
-    return {
-        "median_s": median,
-        "min_s": {variant: min(values) for variant, values in wall.items()},
-        "cpu_s_per_thread": cpu,
-        "rows_per_s": {variant: BATCH / value for variant, value in median.items()},
-        "times_faster_than_twin": {variant: median["twin"] / median[variant] for variant in others},
-        "saved_by_kernels": 1 - cpu["stemlab"] / cpu["stemlab kernels off"],
-        "times_less_cpu_time": {variant: cpu["twin"] / cpu[variant] for variant in others},
-    }
+def rows(act: str, wall: timing.Seconds) -> list[dict[str, Any]]:
+    """Return the rows of the table of one act."""
+    what = f"MMFI {act}, batch {BATCH}, {len(COUNTRIES)} scenarios, {len(TASKS)} tasks"
+    names = {PUBLISHED: PUBLISHED, "twin": "twin of the published code"}
+    found = [
+        timing.row(what + how, names[base], timing.paired_ratio(wall[base], wall[variant]))
+        for base in names
+        if base in wall
+        for variant, how in (("stemlab", ""), ("stemlab published", ", net.published=true"))
+    ]
+    if PUBLISHED in wall:
+        faster = timing.paired_ratio(wall[PUBLISHED], wall["twin"])
+        found.append(timing.row(f"twin of the {what}", PUBLISHED, faster))
+    off = timing.paired_ratio(wall["stemlab kernels off"], wall["stemlab"])
+    return [*found, timing.row(f"{what}, trainer.kernels=auto", "trainer.kernels=off", off)]
 
 
 def peak(variant: str, act: str) -> int:
@@ -164,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of EnnengYang/MMFI, timed as well")
     parser.add_argument("--peak", nargs=2, metavar=("VARIANT", "ACT"), help="print one peak; used by this script")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "mmfi_step.json")
     arguments = parser.parse_args()
@@ -171,15 +184,23 @@ def main() -> None:
     if arguments.peak:
         print(peak(*arguments.peak))
         return
-    sizes = {"batch": BATCH, "scenarios": len(COUNTRIES), "tasks": len(TASKS), "fields": len(FIELDS)}
-    sizes |= {"numericals": USER + ITEM, "embedding_dim": 16}
-    machine = {"threads": arguments.threads, "rounds": arguments.rounds, "torch": torch.__version__}
-    machine["load_average"] = os.getloadavg()[0]
-    memory, speed = peaks(arguments.threads), measure(arguments.rounds)
-    result = sizes | machine | {act: speed[act] | memory[act] for act in speed}
+    memory = peaks(arguments.threads)
+    keep_freed_memory()
+    speed = measure(arguments.rounds, arguments.published)
+    every = [row for act in speed for row in speed[act].pop("rows")]
+    for act, found in memory.items():
+        share = timing.spread([found["share_of_twin"]["stemlab"]])
+        every.append(timing.row(f"MMFI {act}, peak memory", "twin of the published code", share))
+    result = {
+        "machine": timing.machine(arguments.threads),
+        "batch": BATCH,
+        "rounds": arguments.rounds,
+        **{act: speed[act] | memory[act] for act in speed},
+        "rows": every,
+    }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    print(json.dumps(every, indent=2))
 
 
 if __name__ == "__main__":

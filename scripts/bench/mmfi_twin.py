@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 BOTTOM, MID = 14, 4
+Inputs = tuple[Tensor, Tensor, Tensor]
+"""Vectors (B, Q, E) of pairs or fields, their bottom (B, Q, 14) and the outputs of the shared experts (N, B, Q, 4)."""
 
 
 class StackedEmbedding(nn.Module):
@@ -130,49 +132,49 @@ class PlainMMFI(nn.Module):
         product_BPE = self.interact_weights * (pair[:, list(left)] * pair[:, list(right)])
         hidden_BPX = self.share_bottom(product_BPE)
         first_hidden_BFX = self.linear_share_bottom(first)
+        # once per batch, as in the released code
+        product = product_BPE, hidden_BPX, torch.stack([expert(hidden_BPX) for expert in self.share_experts])
+        linear = (
+            first,
+            first_hidden_BFX,
+            torch.stack([expert(first_hidden_BFX) for expert in self.linear_share_experts]),
+        )
         one_hot_BS = functional.one_hot(scenario_B, self.scenarios).float()
-        return [
-            self.task_output(task, scenario_B, product_BPE, hidden_BPX, first, first_hidden_BFX, one_hot_BS)
-            for task in range(self.tasks)
-        ]
+        return [self.task_output(task, scenario_B, product, linear, one_hot_BS) for task in range(self.tasks)]
 
-    def task_output(
-        self, task: int, scenario_B: Tensor, product: Tensor, hidden: Tensor, first: Tensor, low: Tensor, own: Tensor
-    ) -> Tensor:
-        """Return probabilities; ``hidden`` and ``low`` are the bottoms of pairs and fields, ``own`` is one-hot."""
+    def task_output(self, task: int, scenario_B: Tensor, product: Inputs, linear: Inputs, own_BS: Tensor) -> Tensor:
+        """Return probabilities; ``own_BS`` is one-hot."""
         indicator_B1X = self.scenario_embedding(scenario_B[:, None]) * self.task_embedding.embedding.weight[task]
         indicator_B1X = self.scenario_task_weights[task][scenario_B][:, :, None] * indicator_B1X
+        gate_inputs = [
+            torch.cat([indicator_B1X.expand(-1, input_BQE.shape[1], -1), input_BQE], dim=2)
+            for input_BQE in (product[0], linear[0])
+        ]
         every = []
         for s in range(self.scenarios):
             gate = self.gates[s][task]
-            state = mixture(indicator_B1X, product, hidden, gate, self.share_experts, self.specific_experts[s][task])
+            state = mixture(gate(gate_inputs[0]), product, self.specific_experts[s][task])
             if self.hard:
                 mask_BP1 = self.masks[s][task](state)[:, :, None]
-                interaction = self.attention_tower[s][task]((mask_BP1 * product).transpose(1, 2)).squeeze(2)
+                interaction = self.attention_tower[s][task]((mask_BP1 * product[0]).transpose(1, 2)).squeeze(2)
             else:
                 weight_BP = self.attention_tower[s][task](state)
-                interaction = torch.einsum("bp,bpe->be", weight_BP, product)
-            experts = self.linear_share_experts, self.linear_specific_experts[s][task]
-            weight_BF = self.linear_tower[s][task](mixture(indicator_B1X, first, low, gate, *experts))
-            linear = torch.einsum("bf,bfe->be", weight_BF, first) + self.bias[task, s]
-            every.append(torch.cat([interaction, linear], dim=1))
-        tower_input = torch.einsum("bs,bse->be", own, torch.stack(every, dim=1))
+                interaction = torch.einsum("bp,bpe->be", weight_BP, product[0])
+            state = mixture(gate(gate_inputs[1]), linear, self.linear_specific_experts[s][task])
+            first_order = torch.einsum("bf,bfe->be", self.linear_tower[s][task](state), linear[0]) + self.bias[task, s]
+            every.append(torch.cat([interaction, first_order], dim=1))
+        tower_input = torch.einsum("bs,bse->be", own_BS, torch.stack(every, dim=1))
         return self.last[task](tower_input).sigmoid().squeeze(1)
 
 
-def mixture(
-    indicator_B1X: Tensor,
-    input_BQE: Tensor,
-    hidden_BQX: Tensor,
-    gate: nn.Module,
-    shared: nn.ModuleList,
-    specific: nn.ModuleList,
-) -> Tensor:
+def mixture(weight_BQN: Tensor, inputs: Inputs, specific: nn.ModuleList) -> Tensor:
     """Return the mixtures of the experts, (B, 4Q)."""
-    repeated = indicator_B1X.expand(-1, input_BQE.shape[1], -1)
-    weight_BQN = gate(torch.cat([repeated, input_BQE], dim=2))
-    experts_BQNM = torch.stack([expert(hidden_BQX) for expert in [*shared, *specific]], dim=2)
-    return torch.einsum("bqn,bqnm->bqm", weight_BQN, experts_BQNM).flatten(1)
+    _, hidden_BQX, shared_NBQM = inputs
+    weight_NBQ1 = weight_BQN.permute(2, 0, 1).unsqueeze(3)
+    count = len(shared_NBQM)
+    specific_NBQM = torch.stack([expert(hidden_BQX) for expert in specific])
+    mixed_BQM = (shared_NBQM * weight_NBQ1[:count]).sum(dim=0) + (specific_NBQM * weight_NBQ1[count:]).sum(dim=0)
+    return mixed_BQM.flatten(1)
 
 
 def last_tower(width: int) -> nn.Sequential:

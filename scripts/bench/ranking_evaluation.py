@@ -1,33 +1,38 @@
-"""Ranking of 6,040 users x 1,001 candidates: stemlab against a baseline, alternately, in one process.
+"""Evaluation of 6,040 users x 1,001 candidates: stemlab, a plain twin and the published code alternate.
 
-    python scripts/bench/ranking_evaluation.py [--rounds 7] [--threads 2]
+    python scripts/bench/ranking_evaluation.py [--threads 2] [--published DIR]   # DIR: checkout of ReChorus (README.md)
 
 Sizes of ML-1M (3,706 items, width 64) and TiMiRec: the score of a candidate is its maximum dot product with the
-interests of the user (K = 2: pretrain; K = 1: finetune). Both start from the user vectors. The baseline works like the
-released code: for each batch of 256 users it gathers one vector per candidate, multiplies and sums, appends the scores
-to a list, then sorts all of them and searches the positive. CPU seconds are reported besides wall-clock seconds,
-because other load affects them less. Full ranking (all unseen items) has no baseline: the released code sorts I + 1
-scores per user. Writes ``results/ranking_evaluation.json`` (``--output`` for another file).
+interests of the user (K = 2: pretrain; K = 1: finetune). ``ranking`` starts from user vectors; ``evaluation`` computes
+them from histories. The twin works like the released code: for each batch of 256 users it gathers one vector per
+candidate, multiplies and sums, appends the scores to a list, then sorts all of them and searches the positive. The
+published code reads batches that are ready, without its data loader. CPU seconds are reported besides wall-clock
+seconds, because other load affects them less. Full ranking (all unseen items) has no baseline: the released code sorts
+I + 1 scores per user. Writes ``results/ranking_evaluation.json`` (``--output`` for another file).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import published
+import sequence_step
+import timing
 import torch
+from timirec_twin import PlainTiMiRec
 from torch import Tensor
 
+from stemlab.data.batch import SequenceBatch
 from stemlab.metrics import RankingMetrics
 from stemlab.metrics.catalogue import Catalogue, SeenItems
+from stemlab.models.sequential.timirec import TiMiRec
+from stemlab.runs.allocator import keep_freed_memory
 
 USERS, ITEMS, CANDIDATES, WIDTH, SEEN = 6_040, 3_706, 1_001, 64, 166
 BATCH, TOPK = 256, (5, 10, 20, 50)
@@ -47,6 +52,8 @@ class RandomData:
         self.candidates_UN = drawn_UN.clone()
         self.candidates_UN[:, 1:] = torch.where(repeated_UN, positive_U1 % ITEMS + 1, drawn_UN[:, 1:])
         self.user_UKD[:, 0] += 0.25 * self.item_ID[positive_U1[:, 0]]  # so that the positive is sometimes in the top k
+        self.history_UL = torch.randint(1, ITEMS + 1, (USERS, sequence_step.SIZES.history_max), generator=draw)
+        self.length_U = torch.full((USERS,), sequence_step.SIZES.history_max)
         self.seen_US = torch.randint(1, ITEMS + 1, (USERS, SEEN), generator=draw)
 
     def batches(self) -> list[slice]:
@@ -67,8 +74,12 @@ def baseline(data: RandomData) -> Metrics:
         item_BND = data.item_ID[data.candidates_UN[rows]]
         score_BN = (data.user_UKD[rows][:, None] * item_BND[:, :, None]).sum(-1).max(-1).values
         predictions.extend(score_BN.numpy())
-    order = (-np.array(predictions)).argsort(axis=1)
-    rank = np.array([np.where(row == 0)[0][0] + 1 for row in order])
+    return metrics_of(predictions)
+
+
+def metrics_of(predictions: list[Any]) -> Metrics:
+    """Return the metrics as the released code computes them."""
+    rank = np.argwhere((-np.array(predictions)).argsort(axis=1) == 0)[:, 1] + 1
     values = {}
     for k in TOPK:
         hit = rank <= k
@@ -87,63 +98,103 @@ def full(data: RandomData) -> Metrics:
     return metrics.compute()
 
 
-Samples = dict[str, list[float]]
+@torch.no_grad()
+def our_evaluation(net: TiMiRec, data: RandomData) -> Metrics:
+    metrics, catalogue = RankingMetrics(TOPK), Catalogue(net.item_vectors())
+    for rows in data.batches():
+        history_BL, candidates_BN = data.history_UL[rows], data.candidates_UN[rows]
+        batch = SequenceBatch(torch.arange(len(history_BL)), history_BL, data.length_U[rows], candidates_BN)
+        metrics.update(catalogue.candidate_ranks(net.represent(batch), candidates_BN, "pessimistic"))
+    return metrics.compute()
 
 
-def measure(works: dict[str, Callable[[], Metrics]], rounds: int) -> tuple[Samples, Samples, dict[str, Metrics]]:
-    """Return wall-clock and CPU seconds of each round, and the values; the functions run alternately."""
-    wall: Samples = {name: [] for name in works}
-    cpu: Samples = {name: [] for name in works}
-    values = {}
-    for _ in range(rounds):
-        for name, work in works.items():
-            started = time.perf_counter(), time.process_time()
-            values[name] = work()
-            wall[name].append(time.perf_counter() - started[0])
-            cpu[name].append(time.process_time() - started[1])
-    return wall, cpu, values
+@torch.no_grad()
+def twin_evaluation(net: PlainTiMiRec, data: RandomData) -> Metrics:
+    predictions: list[Any] = []
+    for rows in data.batches():
+        output = net(data.history_UL[rows], data.length_U[rows], data.candidates_UN[rows], training=False)
+        predictions.extend(output["prediction"].numpy())
+    return metrics_of(predictions)
 
 
-def report(interests: int, rounds: int) -> dict[str, Any]:
-    data = RandomData(interests)
-    works = {"stemlab": partial(ours, data), "twin": partial(baseline, data), "stemlab full": partial(full, data)}
-    wall, cpu, values = measure(works, rounds)
-    median = {name: statistics.median(seconds) for name, seconds in wall.items()}
-    work = {name: statistics.median(seconds) for name, seconds in cpu.items()}
-    return {
-        "median_s": median,
-        "min_s": {name: min(seconds) for name, seconds in wall.items()},
-        "cpu_s": work,
-        "times_faster": median["twin"] / median["stemlab"],
-        "times_less_cpu_time": work["twin"] / work["stemlab"],
-        "users_per_s": {name: USERS / seconds for name, seconds in median.items()},
-        "largest_difference": max(abs(values["twin"][name] - values["stemlab"][name]) for name in values["twin"]),
-        "hr@5": values["stemlab"]["hr@5"],
+def published_evaluation(model: Any, measure: Callable[..., Metrics], data: RandomData) -> Metrics:
+    """Evaluate as ``predict`` and ``evaluate_method`` of ``BaseRunner``; it records a graph, too."""
+    predictions: list[Any] = []
+    for rows in data.batches():
+        feed = {"item_id": data.candidates_UN[rows], "history_items": data.history_UL[rows]}
+        prediction = model({**feed, "lengths": data.length_U[rows], "phase": "test"})["prediction"]
+        predictions.extend(prediction.cpu().data.numpy())
+    return measure(np.array(predictions), list(TOPK), ["NDCG", "HR"])
+
+
+def evaluations(stage: str, data: RandomData, folder: Path | None) -> dict[str, Callable[[], Metrics]]:
+    """Return variant -> evaluation of TiMiRec in a stage, with random weights."""
+    torch.manual_seed(0)
+    sizes, config = sequence_step.SIZES, {**sequence_step.CONFIG, "stage": stage}
+    net = TiMiRec(sizes, stage=stage, temperature=config["temp"], projection_layers=config["n_layers"])
+    twin = PlainTiMiRec(ITEMS + 1, sizes.history_max, config)
+    works = {
+        "stemlab": partial(our_evaluation, net.eval(), data),
+        "twin": partial(twin_evaluation, twin.eval(), data),
     }
+    if folder is not None:
+        model = published.timirec(folder, ITEMS + 1, sizes.history_max, config).eval()
+        measure = published.load(folder / "src", "helpers.BaseRunner").BaseRunner.evaluate_method
+        works["published"] = partial(published_evaluation, model, measure, data)
+    return works
+
+
+def compare(what: str, works: dict[str, Callable[[], Metrics]], rounds: int) -> tuple[dict[str, Any], list[Any]]:
+    """Return seconds of the variants and the rows of the table."""
+    wall, cpu = timing.alternate(works, rounds, warmup=1)
+    names = {"published": "published code", "twin": "twin of the published code"}
+    rows = [
+        timing.row(what, name, timing.paired_ratio(wall[base], wall["stemlab"]))
+        for base, name in names.items()
+        if base in wall
+    ]
+    if "published" in wall:
+        faster = timing.paired_ratio(wall["published"], wall["twin"])
+        rows.append(timing.row(f"twin of the {what}", "published code", faster))
+    seconds = {name: timing.spread(values) for name, values in wall.items()}
+    return {"seconds": seconds, "cpu_seconds": {name: timing.spread(values) for name, values in cpu.items()}}, rows
+
+
+def report(interests: int, rounds: int, folder: Path | None) -> tuple[dict[str, Any], list[Any]]:
+    data, stage = RandomData(interests), "pretrain" if interests > 1 else "finetune"
+    size = f"{USERS:,} users, {CANDIDATES:,} candidates"
+    works = {"stemlab": partial(ours, data), "twin": partial(baseline, data), "stemlab full": partial(full, data)}
+    ranked, rows = compare(f"ranking of {size}, {interests} interest(s)", works, rounds)
+    evaluated, more = compare(f"TiMiRec evaluation, {stage}, {size}", evaluations(stage, data, folder), rounds)
+    values, theirs = works["stemlab"](), works["twin"]()
+    differences = [abs(theirs[name] - values[name]) for name in theirs]
+    found = {"ranking": ranked, "evaluation": evaluated, "largest_difference": max(differences), "hr@5": values["hr@5"]}
+    return found, rows + more
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of ReChorus, timed as well")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "ranking_evaluation.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    found = {str(k): report(k, options.rounds, options.published) for k in (2, 1)}
     result = {
+        "machine": timing.machine(options.threads),
         "users": USERS,
         "items": ITEMS,
         "candidates": CANDIDATES,
         "width": WIDTH,
-        "threads": options.threads,
         "rounds": options.rounds,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "load_average": os.getloadavg()[0],
-        "interests": {str(k): report(k, options.rounds) for k in (2, 1)},
+        "interests": {interests: measured for interests, (measured, _) in found.items()},
+        "rows": [row for _, rows in found.values() for row in rows],
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result["rows"], indent=2))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""TiMiRec's training step at the MovieLens-1M size: stemlab against a plain implementation (the twin).
+"""TiMiRec's training step at the MovieLens-1M size: stemlab, a plain twin and the published code alternate.
 
-    python scripts/bench/sequence_step.py
+    python scripts/bench/sequence_step.py [--threads 2] [--published DIR]    # DIR: checkout of ReChorus (README.md)
 
 Batch 256, 3,706 items, histories of up to 20, one negative, width 64, float32, both stages (K 2, T 0.5, projection of
-two layers). Every variant runs in its own process, stemlab's with the memory setting of its trainer; the variants take
-a few steps in turn, so other load affects them alike. Ratios are medians over these rounds, of wall-clock and of CPU
-time. ``same_memory`` gives the twin (``timirec_twin.py``) the trainer's memory setting as well. Writes
-``results/sequence_step.json`` (``--output`` for another).
+two layers). Every variant runs in its own process; they take a few steps in turn, so other load affects them alike.
+Ratios are medians over these rounds. stemlab has the memory setting of its trainer; the baselines run with the default
+of the C library and, as ``same memory``, with the trainer's. Writes ``results/sequence_step.json`` (``--output`` for
+another).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +21,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import published
+import timing
 import torch
 from timirec_twin import PlainTiMiRec, plain_adam
 from torch import Tensor
@@ -31,7 +31,6 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.optim import RankingOptimConfig, build_ranking_optimizer
-from stemlab.reporting.record import hardware
 from stemlab.runs.allocator import keep_freed_memory
 
 SIZES = SequenceSizes(users=6040, items=3706, history_max=20)
@@ -72,6 +71,7 @@ def twin_step(net: PlainTiMiRec, adam: torch.optim.Optimizer, batch: SequenceBat
 
 
 def make_step(stage: str, ours: bool) -> Step:
+    """Return the training step of stemlab or of the twin."""
     torch.manual_seed(0)
     batch, config = make_batch(), {**CONFIG, "stage": stage}
     if ours:
@@ -81,12 +81,25 @@ def make_step(stage: str, ours: bool) -> Step:
     return partial(twin_step, twin, plain_adam(twin, LR, L2), batch)
 
 
-def work(calls: Connection, stage: str, variant: str, threads: int) -> None:
+def published_step(stage: str, folder: Path) -> Step:
+    """Return the training step of the published code."""
+    torch.manual_seed(0)
+    batch = make_batch()
+    net = published.timirec(folder, SIZES.items + 1, SIZES.history_max, {**CONFIG, "stage": stage})
+    feed = {"item_id": batch.candidates_BN, "history_items": batch.history_BL, "lengths": batch.length_B}
+    adam = published.timirec_adam(net, LR, L2)
+    return partial(published.timirec_step, net.train(), adam, {**feed, "phase": "train"})
+
+
+def work(calls: Connection, stage: str, variant: str, threads: int, folder: Path | None) -> None:
     """Run ``STEPS`` steps per message and send back wall-clock and CPU seconds per step."""
-    if variant != "twin":
+    if variant == "stemlab" or variant.endswith(SAME_MEMORY):
         keep_freed_memory()
     torch.set_num_threads(threads)
-    step = make_step(stage, variant == "stemlab")
+    code = variant.removesuffix(SAME_MEMORY)
+    step = (
+        make_step(stage, code == "stemlab") if folder is None or code != "published" else published_step(stage, folder)
+    )
     while calls.recv():
         started = time.perf_counter(), time.process_time()
         for _ in range(STEPS):
@@ -94,18 +107,19 @@ def work(calls: Connection, stage: str, variant: str, threads: int) -> None:
         calls.send(((time.perf_counter() - started[0]) / STEPS, (time.process_time() - started[1]) / STEPS))
 
 
-Samples = dict[str, list[float]]
-VARIANTS = ("stemlab", "twin", "twin, same memory")
+SAME_MEMORY = ", same memory"
+BASELINES = {"twin": "twin of the published code", "published": "published code"}
 
 
-def measure(stage: str, threads: int, rounds: int) -> tuple[Samples, Samples]:
+def measure(stage: str, threads: int, rounds: int, folder: Path | None) -> tuple[timing.Seconds, timing.Seconds]:
     """Return wall-clock and CPU seconds per step, one value per round."""
     spawn, calls = multiprocessing.get_context("spawn"), {}
-    for variant in VARIANTS:
+    codes = [code for code in BASELINES if code == "twin" or folder is not None]
+    for variant in ("stemlab", *(code + memory for code in codes for memory in ("", SAME_MEMORY))):
         calls[variant], theirs = spawn.Pipe()
-        spawn.Process(target=work, args=(theirs, stage, variant, threads), daemon=True).start()
-    wall: Samples = {name: [] for name in VARIANTS}
-    cpu: Samples = {name: [] for name in VARIANTS}
+        spawn.Process(target=work, args=(theirs, stage, variant, threads, folder), daemon=True).start()
+    wall: timing.Seconds = {name: [] for name in calls}
+    cpu: timing.Seconds = {name: [] for name in calls}
     for number in range(rounds + 2):
         for name, call in calls.items():
             call.send(True)
@@ -118,45 +132,49 @@ def measure(stage: str, threads: int, rounds: int) -> tuple[Samples, Samples]:
     return wall, cpu
 
 
-def ratio(samples: Samples, twin: str = "twin") -> float:
-    return statistics.median(one / ours for one, ours in zip(samples[twin], samples["stemlab"], strict=True))
-
-
-def report(stage: str, threads: int, rounds: int) -> dict[str, Any]:
-    wall, cpu = measure(stage, threads, rounds)
-    median = {name: statistics.median(values) for name, values in wall.items()}
-    return {
-        "times_faster_than_twin": ratio(wall),
-        "times_less_cpu_time": ratio(cpu),
-        "times_faster_with_same_memory": ratio(wall, "twin, same memory"),
-        "times_less_cpu_time_with_same_memory": ratio(cpu, "twin, same memory"),
-        "median_s": median,
-        "min_s": {name: min(values) for name, values in wall.items()},
-        "cpu_s": {name: statistics.median(values) for name, values in cpu.items()},
-        "instances_per_s": {name: BATCH / value for name, value in median.items()},
-    }
+def rows(stage: str, wall: timing.Seconds) -> list[dict[str, Any]]:
+    """Return the rows of the table of one stage."""
+    what = f"TiMiRec step, {stage}, batch {BATCH}"
+    found = []
+    for code, name in BASELINES.items():
+        for memory in ("", SAME_MEMORY):
+            if code + memory in wall:
+                where = "same allocator settings" if memory else "default allocator settings"
+                ratio = timing.paired_ratio(wall[code + memory], wall["stemlab"])
+                found.append(timing.row(what, f"{name}, {where}", ratio))
+    if "published" in wall:
+        faster = timing.paired_ratio(wall[f"published{SAME_MEMORY}"], wall[f"twin{SAME_MEMORY}"])
+        found.append(timing.row(f"twin of the {what}", "published code, same allocator settings", faster))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of ReChorus, timed as well")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "sequence_step.json")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     result: dict[str, Any] = {
+        "machine": timing.machine(arguments.threads),
         "batch": BATCH,
         "items": SIZES.items,
         "history_max": SIZES.history_max,
-        "threads": arguments.threads,
         "rounds": arguments.rounds,
-        "cpu": hardware(processes=1)["cpu"],
-        "torch": torch.__version__,
-        "load_average": os.getloadavg()[0],
+        "peak_gflop_per_s": timing.product_peaks(),
+        "rows": [],
     }
-    result |= {stage: report(stage, arguments.threads, arguments.rounds) for stage in STAGES}
+    for stage in STAGES:
+        wall, cpu = measure(stage, arguments.threads, arguments.rounds, arguments.published)
+        result["rows"] += rows(stage, wall)
+        result[stage] = {
+            "seconds": {name: timing.spread(values) for name, values in wall.items()},
+            "cpu_seconds": {name: timing.spread(values) for name, values in cpu.items()},
+        }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result["rows"], indent=2))
 
 
 if __name__ == "__main__":

@@ -1,36 +1,40 @@
-"""STEM's training step at the size of the released TikTok run: stemlab and a plain twin, alternately, in one process.
+"""Training step of STEM, MMoE or PLE at the published size: stemlab, a plain twin and the published code alternate.
 
-    python scripts/bench/step.py                  # vocabularies of the 200,000-row sample
-    python scripts/bench/step.py --tables large   # 0.6 million users, 1.8 million items: the tables dominate the step
+    python scripts/bench/step.py                            # STEM; vocabularies of the 200,000-row sample
+    python scripts/bench/step.py --tables large             # 0.6 million users, 1.8 million items: large tables
+    python scripts/bench/step.py --model ple --published DIR    # DIR: checkout of LiangcaiSu/STEM (README.md)
 
-8 fields x 16, 10 experts 512-512-512, gate [128, 64], tower [128, 64], batch 4096. Peaks are the rates of
-``torch.mm`` on this machine in the same run, and for float32 also that of oneDNN (``torch.mm`` uses MKL). CPU time
-per thread is reported as well; other load disturbs it less than wall-clock time. Writes
-``results/step.json`` (``--output`` for another).
+8 fields x 16, 8 shared experts and one per task (MMoE: 8) of 512-512-512, gate [128, 64], tower [128, 64], batch 4096,
+all variants in one process with the memory setting of the trainer. Rows compare equal precisions and, beside them, bf16
+with float32. Shares of the peak refer to the fastest product of an expert's layer on this machine in the same run. Only
+STEM has a twin. CPU time is reported as well; other load disturbs it less. Writes ``results/step.json``
+(``--output`` for another).
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import os
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import published
+import timing
 import torch
 from stem_twin import PlainStem, plain_step
-from torch import Tensor
+from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.models.multitask.base import TabularNet
+from stemlab.models.multitask.mmoe import MMoE
+from stemlab.models.multitask.ple import PLE
 from stemlab.models.multitask.stem import STEM
 from stemlab.nn.loss import task_losses
 from stemlab.optim import OptimConfig, PenalisedAdam, Penalty, build_optimizer, clip_gradients
+from stemlab.runs.allocator import keep_freed_memory
 
 FIELDS = ("uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "video_duration")
 TABLES = {
@@ -38,8 +42,15 @@ TABLES = {
     "large": (560_264, 1_760_000, 300_000, 400, 7, 80_000, 70_000, 100),
 }
 TASKS = ("finish", "like")
-BATCH, DIM, PENALTY = 4096, 16, 1e-6
-EXPERTS, EXPERT, GATE, TOWER = 10, (512, 512, 512), (128, 64), (128, 64)
+BATCH, PENALTY = 4096, 1e-6
+EXPERTS = {"num_layers": 1, "num_shared_experts": 8, "num_specific_experts": 1}
+MODELS: dict[str, tuple[type[TabularNet], str, dict[str, Any]]] = {
+    "stem": (STEM, "STEM", EXPERTS),
+    "mmoe": (MMoE, "MMoE", {"num_experts": 8}),
+    "ple": (PLE, "PLE", EXPERTS),
+}
+"""Option -> class, name of the published class, settings that both have."""
+PRECISIONS = ("float32", "bf16")
 Step = Callable[[], float]
 
 
@@ -50,30 +61,21 @@ def make_batch(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return ids_BF, (torch.rand(BATCH, len(TASKS)) < torch.tensor([0.37, 0.05])).float()
 
 
-def make_stem(sizes: tuple[int, ...]) -> STEM:
-    return STEM(
-        dict(zip(FIELDS, sizes, strict=True)),
-        TASKS,
-        embedding_dim=DIM,
-        num_layers=1,
-        num_shared_experts=EXPERTS - len(TASKS),
-        num_specific_experts=1,
-        expert_hidden_units=list(EXPERT),
-        gate_hidden_units=list(GATE),
-        tower_hidden_units=list(TOWER),
-        net_dropout=0.0,
-        batch_norm=False,
-        hidden_activations="relu",
-        gate="aftb",
-        gate_input="sum",
-        tables="shared+specific",
-    )
+def net_settings(model: str) -> dict[str, Any]:
+    """Return the settings of stemlab's and of the published class."""
+    widths = {"expert_hidden_units": [512] * 3, "gate_hidden_units": [128, 64], "tower_hidden_units": [128, 64]}
+    return {"embedding_dim": 16, "hidden_activations": "relu", "net_dropout": 0.0} | widths | MODELS[model][2]
 
 
-def our_step(net: STEM, adam: PenalisedAdam, batch: ImpressionBatch, half: bool) -> float:
+def make_net(model: str, sizes: tuple[int, ...]) -> TabularNet:
+    return MODELS[model][0](dict(zip(FIELDS, sizes, strict=True)), TASKS, **net_settings(model))
+
+
+def our_step(net: TabularNet, adam: PenalisedAdam, batch: ImpressionBatch, half: bool) -> float:
     adam.zero_grad()
     with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
         logit_BT = net(batch).logit_BT
+    assert batch.labels_BT is not None
     loss = task_losses(logit_BT, batch.labels_BT).sum()
     loss.backward()
     clip_gradients(adam, 10.0)
@@ -86,119 +88,94 @@ def twin_step(net: PlainStem, adam: torch.optim.Adam, ids_BF: Tensor, labels_BT:
         return plain_step(net, adam, ids_BF, labels_BT, PENALTY)
 
 
-def make_steps(sizes: tuple[int, ...]) -> dict[str, Step]:
+def make_steps(sizes: tuple[int, ...], model: str = "stem", folder: Path | None = None) -> dict[str, Step]:
+    """Return variant -> training step."""
     ids_BF, labels_BT = make_batch(sizes)
     batch = ImpressionBatch(ids_BF, labels_BT)
     steps: dict[str, Step] = {}
-    for name, half in (("float32", False), ("bf16", True)):
-        net = make_stem(sizes)
+    for precision in PRECISIONS:
+        half = precision == "bf16"
+        net = make_net(model, sizes)
         adam = build_optimizer(net, OptimConfig(lr=1e-3), Penalty(l2=PENALTY), Penalty())
-        steps[f"stemlab {name}"] = partial(our_step, net, adam, batch, half)
-        twin = PlainStem(sizes)
-        steps[f"twin {name}"] = partial(
-            twin_step, twin, torch.optim.Adam(twin.parameters(), lr=1e-3), ids_BF, labels_BT, half
-        )
+        steps[f"stemlab {precision}"] = partial(our_step, net, adam, batch, half)
+        if model == "stem":
+            twin = PlainStem(sizes)
+            theirs = torch.optim.Adam(twin.parameters(), lr=1e-3)
+            steps[f"twin {precision}"] = partial(twin_step, twin, theirs, ids_BF, labels_BT, half)
+        if folder is not None:
+            named, settings = dict(zip(FIELDS, sizes, strict=True)), net_settings(model)
+            settings["embedding_regularizer"] = PENALTY
+            step = published.multitask_step(folder, MODELS[model][1], named, settings, (ids_BF, labels_BT), half)
+            steps[f"published {precision}"] = step
     return steps
 
 
-Samples = dict[str, list[float]]
+def step_gflop(model: str, sizes: tuple[int, ...]) -> float:
+    """Return the GFLOP of one step's linear layers that get a gradient: one product forward, two backward."""
+    net = make_net(model, (2,) * len(sizes))
+    batch = ImpressionBatch(torch.ones(2, len(sizes), dtype=torch.long), torch.ones(2, len(TASKS)))
+    net(batch).logit_BT.sum().backward()
+    used = [m.weight.numel() for m in net.modules() if isinstance(m, nn.Linear) and m.weight.grad is not None]
+    return 6 * BATCH * sum(used) / 1e9
 
 
-def measure(steps: dict[str, Step], rounds: int) -> tuple[Samples, Samples]:
-    """Return wall-clock and CPU seconds per step; variants take turns, so other load affects them alike."""
-    wall: Samples = {name: [] for name in steps}
-    cpu: Samples = {name: [] for name in steps}
-    for number in range(rounds + 2):
-        for name, step in steps.items():
-            started = time.perf_counter(), time.process_time()
-            step()
-            if number >= 2:
-                wall[name].append(time.perf_counter() - started[0])
-                cpu[name].append((time.process_time() - started[1]) / torch.get_num_threads())
-    return wall, cpu
-
-
-def peak(product: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
-    """Return the best of 20 products in GFLOP/s."""
-    rows, inner, columns = shape
-    left, right = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype)
-    best = float("inf")
-    for _ in range(20):
-        started = time.perf_counter()
-        product(left, right)
-        best = min(best, time.perf_counter() - started)
-    return 2 * rows * inner * columns / best / 1e9
-
-
-def onednn_product(left: Tensor, right: Tensor) -> Tensor:
-    """Return left @ right by oneDNN; ``torch.mm`` uses MKL for float32."""
-    return torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
-
-
-def peaks() -> dict[str, dict[str, float]]:
-    """Return dtype -> product -> GFLOP/s."""
-    found: dict[str, dict[str, float]] = {"float32": {}, "bf16": {}}
-    for shape in ((BATCH, 512, 512), (2048, 2048, 2048)):
-        size = "x".join(map(str, shape))
-        found["float32"][f"torch.mm {size}"] = peak(torch.mm, torch.float32, shape)
-        found["float32"][f"oneDNN {size}"] = peak(onednn_product, torch.float32, shape)
-        found["bf16"][f"torch.mm {size}"] = peak(torch.mm, torch.bfloat16, shape)
+def rows(model: str, tables: int, wall: timing.Seconds, gflop: float, peaks: dict[str, dict[str, float]]) -> Any:
+    """Return the rows of the table."""
+    what = f"{MODELS[model][1]} step, {tables:,} embedding rows"
+    found = []
+    for base in ("published", "twin"):
+        if f"{base} float32" in wall:
+            code = {"published": "published code", "twin": "twin of the published code"}[base]
+            for precision, against in (("float32", "float32"), ("bf16", "bf16"), ("bf16", "float32")):
+                ratio = timing.paired_ratio(wall[f"{base} {against}"], wall[f"stemlab {precision}"])
+                found.append(timing.row(f"{what}, {precision}", f"{code}, {against}", ratio))
+    if "published float32" in wall and "twin float32" in wall:
+        for precision in PRECISIONS:
+            ratio = timing.paired_ratio(wall[f"published {precision}"], wall[f"twin {precision}"])
+            found.append(timing.row(f"twin of the {what}, {precision}", f"published code, {precision}", ratio))
+    for precision in PRECISIONS:
+        name, rate = timing.layer_peak(peaks, precision)
+        share = timing.spread([gflop / seconds / rate for seconds in wall[f"stemlab {precision}"]])
+        found.append(timing.row(f"{what}, {precision}, products per second", f"peak of this CPU ({name})", share, "%"))
     return found
 
 
-def step_gflop(fields: int) -> float:
-    """Return the GFLOP of one step's matrix products (one forward, two backward), without the unused shared gate."""
-    width = fields * DIM
-
-    def stack(first: int, hidden: tuple[int, ...], *last: int) -> int:
-        widths = (first, *hidden, *last)
-        return sum(a * b for a, b in itertools.pairwise(widths))
-
-    per_task = stack(width, GATE, EXPERTS) + stack(EXPERT[-1], TOWER, 1)
-    return 6 * BATCH * (EXPERTS * stack(width, EXPERT) + len(TASKS) * per_task) / 1e9
-
-
-def report(wall: Samples, cpu: Samples, sizes: tuple[int, ...], options: argparse.Namespace) -> dict[str, Any]:
-    median = {name: statistics.median(values) for name, values in wall.items()}
-    work = {name: statistics.median(values) for name, values in cpu.items()}
-    ours = {dtype: f"stemlab {dtype}" for dtype in ("float32", "bf16")}
-    gflop, best = step_gflop(len(sizes)), peaks()
-    rate = {dtype: gflop / median[name] for dtype, name in ours.items()}
+def report(options: argparse.Namespace) -> dict[str, Any]:
+    sizes = TABLES[options.tables]
+    steps, gflop = make_steps(sizes, options.model, options.published), step_gflop(options.model, sizes)
+    before = timing.product_peaks()
+    wall, cpu = timing.alternate(steps, options.rounds)
+    after = timing.product_peaks()
+    peaks = {kind: {name: max(rate, after[kind][name]) for name, rate in before[kind].items()} for kind in before}
     return {
-        "tables": options.tables,
-        "rows": sum(sizes),
-        "threads": options.threads,
+        "machine": timing.machine(options.threads),
+        "model": options.model,
+        "embedding_rows": sum(sizes),
         "rounds": options.rounds,
-        "torch": torch.__version__,
-        "load_average": os.getloadavg()[0],
-        "median_s": median,
-        "min_s": {name: min(values) for name, values in wall.items()},
-        "cpu_s_per_thread": work,
-        "times_faster_than_twin_float32": {d: median["twin float32"] / median[name] for d, name in ours.items()},
-        "times_less_cpu_time": {d: work["twin float32"] / work[name] for d, name in ours.items()},
-        "times_faster_than_twin_bf16": median["twin bf16"] / median["stemlab bf16"],
-        "samples_per_s": {name: BATCH / value for name, value in median.items()},
+        "seconds": {name: timing.spread(values) for name, values in wall.items()},
+        "cpu_seconds": {name: timing.spread(values) for name, values in cpu.items()},
         "gflop_per_step": gflop,
-        "gflop_per_s": rate,
-        "peak_gflop_per_s": best,
-        "fraction_of_peak": {d: {name: rate[d] / value for name, value in best[d].items()} for d in ours},
+        "peak_gflop_per_s": peaks,
+        "rows": rows(options.model, sum(sizes), wall, gflop, peaks),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, default="stem")
     parser.add_argument("--tables", choices=TABLES, default="sample")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of LiangcaiSu/STEM, timed as well")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "step.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    sizes = TABLES[arguments.tables]
-    result = report(*measure(make_steps(sizes), arguments.rounds), sizes, arguments)
+    keep_freed_memory()
+    result = report(arguments)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result["rows"], indent=2))
 
 
 if __name__ == "__main__":

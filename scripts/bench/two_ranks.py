@@ -138,23 +138,22 @@ def run(layout: str, name: str, steps: int, size: int) -> list[dict[str, Any]]:
         return [json.loads(Path(f"{folder}/result.{rank}").read_text()) for rank in range(ranks)]
 
 
-def speed(name: str, rounds: int, steps: int) -> dict[str, dict[str, float]]:
-    """Measure every layout in turn, ``rounds`` times; the first two steps of each are warm-up."""
-    rates: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
+def speed(name: str, layouts: list[str], rounds: int, steps: int) -> dict[str, dict[str, Any]]:
+    """Measure layouts in turn, ``rounds`` times; the first step of each is warm-up."""
+    rates: dict[str, list[float]] = {layout: [] for layout in layouts}
     memory: dict[str, dict[str, float]] = {}
     for _ in range(rounds):
-        for layout in LAYOUTS:
+        for layout in layouts:
             size = BATCH if layout == "one rank" else 2 * BATCH
-            results = run(layout, name, steps + 2, size)
-            rates[layout].append(size / statistics.median(results[0]["seconds"][2:]))
+            results = run(layout, name, steps + 1, size)
+            rates[layout].append(size / statistics.median(results[0]["seconds"][1:]))
             memory[layout] = {key: max(result[key] for result in results) for key in ("table_bytes", "peak_rss_mb")}
             print(name, layout, f"{rates[layout][-1]:,.0f} samples/s", memory[layout], flush=True)
     base = statistics.median(rates["one rank"])
     return {
         layout: {
             "samples_per_s": statistics.median(values),
-            "lowest": min(values),
-            "highest": max(values),
+            "rounds": values,
             "speed_up": statistics.median(values) / base,
             "table_memory": memory[layout]["table_bytes"] / memory["replicated"]["table_bytes"],
             **memory[layout],
@@ -183,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="measured steps per round")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument("--nets", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--without", nargs="*", choices=("speed", "losses"), default=())
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "two_ranks.json")
@@ -196,7 +196,7 @@ def main() -> None:
     for name in chosen.nets:
         entry = found.setdefault(name, {"rows": sum(SIZES[name]), "batch_per_rank": BATCH})
         if "speed" not in chosen.without:
-            entry["speed"] = speed(name, chosen.rounds, chosen.steps)
+            entry["speed"] = speed(name, chosen.layouts, chosen.rounds, chosen.steps)
         if "losses" not in chosen.without:
             entry["losses"] = compare_losses(name)
         chosen.output.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,4 +1,7 @@
-"""Runs whose processes hold parts of the embedding tables: the same results and checkpoints as with whole tables."""
+"""Runs whose processes hold parts of the embedding tables: the same results and checkpoints as with whole tables.
+
+The first one has two machines, each with its own working directory, whose processes torchrun starts.
+"""
 
 import json
 from collections.abc import Callable
@@ -8,8 +11,9 @@ import pytest
 import torch
 
 from stemlab.errors import StemlabError
-from tests.cli.commands import Workspace
+from tests.cli.commands import TIMEOUT_S, Workspace, environment
 from tests.cli.conftest import TINY, weights
+from tests.cli.forked import ForkedCommand, rank_variables
 
 pytestmark = [pytest.mark.ddp]
 
@@ -35,16 +39,38 @@ def assert_like(run: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def divided(workspace: Workspace) -> Path:
-    words = [*TINY, *SHORT, LOGGED, "dataset.batch_size=64", "trainer.embedding=row_sharded"]
-    workspace.run_two_ranks("train", *words, "hydra.run.dir=divided")
-    return workspace.directory / "divided"
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("machines")
+
+
+@pytest.fixture(scope="module")
+def divided(workspace: Workspace, machines: Path) -> Path:
+    run = workspace.directory / "divided"
+    words = [*TINY, *SHORT, LOGGED, "dataset.batch_size=64", "trainer.embedding=row_sharded", "trainer=ddp_cpu"]
+    words += ["trainer.devices=1", "trainer.num_nodes=2", f"hydra.run.dir={run}"]
+    words += [f"paths.data_dir={workspace.directory / 'data'}"]
+    ranks = []
+    for rank, variables in enumerate(rank_variables()):
+        (machines / str(rank)).mkdir()
+        of_torchrun = {"TORCHELASTIC_RUN_ID": "1", "RANK": str(rank), "GROUP_RANK": str(rank), "LOCAL_RANK": "0"}
+        own = {**environment(workspace.directory), **variables, **of_torchrun}
+        ranks.append(ForkedCommand("stemlab.train", words, machines / str(rank), own))
+    outputs = [rank.communicate(TIMEOUT_S) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    return run
 
 
 @pytest.fixture(scope="module")
 def whole(run_training: Callable[..., float], workspace: Workspace) -> Path:
     run_training("whole", *TINY, *SHORT, "dataset.batch_size=128")
     return workspace.directory / "whole"
+
+
+def test_two_machines_share_one_run_directory(divided: Path, machines: Path, workspace: Workspace) -> None:
+    record = workspace.record("divided")
+    assert (record["status"], record["hardware"]["processes"], record["footprint"]["ranks"]) == ("finished", 2, 2)
+    assert {path.name for path in (divided / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert [path for path in machines.rglob("*") if path.is_file()] == []
 
 
 def test_divided_tables_train_like_one_process(divided: Path, whole: Path, workspace: Workspace) -> None:
