@@ -1,7 +1,7 @@
 """Training step of STEM, MMoE or PLE at the published size: stemlab, a plain twin and the published code alternate.
 
     python scripts/bench/step.py                            # STEM; vocabularies of the 200,000-row sample
-    python scripts/bench/step.py --tables large             # 0.6 million users, 1.8 million items: large tables
+    python scripts/bench/step.py --tables large --precision float32   # 2.8 million embedding rows; 2 GB per variant
     python scripts/bench/step.py --model ple --published DIR    # DIR: checkout of LiangcaiSu/STEM (README.md)
 
 8 fields x 16, 8 shared experts and one per task (MMoE: 8) of 512-512-512, gate [128, 64], tower [128, 64], batch 4096,
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -88,12 +88,17 @@ def twin_step(net: PlainStem, adam: torch.optim.Adam, ids_BF: Tensor, labels_BT:
         return plain_step(net, adam, ids_BF, labels_BT, PENALTY)
 
 
-def make_steps(sizes: tuple[int, ...], model: str = "stem", folder: Path | None = None) -> dict[str, Step]:
+def make_steps(
+    sizes: tuple[int, ...],
+    model: str = "stem",
+    folder: Path | None = None,
+    precisions: Sequence[str] = PRECISIONS,
+) -> dict[str, Step]:
     """Return variant -> training step."""
     ids_BF, labels_BT = make_batch(sizes)
     batch = ImpressionBatch(ids_BF, labels_BT)
     steps: dict[str, Step] = {}
-    for precision in PRECISIONS:
+    for precision in precisions:
         half = precision == "bf16"
         net = make_net(model, sizes)
         adam = build_optimizer(net, OptimConfig(lr=1e-3), Penalty(l2=PENALTY), Penalty())
@@ -123,17 +128,17 @@ def rows(model: str, tables: int, wall: timing.Seconds, gflop: float, peaks: dic
     """Return the rows of the table."""
     what = f"{MODELS[model][1]} step, {tables:,} embedding rows"
     found = []
-    for base in ("published", "twin"):
-        if f"{base} float32" in wall:
-            code = {"published": "published code", "twin": "twin of the published code"}[base]
-            for precision, against in (("float32", "float32"), ("bf16", "bf16"), ("bf16", "float32")):
+    precisions = [kind for kind in PRECISIONS if f"stemlab {kind}" in wall]
+    for base, code in (("published", "published code"), ("twin", "twin of the published code")):
+        for precision, against in (("float32", "float32"), ("bf16", "bf16"), ("bf16", "float32")):
+            if precision in precisions and f"{base} {against}" in wall:
                 ratio = timing.paired_ratio(wall[f"{base} {against}"], wall[f"stemlab {precision}"])
                 found.append(timing.row(f"{what}, {precision}", f"{code}, {against}", ratio))
-    if "published float32" in wall and "twin float32" in wall:
-        for precision in PRECISIONS:
+    for precision in precisions:
+        if f"published {precision}" in wall and f"twin {precision}" in wall:
             ratio = timing.paired_ratio(wall[f"published {precision}"], wall[f"twin {precision}"])
             found.append(timing.row(f"twin of the {what}, {precision}", f"published code, {precision}", ratio))
-    for precision in PRECISIONS:
+    for precision in precisions:
         name, rate = timing.layer_peak(peaks, precision)
         share = timing.spread([gflop / seconds / rate for seconds in wall[f"stemlab {precision}"]])
         found.append(timing.row(f"{what}, {precision}, products per second", f"peak of this CPU ({name})", share, "%"))
@@ -142,7 +147,8 @@ def rows(model: str, tables: int, wall: timing.Seconds, gflop: float, peaks: dic
 
 def report(options: argparse.Namespace) -> dict[str, Any]:
     sizes = TABLES[options.tables]
-    steps, gflop = make_steps(sizes, options.model, options.published), step_gflop(options.model, sizes)
+    steps = make_steps(sizes, options.model, options.published, options.precision)
+    gflop = step_gflop(options.model, sizes)
     before = timing.product_peaks()
     wall, cpu = timing.alternate(steps, options.rounds)
     after = timing.product_peaks()
@@ -164,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, default="stem")
     parser.add_argument("--tables", choices=TABLES, default="sample")
+    parser.add_argument("--precision", choices=PRECISIONS, nargs="+", default=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of LiangcaiSu/STEM, timed as well")
