@@ -31,6 +31,10 @@ class Interrupted(KeyboardInterrupt):
         self.number, self.status, self.advice = number, 128 + number, ""
 
 
+class TrialPruned(Exception):  # noqa: N818  (not an error)
+    """The sweep ended the training of a trial before its last epoch."""
+
+
 def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:
     """Return ``' Did you mean X?'`` for the closest known name, or ``''`` if none is close."""
     from difflib import get_close_matches

@@ -11,8 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from stemlab.config.cli import SWEEP_ID, command
+from stemlab.config.cli import command, fail
 from stemlab.config.resume_words import names_a_run, typed_words, words_of_the_command
+from stemlab.config.sweep_resume import SWEEP_ID, names_a_sweep, resumed_sweep_words
 from stemlab.errors import Interrupted, StemlabError
 
 
@@ -55,7 +56,15 @@ def run_command(config: DictConfig) -> float:
 
 
 def main() -> None:
-    """Run the command; beside ``resume_from``, Hydra composes only the settings that concern the command."""
+    """Run the command; beside ``resume_from``, Hydra composes only the settings that concern the command.
+
+    ``sweep.resume`` repeats the command of an earlier sweep.
+    """
+    if names_a_sweep(sys.argv[1:]):
+        try:
+            sys.argv[1:] = resumed_sweep_words(sys.argv[1:])
+        except StemlabError as error:
+            fail(str(error))
     if names_a_run(sys.argv[1:]):
         sys.argv[1:] = words_of_the_command(sys.argv[1:])
     run_command()

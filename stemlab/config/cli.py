@@ -26,13 +26,13 @@ from stemlab.config.output_streams import robust_output
 from stemlab.config.process_watch import REPORTS, local_rank, report_reason, watch_parent
 from stemlab.config.screen_log import job_log_path, log_output, start_log
 from stemlab.config.startup import pause_collection, resume_collection, start_loading_torch
+from stemlab.config.sweep_resume import SWEEP_ID
 from stemlab.deferred_imports import defer_imports
 from stemlab.errors import Interrupted, StemlabError
 
 if TYPE_CHECKING:
     from stemlab.config.compose import CommandLine
 
-SWEEP_ID = "STEMLAB_SWEEP_ID"
 _INTERRUPTED = 128 + signal.SIGINT
 
 

@@ -106,16 +106,20 @@ def quote_override(text: str) -> str:
 
 def run_process_group(arguments: list[str]) -> int:
     """Run a command in its own process group, without rank variables; the group ends with this process."""
-    environment = {key: value for key, value in os.environ.items() if key not in _RANK_VARIABLES}
-    child = subprocess.Popen(arguments, env=child_environment(environment), start_new_session=True)
+    child = subprocess.Popen(arguments, env=single_process_environment(), start_new_session=True)
     before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         return child.wait()
     except BaseException:
-        _end(child)
+        end_process_group(child)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def single_process_environment() -> dict[str, str]:
+    """Return the variables of a job without those of a rank; the job ends when this process ends."""
+    return child_environment({key: value for key, value in os.environ.items() if key not in _RANK_VARIABLES})
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
@@ -123,7 +127,7 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end_process_group(child: subprocess.Popen[bytes]) -> None:
     """Send SIGINT, then SIGTERM, then SIGKILL to the process group of the job, which holds all its ranks."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         try:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 
 from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
 from stemlab.config.section import Monitor, Section
+from stemlab.config.sweep_settings import SweepConfig
 from stemlab.types import PenaltyWeight, PositiveInt
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -189,6 +190,7 @@ class TrainConfig(Section):
     callbacks: dict[str, Any]
     logger: dict[str, Any]
     paths: dict[str, Any]
+    sweep: dict[str, Any]
 
 
 class EvaluateConfig(Section):
@@ -263,6 +265,7 @@ SECTIONS: dict[str, type[Section]] = {
     "callbacks": CallbacksConfig,
     "logger": LoggerConfig,
     "model": ModelConfig,
+    "sweep": SweepConfig,
 }
 
 

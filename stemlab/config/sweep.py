@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -28,11 +28,13 @@ from stemlab.config.cross_checks import check_search_direction
 from stemlab.config.path_checks import check_job_folders
 from stemlab.config.resolve import resolve
 from stemlab.config.single_values import single_values_as_lists
+from stemlab.config.sweep_settings import check_sweep, is_search
 from stemlab.config.table_description import CONFIG_KEY
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
 
 _MANY_JOBS = 100  # checked in less than a second
+_OWN_SWEEPERS = ("BasicSweeper", "StemlabSweeper")
 
 
 def _say_nothing(text: str) -> None:
@@ -59,12 +61,13 @@ def check_command_line(
     """
     with hydra_context(line):
         base = _with_message(line, list(line.overrides), lambda: _base(line))
+        unit = "setting" if is_search(base) else "job"
         check_job_folders(*(base.hydra[node]._get_node("dir")._value() for node in ("run", "sweep")))
         swept = line.multirun or base.hydra.mode == RunMode.MULTIRUN
         swept_by_file = _swept_by_file(line, base)
         jobs = _with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))
         if swept and len(jobs) > _MANY_JOBS:
-            report(f"checking the settings of {_jobs_text(jobs)}")
+            report(f"checking the settings of {_count(jobs, unit)}")
         start = perf_counter()
         for overrides, plain in _compose_jobs(line, jobs) if swept else _resolve_job(line, jobs[0], base):
             validate(line.command, plain, KeyOrigins(line.command, overrides, swept_by_file))
@@ -73,12 +76,14 @@ def check_command_line(
             if check is not None and not swept:
                 check(plain)
         if swept:
-            report(f"checked {_jobs_text(jobs)} in {perf_counter() - start:.1f} s; the first one starts")
+            report(
+                f"checked {_count(jobs, unit)} in {perf_counter() - start:.1f} s; the first {'trial' if unit != 'job' else 'one'} starts"
+            )
     return swept
 
 
-def _jobs_text(jobs: Sequence[Sequence[str]]) -> str:
-    return f"{len(jobs):,} job{'' if len(jobs) == 1 else 's'}"
+def _count(jobs: Sequence[Sequence[str]], unit: str) -> str:
+    return f"{len(jobs):,} {unit}{'' if len(jobs) == 1 else 's'}"
 
 
 def _resolve_job(line: CommandLine, overrides: list[str], base: DictConfig) -> list[tuple[list[str], dict[str, Any]]]:
@@ -199,10 +204,31 @@ def _jobs(line: CommandLine, base: DictConfig, swept: bool) -> list[list[str]]:
             raise several_values_error(_text(several), is_group(several.key_or_group))
         return [[_text(override) for override in overrides]]
     sweeper = base.hydra.sweeper
-    if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
+    if not str(sweeper.get("_target_")).endswith(_OWN_SWEEPERS):
         return [[_text(override) for override in overrides if not override.is_sweep_override()]]
-    params = [f"{key}={value}" for key, value in _params(base).items()]
-    return _grid(parse_overrides(params), overrides)
+    params = parse_overrides([f"{key}={value}" for key, value in _params(base).items()])
+    if base.get("sweep") is not None:
+        swept_overrides = [override for override in [*params, *overrides] if override.is_sweep_override()]
+        check_sweep(base, swept_overrides, str(base.hydra.launcher._target_))
+    return _corners([*params, *overrides]) if is_search(base) else _grid(params, overrides)
+
+
+def _corners(overrides: Sequence[Override]) -> list[list[str]]:
+    """Return jobs in which each setting of a search has each of its values, or both ends of its interval, once."""
+    values = {override.get_key_element(): _values(override) for override in overrides}
+    first = {key: texts[0] for key, texts in values.items()}
+    single = [f"{key}={text}" for key, text in first.items()]
+    others = [(key, text) for key, texts in values.items() for text in texts[1:]]
+    return [single, *([f"{k}={t}" for k, t in {**first, key: text}.items()] for key, text in others)]
+
+
+def _values(override: Override) -> list[str]:
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [str(value.start), str(value.end)]
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]
 
 
 def _params(base: DictConfig) -> dict[str, Any]:

@@ -39,6 +39,12 @@ class SweepJob:
     error: str
 
     @property
+    def number(self) -> int:
+        """Number of the job, with which the name of its directory begins."""
+        number = self.directory.name.partition("_")[0]
+        return int(number) if number.isdecimal() else 0
+
+    @property
     def objective(self) -> str:
         """Metric that the sweep compares."""
         return str(self._config.get("objective"))
@@ -79,7 +85,10 @@ def sweep_table(directory: Path, errors: Mapping[Path, str]) -> str:
     for objective in dict.fromkeys(job.objective for job in jobs if job.value is not None):
         ranked = sorted((job for job in jobs if job.value is not None and job.objective == objective), key=_rank)
         lines += ["", *_ranking(directory, objective, ranked, _swept_keys(jobs))]
-    unfinished = [job for job in jobs if job.value is None]
+    pruned = [job for job in jobs if job.record.get("status") == "pruned"]
+    if pruned:
+        lines += ["", *_pruned_lines(jobs, pruned)]
+    unfinished = [job for job in jobs if job.value is None and job not in pruned]
     if unfinished:
         lines += ["", f"{len(unfinished):,} of {len(jobs):,} jobs without result:"]
         lines += [f"  {job.directory.name}: {_reason(job)}" for job in unfinished[:_SHOWN_FAILURES]]
@@ -87,10 +96,20 @@ def sweep_table(directory: Path, errors: Mapping[Path, str]) -> str:
     return "\n".join(lines)
 
 
+def _pruned_lines(jobs: Sequence[SweepJob], pruned: Sequence[SweepJob]) -> list[str]:
+    epochs = sum(int(job.record.get("epochs_run") or 0) for job in jobs)
+    ends = ", ".join(f"{job.number} (epoch {job.record.get('epochs_run')})" for job in pruned[:_SHOWN_FAILURES])
+    more = f" and {len(pruned) - _SHOWN_FAILURES:,} more" * (len(pruned) > _SHOWN_FAILURES)
+    return [
+        f"{len(pruned):,} of {len(jobs):,} jobs were pruned: {ends}{more}",
+        f"epochs trained by all jobs: {epochs:,}",
+    ]
+
+
 def _jobs(directory: Path, errors: Mapping[Path, str]) -> list[SweepJob]:
     folders = [path for path in directory.glob("*/") if (path / RECORD).is_file() or (path / _OVERRIDES).is_file()]
     messages = {path.resolve(): message for path, message in errors.items()}
-    return sorted((_job(path, messages.get(path.resolve(), "")) for path in folders), key=_number)
+    return sorted((_job(path, messages.get(path.resolve(), "")) for path in folders), key=_order)
 
 
 def _job(directory: Path, message: str) -> SweepJob:
@@ -105,10 +124,8 @@ def _job(directory: Path, message: str) -> SweepJob:
     return SweepJob(directory, overrides, record, message or str(record.get("error") or ""))
 
 
-def _number(job: SweepJob) -> tuple[int, str]:
-    """Return the number of a job, with which the name of its directory begins."""
-    number = job.directory.name.partition("_")[0]
-    return (int(number) if number.isdecimal() else 0, job.directory.name)
+def _order(job: SweepJob) -> tuple[int, str]:
+    return (job.number, job.directory.name)
 
 
 def _rank(job: SweepJob) -> float:
@@ -119,7 +136,7 @@ def _rank(job: SweepJob) -> float:
 
 
 def _swept_keys(jobs: Sequence[SweepJob]) -> list[str]:
-    keys = dict.fromkeys(key for job in jobs for key in job.overrides)
+    keys = dict.fromkeys(key for job in jobs for key in job.overrides if key != "resume" and key[:6] != "sweep.")
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 

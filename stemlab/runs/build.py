@@ -23,10 +23,12 @@ from stemlab.callbacks.optimizer_settings import OptimizerSettings
 from stemlab.callbacks.paper_selection import PaperSelection
 from stemlab.callbacks.progress import EpochLines, MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
+from stemlab.callbacks.trial_reports import TrialReports
 from stemlab.config.cross_checks import check_cutoffs, check_scenarios, effective_stage, effective_tasks
 from stemlab.config.instantiate import import_target, instantiate
 from stemlab.config.job_process import process_count
 from stemlab.config.raw_folder import dataset_settings
+from stemlab.config.trial_channel import trial_channel
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.log import Instances
@@ -135,15 +137,16 @@ class RunCallbacks:
     throughput: Throughput
     others: tuple[Callback, ...]
     paper_selection: PaperSelection | None = None
+    trial: TrialReports | None = None
 
     def all(self) -> list[Callback]:
         """Return all callbacks in calling order: the checkpoint is last, because it saves the states of the others."""
-        selection = [self.paper_selection] if self.paper_selection is not None else []
-        return [self.throughput, *self.others, *selection, self.checkpoint]
+        optional = [callback for callback in (self.paper_selection, self.trial) if callback is not None]
+        return [self.throughput, *self.others, *optional, self.checkpoint]
 
 
 def build_callbacks(config: Config, run_dir: Path, resumed: bool = False, keep_lr: bool = True) -> RunCallbacks:
-    """Return the callbacks: early stopping, checkpoint, throughput, terminal output, diagnostics, paper selection.
+    """Return the callbacks: early stopping, checkpoint, throughput, terminal output and what the config enables.
 
     Args:
         config: validated, plain config.
@@ -164,7 +167,9 @@ def build_callbacks(config: Config, run_dir: Path, resumed: bool = False, keep_l
     min_delta = stop.get("min_delta", 0.0)
     checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], min_delta, best["save_last"])
     paper = PaperSelection(stop["patience"]) if chosen.get("paper_selection") else None
-    return RunCallbacks(checkpoint, throughput, tuple(others), paper)
+    channel = trial_channel(run_dir) if config["objective"] == best["monitor"] else None
+    trial = None if channel is None else TrialReports(channel, best["monitor"])
+    return RunCallbacks(checkpoint, throughput, tuple(others), paper, trial)
 
 
 def _diagnostics(watched: Config) -> list[Callback]:

@@ -16,7 +16,7 @@ from stemlab.reporting.record import RECORD, SCHEMA, code_version, defined, hard
 from stemlab.runs.environment import is_first_process, slurm_job
 from stemlab.runs.footprint import Footprint
 
-Status = Literal["running", "finished", "failed", "interrupted"]
+Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 
 
 class Recorder:

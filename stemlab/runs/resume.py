@@ -15,7 +15,7 @@ MAY_CHANGE = (
     *("resume", "resume_from", "overwrite", "ckpt_path", "allow", "paths", "logger", "tags", "test", "objective"),
     *("optim.lr", "optim.betas", "optim.eps", "optim.clip_norm", "optim.plateau", "optim.l2"),
     *("model.embedding_regularizer", "model.embedding_regularizer_mode", "model.net_regularizer"),
-    *("model.allow_scratch", "model.max_epochs"),
+    *("model.allow_scratch", "model.max_epochs", "sweep"),
     *("trainer.name", "trainer.accelerator", "trainer.devices", "trainer.process_group_backend", "trainer.precision"),
     *("trainer.max_epochs", "trainer.log_every_n_steps", "trainer.threads", "trainer.deterministic"),
     *("trainer.limit_test_batches", "trainer.compile", "trainer.kernels", "trainer.capture"),
@@ -61,7 +61,7 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str, checkpoint: Pat
                 f"cannot resume {saved.path}: it was trained with {name}={old}, this run has {new}; "
                 "this setting cannot change in a resumed run."
             )
-        if not name.startswith(("resume", "overwrite", "ckpt_path", "allow", "paths.")):
+        if not name.startswith(("resume", "overwrite", "ckpt_path", "allow", "paths.", "sweep")):
             changed[name] = [old, new]
     if saved.fingerprint != fingerprint:
         raise StemlabError(

@@ -19,7 +19,7 @@ from stemlab.config.limits import run_limits
 from stemlab.config.process_watch import LOST_RANK_HOOKS
 from stemlab.data.batch_order import training_steps
 from stemlab.data.sequence.datamodule import SequenceDataModule
-from stemlab.errors import Interrupted, StemlabError
+from stemlab.errors import Interrupted, StemlabError, TrialPruned
 from stemlab.models import parameter_counts
 from stemlab.reporting.run_lock import run_lock
 from stemlab.runs.allocator import keep_freed_memory
@@ -96,6 +96,8 @@ class TrainingRun:
             with numeric_mode(self.config["trainer"]):
                 metrics = self._train()
             status = "finished"
+        except TrialPruned:
+            status, metrics = "pruned", {}
         except KeyboardInterrupt:
             status = "interrupted"
             raise
@@ -107,8 +109,8 @@ class TrainingRun:
             try:
                 self._write_record(status)
             finally:
-                finish_loggers(self.loggers, failed=status != "finished")
-        return _defined(metrics[self.config["objective"]])
+                finish_loggers(self.loggers, failed=status not in ("finished", "pruned"))
+        return _defined(metrics.get(self.config["objective"]))
 
     def _record_lost_rank(self, message: str) -> None:
         """Write the record when ``RankWatch`` ends this process."""
@@ -149,6 +151,9 @@ class TrainingRun:
             print_run_summary(self.recorder.record, steps, processes, self.directory, text, footprint)
         if engine is not None:
             self._fit(trainer, module, datamodule, callbacks, engine)
+            if callbacks.trial is not None and callbacks.trial.pruned:
+                rank_zero_info(f"the sweep ended this trial after epoch {trainer.current_epoch}")
+                raise TrialPruned
         else:
             self._save_untrained(trainer, module, datamodule, callbacks)
         return self._evaluate_best(trainer, module, datamodule, callbacks)

@@ -41,6 +41,8 @@ class PretrainRun(TrainingRun):
     def run(self) -> float:
         """Run the training and return the objective; NaN where it is undefined."""
         value = super().run()
+        if self.recorder.record["status"] == "pruned":
+            return value
         fingerprint = self.recorder.record["dataset_fingerprint"]
         StageCache(self.config, fingerprint, self.overrides, self.group).link(self.directory)
         return value

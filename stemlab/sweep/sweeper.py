@@ -1,0 +1,299 @@
+"""Run the jobs of a sweep in processes of their own: a grid, or the trials of a study."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from stemlab.config.job_process import job_arguments, process_count, read_objective
+from stemlab.config.sweep_resume import COMMAND, SWEEP_ID
+from stemlab.config.sweep_settings import is_search
+from stemlab.config.trial_channel import EpochReport
+from stemlab.data.io.output_file import write_text_file
+from stemlab.errors import StemlabError
+from stemlab.metric_directions import metric_direction
+from stemlab.reporting.record import RECORD, read_record
+from stemlab.reporting.run_lock import is_locked
+from stemlab.sweep.job_pool import JobPool, RunningJob, gpus_per_job, last_line
+from stemlab.sweep.space import SearchSpace
+from stemlab.sweep.study import SearchStudy, StartedTrial
+
+_LOCK_WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """A job that is ready to start: its number, run directory, objective and command line."""
+
+    number: int
+    directory: Path
+    objective: str
+    arguments: list[str]
+
+
+class JobSource(ABC):
+    """Gives the jobs of a sweep and takes their results.
+
+    Attributes:
+        failures: number of each failed job -> reason.
+    """
+
+    def __init__(self) -> None:
+        self.failures: dict[int, str] = {}
+
+    @abstractmethod
+    def jobs(self) -> Iterable[tuple[int, list[str]]]:
+        """Yield number and settings of each job, one at a time."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """Return the context in which jobs run."""
+        return nullcontext()
+
+    def stops(self, number: int, report: EpochReport) -> bool:
+        """Return whether the job ends after an epoch."""
+        return False
+
+    def finished(self, number: int, value: float) -> None:
+        """Take the objective of a job, nan if it is undefined."""
+
+    def pruned(self, number: int) -> None:
+        """Take note of a job that ended early."""
+
+    def interrupted(self, number: int) -> None:
+        """Take note of a job that was interrupted with the sweep."""
+
+    def failed(self, number: int, reason: str) -> None:
+        """Take note of a job without result."""
+        self.failures[number] = reason
+
+
+class GridJobs(JobSource):
+    """Every combination of the values, without a study."""
+
+    def __init__(self, combinations: Sequence[list[str]]) -> None:
+        super().__init__()
+        self._combinations = combinations
+
+    def jobs(self) -> Iterable[tuple[int, list[str]]]:
+        """Yield the combinations in order."""
+        yield from enumerate(self._combinations)
+
+
+class StudyTrials(JobSource):
+    """The trials of a study."""
+
+    def __init__(self, study: SearchStudy) -> None:
+        super().__init__()
+        self.study = study
+        self._running: dict[int, StartedTrial] = {}
+
+    def jobs(self) -> Iterable[tuple[int, list[str]]]:
+        """Yield trials until the study has all of them."""
+        while (started := self.study.next_trial()) is not None:
+            self._running[started.trial.number] = started
+            yield started.trial.number, [*started.words, "resume=auto"]
+        self.failures = self.study.failures()
+
+    def active(self) -> AbstractContextManager[None]:
+        """Return the context in which other processes see that the trials run."""
+        return self.study.working()
+
+    def stops(self, number: int, report: EpochReport) -> bool:
+        """Return whether the pruner ends the trial."""
+        return self.study.is_pruned(self._running[number].trial, report)
+
+    def finished(self, number: int, value: float) -> None:
+        """Record the objective in the study."""
+        self.study.finished(self._running.pop(number).trial, value)
+
+    def pruned(self, number: int) -> None:
+        """Record the end in the study."""
+        self.study.pruned(self._running.pop(number).trial)
+
+    def interrupted(self, number: int) -> None:
+        """Let the next process continue the trial."""
+        self.study.interrupted(self._running.pop(number).trial)
+
+    def failed(self, number: int, reason: str) -> None:
+        """Record the failure in the study."""
+        super().failed(number, reason)
+        self.study.failed(self._running.pop(number).trial, reason)
+
+
+def runs_in_processes(config: DictConfig) -> bool:
+    """Return whether this module runs a sweep: a search, or several jobs at a time."""
+    settings = config.get("sweep")
+    return settings is not None and (settings.sampler is not None or settings.jobs > 1)
+
+
+def write_command(config: DictConfig) -> None:
+    """Write the command line of a sweep into its directory, once."""
+    directory = Path(str(config.hydra.sweep.dir))
+    if (directory / COMMAND).exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    folders = [str(source.path) for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
+    values = {
+        "id": os.environ.get(SWEEP_ID),
+        "arguments": [word for folder in folders for word in ("--config-dir", folder)],
+        "overrides": [*config.hydra.overrides.hydra, *config.hydra.overrides.task],
+    }
+    write_text_file(directory / COMMAND, json.dumps(values, indent=2) + "\n")
+
+
+def run_sweep(config: DictConfig, loader: Any, words: Sequence[str]) -> None:
+    """Run all jobs of a sweep.
+
+    Args:
+        config: config of the sweep, composed by Hydra without its swept settings.
+        loader: Hydra's config loader.
+        words: settings of the sweep's files, then those of the command line.
+
+    Raises:
+        StemlabError: jobs failed; the others have run.
+    """
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
+    settings: dict[str, Any] = OmegaConf.to_container(config.sweep, resolve=True)  # type: ignore[assignment]
+    source: JobSource
+    if is_search({"sweep": settings}):
+        directory = Path(str(config.hydra.sweep.dir))
+        direction = metric_direction(str(config.objective))
+        assert direction is not None  # checked
+        space = SearchSpace(overrides)
+        source = StudyTrials(SearchStudy(directory, settings, space, direction, int(config.trainer.max_epochs)))
+    else:
+        source = GridJobs(BasicSweeper.split_arguments(overrides, None)[0])
+    JobRunner(config, loader, source, settings["jobs"]).run()
+
+
+class JobRunner:
+    """Keeps the processes of a sweep busy until its source has no more jobs.
+
+    Args:
+        config: config of the sweep.
+        loader: Hydra's config loader, which composes the jobs.
+        source: gives the jobs.
+        size: jobs at a time.
+    """
+
+    def __init__(self, config: DictConfig, loader: Any, source: JobSource, size: int) -> None:
+        self.config, self.loader, self.source = config, loader, source
+        trainer: Mapping[str, Any] = config.trainer
+        on_gpus = trainer["accelerator"] == "gpu" and size > 1
+        gpus = gpus_per_job(size, process_count(trainer)) if on_gpus else None
+        self.pool = JobPool(size, gpus)
+        self._planned: dict[int, PlannedJob] = {}
+
+    def run(self) -> None:
+        """Run all jobs.
+
+        Raises:
+            StemlabError: jobs failed; raised after the last one has ended.
+        """
+        with self.source.active():
+            jobs = iter(self.source.jobs())
+            try:
+                self._run(jobs)
+            except BaseException:
+                running = [job.number for job in self.pool.running.values()]
+                self.pool.end()
+                for number in running:
+                    self.source.interrupted(number)
+                raise
+        if failures := self.source.failures:
+            number, reason = next(iter(failures.items()))
+            raise StemlabError(
+                f"{len(failures)} job{'s' * (len(failures) > 1)} of the sweep failed; job {number}: {reason}"
+            )
+
+    def _run(self, jobs: Any) -> None:
+        more = True
+        while more or self.pool.running:
+            while more and self.pool.has_room():
+                found = next(jobs, None)
+                more = found is not None
+                if found is not None:
+                    self._start(self._plan(*found))
+            for job, event in self.pool.events():
+                if isinstance(event, EpochReport):
+                    job.answer(self.source.stops(job.number, event))
+                else:
+                    self._end(job, event)
+
+    def _plan(self, number: int, words: list[str]) -> PlannedJob:
+        config = self.loader.load_sweep_config(self.config, words)
+        with open_dict(config), read_write(config):
+            config.hydra.job.id = number
+            config.hydra.job.num = number
+        HydraConfig.instance().set_config(config)
+        directory = (Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute()
+        with open_dict(config.hydra.runtime), read_write(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(directory)
+        return PlannedJob(number, directory, str(config.objective), job_arguments(config.hydra))
+
+    def _start(self, job: PlannedJob) -> None:
+        """Start a job, unless its run has ended before."""
+        self._planned[job.number] = job
+        _wait_for_lock(job.directory)
+        status = read_record(job.directory)["status"] if (job.directory / RECORD).is_file() else None
+        if status == "finished":
+            self._finish(job)
+        elif status == "pruned":
+            self._say(job, "was pruned before")
+            self.source.pruned(job.number)
+        else:
+            self._say(job, f"starts in {job.directory}" if status is None else f"continues in {job.directory}")
+            self.pool.start(job.number, job.directory, job.arguments)
+
+    def _finish(self, job: PlannedJob) -> None:
+        try:
+            value = read_objective(job.directory, job.objective)
+        except StemlabError as error:
+            self._fail(job, str(error))
+            return
+        if value != value:
+            self._fail(job, f"{job.objective} is undefined")
+            return
+        self._say(job, f"finished, {job.objective} {value:.5f}")
+        self.source.finished(job.number, value)
+
+    def _end(self, running: RunningJob, status: int) -> None:
+        job = self._planned.pop(running.number)
+        if status != 0:
+            self._fail(job, self._reason(job, status))
+        elif running.stopped:
+            self._say(job, "pruned")
+            self.source.pruned(job.number)
+        else:
+            self._finish(job)
+
+    def _reason(self, job: PlannedJob, status: int) -> str:
+        record = read_record(job.directory) if (job.directory / RECORD).is_file() else {}
+        text = str(record.get("error") or "") or last_line(job.directory)
+        return text.removeprefix("StemlabError: ").removeprefix("error: ") or f"exit status {status}"
+
+    def _fail(self, job: PlannedJob, reason: str) -> None:
+        self._say(job, f"failed: {reason}")
+        self.source.failed(job.number, reason)
+
+    def _say(self, job: PlannedJob, text: str) -> None:
+        print(f"job {job.number} {text}", flush=True)
+
+
+def _wait_for_lock(directory: Path) -> None:
+    """Wait until the processes of a sweep that was killed have ended; they notice it within seconds."""
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while is_locked(directory) and time.monotonic() < deadline:
+        time.sleep(0.2)
