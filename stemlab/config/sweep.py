@@ -76,9 +76,8 @@ def check_command_line(
             if check is not None and not swept:
                 check(plain)
         if swept:
-            report(
-                f"checked {_count(jobs, unit)} in {perf_counter() - start:.1f} s; the first {'trial' if unit != 'job' else 'one'} starts"
-            )
+            first = "job" if unit == "job" else "trial"
+            report(f"checked {_count(jobs, unit)} in {perf_counter() - start:.1f} s; the first {first} starts")
     return swept
 
 

@@ -100,10 +100,8 @@ def _pruned_lines(jobs: Sequence[SweepJob], pruned: Sequence[SweepJob]) -> list[
     epochs = sum(int(job.record.get("epochs_run") or 0) for job in jobs)
     ends = ", ".join(f"{job.number} (epoch {job.record.get('epochs_run')})" for job in pruned[:_SHOWN_FAILURES])
     more = f" and {len(pruned) - _SHOWN_FAILURES:,} more" * (len(pruned) > _SHOWN_FAILURES)
-    return [
-        f"{len(pruned):,} of {len(jobs):,} jobs were pruned: {ends}{more}",
-        f"epochs trained by all jobs: {epochs:,}",
-    ]
+    total = f"epochs trained by all jobs: {epochs:,}"
+    return [f"{len(pruned):,} of {len(jobs):,} jobs were pruned: {ends}{more}", total]
 
 
 def _jobs(directory: Path, errors: Mapping[Path, str]) -> list[SweepJob]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class SearchSpace:
     """Fixed and searched settings of a sweep.
 
-    ``a,b`` and ``choice(a,b)`` are choices; ``range(1,9)`` are integers; ``interval(0.1,0.9)`` are numbers, integers if
-    both ends are integers; ``tag(log,interval(1e-4,1e-2))`` are numbers on a logarithmic scale.
+    ``a,b`` and ``choice(a,b)`` are choices; ``range(1,9)`` and ``int(interval(1,8))`` are integers;
+    ``interval(0.1,0.9)`` are numbers; ``tag(log,interval(1e-4,1e-2))`` are numbers on a logarithmic scale.
 
     Args:
         overrides: settings of the sweep, from its files and from the command line; later ones replace earlier ones.

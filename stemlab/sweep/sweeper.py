@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ class PlannedJob:
     arguments: list[str]
 
 
-class JobSource(ABC):
+class JobSource:
     """Gives the jobs of a sweep and takes their results.
 
     Attributes:
@@ -53,9 +52,9 @@ class JobSource(ABC):
     def __init__(self) -> None:
         self.failures: dict[int, str] = {}
 
-    @abstractmethod
     def jobs(self) -> Iterable[tuple[int, list[str]]]:
         """Yield number and settings of each job, one at a time."""
+        return ()
 
     def active(self) -> AbstractContextManager[None]:
         """Return the context in which jobs run."""

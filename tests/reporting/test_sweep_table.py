@@ -107,3 +107,11 @@ def test_an_empty_or_damaged_directory_gives_no_table(tmp_path):
     (tmp_path / "0_a").mkdir()
     (tmp_path / "0_a" / "record.json").write_text("{")
     assert "0_a: failed: " in sweep_table(tmp_path, {})
+
+
+def test_pruned_jobs_are_named_with_their_last_epoch(tmp_path):
+    job(tmp_path, "0_a", ["seed=0", "sweep.jobs=2", "resume=auto"], value=0.8, epochs_run=5)
+    job(tmp_path, "1_b", ["seed=1"], status="pruned", epochs_run=2)
+    lines = sweep_table(tmp_path, {}).splitlines()
+    assert lines[2].split() == ["job", "seed", "val/auc"]
+    assert lines[-2:] == ["1 of 2 jobs were pruned: 1 (epoch 2)", "epochs trained by all jobs: 7"]

@@ -1,0 +1,90 @@
+"""Sweeps of the command train whose jobs are processes, with a pool that writes records instead of training."""
+
+import json
+
+import pytest
+
+from stemlab.config.trial_channel import EpochReport
+from stemlab.sweep import sweeper
+from tests.cli.commands import Workspace
+from tests.reporting.records import record
+
+LR = "optim.lr=tag(log,interval(1e-4,1e-2))"
+
+
+class FakeJob:
+    def __init__(self, number):
+        self.number, self.stopped = number, False
+
+    def answer(self, stop):
+        self.stopped = stop
+
+
+class FakePool:
+    """Runs a job when its events are read: reports two epochs, then writes the record.
+
+    Job 1 fails, job 2 has an undefined objective, job 3 has bad epochs, the others are better with their number.
+    """
+
+    started = []
+
+    def __init__(self, size, gpus=None):
+        self.size, self.running = size, {}
+
+    def has_room(self):
+        return len(self.running) < self.size
+
+    def start(self, number, directory, arguments):
+        self.started.append((number, arguments))
+        self.running[number] = FakeJob(number)
+        self.running[number].directory = directory
+
+    def events(self):
+        for job in list(self.running.values()):
+            for epoch in (1, 2):
+                if not job.stopped:
+                    yield job, EpochReport(epoch, 0.1 if job.number == 3 else 0.5 + job.number / 100, last=False)
+            del self.running[job.number]
+            status = {1: "failed"}.get(job.number, "pruned" if job.stopped else "finished")
+            value = None if job.number == 2 else 0.5 + job.number / 100
+            job.directory.mkdir(parents=True, exist_ok=True)
+            made = record(status=status, error="the loss is nan" if status == "failed" else None, epochs_run=2)
+            made["config"]["objective"], made["metrics"] = "val/auc", {"val/auc": value} if status == "finished" else {}
+            (job.directory / "record.json").write_text(json.dumps(made))
+            yield job, int(status == "failed")
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    monkeypatch.setattr(sweeper, "JobPool", FakePool)
+    monkeypatch.setattr(FakePool, "started", [])
+    return FakePool
+
+
+def test_a_search_records_failures_and_repeats_nothing(pool, tmp_path):
+    command = ["train", "model=stem", "dataset=tiktok", "sweep=tpe", LR, "seed=7", "sweep.startup_trials=1"]
+    done = Workspace(tmp_path).run(*command, "sweep.trials=5", status=2, STEMLAB_SWEEP_ID="s")
+    assert [number for number, _ in pool.started] == [0, 1, 2, 3, 4]
+    directory = tmp_path / "runs" / "sweeps" / "s"
+    first = pool.started[0][1]
+    assert f"hydra.run.dir='{directory / '0_stem_seed7'}'" in first
+    assert {"hydra.mode=RUN", "resume=auto", "seed=7"} <= set(first)
+    assert len({next(word for word in words if word.startswith("optim.lr=")) for _, words in pool.started}) == 5
+    assert "2 jobs of the sweep failed; job 1: the loss is nan" in done.stderr
+    assert "1 of 5 jobs were pruned: 3 (epoch 2)" in done.stdout
+    assert "2 finished jobs, best first" in done.stdout
+    again = Workspace(tmp_path).run("train", f"sweep.resume={directory}", "sweep.trials=6", status=2)
+    assert [number for number, _ in pool.started] == [0, 1, 2, 3, 4, 5]
+    assert "job 5 finished, val/auc 0.55000" in again.stdout
+
+
+def test_a_grid_with_several_jobs_starts_only_what_is_missing(pool, tmp_path):
+    workspace = Workspace(tmp_path)
+    command = ["train", "-m", "model=stem,ple", "dataset=tiktok", "seed=1,2", "sweep.jobs=2"]
+    workspace.run(*command, status=2, STEMLAB_SWEEP_ID="g")
+    names = sorted(path.name for path in (tmp_path / "runs" / "sweeps" / "g").glob("*/"))
+    assert names == ["0_stem_seed1", "1_stem_seed2", "2_ple_seed1", "3_ple_seed2"]
+    pool.started.clear()
+    again = workspace.run("train", "sweep.resume=runs/sweeps/g", "sweep.jobs=3", status=2)
+    assert [number for number, _ in pool.started] == [1]
+    assert "job 0 finished" in again.stdout
