@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,6 +61,6 @@ def trial_channel(directory: Path) -> TrialChannel | None:
     return TrialChannel(values["reports"], values["answers"])
 
 
-def trial_variables(directory: Path, reports: int, answers: int) -> Mapping[str, str]:
+def trial_variables(directory: Path, reports: int, answers: int) -> dict[str, str]:
     """Return the variables of a trial's process."""
     return {VARIABLE: json.dumps({"directory": str(directory), "reports": reports, "answers": answers})}

@@ -24,7 +24,7 @@ from stemlab.sweep.space import SearchSpace
 JOURNAL = "study.journal"
 _ATTEMPTS = 2
 """A trial whose sweep was killed is started so many times; an interruption by a signal does not count."""
-_DIRECTIONS = {"max": "maximize", "min": "minimize"}
+_DIRECTIONS = {"max": optuna.study.StudyDirection.MAXIMIZE, "min": optuna.study.StudyDirection.MINIMIZE}
 
 
 @dataclass(frozen=True, slots=True)
