@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -15,6 +15,9 @@ from stemlab.config.cli import command, fail
 from stemlab.config.resume_words import names_a_run, typed_words, words_of_the_command
 from stemlab.config.sweep_resume import SWEEP_ID, names_a_sweep, resumed_sweep_words
 from stemlab.errors import Interrupted, StemlabError
+
+if TYPE_CHECKING:
+    from stemlab.config.compose import KeyOrigins
 
 
 def _check_directory(config: dict[str, Any]) -> None:
@@ -33,7 +36,13 @@ def _summarise_sweep(directory: Path, errors: Mapping[Path, str]) -> str:
     return sweep_table(directory, errors)
 
 
-@command("train", check=_check_directory, after_sweep=_summarise_sweep)
+def _print_dry_run(config: dict[str, Any], origins: KeyOrigins, swept: bool) -> None:
+    from stemlab.runs.dry_run import print_dry_run
+
+    print_dry_run(config, origins, swept)
+
+
+@command("train", check=_check_directory, after_sweep=_summarise_sweep, preview=_print_dry_run)
 def run_command(config: DictConfig) -> float:
     """Train the config of the command line; return the objective to the sweeper."""
     from hydra.core.hydra_config import HydraConfig

@@ -37,18 +37,24 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 ConfigCheck = Callable[[dict[str, Any]], None]
+Preview = Callable[[dict[str, Any], Any, bool], None]
+"""Config of a job, its ``KeyOrigins``, whether it belongs to a sweep; prints what ``dry_run`` shows of it."""
 SweepSummary = Callable[[Path, Mapping[Path, str]], str]
 """Sweep directory, run directory of each failed job -> its error; returns the text printed at the end of a sweep."""
 
 
 def command(
-    config_name: str, check: ConfigCheck | None = None, after_sweep: SweepSummary | None = None
+    config_name: str,
+    check: ConfigCheck | None = None,
+    after_sweep: SweepSummary | None = None,
+    preview: Preview | None = None,
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Return a decorator for ``main(config: DictConfig)``.
 
     Args:
         config_name: primary config in ``conf/`` and name of the command.
         check: further check of the validated, plain config of a single job, before Hydra writes into its directory.
+        preview: shows a job with ``dry_run``, which is then not run.
         after_sweep: summarises a sweep when it ends, also by an error or an interruption.
 
     The function receives Hydra's composed config (``stemlab.config.resolve`` converts it to plain values). Its return
@@ -64,7 +70,7 @@ def command(
             defer_imports()
             with robust_output(), _sigterm_raises():
                 try:
-                    _run(config_name, function, check, after_sweep)
+                    _run(config_name, function, check, after_sweep, preview)
                 except StemlabError as error:
                     fail(str(error), error.status)
                 except KeyboardInterrupt as error:
@@ -131,7 +137,11 @@ def _in_process_group() -> bool:
 
 
 def _run(
-    config_name: str, function: Callable[[Any], Any], check: ConfigCheck | None, after_sweep: SweepSummary | None
+    config_name: str,
+    function: Callable[[Any], Any],
+    check: ConfigCheck | None,
+    after_sweep: SweepSummary | None,
+    preview: Preview | None,
 ) -> None:
     import hydra
 
@@ -139,7 +149,7 @@ def _run(
     from stemlab.config.conf_dir import conf_dir
 
     errors: dict[Path, StemlabError] = {}
-    sweep = _check(config_name, check)
+    sweep = _check(config_name, check, preview)
     if sweep is not None:
         os.environ.setdefault(SWEEP_ID, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
     task = _single_job(function) if sweep is None else _sweep_job(function, errors)
@@ -230,7 +240,7 @@ def _sweep_job(function: Callable[[Any], Any], errors: dict[Path, StemlabError])
     return job
 
 
-def _check(config_name: str, check: ConfigCheck | None) -> CommandLine | None:
+def _check(config_name: str, check: ConfigCheck | None, preview: Preview | None) -> CommandLine | None:
     """Check the command line, rewrite ``sys.argv`` for Hydra, and return the command line of a sweep, else ``None``."""
     arguments = _parse()
     if arguments.hydra_help or arguments.info or arguments.shell_completion:
@@ -257,7 +267,10 @@ def _check(config_name: str, check: ConfigCheck | None) -> CommandLine | None:
     if arguments.cfg:
         check_composition(line)
         return None
-    if not check_command_line(line, report=_print_now, check=check):
+    swept = check_command_line(line, _print_now, check, preview)
+    if swept is None:  # dry_run
+        sys.exit(0)
+    if not swept:
         return None
     sys.argv = [*_without(sys.argv, arguments.overrides), *hydra_arguments(line)]
     return line

@@ -27,6 +27,7 @@ from stemlab.config.table_description import CONFIG_KEY, RESOLVER, sets_key
 from stemlab.config.validate import validate
 
 VERSION_BASE = "1.3"
+_TYPED = "command line"
 
 
 @dataclass(frozen=True)
@@ -163,14 +164,18 @@ class KeyOrigins:
     def __call__(self, key: str) -> str:
         """Return where the key, or else its nearest parent in a file, was set."""
         if self.on_command_line(key):
-            file = self._file("hydra.sweeper.params") if key in self.swept else None
-            return f"set in {file}" if file else "set on the command line"
+            place = self.typed_place(key)
+            return f"set on the {place}" if place == _TYPED else f"set in {place}"
         parts = key.split(".")
         for length in range(len(parts), 0, -1):
             path = self._file(".".join(parts[:length]))
             if path:
                 return f"set in {path}"
         return "not set"
+
+    def typed_place(self, key: str) -> str:
+        """Return ``command line``, or the file of the group ``sweep`` that sets an argument of the job."""
+        return (self._file("hydra.sweeper.params") if key in self.swept else None) or _TYPED
 
     def on_command_line(self, key: str) -> bool:
         """Return whether an argument sets the key; much cheaper than to find a file."""
@@ -198,7 +203,7 @@ class KeyOrigins:
             if loaded is not None and (_has(loaded.config, inner) if inner else package):
                 uses_table_config = f"${{{RESOLVER}:" in str(loaded.config)
                 description = self._description(inner) if uses_table_config else None
-                return description or _display_path(default.config_path, loaded.path, loaded.provider)
+                return description or display_path(default.config_path, loaded.path, loaded.provider)
         return None
 
     def _description(self, key: str) -> str | None:
@@ -218,6 +223,7 @@ def _has(config: Any, key: str) -> bool:
     return True
 
 
-def _display_path(name: str, source: str, provider: str) -> str:
+def display_path(name: str, source: str, provider: str) -> str:
+    """Return the path of a config file as messages show it, from the folder ``conf``."""
     folder = "conf" if provider == "main" else source.removeprefix("file://")
     return f"{folder}/{name.removesuffix('.yaml')}.yaml"

@@ -179,6 +179,7 @@ class TrainConfig(Section):
     resume: Literal["never", "auto", "must"]
     overwrite: bool
     resume_from: str | None
+    dry_run: bool | Literal["calibrate"]
     allow: list[str]
     ckpt_path: str | None
     test: bool

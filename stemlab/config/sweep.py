@@ -45,16 +45,19 @@ def check_command_line(
     line: CommandLine,
     report: Callable[[str], None] = _say_nothing,
     check: Callable[[dict[str, Any]], None] | None = None,
-) -> bool:
+    preview: Callable[[dict[str, Any], KeyOrigins, bool], None] | None = None,
+) -> bool | None:
     """Compose and validate every job of the command line.
 
     Args:
         line: the command line.
         report: called with the number of jobs of a sweep after their settings are checked; of many jobs also before.
         check: further check of the config of a single job; jobs of a sweep make it when they start.
+        preview: called with config, origins of the settings and whether it is a sweep, for each job with ``dry_run``.
 
     Returns:
-        Whether it is a sweep (``-m``, or ``hydra.mode`` set by an option of the group ``sweep``).
+        Whether it is a sweep (``-m``, or ``hydra.mode`` set by an option of the group ``sweep``); None if its jobs
+        were shown and must not be run.
 
     Raises:
         StemlabError: the first job that cannot run.
@@ -68,13 +71,19 @@ def check_command_line(
         jobs = _with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))
         if swept and len(jobs) > _MANY_JOBS:
             report(f"checking the settings of {_count(jobs, unit)}")
-        start = perf_counter()
+        start, previews = perf_counter(), False
         for overrides, plain in _compose_jobs(line, jobs) if swept else _resolve_job(line, jobs[0], base):
-            validate(line.command, plain, KeyOrigins(line.command, overrides, swept_by_file))
+            origins = KeyOrigins(line.command, overrides, swept_by_file)
+            validate(line.command, plain, origins)
             if swept and line.command == "train":
                 check_search_direction(plain["objective"], base.hydra.sweeper)
-            if check is not None and not swept:
+            if preview is not None and plain.get("dry_run"):
+                previews = True
+                preview(plain, origins, swept)
+            elif check is not None and not swept:
                 check(plain)
+        if previews:
+            return None
         if swept:
             first = "job" if unit == "job" else "trial"
             report(f"checked {_count(jobs, unit)} in {perf_counter() - start:.1f} s; the first {first} starts")

@@ -85,9 +85,9 @@ class ImpressionDataModule(LightningDataModule, ABC):
         """Find or build the prepared dataset, read its manifest and return its directory."""
         return self._prepared.prepare()
 
-    def adopt(self, directory: Path) -> None:
-        """Use an existing prepared directory without reading raw files."""
-        self._prepared.adopt(directory)
+    def adopt(self, directory: Path, verify: bool = True) -> None:
+        """Use an existing prepared directory without reading raw files; ``verify``: compare its files' checksums."""
+        self._prepared.adopt(directory, verify)
 
     @cached_property
     def table_encoder(self) -> TableEncoder:

@@ -30,14 +30,18 @@ class PreparedDirectory:
             self.adopt(self._build())
         return self.directory
 
-    def adopt(self, directory: Path) -> None:
+    def adopt(self, directory: Path, verify: bool = True) -> None:
         """Use an existing prepared directory without reading raw files.
+
+        Args:
+            directory: the prepared directory.
+            verify: whether the files are compared with the checksums in the manifest.
 
         Raises:
             StemlabError: the directory has no manifest, or a file is missing or was changed.
         """
         manifest = read_manifest(directory)
-        damage = find_changed_file(directory, manifest)
+        damage = find_changed_file(directory, manifest) if verify else None
         if damage:
             raise StemlabError(f"{directory} is damaged ({damage}); delete the folder and prepare again.")
         try:

@@ -9,12 +9,24 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from stemlab.errors import StemlabError
 
 _log = logging.getLogger(__name__)
 _BUILD = ".build-"
+_builds: ContextVar[bool] = ContextVar("builds", default=True)
+
+
+@contextmanager
+def existing_directories_only() -> Iterator[None]:
+    """Let ``find_or_build`` return existing directories without reading their files, and build nothing."""
+    token = _builds.set(False)
+    try:
+        yield
+    finally:
+        _builds.reset(token)
 
 
 def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Callable[[Path], None]) -> Path:
@@ -29,8 +41,13 @@ def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Call
         ``final``.
 
     Raises:
-        StemlabError: the disk is full, a file cannot be written or read, or what ``build`` raises.
+        StemlabError: the disk is full, a file cannot be written or read, or what ``build`` raises; or the directory
+            does not exist within ``existing_directories_only``.
     """
+    if not _builds.get():
+        if final.is_dir():
+            return final
+        raise StemlabError(f"{final} does not exist: run python -m stemlab.prepare with the same dataset settings.")
     if final.is_dir() and damage(final) is None:
         return final
     with file_errors(final.parent):
