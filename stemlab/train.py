@@ -60,7 +60,7 @@ def run_command(config: DictConfig) -> float:
         return train(plain, typed_words(), None)
     check_launcher(job.overrides.hydra, plain["trainer"]["num_nodes"])
     if needs_own_processes(plain["trainer"]):
-        return run_job_in_subprocess(plain["objective"])
+        return run_job_in_subprocess(plain["objective"], trainer=plain["trainer"])
     return train(plain, list(job.overrides.task), os.environ.get(SWEEP_ID) if in_sweep else None)
 
 

@@ -27,6 +27,7 @@ from stemlab.config.process_watch import REPORTS, local_rank, report_reason, wat
 from stemlab.config.screen_log import job_log_path, log_output, start_log
 from stemlab.config.startup import pause_collection, resume_collection, start_loading_torch
 from stemlab.config.sweep_resume import SWEEP_ID
+from stemlab.config.sweep_resume import SWEEP_ID, without_hyphens
 from stemlab.deferred_imports import defer_imports
 from stemlab.errors import Interrupted, StemlabError
 
@@ -289,6 +290,7 @@ def _parse() -> argparse.Namespace:
 
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
+    sys.argv = without_hyphens(sys.argv)
     arguments = parser.parse_intermixed_args()
     # Hydra requires all overrides in one group; users write them on both sides of -m.
     sys.argv = [*_without(sys.argv, arguments.overrides), *arguments.overrides]

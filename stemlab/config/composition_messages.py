@@ -18,6 +18,7 @@ from stemlab.errors import StemlabError, nearest
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 _RESOLVER_PREFIX = f"{StemlabError.__name__} raised while resolving interpolation: "
+_LAUNCHERS = {"hydra/launcher/joblib": "joblib", "hydra/launcher/submitit_slurm": "slurm"}  # option -> extra
 _MISSING_KEY = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
 
 
@@ -70,6 +71,9 @@ def _syntax(override: str) -> str:
 
 def _no_option(error: MissingConfigException, line: CommandLine, overrides: Sequence[str]) -> str:
     missing = str(error.missing_cfg_file or "")
+    if missing in _LAUNCHERS:
+        extra = _LAUNCHERS[missing]
+        return f"launcher={extra} needs a plugin of Hydra: pip install 'stemlab[{extra}]'."
     known_groups = sorted(path.name for folder in conf_folders(line) for path in folder.iterdir() if path.is_dir())
     group = next((name for name in known_groups if missing.startswith(f"{name}/")), missing.rpartition("/")[0])
     if not group:

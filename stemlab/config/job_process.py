@@ -21,10 +21,12 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from stemlab.config.gpu_locks import reserved_gpus
 from stemlab.config.process_watch import REPORTS, child_environment
 from stemlab.errors import StemlabError
 
 _RANK_VARIABLES = (
+    "SLURM_NTASKS",  # Lightning would expect srun to have started the other ranks
     "LOCAL_RANK",
     "RANK",
     "WORLD_SIZE",
@@ -58,16 +60,28 @@ def processes_per_node(trainer: Mapping[str, Any]) -> int:
 
 
 def needs_own_processes(trainer: Mapping[str, Any]) -> bool:
-    """Return whether this process is the parent of a sweep and the job needs several processes."""
+    """Return whether a job of a sweep must not be trained in this process.
+
+    This process is the parent of the sweep and the job needs several processes, or it belongs to a launcher of Hydra,
+    which may use it for several jobs.
+    """
     in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    return in_sweep and process_count(trainer) > 1
+    return in_sweep and (process_count(trainer) > 1 or uses_launcher())
 
 
-def run_job_in_subprocess(objective: str, module: str = "stemlab.train") -> float:
+def uses_launcher() -> bool:
+    """Return whether another launcher than Hydra's basic one runs the jobs of the sweep."""
+    return not str(HydraConfig.get().launcher._target_).endswith("BasicLauncher")
+
+
+def run_job_in_subprocess(
+    objective: str, module: str = "stemlab.train", trainer: Mapping[str, Any] | None = None
+) -> float:
     """Run the current job of a sweep as ``python -m <module>`` in its own process group.
 
     Args:
         objective: metric of the job's ``record.json`` that is returned to the sweeper.
+        trainer: group ``trainer`` of the config; a job of joblib's launcher gets GPUs that no other job uses.
         module: module of the command.
 
     Returns:
@@ -78,7 +92,12 @@ def run_job_in_subprocess(objective: str, module: str = "stemlab.train") -> floa
     """
     config = HydraConfig.get()
     run_dir = Path(config.runtime.output_dir)
-    status = run_process_group([sys.executable, "-m", module, *job_arguments(config)])
+    arguments = [sys.executable, "-m", module, *job_arguments(config)]
+    if trainer is not None and trainer["accelerator"] == "gpu" and "Joblib" in str(config.launcher._target_):
+        with reserved_gpus(Path(str(config.sweep.dir)), process_count(trainer)) as gpus:
+            status = run_process_group(arguments, {"CUDA_VISIBLE_DEVICES": gpus})
+    else:
+        status = run_process_group(arguments)
     if status != 0:
         raise StemlabError(f"the job in {run_dir} failed with exit status {status}; its error message is above.")
     return read_objective(run_dir, objective)
@@ -104,9 +123,10 @@ def quote_override(text: str) -> str:
     return "'" + text.replace("'", "\\'") + "'"
 
 
-def run_process_group(arguments: list[str]) -> int:
+def run_process_group(arguments: list[str], variables: Mapping[str, str] | None = None) -> int:
     """Run a command in its own process group, without rank variables; the group ends with this process."""
-    child = subprocess.Popen(arguments, env=single_process_environment(), start_new_session=True)
+    environment = single_process_environment() | dict(variables or {})
+    child = subprocess.Popen(arguments, env=environment, start_new_session=True)
     before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         return child.wait()

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
 from stemlab.config.section import Monitor, Section
-from stemlab.config.sweep_settings import SweepConfig
+from stemlab.config.sweep_settings import LauncherConfig, SweepConfig
 from stemlab.types import PenaltyWeight, PositiveInt
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -192,6 +192,7 @@ class TrainConfig(Section):
     logger: dict[str, Any]
     paths: dict[str, Any]
     sweep: dict[str, Any]
+    launcher: dict[str, Any] | None = None
 
 
 class EvaluateConfig(Section):
@@ -267,6 +268,7 @@ SECTIONS: dict[str, type[Section]] = {
     "logger": LoggerConfig,
     "model": ModelConfig,
     "sweep": SweepConfig,
+    "launcher": LauncherConfig,
 }
 
 

@@ -1,4 +1,4 @@
-"""``sweep.resume=runs/sweeps/<name>``: repeat the command of a sweep, which runs what is missing of it."""
+"""Words of the command line of a sweep: ``sweep.resume=runs/sweeps/<name>``, and settings typed by agents of W&B."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ COMMAND = "sweep.json"
 SWEEP_ID = "STEMLAB_SWEEP_ID"
 """Variable with the name of the sweep: its directory below ``runs/sweeps``, and its group in the loggers."""
 _KEY = "sweep.resume="
+_OPTIONS_WITH_VALUE = ("--config-", "--cfg", "--package", "--info", "--hydra", "--shell", "--experimental")
 _MAY_CHANGE = ("sweep.jobs=", "sweep.trials=", "launcher", "hydra.launcher", "hydra/launcher", "logger")
 
 
@@ -53,3 +54,12 @@ def resumed_sweep_words(words: Sequence[str]) -> list[str]:
     kept = [word for word in earlier if not word.startswith(replaced)]
     place = f"hydra.sweep.dir={quote_override(str(directory.resolve()))}"
     return [*stored.get("arguments", []), "-m", *kept, *typed, place, "resume=auto"]
+
+
+def without_hyphens(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line with ``optim.lr=0.1`` for ``--optim.lr=0.1``, as agents of W&B write settings."""
+    return [word[2:] if _is_setting(word) else word for word in words]
+
+
+def _is_setting(word: str) -> bool:
+    return word.startswith("--") and "=" in word and not word.startswith(_OPTIONS_WITH_VALUE)

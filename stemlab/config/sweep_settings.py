@@ -42,6 +42,28 @@ class SweepConfig(Section):
     reduction_factor: PositiveInt
 
 
+class LauncherConfig(Section):
+    """``launcher`` of ``conf/launcher``: how a launcher of Hydra runs the jobs of a grid.
+
+    Attributes:
+        name: name of the option.
+        jobs: jobs at the same time.
+        partition: partition of SLURM.
+        minutes: time limit of a SLURM job.
+        gpus: GPUs of a SLURM job.
+        cpus: CPUs of a SLURM job.
+        memory_gb: memory of a SLURM job.
+    """
+
+    name: str
+    jobs: PositiveInt
+    partition: str | None = None
+    minutes: PositiveInt = 1440
+    gpus: PositiveInt | None = None
+    cpus: PositiveInt | None = None
+    memory_gb: PositiveInt | None = None
+
+
 def is_search(config: Mapping[str, Any]) -> bool:
     """Return whether a sweep has a study; other commands than ``train`` have no settings of sweeps."""
     return bool((config.get("sweep") or {}).get("sampler"))

@@ -126,7 +126,8 @@ def _seconds_per_step(config: Mapping[str, Any], data: DataModule, sizes: Datase
         if steps == 0:
             start = time.perf_counter()
         optimizer.zero_grad()
-        module.losses(batch)[0].backward()
+        loss: Any = module.losses(batch)[0]
+        loss.backward()
         module.clip(optimizer)
         optimizer.step()
         if device.type == "cuda":

@@ -15,7 +15,7 @@ MAY_CHANGE = (
     *("resume", "resume_from", "overwrite", "ckpt_path", "allow", "paths", "logger", "tags", "test", "objective"),
     *("optim.lr", "optim.betas", "optim.eps", "optim.clip_norm", "optim.plateau", "optim.l2"),
     *("model.embedding_regularizer", "model.embedding_regularizer_mode", "model.net_regularizer"),
-    *("model.allow_scratch", "model.max_epochs", "sweep", "dry_run"),
+    *("model.allow_scratch", "model.max_epochs", "sweep", "launcher", "dry_run"),
     *("trainer.name", "trainer.accelerator", "trainer.devices", "trainer.process_group_backend", "trainer.precision"),
     *("trainer.max_epochs", "trainer.log_every_n_steps", "trainer.threads", "trainer.deterministic"),
     *("trainer.limit_test_batches", "trainer.compile", "trainer.kernels", "trainer.capture"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from stemlab.config.gpu_locks import visible_gpus
 from stemlab.config.job_process import end_process_group, single_process_environment
 from stemlab.config.trial_channel import GO_ON, STOP, EpochReport, trial_variables
 from stemlab.errors import StemlabError
@@ -151,13 +152,7 @@ def gpus_per_job(size: int, needed: int) -> list[str]:
     Raises:
         StemlabError: there are not enough GPUs.
     """
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if names is None:
-        import torch
-
-        visible = [str(index) for index in range(torch.cuda.device_count())]
-    else:
-        visible = [name.strip() for name in names.split(",") if name.strip()]
+    visible = visible_gpus()
     if needed < 1 or size * needed > len(visible):
         raise StemlabError(
             f"sweep.jobs={size} with trainer.devices={needed} needs {size * max(1, needed)} GPUs, {len(visible)} are "

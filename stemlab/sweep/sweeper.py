@@ -137,6 +137,19 @@ def runs_in_processes(config: DictConfig) -> bool:
     return settings is not None and (settings.sampler is not None or settings.jobs > 1)
 
 
+def check_results(config: DictConfig, results: Sequence[Sequence[Any]]) -> None:
+    """Check the jobs of a launcher that runs them in other processes, where their errors are printed.
+
+    Raises:
+        StemlabError: jobs have no result.
+    """
+    if str(config.hydra.launcher._target_).endswith("BasicLauncher"):
+        return  # the errors are known in this process
+    values = [job.return_value for batch in results for job in batch]
+    if lost := sum(not isinstance(value, float) or value != value for value in values):
+        raise StemlabError(f"{lost} of {len(values)} jobs of the sweep have no result; the table names them.")
+
+
 def write_command(config: DictConfig) -> None:
     """Write the command line of a sweep into its directory, once."""
     directory = Path(str(config.hydra.sweep.dir))

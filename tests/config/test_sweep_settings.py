@@ -67,3 +67,11 @@ def test_a_resumed_sweep_repeats_its_command(tmp_path, monkeypatch):
         resumed_sweep_words([f"sweep.resume={tmp_path}", "optim.lr=3"])
     with pytest.raises(StemlabError, match=r"sweep\.json"):
         resumed_sweep_words([f"sweep.resume={tmp_path}/other"])
+
+
+def test_missing_plugins_of_launchers_are_named_with_their_extra(monkeypatch):
+    from stemlab.config.compose import CommandLine
+    from stemlab.config.sweep import check_command_line
+
+    with pytest.raises(StemlabError, match=r"stemlab\[slurm\]"):
+        check_command_line(CommandLine("train", ("seed=1,2", "launcher=slurm"), multirun=True))

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from stemlab.config.cli import _parse
 from stemlab.sweep.space import SearchSpace
 from tests.conf_files import CONF, model_config, model_names, option_names, read_yaml
 
@@ -54,3 +55,19 @@ def test_presets_set_known_settings_only(name):
     preset = read_yaml("sweep", name)
     assert preset["hydra"] == {"mode": "MULTIRUN"}
     assert set(preset["sweep"]) <= set(read_yaml("", "train")["sweep"])
+
+
+def test_the_words_of_a_wandb_agent_are_settings(monkeypatch):
+    sweep = yaml.safe_load((CONF.parent / "scripts/launch/wandb_sweep.yaml").read_text())
+    assert sweep["command"][2:4] == ["-m", "stemlab.train"]
+    assert sweep["command"][-1] == "${args_no_hyphens}"
+    space = {"model": model_config("stem"), "optim": read_yaml("optim", "adam")}
+    for key in sweep["parameters"]:
+        node = space
+        for part in key.split("."):
+            node = node[part]
+    words = ["--optim.lr=0.001", "model.net.net_dropout=0.1", "--config-name=train", "--cfg=job"]
+    monkeypatch.setattr("sys.argv", ["train", *words])
+    arguments = _parse()
+    assert sorted(arguments.overrides) == ["model.net.net_dropout=0.1", "optim.lr=0.001"]
+    assert (arguments.config_name, arguments.cfg) == ("train", "job")
