@@ -26,7 +26,6 @@ from stemlab.config.output_streams import robust_output
 from stemlab.config.process_watch import REPORTS, local_rank, report_reason, watch_parent
 from stemlab.config.screen_log import job_log_path, log_output, start_log
 from stemlab.config.startup import pause_collection, resume_collection, start_loading_torch
-from stemlab.config.sweep_resume import SWEEP_ID
 from stemlab.config.sweep_resume import SWEEP_ID, without_hyphens
 from stemlab.deferred_imports import defer_imports
 from stemlab.errors import Interrupted, StemlabError
@@ -34,6 +33,7 @@ from stemlab.errors import Interrupted, StemlabError
 if TYPE_CHECKING:
     from stemlab.config.compose import CommandLine
 
+_print_now = functools.partial(print, flush=True)
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -275,10 +275,6 @@ def _check(config_name: str, check: ConfigCheck | None, preview: Preview | None)
         return None
     sys.argv = [*_without(sys.argv, arguments.overrides), *hydra_arguments(line)]
     return line
-
-
-def _print_now(text: str) -> None:
-    print(text, flush=True)
 
 
 def _without(words: Sequence[str], overrides: Sequence[str]) -> list[str]:

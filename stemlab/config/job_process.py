@@ -81,8 +81,8 @@ def run_job_in_subprocess(
 
     Args:
         objective: metric of the job's ``record.json`` that is returned to the sweeper.
-        trainer: group ``trainer`` of the config; a job of joblib's launcher gets GPUs that no other job uses.
         module: module of the command.
+        trainer: group ``trainer`` of the config; a job of joblib's launcher gets GPUs that no other job uses.
 
     Returns:
         The objective; nan if it is undefined.
@@ -94,7 +94,7 @@ def run_job_in_subprocess(
     run_dir = Path(config.runtime.output_dir)
     arguments = [sys.executable, "-m", module, *job_arguments(config)]
     if trainer is not None and trainer["accelerator"] == "gpu" and "Joblib" in str(config.launcher._target_):
-        with reserved_gpus(Path(str(config.sweep.dir)), process_count(trainer)) as gpus:
+        with reserved_gpus(Path(str(config.sweep.dir)), processes_per_node(trainer)) as gpus:
             status = run_process_group(arguments, {"CUDA_VISIBLE_DEVICES": gpus})
     else:
         status = run_process_group(arguments)

@@ -57,7 +57,7 @@ def resumed_sweep_words(words: Sequence[str]) -> list[str]:
 
 
 def without_hyphens(words: Sequence[str]) -> list[str]:
-    """Return the words of a command line with ``optim.lr=0.1`` for ``--optim.lr=0.1``, as agents of W&B write settings."""
+    """Return the words of a command line with ``optim.lr=0.1`` for ``--optim.lr=0.1``, as W&B agents write it."""
     return [word[2:] if _is_setting(word) else word for word in words]
 
 

@@ -16,7 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from stemlab.config.job_process import job_arguments, process_count, read_objective
+from stemlab.config.job_process import job_arguments, processes_per_node, read_objective
+from stemlab.config.startup import resume_collection
 from stemlab.config.sweep_resume import COMMAND, SWEEP_ID
 from stemlab.config.sweep_settings import is_search
 from stemlab.config.trial_channel import EpochReport
@@ -176,6 +177,7 @@ def run_sweep(config: DictConfig, loader: Any, words: Sequence[str]) -> None:
     Raises:
         StemlabError: jobs failed; the others have run.
     """
+    resume_collection()
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     settings: dict[str, Any] = OmegaConf.to_container(config.sweep, resolve=True)  # type: ignore[assignment]
     source: JobSource
@@ -204,7 +206,7 @@ class JobRunner:
         self.config, self.loader, self.source = config, loader, source
         trainer: Mapping[str, Any] = config.trainer
         on_gpus = trainer["accelerator"] == "gpu" and size > 1
-        gpus = gpus_per_job(size, process_count(trainer)) if on_gpus else None
+        gpus = gpus_per_job(size, processes_per_node(trainer)) if on_gpus else None
         self.pool = JobPool(size, gpus)
         self._planned: dict[int, PlannedJob] = {}
 
