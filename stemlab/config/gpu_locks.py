@@ -41,7 +41,7 @@ def reserved_gpus(folder: Path, count: int) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         with ExitStack() as held:
-            found = []
+            found: list[str] = []
             for name in names:
                 file = held.enter_context((folder / f".gpu-{name}.lock").open("a"))
                 if len(found) < count and _try_lock(file.fileno()):
