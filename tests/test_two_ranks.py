@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from pytorch_lightning import seed_everything
 
 from stemlab.config.compose import CommandLine, compose_job, hydra_context
-from stemlab.runs.build import build_datamodule
+from stemlab.errors import StemlabError
+from stemlab.nn.row_embedding import row_weight_names
+from stemlab.runs.build import build_datamodule, build_module
 from tests import tiny_datasets
 from tests.conf_files import model_config, model_names
 from tests.test_matrix import small
@@ -33,6 +37,14 @@ DIVIDED = ("stem", "ame", "mmfi", "metaheac")
 """Networks with divided embedding tables: one embedding, several, vectors of scenarios, second-order gradients."""
 CLIPPED = {"embedding_regularizer": 0.01, "net_regularizer": "l1_l2(0.001, 0.001)"}
 """Penalties of a model whose gradients are clipped."""
+BY_ROWS = {
+    "stem": ("sparse_adam", "rowwise_adagrad"),
+    "hinet": ("sparse_adam",),
+    "timirec": ("rowwise_adagrad",),
+    "comirec": ("sparse_adam",),
+    "bprmf": ("sparse_adam",),
+}
+"""Networks whose tables are trained by rows too; the last one has only tables."""
 STATIC = ("star", "sar_net", "m2m", "mmfi")
 """Networks with another form for accelerators."""
 
@@ -63,6 +75,15 @@ def divided(model: str, config: Config, directory: Path) -> dict[str, Job]:
     return made
 
 
+def by_rows(config: Config, rule: str) -> Config:
+    """Return a config whose tables are trained by rows, with an L2 penalty."""
+    config = config | {"optim": config["optim"] | {"tables": rule, "tables_lr": 0.01}}
+    if "l2" in config["optim"]:
+        return config | {"optim": config["optim"] | {"l2": 1e-3}}
+    penalty = {"embedding_regularizer": 1e-3, "embedding_regularizer_mode": "batch"}
+    return config | {"model": config["model"] | penalty}
+
+
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     """Each model, and each model with its harder settings."""
@@ -88,6 +109,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
                 made |= divided(model, made[model].config, prepared[key])
             if model in STATIC:
                 made[f"{model} in static shapes"] = Job(config, prepared[key], steps=4, device_forms=True)
+            for rule in BY_ROWS.get(model, ()):
+                made[f"{model} with {rule}"] = Job(by_rows(config, rule), prepared[key], steps=4)
     return made
 
 
@@ -100,3 +123,32 @@ def test_two_ranks_train_like_one(jobs: dict[str, Job]) -> None:
     parts = {name: value for name, value in differences.items() if "sharded" in name}
     assert len(parts) == 2 * len(DIVIDED) + 3
     assert max(parts.values()) < 1e-6
+    rows = {name: value for name, value in differences.items() if name.endswith(("sparse_adam", "rowwise_adagrad"))}
+    assert len(rows) == sum(len(rules) for rules in BY_ROWS.values())
+    assert max(rows.values()) < 1e-6
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_rows_have_the_gradient_of_the_dense_table(name: str, jobs: dict[str, Job]) -> None:
+    job = jobs[name]
+    data = build_datamodule(job.config)
+    data.adopt(job.directory)
+    batch = next(iter(data.train_dataloader()))
+    grads = []
+    for rule in ("dense_adam", "sparse_adam"):
+        seed_everything(0, verbose=False)
+        module = build_module(job.config | {"optim": job.config["optim"] | {"tables": rule}}, data)
+        if name != "lightgcn":
+            module.on_train_epoch_start()
+            module.losses(batch)[0].backward()
+            grads.append({key: weight.grad for key, weight in module.net.named_parameters()})
+    if name == "lightgcn":
+        with pytest.raises(StemlabError, match="dense_adam"):
+            module.configure_optimizers()
+        return
+    sparse = [key for key, grad in grads[1].items() if grad is not None and grad.is_sparse]
+    assert sparse == row_weight_names(module.net)
+    for key, expected in grads[0].items():
+        assert (expected is None) == (grads[1][key] is None), key
+        if expected is not None:
+            torch.testing.assert_close(grads[1][key].to_dense(), expected, rtol=1e-5, atol=1e-8, msg=key)

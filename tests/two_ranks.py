@@ -21,6 +21,7 @@ from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.nn.global_batch import BatchShare
 from stemlab.nn.kernels.dispatch import device_forms
+from stemlab.nn.row_embedding import row_weight_names
 from stemlab.nn.sharded.network import exchange_of, shard_tables, sharded_weights
 from stemlab.optim.sharded import ShardedNorm
 from stemlab.runs.build import build_datamodule, build_module
@@ -83,7 +84,11 @@ def train(job: Job, ranks: int = 1) -> list[float]:
         set_batch_share(module, BatchShare.current())
         unused = has_unused_parameters(module.net, module.sizes if isinstance(module, MultiTaskModule) else None)
         divide_tables(step, module.net, config, job.embedding)
-        step = DistributedDataParallel(step, find_unused_parameters=unused, gradient_as_bucket_view=True)
+        by_rows = row_weight_names(step)  # as in RankStrategy
+        if by_rows:
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(step, by_rows)
+        if {name for name, weight in step.named_parameters() if weight.requires_grad} - set(by_rows):
+            step = DistributedDataParallel(step, find_unused_parameters=unused, gradient_as_bucket_view=True)
     optimizer, losses = module.configure_optimizers(), []
     if exchange_of(module.net) is not None:
         optimizer.sharded_norm = ShardedNorm([weight for _, weight in parts_of_tables(module.net)])

@@ -128,7 +128,8 @@ def _is_plain_value(override: Override) -> bool:
     key = override.key_or_group
     if override.is_add() or override.is_force_add() or override.is_delete() or override.is_hydra_override():
         return False
-    if key.endswith(".monitor"):  # mode and objective are derived from it
+    # mode and objective are derived from a monitor, the mode of the regularizer from the rule of the tables
+    if key.endswith((".monitor", ".embedding_regularizer_mode")) or key == "optim.tables":
         return False
     if isinstance(override.value(), dict):  # merged with the mapping in the config
         return False

@@ -18,6 +18,7 @@ from stemlab.config.instantiate import (
 from stemlab.config.path_checks import check_paths
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.split_checks import check_split_keys
+from stemlab.config.table_rules import check_net_tables, check_tables
 from stemlab.config.validation_messages import Origin, unknown_origin
 from stemlab.errors import StemlabError
 
@@ -102,11 +103,13 @@ def _check_optim(config: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(f"the optimiser ({origin('optim')}) is not for a {family} model: set optim={option}.")
     model = optim.RankingOptimConfig if sequential else optim.OptimConfig
     validate_as(model, config["optim"], key="optim", origin=origin)
+    check_tables(config, origin)
 
 
 def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
     net = import_target(config["model"]["net"], key="model.net", origin=origin)
     _check_kind(net, config, origin)
+    check_net_tables(config, net, origin)
     if hasattr(net, "check_settings"):
         net.check_settings(default_settings(net) | typed_settings(config["model"]["net"], key="model.net"))
     if hasattr(net, "check_tasks"):

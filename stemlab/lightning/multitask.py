@@ -21,6 +21,7 @@ from stemlab.lightning.settings import ModuleSettings
 from stemlab.metrics import MultiTaskMetrics
 from stemlab.models.api import MetaTrained, MultiTaskOutput
 from stemlab.nn.loss import task_losses
+from stemlab.nn.row_embedding import use_row_gradients
 from stemlab.optim import PlateauScheduler, build_optimizer, build_plateau, clip_gradients
 
 
@@ -51,6 +52,8 @@ class MultiTaskModule(NetModule):
     ) -> None:
         metrics = {split: MultiTaskMetrics(tasks, spec.scenarios) for split in METRIC_SPLITS}
         super().__init__(net, settings, metrics, hyper_parameters)
+        if settings.optim.tables != "dense_adam":
+            use_row_gradients(net)
         self._split_metrics = metrics
         self.tasks, self.sizes, self.settings = tuple(tasks), spec.sizes, settings
         self._columns = [spec.task_index(task) for task in tasks]

@@ -25,6 +25,7 @@ from stemlab.metrics.catalogue import Catalogue, SeenItems, SeenTable
 from stemlab.metrics.direct import scored_ranks
 from stemlab.metrics.ranking import metric_names, positive_ranks
 from stemlab.models.sequential.base import SequenceNet
+from stemlab.nn.row_embedding import use_row_gradients
 from stemlab.optim import build_ranking_optimizer
 
 _SeenLookup = Callable[[AnyArray], tuple[AnyArray, AnyArray]]
@@ -58,6 +59,8 @@ class SequentialModule(NetModule):
     ) -> None:
         metrics = {split: RankingMetrics(protocol.topk) for split in METRIC_SPLITS}
         super().__init__(net, settings, metrics, hyper_parameters)
+        if settings.optim.tables != "dense_adam":
+            use_row_gradients(net)
         self.spec, self.protocol, self.settings = spec, protocol, settings
         self._split_metrics = metrics
         self._catalogue: Catalogue | None = None  # item vectors of the running evaluation

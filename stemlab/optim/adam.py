@@ -11,19 +11,16 @@ captured in a CUDA graph. There L2 is added to the gradient too, and fused Adam 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from stemlab.optim.config import OptimConfig
-from stemlab.optim.penalty import Penalty, bias_and_norm_ids, split_parameters
 from stemlab.optim.sharded import ShardedNorm
 
 PenaltyMode = Literal["dense", "batch"]
-_FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 class PenalisedAdam(Adam):
@@ -78,19 +75,24 @@ class PenalisedAdam(Adam):
         length = self._host_norm()
         coefficient = max_norm / (length + 1e-6)  # 1e-6 as in torch.nn.utils.clip_grad_norm_
         if not coefficient >= 1:  # true also for a NaN norm, so that NaN reaches the weights and is noticed
-            torch._foreach_mul_([p.grad for p in self._parameters() if p.grad is not None], coefficient)
+            grads = [p.grad for p in self._parameters() if p.grad is not None]
+            torch._foreach_mul_([*grads, *self._row_values()], coefficient)
             self._decay_scale = coefficient
         return torch.tensor(length, dtype=torch.float64, device=self.param_groups[0]["params"][0].device)
 
     def _device_norm(self) -> Tensor:
         if self.sharded_norm is not None:
             return self.sharded_norm.on_device(self.param_groups, _gradient_norm)
-        return _gradient_norm([p.grad for p in self._parameters() if p.grad is not None])
+        return _gradient_norm([*(p.grad for p in self._parameters() if p.grad is not None), *self._row_values()])
 
     def _host_norm(self) -> float:
         if self.sharded_norm is not None:
             return self.sharded_norm.host(self.param_groups, _penalised_norm)
-        return _penalised_norm(self.param_groups)
+        return _penalised_norm(self.param_groups, self._row_values())
+
+    def _row_values(self) -> list[Tensor]:
+        """Return the gradients of this step that no parameter has as its ``grad``: those of rows of tables."""
+        return []
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -168,14 +170,14 @@ def _gradient_norm(grads: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def _penalised_norm(groups: list[dict[str, Any]]) -> float:
-    """Return the global norm of g + l2 w, expanded so that no tensor of the size of a table is allocated.
+def _penalised_norm(groups: list[dict[str, Any]], further: Sequence[Tensor] = ()) -> float:
+    """Return the global norm of g + l2 w and further gradients; no tensor of the size of a table is allocated.
 
     All terms are read in one tensor and added in double precision on the CPU: for small networks, the operations of
     their sum take longer than the terms.
     """
     live = [(p, 0.0 if group["rows_only"] else group["l2"]) for group in groups for p in group["params"]]
-    grads = [p.grad for p, _ in live if p.grad is not None]
+    grads = [*(p.grad for p, _ in live if p.grad is not None), *further]
     if not grads:
         return 0.0
     decayed = [(p.detach(), p.grad, l2) for p, l2 in live if l2 and p.grad is not None]
@@ -187,35 +189,6 @@ def _penalised_norm(groups: list[dict[str, Any]]) -> float:
     for (_, _, l2), norm, product in zip(decayed, of_weights, of_both, strict=True):
         square += l2 * (2 * product + l2 * norm * norm)
     return math.sqrt(square) if not square < 0 else 0.0  # rounding may make the sum negative; NaN stays
-
-
-def build_optimizer(
-    net: nn.Module, optim: OptimConfig, embedding: Penalty, net_penalty: Penalty, mode: PenaltyMode = "dense"
-) -> PenalisedAdam:
-    """Return the optimiser of a network, fused if the device supports it.
-
-    Args:
-        net: the network; weights of ``nn.Embedding`` get the embedding penalty, all others the net penalty.
-        optim: learning rate, betas, eps; whether ``net_penalty`` excludes biases and normalisation layers.
-        embedding: penalty of the embedding tables.
-        net_penalty: penalty of all other weights and biases.
-        mode: ``dense`` penalises whole tables in every step (released code). ``batch`` penalises each row with a
-            gradient once: the rows looked up by any rank, without padding; the result does not depend on the world
-            size. In both modes the moments of all rows decay in every step.
-    """
-    tables, others = split_parameters(net)
-    free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
-    groups = [
-        _group("embedding", tables, embedding, rows_only=mode == "batch"),
-        _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
-        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
-    ]
-    fused = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in [*tables, *others])
-    return PenalisedAdam([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
-
-
-def _group(name: str, params: list[nn.Parameter], penalty: Penalty, *, rows_only: bool) -> dict[str, Any]:
-    return {"name": name, "params": params, "l1": penalty.l1, "l2": penalty.l2, "rows_only": rows_only}
 
 
 def clip_gradients(optimizer: Optimizer, max_norm: float) -> Tensor:

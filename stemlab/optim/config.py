@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from stemlab.types import LearningRate, NonNegativeFloat, PositiveFloat
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+TableRule = Literal["dense_adam", "sparse_adam", "rowwise_adagrad"]
 MetricGain = Annotated[NonNegativeFloat, Field(le=1)]
 
 
@@ -41,6 +42,10 @@ class OptimConfig:
         eps: added to the square root of the second moment.
         exclude_bias_bn: whether the net penalty excludes biases and the parameters of normalisation layers.
         clip_norm: maximum global norm of gradient plus penalty; ``None`` disables clipping.
+        tables: rule of the embedding tables: ``dense_adam`` trains them as all other weights, ``sparse_adam`` and
+            ``rowwise_adagrad`` train the rows of the batch only.
+        tables_lr: learning rate of tables that are trained by rows; ``None`` is ``lr``.
+        tables_bias_correction: whether ``sparse_adam`` corrects the bias of the moments.
         plateau: settings of the plateau scheduler.
     """
 
@@ -50,4 +55,7 @@ class OptimConfig:
     eps: Annotated[PositiveFloat, Field(le=1)] = 1e-8
     exclude_bias_bn: bool = False
     clip_norm: PositiveFloat | None = 10.0
+    tables: TableRule = "dense_adam"
+    tables_lr: LearningRate | None = None
+    tables_bias_correction: bool = True
     plateau: PlateauConfig = Field(default_factory=PlateauConfig)

@@ -14,6 +14,8 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.optim import Optimizer
 
+from stemlab.optim.config import TableRule
+from stemlab.optim.tables import RowAdam, is_fused, split_tables, table_settings
 from stemlab.types import LearningRate, PenaltyWeight
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -33,20 +35,33 @@ class RankingOptimConfig:
         name: the optimiser.
         lr: learning rate.
         l2: coupled weight decay of all parameters whose name does not contain ``bias``.
+        tables: rule of the embedding tables: ``dense_adam`` trains them as all other weights, ``sparse_adam`` and
+            ``rowwise_adagrad`` train the rows of the batch only and need ``name=adam``.
+        tables_lr: learning rate of tables that are trained by rows; ``None`` is ``lr``.
+        tables_bias_correction: whether ``sparse_adam`` corrects the bias of the moments.
     """
 
     name: Literal["adam", "sgd", "adagrad", "adadelta"] = "adam"
     lr: LearningRate = 1e-3
     l2: PenaltyWeight = 0.0
+    tables: TableRule = "dense_adam"
+    tables_lr: LearningRate | None = None
+    tables_bias_correction: bool = True
 
 
 def build_ranking_optimizer(net: nn.Module, config: RankingOptimConfig) -> Optimizer:
     """Return the optimiser of a network, fused if torch supports it on the device.
 
     Args:
-        net: the network; its trainable parameters are grouped by name.
+        net: the network; its trainable parameters are grouped by name. Unless ``config.tables`` is ``dense_adam``,
+            after ``use_row_gradients``.
         config: optimiser, learning rate, L2.
+
+    Raises:
+        StemlabError: tables are to be trained by rows, but there are none.
     """
+    if config.tables != "dense_adam":
+        return _by_rows(net, config)
     named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     groups = [
         {"name": "decayed", "params": [p for name, p in named if "bias" not in name], "weight_decay": config.l2},
@@ -55,3 +70,23 @@ def build_ranking_optimizer(net: nn.Module, config: RankingOptimConfig) -> Optim
     devices = {parameter.device.type for _, parameter in named}
     fused: dict[str, Any] = {"fused": True} if devices <= set(_FUSED.get(config.name, ())) else {}
     return OPTIMIZERS[config.name]([group for group in groups if group["params"]], lr=config.lr, **fused)  # type: ignore[call-arg]
+
+
+def _by_rows(net: nn.Module, config: RankingOptimConfig) -> Optimizer:
+    """Return Adam for tables that are trained by rows, with L2 on the rows of the batch, and all other parameters."""
+    named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
+    own = {id(table) for table in split_tables(net, config.tables)}
+    decays = [(parameter, 0.0 if "bias" in name else config.l2) for name, parameter in named]
+    groups = [
+        {"name": name, "params": [p for p, l2 in decays if (id(p) in own) == rows and (not decayed) == (not l2)]}
+        | {"l1": 0.0, "l2": config.l2 if decayed else 0.0, "rows_only": rows}
+        | (table_settings(config.tables, config.tables_lr, config.tables_bias_correction) if rows else {})
+        for name, decayed, rows in (
+            ("decayed", True, False),
+            ("biases", False, False),
+            ("decayed rows", True, True),
+            ("rows", False, True),
+        )
+    ]
+    fused = is_fused([parameter for _, parameter in named])
+    return RowAdam([group for group in groups if group["params"]], lr=config.lr, fused=fused)

@@ -15,6 +15,8 @@ from stemlab.runs.table_plan import TablePlan
 BYTES = 4
 """Weights, gradients and optimiser states are float32 in every precision: autocast converts copies."""
 _STATES = {"adam": 2, "sgd": 0, "adagrad": 1, "adadelta": 2}  # values per parameter
+_ROW_STATES = {"sparse_adam": 2, "rowwise_adagrad": 0}
+"""Values per weight of tables that are trained by rows, which have no gradient of their size; Adagrad: one per row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Footprint:
         reduced_tables: those of them that are in embedding tables.
         exchanged: largest number of bytes of embeddings, gradients and ids that a rank receives in each step for
             tables that are divided among the ranks.
+        row_states: optimiser states per weight of tables that are trained by rows; None if they are trained as all
+            other parameters.
     """
 
     ranks: int
@@ -39,6 +43,7 @@ class Footprint:
     reduced_parameters: int
     reduced_tables: int = 0
     exchanged: int = 0
+    row_states: int | None = None
 
     @property
     def weights(self) -> int:
@@ -47,13 +52,14 @@ class Footprint:
 
     @property
     def gradients(self) -> int:
-        """Bytes of the gradients of a rank, dense also for the embedding tables."""
-        return self.weights
+        """Bytes of the gradients of a rank, dense also for embedding tables that are not trained by rows."""
+        return self.weights if self.row_states is None else BYTES * self.dense
 
     @property
     def optimizer(self) -> int:
         """Bytes of the optimiser states of a rank."""
-        return self.optimizer_states * self.weights
+        states = self.optimizer_states
+        return BYTES * (states * self.dense + (states if self.row_states is None else self.row_states) * self.embedding)
 
     @property
     def total(self) -> int:
@@ -63,7 +69,8 @@ class Footprint:
     @property
     def embedding_total(self) -> int:
         """Bytes of the embedding tables of a rank, with their gradients and optimiser states."""
-        return BYTES * self.embedding * (2 + self.optimizer_states)
+        values = 2 + self.optimizer_states if self.row_states is None else 1 + self.row_states
+        return BYTES * self.embedding * values
 
     @property
     def reduced(self) -> int:
@@ -93,6 +100,9 @@ def training_footprint(
     """
     ranks, states = max(1, process_count(config["trainer"])), _STATES[config["optim"]["name"]]
     dense, embedding = parameters["dense"], parameters["embedding"]
+    by_rows = _ROW_STATES.get(config["optim"].get("tables", "dense_adam"))
+    if by_rows is not None:
+        return Footprint(ranks, dense, embedding, states, dense if ranks > 1 else 0, row_states=by_rows)
     if ranks == 1:
         return Footprint(ranks, dense, embedding, states, 0)
     if plan is None:

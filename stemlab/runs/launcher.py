@@ -16,10 +16,12 @@ from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from torch.nn.parallel import DistributedDataParallel
 
 from stemlab.config.machine_errors import is_lost_connection
 from stemlab.config.process_watch import PARENT, REPORTS, RankWatch, watch_parent
 from stemlab.errors import StemlabError
+from stemlab.nn.row_embedding import row_weight_names
 
 _NOTICE_S = 5.0
 """Time between a closed connection and the end of the process behind it."""
@@ -77,7 +79,20 @@ def _end(watch: RankWatch, folder: tempfile.TemporaryDirectory[str]) -> None:
 
 
 class RankStrategy(DDPStrategy):
-    """DDP with ``RankLauncher``."""
+    """DDP with ``RankLauncher``; the optimiser exchanges the gradients of tables that are trained by rows."""
+
+    def configure_ddp(self) -> None:
+        """Wrap the module in DDP, without the parameters whose gradients the optimiser exchanges."""
+        assert self.model is not None
+        ignored = row_weight_names(self.model)
+        if not ignored:
+            super().configure_ddp()
+            return
+        if not {name for name, p in self.model.named_parameters() if p.requires_grad} - set(ignored):
+            return  # DDP refuses a module without parameters
+        ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(self.model, ignored)
+        super().configure_ddp()
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None

@@ -179,7 +179,7 @@ class TrainingRun:
         values = {"checkpoint": str(saved.path), "epoch": saved.epochs, "step": saved.step, "changed": changed}
         self.recorder.set_resumption(values)
         self._accepted = True
-        self.keep_lr = "optim.lr" not in changed
+        self.keep_lr = not {"optim.lr", "optim.tables_lr"} & changed.keys()
         return saved
 
     def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:

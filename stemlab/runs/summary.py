@@ -14,6 +14,7 @@ from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.runs.footprint import BYTES, Footprint, format_bytes
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
+_TABLE_MEMORY = {"sparse_adam": "weights, Adam moments", "rowwise_adagrad": "weights; one number more per row"}
 _TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece")
 _SCENARIO_METRICS = ("auc", "gauc", "logloss")  # the first ones that fit into the width of the terminal are shown
 _MIN_COLUMN_WIDTH = 9  # "undefined"
@@ -44,10 +45,11 @@ def print_run_summary(
     table = Table(title=_title(title, record["sample"], run_limits(config, record.get("stage1"))), show_header=False)
     whole = parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT
     memory = format_bytes(whole if footprint is None else footprint.embedding_total)
+    kinds = _TABLE_MEMORY.get(config.get("optim", {}).get("tables"), "weights, gradients, Adam moments")
     lines = {
         "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),
         "parameters": f"dense {parameters['dense']:,}  embedding {parameters['embedding']:,}",
-        "embedding memory": f"{memory} per process (weights, gradients, Adam moments)",
+        "embedding memory": f"{memory} per process ({kinds})",
         "steps": f"{steps:,} per epoch, {batch * processes:,} samples per step on {processes} "
         f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs"
         if steps

@@ -118,6 +118,8 @@ def test_check_exits_with_2_if_the_document_differs(tmp_path, runs):
         ("ml1m_target_attention", "scripts/records/analysis/README.md"),
         ("ml1m_timirec", "scripts/records/README.md"),
         ("grocery", "scripts/records/README.md"),
+        ("ml1m_tables", "docs/methods/tables.md"),
+        ("tiktok_tables", "docs/methods/tables.md"),
     ],
 )
 def test_committed_tables_equal_their_records(root, monkeypatch, study, page):

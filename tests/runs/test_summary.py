@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from stemlab.data.spec import SequenceSpec
-from stemlab.runs.footprint import format_bytes
+from stemlab.runs.footprint import format_bytes, training_footprint
 from stemlab.runs.summary import format_metric, print_metrics, print_run_summary
 from tests.lightning.toy_data import SPEC
 
@@ -32,6 +32,21 @@ def test_the_run_summary_shows_samples_parameters_memory_and_steps(capsys: pytes
     assert "200 samples" in output
     assert "2 processes" in output
     assert "7 epochs" in output
+
+
+@pytest.mark.parametrize(("rule", "memory"), [("sparse_adam", "12 MB"), ("rowwise_adagrad", "4 MB")])
+def test_the_memory_of_tables_trained_by_rows_has_no_gradient(
+    rule: str, memory: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = RECORD["config"] | {"optim": {"name": "adam", "tables": rule}}
+    trainer = {"accelerator": "cpu", "devices": 2, "num_nodes": 1}
+    footprint = training_footprint(config | {"trainer": trainer}, RECORD["parameters"])
+    assert footprint.gradients == footprint.reduced == 4 * 1234
+    assert footprint.total == 4 * (4 * 1234 + {"sparse_adam": 3, "rowwise_adagrad": 1}[rule] * 1_000_000)
+    print_run_summary(RECORD | {"config": config}, 5, 2, Path("/runs/x"), footprint=footprint)
+    output = capsys.readouterr().out
+    assert f"{memory} per process" in output
+    assert "Adam moments" not in output or rule == "sparse_adam"
 
 
 @pytest.mark.parametrize("name", ["a" * 100, "with [brackets] and [bold]words[/bold]", "two  spaces"])

@@ -35,6 +35,8 @@ class SequenceNet(nn.Module, ABC):
     factorises: ClassVar[bool] = True
     """If True, scores are dot products of ``represent`` and ``item_vectors``; if False, only ``forward`` gives them."""
     reads_categories: ClassVar[bool] = False
+    reads_whole_tables: ClassVar[str | None] = None
+    """Why every row of its tables has a gradient in each step, or ``None``: then they cannot be trained by rows."""
     uncapturable: str | None = None
     """Why training steps cannot be captured as CUDA graphs, or ``None``; with these, all batches have the longest
     history that is allowed."""

@@ -38,6 +38,7 @@ class LightGCN(SequenceNet):
     """
 
     reads_history: ClassVar[bool] = False
+    reads_whole_tables: ClassVar[str | None] = "propagates all rows of its tables in each step"
     rows: Tensor
     columns: Tensor
     values: Tensor

@@ -47,7 +47,7 @@ class MultiInterestNet(SequenceNet):
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
         """Score the candidates of a batch."""
-        history_BLD, candidate_BND = look_up(self.items.weight, batch.history_BL, batch.candidates_BN)
+        history_BLD, candidate_BND = look_up(self.items, batch.history_BL, batch.candidates_BN)
         interest_BKD = self.interests(history_BLD, batch, phase)
         scores = best_scores if phase == "eval" else self.training_scores
         return SequenceOutput(scores(interest_BKD, candidate_BND), interests_BKD=interest_BKD)

@@ -115,7 +115,7 @@ class TiMiRec(SequenceNet):
 
     def forward(self, batch: SequenceBatch, phase: Phase = "eval") -> SequenceOutput:
         """Score the candidates of a batch."""
-        items, (candidate_BND,) = look_up_history(self.items.weight, batch.history_BL, batch.candidates_BN)
+        items, (candidate_BND,) = look_up_history(self.items, batch.history_BL, batch.candidates_BN)
         interest_BKD = self.extractor(items, batch.history_BL, batch.length_B)
         if self.predictor is None:
             scores = best_scores if phase == "eval" else target_scores
@@ -150,7 +150,7 @@ class TiMiRec(SequenceNet):
 
     def represent(self, batch: SequenceBatch) -> Tensor:
         """Return the K interests in stage pretrain, the one mixture in stage finetune: (B, K or 1, D)."""
-        items, _ = look_up_history(self.items.weight, batch.history_BL)
+        items, _ = look_up_history(self.items, batch.history_BL)
         interest_BKD: Tensor = self.extractor(items, batch.history_BL, batch.length_B)
         if self.predictor is None:
             return interest_BKD

@@ -14,26 +14,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from stemlab.nn.kernels.dispatch import use_batched, use_cpu_kernel
 
 
-def look_up(table_VD: Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
+def look_up(table: nn.Embedding | Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
     """Return the embeddings of every tensor of ids, each (..., D).
 
-    All lookups of one call share one gradient of the table's size.
+    All lookups of one call share one gradient of the table's size; a table with sparse gradients is looked up as a
+    module.
+
+    Args:
+        table: a table without padding row, or its weight (V, D).
+        ids: any shapes.
     """
+    if isinstance(table, nn.Embedding) and type(table) is not nn.Embedding:
+        return _split_like(table(torch.cat([i.flatten() for i in ids])), ids)
+    table_VD = table.weight if isinstance(table, nn.Embedding) else table
     if use_cpu_kernel(table_VD):
         found: tuple[Tensor, ...] = _Lookup.apply(table_VD, *ids)  # type: ignore[no-untyped-call]
         return found
     if use_batched(table_VD) and len(ids) > 1:
-        sizes = [i.numel() for i in ids]
-        rows = torch.split(functional.embedding(torch.cat([i.flatten() for i in ids]), table_VD), sizes)
-        return tuple(row.view(*i.shape, -1) for row, i in zip(rows, ids, strict=True))
+        return _split_like(functional.embedding(torch.cat([i.flatten() for i in ids]), table_VD), ids)
     return tuple(functional.embedding(i, table_VD) for i in ids)
+
+
+def _split_like(rows_TD: Tensor, ids: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the rows of each tensor of ids, in its shape."""
+    rows = torch.split(rows_TD, [i.numel() for i in ids])
+    return tuple(row.view(*i.shape, -1) for row, i in zip(rows, ids, strict=True))
 
 
 class _Lookup(torch.autograd.Function):
@@ -70,17 +82,18 @@ class UniqueEmbeddings:
 
 
 def look_up_history(
-    table_VD: Tensor, history_BL: Tensor, *ids: Tensor
+    table: nn.Embedding | Tensor, history_BL: Tensor, *ids: Tensor
 ) -> tuple[Tensor | UniqueEmbeddings, tuple[Tensor, ...]]:
     """Return the embeddings of the history and those of further ids.
 
     On the CPU the history is deduplicated; elsewhere its embeddings are (B, L, D).
     """
+    table_VD = table.weight if isinstance(table, nn.Embedding) else table
     if not use_cpu_kernel(table_VD):
-        history_BLD, *others = look_up(table_VD, history_BL, *ids)
+        history_BLD, *others = look_up(table, history_BL, *ids)
         return history_BLD, tuple(others)
     unique_U, index_BL = _unique(history_BL, len(table_VD))
-    row_UD, *others = look_up(table_VD, unique_U, *ids)
+    row_UD, *others = look_up(table, unique_U, *ids)
     return UniqueEmbeddings(row_UD, index_BL), tuple(others)
 
 

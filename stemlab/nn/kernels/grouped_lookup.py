@@ -27,6 +27,8 @@ def can_group(tables: Sequence[nn.Embedding]) -> bool:
     """Return whether ``look_up_together`` may replace the lookups: on accelerators, where a gradient is computed."""
     if _embedding_backward is None or len(tables) < 2 or not torch.is_grad_enabled():
         return False
+    if any(type(table) is not nn.Embedding for table in tables):  # one with sparse gradients has a lookup of its own
+        return False
     weights = [table.weight for table in tables]
     plain = all(type(weight) in PLAIN_TYPES and weight.requires_grad for weight in weights)
     return plain and use_batched(weights[0]) and (torch.compiler.is_compiling() or not is_transformed())

@@ -1,0 +1,74 @@
+"""The optimiser of a multi-task network: its parameter groups, and the rule of its embedding tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from stemlab.errors import StemlabError
+from stemlab.optim.adam import PenalisedAdam, PenaltyMode
+from stemlab.optim.config import OptimConfig
+from stemlab.optim.penalty import Penalty, bias_and_norm_ids, split_parameters
+from stemlab.optim.tables import RowAdam, is_fused, split_tables, table_settings
+
+
+def build_optimizer(
+    net: nn.Module, optim: OptimConfig, embedding: Penalty, net_penalty: Penalty, mode: PenaltyMode = "dense"
+) -> PenalisedAdam:
+    """Return the optimiser of a network, fused if the device supports it.
+
+    Args:
+        net: the network; weights of ``nn.Embedding`` get the embedding penalty, all others the net penalty. Unless
+            ``optim.tables`` is ``dense_adam``, after ``use_row_gradients``.
+        optim: learning rate, betas, eps; whether ``net_penalty`` excludes biases and normalisation layers; the rule
+            of the tables.
+        embedding: penalty of the embedding tables.
+        net_penalty: penalty of all other weights and biases.
+        mode: ``dense`` penalises whole tables in every step (released code). ``batch`` penalises each row with a
+            gradient once: the rows looked up by any rank, without padding; the result does not depend on the world
+            size. With ``optim.tables=dense_adam`` the moments of all rows decay in every step in both modes.
+
+    Raises:
+        StemlabError: tables that are trained by rows have a penalty in mode ``dense``, or there are none.
+    """
+    tables, others = split_parameters(net)
+    free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
+    if optim.tables != "dense_adam":
+        return _by_rows(net, optim, embedding, net_penalty, mode)
+    groups = [
+        _group("embedding", tables, embedding, rows_only=mode == "batch"),
+        _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
+        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
+    ]
+    fused = is_fused([*tables, *others])
+    return PenalisedAdam([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
+
+
+def _by_rows(
+    net: nn.Module, optim: OptimConfig, embedding: Penalty, net_penalty: Penalty, mode: PenaltyMode
+) -> PenalisedAdam:
+    """Return the optimiser for tables that are trained by rows; other tables are trained by Adam in mode ``batch``."""
+    if embedding and mode == "dense":
+        raise StemlabError(
+            f"optim.tables={optim.tables} reads the rows of a batch only, and model.embedding_regularizer_mode=dense "
+            "penalises whole tables: set it to batch."
+        )
+    by_rows = split_tables(net, optim.tables)
+    own = {id(table) for table in by_rows}
+    tables, others = split_parameters(net)
+    free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
+    # the tables come last: the learning rate of the first group is the one that is logged
+    groups = [
+        _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
+        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
+        _group("embedding", [p for p in tables if id(p) not in own], embedding, rows_only=True),
+        _group("rows", by_rows, embedding, rows_only=True)
+        | table_settings(optim.tables, optim.tables_lr, optim.tables_bias_correction),
+    ]
+    fused = is_fused([*tables, *others])
+    return RowAdam([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
+
+
+def _group(name: str, params: list[nn.Parameter], penalty: Penalty, *, rows_only: bool) -> dict[str, Any]:
+    return {"name": name, "params": params, "l1": penalty.l1, "l2": penalty.l2, "rows_only": rows_only}
