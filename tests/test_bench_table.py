@@ -75,12 +75,14 @@ def test_a_benchmark_without_results_has_no_rows(bench):
 def test_a_file_in_the_common_form_needs_no_function(bench):
     row = {"what": "a step", "baseline": "a twin", "ratio": {"median": 2.356, "low": 2.2, "high": 12.34}, "unit": "x"}
     share = {**row, "what": "a rate", "unit": "%", "ratio": {"median": 0.7, "low": 0.7, "high": 0.7}}
+    of_peak = {**share, "what": "products per second", "baseline": "peak of this CPU (oneDNN)"}
     more = {**row, "what": "all", "peak": 0.813, "memory_bytes": 12_300_000, "cpu": "other CPU"}
-    found = {"cpu": "some CPU", "threads": 2, "rows": [row, share, more]}
+    found = {"cpu": "some CPU", "threads": 2, "rows": [row, share, of_peak, more]}
     (bench / "results" / "new.json").write_text(json.dumps(found))
     made = rows(bench)
     assert made["a step"] == ("a twin", "2.36 x", "2.20 x to 12.3 x", "", "", "some CPU, 2 threads")
     assert made["a rate"] == ("a twin", "70%", "", "", "", "some CPU, 2 threads")
+    assert made["products per second"][1:4] == ("", "", "70%")
     assert made["all"][3:] == ("81%", "12 MB", "other CPU, 2 threads")
     (bench / "results" / "gauc.json").write_text(json.dumps(found))  # a script that has changed its form
     assert made.items() - rows(bench).items() == {(work, row) for work, row in made.items() if work.startswith("gAUC")}

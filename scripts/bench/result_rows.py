@@ -45,17 +45,23 @@ Rows = Sequence[BenchRow | tuple[str, str, str]]
 def listed(found: Result) -> Rows:
     """Return the rows of a result file in the common form."""
     return [
-        BenchRow(
-            row["what"],
-            row["baseline"],
-            amount(row["ratio"]["median"], row["unit"]),
-            between(row["ratio"]["low"], row["ratio"]["high"], row["unit"]),
-            f"{row['peak']:.0%}" if "peak" in row else "",
-            megabytes(row["memory_bytes"]) if "memory_bytes" in row else "",
-            machine_name(found | ({"cpu": row["cpu"]} if "cpu" in row else {})),
-        )
-        for row in found["rows"]
+        _listed_row(row, machine_name(found | ({"cpu": row["cpu"]} if "cpu" in row else {}))) for row in found["rows"]
     ]
+
+
+def _listed_row(row: Result, machine: str) -> BenchRow:
+    """Return a row of ``timing.row``; a share of the peak is in the column of the peak."""
+    ratio, unit, peak = row["ratio"], row["unit"], row.get("peak")
+    of_peak = row["baseline"].startswith("peak of") and unit == "%"
+    return BenchRow(
+        row["what"],
+        row["baseline"],
+        "" if of_peak else amount(ratio["median"], unit),
+        between(ratio["low"], ratio["high"], unit),
+        amount(ratio["median"], unit) if of_peak else amount(peak, "%") if peak is not None else "",
+        megabytes(row["memory_bytes"]) if "memory_bytes" in row else "",
+        machine,
+    )
 
 
 def amount(value: float, unit: str) -> str:
