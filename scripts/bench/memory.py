@@ -63,7 +63,7 @@ def main() -> None:
     for what, ours, theirs in pairs():
         used, twin = step_bytes(ours), step_bytes(theirs)
         baseline = f"plain twin ({twin / 1e6:,.0f} MB)"
-        rows.append(row(f"{what}, allocated memory", baseline, spread([used / twin])) | {"memory_bytes": used})
+        rows.append(row(f"memory of a {what}", baseline, spread([used / twin])) | {"memory_bytes": used})
         print(json.dumps(rows[-1]), flush=True)
     result = machine(options.threads) | {"rows": rows}
     options.output.parent.mkdir(parents=True, exist_ok=True)
