@@ -88,6 +88,15 @@ def check_residence(config: Mapping[str, Any], origin: Origin) -> None:
         )
 
 
+def check_reading(dataset: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse columns that are read in blocks and copied to the GPU."""
+    if dataset.get("reading") == "blocks" and dataset.get("residence") == "device":
+        raise StemlabError(
+            f"dataset.reading=blocks ({origin('dataset.reading')}) reads columns that are larger than memory, but "
+            f"dataset.residence=device ({origin('dataset.residence')}) copies them to the GPU: choose one of them."
+        )
+
+
 def check_topk(dataset: Mapping[str, Any], origin: Origin) -> None:
     """Refuse cut-offs above the number of stored negatives."""
     evaluation, negatives = dataset.get("evaluation"), dataset.get("eval_negatives")

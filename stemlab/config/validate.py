@@ -57,6 +57,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         cross_checks.check_stage(config, origin)
         cross_checks.check_topk(config["dataset"], origin)
         cross_checks.check_residence(config, origin)
+        cross_checks.check_reading(config["dataset"], origin)
         cross_checks.check_monitors(config, origin)
     if isinstance(config.get("analysis"), Mapping):
         _check_analysis(config["analysis"], "analysis", origin)

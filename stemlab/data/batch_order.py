@@ -13,7 +13,7 @@ Legend: R samples of the split.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +32,7 @@ class BatchOrder(Protocol):
     """Samples of this rank's batches in an epoch."""
 
     epoch: int
+    window_rows: int  # rows of a window of the training samples; 0: the order has no windows
 
     def __len__(self) -> int: ...
 
@@ -66,6 +67,25 @@ def training_steps(samples: int, batch_size: int) -> int:
     return steps - 1 if steps > 1 and samples % batch_size == 1 else steps
 
 
+def order_state(order: BatchOrder) -> dict[str, int]:
+    """Return what a checkpoint within an epoch must hold of the order of its samples, beside seed and position."""
+    return {"window_rows": order.window_rows} if order.window_rows else {}
+
+
+def check_same_order(order: BatchOrder, state: Mapping[str, int]) -> None:
+    """Raise StemlabError if a loader's state within an epoch belongs to an order with other windows."""
+    saved = int(state.get("window_rows", 0))
+    if saved != order.window_rows and 0 < int(state["batch"]) < len(order):
+        raise StemlabError(
+            f"the checkpoint is within an epoch that was read with {_reading(saved)}, this run reads with "
+            f"{_reading(order.window_rows)}: set {_reading(saved)} to resume, or resume from the end of an epoch."
+        )
+
+
+def _reading(window_rows: int) -> str:
+    return f"dataset.reading=blocks dataset.window_rows={window_rows}" if window_rows else "dataset.reading=memory"
+
+
 class ShuffledOrder:
     """A new permutation of all samples in each epoch, the same on all ranks.
 
@@ -79,6 +99,8 @@ class ShuffledOrder:
     Raises:
         StemlabError: there are fewer samples than processes.
     """
+
+    window_rows = 0
 
     def __init__(self, rows: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         if rows < world_size:
@@ -139,7 +161,7 @@ class SequentialOrder:
         StemlabError: a process would have no batch.
     """
 
-    epoch = 0
+    epoch = window_rows = 0
 
     def __init__(self, rows: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.rows, self.rank, self.world_size = rows, rank, world_size

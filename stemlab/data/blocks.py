@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from stemlab.array_types import AnyArray
-from stemlab.data.batch_order import BatchOrder
+from stemlab.data.batch_order import BatchOrder, check_same_order, order_state
 from stemlab.data.loader import Batch, OrderedLoader
 from stemlab.data.resident import Columns, FixedResidence, Uploads, row_numbers, upload
 from stemlab.data.streaming import BlockStream
@@ -158,9 +158,14 @@ class BlockLoader(Generic[Batch]):
         return len(self) - len(self._bounds(self._resume[1]))
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of its steps already delivered."""
-        return {"epoch": self.loader.order.epoch, "batch": self._delivered}
+        """Return the epoch, the number of its steps already delivered, and the rows of a window if there are."""
+        return {"epoch": self.loader.order.epoch, "batch": self._delivered, **order_state(self.loader.order)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the steps of ``state``; a state at the end of an epoch starts the next epoch."""
+        """Continue after the steps of ``state``; a state at the end of an epoch starts the next epoch.
+
+        Raises:
+            StemlabError: the state is within an epoch of another order.
+        """
+        check_same_order(self.loader.order, state)
         self._resume = (int(state["epoch"]), int(state["batch"]))

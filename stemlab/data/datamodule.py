@@ -15,13 +15,16 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.data.batch_order import BatchOrder, SequentialOrder, ShuffledOrder, current_rank
 from stemlab.data.blocks import BlockLoader, StepBlock
 from stemlab.data.loader import BatchLoader, OrderedLoader
-from stemlab.data.placement import Placement, root_device
+from stemlab.data.placement import Placement, column_bytes, root_device
 from stemlab.data.prepare.encode_table import TableEncoder
 from stemlab.data.prepare.split import SPLITS
 from stemlab.data.prepared import PreparedDirectory
+from stemlab.data.reading import Reading, ReadingChoice
 from stemlab.data.resident import Residence
 from stemlab.data.spec import DatasetSpec
 from stemlab.data.store import ColumnStore
+from stemlab.data.window_loader import WindowLoader
+from stemlab.data.window_order import WINDOW_ROWS, WindowedOrder
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
@@ -41,8 +44,12 @@ class ImpressionDataModule(LightningDataModule, ABC):
         seed: seed of the shuffling, combined with the epoch number; not part of the prepared dataset.
         residence: where the columns are during a run on a GPU: in its memory (``device``), in main memory (``host``),
             or in GPU memory if they need at most ``DEVICE_SHARE`` of what is free (``auto``).
+        reading: how columns in main memory are read: memory-mapped (``memory``), in blocks (``blocks``), or in blocks
+            if they need more than ``MEMORY_SHARE`` of the memory (``auto``). ``blocks`` keeps them out of GPU memory.
+        window_rows: rows from which ``reading=blocks`` draws batches; two such windows are in memory.
 
     Attributes:
+        reading: how columns in main memory are read.
         placement: where the columns are, and whether training steps come in blocks.
     """
 
@@ -59,6 +66,8 @@ class ImpressionDataModule(LightningDataModule, ABC):
         eval_batch_size: PositiveInt = 16384,
         seed: NonNegativeInt = 2023,
         residence: Residence = "auto",
+        reading: Reading = "auto",
+        window_rows: PositiveInt = WINDOW_ROWS,
     ) -> None:
         super().__init__()
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -66,7 +75,8 @@ class ImpressionDataModule(LightningDataModule, ABC):
                 raise StemlabError(f"dataset.{key} is {value}: give a positive number.")
         self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
         self.test_split: Split = "test"  # split of the test loop; evaluation may choose another one
-        self.placement: Placement[ImpressionBatch] = Placement(residence)
+        self.placement: Placement[ImpressionBatch] = Placement(_residence(residence, reading))
+        self.reading = ReadingChoice(reading, window_rows)
         self._prepared = PreparedDirectory(name, self.build)
         self._stores: dict[str, ColumnStore] = {}
 
@@ -154,15 +164,32 @@ class ImpressionDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> OrderedLoader[ImpressionBatch] | BlockLoader[ImpressionBatch]:
         """Return the loader of this rank's shuffled training batches, or of blocks of them."""
-        return self.placement.training(self.train_loader(), root_device(self), self.prepare)
+        loader = self._window_train_loader() if self._reads_blocks() else self.train_loader()
+        return self.placement.training(loader, root_device(self), self.prepare)
 
     def val_dataloader(self) -> OrderedLoader[ImpressionBatch]:
         """Return the loader of this rank's validation batches."""
-        return self.placement.evaluation(self.eval_loader("valid"), root_device(self), self.prepare)
+        return self._eval_dataloader("valid")
 
     def test_dataloader(self) -> OrderedLoader[ImpressionBatch]:
         """Return the loader of this rank's test batches."""
-        return self.placement.evaluation(self.eval_loader(self.test_split), root_device(self), self.prepare)
+        return self._eval_dataloader(self.test_split)
+
+    def _eval_dataloader(self, split: Split) -> OrderedLoader[ImpressionBatch]:
+        loader = self.eval_loader(split)
+        if self._reads_blocks():
+            loader = WindowLoader(self.store(split), loader.order, loader.pin_memory)
+        return self.placement.evaluation(loader, root_device(self), self.prepare)
+
+    def _window_train_loader(self) -> WindowLoader:
+        store, (rank, size) = self.store("train"), current_rank()
+        order = WindowedOrder(len(store), self.batch_size, self.seed, rank, size, self.reading.window_rows)
+        return WindowLoader(store, order, pin_memory=root_device(self).type == "cuda")
+
+    def _reads_blocks(self) -> bool:
+        """Return whether the columns are read in blocks; those in GPU memory are not."""
+        on_gpu = self.placement.on_gpu(root_device(self), self.prepare)
+        return self.reading.choose(lambda: 0 if on_gpu else column_bytes(self.prepare())) == "blocks"
 
     def transfer_batch_to_device(
         self, batch: ImpressionBatch | StepBlock[ImpressionBatch], device: torch.device, dataloader_idx: int
@@ -170,3 +197,7 @@ class ImpressionDataModule(LightningDataModule, ABC):
         """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory. Blocks are there already."""
         del dataloader_idx
         return batch if isinstance(batch, StepBlock) else batch.to(device, non_blocking=device.type == "cuda")
+
+
+def _residence(residence: Residence, reading: Reading) -> Residence:
+    return "host" if reading == "blocks" and residence == "auto" else residence

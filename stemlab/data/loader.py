@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stemlab.array_types import AnyArray
 from stemlab.data.batch import ImpressionBatch, TensorBatch
-from stemlab.data.batch_order import BatchOrder
+from stemlab.data.batch_order import BatchOrder, check_same_order, order_state
 from stemlab.data.resident import Columns, RowSelection, Uploads, rows_on
 
 Batch = TypeVar("Batch", bound=TensorBatch)
@@ -112,11 +112,16 @@ class OrderedLoader(Generic[Batch], ABC):
         self.order.draw_ahead()
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of its batches already delivered."""
-        return {"epoch": self.order.epoch, "batch": self._delivered}
+        """Return the epoch, the number of its batches already delivered, and the rows of a window if there are."""
+        return {"epoch": self.order.epoch, "batch": self._delivered, **order_state(self.order)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the batches of ``state``; a state at the end of an epoch starts the next epoch."""
+        """Continue after the batches of ``state``; a state at the end of an epoch starts the next epoch.
+
+        Raises:
+            StemlabError: the state is within an epoch of another order.
+        """
+        check_same_order(self.order, state)
         self._resume = (int(state["epoch"]), int(state["batch"]))
 
     def _tensor(self, fresh: AnyArray) -> Tensor:

@@ -94,9 +94,13 @@ class Placement(Generic[Batch]):
             return loader
         return ResidentLoader(loader, self.uploads_to(device))
 
+    def on_gpu(self, device: torch.device, directory: Callable[[], Path]) -> bool:
+        """Return whether the columns of a training on a device are in GPU memory; arguments as for ``training``."""
+        return device.type == "cuda" and self._choose(device, directory) == "device"
+
     def _choose(self, device: torch.device, directory: Callable[[], Path]) -> FixedResidence:
         if self.residence is None:
-            self.residence = choose_residence(self.wanted, lambda: _column_bytes(directory()), device)
+            self.residence = choose_residence(self.wanted, lambda: column_bytes(directory()), device)
         return self.residence
 
     def uploads_to(self, device: torch.device) -> Uploads:
@@ -106,6 +110,6 @@ class Placement(Generic[Batch]):
         return self._uploads
 
 
-def _column_bytes(directory: Path) -> int:
+def column_bytes(directory: Path) -> int:
     """Return the size of the columns of all splits, which are stored as in memory."""
     return sum(file.stat().st_size for file in directory.glob("*.arrow"))

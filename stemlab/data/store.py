@@ -111,7 +111,7 @@ class StoreWriter:
     ) -> None:
         self.path, self.rows, self._done = Path(path), rows, 0
         _reserve(self.path, _empty_batch(rows, fields, tasks, grouped, numericals, scenario))
-        self._columns = _offsets(self.path)
+        self._columns = column_offsets(self.path)
         self._file = os.open(self.path, os.O_RDWR)
 
     def append(
@@ -268,7 +268,7 @@ def _reserve(path: Path, batch: Any) -> None:
     sink.close()
 
 
-def _offsets(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
+def column_offsets(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
     """Return column -> (byte offset of its values in the file, dtype)."""
     batch, mapped = map_batch(path)
     found = {}

@@ -13,7 +13,9 @@ from stemlab.reporting.collect import Run
 from stemlab.reporting.record import file_name
 
 _SHOWN_SETTINGS = 3
-_NO_PROTOCOL = tuple(f"dataset.{key}" for key in ("_target_", "batch_size", "eval_batch_size", "residence"))
+_NO_PROTOCOL = tuple(
+    f"dataset.{key}" for key in ("_target_", "batch_size", "eval_batch_size", "residence", "reading", "window_rows")
+)
 _TASK_METRICS = ("auc", "gauc", "logloss")
 _CUTOFFS = 2  # of HR and NDCG in a table without chosen metrics
 

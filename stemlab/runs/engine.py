@@ -70,7 +70,9 @@ class TrainingEngine:
                 "steps": self._runner.executed,
                 "replayed_steps": self._runner.replayed,
             }
-        return {**entry, **_loop(trainer), "residence": self._datamodule.placement.residence}
+        data = self._datamodule
+        reading = data.reading.record() if isinstance(data, ImpressionDataModule) else {}
+        return {**entry, **_loop(trainer), "residence": data.placement.residence, **reading}
 
 
 def _loop(trainer: Trainer) -> dict[str, Any]:

@@ -24,6 +24,7 @@ MAY_CHANGE = (
     *("callbacks.early_stop.enabled", "callbacks.early_stop.patience", "callbacks.early_stop.window"),
     *("callbacks.early_stop.min_delta", "callbacks.checkpoint.save_last", "callbacks.diagnostics"),
     *("callbacks.progress", "dataset.raw_dir", "dataset.data_dir", "dataset.eval_batch_size", "dataset.download"),
+    *("dataset.reading", "dataset.window_rows"),  # not within an epoch: the loader compares its state
 )
 """Settings that a resumed run may change, with those below them; every one of them takes effect."""
 

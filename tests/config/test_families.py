@@ -71,6 +71,12 @@ def test_command_line_overrides_the_groups_selected_by_the_model():
         ((*SEQUENCE, "dataset.residence=device"), "dataset.residence=device (set on the command line) needs a GPU"),
         (("model=stem", "dataset.residence=host"), "trainer=cpu"),
         (("model=stem", "trainer=gpu", "dataset.residence=gpu"), "must be one of auto, device, host"),
+        (
+            ("model=stem", "trainer=gpu", "dataset.residence=device", "dataset.reading=blocks"),
+            "dataset.reading=blocks (set on the command line)",
+        ),
+        (("model=stem", "dataset.reading=mapped"), "must be one of auto, memory, blocks"),
+        ((*SEQUENCE, "dataset.reading=blocks"), "dataset.reading"),
         ((*SEQUENCE, "dataset.evaluation.topk=[5,10,5]"), "must be a list of different cut-offs."),
         ((*SEQUENCE, "dataset.evaluation.topk=[5,10000000000000000000000]"), "dataset.evaluation.topk"),
         ((*SEQUENCE, "dataset.evaluation.topk=[5,2000]"), "2000 is above the number of negatives of a sample, 1000"),

@@ -26,6 +26,7 @@ from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
 from stemlab.data.sample.aliexpress import AliexpressSimulation, write_sample
 from stemlab.data.sample.folder import announce_sample, sample_file
@@ -42,6 +43,7 @@ from stemlab.data.sources.aliexpress_columns import (
 )
 from stemlab.data.sources.aliexpress_files import CountryFiles, TextFile, find_countries, missing_country
 from stemlab.data.sources.aliexpress_join import PageJoin, RawColumns
+from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
@@ -154,6 +156,8 @@ class AliexpressDataModule(ImpressionDataModule):
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
         residence: see ``ImpressionDataModule``.
+        reading: see ``ImpressionDataModule``.
+        window_rows: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -178,9 +182,17 @@ class AliexpressDataModule(ImpressionDataModule):
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
         residence: Residence = "auto",
+        reading: Reading = "auto",
+        window_rows: PositiveInt = WINDOW_ROWS,
     ) -> None:
         super().__init__(
-            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+            name=name,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            residence=residence,
+            reading=reading,
+            window_rows=window_rows,
         )
         self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
         self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample

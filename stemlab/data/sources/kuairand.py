@@ -24,6 +24,7 @@ from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.kuairand import (
@@ -45,6 +46,7 @@ from stemlab.data.sources.kuairand_files import (
     missing_file,
 )
 from stemlab.data.table.side_table import plain_tokens
+from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
@@ -85,6 +87,8 @@ class KuairandDataModule(ImpressionDataModule):
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
         residence: see ``ImpressionDataModule``.
+        reading: see ``ImpressionDataModule``.
+        window_rows: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -112,9 +116,17 @@ class KuairandDataModule(ImpressionDataModule):
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
         residence: Residence = "auto",
+        reading: Reading = "auto",
+        window_rows: PositiveInt = WINDOW_ROWS,
     ) -> None:
         super().__init__(
-            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+            name=name,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            residence=residence,
+            reading=reading,
+            window_rows=window_rows,
         )
         self._version, self._raw_dir, self._data_dir = version, Path(raw_dir), Path(data_dir)
         self._source, self._logs, self._on_bad_row, self._simulation = source, logs, on_bad_row, sample

@@ -25,7 +25,9 @@ from stemlab.data.prepare.encode_table import check_columns, check_group
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
+from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
@@ -121,6 +123,8 @@ class MovieLensDataModule(ImpressionDataModule):
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
         residence: see ``ImpressionDataModule``.
+        reading: see ``ImpressionDataModule``.
+        window_rows: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -140,9 +144,17 @@ class MovieLensDataModule(ImpressionDataModule):
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
         residence: Residence = "auto",
+        reading: Reading = "auto",
+        window_rows: PositiveInt = WINDOW_ROWS,
     ) -> None:
         super().__init__(
-            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+            name=name,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            residence=residence,
+            reading=reading,
+            window_rows=window_rows,
         )
         self._raw_dir, self._data_dir, self._on_bad_row = Path(raw_dir), Path(data_dir), on_bad_row
         columns = check_columns("dataset.fields", fields, ML1M_FIELDS)

@@ -20,12 +20,14 @@ from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
 from stemlab.data.prepare.vocabulary import as_tokens
+from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
 from stemlab.data.table import cells
 from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
 from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
 from stemlab.data.table.raw import SHOWN_CHARACTERS, RawTable, scenario_of, split_of, time_of
+from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError, nearest
 from stemlab.types import NonNegativeInt, PositiveInt
 
@@ -62,6 +64,8 @@ class TableDataModule(ImpressionDataModule):
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
         residence: see ``ImpressionDataModule``.
+        reading: see ``ImpressionDataModule``.
+        window_rows: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -93,9 +97,17 @@ class TableDataModule(ImpressionDataModule):
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
         residence: Residence = "auto",
+        reading: Reading = "auto",
+        window_rows: PositiveInt = WINDOW_ROWS,
     ) -> None:
         super().__init__(
-            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+            name=name,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            residence=residence,
+            reading=reading,
+            window_rows=window_rows,
         )
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
         self._raw_dir = None if raw_dir is None else Path(raw_dir)

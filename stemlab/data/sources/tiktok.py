@@ -21,9 +21,11 @@ from stemlab.data.prepare.encode_table import check_columns, check_group
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tiktok import TIKTOK_COLUMNS, TiktokSimulation, write_sample
+from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
 
@@ -86,6 +88,8 @@ class TiktokDataModule(ImpressionDataModule):
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
         residence: see ``ImpressionDataModule``.
+        reading: see ``ImpressionDataModule``.
+        window_rows: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
 
@@ -110,9 +114,17 @@ class TiktokDataModule(ImpressionDataModule):
         eval_batch_size: PositiveInt,
         seed: NonNegativeInt,
         residence: Residence = "auto",
+        reading: Reading = "auto",
+        window_rows: PositiveInt = WINDOW_ROWS,
     ) -> None:
         super().__init__(
-            name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, residence=residence
+            name=name,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            residence=residence,
+            reading=reading,
+            window_rows=window_rows,
         )
         self._raw_dir, self._raw_file, self._data_dir = Path(raw_dir), raw_file, Path(data_dir)
         self._source, self._on_bad_row, self._simulation = source, on_bad_row, sample
