@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stemlab.config import cross_checks
+from stemlab.config import column_checks, cross_checks
 from stemlab.config.embedding_checks import check_embedding, check_processes
 from stemlab.config.instantiate import (
     check_settings,
@@ -56,8 +56,8 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         cross_checks.check_task(config, origin)
         cross_checks.check_stage(config, origin)
         cross_checks.check_topk(config["dataset"], origin)
-        cross_checks.check_residence(config, origin)
-        cross_checks.check_reading(config["dataset"], origin)
+        column_checks.check_residence(config, origin)
+        column_checks.check_reading(config["dataset"], origin)
         cross_checks.check_monitors(config, origin)
     if isinstance(config.get("analysis"), Mapping):
         _check_analysis(config["analysis"], "analysis", origin)

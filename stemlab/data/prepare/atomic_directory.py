@@ -15,7 +15,7 @@ from pathlib import Path
 from stemlab.errors import StemlabError
 
 _log = logging.getLogger(__name__)
-_BUILD = ".build-"
+_BUILD, _BLOCKS = ".build-", ".blocks-"
 _builds: ContextVar[bool] = ContextVar("builds", default=True)
 
 
@@ -49,6 +49,7 @@ def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Call
             return final
         raise StemlabError(f"{final} does not exist: run python -m stemlab.prepare with the same dataset settings.")
     if final.is_dir() and damage(final) is None:
+        _remove_blocks(final)
         return final
     with file_errors(final.parent):
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,17 @@ def find_or_build(final: Path, damage: Callable[[Path], str | None], build: Call
                 _log.warning("%s is damaged (%s): building it again", final, problem)
             _remove_stale_builds(final.parent)
             _build(final, build)
+            shutil.rmtree(blocks_of(final), ignore_errors=True)
     return final
+
+
+def blocks_of(final: Path) -> Path:
+    """Return where ``build`` may keep finished blocks of its work.
+
+    They outlive a process that is killed; they are deleted when the directory is complete, when ``build`` raises an
+    exception, and by the next build of another directory beside it.
+    """
+    return final.parent / f"{_BLOCKS}{final.name}"
 
 
 @contextmanager
@@ -97,6 +108,9 @@ def _build(final: Path, build: Callable[[Path], None]) -> None:
         shutil.rmtree(final, ignore_errors=True)
         os.rename(part, final)
         _flush_one(root)
+    except Exception:  # after KeyboardInterrupt or a kill, the next build reuses the finished blocks
+        shutil.rmtree(blocks_of(final), ignore_errors=True)
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -123,12 +137,20 @@ def locked(path: Path, doing: str, wait: bool = True) -> Iterator[bool]:
 
 
 def _remove_stale_builds(root: Path) -> None:
-    """Delete directories of interrupted builds, whose process no longer holds the lock."""
-    for stale in root.glob(f"{_BUILD}*"):
-        lock = root / f".{stale.name.removeprefix(_BUILD)}.lock"
+    """Delete directories of interrupted builds of other directories, whose process no longer holds the lock."""
+    for stale in [*root.glob(f"{_BUILD}*"), *root.glob(f"{_BLOCKS}*")]:
+        lock = root / f".{stale.name.removeprefix(_BUILD).removeprefix(_BLOCKS)}.lock"
         with locked(lock, "preparing", wait=False) as held:
             if held:
                 shutil.rmtree(stale, ignore_errors=True)
+
+
+def _remove_blocks(final: Path) -> None:
+    """Delete the blocks of a process that was killed after the directory was complete."""
+    if blocks_of(final).exists():
+        with locked(final.parent / f".{final.name}.lock", "preparing", wait=False) as held:
+            if held:
+                shutil.rmtree(blocks_of(final), ignore_errors=True)
 
 
 def _flush(directory: Path) -> None:

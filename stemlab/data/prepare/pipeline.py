@@ -1,23 +1,25 @@
 """Prepares impression datasets: split rows, fit vocabularies and scaling on train, write encoded columns and manifest.
 
 Every step processes the rows in chunks, so memory does not grow with the data, except for the split codes (with their
-permutation) and the value counts of one field. The rules are in ``docs/methods/datasets.md#common-rules``.
+permutation) and the value counts of one field. The rules are in ``docs/methods/datasets.md#common-rules``. An
+interrupted preparation continues after the last chunk that it read, if the reader is a ``ResumableImpressions``.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import stemlab
 from stemlab.array_types import AnyArray
 from stemlab.data.io.prefetch import prefetch
 from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.data.prepare.assign_splits import assign_splits
-from stemlab.data.prepare.atomic_directory import file_errors, find_or_build
+from stemlab.data.prepare.atomic_directory import blocks_of, file_errors, find_or_build
 from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.fit_vocabularies import FittedEncoders, fit_encoders
 from stemlab.data.prepare.manifest import FORMAT, describe_file, find_damage, fingerprint_of, write_manifest
@@ -26,6 +28,8 @@ from stemlab.data.prepare.split import SPLITS
 from stemlab.data.prepare.write_splits import SplitCounts, write_splits
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.errors import StemlabError
+
+_log = logging.getLogger(__name__)
 
 
 class RawImpressions(Protocol):
@@ -59,6 +63,18 @@ class RawImpressions(Protocol):
         ...
 
 
+@runtime_checkable
+class ResumableImpressions(RawImpressions, Protocol):
+    """Reader that can continue after chunks that an interrupted process has read."""
+
+    def restore(self, states: Sequence[Any]) -> bool:
+        """Continue after the chunks with these states; return False, unchanged, if that is impossible."""
+
+    def chunks_with_state(self, advance: Advance) -> Iterator[tuple[Mapping[str, AnyArray], Any]]:
+        """Yield what ``chunks`` yields, each with the state of the reader after it (plain JSON values)."""
+        ...
+
+
 def prepare_impressions(raw: RawImpressions, config: PreparationSettings, root: Path, on_bad_row: str) -> Path:
     """Return the prepared directory for these files and settings; build it if it does not exist.
 
@@ -85,17 +101,25 @@ def prepare_impressions(raw: RawImpressions, config: PreparationSettings, root: 
         }
         fingerprint = fingerprint_of(settings)
         about = {"fingerprint": fingerprint, "raw": files, "on_bad_row": on_bad_row}
+        final = root / f"{config.name}-{fingerprint[:12]}"
         return find_or_build(
-            root / f"{config.name}-{fingerprint[:12]}",
+            final,
             lambda directory: find_damage(directory, fingerprint),
-            lambda directory: _build(directory, raw, config, progress, about),
+            lambda directory: _build(directory, blocks_of(final), raw, config, progress, about),
         )
 
 
 def _build(
-    directory: Path, raw: RawImpressions, config: PreparationSettings, progress: ProgressBars, about: Mapping[str, Any]
+    directory: Path,
+    blocks: Path,
+    raw: RawImpressions,
+    config: PreparationSettings,
+    progress: ProgressBars,
+    about: Mapping[str, Any],
 ) -> None:
-    with ColumnCache(directory / "columns", config.columns, [c.name for c in config.numericals]) as cache:
+    key = f"{about['fingerprint']} stemlab {stemlab.__version__}" if isinstance(raw, ResumableImpressions) else None
+    folder = directory / "columns" if key is None else blocks
+    with ColumnCache(folder, config.columns, [c.name for c in config.numericals], key) as cache:
         _read_columns(cache, raw, config, progress)
         codes = assign_splits(cache, config)
         encoders = fit_encoders(directory, cache, codes, config, raw.tokens, progress)
@@ -121,10 +145,20 @@ def _missing_group(raw: RawImpressions, config: PreparationSettings) -> int | No
 
 def _read_columns(cache: ColumnCache, raw: RawImpressions, config: PreparationSettings, progress: ProgressBars) -> None:
     advance = progress.bytes("reading raw files", sum(path.stat().st_size for path in raw.files))
-    for chunk in prefetch(raw.chunks(advance)):
+    if isinstance(raw, ResumableImpressions):
+        if not raw.restore(cache.states):
+            cache.restart()
+        cache.states.clear()
+        if len(cache):
+            _log.info(f"{len(cache):,} rows that an interrupted preparation of {config.name} has read are reused.")
+        chunks = iter(()) if cache.complete else raw.chunks_with_state(advance)
+    else:
+        chunks = ((chunk, None) for chunk in raw.chunks(advance))
+    for chunk, state in prefetch(chunks):
         if config.split.rule == "given" and config.split_column not in chunk:
             raise StemlabError(f"dataset.split.rule=given: {config.name} has no split column; use another rule.")
-        cache.append(chunk)
+        cache.append(chunk, state)
+    cache.finish()
     if not len(cache):
         raise StemlabError(f"{raw.files[0]} has no valid row ({raw.skipped} bad rows were skipped).")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +57,7 @@ class RawTiktok:
         self.sample = sample
         ranges = dict.fromkeys(TIKTOK_LABELS, (0, 1))
         self._reader = IntegerReader(file, TIKTOK_COLUMNS, ranges=ranges, on_bad_row=on_bad_row)
+        self._done = 0
 
     @property
     def skipped(self) -> int:
@@ -64,8 +66,17 @@ class RawTiktok:
 
     def chunks(self, advance: Advance) -> Iterator[Mapping[str, Int64Array]]:
         """Yield the twelve columns block by block."""
-        blocks = read_blocks(self.files[0], TIKTOK_FILE, advance)
-        return (rows.columns for rows in self._reader.parse(blocks))
+        return (columns for columns, _ in self.chunks_with_state(advance))
+
+    def chunks_with_state(self, advance: Advance) -> Iterator[tuple[Mapping[str, Int64Array], int]]:
+        """Yield the twelve columns block by block, and the number of rows skipped so far."""
+        blocks = islice(read_blocks(self.files[0], TIKTOK_FILE, advance), self._done, None)
+        return ((rows.columns, self.skipped) for rows in self._reader.parse(blocks))
+
+    def restore(self, states: Sequence[int]) -> bool:
+        """Continue after the blocks with these states."""
+        self._done, self._reader.skipped = len(states), states[-1] if states else 0
+        return True
 
 
 class TiktokDataModule(ImpressionDataModule):

@@ -91,11 +91,14 @@ class TimeParser:
     Args:
         exact: whether dates become nanoseconds since 1970 (years 1678 to 2261; other dates are bad), which keeps the
             order within a second; otherwise they become yyyymmddhhmmss.
+
+    Attributes:
+        dates: whether the cells are dates; ``None`` before the first chunk with a valid cell.
     """
 
     def __init__(self, *, exact: bool = False) -> None:
         self._exact = exact
-        self._dates: bool | None = None  # known after the first chunk with a valid cell
+        self.dates: bool | None = None  # known after the first chunk with a valid cell
 
     def __call__(self, column: Any) -> ParsedCells:
         """Return the times of a chunk, int64, and the mask of bad cells."""
@@ -107,11 +110,11 @@ class TimeParser:
             kinds = [pa.int64(), *_TIMESTAMPS, *_EXACT_TIMESTAMPS] if text else [pa.int64()]
             if self._exact:
                 kinds = [kind for kind in kinds if kind not in _TIMESTAMPS]
-            if self._dates is not None and text:
-                kinds = [kind for kind in kinds if pa.types.is_temporal(kind) is self._dates]
+            if self.dates is not None and text:
+                kinds = [kind for kind in kinds if pa.types.is_temporal(kind) is self.dates]
             found = _first_fitting(column, kinds)
-        if self._dates is None and found.null_count < len(found):
-            self._dates = pa.types.is_temporal(found.type)
+        if self.dates is None and found.null_count < len(found):
+            self.dates = pa.types.is_temporal(found.type)
         if pa.types.is_temporal(found.type):
             found = pc.cast(found, pa.int64()) if self._exact else _digits(found)
         values = as_numpy(pc.fill_null(found, _BAD))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,8 +59,8 @@ class TableFile(Protocol):
     unreadable: Mapping[str, str]
     row_unit: str
 
-    def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
-        """Yield the given columns in chunks; call ``advance`` with the number of bytes read."""
+    def chunks(self, columns: Sequence[str], advance: Advance, *, skip: int = 0) -> Iterator[TableChunk]:
+        """Yield the given columns in chunks, without the first ``skip``; call ``advance`` with the bytes read."""
         ...
 
 
@@ -109,18 +109,19 @@ class ParquetTable:
         if not self._file.metadata.num_rows:
             raise StemlabError(f"{path} is empty: it has columns and no rows.")
 
-    def chunks(self, columns: Sequence[str], advance: Advance) -> Iterator[TableChunk]:
-        """Yield the given columns in chunks of at most ``PARQUET_ROWS`` rows."""
+    def chunks(self, columns: Sequence[str], advance: Advance, *, skip: int = 0) -> Iterator[TableChunk]:
+        """Yield the given columns in chunks of at most ``PARQUET_ROWS`` rows, without the first ``skip`` chunks."""
         for name in set(columns) - set(self.readable):
             kind = self._file.schema_arrow.field(name).type
             raise StemlabError(f"{self.path}: column {name!r} holds {kind}, which is not a scalar type; leave it out.")
         rows, size, total = 0, self.path.stat().st_size, self._file.metadata.num_rows
         try:
-            for batch in self._file.iter_batches(PARQUET_ROWS, columns=list(columns)):
+            for number, batch in enumerate(self._file.iter_batches(PARQUET_ROWS, columns=list(columns))):
                 lines = rows + 1 + np.arange(batch.num_rows)
                 advance(size * (rows + batch.num_rows) // total - size * rows // total)
                 rows += batch.num_rows
-                yield TableChunk({name: batch.column(name) for name in columns}, lines)
+                if number >= skip:
+                    yield TableChunk({name: batch.column(name) for name in columns}, lines)
         except MemoryError:
             raise
         except (OSError, pa.ArrowException) as error:
@@ -154,10 +155,12 @@ class TextTable:
         if not self.names:
             raise StemlabError(f"{path}, line 1 is empty: it must name the columns.")
 
-    def chunks(self, columns: Sequence[str], advance: Advance, *, allow_empty: bool = False) -> Iterator[TableChunk]:
-        """Yield the given columns in chunks, as strings; empty lines are ignored."""
-        rows = 0
-        for block in self._blocks(advance):
+    def chunks(
+        self, columns: Sequence[str], advance: Advance, *, skip: int = 0, allow_empty: bool = False
+    ) -> Iterator[TableChunk]:
+        """Yield the given columns in chunks, as strings, without the first ``skip``; empty lines are ignored."""
+        rows = skip
+        for block in islice(self._blocks(advance), skip, None):
             chunk = self._parse(block, list(columns))
             rows += len(chunk.lines) + len(chunk.malformed)
             yield chunk

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from stemlab.array_types import AnyArray, BoolArray
 from stemlab.data.io.csv_integers import OnBadRow
@@ -45,8 +46,9 @@ class RawTable:
         self.files: Sequence[Path] = (table.path,)
         self.skipped = 0
         self._table, self._roles, self._on_bad_row = table, roles, on_bad_row
-        own = {name: TokenCodes() for name in roles.tokens}
-        self._codes = {name: own[roles.shared.get(name, name)] for name in roles.tokens}
+        self._own = {name: TokenCodes() for name in roles.tokens}
+        self._codes = {name: self._own[roles.shared.get(name, name)] for name in roles.tokens}
+        self._done = 0
         self._times = cells.TimeParser(exact=exact_times)
         self._rows, self._ones = 0, np.zeros(len(roles.tasks), dtype=np.int64)
         self._seen = np.zeros(len(roles.scenarios), dtype=np.int64)
@@ -68,14 +70,43 @@ class RawTable:
         Raises:
             StemlabError: a bad row, a constant label, or a scenario without rows.
         """
+        return (chunk for chunk, _ in self.chunks_with_state(advance))
+
+    def chunks_with_state(self, advance: Advance) -> Iterator[tuple[Mapping[str, AnyArray], dict[str, Any]]]:
+        """Yield the columns in chunks, and the state of the reader after each of them; errors as in ``chunks``."""
         readers = self._readers()
-        for rows in self._table.chunks(self._roles.needed, advance):
+        for rows in self._table.chunks(self._roles.needed, advance, skip=self._done):
+            known = {name: len(codes) for name, codes in self._own.items()}
             read = {role: reader(self._cells(rows, name)) for role, (name, reader) in readers.items()}
             kept = self._check(rows, {role: bad for role, (_, bad) in read.items()})
             chunk = {role: values if kept.all() else values[kept] for role, (values, _) in read.items()}
             self._count(chunk)
-            yield chunk
+            yield chunk, self._state(known)
         self._check_counts()
+
+    def _state(self, known: Mapping[str, int]) -> dict[str, Any]:
+        """Return what ``restore`` needs; ``known``: column -> number of its distinct strings before the chunk."""
+        return {
+            "counts": [self.skipped, self._rows, self._ones.tolist(), self._seen.tolist()],
+            "dates": self._times.dates,
+            "tokens": {name: list(codes[known[name] :]) for name, codes in self._own.items()},
+        }
+
+    def restore(self, states: Sequence[dict[str, Any]]) -> bool:
+        """Continue after the chunks with these states; return False, unchanged, if two strings have the same hash."""
+        own = {name: TokenCodes() for name in self._own}
+        for name, codes in own.items():
+            strings = pa.array([text for state in states for text in state["tokens"][name]], pa.string())
+            first = len(codes)
+            if not np.array_equal(codes.encode(strings), np.arange(first, first + len(strings))):
+                return False
+        self._own.update(own)
+        self._codes.update({name: own[self._roles.shared.get(name, name)] for name in self._codes})
+        if states:
+            self._done, self._times.dates = len(states), states[-1]["dates"]
+            self.skipped, self._rows, ones, seen = states[-1]["counts"]
+            self._ones, self._seen = np.array(ones, dtype=np.int64), np.array(seen, dtype=np.int64)
+        return True
 
     def _readers(self) -> dict[str, tuple[str, Read]]:
         """Return yielded name -> (column of the file, parser of its cells)."""
