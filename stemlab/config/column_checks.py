@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stemlab.config.cross_checks import Origin
+from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError
 
 
