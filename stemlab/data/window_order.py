@@ -20,10 +20,10 @@ from stemlab.data.batch_order import ShuffledOrder
 from stemlab.data.draw_ahead import DrawAhead
 from stemlab.data.resident import RowSelection
 
-WINDOW_BLOCKS = 64
+WINDOW_BLOCKS = 256
 """Blocks of a window."""
 WINDOW_ROWS = 1 << 21
-"""Rows of a window by default: 122 MB of the TikTok columns."""
+"""Rows of a window by default: 88 MB of the TikTok columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class WindowedOrder(ShuffledOrder):
         seed: determines the order together with the epoch number.
         rank: rank of this process.
         world_size: number of processes; each gets the same number of batches of the same sizes.
-        window_rows: largest number of rows of a window; a block has ``window_rows / WINDOW_BLOCKS`` rows.
+        window_rows: largest number of rows of a window; a block has ``window_rows / WINDOW_BLOCKS`` rows,
+            at least one.
 
     Raises:
         StemlabError: there are fewer samples than processes.

@@ -16,7 +16,7 @@ from tests.data.test_blocks import assert_same_steps
 from tests.data.test_placement import assert_same_batches
 
 
-def order(rows=1003, batch_size=20, rank=0, world_size=1, window_rows=128):
+def order(rows=1003, batch_size=20, rank=0, world_size=1, window_rows=512):
     return WindowedOrder(rows, batch_size, 3, rank, world_size, window_rows)
 
 
@@ -35,7 +35,7 @@ def store(tmp_path_factory):
     return ColumnStore(path)
 
 
-@pytest.mark.parametrize(("rows", "window_rows"), [(1003, 128), (1003, 50), (128, 128), (129, 128), (7, 4096)])
+@pytest.mark.parametrize(("rows", "window_rows"), [(1003, 512), (1003, 50), (512, 512), (513, 512), (7, 4096)])
 def test_every_sample_once_per_epoch(rows, window_rows):
     plan = order(rows, 20, window_rows=window_rows)
     epochs = []
@@ -81,7 +81,7 @@ def assert_same_rows(ours, expected):
     assert [rows.tolist() for rows in ours] == [rows.tolist() for rows in expected]
 
 
-@pytest.mark.parametrize("window_rows", [128, 50, 4096])
+@pytest.mark.parametrize("window_rows", [512, 50, 4096])
 def test_batches_equal_those_of_the_mapped_file(store, window_rows):
     ours, mapped = (
         kind(store, order(window_rows=window_rows, rank=1, world_size=2)) for kind in (WindowLoader, BatchLoader)
@@ -113,7 +113,7 @@ def test_only_two_windows_are_in_memory(store):
     for _ in loader:
         kept = [loader._windows._windows._known, loader._windows._windows._next]
         rows = [len(entry[1].result()["ids"]) for entry in kept if entry is not None]
-        assert max(rows) <= 128
+        assert max(rows) <= 512
 
 
 def test_state_of_another_order_is_refused_within_an_epoch(store):
@@ -124,7 +124,7 @@ def test_state_of_another_order_is_refused_within_an_epoch(store):
         loader.load_state_dict({"epoch": 0, "batch": len(loader), **other})
     mapped = BatchLoader(store, ShuffledOrder(len(store), 20, 3))
     for kind in (mapped, BlockLoader(mapped, 4)):
-        with pytest.raises(StemlabError, match=r"dataset\.reading=blocks dataset\.window_rows=128"):
+        with pytest.raises(StemlabError, match=r"dataset\.reading=blocks dataset\.window_rows=512"):
             kind.load_state_dict({"epoch": 0, "batch": 1, "window_rows": 128})
 
 
