@@ -125,7 +125,7 @@ def test_state_of_another_order_is_refused_within_an_epoch(store):
     mapped = BatchLoader(store, ShuffledOrder(len(store), 20, 3))
     for kind in (mapped, BlockLoader(mapped, 4)):
         with pytest.raises(StemlabError, match=r"dataset\.reading=blocks dataset\.window_rows=512"):
-            kind.load_state_dict({"epoch": 0, "batch": 1, "window_rows": 128})
+            kind.load_state_dict({"epoch": 0, "batch": 1, "window_rows": 512})
 
 
 def test_a_shorter_file_is_reported(store, tmp_path):

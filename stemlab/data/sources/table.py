@@ -112,9 +112,8 @@ class TableDataModule(ImpressionDataModule):
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
         self._raw_dir = None if raw_dir is None else Path(raw_dir)
         self.separator, self._names, self._on_bad_row = _character(separator), columns, on_bad_row
-        self.raw_columns = tuple(columns or ())  # for prediction on files without a header
+        self.raw_columns, self._named_fields = tuple(columns or ()), tuple(fields or ())
         self.described = fields is not None or tasks is not None or config is not None
-        self._named_fields = tuple(fields or ())
         self._rule, self._scaling, self._min_count = split, scaling, min_count
         self._columns = ColumnRoles(
             fields=tuple(name for name in fields or () if name != scenario),
