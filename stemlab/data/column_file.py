@@ -57,12 +57,11 @@ class ColumnFile:
             width, done = dtype.itemsize * int(np.prod(shape, dtype=np.int64)), 0
             for first, stop in ranges:
                 part = column[done : done + stop - first]
-                self._fill(part.reshape(-1).view(np.uint8), offset + first * width)
+                self._fill(part.reshape(-1).view(np.uint8).data, offset + first * width)
                 done += stop - first
         return found
 
-    def _fill(self, buffer: AnyArray, offset: int) -> None:
-        view = memoryview(buffer)
+    def _fill(self, view: memoryview, offset: int) -> None:
         while view.nbytes:
             size = os.preadv(self._file.fileno(), [view], offset)
             if not size:

@@ -119,9 +119,9 @@ class WindowedOrder(ShuffledOrder):
         """Return the permuted row numbers of a window."""
         epoch, window = divmod(key, self.windows)
         dtype = np.int32 if self.rows <= np.iinfo(np.int32).max else np.int64
-        first_K = self.windows_of(epoch).blocks[window].astype(dtype) * dtype(self.block_rows)
-        rows = (first_K[:, None] + np.arange(self.block_rows, dtype=dtype)).reshape(-1)
-        return np.random.default_rng([self.seed, epoch, window + 1]).permutation(rows[rows < self.rows])
+        first_K = self.windows_of(epoch).blocks[window] * self.block_rows
+        rows = (first_K[:, None] + np.arange(self.block_rows)).reshape(-1)
+        return np.random.default_rng([self.seed, epoch, window + 1]).permutation(rows[rows < self.rows].astype(dtype))
 
     def _assign_blocks(self, epoch: int) -> EpochWindows:
         order = np.random.default_rng([self.seed, epoch, 0]).permutation(self.blocks)
