@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import tempfile
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timing import machine, row, spread
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -140,26 +139,15 @@ def run(layout: str, name: str, steps: int, size: int) -> list[dict[str, Any]]:
 
 def speed(name: str, layouts: list[str], rounds: int, steps: int) -> dict[str, dict[str, Any]]:
     """Measure layouts in turn, ``rounds`` times; the first step of each is warm-up."""
-    rates: dict[str, list[float]] = {layout: [] for layout in layouts}
-    memory: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Any]] = {layout: {"samples_per_s": []} for layout in layouts}
     for _ in range(rounds):
         for layout in layouts:
             size = BATCH if layout == "one rank" else 2 * BATCH
             results = run(layout, name, steps + 1, size)
-            rates[layout].append(size / statistics.median(results[0]["seconds"][1:]))
-            memory[layout] = {key: max(result[key] for result in results) for key in ("table_bytes", "peak_rss_mb")}
-            print(name, layout, f"{rates[layout][-1]:,.0f} samples/s", memory[layout], flush=True)
-    base = statistics.median(rates["one rank"])
-    return {
-        layout: {
-            "samples_per_s": statistics.median(values),
-            "rounds": values,
-            "speed_up": statistics.median(values) / base,
-            "table_memory": memory[layout]["table_bytes"] / memory["replicated"]["table_bytes"],
-            **memory[layout],
-        }
-        for layout, values in rates.items()
-    }
+            found[layout]["samples_per_s"].append(size / statistics.median(results[0]["seconds"][1:]))
+            found[layout] |= {key: max(result[key] for result in results) for key in ("table_bytes", "peak_rss_mb")}
+            print(name, layout, found[layout], flush=True)
+    return found
 
 
 def compare_losses(name: str) -> dict[str, float]:
@@ -171,11 +159,22 @@ def compare_losses(name: str) -> dict[str, float]:
     return found
 
 
-def cpu_name() -> str:
-    """Return the name of the CPU."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def table_rows(nets: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the table: speed against one rank, memory of the tables against whole ones."""
+    rows = []
+    for name, found in nets.items():
+        one, shown = found["speed"].get("one rank"), f"{name}, {found['rows']:,} embedding rows"
+        for layout, values in found["speed"].items():
+            if one is not None and layout != "one rank":
+                pairs = zip(values["samples_per_s"], one["samples_per_s"], strict=True)
+                what = f"two ranks, one thread each, {shown}, trainer.embedding={layout}"
+                rows.append(row(what, "one rank, samples/s", spread([ours / theirs for ours, theirs in pairs])))
+    for layout, values in nets.get("shared_bottom", {}).get("speed", {}).items():
+        if layout.endswith("sharded"):
+            ratio = values["table_bytes"] / nets["shared_bottom"]["speed"]["replicated"]["table_bytes"]
+            what = f"two ranks, memory of the tables of a rank, trainer.embedding={layout}"
+            rows.append(row(what, "trainer.embedding=replicated", spread([ratio])))
+    return rows
 
 
 def main() -> None:
@@ -187,18 +186,14 @@ def main() -> None:
     parser.add_argument("--without", nargs="*", choices=("speed", "losses"), default=())
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "two_ranks.json")
     chosen = parser.parse_args()
-    found: dict[str, Any] = json.loads(chosen.output.read_text()) if chosen.output.exists() else {}
-    found |= {
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-    }
+    nets: dict[str, Any] = json.loads(chosen.output.read_text())["nets"] if chosen.output.exists() else {}
     for name in chosen.nets:
-        entry = found.setdefault(name, {"rows": sum(SIZES[name]), "batch_per_rank": BATCH})
+        entry = nets.setdefault(name, {"rows": sum(SIZES[name]), "batch_per_rank": BATCH, "speed": {}})
         if "speed" not in chosen.without:
             entry["speed"] = speed(name, chosen.layouts, chosen.rounds, chosen.steps)
         if "losses" not in chosen.without:
             entry["losses"] = compare_losses(name)
+        found = {**machine(threads=1), "nets": nets, "rows": table_rows(nets)}
         chosen.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
