@@ -14,7 +14,7 @@ from torch import nn
 from stemlab.errors import StemlabError
 from stemlab.lightning.captured import WARMUP_STEPS
 from stemlab.lightning.step_graph import CudaGraphs
-from tests.lightning.toy_training import EPOCH_STEPS, PENALISED, ROWS_ONLY, Spoil, Training, make
+from tests.lightning.toy_training import EPOCH_STEPS, PENALISED, ROWS_ONLY, Spoil, Training, by_rows, make
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 REPLAYED = 3 * (EPOCH_STEPS - 1) - WARMUP_STEPS
@@ -32,7 +32,15 @@ def assert_close(ours: nn.Module, expected: nn.Module, tolerance: float = 1e-6) 
 
 @pytest.mark.parametrize("residence", ["device", "host"])
 @pytest.mark.parametrize(
-    ("name", "settings"), [("mmoe", {}), ("stem", PENALISED), ("stem", ROWS_ONLY)], ids=["mmoe", "penalised", "rows"]
+    ("name", "settings"),
+    [
+        ("mmoe", {}),
+        ("stem", PENALISED),
+        ("stem", ROWS_ONLY),
+        ("stem", by_rows("sparse_adam")),
+        ("stem", by_rows("rowwise_adagrad")),
+    ],
+    ids=["mmoe", "penalised", "rows", "sparse_adam", "rowwise_adagrad"],
 )
 def test_captured_steps_equal_eager_steps(name: str, settings: dict[str, Any], residence: str, tmp_path: Path) -> None:
     eager = train(make(name), 0, tmp_path / "eager", **settings)

@@ -10,22 +10,17 @@ from torch import nn
 from stemlab.data.batch import ImpressionBatch
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.row_embedding import use_row_gradients
-from stemlab.optim import OptimConfig, Penalty, PlateauConfig
-from tests.lightning.toy_training import Training, make
+from stemlab.optim import OptimConfig, PlateauConfig
+from tests.lightning.toy_training import Training, by_rows, make
 
 RULES = ("sparse_adam", "rowwise_adagrad")
 
 
-def settings(rule: str) -> dict[str, object]:
-    optim = OptimConfig(lr=0.05, clip_norm=0.1, tables=rule, tables_lr=0.1, plateau=PlateauConfig(factor=0.5))
-    return {"optim": optim, "embedding_penalty": Penalty(l2=1e-2), "penalty_mode": "batch"}
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_blocks_and_a_resumed_run_equal_the_training_in_batches(rule: str, tmp_path: Path) -> None:
-    expected = Training(make("stem"), 0, tmp_path / "batches", **settings(rule)).fit()
-    Training(make("stem"), 4, tmp_path / "blocks", epochs=2, **settings(rule)).fit()
-    resumed = Training(make("stem"), 4, tmp_path / "resumed", **settings(rule))
+    expected = Training(make("stem"), 0, tmp_path / "batches", **by_rows(rule)).fit()
+    Training(make("stem"), 4, tmp_path / "blocks", epochs=2, **by_rows(rule)).fit()
+    resumed = Training(make("stem"), 4, tmp_path / "resumed", **by_rows(rule))
     resumed.fit(tmp_path / "blocks" / "last.ckpt")
     for a, b in zip(resumed.module.parameters(), expected.module.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -45,6 +45,12 @@ PENALISED = {
 ROWS_ONLY = PENALISED | {"penalty_mode": "batch", "optim": OptimConfig(lr=0.05, clip_norm=None)}
 
 
+def by_rows(rule: str) -> dict[str, Any]:
+    """Return settings whose tables are trained by rows, with penalty, clipping and a learning rate of their own."""
+    optim = OptimConfig(lr=0.05, clip_norm=0.1, tables=rule, tables_lr=0.1, plateau=PlateauConfig(factor=0.5))  # type: ignore[arg-type]
+    return PENALISED | {"penalty_mode": "batch", "optim": optim}
+
+
 class MemoryLogger(Logger):
     """Keep all logged metrics."""
 
