@@ -102,6 +102,13 @@ def test_ratios_are_committed_per_vendor(quick, monkeypatch):
     assert quick.committed_ratio(written, "new", VENDOR) == (None, None)
 
 
+def test_the_smallest_of_three_measurements_is_committed(quick, monkeypatch):
+    commit(quick)
+    pairs(quick, monkeypatch, gauc=(2.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0, 4.0, 2.0))  # 4 calls per measurement
+    assert quick.main(["--commit"]) == 0
+    assert json.loads(quick.COMMITTED.read_text())[VENDOR]["ratios"]["gauc"]["median"] == pytest.approx(2.0)
+
+
 def test_every_row_has_a_committed_ratio(root, quick):
     committed = json.loads((root / "scripts" / "bench" / "quick.json").read_text())
     for entry in committed.values():
