@@ -20,4 +20,5 @@ Monitor = Annotated[str, AfterValidator(_metric_name)]
 class Section(BaseModel):
     """Part of the config; unknown keys are refused and values are not converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    # defer_build: a command builds the validators of the models that it uses
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)

@@ -23,7 +23,7 @@ def single_values_as_lists(config: Mapping[str, Any]) -> dict[str, Any]:
         config: plain config of a command; not changed.
     """
     changed = {**config}
-    for model in _command_models():
+    for model in _command_models(reads_runs="model" not in config):
         changed = _wrapped(changed, model)
     for name in _NODES:
         if isinstance(config.get(name), Mapping):
@@ -35,11 +35,18 @@ def single_values_as_lists(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _command_models() -> tuple[Any, ...]:
-    """Return the models of the top level of all commands: a key of the same name has the same type in each."""
+def _command_models(reads_runs: bool) -> tuple[Any, ...]:
+    """Return the models of the top level of all commands: a key of the same name has the same type in each.
+
+    Args:
+        reads_runs: whether the command may be one of those that read runs; their models are imported only then.
+    """
+    from stemlab.config.schema import COMMAND_MODELS
+
+    if not reads_runs:
+        return tuple(COMMAND_MODELS.values())
     from stemlab.config.analyze_schema import AnalyzeConfig
     from stemlab.config.report_schema import ReportConfig
-    from stemlab.config.schema import COMMAND_MODELS
 
     return (*COMMAND_MODELS.values(), AnalyzeConfig, ReportConfig)
 
