@@ -1,15 +1,25 @@
 """The speed table is what the committed measurements give."""
 
 import json
-import subprocess
+import runpy
+import shutil
 import sys
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
 
 def run(root, *words):
-    command = [sys.executable, "scripts/bench/table.py", *words]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+    """Run the script of a folder in this process; return its exit status and error message."""
+    folder = root / "scripts" / "bench"
+    with mock.patch.object(sys, "argv", ["table.py", *words]), mock.patch.object(sys, "path", [str(folder), *sys.path]):
+        sys.modules.pop("result_rows", None)  # the one of another folder
+        try:
+            runpy.run_path(str(folder / "table.py"), run_name="__main__")
+        except SystemExit as end:
+            return SimpleNamespace(returncode=1, stderr=str(end))
+    return SimpleNamespace(returncode=0, stderr="")
 
 
 def test_the_page_holds_what_was_measured(root):
@@ -20,12 +30,11 @@ def test_the_page_holds_what_was_measured(root):
 @pytest.fixture
 def bench(root, tmp_path):
     """Return the folder of a copy of the script, its results and its page."""
-    for part in ("results", "table.py", "result_rows.py", "README.md"):
-        part = f"scripts/bench/{part}"
-        target = tmp_path / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["cp", "-r", root / part, target], check=True)
-    return tmp_path / "scripts" / "bench"
+    folder = tmp_path / "scripts" / "bench"
+    shutil.copytree(root / "scripts" / "bench" / "results", folder / "results")
+    for name in ("table.py", "result_rows.py", "README.md"):
+        shutil.copy(root / "scripts" / "bench" / name, folder)
+    return folder
 
 
 def rows(bench):
