@@ -28,6 +28,7 @@ from stemlab.runs.run import interruptions, needs_training
 from stemlab.runs.signals import SignalGuard
 
 TRACE = "trace.json.gz"
+_MOST_EPOCHS = 1000
 _LISTED = 15
 """Operators and kernels in ``profile.json``; the trace has all of them."""
 
@@ -63,19 +64,20 @@ def measure(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         datamodule = build_datamodule(config)
         datamodule.prepare()
         seed_everything(config["seed"], workers=True, verbose=False)
-        # a training checks its objective against the metrics; a profile has none
-        module = build_module({**config, "objective": config["callbacks"]["checkpoint"]["monitor"]}, datamodule)
+        # a training has an objective, which is checked against the metrics; here it has no effect
+        training = {**config, "objective": config["callbacks"]["checkpoint"]["monitor"]}
+        module = build_module(training, datamodule)
         if not needs_training(module):
             raise StemlabError(f"model={config['model']['name']} has no training steps: it only counts interactions.")
         samples = int(datamodule.manifest["rows"]["train"])
         check_batch_norm(module.net, config["trainer"], samples, datamodule.batch_size)
         engine = TrainingEngine(config, module, datamodule)
         probe = StepProbe(config["warmup_steps"], config["steps"], config["traced_steps"])
-        counts, run_callbacks = _Counts(probe), build_callbacks(config, folder)
+        counts, run_callbacks = _Counts(probe), build_callbacks(training, folder)
         # what acts within a step; validation, early stopping and checkpoints belong to the end of an epoch
         bars = [callback for callback in run_callbacks.others if isinstance(callback, MetricBar)]
         loggers = build_loggers(config, folder, datamodule.spec.sample, None)
-        within = {**config, "trainer": {**config["trainer"], "limit_val_batches": 0}}
+        within = {**config, "trainer": {**config["trainer"], "limit_val_batches": 0, "max_epochs": _MOST_EPOCHS}}
         callbacks: list[Callback] = [probe, run_callbacks.throughput, *bars, counts]
         trainer = build_trainer(within, folder, callbacks, loggers, module, config["steps"])
         try:
@@ -102,8 +104,8 @@ def _too_few_steps(config: Mapping[str, Any], probe: StepProbe) -> str:
     wanted = config["warmup_steps"] + config["steps"] + config["traced_steps"]
     done = sum(batch.steps for batch in probe.clock.batches)
     return (
-        f"the training ended after {done} steps, the profile needs {wanted}: lower steps, warmup_steps or "
-        "traced_steps, or raise trainer.max_epochs."
+        f"{_MOST_EPOCHS} epochs have only {done} steps, the profile needs {wanted}: lower steps, warmup_steps or "
+        "traced_steps, or dataset.batch_size."
     )
 
 

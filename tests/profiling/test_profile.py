@@ -9,7 +9,7 @@ from stemlab.config.compose import compose
 from stemlab.data.blocks import BlockLoader
 from stemlab.errors import StemlabError
 from stemlab.profile import profile_training
-from stemlab.profiling import flops
+from stemlab.profiling import flops, measure
 from stemlab.profiling.output import milliseconds
 from stemlab.profiling.step_clock import BACKWARD, CLIPPING, FORWARD, LOADER, OPTIMISER, REPLAY, REST
 from stemlab.profiling.step_probe import TIMED, WARM_UP, StepProbe
@@ -65,7 +65,6 @@ def test_a_profile_of_stem_over_several_epochs(workspace):
     found = json.loads((folder / "profile.json").read_text())
     check_sums(found)
     assert CLIPPING in found["parts"]
-    assert found["config"]["trainer"]["max_epochs"] == 1000
     assert (found["model"], found["stage"], found["sample"]) == ("stem", None, True)
     assert found["engine"]["captured"] is False
     assert found["engine"]["loop"] == "direct"  # the probe leaves the loop of a training as it is
@@ -115,10 +114,17 @@ def test_settings_that_a_profile_has_not_are_refused(workspace, words, match):
     assert not (workspace.directory / "refused").exists()
 
 
-def test_too_few_steps_are_named(workspace):
-    ended = workspace.run("profile", *TINY, *SHORT, "trainer.max_epochs=1", "dataset.batch_size=512", status=2)
-    assert "trainer.max_epochs" in ended.stderr
-    assert "after 3 steps" in ended.stderr
+def test_too_few_steps_are_named(workspace, monkeypatch):
+    monkeypatch.setattr(measure, "_MOST_EPOCHS", 1)
+    ended = workspace.run("profile", *TINY, *SHORT, "dataset.batch_size=512", "hydra.run.dir=few", status=2)
+    assert "dataset.batch_size" in ended.stderr
+    assert "only 3 steps" in ended.stderr
+
+
+def test_an_experiment_is_profiled_with_its_seed():
+    config = compose("profile", ["experiment=ml1m/timirec", "hydra.run.dir=x"])
+    assert (config["seed"], config["model"]["stage"], config["logger"]["name"]) == (1, "both", "none")
+    assert "profiles" in compose("profile", [])["paths"]["output_dir"]
 
 
 def test_a_model_without_training_is_refused(tmp_path):
