@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -23,8 +21,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from timing import machine, paired_ratio, row, spread
 
 from stemlab.config.compose import compose
 from stemlab.data.loader import BatchLoader
@@ -134,19 +132,20 @@ def settings() -> Iterator[tuple[str, tuple[str, ...]]]:
             yield f"{loop}, {clipping}", (f"trainer.loop={loop}", f"optim.clip_norm={norm}")
 
 
+def overheads(found: dict[str, list[tuple[float, float]]], clock: int) -> list[float]:
+    """Return what a step through the trainer costs beyond a bare step in each round, in milliseconds."""
+    return [ours[clock] - bare_step[clock] for ours, bare_step in zip(found["trainer"], found["bare"], strict=True)]
+
+
 def summary(found: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
-    """Return medians, in milliseconds, and the quartiles of the overhead in wall time."""
-    pairs = list(zip(found["trainer"], found["bare"], strict=True))
-    medians: dict[str, Any] = {
-        f"{way}_{clock}_ms": round(statistics.median(step[index] for step in found[way]), 4)
-        for way in found
-        for index, clock in enumerate(("wall", "cpu"))
-    }
-    for index, clock in enumerate(("wall", "cpu")):
-        differences = [ours[index] - bare_step[index] for ours, bare_step in pairs]
-        medians[f"overhead_{clock}_ms"] = round(statistics.median(differences), 4)
-        medians[f"overhead_{clock}_quartiles_ms"] = [round(q, 4) for q in statistics.quantiles(differences, n=4)[::2]]
-    return medians
+    """Return medians and quartiles over the rounds, in milliseconds."""
+    spreads: dict[str, Any] = {}
+    for clock, name in enumerate(("wall", "cpu")):
+        for way, steps in found.items():
+            spreads[f"{way}_{name}_ms"] = round(statistics.median(step[clock] for step in steps), 4)
+        rounded = {key: round(value, 4) for key, value in spread(overheads(found, clock)).items()}
+        spreads[f"overhead_{name}_ms"] = rounded
+    return spreads
 
 
 def main() -> None:
@@ -156,14 +155,21 @@ def main() -> None:
     options = parser.parse_args()
     silence_lightning()
     with tempfile.TemporaryDirectory() as folder:
-        measured = {name: summary(measure(Path(folder), words, options.rounds)) for name, words in settings()}
+        found = {name: measure(Path(folder), words, options.rounds) for name, words in settings()}
+    rows = [
+        row(
+            f"tiny network through the trainer, batch 256, {clipping}: CPU time beyond a bare step",
+            "trainer.loop=lightning",
+            paired_ratio(overheads(found[f"lightning, {clipping}"], 1), overheads(found[f"auto, {clipping}"], 1)),
+        )
+        for clipping in ("clipped", "not clipped")
+    ]
     result = {
+        **machine(1),
         "batch": 256,
         "rounds": options.rounds,
-        "torch": torch.__version__,
-        "cpu": platform.processor() or platform.machine(),
-        "load_average": os.getloadavg()[0],
-        **measured,
+        "milliseconds": {name: summary(steps) for name, steps in found.items()},
+        "rows": rows,
     }
     options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
