@@ -86,12 +86,12 @@ class StageCache:
                 self._decision_file.unlink(missing_ok=True)
 
     def _wait_or_train(self) -> None:
-        while True:
+        while not self.is_finished():
             decision = _read_json(self._decision_file)
-            if decision.get("run") == self._config["paths"]["output_dir"]:
+            # a killed run leaves its file: until rank 0 replaces it, it may name a checkpoint that is not the newest
+            is_own = decision.get("run") == self._config["paths"]["output_dir"]
+            if is_own and decision["resume"] == self._resumable_checkpoint():
                 self._train(decision["resume"])
-                return
-            if self.is_finished():
                 return
             time.sleep(_POLL_SECONDS)
 
