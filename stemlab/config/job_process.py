@@ -126,13 +126,14 @@ def quote_override(text: str) -> str:
 def run_process_group(arguments: list[str], variables: Mapping[str, str] | None = None) -> int:
     """Run a command in its own process group, without rank variables; the group ends with this process."""
     environment = single_process_environment() | dict(variables or {})
-    child = subprocess.Popen(arguments, env=environment, start_new_session=True)
     before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
-        return child.wait()
-    except BaseException:
-        end_process_group(child)
-        raise
+        child = subprocess.Popen(arguments, env=environment, start_new_session=True)
+        try:
+            return child.wait()
+        except BaseException:
+            end_process_group(child)
+            raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
