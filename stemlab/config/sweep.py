@@ -173,21 +173,27 @@ def _with_message(line: CommandLine, overrides: list[str], step: Any) -> Any:
 
 
 def _base(line: CommandLine) -> DictConfig:
-    fixed = [override for override in parse_overrides(line.overrides) if not override.is_sweep_override()]
+    overrides = parse_overrides(line.overrides)
+    fixed = [override for override in overrides if not override.is_sweep_override()]
     words = [_text(override) for override in fixed]
-    kept = [word for word, override in zip(words, fixed, strict=True) if not _belongs_to_swept_group(override, line)]
+    groups = _swept_groups(overrides)
+    kept = [word for word, override in zip(words, fixed, strict=True) if not _belongs_to_group(override, groups)]
     return compose_with_hydra(line.command, kept)
 
 
-def _belongs_to_swept_group(override: Override, line: CommandLine) -> bool:
+def _swept_groups(overrides: Sequence[Override]) -> set[str]:
+    """Return the swept groups of the overrides of a command line."""
+    swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
+    return {name for name in swept if is_group(name)}
+
+
+def _belongs_to_group(override: Override, swept: set[str]) -> bool:
     """Return whether a setting belongs to a swept group: the default option of that group may lack the key."""
-    swept = {other.key_or_group for other in parse_overrides(line.overrides) if other.is_sweep_override()}
-    groups = {name for name in swept if is_group(name)}
     root = override.key_or_group.split(".")[0]
     if is_group(override.key_or_group) or root in ("hydra", "paths"):
         return False
-    set_by_model = root in ("optim", "callbacks") and "model" in groups  # a model selects these groups
-    return root in groups or set_by_model or bool(groups & {"experiment", "sweep"})
+    set_by_model = root in ("optim", "callbacks") and "model" in swept  # a model selects these groups
+    return root in swept or set_by_model or bool(swept & {"experiment", "sweep"})
 
 
 def hydra_arguments(line: CommandLine) -> list[str]:
@@ -197,11 +203,13 @@ def hydra_arguments(line: CommandLine) -> list[str]:
     sweep over one value, it is applied to each job.
     """
     with hydra_context(line):
+        overrides = parse_overrides(line.overrides)
+        groups = _swept_groups(overrides)
         return [
             f"{override.get_key_element()}=choice({override.get_value_element_as_str()})"
-            if not override.is_sweep_override() and _belongs_to_swept_group(override, line) and "=" in _text(override)
+            if not override.is_sweep_override() and _belongs_to_group(override, groups) and "=" in _text(override)
             else _text(override)
-            for override in parse_overrides(line.overrides)
+            for override in overrides
         ]
 
 
