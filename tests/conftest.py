@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kept_parses import keep_parses
+
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(os.environ.get("STEMLAB_GOLDEN", ROOT.parent / "shared" / "golden"))
 REAL_DATA = Path(os.environ.get("STEMLAB_REAL_DATA", ROOT.parent / "shared" / "data"))
@@ -15,12 +17,21 @@ REAL_DATA = Path(os.environ.get("STEMLAB_REAL_DATA", ROOT.parent / "shared" / "d
 LONG_FILES = (
     "tests/cli/test_stages.py",
     "tests/cli/test_sequential.py",
+    "tests/test_two_ranks",
     "tests/cli/",
     "tests/test_matrix.py",
+    "tests/test_experiments",
+    "tests/test_deferred_imports.py",
+    "tests/test_bench_analysis.py",
+    "tests/lightning/test_captured.py",
+    "tests/analysis/demo/",
     "tests/config/",
     "tests/golden/",
     "tests/data/",
 )
+keep_parses()
+# Composed configs, record files and autograd graphs are many small objects, few of them in cycles.
+gc.set_threshold(20_000, 20, 20)
 # Commands and tests share one font cache: building it takes seconds.
 os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"stemlab-tests-matplotlib-{os.getuid()}"))
 # A background process of a shell ignores interrupts, and its children inherit that; some tests send interrupts.
