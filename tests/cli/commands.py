@@ -26,7 +26,8 @@ from hydra.core.hydra_config import HydraConfig
 from tests.cli.forked import ForkedCommand, rank_variables
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 120
+TIMEOUT_S = 300
+"""Limit of waits, which only matters when a test fails: generous, for slow machines."""
 REMOVED_VARIABLES = ("WANDB", "STEMLAB_SWEEP", "PL_", "LOCAL_RANK")
 
 
@@ -142,8 +143,18 @@ class Workspace:
         process = self.start(command, *overrides, **variables)
         return _checked(command, overrides, status, *_finished(process, command))
 
+    def run_forked(
+        self, command: str, *overrides: str, status: int = 0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Do the same in a forked process, for tests of exit statuses and of processes that a command starts."""
+        process = self.fork(command, *overrides, **variables)
+        return _checked(command, overrides, status, *_finished(process, command))
+
     def run_two_ranks(self, command: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-        """Run a command on two ranks in forked processes; rank 1 gets the arguments that Lightning gives it."""
+        """Run a command on two ranks in forked processes and return the result of rank 0.
+
+        Rank 1 gets the arguments that Lightning gives it.
+        """
         overrides = (*overrides, "trainer=ddp_cpu", "trainer.devices=2")
         later = (f"hydra.job.name={command}_ddp_process_1", "hydra.output_subdir=null")
         ranks = [
@@ -151,9 +162,8 @@ class Workspace:
             for own, variables in zip(((), later), rank_variables(), strict=True)
         ]
         results = [_finished(process, command) for process in ranks]
-        for result in results:
-            checked = _checked(command, overrides, 0, *result)
-        return checked
+        first, _ = [_checked(command, overrides, 0, *result) for result in results]
+        return first
 
     def fork(self, command: str, *overrides: str, **variables: str) -> ForkedCommand:
         """Start a command in a forked process, which has the imports already."""

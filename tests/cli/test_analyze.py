@@ -138,7 +138,7 @@ def test_a_missing_run_exits_with_2(workspace: Workspace) -> None:
 
 def test_a_crossed_threshold_exits_with_3_after_writing_all_results(trained: Path, workspace: Workspace) -> None:
     limits = "fail_if=['collapse.runs.*.mean_abundance.l2 < 1', 'collapse.runs.stem.mean_abundance.l2 < 100']"
-    result = workspace.run_process("analyze", run_of(trained), "output=judged", limits, status=3).stderr
+    result = workspace.run_forked("analyze", run_of(trained), "output=judged", limits, status=3).stderr
     folder = workspace.directory / "judged"
     results = json.loads((folder / "results.json").read_text())
     assert {"index.html", *results["files"]} == files(folder).keys() - {"results.json"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Workspace
+from tests.cli.commands import TIMEOUT_S, Workspace
 from tests.cli.conftest import TINY, assert_same_weights
 from tests.cli.test_train import wait_for
 
@@ -34,7 +34,7 @@ def test_two_ranks_stop_together_and_resume_exactly(workspace: Workspace) -> Non
     process = workspace.start("train", *words, "hydra.run.dir=pair_ended")
     wait_for(workspace.directory / "pair_ended/checkpoints/last.ckpt")
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 143, out + err
     assert "resume=auto" in err
     assert workspace.record("pair_ended")["status"] == "interrupted"

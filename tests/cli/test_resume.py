@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stemlab.errors import StemlabError
-from tests.cli.commands import Workspace
+from tests.cli.commands import TIMEOUT_S, Workspace
 from tests.cli.conftest import LONG, TINY, assert_same_weights
 from tests.cli.test_train import rows, wait_for
 
@@ -50,7 +50,7 @@ def test_a_killed_run_is_resumed(trained: Path, workspace: Workspace, run_traini
     process = workspace.fork("train", *TINY, *LONG, "trainer.max_epochs=100000", "hydra.run.dir=killed")
     wait_for(workspace.directory / "killed" / "checkpoints" / "last.ckpt")
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=TIMEOUT_S)
     # the epoch of the kill is not fixed: compare with a run of as many epochs
     last = workspace.directory / "killed" / "checkpoints" / "last.ckpt"
     epoch = torch.load(last, weights_only=True)["epoch"]

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-import time
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import torch
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.evaluate import evaluate
-from tests.cli.commands import TIMEOUT_S, Workspace
+from tests.cli.commands import TIMEOUT_S, Workspace, environment
 from tests.cli.conftest import assert_same_weights, weights
+from tests.cli.forked import ForkedCommand
 from tests.cli.sequences import TIMIREC, write_folder
 from tests.cli.test_train import walk
 from tests.runs.wandb_file import read_wandb
@@ -99,7 +100,7 @@ def test_other_settings_train_another_first_stage(
 
 @pytest.mark.process
 def test_concurrent_runs_wait_for_one_first_stage(sequences: Workspace) -> None:
-    overrides = [*TIMIREC, "trainer.max_epochs=6", "paths.runs_dir=waited"]
+    overrides = [*TIMIREC, "trainer.max_epochs=3", "paths.runs_dir=waited"]
     runs = [sequences.fork("train", *overrides, f"model.net.temperature={t}", f"hydra.run.dir=wait{t}") for t in (1, 2)]
     result = [process.communicate(timeout=TIMEOUT_S) for process in runs]
     assert [process.returncode for process in runs] == [0, 0], result
@@ -113,16 +114,14 @@ def test_concurrent_runs_wait_for_one_first_stage(sequences: Workspace) -> None:
 
 @pytest.mark.process
 def test_a_killed_first_stage_is_resumed_exactly(sequences: Workspace, run_training: Callable[..., float]) -> None:
-    overrides = [*TIMIREC, "trainer.max_epochs=20"]
-    process = sequences.fork("train", *overrides, "paths.runs_dir=killed", "hydra.run.dir=never")
-    stages = sequences.directory / "killed" / "stages"
-    last = wait_for(lambda: next(stages.glob("*/checkpoints/last.ckpt"), None))
-    process.kill()
-    process.communicate(timeout=30)
+    overrides = [*TIMIREC, "trainer.max_epochs=4"]
+    words = [*overrides, "paths.runs_dir=killed", "hydra.run.dir=never"]
+    process = ForkedCommand("tests.cli.killed_train", words, sequences.directory, environment(sequences.directory))
+    output = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == -signal.SIGKILL, output
     (first,) = first_stages(sequences, "killed")
     assert record(first)["status"] == "running"
-    epoch = torch.load(last, weights_only=True)["epoch"]
-    assert epoch < 19
+    assert torch.load(first / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
     result = sequences.run("train", *overrides, "paths.runs_dir=killed", "hydra.run.dir=again")
     output = result.stdout + result.stderr
     assert re.search(rf"pretrain.* {re.escape(str(first))}", output)
@@ -135,14 +134,6 @@ def test_a_killed_first_stage_is_resumed_exactly(sequences: Workspace, run_train
     assert record(first)["metrics"] == record(unharmed)["metrics"]
     assert sequences.record("again")["metrics"] == sequences.record("whole")["metrics"]
     assert len(list(first.glob("metrics_until_epoch_*.csv"))) == 1
-
-
-def wait_for(found: Callable[[], Path | None]) -> Path:
-    end = time.monotonic() + TIMEOUT_S
-    while (path := found()) is None:
-        assert time.monotonic() < end
-        time.sleep(0.005)
-    return path
 
 
 def test_the_second_stage_is_resumed(both: Path, sequences: Workspace, run_training: Callable[..., float]) -> None:
@@ -256,12 +247,15 @@ def test_a_first_stage_trained_alone_is_reused_by_second_stages(
 
 @pytest.mark.ddp
 def test_two_ranks_train_both_stages_and_reuse_a_finished_one(sequences: Workspace) -> None:
-    overrides = [*TIMIREC, "trainer=ddp_cpu", "trainer.devices=2", "paths.runs_dir=pair"]
-    sequences.run_process("train", *overrides, "hydra.run.dir=pair_one")
+    """Rank 1 of the first run is started by Lightning; the ranks of the second one start at the same time."""
+    overrides = [*TIMIREC, "paths.runs_dir=pair"]
+    ranks = ["trainer=ddp_cpu", "trainer.devices=2"]
+    sequences.run_forked("train", *overrides, *ranks, "hydra.run.dir=pair_one")
     (first,) = first_stages(sequences, "pair")
     assert record(first)["hardware"]["processes"] == 2
     assert not list((sequences.directory / "pair" / "stages").glob(".*.json"))
-    result = sequences.run_process("train", *overrides, "hydra.run.dir=pair_two")
+    result = sequences.run_two_ranks("train", *overrides, "hydra.run.dir=pair_two")
+    assert "stage finetune" in result.stdout + result.stderr
     assert "stage pretrain" not in result.stdout + result.stderr
     assert_same_weights(sequences.directory / "pair_one", sequences.directory / "pair_two")
     assert first_stages(sequences, "pair") == [first]

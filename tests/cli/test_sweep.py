@@ -83,7 +83,7 @@ def test_four_jobs_are_wandb_runs_of_one_group(swept: Path) -> None:
 @pytest.mark.ddp
 def test_a_job_with_two_ranks_runs_in_its_own_process_tree(workspace: Workspace) -> None:
     overrides = ["-m", "model=shared_bottom", "seed=3", *COMMON, "trainer=ddp_cpu", "trainer.devices=2", "logger=csv"]
-    workspace.run_process("train", *overrides, STEMLAB_SWEEP_ID="pairs")
+    workspace.run_forked("train", *overrides, STEMLAB_SWEEP_ID="pairs")
     runs = workspace.directory / "runs" / "sweeps" / "pairs"
     assert [path.name for path in runs.iterdir() if path.is_dir()] == ["0_shared_bottom_seed3"]
     record = json.loads((runs / "0_shared_bottom_seed3" / "record.json").read_text())

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import signal
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.commands import Workspace
+from tests.cli.commands import TIMEOUT_S, Workspace
 from tests.cli.conftest import LONG, STEM, TINY, assert_same_weights
 
 SPLITS, TASKS = ("val", "test"), ("finish", "like")
@@ -173,10 +174,10 @@ def test_a_diverged_training_is_one_sentence_and_a_failed_record(workspace: Work
 
 @pytest.mark.process
 def test_ctrl_c_ends_with_130_and_an_interrupted_record(workspace: Workspace) -> None:
-    process = workspace.start("train", *TINY, "trainer.max_epochs=100000", *LONG[1:], "hydra.run.dir=interrupted")
+    process = workspace.fork("train", *TINY, "trainer.max_epochs=100000", *LONG[1:], "hydra.run.dir=interrupted")
     wait_for(workspace.directory / "interrupted" / "checkpoints" / "last.ckpt")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     record = workspace.record("interrupted")
@@ -186,10 +187,10 @@ def test_ctrl_c_ends_with_130_and_an_interrupted_record(workspace: Workspace) ->
     assert record["throughput"]["train_samples_per_s"] > 0
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + TIMEOUT_S
     while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear in {seconds} s"
+        assert time.monotonic() < end, f"{path} did not appear"
         time.sleep(0.02)
 
 

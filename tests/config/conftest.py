@@ -1,6 +1,5 @@
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,8 @@ import pytest
 from stemlab.config.compose import CommandLine
 from stemlab.config.sweep import check_command_line
 from stemlab.errors import StemlabError
+from tests.cli.commands import TIMEOUT_S
+from tests.cli.forked import ForkedCommand
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).parent / "toy"
@@ -30,11 +31,13 @@ def message():
 
 @pytest.fixture
 def program(tmp_path):
-    """Run ``tests/config/program.py`` in an empty directory; return the finished process."""
+    """Run ``tests/config/program.py`` in a forked process in an empty directory; return the finished process."""
 
     def run(*words, **environment):
-        command = [sys.executable, "-m", "tests.config.program", f"--config-dir={TOY}", "dataset=toy", *words]
         variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
-        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120)
+        words = (f"--config-dir={TOY}", "dataset=toy", *words)
+        process = ForkedCommand("tests.config.program", words, tmp_path, variables)
+        out, err = process.communicate(TIMEOUT_S)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     return run

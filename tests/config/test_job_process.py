@@ -12,6 +12,7 @@ import pytest
 
 from stemlab.config.job_process import process_count, read_objective, run_process_group
 from stemlab.errors import StemlabError
+from tests.cli.commands import TIMEOUT_S
 from tests.config.conftest import ROOT, TOY
 
 
@@ -66,7 +67,7 @@ def restore_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-SLEEPER = "import pathlib, time; pathlib.Path('started').touch(); time.sleep(60); pathlib.Path('survived').touch()"
+SLEEPER = "import os, pathlib, time; pathlib.Path('started').write_text(str(os.getpid())); time.sleep(600)"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -84,15 +85,14 @@ def test_interrupted_parent_ends_its_job(tmp_path, number):
         stderr=subprocess.DEVNULL,
         preexec_fn=restore_interrupts,
     )
-    for _ in range(300):
-        if (tmp_path / "started").exists():
-            break
-        time.sleep(0.1)
+    started, end = tmp_path / "started", time.monotonic() + TIMEOUT_S
+    while not (started.exists() and started.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
     process.send_signal(number)
-    process.wait(30)
-    alive = subprocess.run(["pgrep", "-f", str(SLEEPER)], capture_output=True, text=True, check=False).stdout
-    assert str(process.pid) not in alive.split()
-    assert alive.split() == []
+    process.wait(TIMEOUT_S)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 @pytest.mark.process

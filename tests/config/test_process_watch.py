@@ -15,13 +15,13 @@ import pytest
 
 from stemlab.config.process_watch import OTHER_ENDED, RankWatch, child_environment
 
-LIMIT_S = 20
+LIMIT_S = 120
 CHILD = """
 import time
 from stemlab.config.process_watch import watch_parent
 watch_parent()
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 PARENT = f"""
 import os, subprocess, sys
@@ -40,7 +40,7 @@ watch = process_watch.RankWatch(ranks, Path(sys.argv[1]))
 process_watch.LOST_RANK_HOOKS.append(lambda message: Path(sys.argv[1], "record").write_text(message))
 watch.start()
 print(*(rank.pid for rank in ranks), flush=True)
-time.sleep(60)  # rank 0 waits in a library
+time.sleep(600)  # rank 0 waits in a library
 """
 
 
