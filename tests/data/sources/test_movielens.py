@@ -55,9 +55,11 @@ def test_real_rows_equal_a_pandas_join(real, real_data):
 
     users = read("users", ["user_id", "gender", "age", "occupation", "zip"])
     movies = read("movies", ["item_id", "title", "genres"])
-    frame = read("ratings", ["user_id", "item_id", "rating", "time"]).merge(users, how="left").merge(movies, how="left")
-    frame["zip3"], frame["genre"] = frame["zip"].str[:3], frame["genres"].str.split("|").str[0]
-    frame["year"] = frame["title"].str.extract(r"\((\d{4})\)$")[0]
+    users["zip3"], movies["genre"] = users["zip"].str[:3], movies["genres"].str.split("|").str[0]
+    movies["year"] = movies["title"].str.extract(r"\((\d{4})\)$")[0]
+    names = {0: "user_id", 2: "item_id", 4: "rating", 6: "time"}  # the columns between the two colons are empty
+    ratings = pd.read_csv(real_data / "ml-1m" / "ratings.dat", sep=":", header=None, usecols=[*names], dtype=str)
+    frame = ratings.rename(columns=names).merge(users, how="left").merge(movies, how="left")
     rest, test = train_test_split(np.arange(len(frame)), test_size=0.1, random_state=42)
     train, _ = train_test_split(rest, test_size=0.1, random_state=42)
     store = ColumnStore(real.directory / "test.arrow")
