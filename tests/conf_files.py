@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,12 @@ def read_option(group: str, name: str) -> dict[str, Any]:
 
 def read_yaml(group: str, name: str) -> dict[str, Any]:
     """Return the settings of the file alone."""
-    values: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    return copy.deepcopy(_read(CONF / group / f"{name}.yaml"))
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return values
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from stemlab.data.sources.census_income import CENSUS_COLUMNS, CENSUS_NUMERICALS
 from tests.cli.sequences import write_folder
+from tests.conf_files import read_yaml
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SMALLER = {"rows": 900, "users": 30, "items": 30, "videos": 30, "authors": 10, "random_rows": 300}
@@ -170,4 +170,4 @@ def overrides(name: str, folder: Path) -> list[str]:
 
 
 def _file(name: str) -> dict[str, Any]:
-    return dict(yaml.safe_load((CONF / "dataset" / f"{dataset_of(name)}.yaml").read_text(encoding="utf-8")))
+    return read_yaml("dataset", dataset_of(name))

@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from stemlab.config.instantiate import instantiate
 from stemlab.data.sample.tiktok import TIKTOK_COLUMNS
 from stemlab.data.sources.tiktok import TIKTOK_FILE, TiktokDataModule
-
-CONF = Path(__file__).resolve().parents[2] / "conf" / "dataset"
+from tests.conf_files import read_yaml
 
 
 def settings(name: str, **changed: Any) -> dict[str, Any]:
     """Return the config of a dataset as the command line composes it."""
-    node = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
-    return {**node, "seed": 0, **changed}
+    return {**read_yaml("dataset", name), "seed": 0, **changed}
 
 
 def tiktok(folder: Path, **changed: Any) -> TiktokDataModule:
