@@ -88,7 +88,7 @@ def test_real_numbers_in_tiles_of_the_usual_size(rule):
 def test_equal_vectors_tie_exactly(users, interests, width, items, tile):
     """Constant scores must tie, however the matrix products are rounded."""
     case = RankCase(users, interests, width, items, whole=False, seen=3)
-    tile = max(tile, users * interests * items // 64)  # one tile per score would take seconds
+    tile = max(tile, users * interests * items // 16)  # one tile per score would take seconds
     case.item[:] = case.item[0]
     unseen = torch.tensor([items - len({*seen, int(p)}) for seen, p in zip(case.lists, case.positive, strict=True)])
     with pytest.MonkeyPatch.context() as patch:
