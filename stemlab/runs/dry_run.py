@@ -80,7 +80,7 @@ def print_dry_run(config: Mapping[str, Any], origins: KeyOrigins, swept: bool) -
 
 
 def estimate_training(config: Mapping[str, Any]) -> TrainingEstimate:
-    """Return what a training would need; no rows are read, except in a calibration, which reads none of the dataset.
+    """Return what a training would need; no rows are read, but a calibration of a sequential model reads its pairs.
 
     Raises:
         StemlabError: the dataset is not prepared.

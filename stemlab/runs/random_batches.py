@@ -63,6 +63,8 @@ def activation_bytes(config: Mapping[str, Any], sizes: DatasetSpec | SequenceSiz
     with torch.random.fork_rng(devices=[]):
         net = build_net(config, small).train()
         batch = random_batch(small, _SAMPLES, int(config["dataset"].get("num_negatives", 1)))
+        if isinstance(net, SequenceNet) and isinstance(batch, SequenceBatch):
+            net.observe(batch.user_B, batch.candidates_BN[:, 0])
         kept = _kept_for_backward(net, batch)
     return kept * int(config["dataset"]["batch_size"]) // _SAMPLES
 
