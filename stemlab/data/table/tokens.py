@@ -79,7 +79,7 @@ class TokenCodes(Sequence[str]):
         added = new[np.sort(firsts)]
         codes[added] = self._size + np.arange(len(added))
         self._append(strings.take(pa.array(added)))
-        for other in np.setdiff1d(new, added):
+        for other in np.setdiff1d(new, added) if len(added) < len(new) else ():
             codes[other] = self._collided_code(strings[int(other)])
         order = np.argsort(hashes[added])
         index = np.searchsorted(self._hashes, hashes[added][order])
