@@ -67,7 +67,8 @@ def command(
         def main() -> None:
             watch_parent()
             pause_collection()
-            start_loading_torch(sys.argv[1:])
+            if config_name != "profile":  # torch's profiler must be loaded by the thread that uses it
+                start_loading_torch(sys.argv[1:])
             defer_imports()
             with robust_output(), _sigterm_raises():
                 try:
