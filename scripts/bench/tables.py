@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of all tables together, fewest first")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "tables.json")
     arguments = parser.parse_args()
@@ -67,7 +68,7 @@ def main() -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     half = arguments.precision == "bf16"
-    steps = {f"{rule} {rows}": make_step(rows, rule, half) for rows in ROWS for rule in RULES}
+    steps = {f"{rule} {rows}": make_step(rows, rule, half) for rows in arguments.rows for rule in RULES}
     wall, cpu = alternate(steps, arguments.rounds)
     result = {
         **machine(arguments.threads),
@@ -78,11 +79,11 @@ def main() -> None:
         "rows": [
             row(
                 f"time of a STEM step, {arguments.precision}, {many:,} table rows x {WIDTH}, optim.tables={rule}",
-                f"{ROWS[0]:,} table rows",
-                paired_ratio(cpu[f"{rule} {many}"], cpu[f"{rule} {ROWS[0]}"]),
+                f"{arguments.rows[0]:,} table rows",
+                paired_ratio(cpu[f"{rule} {many}"], cpu[f"{rule} {arguments.rows[0]}"]),
             )
             for rule in RULES
-            for many in ROWS[1:]
+            for many in arguments.rows[1:]
         ],
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
