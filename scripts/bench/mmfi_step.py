@@ -118,25 +118,26 @@ def in_mode(mode: KernelMode, act: Act) -> object:
         return act()
 
 
-def measure(rounds: int, folder: Path | None) -> dict[str, dict[str, Any]]:
+def measure(rounds: int, clock: str, folder: Path | None) -> dict[str, dict[str, Any]]:
     """Return act -> seconds and ratios; variants alternate, so other load on the machine affects all of them."""
     variants = [*VARIANTS, PUBLISHED] if folder is not None else [*VARIANTS]
     every = {variant: acts(variant, folder) for variant in variants}
     found = {}
     for act in ("training", "evaluation"):
         wall, cpu = timing.alternate({variant: every[variant][act] for variant in variants}, rounds, warmup=1)
+        seconds, label = timing.pick(clock, wall, cpu)
         found[act] = {
             "seconds": {variant: timing.spread(values) for variant, values in wall.items()},
             "cpu_seconds": {variant: timing.spread(values) for variant, values in cpu.items()},
             "saved_by_kernels": 1 - 1 / timing.paired_ratio(cpu["stemlab kernels off"], cpu["stemlab"])["median"],
-            "rows": rows(act, wall),
+            "rows": rows(act, label, seconds),
         }
     return found
 
 
-def rows(act: str, wall: timing.Seconds) -> list[dict[str, Any]]:
+def rows(act: str, clock: str, wall: timing.Seconds) -> list[dict[str, Any]]:
     """Return the rows of the table of one act."""
-    what = f"MMFI {act}, batch {BATCH}, {len(COUNTRIES)} scenarios, {len(TASKS)} tasks"
+    what = f"MMFI {act}, batch {BATCH}, {len(COUNTRIES)} scenarios, {len(TASKS)} tasks{clock}"
     names = {PUBLISHED: PUBLISHED, "twin": "twin of the published code"}
     found = [
         timing.row(what + how, names[base], timing.paired_ratio(wall[base], wall[variant]))
@@ -176,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    timing.add_clock(parser)
     parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of EnnengYang/MMFI, timed as well")
     parser.add_argument("--peak", nargs=2, metavar=("VARIANT", "ACT"), help="print one peak; used by this script")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "mmfi_step.json")
@@ -186,7 +188,7 @@ def main() -> None:
         return
     memory = peaks(arguments.threads)
     keep_freed_memory()
-    speed = measure(arguments.rounds, arguments.published)
+    speed = measure(arguments.rounds, arguments.clock, arguments.published)
     every = [row for act in speed for row in speed[act].pop("rows")]
     for act, found in memory.items():
         share = timing.spread([found["share_of_twin"]["stemlab"]])

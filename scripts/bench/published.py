@@ -37,10 +37,30 @@ def load(folder: Path, module: str) -> Any:
     return import_module(module)
 
 
+def multitask_model(folder: Path, name: str, sizes: Mapping[str, int], net: Mapping[str, Any], tasks: int) -> Any:
+    """Return a network of LiangcaiSu/STEM.
+
+    Args:
+        folder: Checkout.
+        name: Class of the network: ``STEM``, ``MMoE`` or ``PLE``.
+        sizes: Field -> number of rows of its table.
+        net: Arguments of the network.
+        tasks: Number of tasks.
+    """
+    features = load(folder, "fuxictr.features").FeatureMap("bench", str(folder))
+    features.num_fields, features.labels = len(sizes), [f"label{task}" for task in range(tasks)]
+    for field, rows in sizes.items():
+        features.features[field] = {"source": "", "type": "categorical", "vocab_size": rows, "padding_idx": 0}
+    features.set_column_index()
+    every = {"num_tasks": tasks, "task": ["binary_classification"] * tasks, "loss": ["binary_crossentropy"] * tasks}
+    runner = {"optimizer": "adam", "learning_rate": 1e-3, "model_root": "", "metrics": [], "verbose": 0}
+    return getattr(load(folder, "models"), name)(features, **every, **runner, **net)
+
+
 def multitask_step(
     folder: Path, name: str, sizes: Mapping[str, int], net: Mapping[str, Any], batch: tuple[Tensor, Tensor], half: bool
 ) -> Callable[[], float]:
-    """Return the training step of STEM, MMoE or PLE of LiangcaiSu/STEM: its ``train_step`` on one batch.
+    """Return the training step of a network of LiangcaiSu/STEM: its ``train_step`` on one batch.
 
     Args:
         folder: Checkout.
@@ -50,16 +70,8 @@ def multitask_step(
         batch: Ids (B, F) and labels (B, T).
         half: Run the forward pass under autocast in bf16; its probabilities go back to float32 for the loss.
     """
-    features = load(folder, "fuxictr.features").FeatureMap("bench", str(folder))
     ids_BF, labels_BT = batch
-    features.num_fields, features.labels = len(sizes), [f"label{task}" for task in range(labels_BT.shape[1])]
-    for field, rows in sizes.items():
-        features.features[field] = {"source": "", "type": "categorical", "vocab_size": rows, "padding_idx": 0}
-    features.set_column_index()
-    tasks = {"num_tasks": len(features.labels), "task": ["binary_classification"] * len(features.labels)}
-    fixed = {"optimizer": "adam", "loss": ["binary_crossentropy"] * len(features.labels), "learning_rate": 1e-3}
-    runner = {"model_root": "", "metrics": [], "verbose": 0}
-    model = getattr(load(folder, "models"), name)(features, **tasks, **fixed, **runner, **net)
+    model = multitask_model(folder, name, sizes, net, labels_BT.shape[1])
     model._max_gradient_norm = 10.0
     model.train()
     if half:

@@ -117,19 +117,6 @@ def gauc(found: Result) -> Rows:
     return [paired(what, "one scikit-learn call per group", *seconds)]
 
 
-def step(small: Result, large: Result) -> Rows:
-    baseline = "list of expert MLPs, stacked copies, dense Adam, penalty in the graph; float32"
-    peak = {"float32": "oneDNN 4096x512x512", "bf16": "torch.mm 4096x512x512"}
-    rows = []
-    for tables in (small, large):
-        against = f"{baseline} ({tables['rows']:,} embedding rows)"
-        for kind, product in peak.items():
-            faster = tables["times_faster_than_twin_float32"][kind]
-            share = f"{tables['fraction_of_peak'][kind][product]:.0%} ({product})" if tables is small else ""
-            rows.append(BenchRow(f"STEM step, {kind}", against, f"{faster:.2f} x", peak=share))
-    return rows
-
-
 def prepare(found: Result) -> Rows:
     ways = found["times_faster_than"].items()
     rows = [("prepare, rows/s", f"pandas read_csv, then {way} per row", f"{ratio:.1f} x") for way, ratio in ways]
@@ -153,23 +140,6 @@ def sequence_loader(found: Result) -> Rows:
     return [paired(what, "per-sample dataset and collate", times["per_sample_twin"], times["stemlab"])]
 
 
-def sequence_step(found: Result) -> Rows:
-    baseline = "one lookup per item occurrence, packed GRU, masks with infinities"
-    ways = {
-        "default allocator settings": "times_faster_than_twin",
-        "allocator settings of the trainer": "times_faster_with_same_memory",
-    }
-    return [
-        (
-            f"TiMiRec step, {stage}, batch {found['batch']}, {found['threads']} threads",
-            f"{baseline}; {memory}",
-            f"{found[stage][key]:.2f} x",
-        )
-        for stage in ("pretrain", "finetune")
-        for memory, key in ways.items()
-    ]
-
-
 def kernels(found: Result) -> Rows:
     """Return the CPU time of a step that ``trainer.kernels=auto`` saves."""
     return [
@@ -178,36 +148,6 @@ def kernels(found: Result) -> Rows:
         for stage, clocks in stages.items()
         for saving in [clocks["cpu"]["saving"]]
     ]
-
-
-def ranking_evaluation(found: Result) -> Rows:
-    return [
-        (
-            f"ranking of {found['users']:,} users, {found['candidates']:,} candidates, {interests} interest(s), "
-            f"{found['threads']} thread(s)",
-            "candidate vectors gathered row by row, argsort",
-            f"{measured['times_faster']:.1f} x",
-        )
-        for interests, measured in found["interests"].items()
-    ]
-
-
-def mmfi_step(found: Result) -> Rows:
-    """Return MMFI's step and scoring in CPU time, which depends less on other load than wall time."""
-    what = f"batch {found['batch']}, {found['scenarios']} scenarios, {found['tasks']} tasks, {found['threads']} thread"
-    baseline = "every sample through every scenario, loops over scenarios, tasks and experts"
-    rows: list[BenchRow | tuple[str, str, str]] = []
-    for act in ("training", "evaluation"):
-        less, share = found[act]["times_less_cpu_time"], found[act]["share_of_twin"]
-        published = f"MMFI {act} with net.published=true, samples per CPU second"
-        memory = megabytes(found[act]["peak_bytes"]["stemlab"])
-        fast = f"{less['stemlab']:.1f} x"
-        rows.append(BenchRow(f"MMFI {act}, samples per CPU second, {what}", baseline, fast, memory=memory))
-        rows.append((published, baseline, f"{less['stemlab published']:.1f} x"))
-        saved = f"{found[act]['saved_by_kernels']:.0%} less"
-        rows.append((f"MMFI {act}, CPU time with trainer.kernels=auto", "trainer.kernels=off", saved))
-        rows.append((f"MMFI {act}, peak memory", baseline, f"{share['stemlab']:.2f} x"))
-    return rows
 
 
 def diagnostics(found: Result) -> Rows:

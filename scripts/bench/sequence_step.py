@@ -132,9 +132,9 @@ def measure(stage: str, threads: int, rounds: int, folder: Path | None) -> tuple
     return wall, cpu
 
 
-def rows(stage: str, wall: timing.Seconds) -> list[dict[str, Any]]:
+def rows(stage: str, clock: str, wall: timing.Seconds) -> list[dict[str, Any]]:
     """Return the rows of the table of one stage."""
-    what = f"TiMiRec step, {stage}, batch {BATCH}"
+    what = f"TiMiRec step, {stage}, batch {BATCH}{clock}"
     found = []
     for code, name in BASELINES.items():
         for memory in ("", SAME_MEMORY):
@@ -152,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    timing.add_clock(parser)
     parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of ReChorus, timed as well")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "sequence_step.json")
     arguments = parser.parse_args()
@@ -162,12 +163,13 @@ def main() -> None:
         "items": SIZES.items,
         "history_max": SIZES.history_max,
         "rounds": arguments.rounds,
-        "peak_gflop_per_s": timing.product_peaks(),
+        "peak_gflop_per_s": timing.product_peaks() if arguments.clock == "wall" else {},
         "rows": [],
     }
     for stage in STAGES:
         wall, cpu = measure(stage, arguments.threads, arguments.rounds, arguments.published)
-        result["rows"] += rows(stage, wall)
+        seconds, clock = timing.pick(arguments.clock, wall, cpu)
+        result["rows"] += rows(stage, clock, seconds)
         result[stage] = {
             "seconds": {name: timing.spread(values) for name, values in wall.items()},
             "cpu_seconds": {name: timing.spread(values) for name, values in cpu.items()},

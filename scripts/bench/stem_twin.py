@@ -18,7 +18,7 @@ from torch.nn import functional
 def mlp(width: int, hidden: Sequence[int], output: int | None = None) -> nn.Sequential:
     layers: list[nn.Module] = []
     for units in hidden:
-        layers += [nn.Linear(width, units), nn.ReLU()]
+        layers += [nn.Linear(width, units), nn.ReLU(inplace=True)]
         width = units
     return nn.Sequential(*layers) if output is None else nn.Sequential(*layers, nn.Linear(width, output))
 

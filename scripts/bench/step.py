@@ -6,9 +6,9 @@
 
 8 fields x 16, 8 shared experts and one per task (MMoE: 8) of 512-512-512, gate [128, 64], tower [128, 64], batch 4096,
 all variants in one process with the memory setting of the trainer. Rows compare equal precisions and, beside them, bf16
-with float32. Shares of the peak refer to the fastest product of an expert's layer on this machine in the same run. Only
-STEM has a twin. CPU time is reported as well; other load disturbs it less. Writes ``results/step.json``
-(``--output`` for another).
+with float32. Shares of the peak refer to the fastest product of an expert's layer on this machine in the same run; they
+need a machine without other load, so ``--clock cpu`` leaves them out. Only STEM has a twin. Writes
+``results/step.json`` (``--output`` for another).
 """
 
 from __future__ import annotations
@@ -124,9 +124,11 @@ def step_gflop(model: str, sizes: tuple[int, ...]) -> float:
     return 6 * BATCH * sum(used) / 1e9
 
 
-def rows(model: str, tables: int, wall: timing.Seconds, gflop: float, peaks: dict[str, dict[str, float]]) -> Any:
+def rows(
+    model: str, tables: int, clock: str, wall: timing.Seconds, gflop: float, peaks: dict[str, dict[str, float]]
+) -> Any:
     """Return the rows of the table."""
-    what = f"{MODELS[model][1]} step, {tables:,} embedding rows"
+    what = f"{MODELS[model][1]} step, {tables:,} embedding rows{clock}"
     found = []
     precisions = [kind for kind in PRECISIONS if f"stemlab {kind}" in wall]
     for base, code in (("published", "published code"), ("twin", "twin of the published code")):
@@ -138,7 +140,7 @@ def rows(model: str, tables: int, wall: timing.Seconds, gflop: float, peaks: dic
         if f"published {precision}" in wall and f"twin {precision}" in wall:
             ratio = timing.paired_ratio(wall[f"published {precision}"], wall[f"twin {precision}"])
             found.append(timing.row(f"twin of the {what}, {precision}", f"published code, {precision}", ratio))
-    for precision in precisions:
+    for precision in precisions if peaks else ():
         name, rate = timing.layer_peak(peaks, precision)
         share = timing.spread([gflop / seconds / rate for seconds in wall[f"stemlab {precision}"]])
         found.append(timing.row(f"{what}, {precision}, products per second", f"peak of this CPU ({name})", share, "%"))
@@ -149,9 +151,10 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     sizes = TABLES[options.tables]
     steps = make_steps(sizes, options.model, options.published, options.precision)
     gflop = step_gflop(options.model, sizes)
-    before = timing.product_peaks()
-    wall, cpu = timing.alternate(steps, options.rounds)
-    after = timing.product_peaks()
+    before = {} if options.clock == "cpu" else timing.product_peaks()
+    wall, cpu = timing.alternate(steps, options.rounds, warmup=1)
+    seconds, clock = timing.pick(options.clock, wall, cpu)
+    after = timing.product_peaks() if before else {}
     peaks = {kind: {name: max(rate, after[kind][name]) for name, rate in before[kind].items()} for kind in before}
     return {
         "machine": timing.machine(options.threads),
@@ -162,7 +165,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
         "cpu_seconds": {name: timing.spread(values) for name, values in cpu.items()},
         "gflop_per_step": gflop,
         "peak_gflop_per_s": peaks,
-        "rows": rows(options.model, sum(sizes), wall, gflop, peaks),
+        "rows": rows(options.model, sum(sizes), clock, seconds, gflop, peaks),
     }
 
 
@@ -173,6 +176,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, nargs="+", default=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    timing.add_clock(parser)
     parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of LiangcaiSu/STEM, timed as well")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "step.json")
     arguments = parser.parse_args()

@@ -8,6 +8,7 @@ A result file holds ``machine(threads)`` and ``rows``, a list of ``row(...)``: r
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import time
@@ -79,6 +80,17 @@ def alternate(
     return wall, cpu
 
 
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--clock``, the seconds that ``pick`` returns."""
+    text = "seconds of the ratios; cpu, with --threads 1, on a machine that others use as well"
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help=text)
+
+
+def pick(clock: str, wall: Seconds, cpu: Seconds) -> tuple[Seconds, str]:
+    """Return the seconds of the ratios and what a row says about them."""
+    return (cpu, ", CPU time") if clock == "cpu" else (wall, "")
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Return median and quartiles."""
     if len(values) == 1:
@@ -102,14 +114,12 @@ def onednn_product(left: Tensor, right: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
 
 
-def product_rate(
-    product: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, shape: tuple[int, int, int], repeats: int = 20
-) -> float:
-    """Return the best of ``repeats`` products in GFLOP/s."""
+def product_rate(product: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
+    """Return the best of 20 products in GFLOP/s."""
     rows, inner, columns = shape
     left, right = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype)
     best = float("inf")
-    for _ in range(repeats):
+    for _ in range(20):
         started = time.perf_counter()
         product(left, right)
         best = min(best, time.perf_counter() - started)

@@ -143,7 +143,7 @@ class PlainTiMiRec(nn.Module):
         user = (interest * intent.softmax(dim=-1).unsqueeze(2)).sum(dim=1)
         found = {"prediction": (user.unsqueeze(1) * item).sum(dim=-1), "pred_intent": intent}
         if training:
-            target = functional.normalize(self.interest_extractor.i_embeddings(item_BN[:, 0]), dim=-1)
+            target = functional.normalize(item[:, 0], dim=-1)
             found["target_intent"] = (functional.normalize(interest, dim=-1) * target.unsqueeze(1)).sum(dim=-1)
         return found
 
