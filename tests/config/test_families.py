@@ -22,7 +22,8 @@ def refusal(*words, multirun=False):
 
 def test_sequential_model_selects_optimiser_callbacks_and_epochs():
     config = compose("train", SEQUENCE)
-    assert config["optim"] == {"name": "adam", "lr": 1e-3, "l2": 0.0}
+    tables = {"tables": "dense_adam", "tables_lr": None, "tables_bias_correction": True}
+    assert config["optim"] == {"name": "adam", "lr": 1e-3, "l2": 0.0, **tables}
     stop, best = config["callbacks"]["early_stop"], config["callbacks"]["checkpoint"]
     assert (stop["monitor"], stop["window"], stop["patience"]) == ("val/ndcg@5", 10, 20)
     assert (best["monitor"], config["objective"], config["trainer"]["max_epochs"]) == ("val/ndcg@5", "val/ndcg@5", 200)

@@ -14,6 +14,9 @@ from stemlab.optim import OptimConfig, RankingOptimConfig
 from tests.conf_files import read_option, read_yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+PARTS = ("sweep", "launcher")
+"""Groups whose files set a part of their section, and Hydra's own settings."""
+WHOLE_SECTIONS = [group for group in SECTIONS if group not in PARTS]
 
 
 def files(group):
@@ -68,11 +71,17 @@ def test_settings_from_source_equal_those_of_the_class(node):
     assert read == real
 
 
-@pytest.mark.parametrize("path", [path for group in SECTIONS for path in files(group)], ids=name)
+@pytest.mark.parametrize("path", [path for group in WHOLE_SECTIONS for path in files(group)], ids=name)
 def test_file_has_every_setting_of_its_section(path):
     values = {key: value for key, value in read(path).items() if key != "defaults"}
     section = SavedTrainerConfig if option(path) == "saved" else section_model(name(path).split("/")[0], values)
     assert set(values) == set(section.model_fields)
+
+
+@pytest.mark.parametrize("path", [path for group in PARTS for path in files(group)], ids=name)
+def test_file_sets_only_settings_of_its_section(path):
+    group = name(path).split("/")[0]
+    assert set(read(path).get(group, {})) <= set(SECTIONS[group].model_fields)
 
 
 @pytest.mark.parametrize(("option_name", "settings"), [("adam", OptimConfig), ("ranking", RankingOptimConfig)])

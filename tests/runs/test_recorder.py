@@ -10,7 +10,7 @@ KEYS = {
     *("schema", "command", "status", "error", "sample", "model", "dataset", "seed", "tags", "config", "config_hash"),
     *("overrides", "dataset_fingerprint", "dataset_manifest", "code", "packages", "hardware", "parameters", "time"),
     *("throughput", "memory", "best", "epochs_run", "metrics", "warnings", "stage", "stage1"),
-    *("resumptions", "slurm_job", "engine"),
+    *("resumptions", "slurm_job", "engine", "footprint"),
 }
 
 
