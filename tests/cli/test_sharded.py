@@ -45,7 +45,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def divided(workspace: Workspace, machines: Path) -> Path:
-    run = workspace.directory / "divided"
+    run = workspace.directory / "layout_divided"
     words = [*TINY, *SHORT, LOGGED, "dataset.batch_size=64", "trainer.embedding=row_sharded", "trainer=ddp_cpu"]
     words += ["trainer.devices=1", "trainer.num_nodes=2", f"hydra.run.dir={run}"]
     words += [f"paths.data_dir={workspace.directory / 'data'}"]
@@ -62,12 +62,12 @@ def divided(workspace: Workspace, machines: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(run_training: Callable[..., float], workspace: Workspace) -> Path:
-    run_training("whole", *TINY, *SHORT, "dataset.batch_size=128")
-    return workspace.directory / "whole"
+    run_training("layout_whole", *TINY, *SHORT, "dataset.batch_size=128")
+    return workspace.directory / "layout_whole"
 
 
 def test_two_machines_share_one_run_directory(divided: Path, machines: Path, workspace: Workspace) -> None:
-    record = workspace.record("divided")
+    record = workspace.record("layout_divided")
     assert (record["status"], record["hardware"]["processes"], record["footprint"]["ranks"]) == ("finished", 2, 2)
     assert {path.name for path in (divided / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert [path for path in machines.rglob("*") if path.is_file()] == []
@@ -76,16 +76,19 @@ def test_two_machines_share_one_run_directory(divided: Path, machines: Path, wor
 def test_divided_tables_train_like_one_process(divided: Path, whole: Path, workspace: Workspace) -> None:
     """151 rows per evaluation, in 17 batches: neither is even."""
     assert_like(divided, whole)
-    footprint = workspace.record("divided")["footprint"]
+    footprint = workspace.record("layout_divided")["footprint"]
     assert footprint["embedding"] == "row_sharded"
-    assert footprint["embedding_total"] < 0.55 * workspace.record("whole")["footprint"]["embedding_total"]
+    assert footprint["embedding_total"] < 0.55 * workspace.record("layout_whole")["footprint"]["embedding_total"]
     one, two = ((run / "metrics.csv").read_text().splitlines() for run in (whole, divided))
     assert [line.count(",,") for line in one] == [line.count(",,") for line in two]  # the diagnostics too
 
 
 def test_one_process_evaluates_divided_tables_alike(divided: Path, workspace: Workspace) -> None:
-    workspace.run("evaluate", "ckpt=divided/checkpoints/best.ckpt", "output=divided.json")
-    found, recorded = json.loads((workspace.directory / "divided.json").read_text()), workspace.record("divided")
+    workspace.run("evaluate", "ckpt=layout_divided/checkpoints/best.ckpt", "output=layout_divided.json")
+    found, recorded = (
+        json.loads((workspace.directory / "layout_divided.json").read_text()),
+        workspace.record("layout_divided"),
+    )
     assert found["metrics"] == pytest.approx({n: recorded["metrics"][n] for n in found["metrics"]}, abs=1e-9, rel=0)
 
 
@@ -93,12 +96,12 @@ def test_a_run_resumes_in_another_layout(
     divided: Path, whole: Path, run_training: Callable[..., float], workspace: Workspace
 ) -> None:
     last = f"ckpt_path={divided}/checkpoints/last.ckpt"
-    run_training("alone", *TINY, *LONGER, "dataset.batch_size=64", last)
-    assert weights(workspace.directory / "alone").keys() == weights(divided).keys()
+    run_training("layout_alone", *TINY, *LONGER, "dataset.batch_size=64", last)
+    assert weights(workspace.directory / "layout_alone").keys() == weights(divided).keys()
     words = [*TINY, *LONGER, LOGGED, "dataset.batch_size=64", last]
-    workspace.run_two_ranks("train", *words, "trainer.embedding=column_sharded", "hydra.run.dir=by_columns")
-    run_training("longer", *TINY, *LONGER, "dataset.batch_size=128", f"ckpt_path={whole}/checkpoints/last.ckpt")
-    assert_like(workspace.directory / "by_columns", workspace.directory / "longer")
+    workspace.run_two_ranks("train", *words, "trainer.embedding=column_sharded", "hydra.run.dir=layout_columns")
+    run_training("layout_longer", *TINY, *LONGER, "dataset.batch_size=128", f"ckpt_path={whole}/checkpoints/last.ckpt")
+    assert_like(workspace.directory / "layout_columns", workspace.directory / "layout_longer")
 
 
 @pytest.mark.parametrize(
