@@ -74,12 +74,22 @@ def restored_process() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class StandardError:
+    """Stream that writes to ``sys.stderr`` of the moment, which a command replaces by its own."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 @contextlib.contextmanager
-def handlers_write_to(stream: TextIO) -> Iterator[None]:
-    """Let the handlers that libraries bound to standard error when they were imported write to a stream."""
+def handlers_of_libraries() -> Iterator[None]:
+    """Let handlers that libraries bound to standard error when they were imported write to that of the command."""
     loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
     handlers = [handler for logger in loggers for handler in logger.handlers if type(handler) is logging.StreamHandler]
-    before = [handler.setStream(stream) for handler in handlers]
+    before = [handler.setStream(StandardError()) for handler in handlers]
     try:
         yield
     finally:
@@ -100,7 +110,7 @@ def run_in_process(
 ) -> tuple[int, str, str]:
     """Run ``python -m <module> <overrides>`` in this process; return exit status, stdout and stderr."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    with restored_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), handlers_write_to(err):
+    with restored_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), handlers_of_libraries():
         own = {**environment(directory), **variables}
         os.chdir(directory)
         os.environ.clear()
