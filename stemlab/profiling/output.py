@@ -38,7 +38,7 @@ def title(found: Mapping[str, Any]) -> str:
 
 
 def machine(hardware: Mapping[str, Any], engine: Mapping[str, Any]) -> str:
-    """Return the processor on which the steps ran."""
+    """Return the CPU or GPU on which the steps ran."""
     if engine["captured"] or engine["residence"]:
         return str(hardware["gpus"][0])
     return f"{hardware['cpu']}, {hardware['threads']} thread{'s' * (hardware['threads'] > 1)}"

@@ -88,16 +88,16 @@ class Exchange:
 
 @dataclass(slots=True)
 class Request:
-    """The rows that a rank requests in one lookup, and those that it is asked for.
+    """The rows that a rank requests in one lookup, and the rows that the other ranks request from it.
 
     Attributes:
         counts_N: requested rows per rank.
-        asked_N: rows that each rank requests from this one.
+        requested_N: rows that each rank requests from this one.
         row_M: their positions among the rows of all tables of this rank.
     """
 
     counts_N: list[int]
-    asked_N: list[int]
+    requested_N: list[int]
     row_M: Tensor
 
 
@@ -181,14 +181,14 @@ class ShardedTables:
         self, local_U: Tensor, counts_N: list[int], headers: Sequence[Sequence[int]]
     ) -> tuple[Tensor, Request]:
         exchange, layout = self.exchange, self.exchange.layout
-        asked_N = [sum(header[1:]) for header in headers]
-        row_M = exchange.swap(local_U, counts_N, asked_N)
+        requested_N = [sum(header[1:]) for header in headers]
+        row_M = exchange.swap(local_U, counts_N, requested_N)
         found = self._rows_of_tables(row_M, headers)
         widths = self._widths()
-        sent = [asked * found.shape[1] for asked in asked_N]
+        sent = [asked * found.shape[1] for asked in requested_N]
         received = [count * width for count, width in zip(counts_N, widths, strict=True)]
         flat = exchange.swap(found.flatten(), sent, received)
-        request = Request(counts_N, asked_N, row_M)
+        request = Request(counts_N, requested_N, row_M)
         if layout.division == "row_sharded":
             return flat.view(-1, self.width), request
         parts = torch.split(flat, received)
@@ -222,7 +222,7 @@ class ShardedTables:
             sent = torch.cat(parts)
         own = widths[layout.rank]
         send_counts = [count * width for count, width in zip(request.counts_N, widths, strict=True)]
-        flat = self.exchange.swap(sent, send_counts, [asked * own for asked in request.asked_N])
+        flat = self.exchange.swap(sent, send_counts, [asked * own for asked in request.requested_N])
         grad = flat.new_zeros(self.rows, own).index_add_(0, request.row_M, flat.view(-1, own))
         grads = torch.split(grad, [len(table.weight) for table in self.tables])
         if layout.rank == 0 or layout.division == "column_sharded":
