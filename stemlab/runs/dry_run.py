@@ -23,6 +23,7 @@ from stemlab.runs.build import DataModule, build_datamodule, build_module, build
 from stemlab.runs.environment import silence_lightning
 from stemlab.runs.footprint import Footprint, format_bytes, training_footprint
 from stemlab.runs.random_batches import activation_bytes, random_batch
+from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import plan_tables
 
 _WARM_UP_STEPS, _MAX_STEPS, _MAX_SECONDS = 2, 20, 5.0
@@ -100,7 +101,7 @@ def estimate_training(config: Mapping[str, Any]) -> TrainingEstimate:
         samples=samples,
         steps=min(steps, limit) if limit else steps,
         parameters=parameters,
-        footprint=training_footprint(config, parameters, plan_tables(config, net)),
+        footprint=training_footprint(config, parameters, plan_tables(config, net), row_gradient_bytes(config, net)),
         activations=activation_bytes(config, sizes) if trained else 0,
         step_s=_seconds_per_step(config, data, sizes) if trained and config["dry_run"] == "calibrate" else None,
     )

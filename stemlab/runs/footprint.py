@@ -30,8 +30,8 @@ class Footprint:
         optimizer_states: optimiser states per parameter (Adam: 2).
         reduced_parameters: parameters whose gradients are all-reduced in each step; 0 for one rank.
         reduced_tables: those of them that are in embedding tables.
-        exchanged: largest number of bytes of embeddings, gradients and ids that a rank receives in each step for
-            tables that are divided among the ranks.
+        exchanged: largest number of bytes that a rank receives in each step for tables that are divided among the
+            ranks (embeddings, gradients and ids) or trained by rows (gradients and ids).
         row_states: optimiser states per weight of tables that are trained by rows; None if they are trained as all
             other parameters.
     """
@@ -89,7 +89,10 @@ class Footprint:
 
 
 def training_footprint(
-    config: Mapping[str, Any], parameters: Mapping[str, int], plan: TablePlan | None = None
+    config: Mapping[str, Any],
+    parameters: Mapping[str, int],
+    plan: TablePlan | None = None,
+    row_gradients: int = 0,
 ) -> Footprint:
     """Return the footprint of a training.
 
@@ -97,12 +100,13 @@ def training_footprint(
         config: validated, plain config; ``trainer`` and ``optim`` are read.
         parameters: ``{"dense": ..., "embedding": ...}``, as ``stemlab.models.parameter_counts`` returns them.
         plan: the embedding tables that are divided among the ranks; None if all ranks have the whole network.
+        row_gradients: what ``row_gradient_bytes`` returns.
     """
     ranks, states = max(1, process_count(config["trainer"])), _STATES[config["optim"]["name"]]
     dense, embedding = parameters["dense"], parameters["embedding"]
     by_rows = _ROW_STATES.get(config["optim"].get("tables", "dense_adam"))
     if by_rows is not None:
-        return Footprint(ranks, dense, embedding, states, dense if ranks > 1 else 0, row_states=by_rows)
+        return Footprint(ranks, dense, embedding, states, dense if ranks > 1 else 0, 0, row_gradients, by_rows)
     if ranks == 1:
         return Footprint(ranks, dense, embedding, states, 0)
     if plan is None:

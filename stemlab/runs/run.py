@@ -46,6 +46,7 @@ from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.signals import SignalGuard
 from stemlab.runs.summary import print_metrics, print_run_summary
+from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import plan_tables
 
 
@@ -161,7 +162,8 @@ class TrainingRun:
     def _footprint(self, module: Module) -> Footprint:
         """Record and return memory and communication; warn if the gradients of embedding tables dominate the latter."""
         plan = plan_tables(self.config, module.net)
-        footprint = training_footprint(self.config, self.recorder.record["parameters"], plan)
+        rows = row_gradient_bytes(self.config, module.net)
+        footprint = training_footprint(self.config, self.recorder.record["parameters"], plan, rows)
         self.recorder.set_footprint(footprint, "replicated" if plan is None else plan.division)
         if plan is None and footprint.ranks > 1 and cannot_divide(self.config) is None:
             self._warn(reduction_warning(footprint, plan_tables(self.config, module.net, "row_sharded")))

@@ -67,7 +67,8 @@ def _communication(footprint: Footprint) -> str:
     tables = f", {format_bytes(BYTES * footprint.reduced_tables)} of them of embedding tables"
     text = f"{format_bytes(footprint.reduced)} of gradients per process{tables if footprint.reduced_tables else ''}"
     if footprint.exchanged:
-        text += f"; at most {format_bytes(footprint.exchanged)} of embeddings exchanged"
+        kind = "embeddings" if footprint.row_states is None else "gradients of embedding rows"
+        text += f"; at most {format_bytes(footprint.exchanged)} of {kind} exchanged"
     return text
 
 

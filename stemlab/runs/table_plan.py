@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from stemlab.errors import StemlabError
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.sharded.layout import Division, TableLayout
 from stemlab.nn.sharded.network import Chosen, field_embeddings
+from stemlab.runs.table_lookups import fields_of_tables
 
 _BYTES = 4
 _ID_BYTES = 4
@@ -66,7 +66,7 @@ def plan_tables(config: Mapping[str, Any], net: nn.Module, setting: EmbeddingSet
     if ranks == 1:  # of trainer.devices=-1; other values are refused with the config
         raise StemlabError(f"trainer.embedding={setting} needs several processes: set trainer.embedding=replicated.")
     batch = config["dataset"]["batch_size"]
-    reads = {embedding: _fields_of_tables(embedding) for embedding in field_embeddings(net)}
+    reads = {embedding: fields_of_tables(embedding) for embedding in field_embeddings(net)}
     if setting == "auto":
         chosen = {
             embedding: [table for table, fields in of.items() if _rows(embedding, table) > batch * fields]
@@ -103,12 +103,6 @@ def _plan(
             unique = min(rows, batch * reads[embedding][table])
             exchanged += unique * (2 * width * _BYTES + _ID_BYTES) * (ranks - 1) // ranks
     return TablePlan(division, chosen, whole, part, exchanged)
-
-
-def _fields_of_tables(embedding: FieldEmbedding) -> dict[int, int]:
-    """Return position of a table -> number of fields that read it."""
-    positions = [*embedding.table_of, *([] if embedding.scenario_table is None else [embedding.scenario_table])]
-    return dict(sorted(Counter(positions).items()))
 
 
 def _rows(embedding: FieldEmbedding, table: int) -> int:

@@ -3,12 +3,16 @@
 import pytest
 import torch
 
+from stemlab.data.spec import SequenceSizes
 from stemlab.errors import StemlabError
 from stemlab.models import parameter_counts
 from stemlab.models.ctr.ame import AME
 from stemlab.models.multitask.shared_bottom import SharedBottom
+from stemlab.models.sequential.bprmf import BPRMF
+from stemlab.models.sequential.sasrec import SASRec
 from stemlab.nn.sharded.layout import TableLayout
 from stemlab.runs.footprint import reduction_warning, training_footprint
+from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import plan_tables
 from tests.conf_files import model_config
 
@@ -63,6 +67,23 @@ def test_a_warning_names_the_setting_if_gradients_of_tables_dominate() -> None:
     assert "trainer.embedding=row_sharded" in warning
     large_batch = plan_tables(config("replicated", batch_size=100_000), net, "row_sharded")
     assert reduction_warning(footprint, large_batch) is None
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_tables_trained_by_rows_exchange_the_gradients_of_the_rows(devices: int) -> None:
+    net, chosen = shared_bottom(), config("replicated", devices, tables="rowwise_adagrad")
+    found = training_footprint(chosen, parameter_counts(net), None, row_gradient_bytes(chosen, net))
+    assert found.exchanged == (devices - 1) * (100 + 100 + 9) * (8 + 4 * WIDTH)
+    assert found.reduced == (0 if devices == 1 else 4 * found.dense)
+    assert row_gradient_bytes(config("replicated", devices), net) == 0
+
+
+def test_sequential_networks_exchange_rows_of_histories_and_candidates() -> None:
+    sizes = SequenceSizes(users=40, items=2000, history_max=5)
+    chosen = config("replicated", tables="sparse_adam") | {"dataset": {"batch_size": 50, "num_negatives": 3}}
+    row = 8 + 4 * WIDTH
+    assert row_gradient_bytes(chosen, SASRec(sizes, embedding_dim=WIDTH)) == 50 * (5 + 1 + 3) * row
+    assert row_gradient_bytes(chosen, BPRMF(sizes, embedding_dim=WIDTH)) == (41 + 50 * (1 + 3)) * row
 
 
 def test_impossible_divisions_are_refused() -> None:

@@ -79,6 +79,15 @@ def test_a_search_records_failures_and_repeats_nothing(pool, tmp_path):
     assert "job 5 finished, val/auc 0.55000" in again.stdout
 
 
+def test_failed_jobs_with_several_ranks_do_not_end_the_others(pool, tmp_path):
+    command = ["train", "-m", "model=mmoe,stem", "seed=1,2,3", "dataset=tiktok", "trainer=ddp_cpu", "sweep.jobs=2"]
+    done = Workspace(tmp_path).run(*command, status=2, STEMLAB_SWEEP_ID="d")
+    assert [number for number, words in pool.started if "trainer=ddp_cpu" in words] == [0, 1, 2, 3, 4, 5]
+    assert "4 finished jobs, best first" in done.stdout
+    assert "2 of 6 jobs without result" in done.stdout
+    assert "2 jobs of the sweep failed; job 1: the loss is nan" in done.stderr
+
+
 def test_a_grid_with_several_jobs_starts_only_what_is_missing(pool, tmp_path):
     workspace = Workspace(tmp_path)
     command = ["train", "-m", "dataset=tiktok", "seed=1,2", "sweep.jobs=2"]

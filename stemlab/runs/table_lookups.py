@@ -1,0 +1,62 @@
+"""How many rows of each embedding table a training step looks up, at most, and what their gradients weigh."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import nn
+
+from stemlab.config.job_process import process_count
+from stemlab.models.sequential.base import SequenceNet
+from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.row_embedding import row_tables
+from stemlab.nn.sharded.network import field_embeddings
+
+_BYTES, _ROW_NUMBER_BYTES = 4, 8
+
+
+def fields_of_tables(embedding: FieldEmbedding) -> dict[int, int]:
+    """Return position of a table -> number of fields that read it."""
+    positions = [*embedding.table_of, *([] if embedding.scenario_table is None else [embedding.scenario_table])]
+    return dict(sorted(Counter(positions).items()))
+
+
+def lookups_per_sample(net: nn.Module, dataset: Mapping[str, Any]) -> dict[nn.Embedding, int]:
+    """Return each table that the network reads by id -> largest number of its rows that a training sample looks up.
+
+    Args:
+        net: the network.
+        dataset: settings of the dataset: ``num_negatives`` of a sequential one.
+    """
+    found = {
+        cast(nn.Embedding, embedding.tables[table]): fields
+        for embedding in field_embeddings(net)
+        for table, fields in fields_of_tables(embedding).items()
+    }
+    if isinstance(net, SequenceNet):
+        candidates = 1 + int(dataset.get("num_negatives", 1))
+        items = candidates + (net.sizes.history_max if net.reads_history else 0)
+        number = {"users": 1, "item_bias": candidates}
+        found |= {table: number.get(name.rpartition(".")[2], items) for name, table in row_tables(net).items()}
+    return found
+
+
+def row_gradient_bytes(config: Mapping[str, Any], net: nn.Module) -> int:
+    """Return the largest number of bytes that a rank receives per step for tables that are trained by rows.
+
+    Every rank gets the distinct rows of all others: an int64 number and the gradient of each (``row_gradients.py``).
+
+    Args:
+        config: validated, plain config of a training.
+        net: its network, with whole tables.
+    """
+    if config["optim"].get("tables", "dense_adam") == "dense_adam":
+        return 0
+    batch, other_ranks = config["dataset"]["batch_size"], max(1, process_count(config["trainer"])) - 1
+    return sum(
+        min(len(table.weight), batch * lookups) * (_ROW_NUMBER_BYTES + _BYTES * table.weight.shape[1]) * other_ranks
+        for table, lookups in lookups_per_sample(net, config["dataset"]).items()
+        if table.weight.requires_grad
+    )
