@@ -10,6 +10,7 @@ copies another batch to the addresses that the graph reads. Writes ``results/gpu
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -101,20 +102,21 @@ def main() -> None:
     for half in (False, True):
         precision = "bf16" if half else "float32"
         for rule in RULES:
-            steps = [CapturedSteps(rows, rule, half) for rows in arguments.rows]
-            found = [[variant.milliseconds() for variant in steps] for _ in range(arguments.rounds)]
-            by_rows = dict(zip(arguments.rows, zip(*found, strict=True), strict=True))
-            for rows, values in by_rows.items():
-                result["milliseconds"][f"{precision} {rule} {rows}"] = spread(values)
+            by_rows, finite = {}, True
+            for rows in arguments.rows:
+                variant = CapturedSteps(rows, rule, half)
+                by_rows[rows] = [variant.milliseconds() for _ in range(arguments.rounds)]
+                finite &= all(bool(parameter.isfinite().all()) for parameter in variant.net.parameters())
+                del variant
+                gc.collect()
+                torch.cuda.empty_cache()
+                result["milliseconds"][f"{precision} {rule} {rows}"] = spread(by_rows[rows])
             few = by_rows[arguments.rows[0]]
             for rows in arguments.rows[1:]:
                 what = f"captured STEM step, {precision}, {rows:,} table rows x {WIDTH}, optim.tables={rule}"
                 result["rows"].append(row(what, f"{arguments.rows[0]:,} table rows", paired_ratio(by_rows[rows], few)))
-            finite = all(bool(p.isfinite().all()) for variant in steps for p in variant.net.parameters())
             times = {rows: round(spread(values)["median"], 3) for rows, values in by_rows.items()}
             print(f"{precision} {rule}: {times} ms {'' if finite else 'NOT FINITE'}", flush=True)
-            del steps
-            torch.cuda.empty_cache()
     arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 _T = TypeVar("_T")
+THREAD_NAME = "stemlab-prefetch"
 
 
 def prefetch(items: Iterable[_T], depth: int = 2) -> Iterator[_T]:
@@ -37,7 +38,7 @@ def prefetch(items: Iterable[_T], depth: int = 2) -> Iterator[_T]:
         except BaseException as error:
             put(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, daemon=True, name=THREAD_NAME)
     thread.start()
     try:
         while (entry := ready.get()) is not None:

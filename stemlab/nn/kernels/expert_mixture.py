@@ -8,6 +8,7 @@ Legend: B batch, E experts, H expert output width, K gates.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -29,15 +30,16 @@ MAX_WIDTH = 4096
 """Largest H: a program holds the mixtures of one sample in registers."""
 
 if triton is not None:
+    # only constants have annotations: Triton evaluates annotations, and knows no `Any`
 
     @triton.jit
     def _forward(
-        state: Any,
-        weight: Any,
-        mixture: Any,
-        H: Any,
-        s_e: Any,
-        s_b: Any,
+        state,
+        weight,
+        mixture,
+        H,
+        s_e,
+        s_b,
         E: tl.constexpr,
         K: tl.constexpr,
         K2: tl.constexpr,
@@ -55,16 +57,16 @@ if triton is not None:
 
     @triton.jit
     def _backward(
-        state: Any,
-        trained: Any,
-        d_mixture: Any,
-        d_state: Any,
-        d_weight: Any,
-        H: Any,
-        s_e: Any,
-        s_b: Any,
-        d_e: Any,
-        d_b: Any,
+        state,
+        trained,
+        d_mixture,
+        d_state,
+        d_weight,
+        H,
+        s_e,
+        s_b,
+        d_e,
+        d_b,
         E: tl.constexpr,
         K: tl.constexpr,
         K2: tl.constexpr,
@@ -159,10 +161,17 @@ def _agrees(dtype: torch.dtype, device: torch.device) -> bool:
     """Return whether the kernels give the values and gradients of ``mix_stacked`` on an example."""
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
+    allowed = 1e-5 if dtype == torch.float32 else 2e-2
     try:
-        return _largest_difference(dtype, device) <= (1e-5 if dtype == torch.float32 else 2e-2)
-    except Exception:  # Triton compiles on the first call, with tools of the system that may be missing
-        return False
+        difference = _largest_difference(dtype, device)
+    except Exception as error:  # Triton compiles on the first call, with tools of the system that may be missing
+        reason = f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2][:200]}"
+    else:
+        if difference <= allowed:
+            return True
+        reason = f"they differ by {difference:.1g} from the products of torch"
+    warnings.warn(f"mixtures of experts are computed without the Triton kernels ({reason}): slower.", stacklevel=2)
+    return False
 
 
 def _largest_difference(dtype: torch.dtype, device: torch.device) -> float:

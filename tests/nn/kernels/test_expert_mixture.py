@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+
 import pytest
 import torch
 
+from stemlab.nn.kernels import expert_mixture
 from stemlab.nn.kernels.batched_stacks import mix_stacked
 from stemlab.nn.kernels.expert_mixture import applies, mix_in_one_pass
 
@@ -14,6 +18,20 @@ TRAINABLE = [(True, False, False, True), (True, True), (False, False, False)]
 
 def test_the_kernels_are_for_gpus() -> None:
     assert not applies(torch.zeros(2, 3, 4))
+
+
+def test_only_constants_of_the_kernels_have_annotations() -> None:
+    """Triton evaluates annotations when it compiles a kernel: a name that it does not know is an error."""
+    functions = [
+        node for node in ast.walk(ast.parse(inspect.getsource(expert_mixture))) if isinstance(node, ast.FunctionDef)
+    ]
+    kernels = [node for node in functions if any(ast.unparse(mark) == "triton.jit" for mark in node.decorator_list)]
+    assert len(kernels) == 2
+    for kernel in kernels:
+        for argument in kernel.args.args:
+            constant = argument.arg in ("E", "K", "K2", "H2")
+            assert (argument.annotation is None) != constant
+            assert not constant or ast.unparse(argument.annotation) == "tl.constexpr"
 
 
 @pytest.mark.gpu
