@@ -16,4 +16,5 @@ ClosedFraction = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
 MISSING_GROUP = -(2**63)  # key of samples without a group (an empty cell of the user column); gAUC leaves them out
+LabelKind = Literal["binary", "regression"]
 Mode = Literal["max", "min"]  # whether larger or smaller values of a metric are better

@@ -19,7 +19,7 @@ CONFIG_KEY = "dataset.config"
 RESOLVER = "table_config"
 TABLE_KEYS = (
     *("name", "separator", "columns", "missing", "fields", "numericals", "scaling", "tasks", "scenario", "scenarios"),
-    *("group", "time", "split_column", "split", "min_count", "shared", "on_bad_row"),
+    *("group", "time", "split_column", "split", "min_count", "shared", "on_bad_row", "labels", "weight"),
 )
 SPLIT_KEYS = ("rule", "test_size", "valid_size", "seed", "carve", "valid_from", "test_from")
 

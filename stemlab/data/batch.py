@@ -1,6 +1,6 @@
 """Batches: dataclasses of named tensors.
 
-Legend of impressions: B samples in the batch, F categorical fields, N numerical fields, T tasks.
+Legend of impressions: B samples in the batch, F categorical fields, N numerical fields, T tasks, V regression tasks.
 Legend of sequences: B samples in the batch, L history length, N candidates.
 """
 
@@ -52,10 +52,14 @@ class ImpressionBatch(TensorBatch):
 
     Attributes:
         ids_BF: int32 or int64 ids, one column per categorical field; 0 is padding, the last id out-of-vocabulary.
-        labels_BT: int8 labels in {0, 1}, one column per task; ``None`` when scoring unlabelled samples.
+        labels_BT: int8 labels in {0, 1}, one column per task (0 for regression tasks); ``None`` when scoring
+            unlabelled samples.
         dense_BN: float32 numerical fields, or ``None`` if the dataset has none.
         scenario_B: int32 scenario ids, or ``None`` for a single scenario.
         group_B: int64 raw (unencoded) group keys for grouped metrics, or ``None``.
+        values_BV: float32 labels of the regression tasks, or ``None`` without such tasks.
+        mask_BT: int8, 1 where the label of a task counts, or ``None`` if all labels count.
+        weight_B: float32 sample weights, or ``None`` if all samples have the weight 1.
     """
 
     ids_BF: Tensor
@@ -63,6 +67,9 @@ class ImpressionBatch(TensorBatch):
     dense_BN: Tensor | None = None
     scenario_B: Tensor | None = None
     group_B: Tensor | None = None
+    values_BV: Tensor | None = None
+    mask_BT: Tensor | None = None
+    weight_B: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.ids_BF.shape[0])

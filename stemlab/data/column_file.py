@@ -32,7 +32,7 @@ class ColumnFile:
         store = ColumnStore(path)
         self._rows = len(store)
         self._columns: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {
-            name: (offset, dtype, getattr(store, name).shape[1:])
+            name: (offset, dtype, store.column(name).shape[1:])
             for name, (offset, dtype) in column_offsets(path).items()
         }
         self._file = path.open("rb", buffering=0)

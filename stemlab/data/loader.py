@@ -9,7 +9,7 @@ Legend: B samples in the batch, F fields, N numerical fields, T tasks, R samples
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -20,12 +20,16 @@ from stemlab.array_types import AnyArray
 from stemlab.data.batch import ImpressionBatch, TensorBatch
 from stemlab.data.batch_order import BatchOrder, check_same_order, order_state
 from stemlab.data.resident import Columns, RowSelection, Uploads, rows_on
+from stemlab.data.target_columns import batch_columns
 
 Batch = TypeVar("Batch", bound=TensorBatch)
 
 
 class ImpressionColumns(Protocol):
-    """Columns that a loader reads (``stemlab.data.store.ColumnStore``, or arrays of equal length)."""
+    """Columns that a loader reads (``stemlab.data.store.ColumnStore``, or arrays of equal length).
+
+    ``targets``, a mapping of the columns of ``stemlab.data.target_columns``, is optional.
+    """
 
     @property
     def ids(self) -> AnyArray:
@@ -152,14 +156,18 @@ class BatchLoader(OrderedLoader[ImpressionBatch]):
             dense_BN=self._copy_optional(self.columns.dense, rows),
             scenario_B=self._copy_optional(self.columns.scenario, rows),
             group_B=self._copy_optional(self.columns.group, rows),
+            **{name: self._copy(column, rows) for name, column in self._targets().items()},
         )
 
     def resident(self, uploads: Uploads) -> ImpressionBatch:
         """Return the whole split as one batch on a device."""
         of, optional = self.columns, uploads.optional
-        return ImpressionBatch(
-            uploads(of.ids), uploads(of.labels), optional(of.dense), optional(of.scenario), optional(of.group)
-        )
+        columns = uploads(of.ids), uploads(of.labels), optional(of.dense), optional(of.scenario), optional(of.group)
+        return ImpressionBatch(*columns, **{name: uploads(column) for name, column in self._targets().items()})
+
+    def _targets(self) -> dict[str, AnyArray]:
+        targets: Mapping[str, AnyArray] = getattr(self.columns, "targets", {})
+        return batch_columns(targets) if targets else {}
 
     def _copy_optional(self, column: AnyArray | None, rows: RowSelection) -> Tensor | None:
         return None if column is None else self._copy(column, rows)

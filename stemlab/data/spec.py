@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from stemlab.errors import StemlabError, nearest
+from stemlab.types import LabelKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,22 @@ class ImpressionSizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """Kind of a task's label.
+
+    Attributes:
+        name: the task.
+        kind: ``binary`` (0 or 1) or ``regression`` (a real number).
+        given: column of 0 and 1: samples without a 1 there are left out of the loss and the metrics of the task;
+            ``None``: all samples count.
+    """
+
+    name: str
+    kind: LabelKind = "binary"
+    given: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetSpec:
     """Names and sizes of a prepared dataset; read from its manifest.
 
@@ -64,6 +81,8 @@ class DatasetSpec:
         group: column whose values group samples for gAUC, or ``None``.
         scenarios: scenario names in id order; empty for a single scenario.
         sample: whether the rows are synthetic (marked SAMPLE everywhere).
+        labels: tasks whose labels are not binary labels of all samples, in the order of ``tasks``.
+        weight: column of the sample weights, or ``None`` if all samples have the weight 1.
     """
 
     name: str
@@ -72,6 +91,18 @@ class DatasetSpec:
     group: str | None = None
     scenarios: tuple[str, ...] = ()
     sample: bool = False
+    labels: tuple[Label, ...] = ()
+    weight: str | None = None
+
+    @property
+    def regression_tasks(self) -> tuple[str, ...]:
+        """Tasks with regression labels, in the order of ``ImpressionBatch.values_BV``."""
+        return tuple(label.name for label in self.labels if label.kind == "regression")
+
+    @property
+    def conditional_tasks(self) -> dict[str, str]:
+        """Task with a conditional label -> the column on which it depends."""
+        return {label.name: label.given for label in self.labels if label.given is not None}
 
     @property
     def field_sizes(self) -> dict[str, int]:
@@ -103,13 +134,15 @@ class DatasetSpec:
         return self.tasks.index(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for the manifest and for checkpoints."""
-        return asdict(self)
+        """Return plain values for the manifest and for checkpoints; without ``labels`` and ``weight`` if not used."""
+        values = asdict(self)
+        return {key: value for key, value in values.items() if value or key not in ("labels", "weight")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DatasetSpec:
         """Rebuild a spec from ``to_dict``."""
         rest = {k: v for k, v in values.items() if k != "fields"}
+        rest["labels"] = tuple(Label(**label) for label in rest.get("labels", ()))
         for key in ("tasks", "scenarios"):
             rest[key] = tuple(rest[key])
         return cls(fields=tuple(Field(**f) for f in values["fields"]), **rest)

@@ -2,7 +2,7 @@
 
 A file holds one record batch: ``ids`` fixed_size_list<int32>[F] (row-major: a row is one or two cache lines),
 ``labels`` fixed_size_list<int8>[T] and, if the dataset has them, ``group`` int64, ``dense``
-fixed_size_list<float32>[N] and ``scenario`` int32.
+fixed_size_list<float32>[N], ``scenario`` int32 and the columns of ``stemlab.data.target_columns``.
 
 Legend: R samples (rows), F fields, T tasks, N numerical columns.
 """
@@ -10,9 +10,8 @@ Legend: R samples (rows), F fields, T tasks, N numerical columns.
 from __future__ import annotations
 
 import json
-import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,9 +21,9 @@ import pyarrow as pa
 
 from stemlab.array_types import AnyArray, Float32Array, Int8Array, Int32Array, Int64Array
 from stemlab.data.io.arrow import as_numpy
+from stemlab.data.reserved_file import blank_column, blank_lists, reserve_file, write_at
+from stemlab.data.target_columns import BATCH_FIELDS, column_type
 from stemlab.errors import StemlabError
-
-_WRITE_AT_ONCE = 1 << 16  # larger buffers are left as holes in the file
 
 
 class ColumnStore:
@@ -41,10 +40,11 @@ class ColumnStore:
         tasks: names of the columns of ``labels``.
         numericals: names of the columns of ``dense``.
         ids: (R, F) int32; 0 is padding, the last id of a field out-of-vocabulary.
-        labels: (R, T) int8 in {0, 1}.
+        labels: (R, T) int8 in {0, 1}; 0 for regression tasks and where the mask is 0.
         group: (R,) int64 raw (unencoded) group keys, ``MISSING_GROUP`` for an empty cell; ``None`` without a group.
         dense: (R, N) float32 scaled numerical columns, or ``None`` if the dataset has none.
         scenario: (R,) int32 scenario ids, or ``None`` for a single scenario.
+        targets: the stored ones of the columns ``values``, ``mask``, ``weight`` (``stemlab.data.target_columns``).
 
     Raises:
         StemlabError: the file is missing or not a prepared split.
@@ -67,6 +67,14 @@ class ColumnStore:
         self.scenario: Int32Array | None = as_numpy(batch.column("scenario")) if "scenario" in stored else None
         dense = _matrix(batch.column("dense"), len(self.numericals)) if "dense" in stored else None
         self.dense: Float32Array | None = dense
+        self.targets: dict[str, AnyArray] = {
+            name: _values(batch.column(name)) for name in BATCH_FIELDS if name in stored
+        }
+
+    def column(self, name: str) -> AnyArray:
+        """Return a stored column by its name in the file."""
+        found: AnyArray = self.targets[name] if name in self.targets else getattr(self, name)
+        return found
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -93,6 +101,7 @@ class StoreWriter:
         grouped: whether a group column is stored.
         numericals: names of the numerical columns.
         scenario: whether a scenario column is stored.
+        targets: stored column -> its number of columns (``stemlab.data.target_columns.target_widths``).
 
     Raises:
         StemlabError: at the end of the context, if the number of appended rows is not ``rows``.
@@ -108,9 +117,10 @@ class StoreWriter:
         grouped: bool = True,
         numericals: Sequence[str] = (),
         scenario: bool = False,
+        targets: Mapping[str, int] | None = None,
     ) -> None:
         self.path, self.rows, self._done = Path(path), rows, 0
-        _reserve(self.path, _empty_batch(rows, fields, tasks, grouped, numericals, scenario))
+        reserve_file(self.path, _empty_batch(rows, fields, tasks, grouped, numericals, scenario, targets or {}))
         self._columns = column_offsets(self.path)
         self._file = os.open(self.path, os.O_RDWR)
 
@@ -121,6 +131,7 @@ class StoreWriter:
         group_B: Int64Array | None = None,
         dense_BN: Float32Array | None = None,
         scenario_B: Int32Array | None = None,
+        targets: Mapping[str, AnyArray] | None = None,
     ) -> None:
         """Write the next rows, in exactly the stored dtypes (nothing is cast).
 
@@ -130,6 +141,7 @@ class StoreWriter:
             group_B: (B,) int64.
             dense_BN: (B, N) float32.
             scenario_B: (B,) int32.
+            targets: stored column -> its values.
 
         Raises:
             ValueError: a stored column is missing or has another length, or there are more rows than were reserved.
@@ -143,16 +155,17 @@ class StoreWriter:
             "group": group_B,
             "dense": dense_BN,
             "scenario": scenario_B,
+            **(targets or {}),
         }
         for name, (offset, dtype) in self._columns.items():
-            part = parts[name]
+            part = parts.get(name)
             if part is None or len(part) != len(ids_BF):
                 raise ValueError(f"column {name!r} needs {len(ids_BF)} rows")
             if part.dtype != dtype:
                 raise TypeError(f"column {name!r} is {part.dtype} instead of {dtype}")
             block = np.ascontiguousarray(part)
             width = block.nbytes // max(len(block), 1)
-            _write_at(self._file, block, offset + self._done * width)
+            write_at(self._file, block, offset + self._done * width)
         self._done += len(ids_BF)
 
     def __enter__(self) -> StoreWriter:
@@ -200,6 +213,11 @@ def _matrix(column: Any, width: int) -> AnyArray:
     return as_numpy(column.values).reshape(-1, width)
 
 
+def _values(column: Any) -> AnyArray:
+    """Return a column of numbers, or of lists of equal length as a matrix."""
+    return _matrix(column, column.type.list_size) if pa.types.is_fixed_size_list(column.type) else as_numpy(column)
+
+
 def _empty_batch(
     rows: int,
     fields: Sequence[str],
@@ -207,65 +225,25 @@ def _empty_batch(
     grouped: bool,
     numericals: Sequence[str],
     scenario: bool,
+    targets: Mapping[str, int],
 ) -> Any:
     """Return a batch of ``rows`` rows over untouched virtual memory."""
     columns = {
-        "ids": _blank_lists(pa.int32(), rows, len(fields)),
-        "labels": _blank_lists(pa.int8(), rows, len(tasks)),
+        "ids": blank_lists(pa.int32(), rows, len(fields)),
+        "labels": blank_lists(pa.int8(), rows, len(tasks)),
     }
     if grouped:
-        columns["group"] = _blank(pa.int64(), rows)
+        columns["group"] = blank_column(pa.int64(), rows)
     if numericals:
-        columns["dense"] = _blank_lists(pa.float32(), rows, len(numericals))
+        columns["dense"] = blank_lists(pa.float32(), rows, len(numericals))
     if scenario:
-        columns["scenario"] = _blank(pa.int32(), rows)
+        columns["scenario"] = blank_column(pa.int32(), rows)
+    for name, width in targets.items():
+        kind = column_type(name)
+        columns[name] = blank_lists(kind, rows, width) if width else blank_column(kind, rows)
     batch = pa.record_batch(list(columns.values()), names=list(columns))
     names = {"fields": fields, "tasks": tasks, "numericals": numericals}
     return batch.replace_schema_metadata({key: json.dumps(list(value)) for key, value in names.items()})
-
-
-def _blank(kind: Any, length: int) -> Any:
-    size = length * kind.bit_width // 8
-    zeros = mmap.mmap(-1, max(size, 1), prot=mmap.PROT_READ)  # read-only private mapping: uses no physical memory
-    return pa.Array.from_buffers(kind, length, [None, pa.py_buffer(zeros).slice(0, size)], null_count=0)
-
-
-def _blank_lists(kind: Any, rows: int, width: int) -> Any:
-    return pa.FixedSizeListArray.from_arrays(_blank(kind, rows * width), width)
-
-
-class _SparseSink:
-    """File sink that seeks past large buffers instead of writing their zeros (holes in the file)."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-        self.closed = False
-
-    def write(self, data: Any) -> int:
-        size = memoryview(data).nbytes
-        if size > _WRITE_AT_ONCE:
-            self._file.seek(size, os.SEEK_CUR)
-        else:
-            self._file.write(data)
-        return size
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-        self.closed = True
-
-
-def _reserve(path: Path, batch: Any) -> None:
-    sink = _SparseSink(path)
-    options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # 223 million rows of 10 fields exceed 2**31 list items
-    with pa.ipc.new_file(sink, batch.schema, options=options) as writer:
-        writer.write_batch(batch)
-    sink.close()
 
 
 def column_offsets(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
@@ -277,10 +255,3 @@ def column_offsets(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
         values = column.values if pa.types.is_fixed_size_list(column.type) else column
         found[name] = (values.buffers()[1].address - mapped.address, values.type.to_pandas_dtype())
     return {name: (offset, np.dtype(kind)) for name, (offset, kind) in found.items()}
-
-
-def _write_at(file: int, block: AnyArray, offset: int) -> None:
-    view = block.reshape(-1).view(np.uint8).data
-    while view.nbytes:
-        wrote = os.pwrite(file, view, offset)
-        view, offset = view[wrote:], offset + wrote

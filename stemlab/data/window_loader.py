@@ -18,6 +18,7 @@ from stemlab.data.draw_ahead import DrawAhead
 from stemlab.data.loader import BatchLoader
 from stemlab.data.resident import RowSelection
 from stemlab.data.store import ColumnStore
+from stemlab.data.target_columns import batch_columns
 from stemlab.data.window_order import WindowedOrder
 
 
@@ -53,6 +54,7 @@ class WindowLoader(BatchLoader):
             dense_BN=tensors.get("dense"),
             scenario_B=tensors.get("scenario"),
             group_B=tensors.get("group"),
+            **batch_columns(tensors),
         )
 
 

@@ -50,6 +50,8 @@ class MultiTaskModule(NetModule):
         settings: ModuleSettings,
         hyper_parameters: dict[str, Any] | None = None,
     ) -> None:
+        if spec.labels or spec.weight:
+            raise StemlabError("dataset.labels and dataset.weight can be prepared, but no network reads them yet.")
         metrics = {split: MultiTaskMetrics(tasks, spec.scenarios) for split in METRIC_SPLITS}
         super().__init__(net, settings, metrics, hyper_parameters)
         if settings.optim.tables != "dense_adam":

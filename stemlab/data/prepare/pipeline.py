@@ -27,6 +27,7 @@ from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SPLITS
 from stemlab.data.prepare.write_splits import SplitCounts, write_splits
 from stemlab.data.spec import DatasetSpec, Field
+from stemlab.data.target_columns import weight_column
 from stemlab.errors import StemlabError
 
 _log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def _build(
 ) -> None:
     key = f"{about['fingerprint']} stemlab {stemlab.__version__}" if isinstance(raw, ResumableImpressions) else None
     folder = directory / "columns" if key is None else blocks
-    with ColumnCache(folder, config.columns, [c.name for c in config.numericals], key) as cache:
+    with ColumnCache(folder, config.columns, config.float_columns, key) as cache:
         _read_columns(cache, raw, config, progress)
         codes = assign_splits(cache, config)
         encoders = fit_encoders(directory, cache, codes, config, raw.tokens, progress)
@@ -132,6 +133,8 @@ def _build(
         config.group,
         scenarios=config.scenarios,
         sample=raw.sample,
+        labels=config.labels,
+        weight=None if config.weight is None else weight_column(config.weight),
     )
     optional = _optional(raw, config, encoders, counts)
     write_manifest(directory, {**_manifest(spec, config, counts, raw.skipped), **optional, **about})
@@ -204,6 +207,7 @@ def _optional(
         entries["padding"] = {name: _token(raw.tokens.get(name), value) for name, value in config.padding.items()}
     if config.sampling is not None:
         entries["sampling"] = asdict(config.sampling)
+    entries |= counts.labels.entries()
     notes = getattr(raw, "notes", None)
     if notes:
         entries["source"] = dict(notes)

@@ -9,6 +9,8 @@ from typing import Any
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.spec import Label
+from stemlab.data.target_columns import mask_of
 from stemlab.errors import StemlabError, nearest
 
 
@@ -48,6 +50,9 @@ class PreparationSettings:
         padding: field -> raw integer that encodes padding (an empty position of a history); it becomes id 0.
         split_column: column that the rule ``given`` reads.
         sampling: negative downsampling; ``None`` keeps all rows.
+        labels: tasks whose labels are not binary labels of all rows, in the order of ``tasks``. A regression label is a
+            float column; the mask of a conditional label is an integer column (``target_columns.mask_of``).
+        weight: float column of sample weights, or ``None``.
     """
 
     name: str
@@ -64,12 +69,32 @@ class PreparationSettings:
     padding: Mapping[str, int] = field(default_factory=dict)
     split_column: str = "split"
     sampling: DownsamplingRule | None = None
+    labels: tuple[Label, ...] = ()
+    weight: str | None = None
 
     @property
     def columns(self) -> list[str]:
         """Names of the raw integer columns that are read, without repetition."""
         optional = [self.group, self.scenario, self._split_by(), self.sampling.label if self.sampling else None]
-        return list(dict.fromkeys([*self.fields, *self.tasks, *(name for name in optional if name is not None)]))
+        masks = [mask_of(label.name) for label in self.labels if label.given is not None]
+        names = [*self.fields, *self.binary_tasks, *masks, *(name for name in optional if name is not None)]
+        return list(dict.fromkeys(names))
+
+    @property
+    def float_columns(self) -> list[str]:
+        """Names of the raw float columns that are read."""
+        weights = [] if self.weight is None else [self.weight]
+        return [*(column.name for column in self.numericals), *self.regression_tasks, *weights]
+
+    @property
+    def regression_tasks(self) -> list[str]:
+        """Tasks with regression labels."""
+        return [label.name for label in self.labels if label.kind == "regression"]
+
+    @property
+    def binary_tasks(self) -> list[str]:
+        """Tasks with binary labels."""
+        return [name for name in self.tasks if name not in self.regression_tasks]
 
     def _split_by(self) -> str | None:
         return {"time": self.time, "dates": self.time, "given": self.split_column}.get(self.split.rule)
@@ -83,8 +108,8 @@ class PreparationSettings:
         return owners
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings as plain values, for the fingerprint."""
-        return asdict(self)
+        """Return all settings as plain values, for the fingerprint; without ``labels`` and ``weight`` if not used."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("labels", "weight")}
 
     def check(self) -> None:
         """Check that the settings are consistent.

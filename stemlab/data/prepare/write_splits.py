@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ from stemlab.array_types import AnyArray, Float32Array, IndexArray, Int8Array, I
 from stemlab.data.io.prefetch import prefetch
 from stemlab.data.io.progress import Advance
 from stemlab.data.prepare.column_cache import ColumnCache
+from stemlab.data.prepare.encode_labels import LabelStatistics, binary_labels, target_values
 from stemlab.data.prepare.fit_vocabularies import FittedEncoders
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SPLITS, split_counts
 from stemlab.data.store import StoreWriter
+from stemlab.data.target_columns import some_rows, target_widths
 from stemlab.errors import StemlabError
 from stemlab.types import MISSING_GROUP
 
@@ -30,11 +32,13 @@ class SplitCounts:
 
     Attributes:
         rows: (3, S) int64 samples per split and scenario.
-        positives: (3, S, T) int64 positive labels per split, scenario and task.
+        positives: (3, S, T) int64 positive labels per split, scenario and task; 0 for regression tasks.
+        labels: statistics of labels that are not binary labels of all samples, and of weights.
     """
 
     rows: Int64Array
     positives: Int64Array
+    labels: LabelStatistics
 
 
 def write_splits(
@@ -61,6 +65,7 @@ def write_splits(
     counts = SplitCounts(
         np.zeros((len(SPLITS), scenarios), dtype=np.int64),
         np.zeros((len(SPLITS), scenarios, len(config.tasks)), dtype=np.int64),
+        LabelStatistics(config),
     )
     with ExitStack() as stack:
         writers = [
@@ -70,9 +75,12 @@ def write_splits(
         for codes_B, rows in prefetch(_encoded(cache, codes, fitted, config, missing_group)):
             for code, writer in enumerate(writers):
                 part = rows.take(np.flatnonzero(codes_B == code))
-                writer.append(part.ids_BF, part.labels_BT, part.group_B, part.dense_BN, part.scenario_B)
+                columns = part.ids_BF, part.labels_BT, part.group_B, part.dense_BN, part.scenario_B, part.targets
+                writer.append(*columns)
                 _count(part, counts.rows[code], counts.positives[code])
+                counts.labels.add(code, len(part.ids_BF), part.targets)
             advance(len(codes_B))
+    counts.labels.check()
     return counts
 
 
@@ -83,14 +91,14 @@ class _EncodedRows:
     group_B: Int64Array | None
     dense_BN: Float32Array | None
     scenario_B: Int32Array | None
+    targets: dict[str, AnyArray] = field(default_factory=dict)
 
     def take(self, rows: IndexArray) -> _EncodedRows:
         def some(column: AnyArray | None) -> AnyArray | None:
             return None if column is None else column[rows]
 
-        return _EncodedRows(
-            self.ids_BF[rows], self.labels_BT[rows], some(self.group_B), some(self.dense_BN), some(self.scenario_B)
-        )
+        optional = some(self.group_B), some(self.dense_BN), some(self.scenario_B)
+        return _EncodedRows(self.ids_BF[rows], self.labels_BT[rows], *optional, some_rows(self.targets, rows))
 
 
 def _writer(path: Path, rows: int, config: PreparationSettings) -> StoreWriter:
@@ -102,6 +110,7 @@ def _writer(path: Path, rows: int, config: PreparationSettings) -> StoreWriter:
         grouped=config.group is not None,
         numericals=[column.name for column in config.numericals],
         scenario=config.scenario is not None,
+        targets=target_widths(len(config.tasks), config.labels, config.weight is not None),
     )
 
 
@@ -122,7 +131,7 @@ def _encoded(
 ) -> Iterator[tuple[UInt8Array, _EncodedRows]]:
     """Yield split codes and encoded rows of each chunk."""
     row = 0
-    for chunk, rows in zip(cache.chunks([*config.columns, *fitted.scalers]), cache.rows, strict=True):
+    for chunk, rows in zip(cache.chunks([*config.columns, *config.float_columns]), cache.rows, strict=True):
         ids_BF = np.empty((rows, len(config.fields)), dtype=np.int32)
         for column, name in enumerate(config.fields):
             ids_BF[:, column] = fitted.encoders[name](chunk[name])
@@ -131,14 +140,14 @@ def _encoded(
         if dense_BN is not None:
             for column, (name, scaler) in enumerate(fitted.scalers.items()):
                 dense_BN[:, column] = scaler(chunk[name])
-        for name in config.tasks:
+        for name in config.binary_tasks:
             _check_range(f"label {name!r}", chunk[name], 2)
-        labels_BT = np.stack([chunk[name].astype(np.int8) for name in config.tasks], axis=1)
+        labels_BT, targets = binary_labels(chunk, config), target_values(chunk, config)
         group_B = chunk[config.group] if config.group else None
         if group_B is not None and missing_group is not None:
             group_B = np.where(group_B == missing_group, MISSING_GROUP, group_B)
         scenario_B = _scenarios(chunk[config.scenario], config) if config.scenario else None
-        yield codes[row : row + rows], _EncodedRows(ids_BF, labels_BT, group_B, dense_BN, scenario_B)
+        yield codes[row : row + rows], _EncodedRows(ids_BF, labels_BT, group_B, dense_BN, scenario_B, targets)
         row += rows
 
 

@@ -26,7 +26,10 @@ from stemlab.data.table import cells
 from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
 from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
+from stemlab.data.table.label_checks import stored_labels
+from stemlab.data.table.label_rule import LabelRule
 from stemlab.data.table.raw import SHOWN_CHARACTERS, RawTable, scenario_of, split_of, time_of
+from stemlab.data.target_columns import weight_of
 from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError, nearest
 from stemlab.types import NonNegativeInt, PositiveInt
@@ -50,7 +53,9 @@ class TableDataModule(ImpressionDataModule):
             out: ``model.scenario_feature`` makes it an input.
         numericals: numerical input columns.
         scaling: scaling of the numerical columns, fitted on the training split.
-        tasks: label columns with values 0 and 1; ``None`` if the table is not described yet.
+        tasks: label columns; ``None`` if the table is not described yet.
+        labels: task -> kind of its label; tasks without an entry have values 0 and 1 in all rows.
+        weight: column of sample weights, at least 0; ``None``: all samples have the weight 1.
         scenario: column of the scenario.
         scenarios: values of that column, in the order of their scenario ids.
         group: column that defines the groups of gAUC.
@@ -99,6 +104,8 @@ class TableDataModule(ImpressionDataModule):
         residence: Residence = "auto",
         reading: Reading = "auto",
         window_rows: PositiveInt = WINDOW_ROWS,
+        labels: dict[str, LabelRule] | None = None,
+        weight: str | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -115,18 +122,13 @@ class TableDataModule(ImpressionDataModule):
         self.raw_columns, self._named_fields = tuple(columns or ()), tuple(fields or ())
         self.described = fields is not None or tasks is not None or config is not None
         self._rule, self._scaling, self._min_count = split, scaling, min_count
-        self._columns = ColumnRoles(
-            fields=tuple(name for name in fields or () if name != scenario),
-            numericals=tuple(numericals),
-            tasks=tuple(tasks or ()),
-            scenario=scenario,
-            scenarios=tuple(str(name) for name in scenarios),
-            group=group,
-            time=time if split.rule in ("time", "dates") else None,
-            split=split_column if split.rule == "given" else None,
-            shared=shared,
-            missing=tuple(missing),
-        )
+        named = tuple(field for field in fields or () if field != scenario)
+        inputs: dict[str, Any] = {"fields": named, "numericals": tuple(numericals), "shared": shared}
+        targets: dict[str, Any] = {"tasks": tuple(tasks or ()), "labels": labels or {}, "weight": weight}
+        values: dict[str, Any] = {"scenarios": tuple(map(str, scenarios)), "missing": tuple(missing)}
+        ordered, given = split.rule in ("time", "dates"), split.rule == "given"
+        order: dict[str, Any] = {"time": time if ordered else None, "split": split_column if given else None}
+        self._columns = ColumnRoles(**inputs, **targets, **values, **order, scenario=scenario, group=group)
         if self.described:
             self._check(f" ({config})" if config else "")
 
@@ -157,6 +159,8 @@ class TableDataModule(ImpressionDataModule):
             split=self._rule,
             time="" if columns.time is None else time_of(columns.time),
             split_column="" if columns.split is None else split_of(columns.split),
+            labels=stored_labels(columns.tasks, columns.labels),
+            weight=None if columns.weight is None else weight_of(columns.weight),
         )
 
     def build(self) -> Path:

@@ -48,9 +48,9 @@ def read_token_codes(column: Any, codes: TokenCodes) -> ParsedCells:
     return values, bad | inexact_integers(column)
 
 
-def read_labels(column: Any) -> ParsedCells:
-    """Return labels, int64 0 or 1 (also spelled false and true)."""
-    return _parse_distinct(column, lambda strings: _looked_up(strings, LABEL_SPELLINGS), missing=_BAD)
+def read_labels(column: Any, missing: int = _BAD) -> ParsedCells:
+    """Return labels, int64 0 or 1 (also spelled false and true), ``missing`` for missing cells (default: bad)."""
+    return _parse_distinct(column, lambda strings: _looked_up(strings, LABEL_SPELLINGS), missing)
 
 
 def read_splits(column: Any) -> ParsedCells:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stemlab.data.table.label_checks import check_labels
+from stemlab.data.table.label_rule import LabelRule
 from stemlab.errors import StemlabError, nearest
 
 MAX_SCENARIOS = 100
@@ -28,6 +30,8 @@ class ColumnRoles:
         split: column that holds train, valid or test, or ``None``.
         shared: field -> field whose vocabulary it shares.
         missing: cells of a text file that mean a missing value.
+        labels: task -> kind of its label; tasks without an entry have binary labels of all rows.
+        weight: column of sample weights, or ``None``.
     """
 
     fields: tuple[str, ...]
@@ -40,6 +44,8 @@ class ColumnRoles:
     split: str | None
     shared: Mapping[str, str]
     missing: tuple[str, ...]
+    labels: Mapping[str, LabelRule] = field(default_factory=dict)
+    weight: str | None = None
 
     @property
     def needed(self) -> list[str]:
@@ -56,14 +62,16 @@ class ColumnRoles:
         """Yield (config key, column) of every named column."""
         for setting in ("fields", "numericals", "tasks"):
             yield from ((f"dataset.{setting}", name) for name in getattr(self, setting))
-        for setting in ("scenario", "group", "time", "split"):
+        conditions = {name: rule.given for name, rule in self.labels.items() if rule.given is not None}
+        yield from ((f"dataset.labels.{name}.given", given) for name, given in conditions.items())
+        for setting in ("scenario", "group", "time", "split", "weight"):
             name = getattr(self, setting)
             if name is not None:
                 yield f"dataset.{'split_column' if setting == 'split' else setting}", name
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for the fingerprint."""
-        return asdict(self)
+        """Return plain values, for the fingerprint; without ``labels`` and ``weight`` if not used."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("labels", "weight")}
 
 
 def check_roles(roles: ColumnRoles) -> None:
@@ -93,6 +101,7 @@ def check_roles(roles: ColumnRoles) -> None:
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise StemlabError(f"dataset.{setting} names {repeated[0]!r} twice: name every column once.")
+    check_labels(roles.tasks, roles.labels)
     _check_shared(roles)
     _check_scenarios(roles)
 

@@ -17,6 +17,8 @@ from stemlab.data.io.progress import Advance
 from stemlab.data.table import cells
 from stemlab.data.table.columns import ColumnRoles
 from stemlab.data.table.file import TableChunk, TableFile
+from stemlab.data.table.label_checks import stored_labels
+from stemlab.data.table.labels import LabelReader
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
 
@@ -50,7 +52,8 @@ class RawTable:
         self._codes = {name: self._own[roles.shared.get(name, name)] for name in roles.tokens}
         self._done = 0
         self._times = cells.TimeParser(exact=exact_times)
-        self._rows, self._ones = 0, np.zeros(len(roles.tasks), dtype=np.int64)
+        self._rows = 0
+        self._labels = LabelReader(roles.tasks, stored_labels(roles.tasks, roles.labels), roles.weight)
         self._seen = np.zeros(len(roles.scenarios), dtype=np.int64)
 
     @property
@@ -78,6 +81,7 @@ class RawTable:
         for rows in self._table.chunks(self._roles.needed, advance, skip=self._done):
             known = {name: len(codes) for name, codes in self._own.items()}
             read = {role: reader(self._cells(rows, name)) for role, (name, reader) in readers.items()}
+            self._labels.resolve(read)
             kept = self._check(rows, {role: bad for role, (_, bad) in read.items()})
             chunk = {role: values if kept.all() else values[kept] for role, (values, _) in read.items()}
             self._count(chunk)
@@ -87,7 +91,8 @@ class RawTable:
     def _state(self, known: Mapping[str, int]) -> dict[str, Any]:
         """Return what ``restore`` needs; ``known``: column -> number of its distinct strings before the chunk."""
         return {
-            "counts": [self.skipped, self._rows, self._ones.tolist(), self._seen.tolist()],
+            "counts": [self.skipped, self._rows, self._labels.ones, self._seen.tolist()],
+            **self._labels.state(),
             "dates": self._times.dates,
             "tokens": {name: list(codes[known[name] :]) for name, codes in self._own.items()},
         }
@@ -105,7 +110,8 @@ class RawTable:
         if states:
             self._done, self._times.dates = len(states), states[-1]["dates"]
             self.skipped, self._rows, ones, seen = states[-1]["counts"]
-            self._ones, self._seen = np.array(ones, dtype=np.int64), np.array(seen, dtype=np.int64)
+            self._labels.restore(ones, states[-1])
+            self._seen = np.array(seen, dtype=np.int64)
         return True
 
     def _readers(self) -> dict[str, tuple[str, Read]]:
@@ -114,7 +120,7 @@ class RawTable:
         readers: dict[str, tuple[str, Read]] = {}
         readers |= {name: (name, partial(cells.read_token_codes, codes=codes)) for name, codes in self._codes.items()}
         readers |= {name: (name, cells.read_numbers) for name in roles.numericals}
-        readers |= {name: (name, cells.read_labels) for name in roles.tasks}
+        readers |= dict(self._labels.readers())
         if roles.scenario is not None:
             read = partial(cells.read_names, names=roles.scenarios)
             readers[scenario_of(roles.scenario)] = (roles.scenario, read)
@@ -153,7 +159,7 @@ class RawTable:
         wanted = dict.fromkeys(
             self._codes, "an id that floats do not hold exactly; store the column as integers or text"
         )
-        wanted |= dict.fromkeys(roles.numericals, "not a number") | dict.fromkeys(roles.tasks, "neither 0 nor 1")
+        wanted |= dict.fromkeys(roles.numericals, "not a number") | self._labels.problems()
         wanted |= {
             scenario_of(roles.scenario or ""): f"none of dataset.scenarios ({listed})",
             time_of(roles.time or ""): "neither an integer nor an ISO date (as the cells before it)",
@@ -163,18 +169,13 @@ class RawTable:
 
     def _count(self, chunk: Mapping[str, AnyArray]) -> None:
         self._rows += len(next(iter(chunk.values())))
-        self._ones += [int(chunk[name].sum()) for name in self._roles.tasks]
+        self._labels.count(chunk)
         if self._roles.scenario is not None:
             found = chunk[scenario_of(self._roles.scenario)]
             self._seen += np.bincount(found, minlength=len(self._seen))
 
     def _check_counts(self) -> None:
-        for name, ones in zip(self._roles.tasks, self._ones, strict=True):
-            if self._rows and ones in (0, self._rows):
-                raise StemlabError(
-                    f"{self._table.path}: label {name!r} is {int(ones > 0)} in all {self._rows:,} rows: a constant "
-                    "label cannot be learned; remove it from dataset.tasks."
-                )
+        self._labels.check_counts(self._table.path, self._rows)
         for name, seen in zip(self._roles.scenarios, self._seen, strict=True):
             if self._rows and not seen:
                 raise StemlabError(

@@ -1,22 +1,26 @@
 """Settings of the preparation and their checks."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.spec import Label
 from stemlab.errors import StemlabError
 from tests.data.mixed_rows import preparation, prepare_mixed, random_rows
 
 
 def test_settings_are_all_settings_as_plain_json():
-    plain = PreparationSettings(
+    settings = PreparationSettings(
         name="t", fields=("a",), tasks=("x",), group=None, min_count=10, split=SplitRule(), time="t"
-    ).settings()
-    assert set(plain) == {field.name for field in fields(PreparationSettings)}
+    )
+    plain = settings.settings()
+    used = replace(settings, labels=(Label("x", "regression"),), weight="w").settings()
+    assert set(used) == {field.name for field in fields(PreparationSettings)}
+    assert set(plain) == set(used) - {"labels", "weight"}  # fingerprints without them stay as they were
     assert set(plain["split"]) == {field.name for field in fields(SplitRule)}
     assert json.loads(json.dumps(plain))["fields"] == ["a"]
 
