@@ -7,20 +7,13 @@ redistribution: data/README.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from stemlab.array_types import AnyArray
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
-from stemlab.data.io.csv_header import HeaderCsvReader
-from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
-from stemlab.data.io.progress import Advance
-from stemlab.data.io.text_blocks import read_blocks
+from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.prepare.encode_table import check_columns
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
@@ -34,103 +27,15 @@ from stemlab.data.sources.aliexpress_columns import (
     ALIEXPRESS_TASKS,
     CATEGORICALS,
     COUNTRIES,
-    ITEM_FILE,
-    LABEL_COLUMN,
     NUMERICAL_PARTS,
     NUMERICALS,
     SEARCH_COLUMN,
-    USER_FILE,
 )
-from stemlab.data.sources.aliexpress_files import CountryFiles, TextFile, find_countries, missing_country
-from stemlab.data.sources.aliexpress_join import PageJoin, RawColumns
+from stemlab.data.sources.aliexpress_files import CountryFiles, find_countries, missing_country
+from stemlab.data.sources.aliexpress_raw import SCENARIO, SPLIT, RawAliexpress
 from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
-
-SCENARIO, SPLIT = "scenario", "split"
-_SPLIT_CODES = {"train": 0, "test": 2}
-_RANGES = {SEARCH_COLUMN: (0, 1 << 60), LABEL_COLUMN: (0, 2), **dict.fromkeys(ALIEXPRESS_TASKS, (0, 1))}
-
-
-class RawAliexpress:
-    """Columns of the files of several countries, country after country, train before test.
-
-    Args:
-        countries: files per country; the column ``scenario`` holds the index of a row's country.
-        columns: names of the input columns to read.
-        scratch: folder for temporary files of the join.
-        sample: whether the files are synthetic.
-        on_bad_row: ``error`` raises at the first invalid row, ``skip`` skips and counts invalid rows.
-    """
-
-    tokens: Mapping[str, Sequence[str]] = {}
-
-    def __init__(
-        self,
-        countries: Sequence[CountryFiles],
-        columns: Sequence[str],
-        scratch: Path,
-        *,
-        sample: bool,
-        on_bad_row: OnBadRow,
-    ) -> None:
-        self._countries, self._scratch, self._on_bad_row = tuple(countries), scratch, on_bad_row
-        self._columns = frozenset(columns)
-        self._float_columns = self._columns.intersection(NUMERICALS)
-        self.files: Sequence[Path] = tuple(dict.fromkeys(text.path for one in countries for text in one.texts))
-        self.sample, self.skipped, self._empty_pages = sample, 0, 0
-
-    @property
-    def kind(self) -> str:
-        """Name and version of the reader, and the file format of each country."""
-        return f"aliexpress/1 {' '.join(f'{one.country}:{_format(one)}' for one in self._countries)}"
-
-    @property
-    def notes(self) -> Mapping[str, Any]:
-        """File format of each country, and number of search pages without items."""
-        return {
-            "forms": {one.country: _format(one) for one in self._countries},
-            "pages_without_items": self._empty_pages,
-        }
-
-    def chunks(self, advance: Advance) -> Iterator[Mapping[str, AnyArray]]:
-        """Yield the columns block by block."""
-        for index, country in enumerate(self._countries):
-            read = self._read_raw if country.raw else self._read_processed
-            for code, texts in zip(_SPLIT_CODES.values(), (country.train, country.test), strict=True):
-                for columns in read(texts, advance):
-                    rows = len(columns[SEARCH_COLUMN])
-                    # search ids are unique within a country only
-                    search = columns[SEARCH_COLUMN] * len(COUNTRIES) + COUNTRIES.index(country.country)
-                    yield columns | {SEARCH_COLUMN: search, SCENARIO: np.full(rows, index), SPLIT: np.full(rows, code)}
-
-    def _read_raw(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[RawColumns]:
-        users, items = (
-            IntegerReader(
-                text.path / text.member if text.path.suffix == ".zip" else text.path,
-                header,
-                separator=b",",
-                ranges={name: _RANGES[name] for name in header if name in _RANGES},
-                on_bad_row=self._on_bad_row,
-                kept=[name for name in header if name in self._columns or name in (SEARCH_COLUMN, LABEL_COLUMN)],
-                float_columns=self._float_columns.intersection(header),
-            )
-            for text, header in zip(texts, (USER_FILE, ITEM_FILE), strict=True)
-        )
-        join = PageJoin(users, items, self._scratch)
-        for columns in join.join(*(read_blocks(text.path, text.member, advance) for text in texts)):
-            label = columns.pop(LABEL_COLUMN)
-            yield columns | {"click": (label >= 1).astype(np.int64), "conversion": (label == 2).astype(np.int64)}
-        self.skipped += users.skipped + items.skipped
-        self._empty_pages += join.empty_pages
-
-    def _read_processed(self, texts: Sequence[TextFile], advance: Advance) -> Iterator[RawColumns]:
-        wanted = [SEARCH_COLUMN, *sorted(self._columns), *ALIEXPRESS_TASKS]
-        (text,) = texts
-        reader = HeaderCsvReader(wanted, _RANGES, (), self._on_bad_row, float_columns=self._float_columns)
-        for rows, lines in reader.read(text.path, text.member, advance):
-            yield _checked(rows, lines)
-        self.skipped += reader.skipped
 
 
 class AliexpressDataModule(ImpressionDataModule):
@@ -259,17 +164,3 @@ class AliexpressDataModule(ImpressionDataModule):
 
 def _write_into_folder(path: Path, simulation: AliexpressSimulation, country: str) -> None:
     write_sample(path.parent, simulation, country)
-
-
-def _format(files: CountryFiles) -> str:
-    return "raw" if files.raw else "processed"
-
-
-def _checked(rows: ParsedRows, lines: IntegerReader) -> RawColumns:
-    """Return the columns without the rows that have a purchase but no click."""
-    invalid = rows.columns["conversion"] > rows.columns["click"]
-    if not invalid.any():
-        return rows.columns
-    lines.refuse(int(rows.lines[invalid.argmax()]), "'conversion' is 1 but 'click' is 0")
-    lines.skipped += int(np.count_nonzero(invalid)) - 1
-    return {name: values[~invalid] for name, values in rows.columns.items()}

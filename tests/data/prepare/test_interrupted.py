@@ -10,10 +10,12 @@ from stemlab.data.io import text_blocks
 from stemlab.data.prepare import pipeline
 from stemlab.data.prepare.block_journal import BlockJournal
 from stemlab.data.prepare.column_cache import ColumnCache
+from stemlab.data.sources import aliexpress_join
 from stemlab.data.table import file as table_file
 from stemlab.data.table.raw import RawTable
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
+from tests.data.aliexpress_rows import aliexpress, write_country
 from tests.data.tiktok_rows import random_columns, tiktok, write_raw
 
 ROWS = 600
@@ -46,10 +48,22 @@ def tiktok_of(folder, **changed):
     return tiktok(folder, **changed)
 
 
+def aliexpress_of(folder):
+    """Return a datamodule of two countries with a bad row in each of their item files."""
+    if not (folder / "raw").exists():
+        for country in ("nl", "us"):
+            raw = write_country(folder, country)
+            for split in ("train", "test"):
+                with (raw / f"{country}_item_{split}.csv").open("a") as file:
+                    file.write("bad\n")
+    return aliexpress(folder, scenarios=["nl", "us"], on_bad_row="skip")
+
+
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(text_blocks, "BLOCK_BYTES", 1500)
     monkeypatch.setattr(table_file, "TABLE_BLOCK_BYTES", 1500)
+    monkeypatch.setattr(aliexpress_join, "_ROWS_PER_CHUNK", 20)
 
 
 def prepared_bytes(directory):
@@ -85,7 +99,7 @@ def blocks_in(folder):
     return [path.name for path in (folder / "prepared").iterdir() if path.name.startswith((".blocks", ".build"))]
 
 
-@pytest.mark.parametrize("make", [tiktok_of, table])
+@pytest.mark.parametrize("make", [tiktok_of, table, aliexpress_of])
 def test_continues_after_the_finished_chunks(tmp_path, monkeypatch, make, caplog):
     (tmp_path / "whole").mkdir()
     appended = parsed_chunks(monkeypatch)
@@ -101,12 +115,12 @@ def test_continues_after_the_finished_chunks(tmp_path, monkeypatch, make, caplog
     assert len(appended) == total - 5 > 5
     found = prepared_bytes(directory)
     assert found[0] == expected[0]
-    if make is tiktok_of:  # the fingerprint of a table contains its path
+    if make is not table:  # the fingerprint of a table contains its path
         assert found[1] == expected[1]
     assert not blocks_in(tmp_path)
 
 
-@pytest.mark.parametrize("make", [tiktok_of, table])
+@pytest.mark.parametrize("make", [tiktok_of, table, aliexpress_of])
 def test_continues_after_reading(tmp_path, monkeypatch, make):
     def interrupted(*args):
         raise KeyboardInterrupt
@@ -119,7 +133,9 @@ def test_continues_after_reading(tmp_path, monkeypatch, make):
     found = prepared_bytes(make(tmp_path).prepare())
     assert not appended
     (tmp_path / "whole").mkdir()
-    assert found[0] == prepared_bytes(make(tmp_path / "whole").prepare())[0]
+    expected = prepared_bytes(make(tmp_path / "whole").prepare())
+    assert found[0] == expected[0]
+    assert found[1]["skipped_rows"] == expected[1]["skipped_rows"] == (4 if make is aliexpress_of else 0)
 
 
 def cut_journal(blocks):
