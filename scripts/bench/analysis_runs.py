@@ -23,9 +23,10 @@ from stemlab.data.prepare.manifest import FORMAT, fingerprint_of, write_manifest
 from stemlab.data.spec import DatasetSpec, Field
 from stemlab.data.store import StoreWriter
 from stemlab.models import parameter_counts
-from stemlab.runs.build import build_callbacks, build_datamodule, build_module, build_trainer
+from stemlab.runs.build import build_datamodule, build_module, build_trainer
 from stemlab.runs.environment import silence_lightning
 from stemlab.runs.recorder import Recorder
+from stemlab.runs.run_callbacks import build_callbacks
 
 FIELDS, TASKS, GROUP = ("uid", "item_id"), ("finish", "like"), "uid"
 RUNS = {

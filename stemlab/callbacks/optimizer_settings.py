@@ -13,10 +13,11 @@ class OptimizerSettings(Callback):
 
     Args:
         keep_lr: keep the learning rate of the checkpoint, which a plateau may have reduced; otherwise that of this run.
+        scheduled: whether a schedule changes the learning rate in this run.
     """
 
-    def __init__(self, keep_lr: bool) -> None:
-        self.keep_lr = keep_lr
+    def __init__(self, keep_lr: bool, scheduled: bool = False) -> None:
+        self.keep_lr, self.scheduled = keep_lr, scheduled
         self._groups: list[dict[str, Any]] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,7 +30,11 @@ class OptimizerSettings(Callback):
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
         for group, own in zip(groups, self._groups, strict=True):
             if self.keep_lr:
-                own = {key: value for key, value in own.items() if key != "lr"}
-            elif isinstance(group["lr"], Tensor):
-                group["lr"].fill_(float(own.pop("lr")))
+                own = {key: value for key, value in own.items() if key not in ("lr", "base_lr")}
+                if not self.scheduled and "base_lr" in group:
+                    group["lr"] = group.pop("base_lr")  # the checkpoint has a schedule, this run has none
+            else:
+                group.pop("base_lr", None)  # read again from lr
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(float(own.pop("lr")))
             group.update(own)

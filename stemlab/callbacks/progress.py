@@ -117,7 +117,7 @@ class EpochLines(Callback):
             return
         loss = float(self._sum) / self._steps if self._sum is not None else float("nan")
         metrics = "  ".join(f"{name} {value:.5f}" for name, value in headline_metrics(pl_module).items())
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}  val: {metrics}  "
         rich.get_console().print(
             f"{line}{format_rate(self.throughput.train.rate())}  lr {rate:g}",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemlab.config.cross_checks import is_sequential
+from stemlab.config.optim_checks import check_divided_tables
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError
 
@@ -58,6 +59,8 @@ def cannot_divide(config: Mapping[str, Any]) -> str | None:
         )
     if config["trainer"]["compile"]:
         return "the lookups in other processes cannot be compiled: set trainer.compile=false"
+    if reason := check_divided_tables(config):
+        return reason
     rule = config["optim"].get("tables", "dense_adam")
     if rule != "dense_adam":
         return f"divided tables are trained by dense Adam only: set optim.tables=dense_adam instead of {rule}"

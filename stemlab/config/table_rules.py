@@ -45,9 +45,9 @@ def check_tables(config: Mapping[str, Any], origin: Origin) -> None:
         )
     if rule == "dense_adam":
         return
-    if optim.get("name") != "adam":
+    if optim.get("name") not in ("adam", "adamw"):
         raise StemlabError(
-            f"{_RULE}={rule} ({origin(_RULE)}) needs optim.name=adam for the other parameters, but it is "
+            f"{_RULE}={rule} ({origin(_RULE)}) needs optim.name=adam or adamw for the other parameters, but it is "
             f"{optim.get('name')} ({origin('optim.name')})."
         )
     if model.get("embedding_regularizer_mode") == "dense" and model.get("embedding_regularizer") not in (None, 0):

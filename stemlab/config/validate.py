@@ -15,6 +15,7 @@ from stemlab.config.instantiate import (
     typed_settings,
     validate_as,
 )
+from stemlab.config.optim_checks import check_optimizer
 from stemlab.config.path_checks import check_paths
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.split_checks import check_split_keys
@@ -103,7 +104,7 @@ def _check_optim(config: Mapping[str, Any], origin: Origin) -> None:
         option, family = "ranking" if sequential else "adam", config["model"]["family"]
         raise StemlabError(f"the optimiser ({origin('optim')}) is not for a {family} model: set optim={option}.")
     model = optim.RankingOptimConfig if sequential else optim.OptimConfig
-    validate_as(model, config["optim"], key="optim", origin=origin)
+    check_optimizer(validate_as(model, config["optim"], key="optim", origin=origin), origin)
     check_tables(config, origin)
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from stemlab.data.blocks import BlockLoader
 from stemlab.lightning.captured import Block, BlockRunner
 from stemlab.optim.capture import make_capturable
+from stemlab.optim.groups import named_rates
+from stemlab.optim.schedule import rates_to_tensors
 
 if TYPE_CHECKING:
     from stemlab.lightning.module import NetModule
@@ -31,7 +33,7 @@ class BlockValues:
         first_step: number of the first step of the block in the epoch.
         logged_step: number of the first step of the block in the loggers.
         epoch: epoch of the block.
-        learning_rate: learning rate of the block.
+        rates: learning rates by logged name: of every step, or one entry if they are equal.
         copied: recorded after the copy to the CPU; None on the CPU.
     """
 
@@ -40,13 +42,17 @@ class BlockValues:
     first_step: int
     logged_step: int
     epoch: int
-    learning_rate: float
+    rates: list[dict[str, float]]
     copied: torch.cuda.Event | None
 
     def wait(self) -> None:
         """Wait until the values are in main memory."""
         if self.copied is not None:
             self.copied.synchronize()
+
+    def rates_of(self, step: int) -> dict[str, float]:
+        """Return the learning rates of a step of the block by logged name."""
+        return self.rates[min(step, len(self.rates) - 1)]
 
     def first_bad_step(self) -> int | None:
         """Return the first step of the block whose loss is not finite, or None."""
@@ -82,6 +88,8 @@ class BlockTraining:
             vars(loop.batch_progress.current).update(_recount(vars(loop.batch_progress.current), done))
         self.runner.copy_columns = loader.residence == "host"
         make_capturable(module.trainer.optimizers[0])
+        if module.schedule is not None:
+            rates_to_tensors(module.trainer.optimizers[0])
 
     def step(self, module: NetModule, block: Block) -> dict[str, Any]:
         """Execute the steps of a block.
@@ -130,8 +138,13 @@ class BlockTraining:
         if on_gpu:
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
-        at, rate = loop._batches_that_stepped, module.learning_rate()
-        return BlockValues(names, main, block.first_step, at, module.current_epoch, rate, copied)
+        at, optimizer = loop._batches_that_stepped, module.trainer.optimizers[0]
+        if module.schedule is None:
+            rates = [named_rates(optimizer)]
+        else:  # the learning rates are tensors on the device, which are not read here
+            steps = module.schedule.rates(optimizer, module.global_step, block.steps)
+            rates = [named_rates(optimizer, rates_G) for rates_G in steps]
+        return BlockValues(names, main, block.first_step, at, module.current_epoch, rates, copied)
 
     def _count(self, module: NetModule, steps: int) -> None:
         """Advance Lightning's step counts; Lightning itself counts the block as one batch."""
@@ -146,7 +159,7 @@ class BlockTraining:
         values.wait()
         if (bad := values.first_bad_step()) is not None:
             loss = float(values.values_SP[bad, 0])
-            module.raise_not_finite(loss, values.epoch, values.first_step + bad, values.learning_rate)
+            module.raise_not_finite(loss, values.epoch, values.first_step + bad, values.rates_of(bad)["train/lr"])
         every = module.trainer.log_every_n_steps  # type: ignore[attr-defined]
         for step, value_P in enumerate(values.values_SP):
             named = dict(zip(values.names, value_P, strict=True))
@@ -154,7 +167,7 @@ class BlockTraining:
             logged_step = values.logged_step + step
             ends_interval = (logged_step + 1) % every == 0
             if ends_interval or values.first_step + step == 0:
-                shown = _shown_values(module, values.learning_rate, named.get("grad_norm"))
+                shown = _shown_values(module, values.rates_of(step), named.get("grad_norm"))
                 if in_step:
                     module.log_dict(shown, logger=False, batch_size=1)
             if ends_interval:
@@ -165,10 +178,11 @@ class BlockTraining:
                 module.loss_means.reset()
 
 
-def _shown_values(module: NetModule, learning_rate: float, norm: Tensor | None) -> dict[str, Tensor]:
-    """Return the mean losses of the interval, the learning rate and the last gradient norm, by logged name."""
-    shown = {**module.loss_means.means(), "lr": torch.tensor(learning_rate, dtype=torch.float64)}
-    return {f"train/{name}": x for name, x in (shown if norm is None else {**shown, "grad_norm": norm}).items()}
+def _shown_values(module: NetModule, rates: Mapping[str, float], norm: Tensor | None) -> dict[str, Tensor]:
+    """Return the mean losses of the interval, the learning rates and the last gradient norm, by logged name."""
+    shown = {f"train/{name}": mean for name, mean in module.loss_means.means().items()}
+    shown |= {name: torch.tensor(rate, dtype=torch.float64) for name, rate in rates.items()}
+    return shown if norm is None else {**shown, "train/grad_norm": norm}
 
 
 def _recount(counts: Mapping[str, int], ready: int) -> dict[str, int]:

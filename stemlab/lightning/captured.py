@@ -4,7 +4,7 @@ A step reads its samples from columns on the device, so that a replay needs noth
 device selects the row numbers of the step, and the losses of the step go to a table that is read once per block. The
 CPU enqueues a whole block before it reads the table of the block before, so that the GPU never waits for Lightning.
 
-Legend: S steps of a block, B samples per step, P logged values of a step.
+Legend: S steps of a block, B samples per step, P logged values of a step, G parameter groups.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class StepBuffers:
         rows_SB: row numbers of the steps of the current block.
         step_1: number of the next step in the block.
         steps_S1: 0, 1, ..., S - 1.
+        rates_SG: learning rate of each step and parameter group, if a schedule changes them.
         values_SP: float64 values of the steps: loss, parts of the loss, gradient norm; created by the first step.
         names: names of the P values.
         executed: steps executed so far.
@@ -58,6 +59,7 @@ class StepBuffers:
     rows_SB: Tensor
     step_1: Tensor
     steps_S1: Tensor
+    rates_SG: Tensor | None = None
     values_SP: Tensor | None = None
     names: tuple[str, ...] = ()
     executed: int = 0
@@ -88,6 +90,20 @@ class StepBuffers:
             given = cast(ImpressionBatch | SequenceBatch, block.columns).tensors()
             for name, column in self.columns.tensors().items():
                 column[: len(given[name])].copy_(given[name])
+
+    def load_rates(self, rates: list[list[float]]) -> None:
+        """Copy the learning rates of the steps of a block."""
+        if self.rates_SG is None:
+            shape, device = (len(self.steps_S1), len(rates[0])), self.steps_S1.device
+            self.rates_SG = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.rates_SG[: len(rates)].copy_(torch.tensor(rates, dtype=torch.float64))
+
+    def set_rates(self, groups: list[dict[str, Any]]) -> None:
+        """Overwrite the learning rates of parameter groups, which are tensors, by those of the next step."""
+        if self.rates_SG is not None:
+            rates_G = self.rates_SG.index_select(0, self.step_1).squeeze(0)
+            for group, rate in zip(groups, rates_G.unbind(), strict=True):
+                group["lr"].copy_(rate)
 
     def batch(self) -> Any:
         """Return the samples of the next step."""
@@ -134,6 +150,8 @@ class BlockRunner:
             self._graphs = self.new_graphs(module.device)
         buffers = self._buffers_of(block)
         buffers.load(block, self.copy_columns)
+        if module.schedule is not None:
+            buffers.load_rates(module.schedule.rates(module.trainer.optimizers[0], module.global_step, block.steps))
         constants = captured_values(module.trainer.optimizers[0])
         if buffers.constants != constants:
             buffers.replay, buffers.constants = None, constants
@@ -185,6 +203,7 @@ def training_step(module: NetModule, buffers: StepBuffers) -> None:
             loss, parts = module.losses(buffers.batch())
         loss.backward()  # type: ignore[no-untyped-call]
         norm = module.clip(optimizer)
+        buffers.set_rates(optimizer.param_groups)
         optimizer.step()
         values = {"loss": loss, **{f"loss/{name}": value for name, value in parts.items()}}
         buffers.record(values if norm is None else {**values, "grad_norm": norm})

@@ -20,6 +20,8 @@ from stemlab.lightning.loss_means import LossMeans
 from stemlab.lightning.settings import CommonSettings
 from stemlab.nn.sharded.network import finish_lookups
 from stemlab.optim.capture import plain_groups
+from stemlab.optim.groups import named_rates
+from stemlab.optim.schedule import RateSchedule
 
 METRIC_SPLITS = ("train", "val", "test")
 
@@ -56,6 +58,7 @@ class NetModule(LightningModule):
         loss_means: losses of the unfinished logging interval.
         step_values: logged values of the current training step, for ``StepLoop``; None: they are logged by Lightning.
         blocks: executes several steps per batch of Lightning, or None; see ``train_in_blocks``.
+        schedule: sets the learning rates before every step, or None; set it before the training starts.
     """
 
     headlines: tuple[str, ...] = ()
@@ -77,6 +80,7 @@ class NetModule(LightningModule):
         self.metric_warnings: list[str] = []
         self.loss_means = LossMeans()
         self.blocks: BlockTraining | None = None
+        self.schedule: RateSchedule | None = None
         self.step_values: dict[str, Tensor] | None = None
         self._compiled_size = 0  # largest training batch so far
 
@@ -107,6 +111,8 @@ class NetModule(LightningModule):
         if isinstance(batch, StepBlock):
             assert self.blocks is not None
             return self.blocks.step(self, batch)
+        if self.schedule is not None:
+            self.schedule.apply(self.trainer.optimizers[0], self.global_step)
         loss, parts = self.losses(batch)
         self._check_and_log_step(loss, parts, len(batch), batch_idx)
         return loss
@@ -153,12 +159,12 @@ class NetModule(LightningModule):
     def _log_losses(self, samples: int = 1) -> None:
         # batches of all processes have equal size, so their mean losses may be averaged; metrics may not
         means = {f"train/{name}": value for name, value in self.loss_means.means().items()}
-        rate = {"train/lr": torch.tensor(self.learning_rate(), dtype=torch.float64)}
+        rates = {name: torch.tensor(rate, dtype=torch.float64) for name, rate in self.learning_rates().items()}
         if self.step_values is not None:
-            self.step_values |= means | rate
+            self.step_values |= means | rates
             return
         self.log_dict(means, sync_dist=True, batch_size=samples)
-        self.log_dict(rate, batch_size=samples)
+        self.log_dict(rates, batch_size=samples)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean losses of the steps since the last logging step: every epoch ends with a point."""
@@ -177,6 +183,10 @@ class NetModule(LightningModule):
     def learning_rate(self) -> float:
         """Return the current learning rate."""
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return the current learning rate, and those of ``optim.lr_groups``, by logged name."""
+        return named_rates(self.trainer.optimizers[0])
 
     def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
         """Raise StemlabError on every process if the mean loss is not finite. Collective; synchronises the GPU."""

@@ -6,6 +6,7 @@ Legend: B samples, F fields, T tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -172,7 +173,9 @@ class MultiTaskModule(NetModule):
         value = metric_value(self, self.settings.monitor)
         fitting = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
         if self.plateau is not None and fitting and value == value:
-            self.plateau.step(value if self.settings.monitor_mode == "max" else -value)
+            rates = nullcontext() if self.schedule is None else self.schedule.base_rates(self.plateau.optimizer)
+            with rates:
+                self.plateau.step(value if self.settings.monitor_mode == "max" else -value)
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 

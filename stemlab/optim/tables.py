@@ -15,8 +15,8 @@ from torch.optim.adam import adam
 
 from stemlab.errors import StemlabError
 from stemlab.nn.row_embedding import RowEmbedding
-from stemlab.optim.adam import PenalisedAdam
 from stemlab.optim.config import TableRule
+from stemlab.optim.penalised import PenalisedAdam
 from stemlab.optim.row_gradients import RowGradient, collect_row_gradients
 
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")

@@ -99,4 +99,4 @@ def eager_reason(trainer: Mapping[str, Any], module: MultiTaskModule | Sequentia
         return "steps of several processes are not captured"
     if reason := getattr(module.net, "uncapturable", None):
         return str(reason)
-    return uncapturable_optimizer(OPTIMIZERS.get(module.settings.optim.name, Adam))
+    return uncapturable_optimizer(OPTIMIZERS.get(module.settings.optim.name, Adam), module.schedule is not None)

@@ -14,7 +14,7 @@ from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 MAY_CHANGE = (
     *("resume", "resume_from", "overwrite", "ckpt_path", "allow", "paths", "logger", "tags", "test", "objective"),
     *("optim.lr", "optim.betas", "optim.eps", "optim.clip_norm", "optim.plateau", "optim.l2"),
-    *("optim.tables_lr", "optim.tables_bias_correction"),
+    *("optim.tables_lr", "optim.tables_bias_correction", "optim.weight_decay", "optim.momentum", "optim.schedule"),
     *("model.embedding_regularizer", "model.embedding_regularizer_mode", "model.net_regularizer"),
     *("model.allow_scratch", "model.max_epochs", "sweep", "launcher", "dry_run"),
     *("trainer.name", "trainer.accelerator", "trainer.devices", "trainer.process_group_backend", "trainer.precision"),

@@ -26,8 +26,6 @@ from stemlab.runs.allocator import keep_freed_memory
 from stemlab.runs.build import (
     DataModule,
     Module,
-    RunCallbacks,
-    build_callbacks,
     build_datamodule,
     build_module,
     build_trainer,
@@ -43,8 +41,10 @@ from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
 from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable
+from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.signals import SignalGuard
+from stemlab.runs.step_plan import rate_schedule
 from stemlab.runs.summary import print_metrics, print_run_summary
 from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import plan_tables
@@ -143,6 +143,7 @@ class TrainingRun:
         self.loggers = build_loggers(self.config, self.directory, datamodule.spec.sample, self.group, limited)
         callbacks = build_callbacks(self.config, self.directory, resumed is not None, self.keep_lr)
         steps = self._steps_per_epoch(datamodule, module) if needs_training(module) else 0
+        module.schedule = rate_schedule(self.config["trainer"], module, steps)
         engine = TrainingEngine(self.config, module, datamodule) if needs_training(module) else None
         everyone = [*callbacks.all(), InterruptionCheckpoint(self.guard, callbacks.checkpoint.last_path)]
         trainer = build_trainer(self.config, self.directory, everyone, self.loggers, module, steps)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from stemlab.nn.sharded.exchange import Exchange, ShardedTables
 from stemlab.nn.sharded.network import exchange_of, shard_tables, sharded_weights
-from stemlab.optim import PenalisedAdam
+from stemlab.optim import PenalisedOptimizer
 from stemlab.optim.sharded import ShardedNorm
 from stemlab.runs.launcher import RankStrategy
 from stemlab.runs.table_plan import TablePlan
@@ -51,7 +51,7 @@ class ShardedStrategy(RankStrategy):
         super().setup_optimizers(trainer)
         parts = [table.weight for tables in self._exchange().lookups for table in tables.tables]
         for optimizer in self.optimizers:
-            if isinstance(optimizer, PenalisedAdam):
+            if isinstance(optimizer, PenalisedOptimizer):
                 optimizer.sharded_norm = ShardedNorm(parts, self._exchange().group)
 
     # ---------------------------------------------------------------------------------------------- checkpoints

@@ -23,7 +23,13 @@ def refusal(*words, multirun=False):
 def test_sequential_model_selects_optimiser_callbacks_and_epochs():
     config = compose("train", SEQUENCE)
     tables = {"tables": "dense_adam", "tables_lr": None, "tables_bias_correction": True}
-    assert config["optim"] == {"name": "adam", "lr": 1e-3, "l2": 0.0, **tables}
+    unset = {
+        "lr_groups": {"tables": None, "gates": None, "dense": None},
+        "schedule": {**dict.fromkeys(("name", "total_steps", "step_size")), "warmup_steps": 0, "final_factor": 0.0}
+        | {"gamma": 0.1},
+        **dict.fromkeys(("weight_decay", "momentum")),
+    }
+    assert config["optim"] == {"name": "adam", "lr": 1e-3, "l2": 0.0, **tables, **unset}
     stop, best = config["callbacks"]["early_stop"], config["callbacks"]["checkpoint"]
     assert (stop["monitor"], stop["window"], stop["patience"]) == ("val/ndcg@5", 10, 20)
     assert (best["monitor"], config["objective"], config["trainer"]["max_epochs"]) == ("val/ndcg@5", "val/ndcg@5", 200)
@@ -99,7 +105,7 @@ def test_command_line_overrides_the_groups_selected_by_the_model():
         ((*SEQUENCE, "model.task=like"), "model.task (set on the command line) is not a setting."),
         ((*SEQUENCE, "dataset.evaluation.ties=pesimistic"), "Did you mean 'pessimistic'?"),
         ((*SEQUENCE, "dataset.history_max=0"), "must be greater than 0."),
-        ((*SEQUENCE, "optim.name=adamw"), "must be one of adam, sgd, adagrad, adadelta."),
+        ((*SEQUENCE, "optim.name=lion"), "must be one of adam, sgd, adagrad, adadelta, adamw."),
         ((*SEQUENCE, "callbacks.early_stop.windw=3"), "Did you mean 'window'?"),
         (
             (*SEQUENCE, "model.net._target_=stemlab.models.multitask.stem.STEM"),

@@ -266,5 +266,5 @@ def test_fused_and_groups():
 
 
 def test_clip_refuses_another_optimiser():
-    with pytest.raises(TypeError, match="PenalisedAdam"):
+    with pytest.raises(TypeError, match="PenalisedOptimizer"):
         clip_gradients(torch.optim.SGD(make().net.parameters(), lr=1.0), 1.0)

@@ -25,7 +25,7 @@ IMPOSSIBLE = [
     {"betas": [0.9]},
     {"eps": 0},
     {"clip_norm": 0},
-    {"name": "sgd"},
+    {"name": "lion"},
     {"learning_rate": 1},
     {"plateau": {"factor": 1}},
     {"plateau": {"patience": 1}},

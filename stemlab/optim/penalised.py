@@ -1,8 +1,9 @@
-"""Adam with L1 and L2 penalties that are not part of the autograd graph (docs/methods/stem.md#regularizer).
+"""Optimisers with L1 and L2 penalties that are not part of the autograd graph (docs/methods/stem.md#regularizer).
 
 The loss of the released code contains a penalty of whole embedding tables. Its gradient l2 * w + l1 * sign(w) takes
-part in gradient clipping and in Adam's moments. Here L2 is the ``weight_decay`` of fused Adam (the same result without
-an extra pass over the tables), and L1 is added to the gradient. ``penalty_value`` is the reference in the tests.
+part in gradient clipping and in the optimiser's moments. Here L2 is the ``weight_decay`` of fused Adam, SGD or Adagrad
+(the same result without an extra pass over the tables), and L1 is added to the gradient. ``penalty_value`` is the
+reference in the tests. AdamW uses ``weight_decay`` for its decoupled decay, so there L2 is added to the gradient.
 
 On a GPU the clipping coefficient must stay on the device: reading it would stop the CPU at every step and cannot be
 captured in a CUDA graph. There L2 is added to the gradient too, and fused Adam divides the gradient by a tensor.
@@ -16,17 +17,18 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import SGD, Adagrad, Adam, Optimizer
 
 from stemlab.optim.sharded import ShardedNorm
 
 PenaltyMode = Literal["dense", "batch"]
 
 
-class PenalisedAdam(Adam):
-    """Adam whose parameter groups have the additional keys ``l1``, ``l2`` and ``rows_only``.
+class PenalisedOptimizer(Optimizer):
+    """Optimiser whose parameter groups have the additional keys ``l1``, ``l2`` and ``rows_only``.
 
-    In a group with ``rows_only``, a step penalises only those rows of an embedding table that have a gradient.
+    In a group with ``rows_only``, a step penalises only those rows of an embedding table that have a gradient. With
+    ``decoupled_weight_decay`` the key ``decay`` is the decoupled weight decay.
     """
 
     # class attributes, because torch's Optimizer drops instance attributes when it is copied
@@ -36,6 +38,11 @@ class PenalisedAdam(Adam):
     sharded_norm: ShardedNorm | None = None  # set if this rank holds a part of the embedding tables only
 
     @property
+    def decoupled(self) -> bool:
+        """Whether ``weight_decay`` is decoupled from the gradient (AdamW)."""
+        return bool(self.defaults.get("decoupled_weight_decay", False))
+
+    @property
     def decides_on_device(self) -> bool:
         """Whether clipping reads no value on the CPU: for parameters on a GPU."""
         return bool(self.param_groups[0]["params"][0].device.type == "cuda")
@@ -43,7 +50,7 @@ class PenalisedAdam(Adam):
     def add_penalty_gradients(self) -> None:
         """Add the penalty terms to the gradients; no effect when called again in the same step.
 
-        Dense L2 is added on a GPU only.
+        Dense L2 is added on a GPU, and for a decoupled weight decay, only.
         """
         if self._penalty_added:
             return
@@ -56,7 +63,7 @@ class PenalisedAdam(Adam):
                     _add_penalty_of_touched_rows(parameter, group["l1"], group["l2"])
                 elif group["rows_only"] or group["l1"] or parameter.grad is None:
                     _add_penalty_gradient(parameter, group)
-            if on_device and group["l2"] and not group["rows_only"]:
+            if (on_device or self.decoupled) and group["l2"] and not group["rows_only"]:
                 _add_weights_to_gradients(group["params"], group["l2"])
         self._penalty_added = True
 
@@ -86,9 +93,12 @@ class PenalisedAdam(Adam):
         return _gradient_norm([*(p.grad for p in self._parameters() if p.grad is not None), *self._row_values()])
 
     def _host_norm(self) -> float:
+        groups = self.param_groups
+        if self.decoupled:  # the gradients contain L2
+            groups = [{**group, "l2": 0.0} for group in groups]
         if self.sharded_norm is not None:
-            return self.sharded_norm.host(self.param_groups, _penalised_norm)
-        return _penalised_norm(self.param_groups, self._row_values())
+            return self.sharded_norm.host(groups, _penalised_norm)
+        return _penalised_norm(groups, self._row_values())
 
     def _row_values(self) -> list[Tensor]:
         """Return the gradients of this step that no parameter has as its ``grad``: those of rows of tables."""
@@ -116,12 +126,36 @@ class PenalisedAdam(Adam):
             with torch.enable_grad():
                 loss = closure()
         self.add_penalty_gradients()
-        l2_added = self.decides_on_device
+        l2_added, decoupled = self.decides_on_device, self.decoupled
         for group in self.param_groups:
-            group["weight_decay"] = 0.0 if l2_added or group["rows_only"] else group["l2"] * self._decay_scale
+            if decoupled:
+                group["weight_decay"] = group["decay"]
+            else:
+                group["weight_decay"] = 0.0 if l2_added or group["rows_only"] else group["l2"] * self._decay_scale
+        self._scale_gradients()
         super().step()
         self._forget_step()
         return loss
+
+    def _scale_gradients(self) -> None:
+        """Divide the gradients by ``grad_scale``, unless the step of the optimiser does."""
+        if self.grad_scale is None or all(group.get("fused") for group in self.param_groups):
+            return
+        grads = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
+        torch._foreach_div_(grads, self.grad_scale)
+        self.grad_scale = None
+
+
+class PenalisedAdam(PenalisedOptimizer, Adam):
+    """Adam with penalties; with ``decoupled_weight_decay=True`` AdamW."""
+
+
+class PenalisedSGD(PenalisedOptimizer, SGD):
+    """SGD with penalties, with or without momentum."""
+
+
+class PenalisedAdagrad(PenalisedOptimizer, Adagrad):
+    """Adagrad with penalties."""
 
 
 @torch.no_grad()
@@ -202,8 +236,8 @@ def clip_gradients(optimizer: Optimizer, max_norm: float) -> Tensor:
         The norm before clipping, a float64 scalar.
 
     Raises:
-        TypeError: the optimiser is not a ``PenalisedAdam``.
+        TypeError: the optimiser is not a ``PenalisedOptimizer``.
     """
-    if not isinstance(optimizer, PenalisedAdam):
-        raise TypeError(f"clip_gradients needs a PenalisedAdam, got {type(optimizer).__name__}")
+    if not isinstance(optimizer, PenalisedOptimizer):
+        raise TypeError(f"clip_gradients needs a PenalisedOptimizer, got {type(optimizer).__name__}")
     return optimizer.clip(max_norm)
