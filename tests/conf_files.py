@@ -40,8 +40,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def model_names() -> list[str]:
-    """Return the options of the group ``model``."""
-    return option_names("model")
+    """Return the options of the group ``model`` that name a network."""
+    return [name for name in option_names("model") if not name.startswith("own")]  # they need a class of the user
 
 
 def model_config(name: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ MORE = {
 }
 """Variants of a dataset: name -> dataset, overrides."""
 
-NAMES = (*sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")), *MORE)
+NAMES = (*sorted(path.stem for path in (CONF / "dataset").glob("*.yaml") if path.stem != "own"), *MORE)
 
 
 def dataset_of(name: str) -> str:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from stemlab.config.machine_errors import machine_error
 from stemlab.config.output_streams import robust_output
+from stemlab.config.own_words import open_nodes
 from stemlab.config.process_watch import REPORTS, local_rank, report_reason, watch_parent
 from stemlab.config.screen_log import job_log_path, log_output, start_log
 from stemlab.config.startup import pause_collection, resume_collection, start_loading_torch
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _print_now = functools.partial(print, flush=True)
 _INTERRUPTED = 128 + signal.SIGINT
-
 
 ConfigCheck = Callable[[dict[str, Any]], None]
 Preview = Callable[[dict[str, Any], Any, bool], None]
@@ -290,7 +290,8 @@ def _parse() -> argparse.Namespace:
     sys.argv = without_hyphens(sys.argv)
     arguments = parser.parse_intermixed_args()
     # Hydra requires all overrides in one group; users write them on both sides of -m.
-    sys.argv = [*_without(sys.argv, arguments.overrides), *arguments.overrides]
+    sys.argv = [*_without(sys.argv, arguments.overrides), *(words := open_nodes(arguments.overrides))]
+    arguments.overrides = words
     return arguments
 
 

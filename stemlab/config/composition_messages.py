@@ -19,6 +19,7 @@ from stemlab.errors import StemlabError, nearest
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 _RESOLVER_PREFIX = f"{StemlabError.__name__} raised while resolving interpolation: "
 _LAUNCHERS = {"hydra/launcher/joblib": "joblib", "hydra/launcher/submitit_slurm": "slurm"}  # option -> extra
+_MANDATORY = re.compile(r"Missing mandatory value: ([\w.]*\w)")
 _MISSING_KEY = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
 
 
@@ -151,7 +152,9 @@ def _no_value(error: BaseException, line: CommandLine, overrides: Sequence[str])
     if own:  # a message of stemlab.config.table_description about the user's file
         return own
     key = getattr(error, "full_key", None) or ""
-    if isinstance(error, MissingMandatoryValue):
+    named = _MANDATORY.search(str(error))
+    if named or isinstance(error, MissingMandatoryValue):
+        key = named[1] if named else key
         where = KeyOrigins(line.command, overrides)(key).replace("set ", "??? ", 1)
         return f"{key} has no value ({where}): write {key}=... on the command line."
     place = f"{key} ({KeyOrigins(line.command, overrides)(key)}): " if key else ""

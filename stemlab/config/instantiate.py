@@ -11,10 +11,12 @@ import inspect
 import json
 from collections.abc import Hashable, Mapping
 from functools import cache
+from types import ModuleType
 from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
+from stemlab.config.own_words import search_current_folder
 from stemlab.config.signature import read_parameters
 from stemlab.config.validation_messages import Origin, unknown_origin, validation_message
 from stemlab.errors import StemlabError
@@ -50,13 +52,23 @@ def import_target(node: Mapping[str, Any], *, key: str = "", origin: Origin = un
         )
     module_name, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module_name), name)
+        return getattr(_import_module(module_name), name)
     except AttributeError:
         raise StemlabError(f"{where}={path} ({origin(where)}): {module_name} has no {name!r}.") from None
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise StemlabError(f"{where}={path} ({origin(where)}): there is no module {error.name!r}.") from None
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module; search it in the current folder, too, which is not on the path of a console script."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0] or not search_current_folder():
+            raise
+        return importlib.import_module(name)
 
 
 def typed_settings(node: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin) -> dict[str, Any]:
@@ -126,11 +138,15 @@ def default_settings(target: Any) -> dict[str, Any]:
 def settings_model(target: Any) -> type[BaseModel]:
     """Return the pydantic model of a class's keyword-only constructor parameters."""
     constructor = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(constructor, include_extras=True)
+    try:
+        hints = get_type_hints(constructor, include_extras=True)
+    except NameError as error:
+        name = f"{target.__module__}.{target.__qualname__}"
+        raise StemlabError(f"{name}: a type of its constructor cannot be read ({error}); import it there.") from None
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[name] = (hints[name], default)
+        fields[name] = (hints.get(name, Any), default)
     return create_model(target.__name__, __config__=_STRICT, **fields)

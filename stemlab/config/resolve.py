@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from stemlab.config.own_class import with_defaults
 from stemlab.config.single_values import single_values_as_lists
 from stemlab.config.table_rules import penalise_rows_of_batch
 from stemlab.metric_directions import metric_direction
@@ -26,9 +27,10 @@ NOT_HASHED = (
 def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Return the config as nested plain dicts and lists, with interpolations resolved and absolute paths.
 
-    In ``callbacks``, a ``mode`` of null is replaced by the direction of the monitor. In a config composed by Hydra, a
-    single value of a list setting becomes a list of one (a recorded config has only lists), and tables that are trained
-    by rows are penalised by rows, unless the command line sets the mode of the penalty.
+    Classes of the user get the defaults of their signatures. In ``callbacks``, a ``mode`` of null is replaced by the
+    direction of the monitor. In a config composed by Hydra, a single value of a list setting becomes a
+    list of one (a recorded config has only lists), and tables that are trained by rows are penalised by rows, unless
+    the command line sets the mode of the penalty.
 
     Configs are stored in checkpoints, and objects of OmegaConf in a checkpoint cannot be loaded with ``weights_only``.
 
@@ -46,6 +48,7 @@ def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(config.paths[name], str) and config.paths[name]:  # the validation refuses other values
             config.paths[name] = os.path.abspath(config.paths[name])
     plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    plain = with_defaults(plain)
     penalise_rows_of_batch(plain)
     return _with_modes(single_values_as_lists(plain))
 

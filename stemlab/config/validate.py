@@ -16,6 +16,7 @@ from stemlab.config.instantiate import (
     validate_as,
 )
 from stemlab.config.optim_checks import check_optimizer
+from stemlab.config.own_class import check_own_dataset, check_own_net
 from stemlab.config.path_checks import check_paths
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.split_checks import check_split_keys
@@ -48,10 +49,12 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         cross_checks.check_trainer(config["trainer"], origin)
         check_processes(config["trainer"], origin)
     if isinstance(config.get("dataset"), Mapping):
+        check_own_dataset(config, origin)
         check_settings(config["dataset"], key="dataset", origin=origin)
         cross_checks.check_dataset(config["dataset"], origin)
         check_split_keys(config["dataset"], origin)
     if isinstance(config.get("model"), Mapping):
+        check_own_net(config, origin)
         check_settings(config["model"]["net"], key="model.net", origin=origin)
         cross_checks.check_family(config)
         cross_checks.check_task(config, origin)

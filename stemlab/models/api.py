@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -34,8 +34,12 @@ class MultiTaskOutput:
 
 @runtime_checkable
 class MultiTaskNet(Protocol):
-    """A network without device transfer, rank, file or logger."""
+    """A network without device transfer, rank, file or logger (docs/own/README.md).
 
+    It is built with ``(fields, tasks, **settings)``; the base class is ``stemlab.models.multitask.base.TabularNet``.
+    """
+
+    reads: ClassVar[str]
     tasks: tuple[str, ...]
 
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:

@@ -49,7 +49,7 @@ def test_a_key_has_its_default_its_type_and_its_comment():
 def test_the_options_of_a_group_are_listed_and_the_one_in_use_is_explained():
     text = help_of("train", "model=timirec", "dataset=ml1m")
     assert "[timirec]" in text
-    assert "_sequential" not in text
+    assert not re.search(r"(?<!own)_sequential", text)
     assert re.search(r"\nmodel=timirec: Several interests per user", text)
     found = entries(text)
     assert found["model.net.num_interests"][0] == "2"
@@ -71,6 +71,8 @@ def test_every_setting_of_every_class_in_conf_is_explained(root):
     for path in [
         path for group in ("model", "dataset", "analysis") for path in (root / "conf" / group).glob("[!_]*.yaml")
     ]:
+        if path.stem.startswith("own"):  # needs a class of the user
+            continue
         values = yaml.safe_load(path.read_text())
         node, prefix = (values["net"], "net") if path.parent.name == "model" else (values, "")
         comments = read_file_comments(path).keys
