@@ -35,6 +35,8 @@ HARDER = {
 """Settings that depend on several samples or on random numbers, for the networks that have them."""
 DIVIDED = ("stem", "ame", "mmfi", "metaheac")
 """Networks with divided embedding tables: one embedding, several, vectors of scenarios, second-order gradients."""
+DIVIDED_ITEMS = {"timirec": 50, "bprmf": 3, "tin": 3, "comirec": 3, "sasrec": 3}
+"""Sequential networks with divided tables, and their steps: deduplicated histories, tables only, categories, ..."""
 CLIPPED = {"embedding_regularizer": 0.01, "net_regularizer": "l1_l2(0.001, 0.001)"}
 """Penalties of a model whose gradients are clipped."""
 BY_ROWS = {
@@ -78,6 +80,18 @@ def divided(model: str, config: Config, directory: Path) -> dict[str, Job]:
     return made
 
 
+def divided_items(model: str, config: Config, directory: Path) -> dict[str, Job]:
+    """Return trainings of a sequential model whose ranks hold parts of its tables, with L2 and an evaluation."""
+    config = config | {
+        "optim": config["optim"] | {"l2": 1e-3},
+        "dataset": config["dataset"] | {"batch_size": 8},
+    }
+    return {
+        f"{model}, {embedding}": Job(config, directory, DIVIDED_ITEMS[model], embedding=embedding, evaluate=True)
+        for embedding in ("row_sharded", "column_sharded")
+    }
+
+
 def by_rows(config: Config, rule: str) -> Config:
     """Return a config whose tables are trained by rows, with an L2 penalty."""
     config = config | {"optim": config["optim"] | {"tables": rule, "tables_lr": 0.01}}
@@ -112,6 +126,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
                 made |= divided(model, made[model].config, prepared[key])
             if model in STATIC:
                 made[f"{model} in static shapes"] = Job(config, prepared[key], steps=4, device_forms=True)
+            if model in DIVIDED_ITEMS:
+                made |= divided_items(model, made[model].config, prepared[key])
             for rule in BY_ROWS.get(model, ()):
                 made[f"{model} with {rule}"] = Job(by_rows(config, rule), prepared[key], steps=4)
     return made
@@ -124,7 +140,7 @@ def test_two_ranks_train_like_one(jobs: dict[str, Job]) -> None:
     print("\n".join(f"{value:.1e}  {name}" for name, value in differences.items()))
     assert {name: value for name, value in differences.items() if value > 1e-5} == {}
     parts = {name: value for name, value in differences.items() if "sharded" in name}
-    assert len(parts) == 2 * len(DIVIDED) + 4
+    assert len(parts) == 2 * (len(DIVIDED) + len(DIVIDED_ITEMS)) + 4
     assert max(parts.values()) < 1e-6
     rows = {name: value for name, value in differences.items() if name.endswith(("sparse_adam", "rowwise_adagrad"))}
     assert len(rows) == sum(len(rules) for rules in BY_ROWS.values())

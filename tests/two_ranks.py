@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import seed_everything
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,7 +22,8 @@ from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.nn.global_batch import BatchShare
 from stemlab.nn.kernels.dispatch import device_forms
-from stemlab.nn.row_embedding import row_weight_names
+from stemlab.nn.row_embedding import row_tables, row_weight_names
+from stemlab.nn.sharded.id_tables import rows_of_table
 from stemlab.nn.sharded.network import exchange_of, shard_tables, sharded_weights
 from stemlab.optim.sharded import ShardedNorm
 from stemlab.runs.build import build_datamodule, build_module
@@ -42,6 +44,7 @@ class Job:
         device_forms: use the forms of the equations for accelerators.
         embedding: ``trainer.embedding`` of the two ranks.
         clip: clip the gradients.
+        evaluate: score the validation samples after the last step (sequential models).
     """
 
     config: Config
@@ -50,6 +53,7 @@ class Job:
     device_forms: bool = False
     embedding: str = "replicated"
     clip: bool = False
+    evaluate: bool = False
 
 
 class Step(nn.Module):
@@ -87,7 +91,8 @@ def train(job: Job, ranks: int = 1) -> list[float]:
         by_rows = row_weight_names(step)  # as in RankStrategy
         if by_rows:
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(step, by_rows)
-        if {name for name, weight in step.named_parameters() if weight.requires_grad} - set(by_rows):
+        ignored = {*by_rows, *(f"module.net.{name}" for name, _ in parts_of_tables(module.net))}
+        if {name for name, weight in step.named_parameters() if weight.requires_grad} - ignored:
             step = DistributedDataParallel(step, find_unused_parameters=unused, gradient_as_bucket_view=True)
     optimizer, losses = module.configure_optimizers(), []
     if exchange_of(module.net) is not None:
@@ -106,7 +111,20 @@ def train(job: Job, ranks: int = 1) -> list[float]:
             distributed.all_reduce(total)
         losses.append(float(total) / ranks)
     assert len(losses) == job.steps
-    return losses
+    return losses + (scores_of_evaluation(module, data) if job.evaluate else [])
+
+
+def scores_of_evaluation(module: Any, data: Any) -> list[float]:
+    """Return the mean score and square of the validation samples, and the mean of each whole table."""
+    module.eval()
+    module.on_validation_epoch_start()
+    scores = torch.cat([module(batch) for batch in data.val_dataloader()]).double()
+    sums = torch.tensor([scores.sum(), scores.square().sum(), scores.numel()])
+    if distributed.is_initialized():
+        distributed.all_reduce(sums)
+    tables = [rows_of_table(table).detach().mean() for table in row_tables(module.net).values()]
+    module._end_evaluation()
+    return [*(sums[:2] / sums[2]).tolist(), *map(float, tables)]
 
 
 def divide_tables(step: nn.Module, net: nn.Module, config: Config, embedding: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stemlab.config.cross_checks import is_sequential
 from stemlab.config.optim_checks import check_divided_tables
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError
@@ -40,7 +39,8 @@ def check_embedding(config: Mapping[str, Any], origin: Origin) -> None:
         return
     reason = cannot_divide(config)
     mode = "model.embedding_regularizer_mode"
-    if reason is None and embedding == "column_sharded" and config["model"]["embedding_regularizer_mode"] == "batch":
+    rows_only = config["model"].get("embedding_regularizer_mode") == "batch"
+    if reason is None and embedding == "column_sharded" and rows_only:
         reason = (
             f"{mode}=batch ({origin(mode)}) penalises the rows that have a gradient, which a process with some of the "
             f"columns does not see: set {_KEY}=row_sharded"
@@ -49,14 +49,22 @@ def check_embedding(config: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(f"{_KEY}={embedding} ({origin(_KEY)}): {reason}.")
 
 
+def check_net_embedding(config: Mapping[str, Any], net: Any, origin: Origin) -> None:
+    """Refuse divided tables for a network that reads every row in each step.
+
+    Raises:
+        StemlabError: ``trainer.embedding`` divides tables and the network reads whole ones.
+    """
+    embedding, reason = config.get("trainer", {}).get("embedding"), getattr(net, "reads_whole_tables", None)
+    if embedding in _DIVIDED and reason is not None:
+        raise StemlabError(
+            f"{_KEY}={embedding} ({origin(_KEY)}) is not for model={config['model']['name']}, which {reason}: set "
+            f"{_KEY}=replicated."
+        )
+
+
 def cannot_divide(config: Mapping[str, Any]) -> str | None:
     """Return why the embedding tables of a training cannot be divided, or None if they can; ``auto`` follows it."""
-    model = config["model"]["name"]
-    if is_sequential(config):
-        return (
-            f"model={model} scores and encodes items in many places with the whole item table, which cannot be "
-            f"divided: set {_KEY}=replicated"
-        )
     if config["trainer"]["compile"]:
         return "the lookups in other processes cannot be compiled: set trainer.compile=false"
     if reason := check_divided_tables(config):

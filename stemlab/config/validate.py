@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemlab.config import column_checks, cross_checks
-from stemlab.config.embedding_checks import check_embedding, check_processes
+from stemlab.config.embedding_checks import check_embedding, check_net_embedding, check_processes
 from stemlab.config.instantiate import (
     check_settings,
     default_settings,
@@ -115,6 +115,7 @@ def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
     net = import_target(config["model"]["net"], key="model.net", origin=origin)
     _check_kind(net, config, origin)
     check_net_tables(config, net, origin)
+    check_net_embedding(config, net, origin)
     if hasattr(net, "check_settings"):
         net.check_settings(default_settings(net) | typed_settings(config["model"]["net"], key="model.net"))
     if hasattr(net, "check_tasks"):

@@ -26,6 +26,7 @@ from stemlab.metrics.direct import scored_ranks
 from stemlab.metrics.ranking import metric_names, positive_ranks
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.nn.row_embedding import use_row_gradients
+from stemlab.nn.sharded.id_tables import gather_tables, release_tables
 from stemlab.optim import build_ranking_optimizer
 
 _SeenLookup = Callable[[AnyArray], tuple[AnyArray, AnyArray]]
@@ -101,12 +102,13 @@ class SequentialModule(NetModule):
     # ----------------------------------------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Drop the item vectors computed with earlier weights."""
+        """Drop the item vectors computed with earlier weights; gather tables that are divided among the processes."""
         self._catalogue = None
+        gather_tables(self.net)
 
     def on_test_epoch_start(self) -> None:
-        """Drop the item vectors computed with earlier weights."""
-        self._catalogue = None
+        """Drop the item vectors computed with earlier weights; gather tables that are divided among the processes."""
+        self.on_validation_epoch_start()
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         """Add the ranks of a validation batch to the metrics."""
@@ -168,12 +170,16 @@ class SequentialModule(NetModule):
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics."""
         super().on_validation_epoch_end()
-        self._catalogue = None
+        self._end_evaluation()
 
     def on_test_epoch_end(self) -> None:
         """Report the test metrics."""
         super().on_test_epoch_end()
+        self._end_evaluation()
+
+    def _end_evaluation(self) -> None:
         self._catalogue = None
+        release_tables(self.net)
 
     def _is_reported(self, name: str) -> bool:
         return self.trainer.state.fn != "fit" or name in self._reported_in_training

@@ -81,10 +81,15 @@ def _end(watch: RankWatch, folder: tempfile.TemporaryDirectory[str]) -> None:
 class RankStrategy(DDPStrategy):
     """DDP with ``RankLauncher``; the optimiser exchanges the gradients of tables that are trained by rows."""
 
-    def configure_ddp(self) -> None:
-        """Wrap the module in DDP, without the parameters whose gradients the optimiser exchanges."""
+    def exchanged_parameters(self) -> list[str]:
+        """Return the names of the parameters whose gradients are exchanged without DDP."""
         assert self.model is not None
-        ignored = row_weight_names(self.model)
+        return row_weight_names(self.model)
+
+    def configure_ddp(self) -> None:
+        """Wrap the module in DDP, without the parameters whose gradients are exchanged otherwise."""
+        assert self.model is not None
+        ignored = self.exchanged_parameters()
         if not ignored:
             super().configure_ddp()
             return

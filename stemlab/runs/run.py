@@ -13,7 +13,6 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.config.cross_checks import effective_tasks
-from stemlab.config.embedding_checks import cannot_divide
 from stemlab.config.job_process import process_count
 from stemlab.config.limits import run_limits
 from stemlab.config.process_watch import LOST_RANK_HOOKS
@@ -47,7 +46,7 @@ from stemlab.runs.signals import SignalGuard
 from stemlab.runs.step_plan import rate_schedule
 from stemlab.runs.summary import print_metrics, print_run_summary
 from stemlab.runs.table_lookups import row_gradient_bytes
-from stemlab.runs.table_plan import plan_tables
+from stemlab.runs.table_plan import can_divide, plan_tables
 
 
 class TrainingRun:
@@ -166,7 +165,7 @@ class TrainingRun:
         rows = row_gradient_bytes(self.config, module.net)
         footprint = training_footprint(self.config, self.recorder.record["parameters"], plan, rows)
         self.recorder.set_footprint(footprint, "replicated" if plan is None else plan.division)
-        if plan is None and footprint.ranks > 1 and cannot_divide(self.config) is None:
+        if plan is None and footprint.ranks > 1 and can_divide(self.config, module.net):
             self._warn(reduction_warning(footprint, plan_tables(self.config, module.net, "row_sharded")))
         return footprint
 

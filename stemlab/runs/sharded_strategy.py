@@ -38,13 +38,17 @@ class ShardedStrategy(RankStrategy):
     def setup_environment(self) -> None:
         """Set up the process group, then divide the tables of the module; every rank has built the same network."""
         super().setup_environment()
-        module, net = self._module(), self._net()
+        net = self._net()
         if exchange_of(net) is None:
             layout = self._plan.layout(self.global_rank, self.world_size)
             shard_tables(net, self._plan.chosen, layout, distributed.new_group())
         # DDP would broadcast them from rank 0 and average their gradients; Lightning broadcasts before an evaluation
-        names = [f"net.{name}" for name, _, _ in sharded_weights(net)]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)  # type: ignore[no-untyped-call]
+        ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(self._module(), self.exchanged_parameters())
+
+    def exchanged_parameters(self) -> list[str]:
+        """Return the names of the divided tables: the lookups exchange their gradients."""
+        return [f"net.{name}" for name, _, _ in sharded_weights(self._net())]
 
     def setup_optimizers(self, trainer: Trainer) -> None:
         """Create the optimiser, which clips the norm over the parts of all ranks."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from stemlab.config.job_process import process_count
 from stemlab.models.sequential.base import SequenceNet
@@ -17,30 +17,38 @@ from stemlab.nn.sharded.network import field_embeddings
 _BYTES, _ROW_NUMBER_BYTES = 4, 8
 
 
-def fields_of_tables(embedding: FieldEmbedding) -> dict[int, int]:
-    """Return position of a table -> number of fields that read it."""
-    positions = [*embedding.table_of, *([] if embedding.scenario_table is None else [embedding.scenario_table])]
-    return dict(sorted(Counter(positions).items()))
+LookupsPerSample = dict[nn.Module, dict[int, int]]
+"""For each ``FieldEmbedding`` and each ``nn.Embedding`` that a sequential network reads by id: position of a table (0
+for the latter) -> largest number of its rows that a training sample looks up."""
 
 
-def lookups_per_sample(net: nn.Module, dataset: Mapping[str, Any]) -> dict[nn.Embedding, int]:
-    """Return each table that the network reads by id -> largest number of its rows that a training sample looks up.
+def lookups_per_sample(net: nn.Module, dataset: Mapping[str, Any]) -> LookupsPerSample:
+    """Return how many rows of its tables a network looks up.
 
     Args:
         net: the network.
         dataset: settings of the dataset: ``num_negatives`` of a sequential one.
     """
-    found = {
-        cast(nn.Embedding, embedding.tables[table]): fields
-        for embedding in field_embeddings(net)
-        for table, fields in fields_of_tables(embedding).items()
-    }
-    if isinstance(net, SequenceNet):
-        candidates = 1 + int(dataset.get("num_negatives", 1))
-        items = candidates + (net.sizes.history_max if net.reads_history else 0)
-        number = {"users": 1, "item_bias": candidates}
-        found |= {table: number.get(name.rpartition(".")[2], items) for name, table in row_tables(net).items()}
-    return found
+    if not isinstance(net, SequenceNet):
+        return {embedding: _fields_of_tables(embedding) for embedding in field_embeddings(net)}
+    candidates = 1 + int(dataset.get("num_negatives", 1))
+    items = candidates + (net.sizes.history_max if net.reads_history else 0)
+    number = {"users": 1, "item_bias": candidates}
+    return {table: {0: number.get(name.rpartition(".")[2], items)} for name, table in row_tables(net).items()}
+
+
+def table_weight(module: nn.Module, position: int) -> Tensor:
+    """Return the weight (V, W) of a table of ``lookups_per_sample``."""
+    if isinstance(module, FieldEmbedding):
+        return module.weights()[position]
+    assert isinstance(module, nn.Embedding)
+    return module.weight
+
+
+def _fields_of_tables(embedding: FieldEmbedding) -> dict[int, int]:
+    """Return position of a table -> number of fields that read it."""
+    positions = [*embedding.table_of, *([] if embedding.scenario_table is None else [embedding.scenario_table])]
+    return dict(sorted(Counter(positions).items()))
 
 
 def row_gradient_bytes(config: Mapping[str, Any], net: nn.Module) -> int:
@@ -55,8 +63,15 @@ def row_gradient_bytes(config: Mapping[str, Any], net: nn.Module) -> int:
     if config["optim"].get("tables", "dense_adam") == "dense_adam":
         return 0
     batch, other_ranks = config["dataset"]["batch_size"], max(1, process_count(config["trainer"])) - 1
-    return sum(
-        min(len(table.weight), batch * lookups) * (_ROW_NUMBER_BYTES + _BYTES * table.weight.shape[1]) * other_ranks
-        for table, lookups in lookups_per_sample(net, config["dataset"]).items()
-        if table.weight.requires_grad
-    )
+    tables = [
+        (table_weight(module, position), lookups)
+        for module, of_tables in lookups_per_sample(net, config["dataset"]).items()
+        for position, lookups in of_tables.items()
+    ]
+    rows = [
+        min(len(weight), batch * lookups) * (_ROW_NUMBER_BYTES + _BYTES * weight.shape[1])
+        for weight, lookups in tables
+        if weight.requires_grad
+    ]
+    received: int = other_ranks * sum(rows)
+    return received

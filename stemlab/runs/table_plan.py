@@ -11,10 +11,9 @@ from torch import nn
 from stemlab.config.embedding_checks import cannot_divide
 from stemlab.config.job_process import process_count
 from stemlab.errors import StemlabError
-from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.sharded.layout import Division, TableLayout
-from stemlab.nn.sharded.network import Chosen, field_embeddings
-from stemlab.runs.table_lookups import fields_of_tables
+from stemlab.nn.sharded.network import Chosen
+from stemlab.runs.table_lookups import lookups_per_sample, table_weight
 
 _BYTES = 4
 _ID_BYTES = 4
@@ -49,8 +48,9 @@ def plan_tables(config: Mapping[str, Any], net: nn.Module, setting: EmbeddingSet
     """Return which tables of a network are divided, or None if every rank has all of them.
 
     ``auto`` divides the tables by rows whose gradient has more bytes than the rows that a rank can look up in them in a
-    step: tables with more rows than ``dataset.batch_size`` times the fields that read them. It divides none with one
-    process, and where tables cannot be divided.
+    step: tables with more rows than ``dataset.batch_size`` times the lookups of a sample. It divides none with one
+    process, and where tables cannot be divided. ``column_sharded`` leaves tables of a sequential network whole that
+    have fewer columns than there are processes, such as biases of items.
 
     Args:
         config: validated, plain config of a training.
@@ -61,36 +61,46 @@ def plan_tables(config: Mapping[str, Any], net: nn.Module, setting: EmbeddingSet
         StemlabError: tables must be divided and the network has none that can be.
     """
     setting, ranks = setting or config["trainer"]["embedding"], process_count(config["trainer"])
-    if setting == "replicated" or (setting == "auto" and (ranks == 1 or cannot_divide(config) is not None)):
+    if setting == "replicated" or (setting == "auto" and (ranks == 1 or not can_divide(config, net))):
         return None
     if ranks == 1:  # of trainer.devices=-1; other values are refused with the config
         raise StemlabError(f"trainer.embedding={setting} needs several processes: set trainer.embedding=replicated.")
     batch = config["dataset"]["batch_size"]
-    reads = {embedding: fields_of_tables(embedding) for embedding in field_embeddings(net)}
+    reads = lookups_per_sample(net, config["dataset"])
+    chosen: Chosen
     if setting == "auto":
         chosen = {
-            embedding: [table for table, fields in of.items() if _rows(embedding, table) > batch * fields]
-            for embedding, of in reads.items()
+            module: [table for table, lookups in of.items() if len(table_weight(module, table)) > batch * lookups]
+            for module, of in reads.items()
         }
     else:
-        chosen = {embedding: list(of) for embedding, of in reads.items()}
-    chosen = {embedding: tables for embedding, tables in chosen.items() if tables}
+        chosen = {module: list(of) for module, of in reads.items()}
+    if setting == "column_sharded":
+        chosen = _without_narrow_tables(chosen, ranks)
+    chosen = {module: tables for module, tables in chosen.items() if tables}
     if not chosen:
         if setting == "auto":
             return None
         raise StemlabError(
-            f"trainer.embedding={setting} needs a network with embedding tables of fields, and "
+            f"trainer.embedding={setting} needs a network with embedding tables that are read by id, and "
             f"{type(net).__name__} has none: set trainer.embedding=replicated."
         )
     return _plan("row_sharded" if setting == "auto" else setting, chosen, reads, ranks, batch)
 
 
+def can_divide(config: Mapping[str, Any], net: nn.Module) -> bool:
+    """Return whether the settings of a training and its network allow that tables are divided."""
+    if cannot_divide(config) is not None or getattr(net, "reads_whole_tables", None) is not None:
+        return False
+    return bool(lookups_per_sample(net, config["dataset"]))
+
+
 def _plan(
-    division: Division, chosen: Chosen, reads: Mapping[FieldEmbedding, Mapping[int, int]], ranks: int, batch: int
+    division: Division, chosen: Chosen, reads: Mapping[nn.Module, Mapping[int, int]], ranks: int, batch: int
 ) -> TablePlan:
     layout, whole, part, exchanged = TableLayout(division, 0, ranks), 0, 0, 0
-    for embedding, tables in chosen.items():
-        width = embedding.weights()[0].shape[1]
+    for module, tables in chosen.items():
+        width = table_weight(module, tables[0]).shape[1]
         if division == "column_sharded" and width < ranks:
             raise StemlabError(
                 f"trainer.embedding=column_sharded cannot divide tables of {width} columns among {ranks} processes: "
@@ -98,12 +108,18 @@ def _plan(
             )
         own = -(-width // ranks) if division == "column_sharded" else width
         for table in tables:
-            rows = _rows(embedding, table)
+            rows = len(table_weight(module, table))
             whole, part = whole + rows * width, part + layout.local_rows(rows) * own
-            unique = min(rows, batch * reads[embedding][table])
+            unique = min(rows, batch * reads[module][table])
             exchanged += unique * (2 * width * _BYTES + _ID_BYTES) * (ranks - 1) // ranks
     return TablePlan(division, chosen, whole, part, exchanged)
 
 
-def _rows(embedding: FieldEmbedding, table: int) -> int:
-    return len(embedding.weights()[table])
+def _without_narrow_tables(chosen: Chosen, ranks: int) -> Chosen:
+    """Return the tables of a sequential network that have a column for each rank; all if there are none."""
+    wide = {
+        module: tables
+        for module, tables in chosen.items()
+        if not isinstance(module, nn.Embedding) or module.weight.shape[1] >= ranks
+    }
+    return wide or chosen

@@ -14,6 +14,7 @@ from stemlab.errors import StemlabError
 from tests.cli.commands import TIMEOUT_S, Workspace, environment
 from tests.cli.conftest import TINY, weights
 from tests.cli.forked import ForkedCommand, rank_variables
+from tests.cli.sequences import FAST, NET, SEQUENCE_DATA
 
 pytestmark = [pytest.mark.ddp]
 
@@ -104,6 +105,18 @@ def test_a_run_resumes_in_another_layout(
     assert_like(workspace.directory / "layout_columns", workspace.directory / "layout_longer")
 
 
+def test_item_tables_are_gathered_for_evaluations_and_checkpoints(sequences: Workspace) -> None:
+    """BPRMF has tables only, so that no parameter is left for DDP."""
+    words = ["model=bprmf", *SEQUENCE_DATA, *FAST, *NET, "optim.l2=1e-3", *SHORT]
+    batch = "dataset.batch_size=16"  # the last value of a setting counts
+    sequences.run_two_ranks("train", *words, batch, "trainer.embedding=row_sharded", "hydra.run.dir=items_divided")
+    sequences.run("train", *words, "hydra.run.dir=items_whole")
+    divided, whole = sequences.record("items_divided"), sequences.record("items_whole")
+    assert divided["metrics"] == pytest.approx(whole["metrics"], abs=1e-9, rel=0)
+    assert divided["footprint"]["embedding_total"] < 0.55 * whole["footprint"]["embedding_total"]
+    assert_like(sequences.directory / "items_divided", sequences.directory / "items_whole")
+
+
 @pytest.mark.parametrize(
     ("words", "key"),
     [
@@ -117,3 +130,9 @@ def test_combinations_that_are_not_exact_are_refused(
 ) -> None:
     with pytest.raises(StemlabError, match=key):
         run_training("refused", *TINY, *words)
+
+
+def test_a_network_that_reads_every_row_is_refused(run_training: Callable[..., float]) -> None:
+    words = ["model=lightgcn", *SEQUENCE_DATA, "trainer=ddp_cpu", "trainer.embedding=row_sharded"]
+    with pytest.raises(StemlabError, match="lightgcn"):
+        run_training("refused_graph", *words)

@@ -16,6 +16,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.nn.ranking_loss import ranking_loss
+from stemlab.nn.sharded.id_tables import rows_of_table
 
 
 class SequenceNet(nn.Module, ABC):
@@ -36,7 +37,8 @@ class SequenceNet(nn.Module, ABC):
     """If True, scores are dot products of ``represent`` and ``item_vectors``; if False, only ``forward`` gives them."""
     reads_categories: ClassVar[bool] = False
     reads_whole_tables: ClassVar[str | None] = None
-    """Why every row of its tables has a gradient in each step, or ``None``: then they cannot be trained by rows."""
+    """Why every row of its tables is read in each step, or ``None``. Then they cannot be trained by rows or divided
+    among processes; other networks read their tables by calling them."""
     uncapturable: str | None = None
     """Why training steps cannot be captured as CUDA graphs, or ``None``; with these, all batches have the longest
     history that is allowed."""
@@ -62,7 +64,7 @@ class SequenceNet(nn.Module, ABC):
 
     def item_vectors(self) -> Tensor:
         """Return the item vectors (I+1, D) that ``represent`` is multiplied with; row 0 is padding."""
-        return self.items.weight
+        return rows_of_table(self.items)
 
     def embedding_tables(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Return field (``item_id``, ``user_id``, ``position`` ...) -> role -> (rows, D) view."""

@@ -92,7 +92,8 @@ def look_up_history(
     if not use_cpu_kernel(table_VD):
         history_BLD, *others = look_up(table, history_BL, *ids)
         return history_BLD, tuple(others)
-    unique_U, index_BL = _unique(history_BL, len(table_VD))
+    rows = table.num_embeddings if isinstance(table, nn.Embedding) else len(table)  # of all ranks, if it is divided
+    unique_U, index_BL = _unique(history_BL, rows)
     row_UD, *others = look_up(table, unique_U, *ids)
     return UniqueEmbeddings(row_UD, index_BL), tuple(others)
 

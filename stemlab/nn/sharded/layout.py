@@ -101,3 +101,26 @@ class TableLayout:
             assert whole_VW is not None
             whole_VW[number] = block.cpu()
         return whole_VW
+
+    def on_every_rank(
+        self, part: Tensor, rows: int, width: int, group: distributed.ProcessGroup | None = None
+    ) -> Tensor:
+        """Return a whole table (V, W) on every rank, on the device of the part. Collective.
+
+        Args:
+            part: this rank's part.
+            rows: V.
+            width: W.
+            group: process group of the ranks.
+        """
+        whole_VW = part.new_empty(rows, width)
+        for rank in range(self.ranks):
+            columns = self.columns(width, rank)
+            own = part.detach() if rank == self.rank else part.new_empty(len(part), columns.stop - columns.start)
+            distributed.broadcast(own, rank, group)
+            if self.division == "column_sharded":
+                whole_VW[:, columns] = own
+            else:
+                target = whole_VW[rank :: self.ranks]
+                target.copy_(own[: len(target)])
+        return whole_VW

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, distributed, nn
 
 from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.row_embedding import row_tables
 from stemlab.nn.sharded.exchange import Exchange, ShardedTables
+from stemlab.nn.sharded.id_tables import divide, sharded_tables
 from stemlab.nn.sharded.layout import TableLayout
 
-Chosen = Mapping[FieldEmbedding, Sequence[int]]
-"""Tables to divide: for each embedding, the positions of tables in ``FieldEmbedding.tables``."""
+Chosen = Mapping[nn.Module, Sequence[int]]
+"""Tables to divide: for each ``FieldEmbedding``, positions in its ``tables``; for each ``nn.Embedding`` that a
+sequential network reads by id, the position 0."""
 
 
 class ShardedEmbedding(nn.Embedding):
@@ -76,6 +79,9 @@ def shard_tables(
     for embedding in field_embeddings(net):
         if chosen.get(embedding):
             embedding.sharded = ShardedFields(exchange, embedding, chosen[embedding])
+    for table in row_tables(net).values():
+        if chosen.get(table):
+            divide(exchange, table)
     return exchange
 
 
@@ -89,7 +95,7 @@ def exchange_of(net: nn.Module) -> Exchange | None:
     for embedding in field_embeddings(net):
         if embedding.sharded is not None:
             return embedding.sharded.tables.exchange
-    return None
+    return next((table.parts.exchange for table in sharded_tables(net)), None)
 
 
 def finish_lookups(net: nn.Module) -> None:
