@@ -14,7 +14,7 @@ from stemlab.runs.table_plan import TablePlan
 
 BYTES = 4
 """Weights, gradients and optimiser states are float32 in every precision: autocast converts copies."""
-_STATES = {"adam": 2, "sgd": 0, "adagrad": 1, "adadelta": 2}  # values per parameter
+_STATES = {"adam": 2, "adamw": 2, "sgd": 0, "adagrad": 1, "adadelta": 2}  # values per parameter
 _ROW_STATES = {"sparse_adam": 2, "rowwise_adagrad": 0}
 """Values per weight of tables that are trained by rows, which have no gradient of their size; Adagrad: one per row."""
 
@@ -102,7 +102,7 @@ def training_footprint(
         plan: the embedding tables that are divided among the ranks; None if all ranks have the whole network.
         row_gradients: what ``row_gradient_bytes`` returns.
     """
-    ranks, states = max(1, process_count(config["trainer"])), _STATES[config["optim"]["name"]]
+    ranks, states = max(1, process_count(config["trainer"])), _states(config["optim"])
     dense, embedding = parameters["dense"], parameters["embedding"]
     by_rows = _ROW_STATES.get(config["optim"].get("tables", "dense_adam"))
     if by_rows is not None:
@@ -113,6 +113,11 @@ def training_footprint(
         return Footprint(ranks, dense, embedding, states, dense + embedding, embedding)
     whole = embedding - plan.parameters
     return Footprint(ranks, dense, whole + plan.rank_parameters, states, dense + whole, whole, plan.exchanged)
+
+
+def _states(optim: Mapping[str, Any]) -> int:
+    """Return the number of values that the optimiser keeps per parameter."""
+    return 1 if optim["name"] == "sgd" and optim.get("momentum") else _STATES[optim["name"]]
 
 
 def reduction_warning(footprint: Footprint, rows: TablePlan | None) -> str | None:

@@ -23,6 +23,12 @@ def test_every_gradient_is_reduced_over_the_ranks():
     assert found.record()["ranks"] == 4
 
 
-@pytest.mark.parametrize(("optimizer", "states"), [("sgd", 0), ("adagrad", 1), ("adadelta", 2)])
+@pytest.mark.parametrize(("optimizer", "states"), [("sgd", 0), ("adagrad", 1), ("adadelta", 2), ("adamw", 2)])
 def test_states_of_the_optimisers(optimizer, states):
     assert training_footprint(config(optimizer=optimizer), PARAMETERS).optimizer == states * 40_000
+
+
+def test_momentum_is_a_state():
+    chosen = config(optimizer="sgd")
+    chosen["optim"]["momentum"] = 0.9
+    assert training_footprint(chosen, PARAMETERS).optimizer == 40_000
