@@ -96,6 +96,15 @@ def write_table(folder: Path) -> None:
     (folder / "rows.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_interactions(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["customer,product,date,genre"]
+    for _ in range(600):
+        item = rng.integers(0, 40)
+        lines.append(f"u{rng.integers(0, 40)},p{item},{20240100 + rng.integers(1, 29)},g{item % 3}")
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+
+
 def write_sequences(folder: Path) -> None:
     folder.rmdir()
     write_folder(folder)
@@ -109,6 +118,12 @@ RAW: Mapping[str, tuple[Callable[[Path], None], Callable[[Path], Sequence[str]]]
     ),
     "grocery": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}", "dataset.evaluation.topk=[5,10]"]),
     "rechorus": (write_sequences, lambda folder: [f"dataset.raw_dir={folder}", "dataset.evaluation.topk=[5,10]"]),
+    "interactions": (
+        write_interactions,
+        lambda folder: [
+            *(f"dataset.path={folder}/log.csv", "dataset.eval_negatives=5", "dataset.evaluation.topk=[5]"),
+        ],
+    ),
     "census_income": (write_census_income, lambda folder: [f"dataset.raw_dir={folder}"]),
     "criteo": (write_criteo, lambda folder: [f"dataset.path={folder}/train.txt"]),
     "kuairand_log": (write_kuairand_log, lambda folder: [f"dataset.path={folder}/log.csv"]),

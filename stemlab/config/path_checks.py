@@ -10,7 +10,7 @@ from stemlab.errors import StemlabError
 
 PATH_KEYS = frozenset(
     [
-        *("data_dir", "raw_dir", "raw_file", "meta_file", "path", "config"),
+        *("data_dir", "raw_dir", "raw_file", "meta_file", "item_file", "path", "config"),
         *("logs", "ckpt", "ckpt_path", "resume_from", "init_from", "input", "output", "vectors", "interests"),
         *("item_vectors", "index_path", "run", "runs", "reference", "copies", "update", "categories"),
     ]

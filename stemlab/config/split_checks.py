@@ -13,6 +13,8 @@ _READ = {
     "time": ("test_size", "valid_size"),
     "given": ("valid_size", "carve", "seed"),
     "dates": ("valid_from", "test_from"),
+    "ratio": ("test_size", "valid_size"),
+    "leave_one_out": (),
 }
 
 
@@ -33,7 +35,7 @@ def check_split_keys(dataset: Mapping[str, Any], origin: Origin) -> None:
             advice = f", or set the rule to {' or '.join(readers)}" if readers else ""
             raise StemlabError(
                 f"{key}={split[name]} ({origin(key)}) is not read by dataset.split.rule={rule}, which reads "
-                f"{', '.join(_READ[rule])}: leave it out{advice}."
+                f"{', '.join(_READ[rule]) or 'no size'}: leave it out{advice}."
             )
 
 

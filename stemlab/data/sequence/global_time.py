@@ -67,7 +67,7 @@ def global_time(
         )
     first = _day(time[core].min())
     edges = np.floor(np.array(_SPLIT_EDGES) * (_day(time[kept].max()) - first))
-    kept[kept] = _seen_in_train(user[kept], item[kept], _split(time[kept], first, edges))
+    kept[kept] = seen_in_train(user[kept], item[kept], _split(time[kept], first, edges))
     rows = number_interactions(user[kept], item[kept], time[kept])
     split = _split(rows.time, first, edges)
     order = np.argsort(split, kind="stable")
@@ -86,11 +86,23 @@ def global_time(
 
 def keep_core(user: AnyArray, item: AnyArray, liked: BoolArray) -> BoolArray:
     """Return the mask of rows of the 5-core: users and items with fewer than five likes are removed repeatedly."""
+    return in_core(user, item, liked, CORE)
+
+
+def in_core(user: AnyArray, item: AnyArray, counted: BoolArray, least: int) -> BoolArray:
+    """Return the mask of rows that are left when users and items with too few counted rows are removed repeatedly.
+
+    Args:
+        user: (R,) user ids.
+        item: (R,) item ids.
+        counted: (R,) rows that count.
+        least: number of counted rows that a user or item must have.
+    """
     user_R, item_R = (np.unique(column, return_inverse=True)[1] for column in (user, item))
     kept = np.ones(len(user_R), dtype=np.bool_)
     while True:
-        kept_likes = kept & liked
-        enough = [np.bincount(ids[kept_likes], minlength=len(ids))[ids] >= CORE for ids in (user_R, item_R)]
+        rows = kept & counted
+        enough = [np.bincount(ids[rows], minlength=len(ids))[ids] >= least for ids in (user_R, item_R)]
         remaining = kept & enough[0] & enough[1]
         if remaining.sum() == kept.sum():
             return remaining
@@ -107,7 +119,7 @@ def _split(time: AnyArray, first: int, edges: AnyArray) -> Int64Array:
     return split
 
 
-def _seen_in_train(user: AnyArray, item: AnyArray, split: AnyArray) -> BoolArray:
+def seen_in_train(user: AnyArray, item: AnyArray, split: AnyArray) -> BoolArray:
     """Return the mask of train rows and of rows whose user and item both occur in train."""
     train = split == 0
     seen: BoolArray = train | (np.isin(user, user[train]) & np.isin(item, item[train]))

@@ -46,7 +46,7 @@ def number_interactions(user: AnyArray, item: AnyArray, time: AnyArray) -> Numbe
     """
     user_names, user_R = np.unique(user, return_inverse=True)
     item_names, item_R = np.unique(item, return_inverse=True)
-    kept = _first_occurrences(user_R, item_R, time)
+    kept = first_occurrences(user_R, item_R, time)
     order = kept[np.lexsort((user_R[kept], time[kept]))]  # stable
     return NumberedInteractions(
         user=user_R[order].astype(np.int64) + 1,
@@ -72,8 +72,8 @@ def positions_in_sequences(user: Int64Array) -> tuple[Int64Array, Int64Array]:
     return position, length[user]
 
 
-def _first_occurrences(user: AnyArray, item: AnyArray, time: AnyArray) -> Int64Array:
-    """Return the indices of rows that do not repeat an earlier row, ascending."""
+def first_occurrences(user: AnyArray, item: AnyArray, time: AnyArray) -> Int64Array:
+    """Return the indices of rows that do not repeat user, item and time of an earlier row, ascending."""
     order = np.lexsort((time, item, user))  # stable: the first of equal rows stays first
     repeated = np.zeros(len(order), dtype=np.bool_)
     repeated[order[1:]] = np.logical_and.reduce(

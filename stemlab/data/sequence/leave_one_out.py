@@ -50,6 +50,21 @@ def leave_one_out(
         StemlabError: a user interacted with every item, so no negative can be drawn.
     """
     rows = number_interactions(user, item, time)
+    facts = {"duplicate_rows": rows.duplicates, **(facts or {})}
+    return hold_out_last(rows, (eval_negatives, seed, largest_negative), skipped, facts)
+
+
+def hold_out_last(
+    rows: NumberedInteractions, negatives: tuple[int, int, int | None], skipped: int, facts: Mapping[str, Any]
+) -> RawSequences:
+    """Return numbered interactions, split; the arguments are those of ``leave_one_out``.
+
+    Args:
+        rows: the interactions.
+        negatives: number of negatives per row, seed, largest item id drawn.
+        skipped: number of invalid raw rows that were skipped.
+        facts: further entries of the manifest.
+    """
     position, length = positions_in_sequences(rows.user)
     from_end = np.where(position > 0, length - 1 - position, -1)  # a user's first row is never held out
     split = np.select([from_end == 0, from_end == 1], [TEST, VALID], TRAIN)
@@ -61,9 +76,9 @@ def leave_one_out(
         split=split[order],
         user_tokens=rows.user_tokens,
         item_tokens=rows.item_tokens,
-        negatives=_negatives(rows, split, position, (eval_negatives, seed, largest_negative)) if eval_negatives else {},
+        negatives=_negatives(rows, split, position, negatives) if negatives[0] else {},
         skipped=skipped,
-        facts={"duplicate_rows": rows.duplicates, **(facts or {})},
+        facts=facts,
     )
 
 

@@ -63,14 +63,19 @@ def all_genres(path: Path) -> dict[str, list[str]]:
     return {row[0]: row[-1].split("|") for row in read_columns(path, MOVIES, "::", 3)}
 
 
+def find_meta_file(folder: Path) -> Path | None:
+    """Return the ``item_meta`` file of a ReChorus folder, or ``None``."""
+    candidates = (folder / f"{_META}.csv", folder / f"{_META}.csv.gz")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
 def meta_categories(folder: Path) -> dict[str, str] | None:
     """Return item id -> category of a ReChorus folder, or ``None`` if it has no ``item_meta`` file.
 
     Raises:
         StemlabError: the columns ``item_id`` and ``i_category`` are missing, or a line is invalid.
     """
-    candidates = (folder / f"{_META}.csv", folder / f"{_META}.csv.gz")
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    path = find_meta_file(folder)
     if path is None:
         return None
     header, *rows = read_columns(path, path.name, "\t", 2)

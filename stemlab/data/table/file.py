@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -131,12 +131,15 @@ class ParquetTable:
 
 
 class TextTable:
-    """Text file with one row per line; cells may be quoted as in RFC 4180, but must not span several lines."""
+    """Text file with one row per line; cells may be quoted as in RFC 4180, but must not span several lines.
+
+    With ``quoted=False``, a quote is a character like any other.
+    """
 
     row_unit = "line"
 
-    def __init__(self, path: Path, separator: str | None, names: Sequence[str] | None) -> None:
-        self.path = path
+    def __init__(self, path: Path, separator: str | None, names: Sequence[str] | None, *, quoted: bool = True) -> None:
+        self.path, self._quote = path, '"' if quoted else False
         self._member = path.name.removesuffix(".zip").removesuffix(".tgz").removesuffix(".tar.gz")
         first = next(read_blocks(path, self._member, block_bytes=1 << 16)).data
         refuse_bare_returns(path, first.split(b"\n", 1)[0], 1)
@@ -147,7 +150,9 @@ class TextTable:
         self.separator = separator or max(SEPARATORS, key=line.count)
         self.has_header = names is None
         try:
-            self.names = tuple(next(csv.reader([line], delimiter=self.separator), []) if names is None else names)
+            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+            header = next(csv.reader([line], delimiter=self.separator, quoting=quoting), []) if names is None else names
+            self.names = tuple(header)
         except csv.Error as error:
             raise StemlabError(f"{path}, line 1 cannot be read as a header ({error}); correct it.") from None
         self.readable = self.names
@@ -206,7 +211,10 @@ class TextTable:
                 column_names=list(self.names), use_threads=False, block_size=max(size, 1)
             ),
             "parse_options": pyarrow.csv.ParseOptions(
-                delimiter=self.separator, invalid_row_handler=keep_malformed, ignore_empty_lines=False
+                delimiter=self.separator,
+                quote_char=self._quote,
+                invalid_row_handler=keep_malformed,
+                ignore_empty_lines=False,
             ),
             "convert_options": pyarrow.csv.ConvertOptions(
                 include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
@@ -221,7 +229,7 @@ class TextTable:
                 data.decode()
             except UnicodeDecodeError:
                 return f"{self.path}, line {line} is not UTF-8 text; convert the file (iconv -t UTF-8)."
-            if data.count(b'"') % 2:
+            if self._quote and data.count(b'"') % 2:
                 return f"{self.path}, line {line}: a quote is not closed; cells must not span several lines."
         return f"{self.path}, after line {block.first_line - 1}: {reason}."
 
