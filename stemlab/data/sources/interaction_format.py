@@ -21,7 +21,7 @@ _PACKED = (".gz", ".zip")
 
 
 @dataclass(frozen=True, slots=True)
-class LogFiles:
+class InteractionFiles:
     """Files of a log.
 
     Attributes:
@@ -37,13 +37,13 @@ class LogFiles:
     all: Sequence[Path]
 
 
-def find_files(
+def find_log_files(
     path: str | None,
     raw_dir: Path | None,
     form: Literal["auto"] | InteractionFormat,
     item_file: str | None,
     named: bool,
-) -> LogFiles:
+) -> InteractionFiles:
     """Return the files of a log.
 
     Args:
@@ -62,13 +62,13 @@ def find_files(
         if not found.is_dir():
             raise StemlabError(f"dataset.format=rechorus needs the folder of train, dev and test, not {found}.")
         meta = find_meta_file(found)
-        return LogFiles(kind, found, meta, [*find_parts(found).values(), *([] if meta is None else [meta])])
+        return InteractionFiles(kind, found, meta, [*find_parts(found).values(), *([] if meta is None else [meta])])
     if found.is_dir():
         found = _inter_file(found) if kind == "recbole" else found
     if found.is_dir():
         raise StemlabError(f"dataset.path={found} is a folder: name the file of the log in it.")
     items = _item_file(found, kind, item_file)
-    return LogFiles(kind, found, items, [found] if items is None else [found, items])
+    return InteractionFiles(kind, found, items, [found] if items is None else [found, items])
 
 
 def _find(path: str | None, raw_dir: Path | None) -> Path:

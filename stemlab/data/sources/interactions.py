@@ -22,10 +22,10 @@ from stemlab.data.sequence.raw import RawSequences
 from stemlab.data.sources.interaction_columns import guess_columns
 from stemlab.data.sources.interaction_files import ReadLog, read_category_table, read_lines_log, read_table_log
 from stemlab.data.sources.interaction_format import (
+    InteractionFiles,
     InteractionFormat,
-    LogFiles,
     bare_names,
-    find_files,
+    find_log_files,
     is_sequence_column,
     open_log,
 )
@@ -145,7 +145,7 @@ class InteractionsDataModule(SequenceDataModule):
     def build(self) -> Path:
         """Return the prepared directory of the log."""
         named = self._settings["columns"] is not None
-        files = find_files(self._path, self._raw_dir, self._format, self._item_file, named)
+        files = find_log_files(self._path, self._raw_dir, self._format, self._item_file, named)
         self._refuse_unread(files.format)
         return prepare_sequences(
             lambda advance: self._read(files, advance),
@@ -181,7 +181,7 @@ class InteractionsDataModule(SequenceDataModule):
             reason = "has a split of its own" if kind == "rechorus" else "has no times, only the order of each user"
             raise StemlabError(f"dataset.split.rule={rule}: a log of the format {kind} ({self._path}) {reason}.")
 
-    def _read(self, files: LogFiles, advance: Advance) -> RawSequences:
+    def _read(self, files: InteractionFiles, advance: Advance) -> RawSequences:
         if files.format == "rechorus":
             raw = read_folder(find_parts(files.log), advance)
             return _with_categories(raw, meta_categories(files.log))
@@ -202,7 +202,7 @@ class InteractionsDataModule(SequenceDataModule):
             categories = self._item_categories(files.items, files.format, columns.get("item"), advance)
         return _with_categories(replace(raw, facts={"log": about}), categories)
 
-    def _read_log(self, files: LogFiles, advance: Advance) -> tuple[ReadLog, dict[str, str]]:
+    def _read_log(self, files: InteractionFiles, advance: Advance) -> tuple[ReadLog, dict[str, str]]:
         """Return the rows of the log and role -> column; one line says what was read."""
         bad, name = self._settings["on_bad_row"], files.log.name
         if files.format == "lines":
