@@ -115,7 +115,8 @@ def _table(
     from stemlab.reporting.table import build_table
 
     metrics = settings.metrics or metrics_of(runs, settings.split)
-    table = build_table(runs, settings.by, metrics, settings.split, settings.order, settings.scenarios)
+    level = settings.level if settings.significance else None
+    table = build_table(runs, settings.by, metrics, settings.split, settings.order, settings.scenarios, level)
     comparisons = compare_with_reference(table, reference) if reference else []
     text = markdown(table, caption, comparisons, reference.title if reference else "")
     return _PartTable(suffix, caption, table, comparisons, text)
@@ -129,21 +130,24 @@ def _shortened(sentences: Sequence[str]) -> list[str]:
 
 
 def _write(settings: ReportConfig, tables: Sequence[_PartTable], text: str) -> list[Path]:
-    """Write Markdown, CSV, JSON and the figure to ``output``; return the files."""
+    """Write Markdown, HTML, LaTeX, CSV, JSON and the figure to ``output``; return the files."""
     from stemlab.data.io.output_file import write_text_file
     from stemlab.reporting.figure import baseline_differences, draw
-    from stemlab.reporting.render import as_csv, as_json, rows_flat
+    from stemlab.reporting.formats import as_html, as_latex
+    from stemlab.reporting.render import as_csv, as_json, cells_of, full_caption, notes_of, rows_flat
 
     folder = Path(str(settings.output))
-    contents = {folder / f"{settings.name}.md": text}
-    for part in tables:
+    shown = [(cells_of(one.table), full_caption(one.table, one.caption), notes_of(one.table)) for one in tables]
+    contents = {folder / f"{settings.name}.md": text, folder / f"{settings.name}.html": as_html(shown, settings.name)}
+    for part, content in zip(tables, shown, strict=True):
+        contents[folder / f"{settings.name}{part.suffix}.tex"] = as_latex(*content, settings.name + part.suffix)
         rows = rows_flat(part.table, part.comparisons)
         contents[folder / f"{settings.name}{part.suffix}.csv"] = as_csv(rows, escape=settings.escape_csv)
         contents[folder / f"{settings.name}{part.suffix}.json"] = as_json(rows, part.table, part.caption)
     if settings.figure.x is not None and len(tables) > 1:
         raise StemlabError("figure: the runs make several tables; select those of one with only={dataset: ...}.")
-    for path, content in contents.items():
-        write_text_file(path, content)
+    for path, written in contents.items():
+        write_text_file(path, written)
     paths, table = list(contents), tables[0].table
     figure = settings.figure
     if figure.x is not None:

@@ -33,14 +33,15 @@ def markdown(table: ReportTable, caption: str, comparisons: Sequence[ReferenceCo
         comparisons: own and published numbers.
         title: source of the published numbers.
     """
-    blocks = [_caption(table, caption), "", *_grid(_cells(table))]
-    blocks += [f"\n*{note}*" for note in _notes(table)]
+    blocks = [full_caption(table, caption), "", *_grid(cells_of(table))]
+    blocks += [f"\n*{note}*" for note in notes_of(table)]
     if comparisons:
         blocks += ["", _about(comparisons, title), "", *_grid(_comparison_lines(comparisons))]
     return "\n".join(blocks) + "\n"
 
 
-def _caption(table: ReportTable, caption: str) -> str:
+def full_caption(table: ReportTable, caption: str) -> str:
+    """Return the caption with a remark on means, synthetic data and limits."""
     remark = "mean ± standard deviation over seeds"
     if table.sample:
         remark += f"; {_SAMPLE}: synthetic data, not results"
@@ -49,16 +50,23 @@ def _caption(table: ReportTable, caption: str) -> str:
     return f"{caption} ({remark})" if caption else f"({remark})"
 
 
-def _cells(table: ReportTable) -> list[list[str]]:
+def cells_of(table: ReportTable) -> list[list[str]]:
+    """Return heading and rows as texts; significant cells are in ``**``."""
     differs = any(row.differs for row in table.rows)
     head = [key.rpartition(".")[2] for key in table.by]
     head += ["settings"] * differs + [_heading(name) for name in table.columns]
     lines = [[*head, "seeds", *_COST_HEADS.values()]]
-    for row in table.rows:
+    for index, row in enumerate(table.rows):
         line = _label(row) + [_settings(row, _SHOWN_SETTINGS)] * differs
-        line += [format_stat(row.stats[name]) for name in table.columns]
+        line += [_marked(format_stat(row.stats[name]), table, index, name) for name in table.columns]
         lines.append([*line, str(len(row.seeds)), *(_whole(row.costs[column]) for column in COSTS)])
     return lines
+
+
+def _marked(cell: str, table: ReportTable, row: int, column: str) -> str:
+    """Return a cell in bold if its row is the best of the column or not significantly worse."""
+    bold = table.significance is not None and table.significance.is_best(row, column)
+    return f"**{cell}**" if bold else cell
 
 
 def _heading(name: str) -> str:
@@ -107,12 +115,33 @@ def _whole(stat: Stat) -> str:
     return "–" if stat.mean is None else f"{stat.mean:,.0f}"
 
 
-def _notes(table: ReportTable) -> list[str]:
+def notes_of(table: ReportTable) -> list[str]:
+    """Return the sentences below the table."""
     alone = any(row.alone for row in table.rows)
     costs = ["With one network per task, samples/s and parameters are those of one network."] if alone else []
     machines = {(run.value("hardware.cpu"), run.value("hardware.threads")) for row in table.rows for run in row.runs}
     names = "; ".join(sorted(f"{cpu}, {threads} thread{'s' * (threads != 1)}" for cpu, threads in machines if cpu))
-    return [*costs, *_limit_notes(table), *([f"Measured on: {names}."] if names else []), *table.warnings]
+    return [
+        *costs,
+        *_limit_notes(table),
+        *_test_notes(table),
+        *([f"Measured on: {names}."] if names else []),
+        *table.warnings,
+    ]
+
+
+def _test_notes(table: ReportTable) -> list[str]:
+    """Return how the differences were tested, and which differences could not have been found."""
+    found = table.significance
+    if found is None or not found.cells:
+        return []
+    least = ", ".join(f"{_heading(name)} {value:.2g}" for name, value in found.detectable.items())
+    several = len({row.runs[0].record["dataset_fingerprint"] for row in table.rows}) > 1
+    same = "; only rows on the same data are compared" * several
+    return [
+        f"Bold: the best mean and those not significantly worse ({found.method}, {len(found.cells)} tests, Holm's "
+        f"correction, level {found.level:g}{same}). Smallest detectable difference of one test (power 0.8): {least}."
+    ]
 
 
 def _limit_notes(table: ReportTable) -> list[str]:
@@ -177,7 +206,7 @@ def rows_flat(table: ReportTable, comparisons: Sequence[ReferenceComparison] = (
     """Return one dictionary per row: labels, SAMPLE mark, seeds, settings; mean, std and count per metric and cost."""
     compared = {(id(one.row), one.name): one for one in comparisons}
     flat = []
-    for row in table.rows:
+    for index, row in enumerate(table.rows):
         line: dict[str, Any] = {**row.labels, "sample": row.sample, "seeds": " ".join(map(str, row.seeds))}
         if table.limited:
             line["limited"] = limits_text(row.limits)
@@ -186,6 +215,8 @@ def rows_flat(table: ReportTable, comparisons: Sequence[ReferenceComparison] = (
             line |= {f"{name} mean": stat.mean, f"{name} std": stat.std, f"{name} n": len(stat.values)}
             if (one := compared.get((id(row), name))) is not None:
                 line |= {f"{name} published": one.published, f"{name} difference": one.difference}
+        if table.significance is not None:
+            line |= table.significance.flat(index, table.columns)
         flat.append(line)
     return flat
 
@@ -210,7 +241,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]], *, escape: bool = False) -> str:
 def as_json(rows: Sequence[Mapping[str, Any]], table: ReportTable, caption: str) -> str:
     """Return flat rows with caption and warnings as JSON; undefined values are null."""
     content = {
-        "caption": _caption(table, caption),
+        "caption": full_caption(table, caption),
         "sample": table.sample,
         "limited": table.limited,
         "warnings": table.warnings,

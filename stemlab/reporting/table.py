@@ -15,6 +15,7 @@ from typing import Any, Literal
 from stemlab.config.limits import run_limits
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
+from stemlab.reporting.significance import Significance, over_seeds
 
 COSTS = {
     "samples/s": "throughput.train_samples_per_s",
@@ -97,6 +98,7 @@ class ReportTable:
             metric without task (``ndcg@5``).
         rows: rows.
         warnings: sentences printed below the table.
+        significance: tests of the differences between the rows, or ``None``.
     """
 
     by: list[str]
@@ -104,6 +106,7 @@ class ReportTable:
     columns: list[str]
     rows: list[ReportRow]
     warnings: list[str]
+    significance: Significance | None = None
 
     @property
     def sample(self) -> bool:
@@ -123,6 +126,7 @@ def build_table(
     split: str = "test",
     order: Sequence[str] = (),
     scenarios: Scenarios = "pooled",
+    level: float | None = None,
 ) -> ReportTable:
     """Return a table.
 
@@ -134,6 +138,7 @@ def build_table(
         order: labels in the order of the rows; other labels follow alphabetically.
         scenarios: ``pooled``: one column per task, over the samples of all scenarios; ``each``: one column per task and
             scenario.
+        level: significance level of the tests over seeds; ``None``: no tests.
 
     Raises:
         StemlabError: no run has a key or metric, or ``scenarios="each"`` without scenarios.
@@ -146,7 +151,11 @@ def build_table(
     rows = [_row(group, by, columns, split) for group in groups.values()]
     position = {label: i for i, label in enumerate(order)}
     rows.sort(key=lambda row: [_sort_key(value, position) for value in (*row.labels.values(), row.seeds)])
-    return ReportTable(list(by), list(metrics), columns, rows, [*_mark_differences(rows), *_uneven(rows, columns)])
+    values = [{name: stat.values for name, stat in row.stats.items()} for row in rows]
+    data = [str(row.runs[0].record["dataset_fingerprint"]) for row in rows]
+    tests = None if level is None else over_seeds(columns, values, data, level)
+    warnings = [*_mark_differences(rows), *_uneven(rows, columns)]
+    return ReportTable(list(by), list(metrics), columns, rows, warnings, tests)
 
 
 def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str, scenarios: Scenarios) -> list[str]:

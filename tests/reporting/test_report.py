@@ -29,7 +29,9 @@ def test_the_table_is_written_and_unusable_runs_are_named(tmp_path, runs):
     text = run(f"runs=[{runs}]", "metrics=[auc]", f"output={tmp_path}/out", f"copies={tmp_path}/records", "caption=Toy")
     assert text.startswith("Toy (mean ± standard deviation over seeds)")
     assert any("run3/record.json" in line and "failed" in line for line in text.splitlines())
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.md", "results.csv", "results.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"results.{end}" for end in ("md", "html", "tex", "csv", "json")
+    }
     again = run(f"runs=[{tmp_path}/records]", "metrics=[auc]", "caption=Toy")
     assert again.splitlines()[:6] == text.splitlines()[:6]
 

@@ -1,0 +1,152 @@
+"""Tests of differences between models: paired over seeds, over samples, over users; correction for many tests.
+
+Legend: K models, N seeds, B samples, P positives, Q negatives, G groups (users), R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stemlab.array_types import AnyArray, Float64Array
+
+
+@dataclass(frozen=True)
+class TestedDifference:
+    """A difference between two models and its test.
+
+    Attributes:
+        difference: first minus second model.
+        standard_error: estimated standard deviation of the difference.
+        p: two-sided p-value of the hypothesis that the difference is zero; NaN if it is undefined.
+    """
+
+    difference: float
+    standard_error: float
+    p: float
+
+
+def blocked_t(values_KN: AnyArray, first: int, second: int) -> tuple[TestedDifference, int]:
+    """Return the mean difference of two models with the p-value of a t-test, and its degrees of freedom.
+
+    The seeds are blocks of a randomised block design: the variance of what seed and model do not explain is estimated
+    from all K models, with (K - 1)(N - 1) degrees of freedom, because that of a few seeds alone is very uncertain. With
+    K = 2 it is the paired t-test. Models are assumed to vary equally over seeds. Without variation, p is 1 for equal
+    means and 0 otherwise; with fewer than two seeds it is NaN.
+
+    Args:
+        values_KN: metric of K models for N seeds.
+        first: index of the first model.
+        second: index of the second model.
+    """
+    from scipy.stats import t
+
+    values_KN = np.asarray(values_KN, dtype=np.float64)
+    models, seeds = values_KN.shape
+    difference, df = float((values_KN[first] - values_KN[second]).mean()), (models - 1) * (seeds - 1)
+    if not df:
+        return TestedDifference(difference, math.nan, math.nan), df
+    rest_KN = values_KN - values_KN.mean(1, keepdims=True) - values_KN.mean(0) + values_KN.mean()
+    error = math.sqrt(2 * float((rest_KN**2).sum()) / df / seeds)
+    if error <= 1e-12 * abs(values_KN).max():  # rounding
+        return TestedDifference(difference, 0.0, 1.0 if abs(difference) <= 1e-12 * abs(values_KN).max() else 0.0), df
+    return TestedDifference(difference, error, float(2 * t.sf(abs(difference) / error, df))), df
+
+
+def detectable_difference(standard_error: float, df: int, level: float = 0.05, power: float = 0.8) -> float:
+    """Return the smallest difference that a single t-test finds with a given power.
+
+    ``(t_{1 - level/2} + t_{power}) * standard_error``, the usual approximation (Cohen, Statistical Power Analysis for
+    the Behavioral Sciences, 1988). NaN without degrees of freedom.
+    """
+    from scipy.stats import t
+
+    return float((t.ppf(1 - level / 2, df) + t.ppf(power, df)) * standard_error) if df else math.nan
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted by Holm's step-down method (Holm, 1979); NaN stays NaN and is not counted."""
+    adjusted = [math.nan] * len(p_values)
+    known = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    largest = 0.0
+    for rank, (p, index) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[index] = largest
+    return adjusted
+
+
+def delong(labels_B: AnyArray, first_B: AnyArray, second_B: AnyArray) -> TestedDifference:
+    """Return the difference of two AUCs on the same samples with DeLong's test (DeLong et al., Biometrics 1988).
+
+    The structural components are computed from midranks (Sun and Xu, IEEE Signal Processing Letters 2014), in
+    O(B log B). NaN if the labels have one class.
+
+    Args:
+        labels_B: 0 or 1.
+        first_B: scores of the first model.
+        second_B: scores of the second model.
+    """
+    from scipy.stats import norm
+
+    positive_B = np.asarray(labels_B) > 0
+    positives, negatives = int(positive_B.sum()), int((~positive_B).sum())
+    if not positives or not negatives:
+        return TestedDifference(math.nan, math.nan, math.nan)
+    (auc_1, pos_1, neg_1), (auc_2, pos_2, neg_2) = (
+        _components(np.asarray(scores_B, dtype=np.float64), positive_B) for scores_B in (first_B, second_B)
+    )
+    if positives < 2 or negatives < 2:
+        return TestedDifference(auc_1 - auc_2, math.nan, math.nan)
+    variance = (pos_1 - pos_2).var(ddof=1) / positives + (neg_1 - neg_2).var(ddof=1) / negatives
+    error, difference = math.sqrt(variance), auc_1 - auc_2
+    if error == 0:
+        return TestedDifference(difference, 0.0, 1.0 if difference == 0 else 0.0)
+    return TestedDifference(difference, error, float(2 * norm.sf(abs(difference) / error)))
+
+
+def _components(scores_B: Float64Array, positive_B: AnyArray) -> tuple[float, Float64Array, Float64Array]:
+    """Return AUC and structural components: (P,) share of negatives below each positive, (Q,) of positives above."""
+    from scipy.stats import rankdata
+
+    ranks_B = rankdata(scores_B)
+    positives, negatives = int(positive_B.sum()), int((~positive_B).sum())
+    above_P = (ranks_B[positive_B] - rankdata(scores_B[positive_B])) / negatives
+    below_Q = 1 - (ranks_B[~positive_B] - rankdata(scores_B[~positive_B])) / positives
+    return float(above_P.mean()), above_P, below_Q
+
+
+def bootstrap_over_groups(
+    first_G: AnyArray, second_G: AnyArray, weight_G: AnyArray | None = None, resamples: int = 2000, seed: int = 0
+) -> TestedDifference:
+    """Return the difference of two weighted means over groups with a bootstrap test over the groups.
+
+    For HR and NDCG a group is a user and its value the mean over the user's samples; for gAUC it is the AUC of the
+    group, weighted by its samples. Groups are drawn with replacement, the same ones for both models. The p-value is
+    twice the smaller share of resamples on one side of zero, with one added to both counts (never 0).
+
+    Args:
+        first_G: values of the first model; NaN leaves a group out.
+        second_G: values of the second model.
+        weight_G: weights of the groups; ``None``: equal.
+        resamples: number of resamples R.
+        seed: seed of the resamples.
+    """
+    d_G = np.asarray(first_G, dtype=np.float64) - np.asarray(second_G, dtype=np.float64)
+    w_G = np.ones_like(d_G) if weight_G is None else np.asarray(weight_G, dtype=np.float64)
+    valid_G = ~np.isnan(d_G) & (w_G > 0)
+    d_G, w_G = d_G[valid_G], w_G[valid_G]
+    if not len(d_G):
+        return TestedDifference(math.nan, math.nan, math.nan)
+    rng, sums_R = np.random.default_rng(seed), np.empty(resamples)
+    product_G = d_G * w_G
+    for number in range(resamples):
+        drawn_G = rng.integers(0, len(d_G), len(d_G))
+        sums_R[number] = product_G[drawn_G].sum() / w_G[drawn_G].sum()
+    difference = float(product_G.sum() / w_G.sum())
+    if not product_G.any():
+        return TestedDifference(difference, 0.0, 1.0)
+    smaller = min(int((sums_R <= 0).sum()), int((sums_R >= 0).sum()))
+    return TestedDifference(difference, float(sums_R.std(ddof=1)), min(1.0, 2 * (smaller + 1) / (resamples + 1)))
