@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.callbacks.improvement import Improvement
 from stemlab.errors import StemlabError
+from stemlab.lightning.interval_loop import is_handled
 from stemlab.lightning.metric_values import metric_value
 from stemlab.types import Mode
 
@@ -39,11 +40,16 @@ class BestCheckpoint(Checkpoint):
         mode: whether larger or smaller is better.
         min_delta: an epoch improves if value >= best + min_delta (with the sign of ``mode``).
         save_last: whether ``last.ckpt`` is written.
+
+    Attributes:
+        improvement: best value and its epoch.
+        step: steps of the training until the best value; None before it.
     """
 
     def __init__(self, directory: Path, monitor: str, mode: Mode, min_delta: float, save_last: bool) -> None:
         self.directory, self.monitor, self.save_last = directory, monitor, save_last
         self.improvement = Improvement(mode, min_delta)
+        self.step: int | None = None
         self._resumed = False
 
     @property
@@ -78,6 +84,11 @@ class BestCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoints of the epoch."""
+        if not is_handled(trainer):
+            self.on_interval_end(trainer, pl_module)
+
+    def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoints of the last validation."""
         improved = self.improvement.update(metric_value(pl_module, self.monitor), trainer.current_epoch)
         if improved is None and self.improvement.best is None:
             rank_zero_info(
@@ -86,6 +97,7 @@ class BestCheckpoint(Checkpoint):
             self.improvement.epoch = trainer.current_epoch
             improved = True
         if improved:
+            self.step = trainer.global_step
             trainer.save_checkpoint(self.best_path)
         if self.save_last:
             self._save_last(trainer, same_as_best=bool(improved))
@@ -105,9 +117,10 @@ class BestCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for the checkpoint."""
-        return self.improvement.state_dict()
+        return {**self.improvement.state_dict(), "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
         self.improvement.load_state_dict(state_dict)
+        self.step = state_dict.get("step")
         self._resumed = True

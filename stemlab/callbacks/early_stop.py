@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.callbacks.improvement import Improvement
+from stemlab.lightning.interval_loop import is_handled
 from stemlab.lightning.metric_values import metric_value
 from stemlab.types import Mode
 
@@ -17,7 +18,8 @@ from stemlab.types import Mode
 class EarlyStop(Callback):
     """Stop after ``patience`` epochs without improvement (docs/methods/stem.md#early-stopping).
 
-    Epochs with an undefined metric (one class in the validation split) are not counted. The state is part of the
+    With ``trainer.val_check_interval`` validations are counted instead of epochs. Those with an undefined metric (one
+    class in the validation split) are left out. The state is part of the
     checkpoint: resuming a stopped run stops again at once, unless ``patience`` is larger.
 
     Args:
@@ -40,6 +42,11 @@ class EarlyStop(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count epochs without improvement."""
+        if not is_handled(trainer):
+            self.on_interval_end(trainer, pl_module)
+
+    def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count validations without improvement."""
         improved = self.improvement.update(metric_value(pl_module, self.monitor), trainer.current_epoch)
         if improved is not None:
             self.waited = 0 if improved else self.waited + 1
@@ -68,7 +75,8 @@ class WindowStop(Callback):
     * n > 20 and none of the last ``window`` values is better than the one before it, or
     * ``patience`` epochs have passed since the first epoch with the best value.
 
-    Epochs with an undefined metric are not counted. The state is part of the checkpoint: resuming a stopped run stops
+    With ``trainer.val_check_interval`` it counts validations instead of epochs. Those with an undefined metric are not
+    counted. The state is part of the checkpoint: resuming a stopped run stops
     again at once, unless the limits are larger.
 
     Args:
@@ -101,6 +109,11 @@ class WindowStop(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Append the value of the epoch and decide whether to stop."""
+        if not is_handled(trainer):
+            self.on_interval_end(trainer, pl_module)
+
+    def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Append the value of the last validation and decide whether to stop."""
         value = metric_value(pl_module, self.monitor)
         if not math.isnan(value):
             self.values.append(value)

@@ -102,8 +102,12 @@ class EpochLines(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the loss of a step, or the losses of a block of steps, on their device."""
+        """Add the loss of a step, of a part of it, or the losses of a block of steps, on their device."""
         loss, steps = outputs["loss"].detach(), outputs.get("steps", 1)
+        if trainer.accumulate_grad_batches > 1:  # losses that add up to that of a step
+            self._sum = (self._sum or 0.0) + loss
+            self._steps += not trainer.fit_loop.epoch_loop._should_accumulate()
+            return
         if loss.device.type == "cpu":
             self._sum = (self._sum or 0.0) + loss.item() * steps  # numbers take less time than tensors
         else:

@@ -88,6 +88,10 @@ class Throughput(Callback):
         """Stop the clock of evaluation, after the metrics are computed."""
         self.evaluation.stop()
 
+    def on_training_continues(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of training after a validation within an epoch."""
+        self.train.start()
+
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of evaluation."""
         self.evaluation.start()

@@ -48,6 +48,9 @@ class TrainerConfig(Section):
         precision: ``32-true``: float32 everywhere; ``tf32``: float32 whose products a GPU computes in TF32;
             ``bf16-mixed``: autocast to bfloat16.
         threads: intra-op threads per process; ``None`` is torch's default.
+        max_steps: number of optimiser steps after which the training ends; ``None``: ``max_epochs`` alone ends it.
+        accumulate_grad_batches: batches whose gradients make one step.
+        val_check_interval: steps between two validations, besides those at the end of every epoch.
         limit_train_batches: batches per epoch, for a quick test; ``None`` is all.
         limit_val_batches: batches of the validation split, for a quick test; ``None`` is all.
         limit_test_batches: batches of the test split, for a quick test; ``None`` is all.
@@ -67,6 +70,9 @@ class TrainerConfig(Section):
     process_group_backend: Literal["gloo", "nccl"] | None
     precision: Literal["32-true", "tf32", "bf16-mixed"]
     max_epochs: PositiveInt
+    max_steps: PositiveInt | None
+    accumulate_grad_batches: PositiveInt
+    val_check_interval: PositiveInt | None
     log_every_n_steps: PositiveInt
     threads: Annotated[PositiveInt, Field(le=4096)] | None
     deterministic: bool | Literal["warn"]

@@ -15,7 +15,9 @@ from torch.optim import Optimizer
 
 from stemlab.data.blocks import StepBlock
 from stemlab.errors import StemlabError
+from stemlab.lightning.accumulation import loss_weight
 from stemlab.lightning.block_training import BlockTraining
+from stemlab.lightning.interval_loop import IntervalEpochLoop
 from stemlab.lightning.loss_means import LossMeans
 from stemlab.lightning.settings import CommonSettings
 from stemlab.nn.sharded.network import finish_lookups
@@ -115,12 +117,15 @@ class NetModule(LightningModule):
             self.schedule.apply(self.trainer.optimizers[0], self.global_step)
         loss, parts = self.losses(batch)
         self._check_and_log_step(loss, parts, len(batch), batch_idx)
-        return loss
+        return loss if self.trainer.accumulate_grad_batches == 1 else loss * loss_weight(self.trainer, batch_idx)
 
     def on_train_start(self) -> None:
-        """Prepare the training in blocks."""
+        """Prepare the training in blocks; end a resumed training that has all its steps."""
         if self.blocks is not None:
             self.blocks.start(self)
+        loop = self.trainer.fit_loop.epoch_loop
+        if isinstance(loop, IntervalEpochLoop) and loop.reaches_limit():
+            self.trainer.should_stop = True
 
     def setup(self, stage: str) -> None:
         """Compile the network in place, which keeps the names of its weights."""
@@ -178,7 +183,9 @@ class NetModule(LightningModule):
 
     def _ends_interval(self) -> bool:
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return bool((self.global_step + 1) % every == 0)
+        if (self.global_step + 1) % every:
+            return False
+        return self.trainer.accumulate_grad_batches == 1 or not self.trainer.fit_loop.epoch_loop._should_accumulate()
 
     def learning_rate(self) -> float:
         """Return the current learning rate."""

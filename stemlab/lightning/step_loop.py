@@ -14,12 +14,13 @@ from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
-from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
+
+from stemlab.lightning.interval_loop import IntervalEpochLoop
 
 _CALLBACK_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 _TRANSFER_HOOKS = ("on_before_batch_transfer", "on_after_batch_transfer")
@@ -32,7 +33,7 @@ _MODULE_HOOKS = (
 _BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 
 
-class StepLoop(_TrainingEpochLoop):
+class StepLoop(IntervalEpochLoop):
     """Epoch loop that executes steps without the hooks that nothing uses.
 
     Args:
@@ -96,7 +97,8 @@ class StepLoop(_TrainingEpochLoop):
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         """Count a direct step; otherwise and at the end of an epoch, validate and save as Lightning does."""
         trainer = self.trainer
-        if self._direct and not (self.batch_progress.is_last_batch or trainer.should_stop or trainer.received_sigterm):
+        ends = self.batch_progress.is_last_batch or trainer.should_stop or trainer.received_sigterm
+        if self._direct and not (ends or self.validates_next() or self.reaches_limit()):
             self._batches_that_stepped += 1
         else:
             super().on_advance_end(data_fetcher)
@@ -154,10 +156,10 @@ class StepLoop(_TrainingEpochLoop):
         vars(module)["_current_fx_name"] = None
 
 
-def install(trainer: Trainer) -> StepLoop:
-    """Let a trainer execute its training steps by a ``StepLoop``, and return it."""
+def install(trainer: Trainer, kind: type[IntervalEpochLoop] = StepLoop) -> IntervalEpochLoop:
+    """Let a trainer execute its training steps by a loop of stemlab, and return it."""
     given = trainer.fit_loop.epoch_loop
-    loop = StepLoop(trainer)
+    loop = kind(trainer)
     loop.min_steps, loop.max_steps = given.min_steps, given.max_steps
     trainer.fit_loop.epoch_loop = loop
     return loop

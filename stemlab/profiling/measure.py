@@ -78,7 +78,8 @@ def measure(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         # what acts within a step; validation, early stopping and checkpoints belong to the end of an epoch
         bars = [callback for callback in run_callbacks.others if isinstance(callback, MetricBar)]
         loggers = build_loggers(config, folder, datamodule.spec.sample, None)
-        within = {**config, "trainer": {**config["trainer"], "limit_val_batches": 0, "max_epochs": _MOST_EPOCHS}}
+        unlimited = {"max_epochs": _MOST_EPOCHS, "max_steps": None, "val_check_interval": None}
+        within = {**config, "trainer": {**config["trainer"], "limit_val_batches": 0, **unlimited}}
         callbacks: list[Callback] = [probe, run_callbacks.throughput, *bars, counts]
         trainer = build_trainer(within, folder, callbacks, loggers, module, config["steps"])
         try:

@@ -30,9 +30,11 @@ from stemlab.errors import StemlabError
 from stemlab.lightning import step_loop
 from stemlab.lightning.batch_share import GlobalBatchLayers
 from stemlab.lightning.idle_hooks import skip_idle_hooks
+from stemlab.lightning.interval_loop import IntervalEpochLoop
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.sequential import SequentialModule
 from stemlab.lightning.settings import ModuleSettings, SequentialSettings
+from stemlab.lightning.step_loop import StepLoop
 from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import OptimConfig, RankingOptimConfig
@@ -151,6 +153,7 @@ def build_trainer(
         strategy=_ddp(config, module) if processes > 1 else "auto",
         precision=lightning_precision(chosen["precision"]),
         max_epochs=chosen["max_epochs"],
+        accumulate_grad_batches=chosen["accumulate_grad_batches"],
         log_every_n_steps=max(1, min(chosen["log_every_n_steps"], steps)),
         deterministic=chosen["deterministic"],
         # a training in blocks counts blocks; its loader limits the steps
@@ -167,8 +170,10 @@ def build_trainer(
         enable_progress_bar=any(isinstance(callback, MetricBar) for callback in callbacks),
         enable_model_summary=False,
     )
-    if chosen["loop"] == "auto":
-        step_loop.install(trainer)
+    intervals = chosen["val_check_interval"] or chosen["max_steps"]
+    if chosen["loop"] == "auto" or intervals:
+        loop = step_loop.install(trainer, StepLoop if chosen["loop"] == "auto" else IntervalEpochLoop)
+        loop.validate_every, loop.step_limit = chosen["val_check_interval"], chosen["max_steps"]
     return trainer
 
 

@@ -23,6 +23,7 @@ from stemlab.runs.build import DataModule, build_datamodule, build_module, build
 from stemlab.runs.environment import silence_lightning
 from stemlab.runs.footprint import Footprint, format_bytes, training_footprint
 from stemlab.runs.random_batches import activation_bytes, random_batch
+from stemlab.runs.step_plan import steps_per_epoch, total_steps
 from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import plan_tables
 
@@ -99,7 +100,7 @@ def estimate_training(config: Mapping[str, Any]) -> TrainingEstimate:
     limit = config["trainer"]["limit_train_batches"]
     return TrainingEstimate(
         samples=samples,
-        steps=min(steps, limit) if limit else steps,
+        steps=steps_per_epoch(config["trainer"], min(steps, limit) if limit else steps),
         parameters=parameters,
         footprint=training_footprint(config, parameters, plan_tables(config, net), row_gradient_bytes(config, net)),
         activations=activation_bytes(config, sizes) if trained else 0,
@@ -167,15 +168,18 @@ def _parameters(estimate: TrainingEstimate) -> str:
 
 
 def _steps(config: Mapping[str, Any], estimate: TrainingEstimate) -> str:
-    epochs = config["trainer"]["max_epochs"]
-    return f"{estimate.steps:,} steps per epoch, at most {epochs} epochs" if estimate.steps else "nothing to train"
+    epochs, most = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
+    limit = f" and {most:,} steps" if most else ""
+    return (
+        f"{estimate.steps:,} steps per epoch, at most {epochs} epochs{limit}" if estimate.steps else "nothing to train"
+    )
 
 
 def _time(config: Mapping[str, Any], estimate: TrainingEstimate) -> str:
     if estimate.step_s is None:
         return "not measured (dry_run=calibrate)" if estimate.steps else "none"
-    epoch = estimate.step_s * estimate.steps
-    total = epoch * config["trainer"]["max_epochs"]
+    step = estimate.step_s * config["trainer"]["accumulate_grad_batches"]
+    epoch, total = step * estimate.steps, step * total_steps(config["trainer"], estimate.steps)
     ranks = " without communication" if estimate.footprint.ranks > 1 else ""
     return (
         f"{1000 * estimate.step_s:.3g} ms per step{ranks}, {epoch:.3g} s per epoch, at most {total / 60:.3g} min "

@@ -95,6 +95,9 @@ def eager_reason(trainer: Mapping[str, Any], module: MultiTaskModule | Sequentia
         return "CUDA graphs need a GPU"
     if trainer["capture"] == "off":
         return "trainer.capture=off"
+    for key, unset in (("accumulate_grad_batches", 1), ("max_steps", None), ("val_check_interval", None)):
+        if trainer[key] != unset:
+            return f"blocks of steps do not support trainer.{key}={trainer[key]}"
     if process_count(trainer) > 1:
         return "steps of several processes are not captured"
     if reason := getattr(module.net, "uncapturable", None):

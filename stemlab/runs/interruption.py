@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
+from stemlab.lightning.interval_loop import IntervalEpochLoop, saves_within_epoch
 from stemlab.runs.signals import SignalGuard
 
 AGREEMENT_STEPS = 8
@@ -33,11 +34,13 @@ class InterruptionCheckpoint(Callback):
         self.guard, self.path = guard, path
         self._saving, self._in_validation = False, False
         self._resumed: list[dict[str, Tensor]] = []
+        self._trainer: Trainer | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the random number generators of a run that was interrupted within an epoch; defer signals."""
         self.guard.install()
         self.guard.deferred = True
+        self._trainer = trainer
         if trainer.world_size > 1:
             _remove_broadcast(trainer)
         if self._resumed:
@@ -47,10 +50,11 @@ class InterruptionCheckpoint(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and raise if a signal was received; after the last step of an epoch the validation comes first."""
-        if trainer.world_size > 1 and batch_idx % AGREEMENT_STEPS:
+        """Save and raise if a signal was received; before a validation it is answered there."""
+        steps, part = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        if part or (trainer.world_size > 1 and (steps - 1) % AGREEMENT_STEPS):
             return
-        if self._is_received(trainer) and batch_idx + 1 < trainer.num_training_batches:
+        if self._is_received(trainer) and batch_idx + 1 < trainer.num_training_batches and not _validates_next(trainer):
             self._save(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,7 +97,8 @@ class InterruptionCheckpoint(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the random number generators of all processes, within an epoch only."""
-        return {"generators": _gather_generators()} if self._saving else {}
+        within = self._saving or (self._trainer is not None and saves_within_epoch(self._trainer))
+        return {"generators": _gather_generators()} if within else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until the training starts."""
@@ -104,6 +109,12 @@ class InterruptionCheckpoint(Callback):
         if self._in_validation:
             progress = {"total": dict(_STARTED), "current": dict(_NOT_STARTED), "is_last_batch": False}
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = progress
+
+
+def _validates_next(trainer: Trainer) -> bool:
+    """Return whether a validation within the epoch follows the current step; it answers the signal."""
+    loop = trainer.fit_loop.epoch_loop
+    return isinstance(loop, IntervalEpochLoop) and (loop.validates_next() or loop.reaches_limit())
 
 
 def _gather_generators() -> list[dict[str, Tensor]]:

@@ -109,6 +109,7 @@ class Recorder:
             "epoch": best.epoch + 1,
             "monitor": checkpoint.monitor,
             "value": best.best,
+            "step": checkpoint.step,
             "checkpoint": str(checkpoint.best_path.relative_to(self.directory)),
         }
         self.record["throughput"]["train_samples_per_s"] = throughput.train.rate()

@@ -18,6 +18,7 @@ MAY_CHANGE = (
     *("model.embedding_regularizer", "model.embedding_regularizer_mode", "model.net_regularizer"),
     *("model.allow_scratch", "model.max_epochs", "sweep", "launcher", "dry_run"),
     *("trainer.name", "trainer.accelerator", "trainer.devices", "trainer.process_group_backend", "trainer.precision"),
+    *("trainer.max_steps", "trainer.val_check_interval"),
     *("trainer.max_epochs", "trainer.log_every_n_steps", "trainer.threads", "trainer.deterministic"),
     *("trainer.limit_test_batches", "trainer.compile", "trainer.kernels", "trainer.capture"),
     *("trainer.embedding", "trainer.num_nodes", "trainer.loop"),

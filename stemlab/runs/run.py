@@ -43,7 +43,7 @@ from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.signals import SignalGuard
-from stemlab.runs.step_plan import rate_schedule
+from stemlab.runs.step_plan import rate_schedule, steps_per_epoch
 from stemlab.runs.summary import print_metrics, print_run_summary
 from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import can_divide, plan_tables
@@ -206,8 +206,8 @@ class TrainingRun:
         samples = _training_samples(datamodule) // process_count(self.config["trainer"])
         limit = self.config["trainer"]["limit_train_batches"]
         check_batch_norm(module.net, self.config["trainer"], samples, datamodule.batch_size)
-        steps = training_steps(samples, datamodule.batch_size)
-        return min(steps, limit) if limit else steps
+        batches = training_steps(samples, datamodule.batch_size)
+        return steps_per_epoch(self.config["trainer"], min(batches, limit) if limit else batches)
 
     def _fit(
         self,

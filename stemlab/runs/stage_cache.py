@@ -32,7 +32,10 @@ from stemlab.runs.run_directory import newest_checkpoint
 
 # Keys in the hash besides the settings of the network, seed, optimiser, early stopping and checkpoint selection.
 _DATASET_KEYS = ("batch_size", "seed", "history_max", "num_negatives", "train_negatives", "evaluation")
-_TRAINER_KEYS = ("precision", "max_epochs", "limit_train_batches", "limit_val_batches", "compile", "kernels")
+_TRAINER_KEYS = (
+    *("precision", "max_epochs", "max_steps", "accumulate_grad_batches", "val_check_interval"),
+    *("limit_train_batches", "limit_val_batches", "compile", "kernels"),
+)
 _POLL_SECONDS = 0.2
 
 

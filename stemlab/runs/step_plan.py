@@ -10,18 +10,24 @@ from stemlab.lightning.sequential import SequentialModule
 from stemlab.optim import RateSchedule
 
 
-def total_steps(trainer: Mapping[str, Any], steps_per_epoch: int) -> int:
+def steps_per_epoch(trainer: Mapping[str, Any], batches: int) -> int:
+    """Return the optimiser steps of an epoch of some batches: the last one may accumulate fewer of them."""
+    return -(-batches // int(trainer["accumulate_grad_batches"]))
+
+
+def total_steps(trainer: Mapping[str, Any], steps: int) -> int:
     """Return the maximum number of steps of a training.
 
     Args:
         trainer: group ``trainer`` of the config.
-        steps_per_epoch: optimiser steps of an epoch.
+        steps: optimiser steps of an epoch.
     """
-    return int(trainer["max_epochs"]) * steps_per_epoch
+    all_epochs = int(trainer["max_epochs"]) * steps
+    return all_epochs if trainer["max_steps"] is None else min(all_epochs, int(trainer["max_steps"]))
 
 
 def rate_schedule(
-    trainer: Mapping[str, Any], module: MultiTaskModule | SequentialModule, steps_per_epoch: int
+    trainer: Mapping[str, Any], module: MultiTaskModule | SequentialModule, steps: int
 ) -> RateSchedule | None:
     """Return the schedule of ``optim.schedule``, or None if the learning rate is constant or nothing is trained.
 
@@ -29,6 +35,6 @@ def rate_schedule(
         StemlabError: the warm-up is not shorter than a schedule that ends.
     """
     config = module.settings.optim.schedule
-    if config.is_constant or not steps_per_epoch:
+    if config.is_constant or not steps:
         return None
-    return RateSchedule(config, total_steps(trainer, steps_per_epoch))
+    return RateSchedule(config, total_steps(trainer, steps))

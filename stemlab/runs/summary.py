@@ -46,12 +46,14 @@ def print_run_summary(
     whole = parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT
     memory = format_bytes(whole if footprint is None else footprint.embedding_total)
     kinds = _TABLE_MEMORY.get(config.get("optim", {}).get("tables"), "weights, gradients, Adam moments")
+    accumulated, most = (config["trainer"].get(key) for key in ("accumulate_grad_batches", "max_steps"))
+    accumulated, limit = accumulated or 1, f" and {most:,} steps" if most else ""
     lines = {
         "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),
         "parameters": f"dense {parameters['dense']:,}  embedding {parameters['embedding']:,}",
         "embedding memory": f"{memory} per process ({kinds})",
-        "steps": f"{steps:,} per epoch, {batch * processes:,} samples per step on {processes} "
-        f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs"
+        "steps": f"{steps:,} per epoch, {batch * processes * accumulated:,} samples per step on {processes} "
+        f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs{limit}"
         if steps
         else "nothing to train",
         **({"reduced per step": _communication(footprint)} if footprint is not None and footprint.ranks > 1 else {}),

@@ -95,7 +95,7 @@ class BlockToy(Toy):
 
 
 class Training:
-    """A training of the toy data; ``block``: steps per block, 0 for batches."""
+    """A training of the toy data; ``block``: steps per block, 0 for batches; ``options``: of the trainer."""
 
     def __init__(
         self,
@@ -107,9 +107,11 @@ class Training:
         limit: int | None = None,
         graphs: Callable[[torch.device], StepGraphs] | None = None,
         accelerator: str = "cpu",
+        batch_size: int = 14,
+        options: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.data: Toy = BlockToy(block, residence, limit) if block else Toy(batch_size=14)
+        self.data: Toy = BlockToy(block, residence, limit) if block else Toy(batch_size=batch_size)
         self.log, self.emulated = MemoryLogger(), EmulatedGraphs()
         optim = settings.pop("optim", OptimConfig(lr=0.05))
         self.module = MultiTaskModule(net, SPEC, SPEC.tasks, ModuleSettings(optim=optim, **settings))
@@ -131,6 +133,7 @@ class Training:
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             default_root_dir=folder,
+            **(options or {}),
         )
 
     def fit(self, ckpt_path: Path | None = None) -> Training:
