@@ -13,6 +13,7 @@ COMMAND_HELP = {
     "train": "train a model on a dataset, test its best epoch, write a record",
     "evaluate": "compute the metrics of a checkpoint",
     "predict": "score rows, or recommend items to users, with a checkpoint",
+    "export": "write a checkpoint as an ONNX or torch.export file, with the encoder of raw rows and a model card",
     "prepare": "convert raw files to a prepared dataset (train does this when needed)",
     "report": "make tables and figures from the records of runs",
     "analyze": "analyse the embeddings of runs: numbers, figures, an HTML page",

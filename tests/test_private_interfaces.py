@@ -33,6 +33,8 @@ MODULES = {
     "pytorch_lightning.loops.fetchers": ("_DataFetcher", "_PrefetchDataFetcher"),
     "pytorch_lightning.loops.training_epoch_loop": ("_TrainingEpochLoop",),
     "pytorch_lightning.strategies.launchers": ("_SubprocessScriptLauncher",),
+    "torch._inductor.cpp_builder": ("get_cpp_compiler",),
+    "torch._inductor.exc": ("InvalidCxxCompiler",),
     "wandb.sdk.lib": ("wbauth",),
 }
 METHODS = (

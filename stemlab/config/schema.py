@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
+from stemlab.config.export_schema import ExportConfig
 from stemlab.config.section import Monitor, Section
 from stemlab.config.sweep_settings import LauncherConfig, SweepConfig
 from stemlab.types import PenaltyWeight, PositiveInt
@@ -291,8 +292,9 @@ COMMAND_MODELS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "export": ExportConfig,
     "prepare": PrepareConfig,
     "profile": ProfileConfig,
 }
-CHECKPOINT_COMMANDS = ("evaluate", "predict")
+CHECKPOINT_COMMANDS = ("evaluate", "predict", "export")
 """Commands that read the config of a run from its checkpoint."""

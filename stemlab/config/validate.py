@@ -7,6 +7,7 @@ from typing import Any
 
 from stemlab.config import column_checks, cross_checks
 from stemlab.config.embedding_checks import check_embedding, check_net_embedding, check_processes
+from stemlab.config.export_schema import check_export_trainer
 from stemlab.config.instantiate import (
     check_settings,
     default_settings,
@@ -48,6 +49,8 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
     if isinstance(config.get("trainer"), Mapping):
         cross_checks.check_trainer(config["trainer"], origin)
         check_processes(config["trainer"], origin)
+        if command == "export":
+            check_export_trainer(config["trainer"], origin)
     if isinstance(config.get("dataset"), Mapping):
         check_own_dataset(config, origin)
         check_settings(config["dataset"], key="dataset", origin=origin)

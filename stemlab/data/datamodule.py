@@ -14,6 +14,7 @@ from pytorch_lightning import LightningDataModule
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.batch_order import BatchOrder, SequentialOrder, ShuffledOrder, current_rank
 from stemlab.data.blocks import BlockLoader, StepBlock
+from stemlab.data.cell_rules import CellRules
 from stemlab.data.loader import BatchLoader, OrderedLoader
 from stemlab.data.placement import Placement, column_bytes, root_device
 from stemlab.data.prepare.encode_table import TableEncoder
@@ -57,6 +58,8 @@ class ImpressionDataModule(LightningDataModule, ABC):
     """Column names of a raw file without a header; empty if the dataset has no such file."""
     separator: str | None = None
     """Separator of raw text files, or ``None`` if it follows from the file extension."""
+    cells: CellRules | None = None
+    """How ``encode`` reads cells, or ``None`` if no rules describe it."""
 
     def __init__(
         self,
@@ -90,6 +93,10 @@ class ImpressionDataModule(LightningDataModule, ABC):
     @abstractmethod
     def encode(self, table: pa.Table) -> ImpressionBatch:
         """Return raw rows as one batch; tokens not seen in training get the out-of-vocabulary id."""
+
+    def cell_rules(self) -> CellRules | None:
+        """Return how ``encode`` reads cells, for encoders outside of stemlab."""
+        return self.cells
 
     def prepare(self) -> Path:
         """Find or build the prepared dataset, read its manifest and return its directory."""

@@ -26,4 +26,4 @@ class LastStateGRU(nn.GRU):
     def forward(self, x_BLD: Tensor, length_B: Tensor) -> Tensor:  # type: ignore[override]
         """Return the state (B, H) of every sequence after ``length_B`` (at least 1) steps."""
         state_BLH = super().forward(x_BLD)[0]
-        return state_BLH[torch.arange(len(length_B), device=length_B.device), length_B - 1]
+        return state_BLH[torch.arange(length_B.shape[0], device=length_B.device), length_B - 1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.prepare.encode_table import check_columns
@@ -65,6 +66,8 @@ class AliexpressDataModule(ImpressionDataModule):
         window_rows: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
+
+    cells = CellRules()
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from stemlab.array_types import AnyArray, BoolArray, Int64Array
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.csv_integers import OnBadRow
@@ -165,6 +166,8 @@ class CensusIncomeDataModule(ImpressionDataModule):
 
     raw_columns = CENSUS_COLUMNS
     separator = ","
+
+    cells = CellRules(missing=_MISSING, strip=True, numbers="lenient")
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.prepare.encode_table import check_columns
@@ -91,6 +92,8 @@ class KuairandDataModule(ImpressionDataModule):
         window_rows: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
+
+    cells = CellRules(scenario_from=("tab", "tab"))
 
     def __init__(
         self,

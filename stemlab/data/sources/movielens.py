@@ -17,6 +17,7 @@ import numpy as np
 
 from stemlab.array_types import Int64Array
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow, ParsedRows
 from stemlab.data.io.progress import Advance
@@ -127,6 +128,8 @@ class MovieLensDataModule(ImpressionDataModule):
         window_rows: see ``ImpressionDataModule``.
         seed: seed of the shuffling.
     """
+
+    cells = CellRules()
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.arrow import inexact_integers
 from stemlab.data.io.csv_integers import OnBadRow
@@ -189,6 +190,11 @@ class TableDataModule(ImpressionDataModule):
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows with the same columns as a batch; labels are not needed."""
         return self.table_encoder(self._parse_inputs(table))
+
+    def cell_rules(self) -> CellRules:
+        """Return how ``encode`` reads cells."""
+        columns = self._columns
+        return CellRules(missing=columns.missing, fractions=True, numbers="strict", scenario=columns.scenario)
 
     def _parse_inputs(self, table: Any) -> Any:
         """Return the table with input cells parsed as in training."""

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from stemlab.array_types import Int64Array
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_header import HeaderCsvReader
 from stemlab.data.io.csv_integers import OnBadRow
@@ -33,6 +34,7 @@ from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecSimulation, write_sample
+from stemlab.data.table.cells import without_missing
 from stemlab.data.table.side_table import plain_tokens
 from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError
@@ -127,6 +129,8 @@ class TenrecDataModule(ImpressionDataModule):
         seed: seed of the shuffling.
     """
 
+    cells = CellRules(missing=_MISSING, missing_token="-1")
+
     def __init__(
         self,
         *,
@@ -192,9 +196,8 @@ class TenrecDataModule(ImpressionDataModule):
 
     def encode(self, table: Any) -> ImpressionBatch:
         r"""Return raw rows as a batch; ``\N`` is missing. With scenarios, the column ``scenario`` is required."""
-        for index, name in enumerate(table.column_names):
-            if name in self._preparation.fields:
-                table = table.set_column(index, name, _missing_as_token(table[name].combine_chunks()))
+        for name in [name for name in self._preparation.fields if name in table.column_names]:
+            table = table.set_column(table.column_names.index(name), name, _missing_as_token(table[name]))
         return self.table_encoder(table)
 
     def _find_raw(self) -> list[Path] | None:
@@ -290,9 +293,7 @@ def _sampling(protocol: str, file: str, seed: int) -> DownsamplingRule | None:
 def _missing_as_token(column: Any) -> Any:
     """Return a column with -1 for missing values, as in training."""
     if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
-        tokens = plain_tokens(column).dictionary_decode()
-        missing = pc.is_in(tokens, value_set=pa.array(_MISSING, tokens.type))
-        return pc.fill_null(pc.if_else(missing, "-1", tokens), "-1")
+        return pc.fill_null(without_missing(plain_tokens(column), _MISSING), "-1")
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     return pc.fill_null(column, pa.scalar(-1, column.type))

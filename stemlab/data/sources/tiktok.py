@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from stemlab.array_types import Int64Array
 from stemlab.data.batch import ImpressionBatch
+from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.csv_integers import IntegerReader, OnBadRow
 from stemlab.data.io.progress import Advance
@@ -105,6 +106,8 @@ class TiktokDataModule(ImpressionDataModule):
     """
 
     raw_columns = TIKTOK_COLUMNS
+
+    cells = CellRules()
 
     def __init__(
         self,

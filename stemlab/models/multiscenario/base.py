@@ -73,7 +73,7 @@ def scenario_names(sizes: ImpressionSizes) -> tuple[str, ...]:
 def batch_scenarios(batch: ImpressionBatch) -> Tensor:
     """Return the scenario of each sample (B,) int64; zeros if the batch has none."""
     if batch.scenario_B is None:
-        return torch.zeros(len(batch), dtype=torch.int64, device=batch.ids_BF.device)
+        return torch.zeros(batch.ids_BF.shape[0], dtype=torch.int64, device=batch.ids_BF.device)
     return batch.scenario_B.long()
 
 
@@ -84,7 +84,7 @@ def samples_by_scenario(scenario_B: Tensor, scenarios: int) -> list[Tensor]:
         ValueError: a scenario id is not in 0..S-1.
     """
     if scenarios == 1 and not bool(scenario_B.any()):
-        return [torch.arange(len(scenario_B), device=scenario_B.device)]
+        return [torch.arange(scenario_B.shape[0], device=scenario_B.device)]
     counts = torch.bincount(scenario_B, minlength=scenarios).tolist()
     if len(counts) > scenarios:
         raise ValueError(f"scenario id {len(counts) - 1} is out of range: there are {scenarios} scenarios")

@@ -50,7 +50,7 @@ def run_extractors(extractors: Sequence[SubExperts], input_BI: Tensor) -> Tensor
     weights = [
         score_BK.softmax(dim=1) for score_BK in run_each([e.gate for e in extractors], [input_BI] * len(extractors))
     ]
-    state_BNKH = state_BXH.view(len(input_BI), len(extractors), -1, state_BXH.shape[2])
+    state_BNKH = state_BXH.view(input_BI.shape[0], len(extractors), -1, state_BXH.shape[2])
     return (torch.stack(weights, dim=1).to(state_BXH.dtype).unsqueeze(3) * state_BNKH).sum(dim=2)
 
 

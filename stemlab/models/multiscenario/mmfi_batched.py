@@ -61,7 +61,7 @@ def _scores_of_all(
 ) -> Tensor:
     """Return the scores (B, T, Q) of all samples from the layers of one scenario, with the samples' own indicators."""
     (expert_SYE, bias_SY), (gate_SYE, gate_SSY) = affine
-    layer, B = cast(ScenarioLayers, attention.own[scenario]), len(slot_BQE)
+    layer, B = cast(ScenarioLayers, attention.own[scenario]), slot_BQE.shape[0]
     expert = expert_SYE[scenario].expand(B, -1, -1), bias_SY[scenario].expand(B, -1)
     gate = gate_SYE[scenario].expand(B, -1, -1), lookup_own(gate_SSY[scenario], own_BS)
     mixture_TBX = _mixtures(attention, slot_BQE, expert, gate)

@@ -102,7 +102,7 @@ class MetaHeac(TabularNet):
     def _logits(self, input_BI: Tensor, vector_TD: Tensor) -> list[Tensor]:
         """Return one logit (B, 1) per task for given task vectors; twice differentiable."""
         embedding = self.embedding
-        mean_BD = input_BI.view(len(input_BI), len(embedding.inputs), embedding.embedding_dim).mean(dim=1)
+        mean_BD = input_BI.view(input_BI.shape[0], len(embedding.inputs), embedding.embedding_dim).mean(dim=1)
         contexts = [torch.cat([vector_D.expand_as(mean_BD), mean_BD], dim=1) for vector_D in vector_TD]
         weights = [self.expert_gate(context).softmax(dim=1) for context in contexts]
         outputs = run_each(self.experts, [input_BI] * len(self.experts))

@@ -89,6 +89,10 @@ class SequenceNet(nn.Module, ABC):
             category_I: (I+1,) int64, 1 to C; 0 for items without category and for padding.
         """
 
+    def for_export(self) -> SequenceNet:
+        """Return a network with the scores of evaluation that torch.export can trace; default: this one."""
+        return self
+
     def scores(self, batch: SequenceBatch, item_BN: Tensor) -> Tensor:
         """Return the scores (B, N) of any items for the users of a batch.
 

@@ -19,6 +19,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet
+from stemlab.models.sequential.bprmf import BPRMF
 from stemlab.nn.interest import dot_scores
 from stemlab.types import NonNegativeInt, PositiveInt
 
@@ -87,6 +88,15 @@ class LightGCN(SequenceNet):
     def embedding_tables(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Return field -> role -> (rows, D) view, before propagation."""
         return {"user_id": {"shared": self.users.weight}, **super().embedding_tables()}
+
+    def for_export(self) -> BPRMF:
+        """Return the network of the propagated vectors, which needs no graph."""
+        net = BPRMF(self.sizes, embedding_dim=self.users.embedding_dim)
+        with torch.no_grad():
+            mean_VD = self.propagated().clone()
+        for table, part in ((net.users, mean_VD[: self.first_item]), (net.items, mean_VD[self.first_item :])):
+            table.weight = nn.Parameter(part, requires_grad=False)
+        return net.eval()
 
     def propagated(self) -> Tensor:
         """Return the mean over layers (V, D), float32; without gradients it is cached until a parameter changes."""

@@ -126,7 +126,7 @@ class TargetNet(SequenceNet):
             item_BN: item ids.
         """
         behaviour_BLD = self.behaviours(batch)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():  # blocks depend on the size of the batch
             return self._score(behaviour_BLD, batch.history_BL, item_BN)
         floats = self.floats_per_candidate()
         width = max(1, min(item_BN.shape[1], _MAX_FLOATS // floats))

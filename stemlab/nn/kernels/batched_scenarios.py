@@ -38,7 +38,7 @@ def select_own(part_BSO: Tensor, own_BS: Tensor) -> Tensor:
 
     The outputs of other scenarios get zero gradient.
     """
-    other = own_BS.logical_not().view(len(own_BS), *[1] * (part_BSO.dim() - 3), own_BS.shape[1], 1)
+    other = own_BS.logical_not().view(own_BS.shape[0], *[1] * (part_BSO.dim() - 3), own_BS.shape[1], 1)
     return part_BSO.masked_fill(other, 0).sum(dim=-2)
 
 

@@ -109,7 +109,7 @@ def _first_layers(layers: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tens
         bias_X = None if own[0].bias is None else torch.cat([layer.bias for layer in own])
         products.append(functional.linear(inputs[numbers[0]], weight_XI, bias_X))
     joined_BX = products[0] if len(products) == 1 else torch.cat(products, dim=1)
-    state_NBO = joined_BX.view(len(joined_BX), len(layers), -1).transpose(0, 1)
+    state_NBO = joined_BX.view(joined_BX.shape[0], len(layers), -1).transpose(0, 1)
     order = [number for numbers in readers for number in numbers]
     if order == sorted(order):
         return state_NBO

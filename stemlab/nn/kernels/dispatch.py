@@ -40,7 +40,7 @@ def kernels_off() -> bool:
 
 @contextmanager
 def device_forms() -> Iterator[None]:
-    """Use the forms for accelerators on the CPU too, inside the block (for tests)."""
+    """Use the forms for accelerators on the CPU too, inside the block (for tests and ``stemlab.export``)."""
     global _device_forms
     previous, _device_forms = _device_forms, True
     try:

@@ -1,0 +1,1 @@
+"""Write a trained network as a file that runs without stemlab, with the encoder of raw rows and a model card."""

@@ -1,0 +1,142 @@
+"""``stemlab.export``: the exported file with its encoder gives the scores of ``stemlab.predict`` on raw rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import yaml
+
+from stemlab.config.compose import compose
+from stemlab.errors import StemlabError
+from stemlab.export import export
+from stemlab.inference.export.card import model_card
+from stemlab.runs.restore import RebuiltRun
+from tests.inference.exported_scores import compare_impressions, compare_sequences
+from tests.inference.small_checkpoints import small_checkpoint
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+STEM = ("model.net.expert_hidden_units=[8]", "model.net.gate_hidden_units=[]")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def folder(home: Path) -> Path:
+    """Folder of an exported STEM, whose scores were compared."""
+    return compare_impressions("stem", "table", "onnx", home, *STEM)
+
+
+def test_scenarios_are_selected_in_the_graph(home: Path) -> None:
+    compare_impressions("star", "table", "torchexport", home, "dataset.tasks=[click]")
+
+
+def test_sequences(home: Path) -> None:
+    small = ("dataset.history_max=3", "model.net.transformer=false")
+    folder = compare_sequences("timirec", "grocery", "torchexport", home, *small)
+    facts = json.loads((folder / "export.json").read_text())
+    shapes = {part["name"]: part["shape"] for part in (*facts["inputs"], *facts["outputs"])}
+    assert shapes["history"] == ["batch", 3]
+    assert shapes["candidates"] == shapes["score"] == ["batch", "candidates"]
+    assert {"vectors", "length"} < set(shapes)
+    assert not {"user", "time", "unit"} & set(shapes)  # not read by the network
+
+
+def test_the_folder_describes_itself(folder: Path) -> None:
+    facts = json.loads((folder / "export.json").read_text())
+    assert {path.name for path in folder.iterdir()} == {*facts["files"], "export.json"}
+    assert {"model.onnx", "encode.py", "encoder.json", "MODEL_CARD.md"} == set(facts["files"])
+    for name, entry in facts["files"].items():
+        content = (folder / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"])
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    assert [part.name for part in session.get_inputs()] == [part["name"] for part in facts["inputs"]]
+    assert [part.name for part in session.get_outputs()] == [part["name"] for part in facts["outputs"]]
+    assert all(isinstance(part.shape[0], str) for part in session.get_inputs())  # dynamic
+    assert facts["outputs"][0]["columns"] == ["click", "buy"]
+    assert facts["check"]["largest_difference"] < 1e-6
+    assert facts["opset"] >= 18
+
+
+def test_the_serving_example_of_the_documentation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(block.strip().splitlines()) <= 10
+    monkeypatch.chdir(folder.parent)
+    shutil.copytree(folder, folder.parent / "exported")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    names: dict[str, Any] = {}
+    exec(block, names)
+    monkeypatch.delitem(sys.modules, "encode")
+    assert names["probability"].shape == (2, 2)
+    assert np.isfinite(names["probability"]).all()
+
+
+def rebuilt(checkpoint: Path, home: Path) -> RebuiltRun:
+    run = RebuiltRun(compose("export", [f"ckpt={checkpoint}", "output=unused", f"paths.data_dir={home}"]))
+    run.prepare()
+    return run
+
+
+def header_of(card: str) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    return values
+
+
+def test_the_card_of_a_finished_run_has_its_metrics(home: Path, tmp_path: Path) -> None:
+    made = small_checkpoint("single_task", "tiktok", home)
+    (tmp_path / "checkpoints").mkdir()
+    checkpoint = shutil.copy(made.path, tmp_path / "checkpoints" / "best.ckpt")
+    record = {
+        **{
+            "schema": 1,
+            "status": "finished",
+            "metrics": {"val/auc/like": 0.7, "test/auc/like": 0.625, "test/gauc": None},
+        },
+        **{"best": {"epoch": 3, "monitor": "val/auc", "checkpoint": "checkpoints/best.ckpt"}},
+        **{"code": {"version": "0.2.0", "git_commit": "abc123", "git_dirty": True}},
+    }
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    facts: dict[str, Any] = {"format": "onnx", "dataset": "tiktok", "inputs": [], "outputs": []}
+    card = model_card(rebuilt(Path(checkpoint), home), {**facts, "check": {"rows": 3, "largest_difference": 0.0}})
+    (result,) = header_of(card)["model-index"][0]["results"]
+    assert [(entry["name"], entry["value"]) for entry in result["metrics"]] == [("test/auc/like", 0.625)]
+    assert result["dataset"]["revision"] == made.data.manifest["fingerprint"]
+    for text in ("SAMPLE", "| val/auc/like | 0.7 |", "abc123, with local changes", "Epoch 3", made.data.name):
+        assert text in card
+    assert str(home) not in card  # no path of the machine
+
+
+def test_the_card_of_another_checkpoint_has_no_metrics(folder: Path) -> None:
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "model-index" not in header_of(card)
+    assert re.search(r"## Metrics\s+None", card)
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(StemlabError) as caught:
+        export(compose("export", list(overrides)))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_refusals(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = small_checkpoint("stem", "table", home, *STEM)
+    own = (f"ckpt={made.path}", f"paths.data_dir={home}")
+    assert "not an empty folder" in refusal(*own, f"output={folder}")
+    assert "trainer.precision=bf16-mixed" in refusal(*own, f"output={tmp_path / 'out'}", "trainer.precision=bf16-mixed")
+    assert "format" in refusal(*own, f"output={tmp_path / 'out'}", "format=onxx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "stemlab[export]" in refusal(*own, f"output={tmp_path / 'out'}")
+    assert list(tmp_path.iterdir()) == []
