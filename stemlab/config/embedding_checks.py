@@ -69,6 +69,9 @@ def cannot_divide(config: Mapping[str, Any]) -> str | None:
         return "the lookups in other processes cannot be compiled: set trainer.compile=false"
     if reason := check_divided_tables(config):
         return reason
+    lists = [key for key in ("multivalued", "sequences") if config["dataset"].get(key)]
+    if lists:
+        return f"the lookups of dataset.{lists[0]} cannot be divided: set {_KEY}=replicated"
     rule = config["optim"].get("tables", "dense_adam")
     if rule != "dense_adam":
         return f"divided tables are trained by dense Adam only: set optim.tables=dense_adam instead of {rule}"

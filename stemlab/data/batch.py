@@ -1,6 +1,7 @@
 """Batches: dataclasses of named tensors.
 
-Legend of impressions: B samples in the batch, F categorical fields, N numerical fields, T tasks, V regression tasks.
+Legend of impressions: B samples in the batch, F categorical fields, N numerical fields, T tasks, V regression tasks,
+K columns of all lists of ids, W columns of all lists of weights.
 Legend of sequences: B samples in the batch, L history length, N candidates.
 """
 
@@ -60,6 +61,10 @@ class ImpressionBatch(TensorBatch):
         values_BV: float32 labels of the regression tasks, or ``None`` without such tasks.
         mask_BT: int8, 1 where the label of a task counts, or ``None`` if all labels count.
         weight_B: float32 sample weights, or ``None`` if all samples have the weight 1.
+        list_ids_BK: int32 ids of the fields that hold lists, one block of columns per list, right-padded with 0; after
+            the ids of a list with times follow the ages of its values (``stemlab.data.list_layout``). ``None`` if the
+            dataset has no such field.
+        list_weights_BW: float32 weights of the values of weighted lists, 0 at padding; ``None`` if there are none.
     """
 
     ids_BF: Tensor
@@ -70,6 +75,8 @@ class ImpressionBatch(TensorBatch):
     values_BV: Tensor | None = None
     mask_BT: Tensor | None = None
     weight_B: Tensor | None = None
+    list_ids_BK: Tensor | None = None
+    list_weights_BW: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.ids_BF.shape[0])

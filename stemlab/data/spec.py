@@ -9,6 +9,32 @@ from typing import Any, Literal
 from stemlab.errors import StemlabError, nearest
 from stemlab.types import LabelKind
 
+Pooling = Literal["mean", "sum", "attention", "din", "din_plus", "tin"]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueList:
+    """How a field that holds a list of values per sample is stored and pooled to one vector.
+
+    Attributes:
+        max_length: L, ids that are stored per sample.
+        pooling: how the vectors of the values become one (``stemlab.nn.pooling``).
+        weighted: whether each value has a weight.
+        times: whether each value has an age in seconds, relative to the newest value of the list.
+        target: field whose vector attends to the values (``din``, ``din_plus``, ``tin``), or ``None``.
+        part_of: sequence to whose values those of this field belong (the categories of its items), or ``None``. Both
+            are attended with the same weights, as one vector each.
+        attention_units: hidden widths of the attention MLP of ``din`` and ``din_plus``.
+    """
+
+    max_length: int
+    pooling: Pooling = "mean"
+    weighted: bool = False
+    times: bool = False
+    target: str | None = None
+    part_of: str | None = None
+    attention_units: tuple[int, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -17,17 +43,28 @@ class Field:
     Attributes:
         name: column name, unique in the dataset.
         size: rows of its embedding table: vocabulary + padding (id 0) + out-of-vocabulary (id ``size - 1``).
-        kind: ``categorical`` ids or ``numerical`` values (a numerical field has ``size`` 0).
+        kind: ``categorical`` ids, ``numerical`` values (a numerical field has ``size`` 0), or a ``list`` of ids.
         part: group of a numerical field that a network may project together (``user``, ``item``).
         table: categorical field whose vocabulary and embedding table it shares (a history item shares those of
             ``item_id``), or ``None`` if it has its own.
+        values: how a list is stored and pooled; ``None`` for the other kinds.
     """
 
     name: str
     size: int
-    kind: Literal["categorical", "numerical"] = "categorical"
+    kind: Literal["categorical", "numerical", "list"] = "categorical"
     part: str = ""
     table: str | None = None
+    values: ValueList | None = None
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Field:
+        """Rebuild a field from the entry of a manifest."""
+        values = stored.get("values")
+        if values is None:
+            return cls(**stored)
+        listed = ValueList(**{**values, "attention_units": tuple(values["attention_units"])})
+        return cls(**{**stored, "values": listed})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +77,7 @@ class ImpressionSizes:
         scenarios: scenario names in id order; empty for a single scenario (``scenario_B`` is ``None``).
         tables: field -> field whose embedding table it shares; only fields that share one.
         scenario_feature: whether the scenario is an additional categorical field.
+        lists: fields that hold lists of values, in the order of ``ImpressionBatch.list_ids_BK``.
     """
 
     fields: Mapping[str, int]
@@ -47,6 +85,7 @@ class ImpressionSizes:
     scenarios: tuple[str, ...] = ()
     tables: Mapping[str, str] = field(default_factory=dict)
     scenario_feature: bool = False
+    lists: tuple[Field, ...] = ()
 
     @classmethod
     def of(cls, sizes: Mapping[str, int] | ImpressionSizes) -> ImpressionSizes:
@@ -115,6 +154,11 @@ class DatasetSpec:
         return tuple(f for f in self.fields if f.kind == "numerical")
 
     @property
+    def lists(self) -> tuple[Field, ...]:
+        """Fields that hold lists of values, in the order of ``ImpressionBatch.list_ids_BK``."""
+        return tuple(f for f in self.fields if f.kind == "list")
+
+    @property
     def sizes(self) -> ImpressionSizes:
         """Sizes from which a network is built."""
         return ImpressionSizes(
@@ -122,6 +166,7 @@ class DatasetSpec:
             numericals={f.name: f.part for f in self.numericals},
             scenarios=self.scenarios,
             tables={f.name: f.table for f in self.fields if f.table is not None},
+            lists=self.lists,
         )
 
     def task_index(self, name: str) -> int:
@@ -135,8 +180,11 @@ class DatasetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the manifest and for checkpoints; without ``labels`` and ``weight`` if not used."""
-        values = asdict(self)
-        return {key: value for key, value in values.items() if value or key not in ("labels", "weight")}
+        plain = asdict(self)
+        for entry in plain["fields"]:
+            if entry["values"] is None:
+                del entry["values"]
+        return {key: value for key, value in plain.items() if value or key not in ("labels", "weight")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DatasetSpec:
@@ -145,7 +193,7 @@ class DatasetSpec:
         rest["labels"] = tuple(Label(**label) for label in rest.get("labels", ()))
         for key in ("tasks", "scenarios"):
             rest[key] = tuple(rest[key])
-        return cls(fields=tuple(Field(**f) for f in values["fields"]), **rest)
+        return cls(fields=tuple(Field.from_dict(f) for f in values["fields"]), **rest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
-"""Optional columns of a split about its labels, beside the binary labels: values, mask, weight.
+"""Optional columns of a split: about its labels, beside the binary labels, and lists of values.
 
-Legend: R samples of the split, B samples in the batch, T tasks, V regression tasks.
+Legend: R samples of the split, B samples in the batch, T tasks, V regression tasks, K columns of all lists of ids,
+W columns of all lists of weights.
 
-========  ==================  =====================  ===========================================================
-column    stored              batch                  content
-========  ==================  =====================  ===========================================================
-values    (R, V) float32      ``values_BV``          labels of the regression tasks; 0 where the mask is 0
-mask      (R, T) int8         ``mask_BT``            1 where the label of the task counts
-weight    (R,) float32        ``weight_B``           sample weights, at least 0
-========  ==================  =====================  ===========================================================
+============  ==================  ===================  ===========================================================
+column        stored              batch                content
+============  ==================  ===================  ===========================================================
+values        (R, V) float32      ``values_BV``        labels of the regression tasks; 0 where the mask is 0
+mask          (R, T) int8         ``mask_BT``          1 where the label of the task counts
+weight        (R,) float32        ``weight_B``         sample weights, at least 0
+list_ids      (R, K) int32        ``list_ids_BK``      lists in blocks of fixed width (``stemlab.data.list_layout``)
+list_weights  (R, W) float32      ``list_weights_BW``  weights of their values
+============  ==================  ===================  ===========================================================
 """
 
 from __future__ import annotations
@@ -21,10 +24,22 @@ import pyarrow as pa
 from stemlab.array_types import AnyArray
 from stemlab.data.spec import Label
 
-BATCH_FIELDS = {"values": "values_BV", "mask": "mask_BT", "weight": "weight_B"}
+BATCH_FIELDS = {
+    "values": "values_BV",
+    "mask": "mask_BT",
+    "weight": "weight_B",
+    "list_ids": "list_ids_BK",
+    "list_weights": "list_weights_BW",
+}
 """Stored column -> field of ``ImpressionBatch``."""
 _MASK, _WEIGHT = " as mask", " as weight"
-_TYPES = {"values": pa.float32(), "mask": pa.int8(), "weight": pa.float32()}
+_TYPES = {
+    "values": pa.float32(),
+    "mask": pa.int8(),
+    "weight": pa.float32(),
+    "list_ids": pa.int32(),
+    "list_weights": pa.float32(),
+}
 
 
 def target_widths(tasks: int, labels: tuple[Label, ...], weighted: bool) -> dict[str, int]:

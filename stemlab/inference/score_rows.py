@@ -6,6 +6,7 @@ Legend: B samples, F fields, T tasks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,5 @@ class Scorer:
 
 
 def _slice_inputs(batch: ImpressionBatch, rows: slice) -> ImpressionBatch:
-    """Return a slice of the inputs of a network: ids, numericals, scenarios."""
-    dense, scenario = batch.dense_BN, batch.scenario_B
-    return ImpressionBatch(
-        batch.ids_BF[rows],
-        dense_BN=None if dense is None else dense[rows],
-        scenario_B=None if scenario is None else scenario[rows],
-    )
+    """Return a slice of the inputs of a network: all columns but labels and groups."""
+    return replace(batch, labels_BT=None, group_B=None).map(lambda column: column[rows])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch, SequenceBatch
+from stemlab.data.list_layout import list_columns
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.sequential.base import SequenceNet
 
@@ -50,6 +51,10 @@ def _sum_of_logits(net: nn.Module, sizes: ImpressionSizes | None) -> Tensor:
     batch = ImpressionBatch(torch.zeros((2, len(sizes.fields)), dtype=torch.int64))
     if sizes.numericals:
         batch.dense_BN = torch.zeros((2, len(sizes.numericals)))
+    if sizes.lists:
+        _, (ids, weights) = list_columns(sizes.lists)
+        batch.list_ids_BK = torch.zeros((2, ids), dtype=torch.int32)
+        batch.list_weights_BW = torch.zeros((2, weights)) if weights else None
     if sizes.scenarios:
         batch.scenario_B = torch.zeros(2, dtype=torch.int32)
     logit_BT: Tensor = net(batch).logit_BT

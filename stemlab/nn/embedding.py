@@ -1,7 +1,7 @@
 """Embedding tables: one physical table per field, split along its width into blocks; projection of numerical fields.
 
 Legend: B batch, F categorical fields, F' concatenated inputs, N numerical fields, V rows of a table, S blocks,
-D width of a block.
+D width of a block, K columns of all lists of ids, W columns of all lists of weights.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
 from stemlab.nn.kernels.grouped_lookup import can_group, look_up_together
+from stemlab.nn.pooling import ListPooling
 
 if TYPE_CHECKING:
     from stemlab.nn.sharded.network import ShardedFields
@@ -28,8 +30,9 @@ class FieldEmbedding(nn.Module):
 
     A table is (V, S*D); input s concatenates block s of all fields, so one lookup per field serves all blocks
     (docs/methods/stem.md#embedding-tables). Fields may share a table. If the scenario is a feature, it is the next
-    field (its table has one row per scenario, one for padding and one for out-of-vocabulary). One linear layer projects
-    all numerical fields to one last field (docs/methods/multitask.md#numerical-fields).
+    field (its table has one row per scenario, one for padding and one for out-of-vocabulary). A field that holds a list
+    of values is pooled to one vector (``stemlab.nn.pooling``); these fields follow. One linear layer projects all
+    numerical fields to one last field (docs/methods/multitask.md#numerical-fields).
 
     Args:
         sizes: field -> table rows, in the order of the id columns; or sizes that include numerical fields and
@@ -55,6 +58,7 @@ class FieldEmbedding(nn.Module):
         self.columns = tuple(sizes.fields)
         with_scenario = sizes.scenario_feature and bool(sizes.scenarios)
         rows = {name: size for name, size in sizes.fields.items() if name not in sizes.tables}
+        rows |= {field.name: field.size for field in sizes.lists if field.table is None}
         if with_scenario:
             rows[SCENARIO if SCENARIO not in rows else f"{SCENARIO}_"] = len(sizes.scenarios) + 2
         self.fields = tuple(rows)
@@ -65,23 +69,39 @@ class FieldEmbedding(nn.Module):
             nn.Embedding(size, width, padding_idx=0 if padding else None) for size in rows.values()
         )
         self.numerical = nn.Linear(len(sizes.numericals), width) if sizes.numericals else None
+        self.lists = ListPooling(sizes.lists, len(self.blocks), embedding_dim) if sizes.lists else None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the concatenated inputs: fields, ``scenario``, ``numerical``."""
         scenario = () if self.scenario_table is None else (self.fields[self.scenario_table],)
-        return (*self.columns, *scenario, *(() if self.numerical is None else (NUMERICAL,)))
+        lists = () if self.lists is None else self.lists.names
+        return (*self.columns, *scenario, *lists, *(() if self.numerical is None else (NUMERICAL,)))
 
     @property
     def output_width(self) -> int:
         """Width of one input: F'*D."""
         return len(self.inputs) * self.embedding_dim
 
-    def forward(self, ids_BF: Tensor, dense_BN: Tensor | None = None, scenario_B: Tensor | None = None) -> list[Tensor]:
+    def of(self, batch: ImpressionBatch) -> list[Tensor]:
+        """Return one (B, F'*D) input per block; errors as in ``forward``."""
+        inputs: list[Tensor] = self(
+            batch.ids_BF, batch.dense_BN, batch.scenario_B, batch.list_ids_BK, batch.list_weights_BW
+        )
+        return inputs
+
+    def forward(
+        self,
+        ids_BF: Tensor,
+        dense_BN: Tensor | None = None,
+        scenario_B: Tensor | None = None,
+        list_ids_BK: Tensor | None = None,
+        list_weights_BW: Tensor | None = None,
+    ) -> list[Tensor]:
         """Return one (B, F'*D) input per block.
 
         Raises:
-            StemlabError: the batch lacks numerical values or scenarios.
+            StemlabError: the batch lacks numerical values, scenarios or lists.
         """
         ids = [ids_BF[:, column] for column in range(len(self.table_of))]
         positions = list(self.table_of)
@@ -94,19 +114,33 @@ class FieldEmbedding(nn.Module):
         if self.sharded is not None:
             found = self.sharded.look_up(ids, positions)
         elif self.training and can_group(tables):
-            return self._together(look_up_together(ids, tables), numerical)
+            vector_BFW = look_up_together(ids, tables)
+            pooled = self._pool(vector_BFW.unbind(1), list_ids_BK, list_weights_BW)
+            return self._together(vector_BFW, [*pooled, *numerical])
         else:
             found = [table(own_B) for table, own_B in zip(tables, ids, strict=True)]
-        vectors: list[Tensor] = [*found, *numerical]
+        vectors: list[Tensor] = [*found, *self._pool(found, list_ids_BK, list_weights_BW), *numerical]
         if len(self.blocks) == 1:
             return [torch.cat(vectors, dim=1)]
         by_field = [torch.split(vector, self.embedding_dim, dim=1) for vector in vectors]
         return [torch.cat(block, dim=1) for block in zip(*by_field, strict=True)]
 
-    def _together(self, vector_BFW: Tensor, numerical: list[Tensor]) -> list[Tensor]:
-        """Return one (B, F'*D) input per block from the rows (B, F, S*D) of all tables and the numerical fields."""
-        if numerical:
-            vector_BFW = torch.cat([vector_BFW, numerical[0].unsqueeze(1)], dim=1)
+    def _pool(
+        self, vectors: Sequence[Tensor], list_ids_BK: Tensor | None, list_weights_BW: Tensor | None
+    ) -> list[Tensor]:
+        """Return one (B, S*D) vector per list, from the vectors of the categorical fields."""
+        if self.lists is None:
+            return []
+        tables = {field.name: self.tables[self.fields.index(field.table or field.name)] for field in self.lists.fields}
+        fields = dict(zip(self.columns, vectors, strict=False))  # the scenario may follow
+        weights_BW = _given(list_weights_BW, "list_weights_BW") if self.lists.weighted else None
+        pooled: list[Tensor] = self.lists(_given(list_ids_BK, "list_ids_BK"), weights_BW, tables, fields)
+        return pooled
+
+    def _together(self, vector_BFW: Tensor, further: list[Tensor]) -> list[Tensor]:
+        """Return one (B, F'*D) input per block from the rows (B, F, S*D) of all tables and further inputs (B, S*D)."""
+        if further:
+            vector_BFW = torch.cat([vector_BFW, *(vector.unsqueeze(1) for vector in further)], dim=1)
         B, F, S = len(vector_BFW), vector_BFW.shape[1], len(self.blocks)
         vector_SBFD = vector_BFW.view(B, F, S, self.embedding_dim).permute(2, 0, 1, 3)
         return list(vector_SBFD.reshape(S, B, F * self.embedding_dim).unbind(dim=0))

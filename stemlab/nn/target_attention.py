@@ -56,9 +56,44 @@ class ActivationUnit(nn.Module):
         return 7 * width
 
 
-def attention_weights(logit_BNL: Tensor, history_BL: Tensor) -> Tensor:
-    """Return the softmax over the behaviours, padding (id 0) masked, (B, N, L)."""
-    return logit_BNL.masked_fill((history_BL == 0).unsqueeze(1), -torch.inf).softmax(dim=2)
+def attention_weights(logit_BNL: Tensor, history_BL: Tensor, *, may_be_empty: bool = False) -> Tensor:
+    """Return the softmax over the behaviours, padding (id 0) masked, (B, N, L).
+
+    Args:
+        logit_BNL: logits of candidates and behaviours.
+        history_BL: ids of the behaviours.
+        may_be_empty: whether a history may have no behaviour; its weights are 0 then, otherwise NaN.
+    """
+    padding_B1L = (history_BL == 0).unsqueeze(1)
+    if not may_be_empty:
+        return logit_BNL.masked_fill(padding_B1L, -torch.inf).softmax(dim=2)
+    least = torch.finfo(logit_BNL.dtype).min
+    return logit_BNL.masked_fill(padding_B1L, least).softmax(dim=2).masked_fill(padding_B1L, 0)
+
+
+def attend(
+    attention: nn.Module,
+    behaviour_BLD: Tensor,
+    target_BND: Tensor,
+    history_BL: Tensor,
+    *,
+    target_aware: bool,
+    may_be_empty: bool = False,
+) -> Tensor:
+    """Return u = sum_j alpha_j e_j, or with ``target_aware`` u = sum_j alpha_j (e_j * v), (B, N, D).
+
+    Args:
+        attention: returns the logits of e and v; alpha is their softmax over the behaviours.
+        behaviour_BLD: behaviours e.
+        target_BND: targets v.
+        history_BL: ids of the behaviours, 0 at padding.
+        target_aware: multiply the behaviours by the target.
+        may_be_empty: whether a history may have no behaviour; u is 0 then.
+    """
+    weight_BNL = attention_weights(attention(behaviour_BLD, target_BND), history_BL, may_be_empty=may_be_empty)
+    summed_BND = torch.bmm(weight_BNL, behaviour_BLD)
+    # sum_j alpha_j (e_j * v) = (sum_j alpha_j e_j) * v
+    return summed_BND * target_BND if target_aware else summed_BND
 
 
 class TemporalEncoding(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.data.batch import ImpressionBatch, SequenceBatch
-from stemlab.data.spec import DatasetSpec, SequenceSizes
+from stemlab.data.list_layout import list_columns, values_of
+from stemlab.data.spec import DatasetSpec, Field, SequenceSizes
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.runs.build import build_net
 
@@ -35,13 +36,27 @@ def random_batch(sizes: DatasetSpec | SequenceSizes, samples: int, negatives: in
             time_BL=torch.arange(sizes.history_max).expand(samples, -1) * 60,
             unit_B=torch.full((samples,), 60),
         )
+    list_ids_BK, list_weights_BW = _random_lists(sizes.lists, samples)
     ids = [torch.randint(0, rows, (samples,), dtype=torch.int32) for rows in sizes.field_sizes.values()]
     return ImpressionBatch(
         ids_BF=torch.stack(ids, dim=1),
         labels_BT=torch.randint(0, 2, (samples, len(sizes.tasks)), dtype=torch.int8),
         dense_BN=torch.rand(samples, len(sizes.numericals)) if sizes.numericals else None,
         scenario_B=torch.randint(0, len(sizes.scenarios), (samples,), dtype=torch.int32) if sizes.scenarios else None,
+        list_ids_BK=list_ids_BK,
+        list_weights_BW=list_weights_BW,
     )
+
+
+def _random_lists(lists: Sequence[Field], samples: int) -> tuple[Tensor | None, Tensor | None]:
+    """Return lists of the largest length, and their weights."""
+    columns, (K, W) = list_columns(lists)
+    if not lists:
+        return None, None
+    ids_BK = torch.zeros((samples, K), dtype=torch.int32)
+    for field, own in zip(lists, columns, strict=True):
+        ids_BK[:, own.ids] = torch.randint(1, field.size, (samples, values_of(field).max_length), dtype=torch.int32)
+    return ids_BK, torch.rand(samples, W) if W else None
 
 
 def activation_bytes(config: Mapping[str, Any], sizes: DatasetSpec | SequenceSizes) -> int:

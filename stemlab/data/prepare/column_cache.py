@@ -34,6 +34,7 @@ class ColumnCache:
         directory: directory of the files; created.
         columns: names of the integer columns.
         numericals: names of the float columns.
+        widths: column with several values per row -> number of values; its chunks are (R, width).
         key: everything that determines the columns; the cache then has a journal and is kept at the end. Intact chunks
             that an interrupted process wrote under the same key are reused, others are removed.
 
@@ -44,9 +45,14 @@ class ColumnCache:
     """
 
     def __init__(
-        self, directory: Path, columns: Sequence[str], numericals: Sequence[str] = (), key: str | None = None
+        self,
+        directory: Path,
+        columns: Sequence[str],
+        numericals: Sequence[str] = (),
+        key: str | None = None,
+        widths: Mapping[str, int] | None = None,
     ) -> None:
-        self._directory = directory
+        self._directory, self._widths = directory, dict(widths or {})
         self.rows: list[int] = []
         self.states: list[Any] = []
         self.complete = False
@@ -123,13 +129,13 @@ class ColumnCache:
             dtypes = dict(zip(self._files, map(np.dtype, entry["dtypes"]), strict=True))
             checksum = 0
             for name, file in self._files.items():
-                size = entry["rows"] * dtypes[name].itemsize
+                size = self._size(name, entry["rows"], dtypes[name])
                 checksum = zlib.crc32(os.pread(file.fileno(), size, offsets[name]), checksum)
             if checksum != entry["crc32"]:
                 break
             for name, dtype in dtypes.items():
                 self._dtypes[name].append(dtype)
-                offsets[name] += entry["rows"] * dtype.itemsize
+                offsets[name] += self._size(name, entry["rows"], dtype)
             self.rows.append(entry["rows"])
             self.states.append(entry["state"])
             self._ranges = {name: (low, high) for name, (low, high) in entry["ranges"].items()}
@@ -149,17 +155,21 @@ class ColumnCache:
             self._ranges[name] = (min(low, least), max(high, greatest))
         return _narrowest(low, high)
 
+    def _size(self, name: str, rows: int, dtype: np.dtype[Any]) -> int:
+        """Return the bytes of a chunk of a column."""
+        return rows * self._widths.get(name, 1) * dtype.itemsize
+
     def value_range(self, name: str) -> tuple[int, int]:
         """Return the smallest and the largest value of an integer column; (0, 0) without rows."""
         return self._ranges.get(name, (0, 0))
 
     def column(self, name: str) -> Iterator[AnyArray]:
-        """Yield a column in chunks, (R,) int64 or float32."""
+        """Yield a column in chunks, (R,) or (R, width), int64 or float32."""
         for chunk in self.chunks([name]):
             yield chunk[name]
 
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, AnyArray]]:
-        """Yield several columns in chunks, each (R,) int64 or float32."""
+        """Yield several columns in chunks, each (R,) or (R, width), int64 or float32."""
         offsets = dict.fromkeys(names, 0)
         for name in names:
             self._files[name].flush()
@@ -167,9 +177,11 @@ class ColumnCache:
             chunk = {}
             for name in names:
                 dtype = self._dtypes[name][number]
-                size = rows * dtype.itemsize
+                size = self._size(name, rows, dtype)
                 data = os.pread(self._files[name].fileno(), size, offsets[name])
                 values = np.frombuffer(data, dtype=dtype)
+                if name in self._widths:
+                    values = values.reshape(rows, self._widths[name])
                 chunk[name] = values if name in self._numericals else values.astype(np.int64)
                 offsets[name] += size
             yield chunk

@@ -18,10 +18,12 @@ import torch
 from stemlab.array_types import Float32Array, Int32Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.io.arrow import as_numpy
+from stemlab.data.prepare.encode_lists import TableListEncoder
 from stemlab.data.prepare.manifest import read_manifest
 from stemlab.data.prepare.scaling import Scaler, check_finite
 from stemlab.data.prepare.vocabulary import Vocabulary, as_tokens
 from stemlab.data.spec import DatasetSpec
+from stemlab.data.target_columns import batch_columns
 from stemlab.errors import StemlabError, nearest
 
 
@@ -39,6 +41,7 @@ class TableEncoder:
         owners = {f.name: f.table or f.name for f in spec.fields if f.kind == "categorical"}
         loaded = {owner: Vocabulary.load(directory / "vocabulary", owner) for owner in dict.fromkeys(owners.values())}
         self._fields = [_CategoricalEncoder(replace(loaded[owners[f]], field=f), padding.get(f)) for f in owners]
+        self._lists = TableListEncoder(directory / "vocabulary", spec.lists)
         self._scalers = {f.name: Scaler.from_dict(manifest["numericals"][f.name]) for f in spec.numericals}
         self._scenario: str | None = manifest.get("scenario_column")
         self._scenarios = spec.scenarios
@@ -46,6 +49,7 @@ class TableEncoder:
     def __call__(self, table: Any) -> ImpressionBatch:
         """Encode an Arrow table that has one column per field (numerical fields and the scenario included).
 
+        Fields that hold lists are columns of lists (``TableListEncoder``).
         Scenarios are given by name, or by id if no scenario name is a number. Other columns are ignored. The scenario
         column may be missing if the dataset has a single scenario.
 
@@ -58,10 +62,12 @@ class TableEncoder:
         ids_FB = [field.encode(_column(table, field.vocabulary.field)) for field in self._fields]
         dense_NB = [scaler(as_floats(name, _column(table, name))) for name, scaler in self._scalers.items()]
         scenario_B = self._encode_scenario(table)
+        lists = {name: torch.from_numpy(column) for name, column in self._lists(table).items()}
         return ImpressionBatch(
             torch.from_numpy(np.stack(ids_FB, axis=1)),
             dense_BN=torch.from_numpy(np.stack(dense_NB, axis=1)) if dense_NB else None,
             scenario_B=None if scenario_B is None else torch.from_numpy(scenario_B),
+            **batch_columns(lists),
         )
 
     def _encode_scenario(self, table: Any) -> Int32Array | None:

@@ -60,15 +60,16 @@ def fit_encoders(
     """
     encoders: dict[str, IntegerEncoder] = {}
     sizes: dict[str, int] = {}
-    advance = progress.rows("counting train rows", len(cache) * (len(config.fields) + len(config.numericals)))
+    columns = len(config.fields) + len(config.numericals) + len(config.lists)
+    advance = progress.rows("counting train rows", len(cache) * columns)
     for owner, names in config.vocabulary_columns.items():
         vocabulary, values = _vocabulary(owner, cache, codes, config, tokens)
         vocabulary.save(directory / "vocabulary")
-        paddings = {config.padding.get(name) for name in names}
+        paddings = {config.padding_of(name) for name in names}
         # One encoder per padding value: an encoder may hold a lookup table of 512 MB.
         by_padding = {padding: IntegerEncoder(vocabulary, values, padding) for padding in paddings}
         for name in names:
-            encoders[name] = by_padding[config.padding.get(name)]
+            encoders[name] = by_padding[config.padding_of(name)]
             sizes[name] = vocabulary.size
             advance(len(cache))
     scalers = {}
@@ -108,9 +109,9 @@ def _training_values(
 ) -> Iterator[Int64Array]:
     """Yield the training rows of all columns of a vocabulary, without padding values."""
     for name in names:
-        padding = config.padding.get(name)
+        padding = config.padding_of(name)
         for values in _train_rows(cache, name, codes):
-            yield values if padding is None else values[values != padding]
+            yield values if padding is None else values[values != padding]  # of lists: flat
 
 
 def _train_rows(cache: ColumnCache, name: str, codes: UInt8Array) -> Iterator[AnyArray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -120,7 +120,7 @@ def _build(
 ) -> None:
     key = f"{about['fingerprint']} stemlab {stemlab.__version__}" if isinstance(raw, ResumableImpressions) else None
     folder = directory / "columns" if key is None else blocks
-    with ColumnCache(folder, config.columns, config.float_columns, key) as cache:
+    with ColumnCache(folder, config.columns, config.float_columns, key, config.widths) as cache:
         _read_columns(cache, raw, config, progress)
         codes = assign_splits(cache, config)
         encoders = fit_encoders(directory, cache, codes, config, raw.tokens, progress)
@@ -169,7 +169,8 @@ def _read_columns(cache: ColumnCache, raw: RawImpressions, config: PreparationSe
 def _fields(config: PreparationSettings, encoders: FittedEncoders) -> tuple[Field, ...]:
     categorical = (Field(name, encoders.sizes[name], table=config.shared.get(name)) for name in config.fields)
     numerical = (Field(column.name, 0, "numerical", column.part) for column in config.numericals)
-    return (*categorical, *numerical)
+    lists = (replace(column, size=encoders.sizes[column.name]) for column in config.lists)
+    return (*categorical, *numerical, *lists)
 
 
 def _manifest(spec: DatasetSpec, config: PreparationSettings, counts: SplitCounts, skipped: int) -> dict[str, Any]:

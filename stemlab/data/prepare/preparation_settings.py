@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from stemlab.data.list_layout import values_of
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
 from stemlab.data.prepare.scaling import Scaling
 from stemlab.data.prepare.split import SplitRule
-from stemlab.data.spec import Label
+from stemlab.data.spec import Field, Label
 from stemlab.data.target_columns import mask_of
 from stemlab.errors import StemlabError, nearest
 
@@ -28,6 +29,20 @@ class NumericalColumn:
     name: str
     part: str = ""
     scaling: Scaling = "none"
+
+
+LIST_PADDING = 0
+"""Raw integer at the positions behind the last value of a list."""
+
+
+def ages_of(name: str) -> str:
+    """Return the name of the column with the ages of a list's values."""
+    return f"{name} as ages"
+
+
+def weights_of(name: str) -> str:
+    """Return the name of the column with the weights of a list's values."""
+    return f"{name} as weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +68,9 @@ class PreparationSettings:
         labels: tasks whose labels are not binary labels of all rows, in the order of ``tasks``. A regression label is a
             float column; the mask of a conditional label is an integer column (``target_columns.mask_of``).
         weight: float column of sample weights, or ``None``.
+        lists: fields that hold lists of values, in order; their sizes are not read. The reader yields the values of a
+            list as (R, L) int64, right-padded with ``LIST_PADDING``, and ages and weights under ``ages_of`` (int64
+            seconds) and ``weights_of`` (float32), right-padded with 0.
     """
 
     name: str
@@ -71,20 +89,34 @@ class PreparationSettings:
     sampling: DownsamplingRule | None = None
     labels: tuple[Label, ...] = ()
     weight: str | None = None
+    lists: tuple[Field, ...] = ()
 
     @property
     def columns(self) -> list[str]:
         """Names of the raw integer columns that are read, without repetition."""
         optional = [self.group, self.scenario, self._split_by(), self.sampling.label if self.sampling else None]
         masks = [mask_of(label.name) for label in self.labels if label.given is not None]
+        lists = [column.name for column in self.lists]
+        ages = [ages_of(column.name) for column in self.lists if values_of(column).times]
         names = [*self.fields, *self.binary_tasks, *masks, *(name for name in optional if name is not None)]
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys([*names, *lists, *ages]))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Raw column with several values per row -> number of values."""
+        lengths = {column.name: values_of(column).max_length for column in self.lists}
+        return {named(name): L for name, L in lengths.items() for named in (str, ages_of, weights_of)}
+
+    def padding_of(self, name: str) -> int | None:
+        """Return the raw integer that encodes padding in a column, if there is one."""
+        return LIST_PADDING if name in self.widths else self.padding.get(name)
 
     @property
     def float_columns(self) -> list[str]:
         """Names of the raw float columns that are read."""
         weights = [] if self.weight is None else [self.weight]
-        return [*(column.name for column in self.numericals), *self.regression_tasks, *weights]
+        of_lists = [weights_of(column.name) for column in self.lists if values_of(column).weighted]
+        return [*(column.name for column in self.numericals), *self.regression_tasks, *weights, *of_lists]
 
     @property
     def regression_tasks(self) -> list[str]:
@@ -105,11 +137,13 @@ class PreparationSettings:
         owners: dict[str, list[str]] = {name: [name] for name in self.fields if name not in self.shared}
         for name, owner in self.shared.items():
             owners[owner].append(name)
+        for column in self.lists:
+            owners.setdefault(column.table or column.name, []).append(column.name)
         return owners
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings as plain values, for the fingerprint; without ``labels`` and ``weight`` if not used."""
-        return {key: value for key, value in asdict(self).items() if value or key not in ("labels", "weight")}
+        """Return all settings as plain values, for the fingerprint; without those of labels and lists if not used."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("labels", "weight", "lists")}
 
     def check(self) -> None:
         """Check that the settings are consistent.
@@ -118,7 +152,7 @@ class PreparationSettings:
             StemlabError: a column is named twice, or a field shares the vocabulary of a column that has none.
             ValueError: only one of ``scenario`` and ``scenarios`` is given.
         """
-        inputs = [*self.fields, *(column.name for column in self.numericals)]
+        inputs = [*self.fields, *(column.name for column in self.numericals), *(column.name for column in self.lists)]
         for name in (self.name, *inputs):
             if not name or name.startswith(".") or any(letter in name for letter in "/\\\0"):
                 raise StemlabError(f"{name!r} cannot be the name of a dataset or field: files are named after it.")
@@ -130,6 +164,12 @@ class PreparationSettings:
                 raise StemlabError(
                     f"{name!r} cannot share the vocabulary of {owner!r}: both must be fields, and {owner!r} must have "
                     f"a vocabulary of its own (fields: {', '.join(self.fields)})." + nearest(owner, self.fields)
+                )
+        for column in self.lists:
+            if column.table is not None and (column.table not in self.fields or column.table in self.shared):
+                raise StemlabError(
+                    f"{column.name!r} cannot share the vocabulary of {column.table!r}: that must be a field with a "
+                    f"vocabulary of its own ({', '.join(self.fields)})." + nearest(column.table, self.fields)
                 )
         if (self.scenario is None) != (not self.scenarios):
             raise ValueError("give both the scenario column and the names of the scenarios, or neither")

@@ -15,8 +15,10 @@ import numpy as np
 from stemlab.array_types import AnyArray, Float32Array, IndexArray, Int8Array, Int32Array, Int64Array, UInt8Array
 from stemlab.data.io.prefetch import prefetch
 from stemlab.data.io.progress import Advance
+from stemlab.data.list_layout import list_widths
 from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.encode_labels import LabelStatistics, binary_labels, target_values
+from stemlab.data.prepare.encode_lists import encode_lists
 from stemlab.data.prepare.fit_vocabularies import FittedEncoders
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SPLITS, split_counts
@@ -110,7 +112,10 @@ def _writer(path: Path, rows: int, config: PreparationSettings) -> StoreWriter:
         grouped=config.group is not None,
         numericals=[column.name for column in config.numericals],
         scenario=config.scenario is not None,
-        targets=target_widths(len(config.tasks), config.labels, config.weight is not None),
+        targets={
+            **target_widths(len(config.tasks), config.labels, config.weight is not None),
+            **list_widths(config.lists),
+        },
     )
 
 
@@ -143,6 +148,7 @@ def _encoded(
         for name in config.binary_tasks:
             _check_range(f"label {name!r}", chunk[name], 2)
         labels_BT, targets = binary_labels(chunk, config), target_values(chunk, config)
+        targets |= encode_lists(chunk, fitted, config)
         group_B = chunk[config.group] if config.group else None
         if group_B is not None and missing_group is not None:
             group_B = np.where(group_B == missing_group, MISSING_GROUP, group_B)

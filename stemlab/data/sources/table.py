@@ -29,6 +29,8 @@ from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
 from stemlab.data.table.label_checks import stored_labels
 from stemlab.data.table.label_rule import LabelRule
+from stemlab.data.table.list_input import refuse_lists, with_parsed_lists
+from stemlab.data.table.list_settings import MultivaluedField, SequenceField, check_lists, list_fields, list_roles
 from stemlab.data.table.raw import SHOWN_CHARACTERS, RawTable, scenario_of, split_of, time_of
 from stemlab.data.target_columns import weight_of
 from stemlab.data.window_order import WINDOW_ROWS
@@ -66,6 +68,8 @@ class TableDataModule(ImpressionDataModule):
         split: rule of the validation and test split.
         min_count: minimum number of training samples for a value to get its own id.
         shared: field -> field whose vocabulary and embedding table it shares.
+        multivalued: column -> how it is read and pooled as a set of categories per row.
+        sequences: name -> columns of the items that a user interacted with before the row, and their pooling.
         on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
         batch_size: training samples per step and process.
         eval_batch_size: maximum number of samples per evaluation batch.
@@ -105,6 +109,8 @@ class TableDataModule(ImpressionDataModule):
         residence: Residence = "auto",
         reading: Reading = "auto",
         window_rows: PositiveInt = WINDOW_ROWS,
+        multivalued: dict[str, MultivaluedField] | None = None,
+        sequences: dict[str, SequenceField] | None = None,
         labels: dict[str, LabelRule] | None = None,
         weight: str | None = None,
     ) -> None:
@@ -123,8 +129,10 @@ class TableDataModule(ImpressionDataModule):
         self.raw_columns, self._named_fields = tuple(columns or ()), tuple(fields or ())
         self.described = fields is not None or tasks is not None or config is not None
         self._rule, self._scaling, self._min_count = split, scaling, min_count
+        self._lists = (multivalued or {}, sequences or {})
         named = tuple(field for field in fields or () if field != scenario)
         inputs: dict[str, Any] = {"fields": named, "numericals": tuple(numericals), "shared": shared}
+        inputs |= {"lists": list_roles(*self._lists)}
         targets: dict[str, Any] = {"tasks": tuple(tasks or ()), "labels": labels or {}, "weight": weight}
         values: dict[str, Any] = {"scenarios": tuple(map(str, scenarios)), "missing": tuple(missing)}
         ordered, given = split.rule in ("time", "dates"), split.rule == "given"
@@ -139,6 +147,7 @@ class TableDataModule(ImpressionDataModule):
         for setting, named in (("tasks", columns.tasks), ("fields", columns.fields)):
             if not named:
                 raise StemlabError(f"dataset.{setting} is not set{source}: name at least one column of the table.")
+        check_lists(*self._lists, columns.fields, columns.shared)
         check_roles(columns)
         if rule in ("time", "dates") and columns.time is None:
             raise StemlabError(f"dataset.split.rule={rule} needs dataset.time: name the time column.")
@@ -156,6 +165,7 @@ class TableDataModule(ImpressionDataModule):
             scenarios=columns.scenarios,
             group=columns.group,
             shared=columns.shared,
+            lists=list_fields(*self._lists),
             min_count=self._min_count,
             split=self._rule,
             time="" if columns.time is None else time_of(columns.time),
@@ -178,6 +188,7 @@ class TableDataModule(ImpressionDataModule):
             )
         table = self._open()
         check_names(self._columns, table.names, table.path)
+        refuse_lists(self._columns, table.lists)
         self._check_scenarios(table)
         exact = self._rule.rule == "time"
         raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row, exact_times=exact)
@@ -199,6 +210,7 @@ class TableDataModule(ImpressionDataModule):
     def _parse_inputs(self, table: Any) -> Any:
         """Return the table with input cells parsed as in training."""
         columns = self._columns
+        table = with_parsed_lists(table, columns.lists, columns.missing)
         for name in (*columns.fields, *columns.numericals):
             if name in table.column_names:
                 column = cells.without_missing(table[name], columns.missing)

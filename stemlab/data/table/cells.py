@@ -80,6 +80,12 @@ def read_numbers(column: Any) -> ParsedCells:
     return values, given & ~np.isfinite(values)
 
 
+def read_integers(column: Any) -> ParsedCells:
+    """Return integers, int64; whole floats are integers too, other cells and missing ones are bad."""
+    values = as_numpy(pc.fill_null(_cast(whole_floats_as_integers(as_strings(column)), pa.int64()), _BAD))
+    return values, values == _BAD
+
+
 def read_times(column: Any) -> ParsedCells:
     """Return integers unchanged, and ISO dates and timestamps (in UTC) as yyyymmddhhmmss, which keeps their order."""
     return TimeParser()(column)

@@ -9,6 +9,7 @@ from typing import Any
 
 from stemlab.data.table.label_checks import check_labels
 from stemlab.data.table.label_rule import LabelRule
+from stemlab.data.table.list_settings import ListRole
 from stemlab.errors import StemlabError, nearest
 
 MAX_SCENARIOS = 100
@@ -32,6 +33,7 @@ class ColumnRoles:
         missing: cells of a text file that mean a missing value.
         labels: task -> kind of its label; tasks without an entry have binary labels of all rows.
         weight: column of sample weights, or ``None``.
+        lists: columns that hold lists of values.
     """
 
     fields: tuple[str, ...]
@@ -46,6 +48,7 @@ class ColumnRoles:
     missing: tuple[str, ...]
     labels: Mapping[str, LabelRule] = field(default_factory=dict)
     weight: str | None = None
+    lists: tuple[ListRole, ...] = ()
 
     @property
     def needed(self) -> list[str]:
@@ -58,6 +61,14 @@ class ColumnRoles:
         grouped = [] if self.group is None else [self.group]
         return list(dict.fromkeys([*self.fields, *grouped]))
 
+    @property
+    def owners(self) -> dict[str, str]:
+        """Column of categories, and field of a list -> column whose token codes it has (itself, if its own)."""
+        found = {name: self.shared.get(name, name) for name in self.tokens}
+        for role in self.lists:
+            found |= role.owners()
+        return found
+
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield (config key, column) of every named column."""
         for setting in ("fields", "numericals", "tasks"):
@@ -68,10 +79,12 @@ class ColumnRoles:
             name = getattr(self, setting)
             if name is not None:
                 yield f"dataset.{'split_column' if setting == 'split' else setting}", name
+        for role in self.lists:
+            yield from role.columns()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for the fingerprint; without ``labels`` and ``weight`` if not used."""
-        return {key: value for key, value in asdict(self).items() if value or key not in ("labels", "weight")}
+        """Return plain values, for the fingerprint; without ``labels``, ``weight`` and ``lists`` if not used."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("labels", "weight", "lists")}
 
 
 def check_roles(roles: ColumnRoles) -> None:
@@ -80,7 +93,12 @@ def check_roles(roles: ColumnRoles) -> None:
     Raises:
         StemlabError: the first column that fails a check.
     """
-    inputs = dict.fromkeys(roles.fields, "dataset.fields") | dict.fromkeys(roles.numericals, "dataset.numericals")
+    inputs = {name: key for listed in roles.lists for key, name in listed.columns()}
+    for listed in roles.lists:
+        for name in listed.owners():
+            if name in (*roles.fields, *roles.numericals):
+                raise StemlabError(f"{listed.key} has the name of another field: rename it, or remove {name!r} there.")
+    inputs |= dict.fromkeys(roles.fields, "dataset.fields") | dict.fromkeys(roles.numericals, "dataset.numericals")
     for name in roles.tasks:
         role = inputs.get(name) or ("dataset.scenario" if name == roles.scenario else None)
         if role:

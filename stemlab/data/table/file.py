@@ -49,6 +49,7 @@ class TableFile(Protocol):
         path: the file.
         names: column names in file order.
         readable: columns with scalar cells.
+        lists: columns whose cells are lists of scalars.
         unreadable: name -> type of the other columns (Parquet may hold lists).
         row_unit: unit of ``TableChunk.lines``: ``line`` or ``row``.
     """
@@ -56,11 +57,17 @@ class TableFile(Protocol):
     path: Path
     names: tuple[str, ...]
     readable: tuple[str, ...]
+    lists: tuple[str, ...]
     unreadable: Mapping[str, str]
     row_unit: str
 
-    def chunks(self, columns: Sequence[str], advance: Advance, *, skip: int = 0) -> Iterator[TableChunk]:
-        """Yield the given columns in chunks, without the first ``skip``; call ``advance`` with the bytes read."""
+    def chunks(
+        self, columns: Sequence[str], advance: Advance, *, skip: int = 0, lists: Sequence[str] = ()
+    ) -> Iterator[TableChunk]:
+        """Yield the given columns in chunks, without the first ``skip``; call ``advance`` with the bytes read.
+
+        Columns in ``lists`` may have lists as cells.
+        """
         ...
 
 
@@ -106,12 +113,15 @@ class ParquetTable:
         self.unreadable: Mapping[str, str] = {
             field.name: str(field.type) for field in self._file.schema_arrow if field.name not in self.readable
         }
+        self.lists = tuple(field.name for field in self._file.schema_arrow if _is_list_of_scalars(field.type))
         if not self._file.metadata.num_rows:
             raise StemlabError(f"{path} is empty: it has columns and no rows.")
 
-    def chunks(self, columns: Sequence[str], advance: Advance, *, skip: int = 0) -> Iterator[TableChunk]:
+    def chunks(
+        self, columns: Sequence[str], advance: Advance, *, skip: int = 0, lists: Sequence[str] = ()
+    ) -> Iterator[TableChunk]:
         """Yield the given columns in chunks of at most ``PARQUET_ROWS`` rows, without the first ``skip`` chunks."""
-        for name in set(columns) - set(self.readable):
+        for name in set(columns) - set(self.readable) - (set(self.lists) & set(lists)):
             kind = self._file.schema_arrow.field(name).type
             raise StemlabError(f"{self.path}: column {name!r} holds {kind}, which is not a scalar type; leave it out.")
         rows, size, total = 0, self.path.stat().st_size, self._file.metadata.num_rows
@@ -137,6 +147,7 @@ class TextTable:
     """
 
     row_unit = "line"
+    lists: tuple[str, ...] = ()
 
     def __init__(self, path: Path, separator: str | None, names: Sequence[str] | None, *, quoted: bool = True) -> None:
         self.path, self._quote = path, '"' if quoted else False
@@ -161,9 +172,16 @@ class TextTable:
             raise StemlabError(f"{path}, line 1 is empty: it must name the columns.")
 
     def chunks(
-        self, columns: Sequence[str], advance: Advance, *, skip: int = 0, allow_empty: bool = False
+        self,
+        columns: Sequence[str],
+        advance: Advance,
+        *,
+        skip: int = 0,
+        lists: Sequence[str] = (),
+        allow_empty: bool = False,
     ) -> Iterator[TableChunk]:
         """Yield the given columns in chunks, as strings, without the first ``skip``; empty lines are ignored."""
+        del lists  # every cell is text
         rows = skip
         for block in islice(self._blocks(advance), skip, None):
             chunk = self._parse(block, list(columns))
@@ -250,6 +268,11 @@ def _is_scalar(kind: Any) -> bool:
     simple = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string, pa.types.is_null)
     others = (pa.types.is_large_string, pa.types.is_decimal, pa.types.is_date, pa.types.is_timestamp)
     return any(test(kind) for test in (*simple, *others))
+
+
+def _is_list_of_scalars(kind: Any) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests) and _is_scalar(kind.value_type)
 
 
 def _one_line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from stemlab.data.table.columns import ColumnRoles
 from stemlab.data.table.file import TableChunk, TableFile
 from stemlab.data.table.label_checks import stored_labels
 from stemlab.data.table.labels import LabelReader
+from stemlab.data.table.lists import ListReaders
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
 
@@ -48,8 +49,9 @@ class RawTable:
         self.files: Sequence[Path] = (table.path,)
         self.skipped = 0
         self._table, self._roles, self._on_bad_row = table, roles, on_bad_row
-        self._own = {name: TokenCodes() for name in roles.tokens}
-        self._codes = {name: self._own[roles.shared.get(name, name)] for name in roles.tokens}
+        self._own = {name: TokenCodes() for name, owner in roles.owners.items() if name == owner}
+        self._codes = {name: self._own[owner] for name, owner in roles.owners.items()}
+        self._lists = ListReaders(roles.lists, roles.missing)
         self._done = 0
         self._times = cells.TimeParser(exact=exact_times)
         self._rows = 0
@@ -61,6 +63,11 @@ class RawTable:
         """Name and version of the reader, with its settings that are not in PreparationSettings."""
         reading = {"separator": getattr(self._table, "separator", None), "names": self._table.names}
         return f"table/2 {json.dumps({**reading, **self._roles.to_dict()})}"
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the manifest says of the lists: field -> number of rows with more values than are kept."""
+        return {"truncated": dict(self._lists.truncated)} if self._roles.lists else {}
 
     @property
     def tokens(self) -> Mapping[str, Sequence[str]]:
@@ -78,10 +85,12 @@ class RawTable:
     def chunks_with_state(self, advance: Advance) -> Iterator[tuple[Mapping[str, AnyArray], dict[str, Any]]]:
         """Yield the columns in chunks, and the state of the reader after each of them; errors as in ``chunks``."""
         readers = self._readers()
-        for rows in self._table.chunks(self._roles.needed, advance, skip=self._done):
+        lists = [name for role in self._roles.lists for _, name in role.columns()]
+        for rows in self._table.chunks(self._roles.needed, advance, skip=self._done, lists=lists):
             known = {name: len(codes) for name, codes in self._own.items()}
             read = {role: reader(self._cells(rows, name)) for role, (name, reader) in readers.items()}
             self._labels.resolve(read)
+            read |= self._lists.read(rows.columns, self._codes)
             kept = self._check(rows, {role: bad for role, (_, bad) in read.items()})
             chunk = {role: values if kept.all() else values[kept] for role, (values, _) in read.items()}
             self._count(chunk)
@@ -95,6 +104,7 @@ class RawTable:
             **self._labels.state(),
             "dates": self._times.dates,
             "tokens": {name: list(codes[known[name] :]) for name, codes in self._own.items()},
+            **({"truncated": dict(self._lists.truncated)} if self._roles.lists else {}),
         }
 
     def restore(self, states: Sequence[dict[str, Any]]) -> bool:
@@ -106,19 +116,20 @@ class RawTable:
             if not np.array_equal(codes.encode(strings), np.arange(first, first + len(strings))):
                 return False
         self._own.update(own)
-        self._codes.update({name: own[self._roles.shared.get(name, name)] for name in self._codes})
+        self._codes.update({name: own[owner] for name, owner in self._roles.owners.items()})
         if states:
             self._done, self._times.dates = len(states), states[-1]["dates"]
             self.skipped, self._rows, ones, seen = states[-1]["counts"]
             self._labels.restore(ones, states[-1])
             self._seen = np.array(seen, dtype=np.int64)
+            self._lists.truncated |= states[-1].get("truncated", {})
         return True
 
     def _readers(self) -> dict[str, tuple[str, Read]]:
         """Return yielded name -> (column of the file, parser of its cells)."""
         roles = self._roles
         readers: dict[str, tuple[str, Read]] = {}
-        readers |= {name: (name, partial(cells.read_token_codes, codes=codes)) for name, codes in self._codes.items()}
+        readers |= {n: (n, partial(cells.read_token_codes, codes=self._codes[n])) for n in roles.tokens}
         readers |= {name: (name, cells.read_numbers) for name in roles.numericals}
         readers |= dict(self._labels.readers())
         if roles.scenario is not None:
@@ -153,6 +164,8 @@ class RawTable:
 
     def _problem(self, rows: TableChunk, row: int, role: str) -> str:
         """Return the description of a bad cell."""
+        if role in self._lists.problems:
+            return self._lists.problems[role](row)
         roles, name = self._roles, self._readers()[role][0]
         cell = cells.as_strings(self._cells(rows, name).slice(row, 1))[0].as_py()
         listed = ", ".join(roles.scenarios[:8]) + (", ..." if len(roles.scenarios) > 8 else "")

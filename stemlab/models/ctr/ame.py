@@ -74,7 +74,7 @@ class AME(TabularNet):
 
     def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
         """Return the inputs of ``score``: e_m (B, F * D_m) of each table."""
-        return [tables(batch.ids_BF, batch.dense_BN, batch.scenario_B)[0] for tables in self.tables]
+        return [tables.of(batch)[0] for tables in self.tables]
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) and one gate (B, M) per task, from the inputs e_m (B, F * D_m)."""

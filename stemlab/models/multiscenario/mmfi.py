@@ -187,7 +187,7 @@ class MMFI(TabularNet):
 
     def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
         """Return the inputs of ``score``: field vectors [x; z] (B, F, 2E) and scenarios (B,) int64."""
-        blocks = self.embedding(batch.ids_BF, None, batch.scenario_B)
+        blocks = self.embedding(batch.ids_BF, None, batch.scenario_B, batch.list_ids_BK, batch.list_weights_BW)
         pair_BFE, field_BFE = (block.view(batch.ids_BF.shape[0], -1, self.dim) for block in blocks)
         field_BFX = torch.cat([pair_BFE, field_BFE], dim=2)
         if self.numerical is not None:

@@ -64,8 +64,7 @@ class TabularNet(nn.Module, ABC):
 
     def inputs(self, batch: ImpressionBatch) -> list[Tensor]:
         """Return the inputs of ``score``: one (B, F*D) tensor per table block."""
-        blocks: list[Tensor] = self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B)
-        return blocks
+        return self.embedding.of(batch)
 
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
         """Score a batch."""

@@ -128,7 +128,7 @@ class MetaHeac(TabularNet):
         least = min(middle - begin for begin, middle, _ in parts)
         if self.inner_rate == 0 or least < self.min_half:  # too few samples to halve: no meta step
             return self(batch), labels_BT
-        (input_BI,) = self.embedding(batch.ids_BF, batch.dense_BN, batch.scenario_B)
+        (input_BI,) = self.embedding.of(batch)
         logits, labels = [], []
         for begin, middle, end in parts:
             support = loss(*self._scored(input_BI, labels_BT, self.vector_TD, (begin, middle)))

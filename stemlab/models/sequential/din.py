@@ -18,7 +18,7 @@ from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.sequential.target import CorrelationInputs, TargetNet
 from stemlab.nn.mlp import Activation
-from stemlab.nn.target_attention import ActivationUnit, DotAttention, attention_weights
+from stemlab.nn.target_attention import ActivationUnit, DotAttention, attend
 from stemlab.types import NonNegativeInt, PositiveInt, Widths
 
 
@@ -70,10 +70,8 @@ class DIN(TargetNet):
 
     def features(self, behaviour_BLD: Tensor, target_BND: Tensor, history_BL: Tensor) -> Tensor:
         """Return [u; v], (B, N, 2 D)."""
-        weight_BNL = attention_weights(self.attention(behaviour_BLD, target_BND), history_BL)
-        user_BND = torch.bmm(weight_BNL, behaviour_BLD)
-        # sum_j alpha_j (e_j * v) = (sum_j alpha_j e_j) * v
-        return torch.cat([user_BND * target_BND if self.target_aware else user_BND, target_BND], dim=2)
+        user_BND = attend(self.attention, behaviour_BLD, target_BND, history_BL, target_aware=self.target_aware)
+        return torch.cat([user_BND, target_BND], dim=2)
 
     def target_attention(self) -> CorrelationInputs | None:
         """Return the category embeddings; the formula uses their dot product, as ``attention=dot`` does."""

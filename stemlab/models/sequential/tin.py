@@ -20,7 +20,7 @@ from stemlab.models.sequential.target import CorrelationInputs, TargetNet
 from stemlab.nn.interest import position_ids
 from stemlab.nn.mlp import Activation
 from stemlab.nn.norm import FixedNorm
-from stemlab.nn.target_attention import DotAttention, TemporalEncoding, age_buckets, attention_weights
+from stemlab.nn.target_attention import DotAttention, TemporalEncoding, age_buckets, attend
 from stemlab.types import NonNegativeInt, PositiveInt, Widths
 
 TemporalEncodingKind = Literal["position", "time", "both"]
@@ -94,10 +94,10 @@ class TIN(TargetNet):
 
     def features(self, behaviour_BLD: Tensor, target_BND: Tensor, history_BL: Tensor) -> Tensor:
         """Return [u; v] (B, N, 2 D), or with ``tr=post`` [u; v; u * v] (B, N, 3 D)."""
-        weight_BNL = attention_weights(self.attention(behaviour_BLD, target_BND), history_BL)
-        summed_BND = torch.bmm(weight_BNL, behaviour_BLD)
-        if self.tr == "paper":  # sum_j alpha_j (e_j * v) = (sum_j alpha_j e_j) * v
-            return torch.cat([summed_BND * target_BND, target_BND], dim=2)
+        paper = self.tr == "paper"
+        summed_BND = attend(self.attention, behaviour_BLD, target_BND, history_BL, target_aware=paper)
+        if paper:
+            return torch.cat([summed_BND, target_BND], dim=2)
         user_BND = self.pooled(summed_BND.flatten(0, 1)).view_as(summed_BND)
         both_BNX = torch.cat([user_BND, target_BND, user_BND * target_BND], dim=2)
         normed_BNX: Tensor = self.norm(both_BNX.flatten(0, 1)).view_as(both_BNX)

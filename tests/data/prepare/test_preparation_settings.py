@@ -8,7 +8,7 @@ import pytest
 from stemlab.data.prepare.negative_downsampling import DownsamplingRule
 from stemlab.data.prepare.preparation_settings import NumericalColumn, PreparationSettings
 from stemlab.data.prepare.split import SplitRule
-from stemlab.data.spec import Label
+from stemlab.data.spec import Field, Label, ValueList
 from stemlab.errors import StemlabError
 from tests.data.mixed_rows import preparation, prepare_mixed, random_rows
 
@@ -18,9 +18,10 @@ def test_settings_are_all_settings_as_plain_json():
         name="t", fields=("a",), tasks=("x",), group=None, min_count=10, split=SplitRule(), time="t"
     )
     plain = settings.settings()
-    used = replace(settings, labels=(Label("x", "regression"),), weight="w").settings()
+    lists = (Field("g", 0, "list", values=ValueList(3)),)
+    used = replace(settings, labels=(Label("x", "regression"),), weight="w", lists=lists).settings()
     assert set(used) == {field.name for field in fields(PreparationSettings)}
-    assert set(plain) == set(used) - {"labels", "weight"}  # fingerprints without them stay as they were
+    assert set(plain) == set(used) - {"labels", "weight", "lists"}  # fingerprints without them stay as they were
     assert set(plain["split"]) == {field.name for field in fields(SplitRule)}
     assert json.loads(json.dumps(plain))["fields"] == ["a"]
 
