@@ -11,6 +11,8 @@ from rich.table import Table
 
 from stemlab.config.cli import command
 
+_WIDEST_NAME = 24  # characters
+
 if TYPE_CHECKING:
     from stemlab.data.sources.table import TableDataModule
 
@@ -51,7 +53,10 @@ def prepare(config: Mapping[str, Any]) -> None:
 
 def draft(table: TableDataModule) -> None:
     """Write a draft of the table description (``rows.stemlab.yaml``) and print what to check; prepare nothing."""
-    path, (found, *checks) = table.draft()
+    path, columns, (found, *checks) = table.draft()
+    width = min(max(len(name) for name, _, _ in columns), _WIDEST_NAME)
+    for name, cells, decision in columns:
+        print(f"{name.ljust(width)}  {cells} -> {decision}")
     print(found)
     for check in checks:
         print(f"- {check}")

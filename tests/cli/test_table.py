@@ -60,7 +60,8 @@ def test_the_worked_example(tmp_path):
     out = run_example(Workspace(tmp_path))
     described = read_description(tmp_path / "rows.stemlab.yaml")
     assert described["tasks"] == ["click", "buy"]
-    assert described["fields"] == ["user_id", "item_id", "country"]
+    assert described["fields"] == ["user_id", "item_id"]
+    assert (described["scenario"], described["scenarios"]) == ("country", ["fr", "nl"])
     assert (described["numericals"], described["time"], described["group"]) == (["price"], "shown_at", "user_id")
     assert "# left out: dwell_time" in (tmp_path / "rows.stemlab.yaml").read_text()
     record = json.loads((tmp_path / "runs/first/record.json").read_text())
@@ -78,7 +79,8 @@ def test_a_draft_and_mistakes_in_a_config(tmp_path):
     (tmp_path / "rows.csv").write_text("user_id,age,click\n" + "".join(f"{n % 7},{n},{n % 2}\n" for n in range(50)))
     overrides = ["dataset=table", "dataset.path=rows.csv"]
     drafted = workspace.run("prepare", *overrides)
-    assert drafted.stdout.startswith("rows 50, columns 3: tasks 1, fields 1, numericals 1, left out 0")
+    assert "\nrows 50, columns 3: tasks 1, fields 1, numericals 1, left out 0" in drafted.stdout
+    assert drafted.stdout.startswith("user_id  integer: 7 values, 0 to 6 -> field, group of gAUC\nage ")
     assert "dataset.config=rows.stemlab.yaml" in drafted.stdout
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name[0] != ".") == [
         "rows.csv",

@@ -24,6 +24,7 @@ from stemlab.data.prepare.vocabulary import as_tokens
 from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
 from stemlab.data.table import cells
+from stemlab.data.table.column_report import ColumnLine
 from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
 from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
@@ -194,8 +195,8 @@ class TableDataModule(ImpressionDataModule):
         raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row, exact_times=exact)
         return prepare_impressions(raw, self._preparation(), self._data_dir / "prepared", self._on_bad_row)
 
-    def draft(self) -> tuple[Path, list[str]]:
-        """Inspect the table and write a draft of its description; return its path and notes for the user."""
+    def draft(self) -> tuple[Path, list[ColumnLine], list[str]]:
+        """Inspect the table and write a draft of its description; return its path, lines of columns, and notes."""
         return write_draft(self._open())
 
     def encode(self, table: Any) -> ImpressionBatch:

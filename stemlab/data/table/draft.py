@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 from stemlab.data.io.output_file import write_text_file
+from stemlab.data.table.column_facts import about, time_range
+from stemlab.data.table.column_report import ColumnLine, column_lines
 from stemlab.data.table.file import TableFile, TextTable
 from stemlab.data.table.guess import Proposal, propose
 from stemlab.data.table.name_patterns import GROUP_PATTERNS
@@ -27,11 +29,11 @@ def draft_path(path: Path) -> Path:
     return Path(f"{name}.stemlab.yaml")
 
 
-def write_draft(table: TableFile) -> tuple[Path, list[str]]:
+def write_draft(table: TableFile) -> tuple[Path, list[ColumnLine], list[str]]:
     """Inspect a table and write a draft config into the current directory; folders of raw files stay as they are.
 
     Returns:
-        Path of the config, and messages: a summary and what to check.
+        Path of the config; a line per column; messages: a summary and what to check.
 
     Raises:
         StemlabError: the config exists already or cannot be written, or the table cannot be read or has no header.
@@ -45,7 +47,7 @@ def write_draft(table: TableFile) -> tuple[Path, list[str]]:
     survey = survey_table(table)
     proposal = propose(survey)
     write_text_file(path, _text(table, path, survey, proposal))
-    return path, [_found(survey, proposal), *proposal.checks]
+    return path, column_lines(survey, proposal), [_found(survey, proposal), *proposal.checks]
 
 
 def _check_header(table: TableFile) -> None:
@@ -86,7 +88,13 @@ def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> s
             words = ", ".join(json.dumps(word) for word in ("", *proposal.missing))
             lines.append(f"missing: [{words}] # cells that mean a missing value; add others")
     lines += _listed("tasks", "0 or 1: what is predicted", proposal.tasks, survey)
-    lines += [f"  # - {_plain(c.name)} # {_about(c, survey)}; an action, so no input" for c in proposal.actions]
+    lines += [f"  # - {_plain(c.name)} # {about(c, survey)}; an action, so no input" for c in proposal.actions]
+    if proposal.late_numbers:
+        kinds = ", ".join(f"{_plain(c.name)}: {{kind: regression}}" for c in proposal.late_numbers)
+        lines.append(f"# labels: {{{kinds}}} # numbers that may be tasks too")
+    lines += [
+        f"# weight: {_plain(c.name)} # {about(c, survey)}; of a row in losses and metrics" for c in proposal.weights
+    ]
     lines += _listed(
         "fields", "categories: each value with min_count training rows gets an embedding", proposal.fields, survey
     )
@@ -104,43 +112,26 @@ def _roles(survey: Survey, proposal: Proposal) -> list[str]:
     group = _plain(proposal.group.name) if proposal.group else "null"
     lines = [f"group: {group} # groups the samples for gAUC{others}"]
     if proposal.time is not None:
-        lines.append(f"time: {_plain(proposal.time.name)} # {_about(proposal.time, survey)}")
+        lines.append(f"time: {_plain(proposal.time.name)} # {time_range(proposal.time)}")
     if proposal.split is not None:
-        lines.append(f"split_column: {_plain(proposal.split.name)} # {_about(proposal.split, survey)}")
+        lines.append(f"split_column: {_plain(proposal.split.name)} # {about(proposal.split, survey)}")
     rule = "given" if proposal.split is not None else "time" if proposal.time is not None else "random"
     lines += ["split:", f"  rule: {rule} # random | time: the last rows are held out | given: by split_column | dates"]
-    for column in proposal.scenarios:
+    for column in (proposal.scenario, *proposal.scenarios):
+        if column is None:
+            continue
         names = ", ".join(_plain(name) for name in sorted(column.listed or ()))
-        lines += [
-            f"# scenario: {_plain(column.name)} # one model for several surfaces? Then it is no field",
-            f"# scenarios: [{names}]",
-        ]
+        mark, comment = "# ", "one model for several surfaces? Then it is no field"
+        if column is proposal.scenario:
+            mark, comment = "", "no field: model.scenario_feature makes it an input; metrics per scenario"
+        lines += [f"{mark}scenario: {_plain(column.name)} # {comment}", f"{mark}scenarios: [{names}]"]
     return lines
 
 
-def _listed(key: str, about: str, columns: list[ColumnSurvey], survey: Survey) -> list[str]:
+def _listed(key: str, comment: str, columns: list[ColumnSurvey], survey: Survey) -> list[str]:
     if not columns:
-        return [f"{key}: [] # {about}"]
-    return [f"{key}: # {about}", *(f"  - {_plain(c.name)} # {_about(c, survey)}" for c in columns)]
-
-
-def _about(column: ColumnSurvey, survey: Survey) -> str:
-    more = "more than " if column.full else ""
-    facts = [f"{more}{column.distinct:,} values"]
-    if column.binary:
-        facts = [f"{_share(column.ones, survey)} ones"]
-    elif column.kind == "integer":
-        facts.append(f"{column.low:.0f} to {column.high:.0f}")
-    elif column.kind == "number":
-        facts.append(f"{column.low:g} to {column.high:g}")
-    missing = column.missing + (column.spellings.total() if column.kind != "text" else 0)
-    if missing:
-        facts.append(f"{_share(missing, survey)} missing")
-    return ", ".join(facts)
-
-
-def _share(part: int, survey: Survey) -> str:
-    return f"{100 * part / survey.rows:.3g} %"
+        return [f"{key}: [] # {comment}"]
+    return [f"{key}: # {comment}", *(f"  - {_plain(c.name)} # {about(c, survey)}" for c in columns)]
 
 
 def _plain(name: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stemlab.data.table.cells import SPLIT_SPELLINGS
+from stemlab.data.table.cells import LABEL_SPELLINGS, SPLIT_SPELLINGS
+from stemlab.data.table.column_facts import time_range
 from stemlab.data.table.multivalued import list_form
 from stemlab.data.table.name_patterns import (
     ACTION_PATTERN,
@@ -15,6 +16,7 @@ from stemlab.data.table.name_patterns import (
     GROUP_PATTERNS,
     LABEL_PATTERN,
     LATE_PATTERN,
+    MAIN_SCENARIO_PATTERN,
     PLAIN_LABEL_PATTERN,
     SCENARIO_PATTERN,
     SESSION_PATTERN,
@@ -26,6 +28,9 @@ from stemlab.data.table.survey import ColumnSurvey, Survey, single_column_auc
 
 _FEW, _MAX_SCENARIOS, _LONG_TEXT = 10, 30, 60
 _LEAK_AUC = 0.98
+_MAX_DRAFTED_SCENARIOS = 10
+LATE_REASON = "known only after the impression?"
+WEIGHT_REASON = "a weight or probability of the row, not an input"
 
 
 @dataclass(slots=True)
@@ -39,9 +44,12 @@ class Proposal:
         numericals: numerical inputs.
         left_out: column -> reason why it has no role.
         time: time column.
+        late_numbers: columns of numbers that are known only after the impression; possible labels of regression.
+        weights: columns of weights of rows.
         group: group column.
         split: column of train, valid, test.
-        scenarios: columns that may be the scenario.
+        scenario: the scenario column, which is no field.
+        scenarios: fields that may be the scenario instead.
         missing: spellings of missing values, besides the empty cell.
         checks: remarks on doubtful columns, for the user.
     """
@@ -52,8 +60,11 @@ class Proposal:
     numericals: list[ColumnSurvey] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     time: ColumnSurvey | None = None
+    late_numbers: list[ColumnSurvey] = field(default_factory=list)
+    weights: list[ColumnSurvey] = field(default_factory=list)
     group: ColumnSurvey | None = None
     split: ColumnSurvey | None = None
+    scenario: ColumnSurvey | None = None
     scenarios: list[ColumnSurvey] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
@@ -69,7 +80,7 @@ def propose(survey: Survey) -> Proposal:
         )
     rest = [column for column in survey.columns if not _left_out(column, survey, proposal)]
     proposal.split = _first(c for c in rest if _is_split(c))
-    proposal.time = _first(c for c in rest if _is_time(c))
+    proposal.time = _first(c for c in rest if is_time_column(c))
     _set_labels([c for c in rest if c.binary and c is not proposal.split], proposal)
     sessions = [c for c in rest if SESSION_PATTERN.search(c.name)]
     for column in rest:
@@ -77,13 +88,23 @@ def propose(survey: Survey) -> Proposal:
             _assign_input_role(column, survey, proposal)
     possible = [*proposal.fields, *sessions]
     proposal.group = _first(c for names in GROUP_PATTERNS for c in possible if names.search(c.name) and c.distinct > 1)
-    candidates = [c for c in proposal.fields if SCENARIO_PATTERN.search(c.name) and c.distinct <= _MAX_SCENARIOS]
-    proposal.scenarios = [c for c in candidates if not c.missing]
+    _set_scenario(survey, proposal)
     proposal.missing = sorted(
         {word for c in proposal.numericals for word in c.spellings} | _everywhere(proposal.fields)
     )
     _check(survey, proposal)
     return proposal
+
+
+def _set_scenario(survey: Survey, proposal: Proposal) -> None:
+    """Take the scenario column out of the fields, if all of its values were seen; other candidates stay fields."""
+    candidates = [c for c in proposal.fields if SCENARIO_PATTERN.search(c.name) and c.distinct <= _MAX_SCENARIOS]
+    candidates = [c for c in candidates if not c.missing and not c.spellings and c is not proposal.group]
+    candidates.sort(key=lambda c: not MAIN_SCENARIO_PATTERN.search(c.name))  # stable
+    if candidates and survey.whole and candidates[0].distinct <= _MAX_DRAFTED_SCENARIOS and len(proposal.fields) > 1:
+        proposal.scenario = candidates.pop(0)
+        proposal.fields.remove(proposal.scenario)
+    proposal.scenarios = candidates
 
 
 def _everywhere(columns: Iterable[ColumnSurvey]) -> set[str]:
@@ -93,6 +114,10 @@ def _everywhere(columns: Iterable[ColumnSurvey]) -> set[str]:
 
 def _left_out(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> bool:
     reason = _reason(column, survey)
+    if reason == LATE_REASON and column.kind in ("number", "integer"):
+        proposal.late_numbers.append(column)
+    if reason == WEIGHT_REASON:
+        proposal.weights.append(column)
     if reason:
         proposal.left_out[column.name] = reason
     elif column.kind == "text" and (form := list_form(survey.first[column.name])):
@@ -112,18 +137,25 @@ def _reason(column: ColumnSurvey, survey: Survey) -> str:
     if column.distinct < 2:
         return "one value only" if column.distinct else "empty"
     if LATE_PATTERN.search(name):
-        return "known only after the impression?"
+        return LATE_REASON
+    if PLAIN_LABEL_PATTERN.fullmatch(name) and not column.binary and _holds_labels(column):
+        return "a label without a value in some rows: see given of the key labels"
     if PLAIN_LABEL_PATTERN.fullmatch(name) and not column.binary:
         return "named like a label, but not 0 and 1 in every row"
     if WEIGHT_PATTERN.search(name):
-        return "a weight or probability of the row, not an input"
-    if EVENT_PATTERN.search(name) and not _is_time(column):
+        return WEIGHT_REASON
+    if EVENT_PATTERN.search(name) and not is_time_column(column):
         return "identifies a single request or impression"
-    if column.distinct == survey.rows > _FEW and column.kind in ("text", "integer") and not _is_time(column):
+    if column.distinct == survey.rows > _FEW and column.kind in ("text", "integer") and not is_time_column(column):
         return "a different value in each row" if not AMOUNT_PATTERN.search(name) else ""
     if column.kind == "text" and column.longest > _LONG_TEXT and not list_form(survey.first[name]):
         return f"texts of up to {column.longest} characters"
     return ""
+
+
+def _holds_labels(column: ColumnSurvey) -> bool:
+    """Return whether all cells that are not missing are 0 or 1."""
+    return {LABEL_SPELLINGS.get(text.lower()) for text in column.listed or ("?",)} == {0, 1}
 
 
 def _is_split(column: ColumnSurvey) -> bool:
@@ -131,7 +163,8 @@ def _is_split(column: ColumnSurvey) -> bool:
     return bool(SPLIT_PATTERN.search(column.name)) and words <= set(SPLIT_SPELLINGS) and not column.missing
 
 
-def _is_time(column: ColumnSurvey) -> bool:
+def is_time_column(column: ColumnSurvey) -> bool:
+    """Return whether a column holds times: dates, or large integers with the name of a time."""
     if column.kind == "datetime":
         return True
     named = bool(TIME_PATTERN.search(column.name)) and not LATE_PATTERN.search(column.name)
@@ -159,8 +192,8 @@ def _set_labels(binary: list[ColumnSurvey], proposal: Proposal) -> None:
 def _assign_input_role(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> None:
     if column is proposal.time:
         return
-    if column.kind == "datetime" or _is_time(column):
-        proposal.left_out[column.name] = "a second time column"
+    if column.kind == "datetime" or is_time_column(column):
+        proposal.left_out[column.name] = f"a second time column, {time_range(column)}"
     elif SESSION_PATTERN.search(column.name):
         proposal.left_out[column.name] = "identifies a session; can be the group"
     elif _is_amount(column):

@@ -85,6 +85,8 @@ GROUP_PATTERNS = (
 SCENARIO_PATTERN = _word(
     "scenario", "scene", "domain", "country", "tab", "channel", "surface", "market", "region", "platform"
 )
+MAIN_SCENARIO_PATTERN = _word("scenario", "scene", "domain", "tab", "surface")
+"""Names that are preferred to those of ``SCENARIO_PATTERN``."""
 SPLIT_PATTERN = _word("split", "fold", "subset", "partition", "set")
 CATEGORY_PATTERN = _word(
     *("id", "uid", "iid", "pid", "code", "type", "cat", "category", "class", "zip", "zipcode", "postal", "brand"),

@@ -40,6 +40,7 @@ class ColumnSurvey:
         low: smallest number, if the cells are numbers.
         high: largest number.
         longest: length of the longest text in characters.
+        first_date: smallest date, if the cells are dates; ``last_date`` is the largest.
         listed: counts of the values, or ``None`` if there are more than ``MAX_LISTED``.
         hashes: hashes of the distinct values, at most ``MAX_DISTINCT``.
     """
@@ -51,6 +52,8 @@ class ColumnSurvey:
     low: float = np.inf
     high: float = -np.inf
     longest: int = 0
+    first_date: str = "9"
+    last_date: str = ""
     listed: Counter[str] | None = field(default_factory=Counter)
     hashes: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
 
@@ -105,6 +108,11 @@ class ColumnSurvey:
         same = self.kind in ("empty", kind)
         numeric = {self.kind, kind} == {"integer", "number"}
         self.kind = kind if same else "number" if numeric else "text"
+        if self.kind == "datetime":
+            self.first_date, self.last_date = (
+                min(self.first_date, min(strings)[:10]),
+                max(self.last_date, max(strings)[:10]),
+            )
         if self.kind in ("integer", "number"):
             numbers = pc.min_max(pc.cast(pc.utf8_trim_whitespace(values), pa.float64())).as_py()
             self.low, self.high = min(self.low, numbers["min"]), max(self.high, numbers["max"])

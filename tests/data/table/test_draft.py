@@ -30,7 +30,7 @@ def drafted(rows, path, **options):
     else:
         rows.to_csv(path, index=False, **options)
     draft_path(path).unlink(missing_ok=True)
-    written, messages = write_draft(open_table(path))
+    written, _, messages = write_draft(open_table(path))
     return read_description(written), written.read_text(), messages
 
 
@@ -41,13 +41,11 @@ def test_draft_finds_labels_fields_group_and_time(tmp_path, name):
     rows["country"] = rows["country"].astype(object)
     found, text, messages = drafted(rows, tmp_path / name)
     assert found["tasks"] == ["click", "buy"]
-    assert found["fields"] == ["user_id", "item_id", "page", "country", "is_new"]
+    assert found["fields"] == ["user_id", "item_id", "page", "is_new"]
+    assert (found["scenario"], found["scenarios"]) == ("country", ["es", "fr", "nl"])
     assert found["numericals"] == ["price", "age"]
     assert (found["group"], found["time"], found["split"]) == ("user_id", "ts", {"rule": "time"})
     assert (found["name"], found["min_count"], found.get("separator")) == ("rows", 2, "," if "csv" in name else None)
-    assert (
-        "# scenario: country # one model for several surfaces? Then it is no field\n# scenarios: [es, fr, nl]\n" in text
-    )
     assert f"  - user_id # {rows['user_id'].nunique()} values\n" in text
     assert f"  - click # {100 * rows['click'].mean():.3g} % ones\n" in text
     assert f"{100 * rows['price'].isna().mean():.3g} % missing" in text
@@ -58,7 +56,7 @@ def test_draft_finds_labels_fields_group_and_time(tmp_path, name):
         "title (",
     ):
         assert f"# left out: {left}" in text
-    assert messages[0] == "rows 600, columns 14: tasks 2, fields 5, numericals 2, left out 4."
+    assert messages[0] == "rows 600, columns 14: tasks 2, fields 4, numericals 2, left out 4."
     assert "Left out, add what should be read: row, play_time, const, title." in messages
     assert "'is_new' holds 0 and 1 and is proposed as a field: is it a label?" in messages
 
@@ -152,7 +150,7 @@ def test_only_the_beginning_of_a_large_file_is_read(tmp_path, monkeypatch):
     frame(2000).to_csv(path, index=False)
     monkeypatch.setattr(survey, "MAX_BYTES", 40_000)
     monkeypatch.setattr(file, "TABLE_BLOCK_BYTES", 10_000)
-    written, messages = write_draft(open_table(path))
+    written, _, messages = write_draft(open_table(path))
     (sentence,) = [s for s in messages if s.startswith("Only the first")]
     rows = int(sentence.split()[3].replace(",", ""))
     assert 500 < rows < 1000
@@ -191,6 +189,7 @@ def test_draft_is_a_valid_config(tmp_path):
     _, text, _ = drafted(frame(100), tmp_path / "rows.csv")
     assert set(yaml.safe_load(text)) <= {
         *("name", "separator", "tasks", "fields", "numericals", "scaling", "group", "time", "split", "min_count"),
+        *("scenario", "scenarios"),
     }
     assert max(map(len, text.splitlines())) <= 120
 
@@ -278,22 +277,9 @@ def test_the_draft_is_written_into_the_current_directory(tmp_path, monkeypatch):
     (tmp_path / "raw").mkdir()
     frame(100).to_csv(tmp_path / "raw" / "rows.csv", index=False)
     monkeypatch.chdir(tmp_path)
-    written, _ = write_draft(open_table(Path("raw/rows.csv")))
+    written, _, _ = write_draft(open_table(Path("raw/rows.csv")))
     assert written == Path("rows.stemlab.yaml")
     assert "dataset.config=rows.stemlab.yaml \\\n#   dataset.path=raw/rows.csv\n" in written.read_text()
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["rows.csv"]
     with pytest.raises(StemlabError, match="exists already"):
         write_draft(open_table(Path("raw/rows.csv")))
-
-
-def test_an_uncommented_scenario_is_no_field(tmp_path, caplog):
-    _, text, _ = drafted(frame(600), path := tmp_path / "rows.csv")
-    lines = [line.removeprefix("# ") if line.startswith("# scenario") else line for line in text.splitlines()]
-    Path("rows.stemlab.yaml").write_text("\n".join(lines))
-    found = read_description(Path("rows.stemlab.yaml"))
-    assert "country" in found["fields"]
-    with caplog.at_level("INFO"):
-        (module := table(tmp_path, path, **found)).prepare()
-    assert "country" not in module.spec.field_sizes
-    assert module.spec.scenarios == ("es", "fr", "nl")
-    assert "'country' is dataset.scenario" in caplog.text
