@@ -63,12 +63,12 @@ def check_command_line(
         StemlabError: the first job that cannot run.
     """
     with hydra_context(line):
-        base = _with_message(line, list(line.overrides), lambda: _base(line))
+        base = with_message(line, list(line.overrides), lambda: _base(line))
         unit = "setting" if is_search(base) else "job"
         check_job_folders(*(base.hydra[node]._get_node("dir")._value() for node in ("run", "sweep")))
         swept = line.multirun or base.hydra.mode == RunMode.MULTIRUN
         swept_by_file = _swept_by_file(line, base)
-        jobs = _with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))
+        jobs = with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))
         if swept and len(jobs) > _MANY_JOBS:
             report(f"checking the settings of {_count(jobs, unit)}")
         start, previews = perf_counter(), False
@@ -96,7 +96,7 @@ def _count(jobs: Sequence[Sequence[str]], unit: str) -> str:
 
 def _resolve_job(line: CommandLine, overrides: list[str], base: DictConfig) -> list[tuple[list[str], dict[str, Any]]]:
     """Resolve the only job of a command line: ``base`` is composed from the same overrides."""
-    return [(overrides, _with_message(line, overrides, lambda: resolve(without_hydra(base))))]
+    return [(overrides, with_message(line, overrides, lambda: resolve(without_hydra(base))))]
 
 
 def _compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[list[str], dict[str, Any]]]:
@@ -109,7 +109,7 @@ def _compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[li
 
     composed: dict[tuple[str, ...], dict[str, Any]] = {}
     for overrides in jobs:
-        parsed = [(word, *_with_message(line, overrides, lambda word=word: parse(word))) for word in overrides]
+        parsed = [(word, *with_message(line, overrides, lambda word=word: parse(word))) for word in overrides]
         choice = tuple(word for word, _, is_value in parsed if not is_value)
         if choice in composed:
             plain = composed[choice]
@@ -118,7 +118,7 @@ def _compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[li
                     plain = _with_value(plain, override.key_or_group.split("."), override.value())
             plain = single_values_as_lists(plain)
         else:
-            plain = _with_message(line, overrides, lambda job=overrides: compose_job(line.command, job))
+            plain = with_message(line, overrides, lambda job=overrides: compose_job(line.command, job))
             composed[choice] = plain
         yield overrides, plain
 
@@ -145,7 +145,7 @@ def _with_value(config: Mapping[str, Any], path: Sequence[str], value: Any) -> d
 def check_composition(line: CommandLine) -> None:
     """Check only that Hydra can compose the config; used to show it (``--cfg``)."""
     with hydra_context(line):
-        _with_message(line, list(line.overrides), lambda: _base(line))
+        with_message(line, list(line.overrides), lambda: _base(line))
 
 
 def compose_base(line: CommandLine) -> DictConfig:
@@ -154,7 +154,7 @@ def compose_base(line: CommandLine) -> DictConfig:
     Raises:
         StemlabError: Hydra cannot compose it.
     """
-    config: DictConfig = _with_message(line, list(line.overrides), lambda: _base(line))
+    config: DictConfig = with_message(line, list(line.overrides), lambda: _base(line))
     return config
 
 
@@ -164,7 +164,7 @@ def sweep_directory(line: CommandLine) -> Path:
         return Path(str(_base(line).hydra.sweep.dir))
 
 
-def _with_message(line: CommandLine, overrides: list[str], step: Any) -> Any:
+def with_message(line: CommandLine, overrides: list[str], step: Any) -> Any:
     """Call ``step``; turn errors of Hydra into a ``StemlabError`` with a message."""
     try:
         return step()
