@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -158,12 +159,17 @@ def evaluate(
         from stemlab.inference.measure_rows import measure_rows
 
         record = found.record
-        return defined(measure_rows(arrow_table(predict(found, data)), record["config"], record["dataset_manifest"]))
+        if "tasks" not in record["config"]["dataset"]:
+            raise StemlabError("the metrics of other data need a table with labels: leave the data out for a split.")
+        table = arrow_table(predict(found, data))
+        measured: dict[str, float | None] = defined(measure_rows(table, record["config"], record["dataset_manifest"]))
+        return measured
     config, _ = compose_settings(
         "evaluate", {"ckpt": str(found.checkpoint), "split": split, "allow": list(found.allow)}
     )
     with process_state_kept():
-        return defined(evaluate_checkpoint(config))
+        metrics: dict[str, float | None] = defined(evaluate_checkpoint(config))
+    return metrics
 
 
 def predict(run: TrainedRun | str | Path, data: Frame | None = None, *, settings: Settings | None = None) -> Any:
@@ -201,7 +207,7 @@ def predict(run: TrainedRun | str | Path, data: Frame | None = None, *, settings
         config, _ = compose_settings("predict", chosen)
         with process_state_kept(), redirect_stdout(io.StringIO()):
             summary = predict_file(config)
-        print(summary.replace(f" into {folder}/output.parquet", ""))
+        print(re.sub(rf"( into| written to) {re.escape(folder)}\S*parquet", "", summary))
         table = pq.read_table(chosen["output"], memory_map=False)
     return frame_like(table, None if isinstance(data, str | Path) else data)
 

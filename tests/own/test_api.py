@@ -145,6 +145,22 @@ def test_own_class_is_trained_loaded_and_allowed(folder):
         api.predict(run.directory, FRAME.head(2))
 
 
+def test_histories_of_a_frame_give_recommendations(folder):
+    rng = np.random.default_rng(1)
+    log = pl.DataFrame({"user": np.repeat(np.arange(25), 8), "item": rng.integers(0, 40, 200), "time": np.arange(200)})
+    settings = {"trainer.max_epochs": 1, "logger": "none", "dataset.eval_negatives": 5, "dataset.evaluation.topk": [5]}
+    run = api.fit(log, dataset="interactions", model="youtube", settings=settings)
+    assert run.metrics["test/ndcg@5"] is not None
+    top = run.predict(log.filter(pl.col("user") < 3).select("user").unique(), settings={"topk": 4})
+    assert isinstance(top, pl.DataFrame)
+    assert top.columns == ["user", "item", "rank", "score"]
+    assert top["rank"].to_list() == [1, 2, 3, 4] * 3
+    assert set(top["item"]) <= {str(item) for item in log["item"]}
+    assert len(run.predict(settings={"topk": 2})) == 50
+    with pytest.raises(StemlabError, match="table"):
+        run.evaluate(log)
+
+
 @pytest.mark.parametrize(
     ("data", "arguments", "expected"),
     [
