@@ -73,8 +73,20 @@ def _check_schedule(optim: Any, origin: Origin) -> None:
         )
 
 
+def check_average(config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse an average of the weights together with what would evaluate other weights."""
+    ema, key = config["optim"].get("ema"), "callbacks.paper_selection"
+    if ema is not None and config.get("callbacks", {}).get("paper_selection"):
+        raise StemlabError(
+            f"optim.ema={ema} ({origin('optim.ema')}) and {key}=true ({origin(key)}) do not fit together: the "
+            "selection evaluates the trained weights, not their average; leave out one of them."
+        )
+
+
 def check_divided_tables(config: Mapping[str, Any]) -> str | None:
-    """Return why tables divided among processes cannot be trained by the optimiser, or None if they can."""
+    """Return why tables divided among processes cannot be trained with these settings, or None if they can."""
+    if config["optim"].get("ema") is not None:
+        return "the average of divided tables is not supported: set optim.ema=null"
     if (name := config["optim"].get("name", "adam")) != "adam":
         return f"divided tables are trained by Adam only: set optim.name=adam instead of {name}"
     return None

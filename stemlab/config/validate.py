@@ -16,7 +16,7 @@ from stemlab.config.instantiate import (
     typed_settings,
     validate_as,
 )
-from stemlab.config.optim_checks import check_optimizer
+from stemlab.config.optim_checks import check_average, check_optimizer
 from stemlab.config.own_class import check_own_dataset, check_own_net
 from stemlab.config.path_checks import check_paths
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, SavedTrainerConfig, section_model
@@ -111,6 +111,7 @@ def _check_optim(config: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(f"the optimiser ({origin('optim')}) is not for a {family} model: set optim={option}.")
     model = optim.RankingOptimConfig if sequential else optim.OptimConfig
     check_optimizer(validate_as(model, config["optim"], key="optim", origin=origin), origin)
+    check_average(config, origin)
     check_tables(config, origin)
 
 

@@ -205,6 +205,8 @@ def training_step(module: NetModule, buffers: StepBuffers) -> None:
         norm = module.clip(optimizer)
         buffers.set_rates(optimizer.param_groups)
         optimizer.step()
+        if module.average is not None:
+            module.average.update()
         values = {"loss": loss, **{f"loss/{name}": value for name, value in parts.items()}}
         buffers.record(values if norm is None else {**values, "grad_norm": norm})
         torch.clear_autocast_cache()

@@ -21,6 +21,7 @@ from stemlab.lightning.interval_loop import IntervalEpochLoop
 from stemlab.lightning.loss_means import LossMeans
 from stemlab.lightning.settings import CommonSettings
 from stemlab.nn.sharded.network import finish_lookups
+from stemlab.optim.average import WeightAverage
 from stemlab.optim.capture import plain_groups
 from stemlab.optim.groups import named_rates
 from stemlab.optim.schedule import RateSchedule
@@ -61,6 +62,7 @@ class NetModule(LightningModule):
         step_values: logged values of the current training step, for ``StepLoop``; None: they are logged by Lightning.
         blocks: executes several steps per batch of Lightning, or None; see ``train_in_blocks``.
         schedule: sets the learning rates before every step, or None; set it before the training starts.
+        average: average of the weights, or None; ``AveragedWeights`` sets it.
     """
 
     headlines: tuple[str, ...] = ()
@@ -83,6 +85,7 @@ class NetModule(LightningModule):
         self.loss_means = LossMeans()
         self.blocks: BlockTraining | None = None
         self.schedule: RateSchedule | None = None
+        self.average: WeightAverage | None = None
         self.step_values: dict[str, Tensor] | None = None
         self._compiled_size = 0  # largest training batch so far
 

@@ -12,6 +12,7 @@ from stemlab.types import LearningRate, NonNegativeFloat, PositiveFloat
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 TableRule = Literal["dense_adam", "sparse_adam", "rowwise_adagrad"]
+Decay = Annotated[float, Field(gt=0, lt=1)]
 MetricGain = Annotated[NonNegativeFloat, Field(le=1)]
 ADAMW_DECAY = 1e-2
 """Default of ``weight_decay``, as in torch."""
@@ -69,6 +70,7 @@ class OptimConfig:
         tables_bias_correction: whether ``sparse_adam`` corrects the bias of the moments.
         plateau: settings of the plateau scheduler.
         schedule: learning rate as a function of the step.
+        ema: decay of the average of the weights that is evaluated and saved; ``None``: the weights themselves are.
     """
 
     name: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
@@ -85,3 +87,4 @@ class OptimConfig:
     tables_bias_correction: bool = True
     plateau: PlateauConfig = Field(default_factory=PlateauConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    ema: Decay | None = None

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.optim import Optimizer
 
-from stemlab.optim.config import ADAMW_DECAY, Beta, RateGroups, TableRule
+from stemlab.optim.config import ADAMW_DECAY, Beta, Decay, RateGroups, TableRule
 from stemlab.optim.groups import with_rates
 from stemlab.optim.schedule import ScheduleConfig
 from stemlab.optim.tables import RowAdam, is_fused, split_tables, table_settings
@@ -46,6 +46,7 @@ class RankingOptimConfig:
         tables_lr: learning rate of tables that are trained by rows; ``None`` is ``lr``.
         tables_bias_correction: whether ``sparse_adam`` corrects the bias of the moments.
         schedule: learning rate as a function of the step.
+        ema: decay of the average of the weights that is evaluated and saved; ``None``: the weights themselves are.
     """
 
     name: Literal["adam", "sgd", "adagrad", "adadelta", "adamw"] = "adam"
@@ -58,6 +59,7 @@ class RankingOptimConfig:
     tables_lr: LearningRate | None = None
     tables_bias_correction: bool = True
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    ema: Decay | None = None
 
     @property
     def decay(self) -> float:

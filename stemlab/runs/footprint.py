@@ -116,8 +116,9 @@ def training_footprint(
 
 
 def _states(optim: Mapping[str, Any]) -> int:
-    """Return the number of values that the optimiser keeps per parameter."""
-    return 1 if optim["name"] == "sgd" and optim.get("momentum") else _STATES[optim["name"]]
+    """Return the number of values that the optimiser and the average of the weights keep per parameter."""
+    states = 1 if optim["name"] == "sgd" and optim.get("momentum") else _STATES[optim["name"]]
+    return states + (optim.get("ema") is not None)
 
 
 def reduction_warning(footprint: Footprint, rows: TablePlan | None) -> str | None:

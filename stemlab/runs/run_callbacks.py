@@ -9,6 +9,7 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
+from stemlab.callbacks.averaged_weights import AveragedWeights
 from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.diagnostics import Diagnostics
 from stemlab.callbacks.early_stop import EarlyStop, WindowStop
@@ -50,6 +51,8 @@ def build_callbacks(
     chosen, throughput = config["callbacks"], Throughput()
     stop, best = chosen["early_stop"], chosen["checkpoint"]
     others: list[Callback] = [EpochLines(throughput), *_resumed_settings(config, resumed, keep_lr)]
+    if config["optim"].get("ema") is not None:
+        others.insert(0, AveragedWeights(config["optim"]["ema"]))
     if stop["enabled"]:
         others.append(_early_stop(stop))
     if use_progress_bar(chosen["progress"]):

@@ -27,7 +27,7 @@ def test_sequential_model_selects_optimiser_callbacks_and_epochs():
         "lr_groups": {"tables": None, "gates": None, "dense": None},
         "schedule": {**dict.fromkeys(("name", "total_steps", "step_size")), "warmup_steps": 0, "final_factor": 0.0}
         | {"gamma": 0.1},
-        **dict.fromkeys(("weight_decay", "momentum")),
+        **dict.fromkeys(("weight_decay", "momentum", "ema")),
     }
     assert config["optim"] == {"name": "adam", "lr": 1e-3, "l2": 0.0, **tables, **unset}
     stop, best = config["callbacks"]["early_stop"], config["callbacks"]["checkpoint"]
