@@ -23,7 +23,8 @@ def order(rows=1003, batch_size=20, rank=0, world_size=1, window_rows=512):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "train.arrow"
-    rng, names = np.random.default_rng(0), {"numericals": ["x"], "scenario": True}
+    lists = {"list_ids": 3, "list_weights": 2}
+    rng, names = np.random.default_rng(0), {"numericals": ["x"], "scenario": True, "targets": lists}
     with StoreWriter(path, 1003, ["a", "b"], ["click"], **names) as writer:
         writer.append(
             rng.integers(0, 99, (1003, 2), dtype=np.int32),
@@ -31,6 +32,10 @@ def store(tmp_path_factory):
             np.arange(1003),
             rng.random((1003, 1), dtype=np.float32),
             rng.integers(0, 3, 1003, dtype=np.int32),
+            {
+                "list_ids": rng.integers(0, 99, (1003, 3), dtype=np.int32),
+                "list_weights": rng.random((1003, 2), dtype=np.float32),
+            },
         )
     return ColumnStore(path)
 

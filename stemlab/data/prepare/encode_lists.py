@@ -91,6 +91,7 @@ class TableListEncoder:
         for field in self._lists:
             values = values_of(field)
             lengths_B, tokens = _flat(table[field.name])
+            tokens = pc.fill_null(tokens.dictionary_decode() if pa.types.is_dictionary(tokens.type) else tokens, "")
             given_N = as_numpy(pc.binary_length(tokens)) > 0
             ids_N = np.where(given_N, self._known[field.name].encode(tokens), np.int32(0))
             ids[field.name] = pad_lists(ids_N, lengths_B, values.max_length)

@@ -32,8 +32,8 @@ class SplitLists:
 
     Attributes:
         lengths_B: number of values per row.
-        tokens: (N,) Arrow strings.
-        categories: (N,) Arrow strings, or ``None``.
+        tokens: (N,) Arrow dictionary array of strings.
+        categories: (N,) Arrow dictionary array of strings, null for a missing one, or ``None``.
         weights_N: weights, or ``None``.
         ages_N: seconds between a value and the last one of its row, or ``None``.
         truncated: number of rows that had more than L values.
@@ -76,39 +76,35 @@ def split_lists(role: ListRole, columns: Mapping[str, Any], missing: Sequence[st
         for name, (lengths, _) in others.items()
     ]
     unequal_B: BoolArray = np.logical_or.reduce([mask for mask, _ in problems] or [np.zeros(rows, dtype=bool)])
-    flat, row_N = _without_rows(flat, lengths_B, unequal_B)
-    parts = {name: _without_rows(values, lengths, unequal_B)[0] for name, (lengths, values) in others.items()}
+    equal_N = ~unequal_B[np.repeat(np.arange(rows), lengths_B)]
+    row_N = np.repeat(np.arange(rows), lengths_B)[equal_N]
+    flat = _some(flat, equal_N)
     tokens = _tokens(flat)
+    given_N = as_numpy(pc.cast(pc.is_valid(tokens), pa.int8())) == 1
     problems.append(_flat_problem(role.values, flat, row_N, rows, inexact_integers(flat), "an id that floats round"))
-    weight_N = time_N = None
-    per_second = 1
+    row_N = row_N[given_N]
+    parts = {
+        name: _some(values, ~unequal_B[np.repeat(np.arange(rows), lengths)])
+        for name, (lengths, values) in others.items()
+    }
+    parts = {name: _some(values, given_N) for name, values in parts.items()}
+    kept_N, kept_B, truncated = _kept(row_N, rows, role)
+    found = SplitLists(kept_B, _some(_some(tokens, given_N), kept_N), truncated=truncated, problems=problems)
+    if role.categories is not None:
+        found.categories = _some(_tokens(parts[role.categories]), kept_N)
     if role.weights is not None:
-        weight_N, bad_N = cells.read_numbers(parts[role.weights])
-        with np.errstate(invalid="ignore"):
-            bad_N = bad_N | ~(weight_N >= 0)
-        problems.append(
-            _flat_problem(role.weights, parts[role.weights], row_N, rows, bad_N, "not a number of at least 0")
-        )
+        weight_N, bad_N = _read_weights(parts[role.weights])
+        wanted = "not a number of at least 0"
+        problems.append(_flat_problem(role.weights, parts[role.weights], row_N, rows, bad_N, wanted))
+        found.weights_N = weight_N[kept_N]
     if role.times is not None:
         time_N, bad_N, per_second = _read_times(parts[role.times], role.time_unit)
         problems.append(_flat_problem(role.times, parts[role.times], row_N, rows, bad_N, "not an integer"))
-        descends_N = np.append(False, (np.diff(time_N) < 0) & (np.diff(row_N) == 0)) if len(time_N) else bad_N
-        problems.append(
-            _flat_problem(
-                role.times, parts[role.times], row_N, rows, descends_N, "before the time to its left (oldest first)"
-            )
-        )
-    given_N = as_numpy(pc.cast(pc.is_valid(tokens), pa.int8())) == 1
-    kept_N, kept_B, truncated = _kept(given_N, row_N, rows, role)
-    index = pa.array(np.flatnonzero(kept_N))
-    found = SplitLists(kept_B, tokens.take(index), truncated=truncated, problems=problems)
-    if role.categories is not None:
-        found.categories = pc.fill_null(_tokens(parts[role.categories]).take(index), "")
-    if weight_N is not None:
-        found.weights_N = weight_N[kept_N]
-    if time_N is not None:
-        last_N = np.repeat(np.cumsum(kept_B) - 1, kept_B)
-        times = time_N[kept_N]
+        descends_N = np.diff(time_N, prepend=time_N[:1]) < 0
+        descends_N &= np.diff(row_N, prepend=row_N[:1]) == 0
+        wanted = "before the time to its left (oldest first)"
+        problems.append(_flat_problem(role.times, parts[role.times], row_N, rows, descends_N, wanted))
+        last_N, times = np.repeat(np.cumsum(kept_B) - 1, kept_B), time_N[kept_N]
         found.ages_N = (times[last_N] - times) // per_second
     return found
 
@@ -143,31 +139,37 @@ def _read_times(flat: Any, unit: str) -> tuple[Int64Array, BoolArray, int]:
     return times_N, bad_N, 1000 if unit == "ms" else 1
 
 
+def _read_weights(flat: Any) -> tuple[Float32Array, BoolArray]:
+    """Return weights, and the mask of those that are no number or negative."""
+    weight_N, bad_N = cells.read_numbers(flat)
+    with np.errstate(invalid="ignore"):
+        return weight_N, bad_N | ~(weight_N >= 0)
+
+
 def _tokens(flat: Any) -> Any:
-    """Return values as tokens, null for a missing one."""
+    """Return values as a dictionary array of tokens, null for a missing one."""
     coded = flat.dictionary_encode()
     words = pc.utf8_trim_whitespace(cells.tokens_of(coded.dictionary))
-    tokens = words.take(coded.indices)
-    return pc.if_else(pc.equal(tokens, ""), None, tokens)
+    words = pc.if_else(pc.equal(words, ""), None, words)
+    if words.null_count:  # a missing value must be a null of the indices
+        null_words = pc.is_null(words).take(coded.indices)
+        return pa.DictionaryArray.from_arrays(pc.if_else(null_words, None, coded.indices), pc.fill_null(words, ""))
+    return pa.DictionaryArray.from_arrays(coded.indices, words)
 
 
-def _without_rows(flat: Any, lengths_B: Int64Array, left_out_B: BoolArray) -> tuple[Any, Int64Array]:
-    """Return the values of the other rows, and the row of each."""
-    row_N = np.repeat(np.arange(len(lengths_B)), lengths_B)
-    if not left_out_B.any():
-        return flat, row_N
-    kept_N = ~left_out_B[row_N]
-    return flat.filter(pa.array(kept_N)), row_N[kept_N]
+def _some(values: Any, mask_N: BoolArray) -> Any:
+    """Return the values of an Arrow array at which the mask is true."""
+    return values if mask_N.all() else values.filter(pa.array(mask_N))
 
 
-def _kept(given_N: BoolArray, row_N: Int64Array, rows: int, role: ListRole) -> tuple[BoolArray, Int64Array, int]:
+def _kept(row_N: Int64Array, rows: int, role: ListRole) -> tuple[BoolArray, Int64Array, int]:
     """Return which values are kept, how many of each row, and the number of rows with more than L values."""
-    counts_B = np.bincount(row_N[given_N], minlength=rows)
-    position_G = np.arange(int(counts_B.sum())) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
-    first_B = np.maximum(counts_B - role.max_length, 0) if role.newest else np.zeros_like(counts_B)
-    offset_G = position_G - np.repeat(first_B, counts_B)
-    kept_N = given_N.copy()
-    kept_N[given_N] = (offset_G >= 0) & (offset_G < role.max_length)
+    counts_B = np.bincount(row_N, minlength=rows)
+    first_B = np.cumsum(counts_B) - counts_B
+    if role.newest:
+        first_B += np.maximum(counts_B - role.max_length, 0)
+    offset_N = np.arange(len(row_N)) - np.repeat(first_B, counts_B)
+    kept_N = (offset_N >= 0) & (offset_N < role.max_length)
     return kept_N, np.minimum(counts_B, role.max_length), int((counts_B > role.max_length).sum())
 
 

@@ -16,6 +16,8 @@ from stemlab.data.table.raw import RawTable
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
 from tests.data.aliexpress_rows import aliexpress, write_country
+from tests.data.table.list_rows import DESCRIBED_LOG, click_log, joined
+from tests.data.table.rows import table as described_table
 from tests.data.tiktok_rows import random_columns, tiktok, write_raw
 
 ROWS = 600
@@ -40,6 +42,13 @@ def table(folder):
         **{"on_bad_row": "error", "batch_size": 8, "eval_batch_size": 8, "seed": 0},
     }
     return instantiate({"_target_": "stemlab.data.sources.table.TableDataModule", **config}, key="dataset")
+
+
+def lists_of(folder):
+    """Return a datamodule of a table with lists of values."""
+    if not (folder / "rows.csv").is_file():
+        joined(click_log(200)).to_csv(folder / "rows.csv", index=False)
+    return described_table(folder, folder / "rows.csv", **DESCRIBED_LOG)
 
 
 def tiktok_of(folder, **changed):
@@ -99,7 +108,7 @@ def blocks_in(folder):
     return [path.name for path in (folder / "prepared").iterdir() if path.name.startswith((".blocks", ".build"))]
 
 
-@pytest.mark.parametrize("make", [tiktok_of, table, aliexpress_of])
+@pytest.mark.parametrize("make", [tiktok_of, table, lists_of, aliexpress_of])
 def test_continues_after_the_finished_chunks(tmp_path, monkeypatch, make, caplog):
     (tmp_path / "whole").mkdir()
     appended = parsed_chunks(monkeypatch)
@@ -115,12 +124,13 @@ def test_continues_after_the_finished_chunks(tmp_path, monkeypatch, make, caplog
     assert len(appended) == total - 5 > 5
     found = prepared_bytes(directory)
     assert found[0] == expected[0]
-    if make is not table:  # the fingerprint of a table contains its path
+    assert found[1].get("source") == expected[1].get("source")
+    if make not in (table, lists_of):  # the fingerprint of a table contains its path
         assert found[1] == expected[1]
     assert not blocks_in(tmp_path)
 
 
-@pytest.mark.parametrize("make", [tiktok_of, table, aliexpress_of])
+@pytest.mark.parametrize("make", [tiktok_of, table, lists_of, aliexpress_of])
 def test_continues_after_reading(tmp_path, monkeypatch, make):
     def interrupted(*args):
         raise KeyboardInterrupt

@@ -114,7 +114,7 @@ def test_unknown_and_missing_values(tmp_path: Path) -> None:
     """An unseen value has the last id; empty and missing values are left out with what belongs to them."""
     module = log_module(tmp_path, joined(click_log()))
     rows = joined(click_log())[:3].copy()
-    rows["genres"], rows["genre_weights"] = ["new| g1 ", "|g1|", ""], ["0.5|0.25", "1|2|3", ""]
+    rows["genres"], rows["genre_weights"] = ["new| g1 ", "|g1|", ""], ["0.5|0.25", "|2|-3", ""]
     batch = module.encode(pa.Table.from_pandas(rows))
     assert batch.list_ids_BK is not None
     assert batch.list_weights_BW is not None
