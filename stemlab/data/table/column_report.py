@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stemlab.data.table import column_facts
+from stemlab.data.table.draft_lists import list_facts
 from stemlab.data.table.guess import Proposal, is_time_column
 from stemlab.data.table.survey import ColumnSurvey, Survey
 
@@ -13,13 +14,17 @@ ColumnLine = tuple[str, str, str]
 
 
 def column_lines(survey: Survey, proposal: Proposal) -> list[ColumnLine]:
-    """Return a line per column, in file order; columns that are not scalar come last."""
-    lines = [
-        (column.name, column_facts.cells(column, survey, is_time_column(column)), _decision(column, proposal))
+    """Return a line per column, in file order."""
+    lists, left_out = proposal.lists.roles, proposal.left_out
+    found = {
+        column.name: (column_facts.cells(column, survey, is_time_column(column)), _decision(column, proposal))
         for column in survey.columns
-    ]
-    unread = [(name, kind, f"left out: {proposal.left_out[name]}") for name, kind in survey.unreadable.items()]
-    return [*lines, *unread]
+        if column.name not in lists
+    }
+    found |= {name: (kind, f"left out: {left_out[name]}") for name, kind in survey.unreadable.items()}
+    found |= {column.name: (f"lists: {list_facts(column)}", lists[column.name]) for column in proposal.lists.columns()}
+    found |= {name: ("lists", f"left out: {left_out[name]}") for name in survey.lists if name not in found}
+    return [(name, *found[name]) for name in survey.names]
 
 
 def _decision(column: ColumnSurvey, proposal: Proposal) -> str:

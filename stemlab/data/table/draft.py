@@ -9,6 +9,7 @@ from pathlib import Path
 from stemlab.data.io.output_file import write_text_file
 from stemlab.data.table.column_facts import about, time_range
 from stemlab.data.table.column_report import ColumnLine, column_lines
+from stemlab.data.table.draft_lists import list_lines
 from stemlab.data.table.file import TableFile, TextTable
 from stemlab.data.table.guess import Proposal, propose
 from stemlab.data.table.name_patterns import GROUP_PATTERNS
@@ -64,10 +65,10 @@ def _found(survey: Survey, proposal: Proposal) -> str:
         f"tasks {len(proposal.tasks)}",
         f"fields {len(proposal.fields)}",
         f"numericals {len(proposal.numericals)}",
+        *([f"lists {len(proposal.lists.roles)}"] if proposal.lists.roles else []),
         f"left out {len(proposal.left_out) + len(proposal.actions)}",
     )
-    columns = len(survey.columns) + len(survey.unreadable)
-    return f"rows {survey.rows:,}, columns {columns}: {', '.join(counts)}."
+    return f"rows {survey.rows:,}, columns {len(survey.names)}: {', '.join(counts)}."
 
 
 def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> str:
@@ -99,6 +100,7 @@ def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> s
         "fields", "categories: each value with min_count training rows gets an embedding", proposal.fields, survey
     )
     lines += _listed("numericals", "numbers: scaled; missing values become the mean", proposal.numericals, survey)
+    lines += list_lines(proposal.lists, _plain)
     lines += ["scaling: standard # of numericals: standard | minmax | none", *_roles(survey, proposal)]
     least = 2 if survey.rows < _SMALL else 10
     lines.append(f"min_count: {least} # training rows that a category needs to get an id of its own")

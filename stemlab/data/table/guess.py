@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from stemlab.data.table.cells import LABEL_SPELLINGS, SPLIT_SPELLINGS
 from stemlab.data.table.column_facts import time_range
-from stemlab.data.table.multivalued import list_form
+from stemlab.data.table.guess_lists import ListProposal, propose_lists, read_list_columns
+from stemlab.data.table.multivalued import list_form, list_separator
 from stemlab.data.table.name_patterns import (
     ACTION_PATTERN,
     AMOUNT_PATTERN,
@@ -51,6 +52,7 @@ class Proposal:
         scenario: the scenario column, which is no field.
         scenarios: fields that may be the scenario instead.
         missing: spellings of missing values, besides the empty cell.
+        lists: columns of lists.
         checks: remarks on doubtful columns, for the user.
     """
 
@@ -67,6 +69,7 @@ class Proposal:
     scenario: ColumnSurvey | None = None
     scenarios: list[ColumnSurvey] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    lists: ListProposal = field(default_factory=ListProposal)
     checks: list[str] = field(default_factory=list)
 
 
@@ -78,7 +81,8 @@ def propose(survey: Survey) -> Proposal:
         proposal.checks.append(
             f"{name!r} has cells of type {kind}, which are not read: write one value per row into a column of its own."
         )
-    rest = [column for column in survey.columns if not _left_out(column, survey, proposal)]
+    texts = [column.name for column in survey.columns if _is_list(column, survey)]
+    rest = [c for c in survey.columns if c.name not in texts and not _left_out(c, survey, proposal)]
     proposal.split = _first(c for c in rest if _is_split(c))
     proposal.time = _first(c for c in rest if is_time_column(c))
     _set_labels([c for c in rest if c.binary and c is not proposal.split], proposal)
@@ -92,8 +96,17 @@ def propose(survey: Survey) -> Proposal:
     proposal.missing = sorted(
         {word for c in proposal.numericals for word in c.spellings} | _everywhere(proposal.fields)
     )
+    proposal.lists = propose_lists(read_list_columns(survey, texts), [c.name for c in proposal.fields], survey)
+    proposal.left_out |= proposal.lists.left_out
     _check(survey, proposal)
     return proposal
+
+
+def _is_list(column: ColumnSurvey, survey: Survey) -> bool:
+    """Return whether the cells of a column are lists in text that can be read."""
+    if column.kind != "text" or PLAIN_LABEL_PATTERN.fullmatch(column.name) or LATE_PATTERN.search(column.name):
+        return False
+    return "/" not in column.name and list_separator(survey.first[column.name]) is not None
 
 
 def _set_scenario(survey: Survey, proposal: Proposal) -> None:
@@ -116,7 +129,7 @@ def _left_out(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> bool:
     reason = _reason(column, survey)
     if reason == LATE_REASON and column.kind in ("number", "integer"):
         proposal.late_numbers.append(column)
-    if reason == WEIGHT_REASON:
+    if reason == WEIGHT_REASON and column.kind in ("number", "integer"):
         proposal.weights.append(column)
     if reason:
         proposal.left_out[column.name] = reason
@@ -229,6 +242,9 @@ def _check(survey: Survey, proposal: Proposal) -> None:
             proposal.checks.append(f"{column.name!r} holds 0 and 1 and is proposed as a field: is it a label?")
         if column.name.lower() in ("weight", "w"):
             proposal.checks.append(f"{column.name!r} is proposed as an input: is it the weight of the row?")
+    if proposal.lists.sequences:
+        names = ", ".join(sequence.items.name for sequence in proposal.lists.sequences)
+        proposal.checks.append(f"Does a history end before the impression, without its own item ({names})?")
     if proposal.group is None:
         proposal.checks.append("No column is named like a user: set group for AUC per user (gAUC).")
     if proposal.time is None and proposal.split is None:

@@ -20,14 +20,27 @@ def list_form(column: Any) -> str | None:
     Args:
         column: Arrow column; its first distinct cells are examined.
     """
-    cells = [text.strip() for text in as_strings(column.unique())[:_MAX_CELLS].to_pylist() if text]
-    cells = [text for text in cells if text]
-    if not cells:
-        return None
+    cells = _texts(column)
     bracketed = [text for text in cells if _BRACKETS.get(text[0]) == text[-1] and len(text) > 1]
     if len(bracketed) > len(cells) / 2:
         return f"in {bracketed[0][0]}{bracketed[0][-1]}"
-    return next((f"separated by {sep!r}" for sep in _SEPARATORS if _separates(sep, cells)), None)
+    found = _separator(cells)
+    return None if found is None else f"separated by {found!r}"
+
+
+def list_separator(column: Any) -> str | None:
+    """Return the separator of the values in the cells of a text column; None for single values and for brackets."""
+    form = list_form(column)
+    return _separator(_texts(column)) if form and form.startswith("separated") else None
+
+
+def _texts(column: Any) -> list[str]:
+    cells = [text.strip() for text in as_strings(column.unique())[:_MAX_CELLS].to_pylist() if text]
+    return [text for text in cells if text]
+
+
+def _separator(cells: Sequence[str]) -> str | None:
+    return next((separator for separator in _SEPARATORS if cells and _separates(separator, cells)), None)
 
 
 def _separates(separator: str, cells: Sequence[str]) -> bool:

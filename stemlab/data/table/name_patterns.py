@@ -87,6 +87,17 @@ SCENARIO_PATTERN = _word(
 )
 MAIN_SCENARIO_PATTERN = _word("scenario", "scene", "domain", "tab", "surface")
 """Names that are preferred to those of ``SCENARIO_PATTERN``."""
+HISTORY_PATTERN = re.compile(
+    r"hist|(^|[_.\- ])(seq(uence)?s?|past|prev(ious)?|recent(ly)?|last|behaviors?|behaviours?|click(ed|s)?|view(ed|s)?"
+    r"|watched|played|bought|purchased?|visited|liked)($|[_.\- ])",
+    re.IGNORECASE,
+)
+"""Words in the name of a column of lists of earlier items."""
+ITEM_PATTERN = re.compile(
+    r"item|video|movie|film|product|goods|article|news|song|track|book|asin|sku|photo|game|(^|_)(iid|pid|vid)s?($|_)",
+    re.IGNORECASE,
+)
+LIST_WEIGHT_PATTERN = re.compile(r"weight|score|prob|(^|_)w(ts?)?($|_)", re.IGNORECASE)
 SPLIT_PATTERN = _word("split", "fold", "subset", "partition", "set")
 CATEGORY_PATTERN = _word(
     *("id", "uid", "iid", "pid", "code", "type", "cat", "category", "class", "zip", "zipcode", "postal", "brand"),

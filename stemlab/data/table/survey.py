@@ -127,7 +127,9 @@ class Survey:
         whole: whether all rows were read.
         columns: statistics of each column, in file order.
         first: the first rows, column -> Arrow array.
-        unreadable: name -> type of the columns whose cells are not scalar.
+        unreadable: name -> type of the columns whose cells are neither scalar nor lists of scalars.
+        lists: columns whose cells are lists of scalars, in a Parquet file.
+        names: all columns, in file order.
     """
 
     rows: int
@@ -135,6 +137,8 @@ class Survey:
     columns: list[ColumnSurvey]
     first: dict[str, Any]
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    lists: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def survey_table(table: TableFile) -> Survey:
@@ -144,7 +148,9 @@ def survey_table(table: TableFile) -> Survey:
         StemlabError: the table is empty or cannot be parsed.
     """
     columns = [ColumnSurvey(name) for name in table.readable]
-    survey = Survey(0, True, columns, {}, table.unreadable)
+    unreadable = {name: kind for name, kind in table.unreadable.items() if name not in table.lists}
+    survey = Survey(0, True, columns, {}, unreadable, table.lists, table.names)
+    wanted = (*table.readable, *table.lists)
     size, consumed = table.path.stat().st_size, 0
     with ProgressBars() as progress:
         show = progress.bytes("inspecting the table", min(size, MAX_BYTES))
@@ -154,11 +160,11 @@ def survey_table(table: TableFile) -> Survey:
             consumed += amount
             show(amount)
 
-        for chunk in table.chunks(table.readable, advance):
+        for chunk in table.chunks(wanted, advance, lists=table.lists):
             if survey.rows and consumed > MAX_BYTES:
                 survey.whole = False
                 break
-            survey.first = survey.first or {name: chunk.columns[name].slice(0, PAIRED_ROWS) for name in table.readable}
+            survey.first = survey.first or {name: chunk.columns[name].slice(0, PAIRED_ROWS) for name in wanted}
             survey.rows += len(chunk.lines)
             for column in columns:
                 column.add(chunk.columns[column.name])

@@ -75,7 +75,7 @@ def test_each_column_has_a_line_with_what_was_seen_and_decided(tmp_path):
         "sample_weight": ("number", "weight"),
         "watch_time": ("number", "regression label"),
         "conversion": ("missing", "given"),
-        "tags": ("text", "several values"),
+        "tags": ("lists: up to 3 values", "multi-valued field"),
     }
     for name, parts in wanted.items():
         assert all(part in text for part, text in zip(parts, seen[name], strict=True)), (name, seen[name])

@@ -200,10 +200,11 @@ def test_columns_of_lists_are_named(tmp_path):
     rows["emb"] = [np.zeros(3, np.float32)] * 200
     rows["info"] = [{"a": n} for n in range(200)]
     found, text, messages = drafted(rows, tmp_path / "rows.parquet")
-    for name in ("tags", "emb", "info"):
-        assert name not in found["fields"]
-        assert f"# left out: {name} (cells of type " in text
-        assert [message for message in messages if message.startswith(f"'{name}' has cells of type")]
+    assert found["multivalued"] == {"tags": {"max_length": 2}}
+    assert "# left out: emb (lists of numbers)" in text
+    assert "# left out: info (cells of type " in text
+    assert [message for message in messages if message.startswith("'info' has cells of type")]
+    assert not {"tags", "emb", "info"} & {*found["fields"], *found["numericals"]}
     assert messages[0].startswith("rows 200, columns 14: ")
 
 
@@ -212,11 +213,12 @@ def test_cells_with_several_values_are_named(tmp_path):
     words = ("Action", "Comedy", "Drama")
     rows["genres"] = ["|".join(words[: n % 3 + 1]) for n in range(200)]
     rows["history"] = [",".join(str(m) for m in range(n % 7 + 1)) for n in range(200)]
+    rows["codes"] = [str(list(range(n % 7 + 1))) for n in range(200)]
     found, text, messages = drafted(rows, tmp_path / "rows.csv")
-    for name, separator in (("genres", "'|'"), ("history", "','")):
-        assert name not in found["fields"]
-        assert f"# left out: {name} (several values in a cell, separated by {separator})" in text
-        assert [message for message in messages if message.startswith(f"'{name}' holds several values")]
+    assert found["multivalued"] == {"genres": {"max_length": 3}, "history": {"max_length": 7, "separator": ","}}
+    assert not {"genres", "history", "codes"} & set(found["fields"])
+    assert "# left out: codes (several values in a cell, in [])" in text
+    assert [message for message in messages if message.startswith("'codes' holds several values")]
 
 
 @pytest.mark.parametrize(
