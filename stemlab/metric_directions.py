@@ -12,7 +12,10 @@ TASK_METRICS: dict[str, Mode | None] = {
     "calibration": None,  # predicted / observed positives: best at 1
     "ece": "min",
 }
-"""Metrics of a multi-task model (``stemlab.metrics.multitask``); ``None``: neither larger nor smaller is better."""
+"""Metrics of binary tasks (``stemlab.metrics.multitask``); ``None``: neither larger nor smaller is better."""
+
+REGRESSION_METRICS: dict[str, Mode | None] = {"rmse": "min", "mae": "min", "xauc": "max"}
+"""Metrics of regression tasks."""
 
 RANKING_METRICS: dict[str, Mode | None] = {"hr": "max", "ndcg": "max", "mrr": "max"}
 """Metrics of a sequential model (``stemlab.metrics.ranking``), without cut-off."""
@@ -25,4 +28,4 @@ def metric_direction(name: str) -> Mode | None:
     """
     _, _, metric = name.partition("/")
     base = metric.partition("/")[0].partition("@")[0]
-    return (TASK_METRICS | RANKING_METRICS).get(base)
+    return (TASK_METRICS | REGRESSION_METRICS | RANKING_METRICS).get(base)

@@ -88,7 +88,7 @@ def step(module: Any, data: Any) -> float:
     module.train()
     if isinstance(module, MultiTaskModule):
         output = module.net(batch)
-        loss = task_losses(output.logit_BT, batch.labels_BT[:, module._columns]).sum()
+        loss = task_losses(output.logit_BT, module.labels(batch)).sum()
         loss = loss if output.penalty is None else loss + output.penalty
     else:
         loss = torch.stack(list(module.net.losses(module.net(batch, "train")).values())).sum()

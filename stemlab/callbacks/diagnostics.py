@@ -92,7 +92,8 @@ def diagnose(module: MultiTaskModule, batch: ImpressionBatch | None, row_norm: R
     """
     named: dict[str, float] = {}
     if batch is not None:
-        named = diagnose_batch(module.net, batch, module.labels(batch), module.settings.loss_form).by_name()
+        labels_BT, weight_BT = module.labels(batch), module.label_columns.weights(batch)
+        named = diagnose_batch(module.net, batch, lambda x: module.task_losses(x, labels_BT, weight_BT)).by_name()
     finish_lookups(module.net)
     return {f"ia/{role}": value for role, value in mean_abundance(module.net, row_norm).items()} | named
 

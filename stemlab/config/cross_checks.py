@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stemlab.config.objective_checks import label_kinds, wrong_kind
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
-from stemlab.metric_directions import TASK_METRICS, metric_direction
+from stemlab.metric_directions import REGRESSION_METRICS, TASK_METRICS, metric_direction
+from stemlab.types import LabelKind
 
 _BETTER_VALUES = {"max": "larger", "min": "smaller"}
 
@@ -183,19 +185,25 @@ def check_search_direction(objective: str, sweeper: Mapping[str, Any]) -> None:
 
 def _check_task_metric(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
     """Refuse ``split/metric[/task[/scenario]]`` with an unknown metric, task or scenario."""
-    wrong = _wrong_metric(value, effective_tasks(config), configured_scenarios(config["dataset"]))
+    kinds = label_kinds(config["dataset"])
+    wrong = _wrong_metric(value, effective_tasks(config), kinds, configured_scenarios(config["dataset"]))
     if wrong is not None:  # origin() is slow, so it is called for errors only
         raise StemlabError(f"{key}={value!r} ({origin(key)}): {wrong}")
 
 
-def _wrong_metric(value: str, tasks: list[str], scenarios: list[str] | None) -> str | None:
+def _wrong_metric(
+    value: str, tasks: list[str], kinds: Mapping[str, LabelKind], scenarios: list[str] | None
+) -> str | None:
     _, metric, *rest = value.split("/", 3)
-    if metric not in TASK_METRICS:
-        return f"the metrics are {', '.join(TASK_METRICS)}.{nearest(metric, list(TASK_METRICS))}"
+    known = list(TASK_METRICS | (REGRESSION_METRICS if "regression" in kinds.values() else {}))
+    if metric not in known:
+        return f"the metrics are {', '.join(known)}.{nearest(metric, known)}"
     if not rest and metric == "calibration":
         return f"calibration has no mean over tasks; add a task, such as {value}/{tasks[0]}."
     if rest and rest[0] not in tasks:
         return f"the tasks trained are {', '.join(tasks)}.{nearest(rest[0], tasks)}"
+    if (wrong := wrong_kind(metric, rest[0] if rest else None, tasks, kinds)) is not None:
+        return wrong
     if len(rest) == 2 and scenarios is not None:
         return _wrong_scenario(rest[1], scenarios)
     return None

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.objective_checks import monitor_regression
 from stemlab.config.own_class import with_defaults
 from stemlab.config.single_values import single_values_as_lists
 from stemlab.config.table_rules import penalise_rows_of_batch
@@ -30,7 +32,8 @@ def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     Classes of the user get the defaults of their signatures. In ``callbacks``, a ``mode`` of null is replaced by the
     direction of the monitor. In a config composed by Hydra, a single value of a list setting becomes a
     list of one (a recorded config has only lists), and tables that are trained by rows are penalised by rows, unless
-    the command line sets the mode of the penalty.
+    the command line sets the mode of the penalty. If all trained tasks are regression, the default monitor is
+    ``val/rmse``.
 
     Configs are stored in checkpoints, and objects of OmegaConf in a checkpoint cannot be loaded with ``weights_only``.
 
@@ -50,7 +53,15 @@ def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     plain = with_defaults(plain)
     penalise_rows_of_batch(plain)
+    _monitor_regression(plain)
     return _with_modes(single_values_as_lists(plain))
+
+
+def _monitor_regression(plain: dict[str, Any]) -> None:
+    """Monitor ``val/rmse`` if all trained tasks are regression, unless the command line sets the monitor."""
+    dataset, model = plain.get("dataset"), plain.get("model")
+    if isinstance(dataset, dict) and isinstance(model, dict) and dataset.get("labels") and dataset.get("tasks"):
+        monitor_regression(plain, effective_tasks(plain))
 
 
 def _with_modes(plain: dict[str, Any]) -> dict[str, Any]:

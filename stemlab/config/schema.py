@@ -13,9 +13,10 @@ from pydantic import AfterValidator, Field
 
 from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
 from stemlab.config.export_schema import ExportConfig
+from stemlab.config.model_schema import STAGE_KEYS, ModelConfig, MultiTaskConfig, SequentialConfig, StagedConfig
 from stemlab.config.section import Monitor, Section
 from stemlab.config.sweep_settings import LauncherConfig, SweepConfig
-from stemlab.types import PenaltyWeight, PositiveInt
+from stemlab.types import PositiveInt
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -113,69 +114,6 @@ class LoggerConfig(Section):
     tensorboard: bool
     wandb_project: str
     wandb_entity: str | None
-
-
-class ModelConfig(Section):
-    """``conf/model``: the network and its training settings; ``net`` is checked against its constructor.
-
-    Attributes:
-        name: name of the model in records and tables.
-        net: class of the network and its settings.
-        family: ``multitask`` (networks read impressions) or ``sequential`` (networks read histories).
-    """
-
-    family: Literal["multitask", "sequential"]
-    name: str
-    net: dict[str, Any]
-
-
-class MultiTaskConfig(ModelConfig):
-    """A multi-task model.
-
-    Attributes:
-        task: train this task only.
-        embedding_regularizer: a number (L2) or ``l1(a)``, ``l2(a)``, ``l1_l2(a,b)``.
-        embedding_regularizer_mode: whole tables in every step (released code), or rows of the batch only.
-        loss_form: cross-entropy of logits, or of probabilities with clamped logarithms (released code).
-        loss_reduction: sum or mean over the task losses.
-        scenario_feature: whether the scenario, if the dataset has any, is one more categorical field.
-    """
-
-    task: str | None
-    embedding_regularizer: PenaltyWeight | str
-    net_regularizer: PenaltyWeight | str
-    embedding_regularizer_mode: Literal["dense", "batch"]
-    loss_form: Literal["logits", "probability"]
-    loss_reduction: Literal["sum", "mean"]
-    scenario_feature: bool
-
-
-class SequentialConfig(ModelConfig):
-    """A sequential model.
-
-    Attributes:
-        max_epochs: default of ``trainer.max_epochs``.
-    """
-
-    max_epochs: PositiveInt
-
-
-class StagedConfig(SequentialConfig):
-    """A sequential model with two training stages.
-
-    Attributes:
-        stage: ``pretrain``, ``finetune``, or both in this order.
-        init_from: run directory or checkpoint of stage 1 for stage 2. ``None``: stage 1 with the settings of this
-            config; ``both`` trains it if it is missing.
-        allow_scratch: start stage 2 from random weights.
-    """
-
-    stage: Literal["both", "pretrain", "finetune"]
-    init_from: str | None
-    allow_scratch: bool
-
-
-STAGE_KEYS = ("stage", "init_from", "allow_scratch")
 
 
 class TrainConfig(Section):

@@ -16,6 +16,7 @@ from stemlab.config.instantiate import (
     typed_settings,
     validate_as,
 )
+from stemlab.config.objective_checks import check_losses, check_net_labels
 from stemlab.config.optim_checks import check_average, check_optimizer
 from stemlab.config.own_class import check_own_dataset, check_own_net
 from stemlab.config.path_checks import check_paths
@@ -66,6 +67,8 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         column_checks.check_residence(config, origin)
         column_checks.check_reading(config["dataset"], origin)
         cross_checks.check_monitors(config, origin)
+        if not cross_checks.is_sequential(config):
+            check_losses(config, origin)
     if isinstance(config.get("analysis"), Mapping):
         _check_analysis(config["analysis"], "analysis", origin)
     _validate_built(config, origin)
@@ -124,6 +127,7 @@ def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
         net.check_settings(default_settings(net) | typed_settings(config["model"]["net"], key="model.net"))
     if hasattr(net, "check_tasks"):
         cross_checks.check_net_tasks(config, net, origin)
+        check_net_labels(config, net, cross_checks.effective_tasks(config), origin)
         _check_penalties(config["model"], origin)
 
 

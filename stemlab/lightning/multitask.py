@@ -9,29 +9,32 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, cast
 
-import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import DatasetSpec
-from stemlab.errors import StemlabError
+from stemlab.lightning.label_columns import LabelColumns
 from stemlab.lightning.metric_values import metric_value
 from stemlab.lightning.module import METRIC_SPLITS, NetModule
 from stemlab.lightning.settings import ModuleSettings
 from stemlab.metrics import MultiTaskMetrics
 from stemlab.models.api import MetaTrained, MultiTaskOutput
-from stemlab.nn.loss import task_losses
+from stemlab.nn.global_batch import BatchShare
+from stemlab.nn.loss import TaskLosses
 from stemlab.nn.row_embedding import use_row_gradients
+from stemlab.nn.task_loss import chosen_losses
 from stemlab.optim import PlateauScheduler, build_optimizer, build_plateau, clip_gradients
 
 
 class MultiTaskModule(NetModule):
     """Train and evaluate a multi-task network (docs/methods/stem.md#loss).
 
-    The loss is the sum (or the mean) over tasks of the mean binary cross-entropy. The optimiser adds the gradients of
-    the weight penalties. Metrics are exact for every world size: the predictions of all processes are merged at the end
-    of an epoch, not averaged. If the dataset has scenarios, every task is also measured per scenario.
+    The loss is the sum (or the mean) over tasks of the mean loss of a task (``stemlab.nn.loss``), by default the binary
+    cross-entropy. The optimiser adds the gradients of the weight penalties. Metrics are exact for every world size: the
+    predictions of all processes are merged at the end of an epoch, not averaged. If the dataset has scenarios, every
+    task is also measured per scenario.
 
     Args:
         net: the network; column t of its logits (B, T) belongs to ``tasks[t]``.
@@ -41,8 +44,6 @@ class MultiTaskModule(NetModule):
         hyper_parameters: plain values saved in every checkpoint: ``config``, ``spec``, ``fingerprint``.
     """
 
-    headlines = ("auc",)
-
     def __init__(
         self,
         net: nn.Module,
@@ -51,15 +52,20 @@ class MultiTaskModule(NetModule):
         settings: ModuleSettings,
         hyper_parameters: dict[str, Any] | None = None,
     ) -> None:
-        if spec.labels or spec.weight:
-            raise StemlabError("dataset.labels and dataset.weight can be prepared, but no network reads them yet.")
-        metrics = {split: MultiTaskMetrics(tasks, spec.scenarios) for split in METRIC_SPLITS}
+        columns = LabelColumns(spec, tasks)
+        metrics = {
+            split: MultiTaskMetrics(tasks, spec.scenarios, regression=columns.regression) for split in METRIC_SPLITS
+        }
         super().__init__(net, settings, metrics, hyper_parameters)
         if settings.optim.tables != "dense_adam":
             use_row_gradients(net)
         self._split_metrics = metrics
         self.tasks, self.sizes, self.settings = tuple(tasks), spec.sizes, settings
-        self._columns = [spec.task_index(task) for task in tasks]
+        self.headlines = columns.headlines
+        self.label_columns = columns
+        losses = chosen_losses(tasks, columns.kinds, settings.losses, settings.positive_weights)
+        self.task_losses = TaskLosses(losses, settings.loss_form)
+        self.batch_share: BatchShare | None = None
         self._meta_trained = isinstance(net, MetaTrained)  # slow for a protocol: not at every step
         names = list(spec.field_sizes)
         self._group_field = names.index(spec.group) if spec.group in names else None
@@ -72,10 +78,12 @@ class MultiTaskModule(NetModule):
         return self.sizes.scenarios
 
     def forward(self, batch: ImpressionBatch) -> Tensor:
-        """Return the probabilities of the tasks, (B, T) float32 for every precision of the network."""
+        """Return the predictions of the tasks, (B, T) float32 for every precision of the network.
+
+        They are probabilities of binary tasks, and values of regression tasks in the unit of the label.
+        """
         # net.forward skips torch.compile: a compiled network rounds differently, so metrics would not be reproducible
-        prob_BT: Tensor = self.net.forward(batch).logit_BT.float().sigmoid()
-        return prob_BT
+        return self.task_losses.predictions(self.net.forward(batch).logit_BT.float())
 
     def labels(self, batch: ImpressionBatch) -> Tensor:
         """Return the labels of the trained tasks, (B, T).
@@ -83,12 +91,7 @@ class MultiTaskModule(NetModule):
         Raises:
             StemlabError: the batch has no labels.
         """
-        if batch.labels_BT is None:
-            raise StemlabError("the samples have no labels: score them with stemlab.predict.")
-        if self._columns == list(range(batch.labels_BT.shape[1])):
-            return batch.labels_BT
-        # an index list would be copied to the GPU at every step
-        return torch.stack([batch.labels_BT[:, column] for column in self._columns], dim=1)
+        return self.label_columns.labels(batch)
 
     # ------------------------------------------------------------------------------------------------- training
 
@@ -99,7 +102,8 @@ class MultiTaskModule(NetModule):
             StemlabError: the batch has no labels.
         """
         output, labels_BT = self._learn(batch)
-        losses_T = task_losses(output.logit_BT, labels_BT, self.settings.loss_form)
+        weight_BT = self.label_columns.weights(batch)
+        losses_T = self.task_losses(output.logit_BT, labels_BT, weight_BT, self.batch_share)
         loss = self._reduce_tasks(losses_T)
         parts = dict(zip(self.tasks, losses_T.detach().unbind(), strict=True))
         if output.penalty is not None:
@@ -108,15 +112,21 @@ class MultiTaskModule(NetModule):
 
     def _learn(self, batch: ImpressionBatch) -> tuple[MultiTaskOutput, Tensor]:
         """Return the network output from which the loss is computed, and the labels of its samples, (B, T)."""
-        labels_BT, form = self.labels(batch), self.settings.loss_form
+        labels_BT = self.labels(batch)
         if self._meta_trained:
             return cast(MetaTrained, self.net).meta_output(
-                batch, labels_BT, lambda x, y: self._reduce_tasks(task_losses(x, y, form))
+                batch, labels_BT, lambda x, y: self._reduce_tasks(self.task_losses(x, y))
             )
         return self.run_net(batch), labels_BT
 
     def _reduce_tasks(self, losses_T: Tensor) -> Tensor:
         return losses_T.mean() if self.settings.loss_reduction == "mean" else losses_T.sum()
+
+    def on_train_start(self) -> None:
+        """Log the monitor if it is not the usual one."""
+        super().on_train_start()
+        if len(self.label_columns.regression) == len(self.tasks):
+            rank_zero_info(f"all tasks are regression tasks: {self.settings.monitor} selects the best epoch.")
 
     def _remedy(self) -> str:
         return "lower optim.lr, set optim.clip_norm, or use trainer.precision=32-true"
@@ -165,7 +175,9 @@ class MultiTaskModule(NetModule):
     def update_metrics(self, metrics: MultiTaskMetrics, batch: ImpressionBatch) -> None:
         """Compute the probabilities of a batch and add them to ``metrics``."""
         encoded_B = None if self._group_field is None else batch.ids_BF[:, self._group_field]
-        metrics.update(self(batch), self.labels(batch), encoded_B, batch.group_B, batch.scenario_B)
+        mask_BT, weight_B = self.label_columns.mask(batch), batch.weight_B
+        columns = encoded_B, batch.group_B, batch.scenario_B, mask_BT, weight_B
+        metrics.update(self(batch), self.labels(batch), *columns)
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics; after a training epoch, step the plateau scheduler."""

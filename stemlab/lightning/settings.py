@@ -36,6 +36,8 @@ class ModuleSettings(CommonSettings):
         loss_form: ``logits``: cross-entropy of logits; ``probability``: cross-entropy of probabilities with clamped
             logarithms (released code).
         loss_reduction: ``sum`` or ``mean`` over the task losses.
+        losses: task -> its loss (``stemlab.nn.task_loss.parse_loss``); the default of its kind if absent.
+        positive_weights: task -> factor of the cross-entropy of positive samples.
         monitor: validation metric of the plateau scheduler.
         monitor_mode: whether larger or smaller is better.
     """
@@ -46,6 +48,8 @@ class ModuleSettings(CommonSettings):
     penalty_mode: PenaltyMode = "dense"
     loss_form: LossForm = "logits"
     loss_reduction: LossReduction = "sum"
+    losses: Mapping[str, Any] = field(default_factory=dict)
+    positive_weights: Mapping[str, float] = field(default_factory=dict)
     monitor: str = "val/auc"
     monitor_mode: Mode = "max"
 
@@ -60,6 +64,8 @@ class ModuleSettings(CommonSettings):
             penalty_mode=model["embedding_regularizer_mode"],
             loss_form=model["loss_form"],
             loss_reduction=model["loss_reduction"],
+            losses=model.get("losses") or {},
+            positive_weights=model.get("positive_weights") or {},
             monitor=checkpoint["monitor"],
             monitor_mode=checkpoint["mode"],
             seed=config["seed"],

@@ -6,34 +6,28 @@ Legend: B samples, T tasks, S scenarios.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torchmetrics
 from torch import Tensor
 
-from stemlab.array_types import AnyArray
-from stemlab.metrics.auc import auc, gauc
-from stemlab.metrics.calibration import calibration_ratio, ece, log_loss
 from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
-from stemlab.metrics.tensor_auc import tensor_auc, tensor_group_auc
-from stemlab.metrics.tensor_calibration import tensor_calibration_ratio, tensor_ece, tensor_log_loss
+from stemlab.metrics.task_values import Column, TaskSamples, evaluate_task, undefined_message, undefined_reason
 from stemlab.types import MISSING_GROUP
 
-Column = Any
-"""Values of all samples: an array, or a tensor on a GPU; both have the operators that are used here."""
 _ValuesAndReasons = tuple[dict[str, float], list[str]]
 
-_AVERAGED = ("auc", "gauc", "gauc_encoded", "logloss", "ece")
+_AVERAGED = ("auc", "gauc", "gauc_encoded", "logloss", "ece", "rmse", "mae", "xauc")
 _ENCODED = "gauc_encoded"
 
 
 class MultiTaskMetrics(torchmetrics.Metric):
-    """AUC, gAUC, log loss and calibration per task and scenario, and their means over tasks.
+    """Metrics per task and scenario, and their means over tasks: of binary tasks AUC, gAUC, log loss and calibration.
 
-    Predictions (float32 probabilities, int8 labels, int64 groups) are stored on the device of the batches and gathered
+    Predictions (float32 values, int8 labels, int64 groups) are stored on the device of the batches and gathered
     on rank 0 at the end of the epoch, so that the result does not depend on the world size. They are measured there:
     ``update`` copies nothing to the CPU. ``compute`` is a collective: call it on every rank. It returns Python floats;
     log them without ``sync_dist``.
@@ -46,9 +40,13 @@ class MultiTaskMetrics(torchmetrics.Metric):
     NaN, also a mean with an undefined task; ``undefined`` lists the reasons, and how many samples without a
     group ``gauc`` leaves out.
 
+    Regression tasks have ``rmse``, ``mae`` and ``xauc`` instead; a mean over tasks is over those that have the metric.
+    Samples whose mask is 0 are left out of the task; sample weights weight all metrics.
+
     Args:
         tasks: names of the label columns.
         scenarios: names in the order of their ids; empty without scenarios.
+        regression: tasks with regression labels; labels are then stored as float32.
     """
 
     full_state_update = False
@@ -57,12 +55,15 @@ class MultiTaskMetrics(torchmetrics.Metric):
     encoded_group: list[Tensor]
     group: list[Tensor]
     scenario: list[Tensor]
+    mask: list[Tensor]
+    weight: list[Tensor]
 
-    def __init__(self, tasks: Sequence[str], scenarios: Sequence[str] = ()) -> None:
+    def __init__(self, tasks: Sequence[str], scenarios: Sequence[str] = (), *, regression: Sequence[str] = ()) -> None:
         super().__init__(sync_on_compute=False)
-        self.tasks, self.scenarios = tuple(tasks), tuple(scenarios)
+        self.tasks, self.scenarios, self.regression = tuple(tasks), tuple(scenarios), frozenset(regression)
+        self._label_dtype = torch.float32 if self.regression else torch.int8
         self.undefined: list[str] = []
-        for state in ("prob", "labels", "encoded_group", "group", "scenario"):
+        for state in ("prob", "labels", "encoded_group", "group", "scenario", "mask", "weight"):
             self.add_state(state, default=[], dist_reduce_fx=None)
 
     def update(
@@ -72,15 +73,19 @@ class MultiTaskMetrics(torchmetrics.Metric):
         encoded_group_B: Tensor | None = None,
         group_B: Tensor | None = None,
         scenario_B: Tensor | None = None,
+        mask_BT: Tensor | None = None,
+        weight_B: Tensor | None = None,
     ) -> None:
         """Add a batch.
 
         Args:
-            prob_BT: probabilities (not logits), computed in float32.
-            labels_BT: 0 or 1.
+            prob_BT: probabilities (not logits) or predictions of regression tasks, computed in float32.
+            labels_BT: 0 or 1, or regression labels.
             encoded_group_B: encoded group ids, the input of the network, or ``None``.
             group_B: original group keys (``MISSING_GROUP``: none), or ``None``.
             scenario_B: scenario ids 0 to S-1; ignored without scenarios.
+            mask_BT: 1 where the label of a task counts; ``None`` (in all batches): all count.
+            weight_B: sample weights; ``None`` (in all batches): all are 1.
 
         Raises:
             ValueError: shapes disagree, groups are given for some batches only, or a scenario id on the CPU is invalid.
@@ -89,7 +94,11 @@ class MultiTaskMetrics(torchmetrics.Metric):
             shapes = f"probabilities {tuple(prob_BT.shape)}, labels {tuple(labels_BT.shape)}"
             raise ValueError(f"{shapes}: both must be (samples, {len(self.tasks)}) for the tasks {self.tasks}")
         self.prob.append(_kept(prob_BT, torch.float32))
-        self.labels.append(_kept(labels_BT, torch.int8))
+        self.labels.append(_kept(labels_BT, self._label_dtype))
+        if mask_BT is not None:
+            self.mask.append(_kept(mask_BT, torch.int8))
+        if weight_B is not None:
+            self.weight.append(_kept(weight_B, torch.float32))
         for state, keys_B in ((self.encoded_group, encoded_group_B), (self.group, group_B)):
             if keys_B is not None:
                 state.append(_kept(keys_B, torch.int64))
@@ -120,107 +129,75 @@ class MultiTaskMetrics(torchmetrics.Metric):
         if self.scenarios:
             self._check_range(scenario_B)
         prob = _gathered(_cat(self.prob, (0, width), torch.float32))
-        labels = _gathered(_cat(self.labels, (0, width), torch.int8))
+        labels = _gathered(_cat(self.labels, (0, width), self._label_dtype))
         groups = {
             "gauc": _gathered(_cat(self.group, (0,), torch.int64)),
             _ENCODED: _gathered(_cat(self.encoded_group, (0,), torch.int64)),
         }
         scenario = _gathered(scenario_B) if self.scenarios else None
+        mask = _gathered(_cat(self.mask, (0, width), torch.int8))
+        weight = _gathered(_cat(self.weight, (0,), torch.float32))
         first = not is_distributed() or torch.distributed.get_rank() == 0
-        values, self.undefined = from_rank_zero(self._evaluate(prob, labels, groups, scenario) if first else None)
+        values, self.undefined = from_rank_zero(
+            self._evaluate(_Samples(prob, labels, groups, scenario, mask, weight)) if first else None
+        )
         return values
 
-    def _evaluate(
-        self, prob: Column, labels: Column, groups: dict[str, Column], scenario: Column | None
-    ) -> _ValuesAndReasons:
-        given = {name: keys for name, keys in groups.items() if len(keys)}
-        values, undefined = self._pooled(prob, labels, given)
-        missing_group = int((groups["gauc"] == MISSING_GROUP).sum())
+    def _evaluate(self, samples: _Samples) -> _ValuesAndReasons:
+        values, undefined = self._pooled(samples)
+        keys = samples.groups["gauc"]
+        missing_group = int((keys == MISSING_GROUP).sum())
         if missing_group:
-            undefined.append(f"gauc leaves out {missing_group:,} of {len(prob):,} samples, whose group is missing.")
-        given.pop(_ENCODED, None)
-        for index, name in enumerate(self.scenarios if scenario is not None else ()):
-            inside = slice(None) if len(self.scenarios) == 1 else _rows_where(scenario == index)
-            keys = {metric: key[inside] for metric, key in given.items()}
+            rows = len(samples.prob)
+            undefined.append(f"gauc leaves out {missing_group:,} of {rows:,} samples, whose group is missing.")
+        for index, name in enumerate(self.scenarios if samples.scenario is not None else ()):
+            inside = slice(None) if len(self.scenarios) == 1 else _rows_where(samples.scenario == index)
             for column, task in enumerate(self.tasks):
-                rows = labels[inside, column], prob[inside, column]
-                found = evaluate_task(*rows, keys)
+                of_task = samples.of_task(column, task in self.regression, inside, encoded=False)
+                found = evaluate_task(of_task)
                 values |= {f"{metric}/{task}/{name}": value for metric, value in found.items()}
                 missing = [metric for metric, value in found.items() if math.isnan(value)]
                 if missing:
-                    undefined.append(_undefined_message(missing, f"{task}/{name}", _reason(*rows)))
+                    undefined.append(undefined_message(missing, f"{task}/{name}", undefined_reason(of_task)))
         return values, undefined
 
-    def _pooled(self, prob: Column, labels: Column, given: dict[str, Column]) -> _ValuesAndReasons:
+    def _pooled(self, samples: _Samples) -> _ValuesAndReasons:
         """Return the metrics over all scenarios, means over tasks first, and the reasons for undefined values."""
         values: dict[str, float] = {}
+        undefined: list[str] = []
         for column, task in enumerate(self.tasks):
-            per_task = evaluate_task(labels[:, column], prob[:, column], given)
-            values |= {f"{name}/{task}": value for name, value in per_task.items()}
-        undefined = [
-            f"{key} is undefined: {_reason(labels[:, column], prob[:, column])}"
-            for column, task in enumerate(self.tasks)
-            for key in values
-            if key.endswith(f"/{task}") and math.isnan(values[key])
-        ]
-        means = {
-            name: sum(values[f"{name}/{task}"] for task in self.tasks) / len(self.tasks)
-            for name in _AVERAGED
-            if f"{name}/{self.tasks[0]}" in values
-        }
+            of_task = samples.of_task(column, task in self.regression)
+            per_task = {f"{name}/{task}": value for name, value in evaluate_task(of_task).items()}
+            values |= per_task
+            missing = [key for key, value in per_task.items() if math.isnan(value)]
+            undefined += [f"{key} is undefined: {undefined_reason(of_task)}" for key in missing]
+        means = {}
+        for name in _AVERAGED:
+            of_tasks = [values[key] for task in self.tasks if (key := f"{name}/{task}") in values]
+            if of_tasks:
+                means[name] = sum(of_tasks) / len(of_tasks)
         return means | values, undefined
 
 
-def evaluate_task(labels: Column, prob: Column, groups: Mapping[str, Column]) -> dict[str, float]:
-    """Return the metrics of one task.
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Samples of all processes; empty columns are those that no batch had."""
 
-    Args:
-        labels: (B,) 0 or 1.
-        prob: (B,) probabilities.
-        groups: name of a group metric -> (B,) group keys.
-    """
-    if isinstance(prob, Tensor):
-        return _evaluate_tensors(labels, prob, groups)
-    functions: dict[str, Callable[[AnyArray, AnyArray], float]] = {
-        "auc": auc,
-        "logloss": log_loss,
-        "calibration": calibration_ratio,
-        "ece": ece,
-    }
-    prob = np.ascontiguousarray(prob)
-    values = {name: function(labels, prob) for name, function in functions.items()}
-    return values | {name: gauc(labels, prob, keys) for name, keys in groups.items()}
+    prob: Column
+    labels: Column
+    groups: dict[str, Column]
+    scenario: Column | None
+    mask: Column
+    weight: Column
 
-
-def _evaluate_tensors(labels: Any, prob: Tensor, groups: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of one task, computed on the device of the tensors."""
-    functions: dict[str, Callable[[Tensor, Tensor], float]] = {
-        "auc": tensor_auc,
-        "logloss": tensor_log_loss,
-        "calibration": tensor_calibration_ratio,
-        "ece": tensor_ece,
-    }
-    prob = prob.contiguous()
-    values = {name: function(labels, prob) for name, function in functions.items()}
-    return values | {name: tensor_group_auc(labels, prob, keys).mean() for name, keys in groups.items()}
-
-
-def _undefined_message(metrics: Sequence[str], suffix: str, reason: str) -> str:
-    """Return one sentence for all undefined metrics of a task in a scenario, which share the reason."""
-    first, *others = metrics
-    also = f" (also {', '.join(others)})" if others else ""
-    return f"{first}/{suffix} is undefined{also}: {reason}"
-
-
-def _reason(labels: Column, prob: Column) -> str:
-    rows, positives, broken = len(labels), int((labels > 0).sum()), int((prob != prob).sum())
-    if rows == 0:
-        return "there are no samples."
-    if broken:
-        return f"{broken} of {rows} predictions are NaN (diverged training?)."
-    if positives in (0, rows):
-        return f"all {rows} labels are {int(positives > 0)}."
-    return "no group has both a positive and a negative sample."
+    def of_task(self, column: int, regression: bool, rows: Column = slice(None), encoded: bool = True) -> TaskSamples:
+        """Return the samples of a task among ``rows``: those with a mask of 1."""
+        groups = {name: keys[rows] for name, keys in self.groups.items() if len(keys)}
+        if not encoded:
+            groups.pop(_ENCODED, None)
+        weights = self.weight[rows] if len(self.weight) else None
+        found = TaskSamples(self.labels[rows, column], self.prob[rows, column], groups, weights, regression)
+        return found.where(_rows_where(self.mask[rows, column] > 0)) if len(self.mask) else found
 
 
 def _kept(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -16,7 +16,8 @@ _SHOWN_SETTINGS = 3
 _NO_PROTOCOL = tuple(
     f"dataset.{key}" for key in ("_target_", "batch_size", "eval_batch_size", "residence", "reading", "window_rows")
 )
-_TASK_METRICS = ("auc", "gauc", "logloss")
+_TASK_METRICS = ("auc", "gauc", "logloss", "rmse", "mae", "xauc")
+_USUAL_METRICS = ("auc", "gauc", "logloss")
 _CUTOFFS = 2  # of HR and NDCG in a table without chosen metrics
 
 
@@ -62,7 +63,7 @@ def metrics_of(runs: Sequence[Run], split: str) -> list[str]:
     measured = {name.split("/")[1] for run in runs for name in run.record["metrics"] if name.startswith(f"{split}/")}
     found = [metric for metric in _TASK_METRICS if metric in measured]
     if found or not measured:
-        return found or list(_TASK_METRICS)
+        return found or list(_USUAL_METRICS)
     cutoffs = sorted(int(name.partition("@")[2]) for name in measured if name.startswith("ndcg@"))[:_CUTOFFS]
     ranking = [f"{metric}@{k}" for k in cutoffs for metric in ("hr", "ndcg")]
     return [metric for metric in ranking if metric in measured] or sorted(measured)

@@ -13,11 +13,13 @@ from typing import Any
 
 from stemlab.config.limits import LIMITED, limits_text
 from stemlab.data.io.csv_cells import escape_formula
+from stemlab.metric_directions import REGRESSION_METRICS
 from stemlab.reporting.reference import ReferenceComparison
 from stemlab.reporting.table import COSTS, ReportRow, ReportTable, Stat
 
 _SAMPLE = "SAMPLE"
 _METRIC_NAMES = {"auc": "AUC", "gauc": "gAUC", "gauc_encoded": "gAUC (encoded)", "logloss": "log loss", "ece": "ECE"}
+_METRIC_NAMES |= {name: name.upper() for name in REGRESSION_METRICS}
 _RANKING = ("hr", "ndcg", "mrr")
 _COST_HEADS = {"samples/s": "samples/s", "dense": "dense parameters", "embedding": "embedding parameters"}
 _DECIMALS = 4

@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from stemlab.config.limits import run_limits
+from stemlab.config.objective_checks import label_kinds, wrong_kind
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
 from stemlab.reporting.significance import Significance, over_seeds
@@ -164,13 +165,16 @@ def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str, scenarios:
     Raises:
         StemlabError: no run has the metric.
     """
-    tasks = list(dict.fromkeys(task for run in runs for task in run.record["config"]["dataset"].get("tasks", ())))
+    datasets = [run.record["config"]["dataset"] for run in runs]
+    tasks = list(dict.fromkeys(task for dataset in datasets for task in dataset.get("tasks", ())))
+    kinds = {task: kind for dataset in datasets for task, kind in label_kinds(dataset).items()}
     names = list(dict.fromkeys(f"/{name}" for run in runs for name in run.scenarios))
     if scenarios == "each" and not names:
         raise StemlabError("scenarios=each: no run has a dataset with scenarios; use scenarios=pooled.")
     columns = []
     for metric in metrics:
-        for_tasks = [f"{metric}/{task}{name}" for task in tasks for name in (names if scenarios == "each" else [""])]
+        having = [task for task in tasks if not kinds or wrong_kind(metric, task, tasks, kinds) is None]
+        for_tasks = [f"{metric}/{task}{name}" for task in having for name in (names if scenarios == "each" else [""])]
         alone = [metric] if any(not run.tasks and f"{split}/{metric}" in run.record["metrics"] for run in runs) else []
         if not any(_stat(runs, name, split).values for name in (*for_tasks, *alone)):
             raise _unmeasured(runs[0], (*for_tasks, metric)[0], split)

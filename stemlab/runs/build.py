@@ -39,6 +39,7 @@ from stemlab.lightning.unused_parameters import has_unused_parameters
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.optim import OptimConfig, RankingOptimConfig
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO
+from stemlab.runs.label_checks import check_prepared_labels
 from stemlab.runs.launcher import RankStrategy
 from stemlab.runs.numerics import lightning_precision
 from stemlab.runs.sharded_strategy import ShardedStrategy
@@ -90,22 +91,21 @@ def build_module(config: Config, data: DataModule, stage1: Mapping[str, Any] | N
     if isinstance(data, SequenceDataModule):
         return _sequential_module(config, data, hyper_parameters)
     check_scenarios(config, data.spec.scenarios)
-    optim = TypeAdapter(OptimConfig).validate_python(config["optim"])
-    settings = ModuleSettings.from_config(config, optim)
+    settings = ModuleSettings.from_config(config, TypeAdapter(OptimConfig).validate_python(config["optim"]))
     net = build_net(config, data.spec)
+    check_prepared_labels(config, data, net)
     return MultiTaskModule(net, data.spec, effective_tasks(config), settings, hyper_parameters)
 
 
 def _sequential_module(config: Config, data: SequenceDataModule, hyper_parameters: dict[str, Any]) -> SequentialModule:
     if (negatives := _negatives(data)) is not None:
         check_cutoffs(data.evaluation.topk, negatives)
-    optim = TypeAdapter(RankingOptimConfig).validate_python(config["optim"])
     net = cast(SequenceNet, build_net(config, data.sizes))
     user, item = data.training_pairs()
     net.observe(*(torch.from_numpy(ids.astype("int64")) for ids in (user, item)))
     if data.with_categories and data.item_categories is not None:
         net.set_categories(torch.from_numpy(data.item_categories.code_I))
-    settings = SequentialSettings.from_config(config, optim)
+    settings = SequentialSettings.from_config(config, TypeAdapter(RankingOptimConfig).validate_python(config["optim"]))
     return SequentialModule(net, data.spec, data.evaluation, settings, hyper_parameters)
 
 

@@ -15,8 +15,9 @@ from stemlab.runs.footprint import BYTES, Footprint, format_bytes
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
 _TABLE_MEMORY = {"sparse_adam": "weights, Adam moments", "rowwise_adagrad": "weights; one number more per row"}
-_TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece")
-_SCENARIO_METRICS = ("auc", "gauc", "logloss")  # the first ones that fit into the width of the terminal are shown
+_TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece", "rmse", "mae", "xauc")
+# the first ones that fit into the width of the terminal are shown
+_SCENARIO_METRICS = ("auc", "gauc", "logloss", "rmse", "mae", "xauc")
 _MIN_COLUMN_WIDTH = 9  # "undefined"
 
 
@@ -110,7 +111,7 @@ def print_metrics(
         _add_ranking_rows(table, of_split)
     rich.get_console().print(table)
     scenarios = spec.scenarios if isinstance(spec, DatasetSpec) else ()
-    if tasks and any(f"auc/{task}/{name}" in of_split for task in tasks for name in scenarios):
+    if tasks and any(key.count("/") == 2 for key in of_split) and scenarios:
         rich.get_console().print(
             _scenario_table(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample, limits))
         )
@@ -124,11 +125,9 @@ def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Seq
     for name in shown:
         table.add_column(name, justify="right")
     for task in tasks:
-        table.add_row(task, *(format_metric(metrics.get(f"{name}/{task}")) for name in shown))
+        table.add_row(task, *(_cell(metrics, f"{name}/{task}") for name in shown))
     if len(tasks) > 1:
-        table.add_row(
-            "mean", *(format_metric(metrics[name]) if name in metrics else "" for name in shown), style="bold"
-        )
+        table.add_row("mean", *(_cell(metrics, name) for name in shown), style="bold")
 
 
 def _scenario_table(
@@ -136,17 +135,21 @@ def _scenario_table(
 ) -> Table:
     """Return a table with one row per scenario and one column per task and metric: at least the first metric."""
     width = rich.get_console().width - max(map(len, ("scenario", *scenarios))) - 4
-    measured = [name for name in _SCENARIO_METRICS if f"{name}/{tasks[0]}/{scenarios[0]}" in metrics]
+    measured = [name for name in _SCENARIO_METRICS if any(f"{name}/{task}/{scenarios[0]}" in metrics for task in tasks)]
     shown = measured[: max(1, width // sum(max(_MIN_COLUMN_WIDTH, len(task)) + 3 for task in tasks))]
     table = Table(title=title)
     table.add_column("scenario")
-    for task in tasks:
-        for name in shown:
-            table.add_column(f"{task}\n{name}", justify="right")
+    columns = [(task, name) for task in tasks for name in shown if f"{name}/{task}/{scenarios[0]}" in metrics]
+    for task, name in columns:
+        table.add_column(f"{task}\n{name}", justify="right")
     for scenario in scenarios:
-        names = [f"{name}/{task}/{scenario}" for task in tasks for name in shown]
-        table.add_row(scenario, *(format_metric(metrics.get(name)) for name in names))
+        table.add_row(scenario, *(format_metric(metrics.get(f"{name}/{task}/{scenario}")) for task, name in columns))
     return table
+
+
+def _cell(metrics: Mapping[str, float | None], name: str) -> str:
+    """Return the metric, or nothing if the kind of the task does not have it."""
+    return format_metric(metrics[name]) if name in metrics else ""
 
 
 def _add_ranking_rows(table: Table, metrics: Mapping[str, float | None]) -> None:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, cast
 from pydantic import Field
 
 from stemlab.analysis.base import Analysis, Findings, check_same_dataset
+from stemlab.analysis.binary_tasks import require_binary_tasks
 from stemlab.analysis.collapse.tables import FieldTable
 from stemlab.analysis.entanglement import findings as view
 from stemlab.analysis.entanglement.conflict import TableDistances, table_distances
@@ -100,6 +101,7 @@ class Entanglement(Analysis):
             StemlabError: fewer than two tasks have a single-task run, or no task has a second seed.
         """
         check_same_dataset(runs)
+        require_binary_tasks(self.name, runs)
         singles, controls = self._single_runs(runs)
         fields = self._fields(runs[0].impressions)
         data = cast(ImpressionDataModule, runs[0].datamodule)

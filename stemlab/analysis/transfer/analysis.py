@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from stemlab.analysis.base import Analysis, Findings, check_same_dataset
+from stemlab.analysis.binary_tasks import require_binary_tasks
 from stemlab.analysis.collapse.tables import training_counts
 from stemlab.analysis.fields import user_field
 from stemlab.analysis.runs import AnalysedRun
@@ -30,6 +31,8 @@ from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError
 from stemlab.metrics.auc import auc
 from stemlab.models.multitask.diagnostics import diagnose_batch
+from stemlab.nn.loss import TaskLosses
+from stemlab.nn.task_loss import chosen_losses
 from stemlab.types import Fraction, NonNegativeInt, PositiveInt
 
 
@@ -68,6 +71,7 @@ class Transfer(Analysis):
             StemlabError: no joint run, no single-task run, or a bucket with labels of one class.
         """
         check_same_dataset(runs)
+        require_binary_tasks(self.name, runs)
         tasks = _tasks(runs)
         joint = [run for run in runs if run.joint]
         data = cast(ImpressionDataModule, runs[0].datamodule)
@@ -149,7 +153,10 @@ class Transfer(Analysis):
         batch = data.train_loader().take(rows)
         assert batch.labels_BT is not None
         labels_BT: torch.Tensor = batch.labels_BT[:, [run.impressions.task_index(task) for task in run.tasks]]
-        result = diagnose_batch(run.net, batch, labels_BT, run.config["model"].get("loss_form", "logits"))
+        model = run.config["model"]
+        chosen = chosen_losses(run.tasks, {}, model.get("losses") or {}, model.get("positive_weights") or {})
+        losses = TaskLosses(chosen, model.get("loss_form", "logits"))
+        result = diagnose_batch(run.net, batch, lambda logit_BT: losses(logit_BT, labels_BT))
         return RunDiagnostics(run.label, result)
 
 

@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 
 from stemlab.analysis.base import Analysis, Findings, check_same_dataset
+from stemlab.analysis.binary_tasks import require_binary_tasks
 from stemlab.analysis.fields import user_field
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.analysis.transfer import comparable_findings as view
@@ -101,6 +102,7 @@ class Comparable(Analysis):
             StemlabError: too few single-task runs, or a bucket with labels of one class.
         """
         check_same_dataset(runs)
+        require_binary_tasks(self.name, runs)
         tasks = self._tasks(runs)
         data = cast(ImpressionDataModule, runs[0].datamodule)
         with ProgressBars() as steps:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from stemlab.data.batch import ImpressionBatch, SequenceBatch
 from stemlab.models.sequential.base import SequenceNet
+from stemlab.nn.loss import TaskLosses
 
 IMPRESSION_INPUTS = {"ids": "ids_BF", "values": "dense_BN", "scenario": "scenario_B"}
 SEQUENCE_INPUTS = {
@@ -24,23 +25,27 @@ SEQUENCE_INPUTS = {
 
 
 class ImpressionScores(nn.Module):
-    """Probabilities (B, T) of a multi-task network."""
+    """Probabilities (B, T) of a multi-task network; of regression tasks, values in the unit of the label.
+
+    Args:
+        net: the network.
+        losses: losses of its tasks, which define the predictions.
+    """
 
     inputs = IMPRESSION_INPUTS
-    outputs = ("probability",)
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, losses: TaskLosses) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.losses = net, losses
+        self.outputs = ("prediction" if any(loss.regression for loss in losses.losses) else "probability",)
 
     def forward(self, ids: Tensor, values: Tensor | None = None, scenario: Tensor | None = None) -> Tensor:
-        """Return the probability of each task, (B, T) float32."""
+        """Return the prediction of each task, (B, T) float32."""
         return self.score(ImpressionBatch(ids, dense_BN=values, scenario_B=scenario))
 
     def score(self, batch: Any) -> Tensor:
         """Return ``forward`` of a batch."""
-        probability_BT: Tensor = self.net.forward(batch).logit_BT.float().sigmoid()
-        return probability_BT
+        return self.losses.predictions(self.net.forward(batch).logit_BT.float())
 
 
 class SequenceScores(nn.Module):

@@ -71,7 +71,7 @@ class _Impressions:
 
     def __init__(self, data: ImpressionDataModule, module: MultiTaskModule, spec: DatasetSpec) -> None:
         self._data, self._module = data, module
-        self.network = ImpressionScores(module.net)
+        self.network = ImpressionScores(module.net, module.task_losses)
         self.rules = impression_rules(data, spec)
         self.rows = impression_rows(self.rules, spec.scenarios)
         given = {"ids": True, "values": bool(spec.numericals), "scenario": self.rules["scenario"] is not None}
@@ -100,7 +100,7 @@ class _Impressions:
 
     def described_outputs(self) -> list[dict[str, Any]]:
         tasks = list(self._module.tasks)
-        return [{"name": "probability", "type": "float32", "shape": ["batch", len(tasks)], "columns": tasks}]
+        return [{"name": self.network.outputs[0], "type": "float32", "shape": ["batch", len(tasks)], "columns": tasks}]
 
 
 class _Sequences:

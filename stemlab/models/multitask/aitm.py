@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,11 @@ class AITM(TabularNet):
         padding: id 0 is padding: its row is zero and not trained.
         init: initial weights of the STEM code or of MTReclib (see ``initialise``).
     """
+
+    label_limits: ClassVar[Mapping[str, str]] = {
+        "regression": "transfers from each action of a user to the next one, each of which happens or not",
+        "given": "trains each action on all impressions",
+    }
 
     def __init__(
         self,

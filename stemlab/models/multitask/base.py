@@ -38,6 +38,8 @@ class TabularNet(nn.Module, ABC):
 
     reads: ClassVar[str] = "impressions"
     """Kind of batches; sequential networks read ``sequences``."""
+    label_limits: ClassVar[Mapping[str, str]] = {}
+    """``regression``, ``given`` or ``weight`` -> why the network cannot train such labels."""
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.gate_shares import gate_shares
 from stemlab.models.multitask.gradient_cosines import gradient_cosines, record_lookups
-from stemlab.nn.loss import LossForm, task_losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,7 @@ class GateGradientDiagnostics:
         }
 
 
-def diagnose_batch(
-    net: nn.Module, batch: ImpressionBatch, labels_BT: Tensor, form: LossForm
-) -> GateGradientDiagnostics:
+def diagnose_batch(net: nn.Module, batch: ImpressionBatch, loss: Callable[[Tensor], Tensor]) -> GateGradientDiagnostics:
     """Return gate shares and gradient cosines of a batch, in evaluation mode.
 
     Weights, their ``grad``, random state and the modes of all submodules do not change.
@@ -53,8 +50,7 @@ def diagnose_batch(
     Args:
         net: a network that reads impressions.
         batch: samples, on the device of the network.
-        labels_BT: labels of its tasks.
-        form: loss whose gradients are compared.
+        loss: outputs of the network (B, T) -> losses of the tasks (T,), whose gradients are compared.
     """
     tasks: Sequence[str] = _any(net).tasks
     modes = [(part, part.training) for part in net.modules()]
@@ -62,8 +58,7 @@ def diagnose_batch(
     try:
         with torch.enable_grad(), record_lookups(net) as lookups:
             output: MultiTaskOutput = net.forward(batch)
-            losses_T = task_losses(output.logit_BT, labels_BT, form)
-            cosines = gradient_cosines(net, losses_T, tasks, lookups)
+            cosines = gradient_cosines(net, loss(output.logit_BT), tasks, lookups)
         own = getattr(net, "gate_shares", None)  # networks whose output has no gates
         gates = gate_shares(_any(net), output) if own is None else own(batch)
     finally:

@@ -6,6 +6,7 @@ Legend: B batch, F fields, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,11 @@ class ESMM(TabularNet):
         batch_norm: batch normalisation before every activation.
         padding: id 0 is padding: its row is zero and not trained.
     """
+
+    label_limits: ClassVar[Mapping[str, str]] = {
+        "regression": "multiplies the probabilities of a click and of a conversion",
+        "given": "trains the conversion on all impressions",
+    }
 
     def __init__(
         self,

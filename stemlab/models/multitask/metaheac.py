@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,11 @@ class MetaHeac(TabularNet):
     """
 
     batch_share: BatchShare | None = None
+    label_limits: ClassVar[Mapping[str, str]] = {
+        "regression": "adds the probabilities of its critics",
+        "given": "compares the mean losses of two halves of a batch, which needs a label of every sample",
+        "weight": "compares the mean losses of two halves of a batch, in which all samples count the same",
+    }
 
     def __init__(
         self,

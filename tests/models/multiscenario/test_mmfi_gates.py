@@ -12,6 +12,7 @@ from torch import Tensor
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multiscenario.mmfi import MMFI
 from stemlab.models.multitask.diagnostics import diagnose_batch
+from stemlab.nn.loss import task_losses
 from tests.models.mmfi_nets import build, random_batch
 from tests.models.scenario_nets import MIXED, take_samples
 
@@ -87,7 +88,7 @@ def test_known_shares() -> None:
 def test_diagnostics_report_the_shares_and_change_nothing() -> None:
     net, batch = build(2).train(), random_batch(MIXED)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    inside = diagnose_batch(net, batch, torch.ones(len(MIXED), 2), "logits")
+    inside = diagnose_batch(net, batch, lambda logit_BT: task_losses(logit_BT, torch.ones(len(MIXED), 2)))
     assert inside.gates == net.gate_shares(batch)
     assert inside.by_name()["gate/2/buy/shared"] == inside.gates[1]["buy"]["shared"]
     assert net.training
