@@ -13,7 +13,7 @@ QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/c
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check nightly kill newest oldest lint format type loc pytest bench bench-quick wheel clean
+.PHONY: help install train test check nightly kill newest oldest lint format type browser loc pytest bench bench-quick wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ format: $(STAMP) ## apply the automatic fixes of ruff
 
 type: $(STAMP) ## mypy, strict, on the package
 	$(BIN)/mypy
+
+browser: $(STAMP) ## test the dashboard page in headless Chromium, which must be installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.50'
+	$(BIN)/pytest -q tests/cli/test_dashboard_page.py
 
 loc: $(STAMP) ## fail where a file has 300 lines or a function 60
 	$(BIN)/pytest -q tests/test_hygiene.py

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 
 TARGET = "_target_"
 OWN_NODES = ("model.net", "dataset", "analysis")
+_FREE_MAPPING = "only"  # of stemlab.report and stemlab.dashboard: its keys are those of the runs
 
 
 def open_nodes(words: Sequence[str]) -> list[str]:
     """Return command line arguments that may add settings to a node whose class they name.
 
     Hydra refuses a key that no file of ``conf/`` has. ``model.net.width=8`` becomes ``++model.net.width=8`` beside
-    ``model.net._target_=...``: the settings are checked against the signature of the class instead.
+    ``model.net._target_=...``: the settings are checked against the signature of the class instead. The mapping
+    ``only`` is open, too.
     """
+    words = [f"++{word}" if word.startswith((f"{_FREE_MAPPING}=", f"{_FREE_MAPPING}.")) else word for word in words]
     opened = tuple(f"{node}." for node in OWN_NODES if any(word.startswith(f"{node}.{TARGET}=") for word in words))
     return [f"++{word}" if opened and word.startswith(opened) and "=" in word else word for word in words]
 

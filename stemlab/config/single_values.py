@@ -46,9 +46,10 @@ def _command_models(reads_runs: bool) -> tuple[Any, ...]:
     if not reads_runs:
         return tuple(COMMAND_MODELS.values())
     from stemlab.config.analyze_schema import AnalyzeConfig
+    from stemlab.config.dashboard_schema import DashboardConfig
     from stemlab.config.report_schema import ReportConfig
 
-    return (*COMMAND_MODELS.values(), AnalyzeConfig, ReportConfig)
+    return (*COMMAND_MODELS.values(), AnalyzeConfig, DashboardConfig, ReportConfig)
 
 
 def _wrapped_node(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,10 @@ def top_level_model(command: str) -> type[Any] | None:
         from stemlab.config.report_schema import ReportConfig
 
         return ReportConfig
+    if command == "dashboard":
+        from stemlab.config.dashboard_schema import DashboardConfig
+
+        return DashboardConfig
     if command == "analyze":
         from stemlab.config.analyze_schema import AnalyzeConfig
 

@@ -56,10 +56,10 @@ def cells_of(table: ReportTable) -> list[list[str]]:
     """Return heading and rows as texts; significant cells are in ``**``."""
     differs = any(row.differs for row in table.rows)
     head = [key.rpartition(".")[2] for key in table.by]
-    head += ["settings"] * differs + [_heading(name) for name in table.columns]
+    head += ["settings"] * differs + [column_heading(name) for name in table.columns]
     lines = [[*head, "seeds", *_COST_HEADS.values()]]
     for index, row in enumerate(table.rows):
-        line = _label(row) + [_settings(row, _SHOWN_SETTINGS)] * differs
+        line = label_of(row) + [settings_text(row, _SHOWN_SETTINGS)] * differs
         line += [_marked(format_stat(row.stats[name]), table, index, name) for name in table.columns]
         lines.append([*line, str(len(row.seeds)), *(_whole(row.costs[column]) for column in COSTS)])
     return lines
@@ -71,7 +71,7 @@ def _marked(cell: str, table: ReportTable, row: int, column: str) -> str:
     return f"**{cell}**" if bold else cell
 
 
-def _heading(name: str) -> str:
+def column_heading(name: str) -> str:
     """Return ``like AUC`` for ``auc/like``, ``click nl AUC`` for ``auc/click/nl``, ``NDCG@5`` for ``ndcg@5``."""
     metric, *rest = name.split("/", 2)
     return " ".join([*rest, _shown(metric)])
@@ -81,7 +81,8 @@ def _shown(metric: str) -> str:
     return _METRIC_NAMES.get(metric, metric.upper() if metric.partition("@")[0] in _RANKING else metric)
 
 
-def _label(row: ReportRow) -> list[str]:
+def label_of(row: ReportRow) -> list[str]:
+    """Return the values of the keys of a row as texts, with its marks SAMPLE, LIMITED, one network per task."""
     marks = " (one network per task)" * row.alone + f" {_SAMPLE}" * row.sample
     marks += f" {LIMITED}" * bool(row.limits)
     marked = "model" if "model" in row.labels else next(iter(row.labels))
@@ -95,7 +96,7 @@ def _word(value: Any) -> str:
     return " ".join(value) if names else str(value)
 
 
-def _settings(row: ReportRow, shown: int | None = None) -> str:
+def settings_text(row: ReportRow, shown: int | None = None) -> str:
     """Return the settings in which a row differs from others of its name, at most ``shown`` of them."""
     words = [f"{key.rpartition('.')[2]}={_word(value)}" for key, value in row.differs.items()]
     more = [] if shown is None or len(words) <= shown else [f"and {len(words) - shown} more"]
@@ -137,7 +138,7 @@ def _test_notes(table: ReportTable) -> list[str]:
     found = table.significance
     if found is None or not found.cells:
         return []
-    least = ", ".join(f"{_heading(name)} {value:.2g}" for name, value in found.detectable.items())
+    least = ", ".join(f"{column_heading(name)} {value:.2g}" for name, value in found.detectable.items())
     several = len({row.runs[0].record["dataset_fingerprint"] for row in table.rows}) > 1
     same = "; only rows on the same data are compared" * several
     return [
@@ -147,13 +148,13 @@ def _test_notes(table: ReportTable) -> list[str]:
 
 
 def _limit_notes(table: ReportTable) -> list[str]:
-    return [f"{LIMITED}: {' '.join(_label(row))}: {limits_text(row.limits)}." for row in table.rows if row.limits]
+    return [f"{LIMITED}: {' '.join(label_of(row))}: {limits_text(row.limits)}." for row in table.rows if row.limits]
 
 
 def _about(comparisons: Sequence[ReferenceComparison], title: str) -> str:
     tolerances = {one.name.split("/")[0]: one.tolerance for one in comparisons if one.tolerance is not None}
     bold = ", ".join(f"{_shown(metric)} more than {value:g}" for metric, value in tolerances.items())
-    single = list(dict.fromkeys(_label(one.row)[0] for one in comparisons if one.seeds == 1))
+    single = list(dict.fromkeys(label_of(one.row)[0] for one in comparisons if one.seeds == 1))
     return (
         f"Numbers of {title}, with the difference of stemlab's mean in brackets"
         + (f" (bold: {bold})" if bold else "")
@@ -166,13 +167,13 @@ def _comparison_lines(comparisons: Sequence[ReferenceComparison]) -> list[list[s
     """Return one line per row of own runs, with one column per metric and task."""
     names = list(dict.fromkeys(one.name for one in comparisons))
     heads = [key.rpartition(".")[2] for key in comparisons[0].row.labels]
-    lines = [[*heads, *map(_heading, names)]]
+    lines = [[*heads, *map(column_heading, names)]]
     by_row: dict[int, list[ReferenceComparison]] = {}
     for one in comparisons:
         by_row.setdefault(id(one.row), []).append(one)
     for row in by_row.values():
         cells = {one.name: _distance(one) for one in row}
-        lines.append([*_label(row[0].row), *(cells.get(name, "–") for name in names)])
+        lines.append([*label_of(row[0].row), *(cells.get(name, "–") for name in names)])
     return lines
 
 
@@ -212,7 +213,7 @@ def rows_flat(table: ReportTable, comparisons: Sequence[ReferenceComparison] = (
         line: dict[str, Any] = {**row.labels, "sample": row.sample, "seeds": " ".join(map(str, row.seeds))}
         if table.limited:
             line["limited"] = limits_text(row.limits)
-        line["settings"] = _settings(row)
+        line["settings"] = settings_text(row)
         for name, stat in {**row.stats, **row.costs}.items():
             line |= {f"{name} mean": stat.mean, f"{name} std": stat.std, f"{name} n": len(stat.values)}
             if (one := compared.get((id(row), name))) is not None:

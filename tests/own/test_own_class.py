@@ -67,6 +67,7 @@ def test_sweep_over_a_setting_of_an_own_class():
 
 def test_only_nodes_whose_class_is_named_are_opened():
     assert open_nodes(["model.net.width=3", "dataset.path=x"]) == ["model.net.width=3", "dataset.path=x"]
+    assert open_nodes(["only.dataset=a", "only={seed: 1}"]) == ["++only.dataset=a", "++only={seed: 1}"]
     opened = open_nodes([*NET, "model.net.width=3", "dataset.path=x", "++model.net.units=[1]"])
     assert opened[2:] == ["++model.net.width=3", "dataset.path=x", "++model.net.units=[1]"]
 

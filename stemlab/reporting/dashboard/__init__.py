@@ -1,0 +1,1 @@
+"""Dashboards of runs: panels defined once, shown as one HTML page or as a W&B workspace."""

@@ -1,0 +1,63 @@
+"""Leaderboards of the page: the tables of ``stemlab.report``, one per dataset and protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stemlab.config.dashboard_schema import DashboardConfig
+from stemlab.errors import StemlabError
+from stemlab.metric_directions import metric_direction
+from stemlab.reporting.collect import Run
+from stemlab.reporting.parts import ReportPart, metrics_of, separate
+from stemlab.reporting.render import column_heading, label_of, notes_of, settings_text
+from stemlab.reporting.table import ReportTable, build_table
+
+
+def leaderboards(runs: Sequence[Run], settings: DashboardConfig) -> tuple[list[dict[str, Any]], list[ReportPart]]:
+    """Return the tables of finished runs for the page, and the runs of each."""
+    parts = separate(runs, ["model"]) if runs else []
+    boards = []
+    for part in parts:
+        try:
+            table, split = _table(part.runs, settings)
+        except StemlabError as error:
+            boards.append({"title": part.title, "group": part.title, "columns": [], "rows": [], "notes": [str(error)]})
+        else:
+            remark = "" if split == "test" else " (validation)"
+            boards.append({"title": part.title + remark, "group": part.title, **_content(table)})
+    return boards, parts
+
+
+def _table(runs: Sequence[Run], settings: DashboardConfig) -> tuple[ReportTable, str]:
+    """Return the table of a part and its split: that of validation if nothing was tested."""
+    tested = any(name.startswith(f"{settings.split}/") for run in runs for name in run.record["metrics"])
+    split = settings.split if tested else "val"
+    metrics = settings.metrics or metrics_of(runs, split)
+    return build_table(runs, ["model"], metrics, split, (), "pooled", settings.level), split
+
+
+def _content(table: ReportTable) -> dict[str, Any]:
+    columns = [
+        {"name": name, "title": column_heading(name), "better": metric_direction(f"test/{name}")}
+        for name in table.columns
+    ]
+    rows = []
+    for index, row in enumerate(table.rows):
+        cells = []
+        for name in table.columns:
+            stat, tests = row.stats[name], table.significance
+            best = tests is not None and tests.is_best(index, name)
+            cells.append({"mean": stat.mean, "std": stat.std, "n": len(stat.values), "best": best})
+        models = sorted({str(run.record["model"]) for run in row.runs})
+        differs = settings_text(row) if row.differs else ""
+        rows.append(
+            {
+                "label": " ".join(label_of(row)),
+                "settings": differs,
+                "models": models,
+                "seeds": row.seeds,
+                "cells": cells,
+            }
+        )
+    return {"columns": columns, "rows": rows, "notes": notes_of(table)}

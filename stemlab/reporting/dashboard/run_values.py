@@ -1,0 +1,134 @@
+"""What a dashboard shows of each run: metrics, costs, settings, curves; read from its record and metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from stemlab.config.limits import run_limits
+from stemlab.config.resolve import NOT_HASHED, flatten
+from stemlab.reporting.collect import Run, record_paths
+from stemlab.reporting.record import read_record
+
+_COSTS = {
+    "cost/parameters": ("parameters.dense", "parameters.embedding"),
+    "cost/embedding_parameters": ("parameters.embedding",),
+    "cost/samples_per_s": ("throughput.train_samples_per_s",),
+    "cost/seconds": ("time.fit_s",),
+}
+_DIGITS = 6  # significant digits of the numbers on the page
+
+
+def find_runs(patterns: Sequence[str], only: Mapping[str, Any]) -> tuple[list[Run], list[str]]:
+    """Return all runs below some paths, also those in progress, failed or interrupted, and why records are left out.
+
+    Raises:
+        StemlabError: a path does not exist.
+    """
+    runs, skipped = [], []
+    for path in record_paths(patterns):
+        try:
+            record = read_record(path)
+            run = Run(path, record)
+            known = isinstance(record.get("config"), Mapping) and isinstance(record.get("metrics"), Mapping)
+            if known and all(run.value(key) == value for key, value in only.items()):
+                runs.append(run)
+            elif not known:
+                skipped.append(f"{path} is left out: it has no config or metrics.")
+        except Exception as error:  # a record that is being written, or is of another version
+            skipped.append(f"{path} is left out: {error}")
+    return runs, skipped
+
+
+def run_entry(run: Run, group: str, curve_names: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a run for the page.
+
+    Args:
+        run: the run.
+        group: title of its leaderboard.
+        curve_names: names or patterns of the metrics whose curves are shown.
+    """
+    record = run.record
+    model, seed = record["model"], record["seed"]
+    stage = record.get("stage")
+    return {
+        "name": " ".join(filter(None, (model, stage, f"seed {seed}"))),
+        "group": group,
+        "model": model if not run.alone else f"{model} ({run.tasks[0]})",
+        "dataset": record["dataset"],
+        "seed": seed,
+        "tags": list(record.get("tags") or ()),
+        "status": record.get("status") or "unknown",
+        "sample": bool(record.get("sample")),
+        "limited": bool(run_limits(run.config, record.get("stage1"))),
+        "epochs": record.get("epochs_run"),
+        "started": (record.get("time") or {}).get("started"),
+        "first_stage": (record.get("stage1") or {}).get("run_id") or (record.get("stage1") or {}).get("directory"),
+        "data": str(record.get("dataset_fingerprint") or "")[:8],
+        "path": str(run.path.parent),
+        "metrics": {name: rounded(value) for name, value in record["metrics"].items() if value is not None},
+        "cost": costs(run),
+        "settings": settings_of(run),
+        "curves": curves(run.path.parent / "metrics.csv", curve_names),
+    }
+
+
+def costs(run: Run) -> dict[str, float]:
+    """Return the costs of a run that its record has; memory in MB (10^6 bytes), times in seconds."""
+    found: dict[str, float] = {}
+    for name, keys in _COSTS.items():
+        values = [run.value(key) for key in keys]
+        if all(isinstance(value, int | float) for value in values):
+            found[name] = rounded(float(sum(values)))
+    memory = run.value("memory.peak_gpu_bytes") or run.value("memory.peak_rss_bytes")
+    if isinstance(memory, int | float):
+        found["cost/memory_mb"] = rounded(memory / 1e6)
+    epochs, best, seconds = run.value("epochs_run"), run.value("best.epoch"), run.value("time.fit_s")
+    if epochs and best and seconds:
+        found["cost/seconds_to_best"] = rounded(seconds * best / epochs)
+    return found
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return the flat config of a run, without paths."""
+    flat = flatten({key: value for key, value in run.record["config"].items() if key not in NOT_HASHED})
+    ends = tuple(f"dataset.{name}" for name in NOT_HASHED)
+    return {key: value for key, value in flat.items() if not key.startswith(ends)}
+
+
+def split_settings(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings that all runs have in common, and remove them from the entries."""
+    entries = list(entries)
+    if not entries:
+        return {}
+    first = entries[0]["settings"]
+    common = {
+        key: value
+        for key, value in first.items()
+        if all(key in entry["settings"] and entry["settings"][key] == value for entry in entries)
+    }
+    for entry in entries:
+        entry["settings"] = {key: value for key, value in entry["settings"].items() if key not in common}
+    return common
+
+
+def curves(path: Path, names: Sequence[str]) -> dict[str, list[list[float]]]:
+    """Return metric -> [epoch, value] pairs of the metrics that match a name or pattern, the last value per epoch."""
+    found: dict[str, dict[float, float]] = {}
+    with suppress(OSError, csv.Error, UnicodeDecodeError), path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        chosen = [key for key in reader.fieldnames or () if any(fnmatchcase(key, name) for name in names)]
+        for row in reader:
+            for key in chosen:
+                with suppress(TypeError, ValueError):
+                    found.setdefault(key, {})[float(row["epoch"])] = float(row[key])
+    return {key: [[epoch, rounded(value)] for epoch, value in points.items()] for key, points in found.items()}
+
+
+def rounded(value: float) -> float:
+    """Return a number with few digits, so that the page stays small."""
+    return float(f"{value:.{_DIGITS}g}")
