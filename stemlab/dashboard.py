@@ -40,9 +40,9 @@ def dashboard(config: Mapping[str, Any]) -> None:
 
     settings = validate_as(DashboardConfig, config)
     if settings.entity is not None:
-        from stemlab.reporting.dashboard.workspace import save
+        from stemlab.reporting.dashboard.workspace import save_workspace
 
-        print(save(settings))
+        print(save_workspace(settings))
         return
     if settings.project is not None:
         raise StemlabError("project= names a W&B project: set entity= to its user or team as well.")
@@ -57,14 +57,14 @@ def _write(settings: DashboardConfig, before: str | None) -> str:
     import json
 
     from stemlab.data.io.output_file import write_text_file
-    from stemlab.reporting.dashboard.page import dashboard_data, page
+    from stemlab.reporting.dashboard.page import dashboard_data, dashboard_page
 
     data, skipped = dashboard_data(settings)
     now = json.dumps(data, sort_keys=True)
     if now == before:
         return now
     path = Path(settings.output)
-    write_text_file(path, page(data))
+    write_text_file(path, dashboard_page(data))
     for sentence in skipped[:_SHOWN_SKIPPED] if before is None else ():
         print(sentence)
     if len(skipped) > _SHOWN_SKIPPED and before is None:

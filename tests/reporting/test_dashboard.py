@@ -10,7 +10,7 @@ from stemlab.config.dashboard_schema import DashboardConfig
 from stemlab.config.instantiate import validate_as
 from stemlab.dashboard import dashboard
 from stemlab.errors import StemlabError
-from stemlab.reporting.dashboard.page import dashboard_data, page
+from stemlab.reporting.dashboard.page import dashboard_data, dashboard_page
 from stemlab.reporting.dashboard.workspace import workspace
 from tests.reporting.records import record, sequence_record, write
 
@@ -70,7 +70,7 @@ def test_settings_are_stored_once(runs):
 
 def test_the_page_fetches_nothing_and_escapes_texts(runs):
     data, _ = dashboard_data(settings(f"runs=[{runs}]", "title='<all> runs'"))
-    text = page(data)
+    text = dashboard_page(data)
     assert len(text) < 5e6
     assert "<title>&lt;all&gt; runs</title>" in text
     assert not re.search(r"""<(script|link|img)[^>]*(src|href)=["']?http""", text)

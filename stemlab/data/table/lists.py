@@ -109,7 +109,7 @@ def split_lists(role: ListRole, columns: Mapping[str, Any], missing: Sequence[st
     return found
 
 
-def flatten(column: Any, separator: str, missing: Sequence[str]) -> tuple[Int64Array, Any]:
+def flatten_lists(column: Any, separator: str, missing: Sequence[str]) -> tuple[Int64Array, Any]:
     """Return the number of values in each cell, (B,), and all values as an Arrow array, with nulls for missing ones.
 
     A cell of another type than text and lists is one value; a missing cell has none.

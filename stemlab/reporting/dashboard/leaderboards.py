@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,11 @@ def _table(runs: Sequence[Run], settings: DashboardConfig) -> tuple[ReportTable,
     return build_table(runs, ["model"], metrics, split, (), "pooled", settings.level), split
 
 
+def _short(text: str) -> str:
+    """Return a text in which long decimal fractions have four significant digits."""
+    return re.sub(r"\d+\.\d{5,}", lambda found: f"{float(found[0]):.4g}", text)
+
+
 def _content(table: ReportTable) -> dict[str, Any]:
     columns = [
         {"name": name, "title": column_heading(name), "better": metric_direction(f"test/{name}")}
@@ -50,7 +56,7 @@ def _content(table: ReportTable) -> dict[str, Any]:
             best = tests is not None and tests.is_best(index, name)
             cells.append({"mean": stat.mean, "std": stat.std, "n": len(stat.values), "best": best})
         models = sorted({str(run.record["model"]) for run in row.runs})
-        differs = settings_text(row) if row.differs else ""
+        differs = _short(settings_text(row)) if row.differs else ""
         rows.append(
             {
                 "label": " ".join(label_of(row)),

@@ -60,7 +60,7 @@ def _group(run: Run) -> str:
     return f"{run.record['dataset']}{' SAMPLE' if run.record.get('sample') else ''}"
 
 
-def page(data: Mapping[str, Any]) -> str:
+def dashboard_page(data: Mapping[str, Any]) -> str:
     """Return the page.
 
     Raises:

@@ -73,7 +73,7 @@ def run_entry(run: Run, group: str, curve_names: Sequence[str]) -> dict[str, Any
         "metrics": {name: rounded(value) for name, value in record["metrics"].items() if value is not None},
         "cost": costs(run),
         "settings": settings_of(run),
-        "curves": curves(run.path.parent / "metrics.csv", curve_names),
+        "curves": read_curves(run.path.parent / "metrics.csv", curve_names),
     }
 
 
@@ -116,7 +116,7 @@ def split_settings(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return common
 
 
-def curves(path: Path, names: Sequence[str]) -> dict[str, list[list[float]]]:
+def read_curves(path: Path, names: Sequence[str]) -> dict[str, list[list[float]]]:
     """Return metric -> [epoch, value] pairs of the metrics that match a name or pattern, the last value per epoch."""
     found: dict[str, dict[float, float]] = {}
     with suppress(OSError, csv.Error, UnicodeDecodeError), path.open(encoding="utf-8", newline="") as file:

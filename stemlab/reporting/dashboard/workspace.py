@@ -43,7 +43,7 @@ def workspace(settings: DashboardConfig, entity: str, project: str, known: Seque
     return ws.Workspace(entity=entity, project=project, name=settings.title, sections=[*sections, compare])
 
 
-def save(settings: DashboardConfig) -> str:
+def save_workspace(settings: DashboardConfig) -> str:
     """Save workspace and report on the W&B server; return their addresses.
 
     The names of the metrics are those of the runs on this machine, if there are any.
