@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from stemlab.array_types import Int64Array
 from stemlab.data.table.cells import as_strings
-from stemlab.data.table.lists import flatten
+from stemlab.data.table.lists import flatten_lists
 from stemlab.data.table.multivalued import list_separator
 from stemlab.data.table.name_patterns import HISTORY_PATTERN, ITEM_PATTERN, LIST_WEIGHT_PATTERN, TIME_PATTERN
 from stemlab.data.table.survey import MISSING_SPELLINGS, Survey
@@ -131,7 +131,7 @@ def read_list_columns(survey: Survey, texts: Sequence[str]) -> list[ListColumn]:
     for name in (*texts, *survey.lists):
         column = survey.first[name]
         separator = list_separator(column) if name in texts else None
-        found.append(ListColumn(name, separator, *flatten(column, separator or "|", ("", *MISSING_SPELLINGS))))
+        found.append(ListColumn(name, separator, *flatten_lists(column, separator or "|", ("", *MISSING_SPELLINGS))))
     return found
 
 

@@ -68,8 +68,8 @@ def split_lists(role: ListRole, columns: Mapping[str, Any], missing: Sequence[st
         columns: column name -> Arrow column of B cells.
         missing: cells and values of text that mean a missing value; missing values are left out.
     """
-    lengths_B, flat = flatten(columns[role.values], role.separator, missing)
-    others = {name: flatten(columns[name], role.separator, missing) for _, name in list(role.columns())[1:]}
+    lengths_B, flat = flatten_lists(columns[role.values], role.separator, missing)
+    others = {name: flatten_lists(columns[name], role.separator, missing) for _, name in list(role.columns())[1:]}
     rows = len(lengths_B)
     problems: list[tuple[BoolArray, Problem]] = [
         (lengths != lengths_B, _length_problem(role.values, lengths_B, name, lengths))
