@@ -47,6 +47,9 @@ BY_ROWS = {
     "bprmf": ("sparse_adam",),
 }
 """Networks whose tables are trained by rows too; the last one has only tables."""
+BALANCED = {"stem": "upgrad", "mmoe": "gradnorm", "aitm": "pcgrad", "metaheac": "imtl_g"}
+BALANCED |= {"mmfi": "uncertainty", "hinet": "gls"}
+"""Networks with a method of ``model.balancing``: the inner products of gradients are those of the global batch."""
 STATIC = ("star", "sar_net", "m2m", "mmfi")
 """Networks with another form for accelerators."""
 
@@ -128,6 +131,9 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
                 made[f"{model} in static shapes"] = Job(config, prepared[key], steps=4, device_forms=True)
             if model in DIVIDED_ITEMS:
                 made |= divided_items(model, made[model].config, prepared[key])
+            if model in BALANCED:
+                balanced = config["model"] | {"balancing": BALANCED[model]}
+                made[f"{model} with balancing"] = Job(config | {"model": balanced}, prepared[key], steps=6)
             for rule in BY_ROWS.get(model, ()):
                 made[f"{model} with {rule}"] = Job(by_rows(config, rule), prepared[key], steps=4)
     return made
@@ -142,6 +148,9 @@ def test_two_ranks_train_like_one(jobs: dict[str, Job]) -> None:
     parts = {name: value for name, value in differences.items() if "sharded" in name}
     assert len(parts) == 2 * (len(DIVIDED) + len(DIVIDED_ITEMS)) + 4
     assert max(parts.values()) < 1e-6
+    balanced = {name: value for name, value in differences.items() if "balancing" in name}
+    assert len(balanced) == len(BALANCED)
+    assert max(balanced.values()) < 1e-6
     rows = {name: value for name, value in differences.items() if name.endswith(("sparse_adam", "rowwise_adagrad"))}
     assert len(rows) == sum(len(rules) for rules in BY_ROWS.values())
     assert max(rows.values()) < 1e-6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from stemlab.config.balancing_checks import BalancedModel
 from stemlab.config.section import Section
 from stemlab.types import PenaltyWeight, PositiveInt
 
@@ -22,7 +23,7 @@ class ModelConfig(Section):
     net: dict[str, Any]
 
 
-class MultiTaskConfig(ModelConfig):
+class MultiTaskConfig(ModelConfig, BalancedModel):
     """A multi-task model.
 
     Attributes:
@@ -30,7 +31,7 @@ class MultiTaskConfig(ModelConfig):
         embedding_regularizer: a number (L2) or ``l1(a)``, ``l2(a)``, ``l1_l2(a,b)``.
         embedding_regularizer_mode: whole tables in every step (released code), or rows of the batch only.
         loss_form: cross-entropy of logits, or of probabilities with clamped logarithms (released code).
-        loss_reduction: sum or mean over the task losses.
+        loss_reduction: sum or mean over the task losses, unless ``balancing`` is set.
         losses: task -> its loss: a name, or a mapping with ``name`` and parameters.
         positive_weights: task -> factor of the cross-entropy of positive samples.
         scenario_feature: whether the scenario, if the dataset has any, is one more categorical field.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemlab.config import column_checks, cross_checks
+from stemlab.config.balancing_checks import check_balancing
 from stemlab.config.embedding_checks import check_embedding, check_net_embedding, check_processes
 from stemlab.config.export_schema import check_export_trainer
 from stemlab.config.instantiate import (
@@ -103,6 +104,7 @@ def _validate_built(config: Mapping[str, Any], origin: Origin) -> None:
     if "optim" in config and "model" in config:
         _check_optim(config, origin)
         check_embedding(config, origin)
+        check_balancing(config, origin)
     if "model" in config:
         _check_net(config, origin)
     if "dataset" in config:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import DatasetSpec
+from stemlab.lightning.balancing import build_balancing
 from stemlab.lightning.label_columns import LabelColumns
 from stemlab.lightning.metric_values import metric_value
 from stemlab.lightning.module import METRIC_SPLITS, NetModule
@@ -66,6 +67,7 @@ class MultiTaskModule(NetModule):
         losses = chosen_losses(tasks, columns.kinds, settings.losses, settings.positive_weights)
         self.task_losses = TaskLosses(losses, settings.loss_form)
         self.batch_share: BatchShare | None = None
+        self.balancing = build_balancing(settings.balancing, tasks, settings.seed)
         self._meta_trained = isinstance(net, MetaTrained)  # slow for a protocol: not at every step
         names = list(spec.field_sizes)
         self._group_field = names.index(spec.group) if spec.group in names else None
@@ -101,10 +103,15 @@ class MultiTaskModule(NetModule):
         Raises:
             StemlabError: the batch has no labels.
         """
-        output, labels_BT = self._learn(batch)
+        balancing = self.balancing
+        with nullcontext() if balancing is None else balancing.watch(self.net, batch):
+            output, labels_BT = self._learn(batch)
         weight_BT = self.label_columns.weights(batch)
         losses_T = self.task_losses(output.logit_BT, labels_BT, weight_BT, self.batch_share)
-        loss = self._reduce_tasks(losses_T)
+        if balancing is None:
+            loss = self._reduce_tasks(losses_T)
+        else:
+            loss = balancing.loss(losses_T, output, self.net)
         parts = dict(zip(self.tasks, losses_T.detach().unbind(), strict=True))
         if output.penalty is not None:
             loss, parts["penalty"] = loss + output.penalty, output.penalty
@@ -128,13 +135,32 @@ class MultiTaskModule(NetModule):
         if len(self.label_columns.regression) == len(self.tasks):
             rank_zero_info(f"all tasks are regression tasks: {self.settings.monitor} selects the best epoch.")
 
+    @property
+    def uncapturable(self) -> str | None:
+        """Why training steps cannot be captured as CUDA graphs, or None."""
+        own = None if self.balancing is None else self.balancing.uncapturable
+        return own or getattr(self.net, "uncapturable", None)
+
+    def on_train_epoch_start(self) -> None:
+        """Prepare the balancing of the tasks, besides what the base class does."""
+        super().on_train_epoch_start()
+        if self.balancing is not None:
+            self.balancing.start_epoch(self.current_epoch)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean weights of the tasks, besides the values of the base class."""
+        super().on_train_epoch_end()
+        if self.balancing is not None:
+            self.log_dict({f"train/{name}": value for name, value in self.balancing.end_epoch().items()}, batch_size=1)
+
     def _remedy(self) -> str:
         return "lower optim.lr, set optim.clip_norm, or use trainer.precision=32-true"
 
     def configure_optimizers(self) -> Optimizer:
         """Build Adam with the weight penalties and the scheduler that reduces its learning rate on a plateau."""
         s = self.settings
-        optimizer = build_optimizer(self.net, s.optim, s.embedding_penalty, s.net_penalty, s.penalty_mode)
+        further = [] if self.balancing is None else self.balancing.parameter_groups()
+        optimizer = build_optimizer(self.net, s.optim, s.embedding_penalty, s.net_penalty, s.penalty_mode, further)
         self.plateau = build_plateau(optimizer, s.optim.plateau)
         if self.plateau is not None and self._plateau_state:
             self.plateau.load_state_dict(self._plateau_state)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stemlab.balancing_methods import BalancingSettings
+from stemlab.config.cross_checks import effective_tasks
 from stemlab.nn.loss import LossForm, LossReduction
 from stemlab.optim import OptimConfig, Penalty, PenaltyMode, RankingOptimConfig, parse_penalty
 from stemlab.types import Mode
@@ -38,6 +40,7 @@ class ModuleSettings(CommonSettings):
         loss_reduction: ``sum`` or ``mean`` over the task losses.
         losses: task -> its loss (``stemlab.nn.task_loss.parse_loss``); the default of its kind if absent.
         positive_weights: task -> factor of the cross-entropy of positive samples.
+        balancing: another method than these, or None.
         monitor: validation metric of the plateau scheduler.
         monitor_mode: whether larger or smaller is better.
     """
@@ -50,6 +53,7 @@ class ModuleSettings(CommonSettings):
     loss_reduction: LossReduction = "sum"
     losses: Mapping[str, Any] = field(default_factory=dict)
     positive_weights: Mapping[str, float] = field(default_factory=dict)
+    balancing: BalancingSettings | None = None
     monitor: str = "val/auc"
     monitor_mode: Mode = "max"
 
@@ -57,15 +61,17 @@ class ModuleSettings(CommonSettings):
     def from_config(cls, config: Mapping[str, Any], optim: OptimConfig) -> ModuleSettings:
         """Return the settings in the groups ``model``, ``callbacks`` and ``trainer`` of a resolved config."""
         model, checkpoint = config["model"], config["callbacks"]["checkpoint"]
+        balancing = BalancingSettings.from_config(model, effective_tasks(config))
         return cls(
             optim=optim,
             embedding_penalty=parse_penalty(model["embedding_regularizer"]),
             net_penalty=parse_penalty(model["net_regularizer"]),
             penalty_mode=model["embedding_regularizer_mode"],
             loss_form=model["loss_form"],
-            loss_reduction=model["loss_reduction"],
             losses=model.get("losses") or {},
             positive_weights=model.get("positive_weights") or {},
+            loss_reduction=balancing.reduction or model["loss_reduction"],
+            balancing=None if balancing.reduction else balancing,
             monitor=checkpoint["monitor"],
             monitor_mode=checkpoint["mode"],
             seed=config["seed"],

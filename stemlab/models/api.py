@@ -25,11 +25,14 @@ class MultiTaskOutput:
             of the product of its two towers).
         gates: layer -> gate weights, one (B, E) tensor per gate, softmax over the experts that the gate sees.
         penalty: term added to the training loss (AITM's calibrator, AdaSparse's range), or ``None``.
+        logits: the columns of ``logit_BT`` (B, 1) before they were joined, so that a backward pass for one task visits
+            its own part of the network only; empty if they were never separate.
     """
 
     logit_BT: Tensor
     gates: Sequence[Sequence[Tensor]] = field(default_factory=tuple)
     penalty: Tensor | None = None
+    logits: Sequence[Tensor] = field(default_factory=tuple)
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -15,7 +16,12 @@ from stemlab.optim.tables import RowAdam, is_fused, split_tables, table_settings
 
 
 def build_optimizer(
-    net: nn.Module, optim: OptimConfig, embedding: Penalty, net_penalty: Penalty, mode: PenaltyMode = "dense"
+    net: nn.Module,
+    optim: OptimConfig,
+    embedding: Penalty,
+    net_penalty: Penalty,
+    mode: PenaltyMode = "dense",
+    further: Sequence[dict[str, Any]] = (),
 ) -> PenalisedOptimizer:
     """Return the optimiser of a network, fused if the device supports it.
 
@@ -29,6 +35,7 @@ def build_optimizer(
         mode: ``dense`` penalises whole tables in every step (released code). ``batch`` penalises each row with a
             gradient once: the rows looked up by any rank, without padding; the result does not depend on the world
             size. With ``optim.tables=dense_adam`` the moments of all rows decay in every step in both modes.
+        further: groups of parameters outside the network, ``name``, ``params`` and possibly ``lr``: without penalty.
 
     Raises:
         StemlabError: tables that are trained by rows have a penalty in mode ``dense``, or there are none; or a group
@@ -36,15 +43,16 @@ def build_optimizer(
     """
     tables, others = split_parameters(net)
     free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
+    further = [{**group, "l1": 0.0, "l2": 0.0, "rows_only": False, "decay": 0.0} for group in further]
     if optim.tables != "dense_adam":
-        return _by_rows(net, optim, embedding, net_penalty, mode)
+        return _by_rows(net, optim, embedding, net_penalty, mode, further)
     groups = [
         _group("embedding", tables, embedding, rows_only=mode == "batch"),
         _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
         _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
     ]
     decayed = [with_decay(group, optim.name, optim.weight_decay, free) for group in groups]
-    return _optimizer(with_rates(decayed, net, optim.lr_groups), optim)
+    return _optimizer([*with_rates(decayed, net, optim.lr_groups), *further], optim)
 
 
 def _optimizer(groups: list[dict[str, Any]], optim: OptimConfig) -> PenalisedOptimizer:
@@ -60,7 +68,12 @@ def _optimizer(groups: list[dict[str, Any]], optim: OptimConfig) -> PenalisedOpt
 
 
 def _by_rows(
-    net: nn.Module, optim: OptimConfig, embedding: Penalty, net_penalty: Penalty, mode: PenaltyMode
+    net: nn.Module,
+    optim: OptimConfig,
+    embedding: Penalty,
+    net_penalty: Penalty,
+    mode: PenaltyMode,
+    further: Sequence[dict[str, Any]],
 ) -> PenalisedOptimizer:
     """Return the optimiser for tables that are trained by rows; other tables are trained by Adam in mode ``batch``."""
     if embedding and mode == "dense":
@@ -81,7 +94,7 @@ def _by_rows(
         | table_settings(optim.tables, optim.tables_lr, optim.tables_bias_correction),
     ]
     decayed = [with_decay(group, optim.name, optim.weight_decay, free) for group in groups]
-    own_rates = with_rates(decayed, net, optim.lr_groups)
+    own_rates = [*with_rates(decayed, net, optim.lr_groups), *further]
     decoupled: dict[str, Any] = {"decoupled_weight_decay": True} if optim.name == "adamw" else {}
     fused = is_fused([*tables, *others])
     return RowAdam(own_rates, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused, **decoupled)

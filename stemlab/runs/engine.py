@@ -89,7 +89,8 @@ def eager_reason(trainer: Mapping[str, Any], module: MultiTaskModule | Sequentia
 
     Args:
         trainer: group ``trainer`` of the config.
-        module: the module with its network; a network with the attribute ``uncapturable`` names its reason.
+        module: the module with its network; a network, or a method of ``model.balancing``, with the attribute
+            ``uncapturable`` names its reason.
     """
     if trainer["accelerator"] != "gpu":
         return "CUDA graphs need a GPU"
@@ -100,6 +101,6 @@ def eager_reason(trainer: Mapping[str, Any], module: MultiTaskModule | Sequentia
             return f"blocks of steps do not support trainer.{key}={trainer[key]}"
     if process_count(trainer) > 1:
         return "steps of several processes are not captured"
-    if reason := getattr(module.net, "uncapturable", None):
+    if reason := getattr(module if isinstance(module, MultiTaskModule) else module.net, "uncapturable", None):
         return str(reason)
     return uncapturable_optimizer(OPTIMIZERS.get(module.settings.optim.name, Adam), module.schedule is not None)

@@ -106,10 +106,9 @@ class AdaSparse(ScenarioNet):
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
         """Score a batch; in training the output has the penalty if ``sparsity_weight`` is not 0."""
         state_BH, pruned = self.prune(*self.inputs(batch))
-        logit_BT = torch.cat(run_towers(self.towers, [state_BH] * len(self.tasks)), dim=1)
-        return MultiTaskOutput(
-            logit_BT, penalty=self.penalty(pruned) if self.training and self.sparsity_weight else None
-        )
+        logits = run_towers(self.towers, [state_BH] * len(self.tasks))
+        penalty = self.penalty(pruned) if self.training and self.sparsity_weight else None
+        return MultiTaskOutput(torch.cat(logits, dim=1), penalty=penalty, logits=logits)
 
     def score(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], GateWeights]:
         """Return one logit (B, 1) per task and no gates, from embeddings (B, F*D) and scenarios (B,)."""

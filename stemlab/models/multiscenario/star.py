@@ -131,6 +131,12 @@ class STAR(ScenarioNet):
         logit_BT = main_BT + self.aux(torch.cat([vectors_of(self.vector_SC, scenario_B), input_BI], dim=1))
         return list(logit_BT.split(1, dim=1)), ()
 
+    def task_dimensions(self) -> dict[str, int]:
+        """Return name -> dimension of the parameters with one part per task: those of the last layers."""
+        last, aux = f"layers.{len(self.layers) - 1}", f"aux.{len(self.aux) - 1}"
+        outputs = {f"{last}.weight_SOI": 1, f"{last}.bias_SO": 1, f"{last}.shared.weight": 0, f"{last}.shared.bias": 0}
+        return outputs | {f"{aux}.weight": 0, f"{aux}.bias": 0}
+
     def mains(self, input_BI: Tensor, scenario_B: Tensor) -> Tensor:
         """Return the logits (B, T) of the main networks, computed scenario by scenario."""
         samples = samples_by_scenario(scenario_B, len(self.scenarios))

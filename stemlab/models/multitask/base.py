@@ -71,11 +71,16 @@ class TabularNet(nn.Module, ABC):
     def forward(self, batch: ImpressionBatch) -> MultiTaskOutput:
         """Score a batch."""
         logits, gates = self.score(self.inputs(batch))
-        return MultiTaskOutput(torch.cat(logits, dim=1), gates)
+        return MultiTaskOutput(torch.cat(logits, dim=1), gates, logits=logits)
 
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
         """Return field -> role -> (rows, D) view; role is ``shared``, ``task:<name>`` or ``expert:<m>``."""
         return self.embedding.views()
+
+    def task_dimensions(self) -> dict[str, int]:
+        """Return name -> dimension of the parameters with one part per task: T in the suffix of their names."""
+        suffixes = {name: name.rpartition("_")[2] for name, _ in self.named_parameters()}
+        return {name: suffix.index("T") for name, suffix in suffixes.items() if suffix.isupper() and "T" in suffix}
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """Return the weights of all embedding tables."""
