@@ -17,6 +17,7 @@ import torch
 from stemlab.array_types import Float32Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.list_layout import list_columns
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError
 from stemlab.inference.device import inference_device, progress_bar
@@ -38,6 +39,7 @@ class Scorer:
     Attributes:
         rows: rows scored so far.
         unknown: field -> number of out-of-vocabulary values.
+        ids: field -> number of values; of fields that hold lists, without padding.
 
     Raises:
         StemlabError: ``input`` is not set or equals ``output``, or the device is not available.
@@ -57,7 +59,8 @@ class Scorer:
         assert isinstance(run.datamodule, ImpressionDataModule)
         assert isinstance(run.saved.spec, DatasetSpec)
         self._run, self._data, self._spec = run, run.datamodule, run.saved.spec
-        self.rows, self.unknown = 0, dict.fromkeys(self._spec.field_sizes, 0)
+        names = [*self._spec.field_sizes, *(field.name for field in self._spec.lists)]
+        self.rows, self.unknown, self.ids = 0, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
 
     def run(self) -> None:
         """Read the input in chunks and write each chunk with its scores."""
@@ -92,6 +95,12 @@ class Scorer:
     def _count_unknown(self, batch: ImpressionBatch) -> None:
         for column, (field, size) in enumerate(self._spec.field_sizes.items()):
             self.unknown[field] += int((batch.ids_BF[:, column] == size - 1).sum())
+            self.ids[field] += len(batch)
+        for listed, own in zip(self._spec.lists, list_columns(self._spec.lists)[0], strict=True):
+            assert batch.list_ids_BK is not None
+            ids_BL = batch.list_ids_BK[:, own.ids]
+            self.unknown[listed.name] += int((ids_BL == listed.size - 1).sum())
+            self.ids[listed.name] += int((ids_BL != 0).sum())
 
     @torch.inference_mode()
     def _probabilities(self, batch: ImpressionBatch) -> Float32Array:
@@ -106,9 +115,8 @@ class Scorer:
         """Return one sentence: rows scored, output file, number of out-of-vocabulary values per field."""
         total = sum(self.unknown.values())
         per_field = ", ".join(f"{field} {count:,}" for field, count in self.unknown.items() if count)
-        fields = len(self.unknown)
-        unknown = f"{total:,} of {self.rows * fields:,} ids are out-of-vocabulary (unseen or rare in training)"
-        never = [field for field, count in self.unknown.items() if count == self.rows > 1]
+        unknown = f"{total:,} of {sum(self.ids.values()):,} ids are out-of-vocabulary (unseen or rare in training)"
+        never = [field for field, count in self.unknown.items() if count == self.ids[field] > 1]
         hint = f"; no value of {', '.join(never)} was seen in training: check how it is written" if never else ""
         mark = "[SAMPLE model] " if self._spec.sample else ""
         details = f": {per_field}" if per_field else ""

@@ -27,6 +27,9 @@ def test_train_evaluate_and_predict(workspace: Workspace) -> None:
     assert "bit for bit" in workspace.run("evaluate", checkpoint).stdout
     printed = workspace.run("predict", checkpoint, "input=lists.parquet", "output=lists_scored.parquet").stdout
     assert "300 rows" in printed
+    kept = [("genres", 3), ("tags", 4), ("hist_items", 5), ("hist_categories", 5), ("hist_items", 2)]
+    values = sum(int(log[name].map(len).clip(upper=length).sum()) for name, length in kept)
+    assert f" of {300 * 3 + values:,} ids" in printed
     assert pd.read_parquet(folder / "lists_scored.parquet")["pred_click"].std() > 0
 
 
