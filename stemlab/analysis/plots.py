@@ -35,6 +35,8 @@ def save(figure: Figure, path: Path, sample: bool = False) -> tuple[Path, Path]:
 def _mark(figure: Figure) -> None:
     """Write the mark SAMPLE into a strip below the axes."""
     strip = _MARK_INCHES / figure.get_figheight()
+    if figure.get_layout_engine() is None:  # a figure of an analysis of the user
+        figure.set_layout_engine("constrained")
     layout: Any = figure.get_layout_engine()
     layout.set(rect=(0, strip, 1, 1 - strip))
     figure.text(0.995, 0.005, "SAMPLE: synthetic data", ha="right", va="bottom", fontsize=7, color="#d55e00")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -56,9 +56,14 @@ class CheckpointConfig(Section):
 
 
 class CommonCallbacks(Section):
-    """Settings of ``conf/callbacks`` for models of both families."""
+    """Settings of ``conf/callbacks`` for models of both families.
+
+    Attributes:
+        own: name -> class (``_target_``) and settings of a callback of the user (docs/own/callback.md).
+    """
 
     checkpoint: CheckpointConfig
+    own: dict[str, dict[str, Any]] = Field(default_factory=dict)
     progress: bool | Literal["auto"]
 
 

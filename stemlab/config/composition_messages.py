@@ -154,7 +154,7 @@ def _no_value(error: BaseException, line: CommandLine, overrides: Sequence[str])
     key = getattr(error, "full_key", None) or ""
     named = _MANDATORY.search(str(error))
     if named or isinstance(error, MissingMandatoryValue):
-        key = named[1] if named else key
+        key = max(key, named[1] if named else "", key=len)
         where = KeyOrigins(line.command, overrides)(key).replace("set ", "??? ", 1)
         return f"{key} has no value ({where}): write {key}=... on the command line."
     place = f"{key} ({KeyOrigins(line.command, overrides)(key)}): " if key else ""

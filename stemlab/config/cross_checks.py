@@ -269,7 +269,8 @@ def check_stage(config: Mapping[str, Any], origin: Origin) -> None:
 
 
 def _monitoring(callbacks: Mapping[str, Any]) -> list[str]:
-    return [name for name, node in callbacks.items() if isinstance(node, Mapping) and "monitor" in node]
+    named = [(name, node) for name, node in callbacks.items() if isinstance(node, Mapping) and name != "own"]
+    return [name for name, node in named if "monitor" in node]
 
 
 def check_trainer(trainer: Mapping[str, Any], origin: Origin) -> None:

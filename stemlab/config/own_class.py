@@ -114,6 +114,24 @@ def check_own_dataset(config: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(f"{key}.{TARGET}={node[TARGET]} ({origin(f'{key}.{TARGET}')}): {'; '.join(found)}; {hint}")
 
 
+def check_own_analysis(node: Mapping[str, Any], key: str, origin: Origin) -> None:
+    """Refuse an own analysis that cannot be run; the message names everything that it lacks.
+
+    Raises:
+        StemlabError: it is no analysis, lacks ``find``, or has required settings that are not set.
+    """
+    if not is_own(node):
+        return
+    target = import_target(node, key=key, origin=origin)
+    base = inspect.isclass(target) and all(hasattr(target, name) for name in ("find", "sections", "section_names"))
+    found = [] if base else ["it is not a class derived from stemlab.analysis.base.Analysis"]
+    found += [f"it lacks {name}" for name in sorted(getattr(target, "__abstractmethods__", ()))]
+    found += _missing_settings(node, key, origin)
+    if found:
+        where = f"{key}.{TARGET}={node[TARGET]} ({origin(f'{key}.{TARGET}')})"
+        raise StemlabError(f"{where}: {'; '.join(found)}; see docs/own/analysis.md.")
+
+
 def _net_problems(target: Any, reads: str, stages: bool) -> Iterator[str]:
     """Yield what a network lacks; ``stages``: whether it is trained in two of them."""
     from torch import nn

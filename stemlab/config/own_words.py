@@ -8,19 +8,20 @@ from collections.abc import Sequence
 
 TARGET = "_target_"
 OWN_NODES = ("model.net", "dataset", "analysis")
-_FREE_MAPPING = "only"  # of stemlab.report and stemlab.dashboard: its keys are those of the runs
+OPEN_NODES = ("callbacks.own.", "only=", "only.")
+"""Mappings with keys of the user: callbacks; runs (``only`` of stemlab.report and stemlab.dashboard)."""
 
 
 def open_nodes(words: Sequence[str]) -> list[str]:
     """Return command line arguments that may add settings to a node whose class they name.
 
     Hydra refuses a key that no file of ``conf/`` has. ``model.net.width=8`` becomes ``++model.net.width=8`` beside
-    ``model.net._target_=...``: the settings are checked against the signature of the class instead. The mapping
-    ``only`` is open, too.
+    ``model.net._target_=...``: the settings are checked against the signature of the class instead. ``OPEN_NODES`` are
+    open, too.
     """
-    words = [f"++{word}" if word.startswith((f"{_FREE_MAPPING}=", f"{_FREE_MAPPING}.")) else word for word in words]
-    opened = tuple(f"{node}." for node in OWN_NODES if any(word.startswith(f"{node}.{TARGET}=") for word in words))
-    return [f"++{word}" if opened and word.startswith(opened) and "=" in word else word for word in words]
+    named = [f"{node}." for node in OWN_NODES if any(word.startswith(f"{node}.{TARGET}=") for word in words)]
+    opened = (*named, *OPEN_NODES)
+    return [f"++{word}" if word.startswith(opened) and "=" in word else word for word in words]
 
 
 def search_current_folder() -> bool:

@@ -19,7 +19,8 @@ from stemlab.config.instantiate import (
 )
 from stemlab.config.objective_checks import check_losses, check_net_labels
 from stemlab.config.optim_checks import check_average, check_optimizer
-from stemlab.config.own_class import check_own_dataset, check_own_net
+from stemlab.config.own_callbacks import check_own_callbacks
+from stemlab.config.own_class import check_own_analysis, check_own_dataset, check_own_net
 from stemlab.config.path_checks import check_paths
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, SavedTrainerConfig, section_model
 from stemlab.config.split_checks import check_split_keys
@@ -70,6 +71,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         cross_checks.check_monitors(config, origin)
         if not cross_checks.is_sequential(config):
             check_losses(config, origin)
+        check_own_callbacks(config, origin)
     if isinstance(config.get("analysis"), Mapping):
         _check_analysis(config["analysis"], "analysis", origin)
     _validate_built(config, origin)
@@ -77,6 +79,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
 
 def _check_analysis(node: Mapping[str, Any], key: str, origin: Origin) -> None:
     """Check the settings of an analysis; for a report, also those of its analyses."""
+    check_own_analysis(node, key, origin)
     check_settings(node, key=key, origin=origin)
     for name, part in (node.get("parts") or {}).items():
         _check_analysis(part, f"{key}.parts.{name}", origin)

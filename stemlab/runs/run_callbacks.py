@@ -18,6 +18,7 @@ from stemlab.callbacks.paper_selection import PaperSelection
 from stemlab.callbacks.progress import EpochLines, MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.callbacks.trial_reports import TrialReports
+from stemlab.config.own_callbacks import build_own_callbacks
 from stemlab.config.trial_channel import trial_channel
 
 
@@ -63,6 +64,7 @@ def build_callbacks(
     min_delta = stop.get("min_delta", 0.0)
     checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], min_delta, best["save_last"])
     paper = PaperSelection(stop["patience"]) if chosen.get("paper_selection") else None
+    others += build_own_callbacks(config)
     channel = trial_channel(run_dir) if config["objective"] == best["monitor"] else None
     trial = None if channel is None else TrialReports(channel, best["monitor"])
     return RunCallbacks(checkpoint, throughput, tuple(others), paper, trial)

@@ -15,6 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import nn
 
 from stemlab.config.instantiate import TARGET, import_target
+from stemlab.config.own_callbacks import KEY as OWN_CALLBACKS
 from stemlab.errors import StemlabError
 
 _CLASS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -43,7 +44,9 @@ def check_recorded_config(config: Any, allow: Sequence[str], source: Path) -> No
         if not isinstance(value, str | int | float | bool | None):
             raise StemlabError(f"{source}: {key} in its config is a {type(value).__name__}, not plain data.")
         node, _, name = key.rpartition(".")
-        if name == TARGET and node not in _NODES:
+        if name == TARGET and node.startswith(f"{OWN_CALLBACKS}.") and node.count(".") == 2:
+            _check_own_callback(str(value), node, allow, source)
+        elif name == TARGET and node not in _NODES:
             raise StemlabError(f"{source}: its config has {key}={value!r}, but no class is built there.")
     for node in _NODES:
         _check_class(_at(config, node, source), node, allow, source)
@@ -63,6 +66,15 @@ def check_packages(allow: Sequence[str]) -> None:
     for name in allow:
         if not _PACKAGE_NAME.fullmatch(name):
             raise StemlabError(f"allow=[{name}]: {name!r} is not the name of a package, such as mypkg or mypkg.models.")
+
+
+def _check_own_callback(target: str, node: str, allow: Sequence[str], source: Path) -> None:
+    """Check the class of a callback, which only ``resume_from`` builds: it must belong to an allowed package."""
+    where = f"{source}: its config has {node}.{TARGET}={target!r}"
+    if not _CLASS_NAME.fullmatch(target):
+        raise StemlabError(f"{where}, which is not the full name of a class.")
+    if not any(_is_inside(target, name) for name in allow):
+        raise StemlabError(f"{where}; if you trust its code, add allow=[{target.partition('.')[0]}].")
 
 
 def _check_class(values: Any, node: str, allow: Sequence[str], source: Path) -> None:

@@ -1,7 +1,9 @@
 """Classes of a user, complete and incomplete ones."""
 
+from pytorch_lightning import Callback
 from torch import nn
 
+from stemlab.analysis.base import Analysis
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sources.table import TableDataModule
 from stemlab.models.multitask.base import TabularNet, build_towers, run_towers
@@ -45,3 +47,17 @@ class WithoutBuild(ImpressionDataModule):
 
 class Rows(TableDataModule):
     pass
+
+
+class WithoutFind(Analysis):
+    pass
+
+
+class Counter(Callback):
+    """Counts the epochs."""
+
+    def __init__(self, *, start: int = 0):
+        self.count = start
+
+    def on_train_epoch_end(self, trainer, module):
+        self.count += 1

@@ -2,14 +2,17 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from stemlab.config.compose import CommandLine, compose
 from stemlab.config.instantiate import import_target
+from stemlab.config.own_callbacks import build_own_callbacks
 from stemlab.config.own_words import open_nodes, search_current_folder
 from stemlab.config.sweep import check_command_line
 from stemlab.errors import StemlabError
+from stemlab.runs.trust import check_recorded_config
 
 HERE = "tests.own.my_classes"
 NET = ("model=own", f"model.net._target_={HERE}.Towers")
@@ -42,6 +45,9 @@ def data(name, option="own"):
         (data("WithoutBuild"), ["lacks build, encode", "dataset.name"]),
         (data("Rows"), ["dataset.path", "dataset.fields", "dataset.split", "no value"]),
         (data("Rows", "table"), ["dataset.tasks"]),
+        ((f"callbacks.own.x._target_={HERE}.Bare",), ["callbacks.own.x", "Callback", "docs/own/callback.md"]),
+        ((f"callbacks.own.x._target_={HERE}.Counter", "callbacks.own.x.begin=1"), ["callbacks.own.x.begin", "start"]),
+        (("callbacks.own.x.start=1",), ["callbacks.own.x._target_"]),
         ((*data("Rows", "table"), "dataset.tasks=[a]", "dataset.fields=[b]", "dataset.foo=1"), ["dataset.foo"]),
     ],
 )
@@ -80,3 +86,27 @@ def test_a_file_of_the_current_folder_is_importable_without_python_m(tmp_path, m
     assert sys.path[-1] == str(tmp_path)
     assert not search_current_folder()
     sys.modules.pop("file_of_a_user")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("analysis=own",), ["analysis._target_", "conf/analysis/own.yaml"]),
+        (("analysis=own", f"analysis._target_={HERE}.Bare"), ["stemlab.analysis.base.Analysis", "analysis.md"]),
+        (("analysis=own", f"analysis._target_={HERE}.WithoutFind"), ["lacks find"]),
+    ],
+)
+def test_refused_analyses(words, expected):
+    with pytest.raises(StemlabError) as error:
+        check_command_line(CommandLine("analyze", (*open_nodes(words), "run=nowhere")))
+    assert not [text for text in expected if text not in str(error.value)], str(error.value)
+
+
+def test_callbacks_of_the_user_are_built_in_order_with_their_defaults():
+    words = [f"callbacks.own.{name}._target_={HERE}.Counter" for name in ("b", "a")]
+    config = compose("train", open_nodes([*words, "callbacks.own.a.start=2"]))
+    assert [callback.count for callback in build_own_callbacks(config)] == [0, 2]
+    saved = {**config, "seed": 1}
+    with pytest.raises(StemlabError, match=r"callbacks.own.b.*allow=\[tests\]"):
+        check_recorded_config(saved, [], Path("x.ckpt"))
+    check_recorded_config(saved, ["tests.own"], Path("x.ckpt"))

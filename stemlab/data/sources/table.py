@@ -26,6 +26,7 @@ from stemlab.data.resident import Residence
 from stemlab.data.table import cells
 from stemlab.data.table.column_report import ColumnLine
 from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
+from stemlab.data.table.derived import DerivedTable, code_of
 from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
 from stemlab.data.table.label_checks import stored_labels
@@ -194,7 +195,11 @@ class TableDataModule(ImpressionDataModule):
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows with the same columns as a batch; labels are not needed."""
-        return self.table_encoder(self._parse_inputs(table))
+        return self.table_encoder(self._parse_inputs(self.derive(table)))
+
+    def derive(self, table: Any) -> Any:
+        """Return rows with derived columns, in a class of your own (docs/own/dataset.md); here the rows as they are."""
+        return table
 
     def cell_rules(self) -> CellRules:
         """Return how ``encode`` reads cells."""
@@ -233,7 +238,9 @@ class TableDataModule(ImpressionDataModule):
         path = Path(self._path)
         if self._raw_dir is not None:
             path = self._raw_dir / path.name
-        return open_table(path, separator=self.separator, names=self._names)
+        table = open_table(path, separator=self.separator, names=self._names)
+        derives = type(self).derive is not TableDataModule.derive
+        return DerivedTable(table, self.derive, code_of(type(self))) if derives else table
 
     def _check_scenarios(self, table: TableFile) -> None:
         """Raise if the scenario column is set and its values are not listed; the message lists them."""

@@ -62,6 +62,7 @@ class RawTable:
     def kind(self) -> str:
         """Name and version of the reader, with its settings that are not in PreparationSettings."""
         reading = {"separator": getattr(self._table, "separator", None), "names": self._table.names}
+        reading |= {"code": code} if (code := getattr(self._table, "code", None)) else {}
         return f"table/2 {json.dumps({**reading, **self._roles.to_dict()})}"
 
     @property
