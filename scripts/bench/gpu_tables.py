@@ -115,9 +115,9 @@ def main() -> None:
             for rows in arguments.rows[1:]:
                 what = f"captured STEM step, {precision}, {rows:,} table rows x {WIDTH}, optim.tables={rule}"
                 result["rows"].append(row(what, f"{arguments.rows[0]:,} table rows", paired_ratio(by_rows[rows], few)))
+            arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
             times = {rows: round(spread(values)["median"], 3) for rows, values in by_rows.items()}
             print(f"{precision} {rule}: {times} ms {'' if finite else 'NOT FINITE'}", flush=True)
-    arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
