@@ -20,6 +20,16 @@ REGRESSION_METRICS: dict[str, Mode | None] = {"rmse": "min", "mae": "min", "xauc
 RANKING_METRICS: dict[str, Mode | None] = {"hr": "max", "ndcg": "max", "mrr": "max"}
 """Metrics of a sequential model (``stemlab.metrics.ranking``), without cut-off."""
 
+BEYOND_ACCURACY: dict[str, Mode | None] = {
+    "coverage": "max",
+    "novelty": "max",
+    "popularity": "min",
+    "gini": "min",
+    "diversity": "max",
+    "diversity_cosine": "max",
+}
+"""Metrics of lists of recommended items (``stemlab.metrics.beyond_accuracy``), without cut-off."""
+
 
 def metric_direction(name: str) -> Mode | None:
     """Return whether larger or smaller values of ``split/metric[@k][/task[/scenario]]`` are better.
@@ -28,4 +38,4 @@ def metric_direction(name: str) -> Mode | None:
     """
     _, _, metric = name.partition("/")
     base = metric.partition("/")[0].partition("@")[0]
-    return (TASK_METRICS | REGRESSION_METRICS | RANKING_METRICS).get(base)
+    return (TASK_METRICS | REGRESSION_METRICS | RANKING_METRICS | BEYOND_ACCURACY).get(base)

@@ -19,10 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from stemlab.config.compose import CommandLine, hydra_context, parse_overrides
 from stemlab.config.composition_messages import options
 from stemlab.config.instantiate import TARGET, node_model
-from stemlab.config.schema import CHECKPOINT_COMMANDS, SECTIONS, SavedTrainerConfig, section_model
+from stemlab.config.schema import CHECKPOINT_COMMANDS, SECTIONS, section_model
 from stemlab.config.setting_docs import FileComments, described_settings, read_file_comments
 from stemlab.config.signature import class_docstrings
 from stemlab.config.sweep import compose_base
+from stemlab.config.trainer_schema import SavedTrainerConfig
 from stemlab.config.validate import top_level_model
 from stemlab.config.validation_messages import inner_model, model_fields
 from stemlab.errors import StemlabError

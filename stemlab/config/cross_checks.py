@@ -8,7 +8,7 @@ from typing import Any
 from stemlab.config.objective_checks import label_kinds, wrong_kind
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
-from stemlab.metric_directions import REGRESSION_METRICS, TASK_METRICS, metric_direction
+from stemlab.metric_directions import BEYOND_ACCURACY, REGRESSION_METRICS, TASK_METRICS, metric_direction
 from stemlab.types import LabelKind
 
 _BETTER_VALUES = {"max": "larger", "min": "smaller"}
@@ -242,6 +242,8 @@ def _check_ranking(key: str, value: str, config: Mapping[str, Any], origin: Orig
     if key == "callbacks.early_stop.monitor":
         chosen = config["callbacks"]["checkpoint"]["monitor"]
         known = list(dict.fromkeys([*(f"{split}/{name}" for name in _ranking_metrics(topk[:1])), chosen]))
+    if key == "objective" and config["model"].get("beyond_accuracy"):  # measured after the training
+        known += [f"{split}/{name}@{k}" for k in topk for name in BEYOND_ACCURACY]
     if value not in known:
         raise StemlabError(
             f"{key}={value!r} ({origin(key)}) must be one of {', '.join(known)}; dataset.evaluation.topk is "

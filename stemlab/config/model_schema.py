@@ -53,9 +53,11 @@ class SequentialConfig(ModelConfig):
 
     Attributes:
         max_epochs: default of ``trainer.max_epochs``.
+        beyond_accuracy: measure the lists of recommended items in evaluations, too.
     """
 
     max_epochs: PositiveInt
+    beyond_accuracy: bool
 
 
 class StagedConfig(SequentialConfig):

@@ -17,14 +17,16 @@ from stemlab.config.instantiate import (
     typed_settings,
     validate_as,
 )
+from stemlab.config.list_metric_checks import check_beyond_accuracy
 from stemlab.config.objective_checks import check_losses, check_net_labels
 from stemlab.config.optim_checks import check_average, check_optimizer
 from stemlab.config.own_callbacks import check_own_callbacks
 from stemlab.config.own_class import check_own_analysis, check_own_dataset, check_own_net
 from stemlab.config.path_checks import check_paths
-from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, SavedTrainerConfig, section_model
+from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, section_model
 from stemlab.config.split_checks import check_split_keys
 from stemlab.config.table_rules import check_net_tables, check_tables
+from stemlab.config.trainer_schema import SavedTrainerConfig
 from stemlab.config.validation_messages import Origin, unknown_origin
 from stemlab.errors import StemlabError
 
@@ -72,6 +74,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         if not cross_checks.is_sequential(config):
             check_losses(config, origin)
         check_own_callbacks(config, origin)
+        check_beyond_accuracy(config, origin)
     if isinstance(config.get("analysis"), Mapping):
         _check_analysis(config["analysis"], "analysis", origin)
     _validate_built(config, origin)

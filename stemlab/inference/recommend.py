@@ -23,12 +23,12 @@ from stemlab.errors import StemlabError
 from stemlab.inference.device import inference_device, progress_bar
 from stemlab.inference.index import ItemIndex, require_faiss
 from stemlab.inference.table_io import table_writer
-from stemlab.inference.topk import no_seen_items, top_items, top_scored
 from stemlab.inference.users import DatasetUsers, TargetUsers
 from stemlab.inference.users_file import UsersFile, describe_skipped, with_count
 from stemlab.inference.vector_io import VectorWriter, check_vector_path, vector_writer
 from stemlab.metrics.catalogue import Catalogue, SeenItems
 from stemlab.metrics.direct import ScoreFunction
+from stemlab.metrics.topk import no_seen_items, top_items, top_scored
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.runs.restore import RebuiltRun
 

@@ -249,7 +249,9 @@ class NetModule(LightningModule):
 
     def _report(self, split: str) -> None:
         finish_lookups(self.net)
-        metrics = self._metrics[split]
+        self._report_metrics(split, self._metrics[split])
+
+    def _report_metrics(self, split: str, metrics: SplitMetrics) -> None:
         computed = {name: float(value) for name, value in metrics.compute().items() if self._is_reported(name)}
         values = {f"{split}/{name}": value for name, value in computed.items()}
         reasons = [f"{split}/{reason}" for reason in metrics.undefined]

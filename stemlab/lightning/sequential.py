@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from stemlab.array_types import AnyArray
+from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.spec import SequenceSpec
 from stemlab.errors import StemlabError, nearest
 from stemlab.lightning.module import METRIC_SPLITS, NetModule
 from stemlab.lightning.settings import SequentialSettings
-from stemlab.metrics import RankingMetrics
+from stemlab.metrics import BeyondAccuracyMetrics, RankingMetrics
 from stemlab.metrics.catalogue import Catalogue, SeenItems, SeenTable
-from stemlab.metrics.direct import scored_ranks
+from stemlab.metrics.direct import ScoreFunction, scored_ranks
 from stemlab.metrics.ranking import metric_names, positive_ranks
+from stemlab.metrics.topk import top_items, top_scored
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.nn.row_embedding import use_row_gradients
 from stemlab.nn.sharded.id_tables import gather_tables, release_tables
@@ -64,6 +65,7 @@ class SequentialModule(NetModule):
             use_row_gradients(net)
         self.spec, self.protocol, self.settings = spec, protocol, settings
         self._split_metrics = metrics
+        self._lists: dict[str, BeyondAccuracyMetrics] = {}
         self._catalogue: Catalogue | None = None  # item vectors of the running evaluation
         self._seen_by_all: SeenTable | None = None
         first = protocol.topk[0]
@@ -73,6 +75,16 @@ class SequentialModule(NetModule):
             "mrr",
             check_monitor(settings.monitor, protocol).removeprefix("val/"),
         }
+
+    def measure_beyond_accuracy(self, interactions_I: Int64Array, category_I: Int64Array | None) -> None:
+        """Also measure the lists of recommended items in evaluations outside of a training.
+
+        Args:
+            interactions_I: (I+1,) training interactions of every item.
+            category_I: (I+1,) category of every item, 0 for none; ``None``: the dataset has no categories.
+        """
+        topk = self.protocol.topk
+        self._lists = {split: BeyondAccuracyMetrics(topk, interactions_I, category_I) for split in METRIC_SPLITS}
 
     @torch.no_grad()
     def forward(self, batch: SequenceBatch) -> Tensor:
@@ -122,13 +134,29 @@ class SequentialModule(NetModule):
     def _measure(self, split: str, batch: SequenceBatch) -> None:
         if not self._sequence_net.factorises:
             self._split_metrics[split].update(self._scored_ranks(batch))
+            if self._measures_lists(split):
+                seen = self._seen(batch).without(batch.candidates_BN[:, 0])
+                items, most = self.spec.items, self._lists[split].most
+                self._lists[split].update(top_scored(self._score_function(batch), items, seen, most)[0])
             return
         if self._catalogue is None:
             self._catalogue = self._new_catalogue()
         user_BKD = self._vectors(batch)
         with torch.autocast(self.device.type, enabled=False):
             rank_B = self._ranks(user_BKD, batch, self._catalogue)
+            if self._measures_lists(split):
+                seen = self._seen(batch).without(batch.candidates_BN[:, 0])
+                item_BN, _ = top_items(self._catalogue, user_BKD, seen, self._lists[split].most)
+                self._lists[split].update(item_BN, self._catalogue.item_ID)
         self._split_metrics[split].update(rank_B)
+
+    def _measures_lists(self, split: str) -> bool:
+        return split in self._lists and self.trainer.state.fn != "fit"
+
+    def _report(self, split: str) -> None:
+        super()._report(split)
+        if self._measures_lists(split):
+            self._report_metrics(split, self._lists[split])
 
     def _vectors(self, batch: SequenceBatch) -> Tensor:
         # represent() is not compiled: a compiled network rounds differently, so metrics would not be reproducible
@@ -144,15 +172,19 @@ class SequentialModule(NetModule):
 
     def _scored_ranks(self, batch: SequenceBatch) -> Tensor:
         """Return the ranks for a network without user and item vectors, which scores each pair directly."""
+        score = self._score_function(batch)
+        if self.protocol.candidates == "stored":
+            return positive_ranks(score(batch.candidates_BN), self.protocol.ties)
+        seen, positive_B = self._seen(batch), batch.candidates_BN[:, 0]
+        return scored_ranks(score, self.spec.items, positive_B, seen, self.protocol.ties)
+
+    def _score_function(self, batch: SequenceBatch) -> ScoreFunction:
         net = self._sequence_net
 
         def score(item_BT: Tensor) -> Tensor:
             return net.scores(batch, item_BT).float()
 
-        if self.protocol.candidates == "stored":
-            return positive_ranks(score(batch.candidates_BN), self.protocol.ties)
-        seen, positive_B = self._seen(batch), batch.candidates_BN[:, 0]
-        return scored_ranks(score, self.spec.items, positive_B, seen, self.protocol.ties)
+        return score
 
     def _seen(self, batch: SequenceBatch) -> SeenItems:
         if self.device.type == "cuda":

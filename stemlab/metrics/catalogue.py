@@ -56,6 +56,13 @@ class SeenItems:
         offset_O = self.offset_O[start : stop + 1]
         return SeenItems(self.item_S[int(offset_O[0]) : int(offset_O[-1])], offset_O - offset_O[0])
 
+    def without(self, item_B: Tensor) -> SeenItems:
+        """Return the seen items without one item ``item_B`` per user."""
+        row_S = torch.repeat_interleave(torch.arange(len(item_B), device=item_B.device), self.offset_O.diff())
+        kept_S = self.item_S != item_B[row_S]
+        count_B = torch.zeros_like(item_B).index_add_(0, row_S, kept_S.long())
+        return SeenItems(self.item_S[kept_S], torch.cat((count_B.new_zeros(1), count_B.cumsum(0))))
+
     def with_positives(self, item_B: Tensor) -> SeenItems:
         """Return the seen items with one item ``item_B`` added per user."""
         last_B = self.offset_O[1:] + torch.arange(len(item_B), device=item_B.device)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 from pytorch_lightning import Callback, Trainer
@@ -106,7 +107,12 @@ def _sequential_module(config: Config, data: SequenceDataModule, hyper_parameter
     if data.with_categories and data.item_categories is not None:
         net.set_categories(torch.from_numpy(data.item_categories.code_I))
     settings = SequentialSettings.from_config(config, TypeAdapter(RankingOptimConfig).validate_python(config["optim"]))
-    return SequentialModule(net, data.spec, data.evaluation, settings, hyper_parameters)
+    module = SequentialModule(net, data.spec, data.evaluation, settings, hyper_parameters)
+    if config["model"].get("beyond_accuracy"):
+        categories = data.item_categories
+        interactions_I = np.bincount(item, minlength=data.sizes.items + 1)
+        module.measure_beyond_accuracy(interactions_I, None if categories is None else categories.code_I)
+    return module
 
 
 def _negatives(data: SequenceDataModule) -> int | None:

@@ -13,7 +13,7 @@ import torch
 
 from stemlab.config.instantiate import validate_as
 from stemlab.config.limits import LIMIT_KEYS
-from stemlab.config.schema import SavedTrainerConfig
+from stemlab.config.trainer_schema import SavedTrainerConfig
 from stemlab.data.prepare.manifest import find_damage
 from stemlab.errors import StemlabError
 from stemlab.nn.init import SkipInit

@@ -46,6 +46,19 @@ def test_accepted_settings(message, words):
     assert message(*words) is None
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("model.beyond_accuracy=true",), ("beyond_accuracy", "full")),
+        (("dataset.evaluation.candidates=full", "objective=test/gini@5"), ("gini@5",)),
+        (("model.beyond_accuracy=true", "dataset.evaluation.candidates=full", "objective=test/gini@5"), None),
+    ],
+)
+def test_metrics_of_lists_need_lists(message, words, expected):
+    found = message("model=sasrec", "dataset=ml1m", *words)
+    assert found is None if expected is None else all(part in found for part in expected), found
+
+
 def test_l2_beside_the_decay_of_adamw_is_refused(message):
     found = message("model=sasrec", "dataset=ml1m", "optim.name=adamw", "optim.l2=1e-6")
     assert all(part in found for part in ("optim.l2", "weight_decay")), found

@@ -8,8 +8,9 @@ import pytest
 
 from stemlab.config.compose import CommandLine, KeyOrigins, compose
 from stemlab.config.instantiate import import_target, settings_model, source_model
-from stemlab.config.schema import SECTIONS, SavedTrainerConfig, section_model
+from stemlab.config.schema import SECTIONS, section_model
 from stemlab.config.sweep import check_command_line
+from stemlab.config.trainer_schema import SavedTrainerConfig
 from stemlab.optim import OptimConfig, RankingOptimConfig
 from tests.conf_files import read_option, read_yaml
 

@@ -10,8 +10,8 @@ import torch
 from stemlab.errors import StemlabError
 from stemlab.inference import index as index_module
 from stemlab.inference.index import ItemIndex
-from stemlab.inference.topk import no_seen_items, top_items
 from stemlab.metrics.catalogue import Catalogue
+from stemlab.metrics.topk import no_seen_items, top_items
 
 faiss = pytest.importorskip("faiss", reason="needs Faiss: pip install 'stemlab[retrieval]'")
 

@@ -18,8 +18,9 @@ from stemlab.data.spec import SequenceSizes, SequenceSpec
 from stemlab.errors import StemlabError
 from stemlab.lightning.sequential import SequentialModule
 from stemlab.lightning.settings import SequentialSettings
-from stemlab.metrics import RankingMetrics, positive_ranks, ranking_metrics
+from stemlab.metrics import BeyondAccuracyMetrics, RankingMetrics, positive_ranks, ranking_metrics
 from stemlab.models.sequential.comirec import ComiRec
+from stemlab.models.sequential.din import DIN
 from stemlab.models.sequential.mind import MIND
 from stemlab.optim import RankingOptimConfig
 from tests.data.sequence.toys import Toy, leave_two_out, raw_of
@@ -262,3 +263,35 @@ def test_a_resumed_run_stops_at_the_same_epoch(fixed_metrics: list[float], tmp_p
     again.fit(module(), datamodule=toy, ckpt_path=str(tmp_path / "last.ckpt"), weights_only=True)
     assert again.current_epoch == 7
     assert fixed_metrics == SERIES[7:]  # no further evaluation
+
+
+@pytest.mark.parametrize("category", [True, False])
+def test_lists_of_recommended_items_are_measured_after_a_training(category: bool, tmp_path: Path) -> None:
+    toy, made = data(tmp_path, "full"), module(candidates="full")
+    interactions_I = np.arange(ITEMS + 1)
+    made.measure_beyond_accuracy(interactions_I, np.arange(ITEMS + 1) % 4 if category else None)
+    trainer(tmp_path, max_epochs=1).fit(made, datamodule=toy)
+    assert not any("coverage" in name for name in made.metric_values)
+    trainer(tmp_path).test(made, datamodule=toy, verbose=False)
+    expected = BeyondAccuracyMetrics(TOPK, interactions_I, np.arange(ITEMS + 1) % 4 if category else None)
+    vectors = made.net.item_vectors().detach()
+    for batch in toy.test_dataloader():
+        with torch.no_grad():
+            score_BI = (made.net.represent(batch) @ vectors.t()).amax(1)
+        flat, offsets = toy.seen_items(batch.user_B.numpy())
+        for row, positive in enumerate(batch.candidates_BN[:, 0].tolist()):
+            seen = [item for item in flat[offsets[row] : offsets[row + 1]] if item != positive]
+            score_BI[row, [0, *seen]] = -torch.inf
+        expected.update(score_BI.topk(max(TOPK)).indices, vectors)
+    values = {f"test/{name}": value for name, value in expected.compute().items()}
+    assert {name: made.metric_values[name] for name in values} == pytest.approx(values)
+    assert any(name.startswith("test/diversity@" if category else "test/diversity_cosine@") for name in values)
+
+
+def test_lists_of_a_network_that_scores_pairs_are_measured(tmp_path: Path) -> None:
+    toy, sizes = data(tmp_path, "full"), SIZES
+    made = module(DIN(sizes, embedding_dim=4), candidates="full")
+    made.measure_beyond_accuracy(np.arange(ITEMS + 1), np.arange(ITEMS + 1) % 4)
+    trainer(tmp_path).test(made, datamodule=toy, verbose=False)
+    assert 0 < made.metric_values["test/diversity@3"] <= 1
+    assert "test/hr@3" in made.metric_values

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stemlab.inference.topk import top_scored
 from stemlab.metrics import direct
 from stemlab.metrics.catalogue import SeenItems
 from stemlab.metrics.direct import scored_ranks
+from stemlab.metrics.topk import top_scored
 
 
 def random_scores(seed: int, users: int, items: int, levels: int) -> tuple[Tensor, Tensor, SeenItems, list[set[int]]]:

@@ -6,10 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.inference import topk
-from stemlab.inference.topk import no_seen_items, top_items
-from stemlab.metrics import catalogue
+from stemlab.metrics import catalogue, topk
 from stemlab.metrics.catalogue import Catalogue, SeenItems
+from stemlab.metrics.topk import no_seen_items, top_items
 
 CPU = torch.device("cpu")
 
