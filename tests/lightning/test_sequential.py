@@ -270,7 +270,7 @@ def test_lists_of_recommended_items_are_measured_after_a_training(category: bool
     toy, made = data(tmp_path, "full"), module(candidates="full")
     interactions_I = np.arange(ITEMS + 1)
     made.measure_beyond_accuracy(interactions_I, np.arange(ITEMS + 1) % 4 if category else None)
-    trainer(tmp_path, max_epochs=1).fit(made, datamodule=toy)
+    trainer(tmp_path).fit(made, datamodule=toy)
     assert not any("coverage" in name for name in made.metric_values)
     trainer(tmp_path).test(made, datamodule=toy, verbose=False)
     expected = BeyondAccuracyMetrics(TOPK, interactions_I, np.arange(ITEMS + 1) % 4 if category else None)
@@ -289,8 +289,8 @@ def test_lists_of_recommended_items_are_measured_after_a_training(category: bool
 
 
 def test_lists_of_a_network_that_scores_pairs_are_measured(tmp_path: Path) -> None:
-    toy, sizes = data(tmp_path, "full"), SIZES
-    made = module(DIN(sizes, embedding_dim=4), candidates="full")
+    toy = data(tmp_path, "full")
+    made = module(DIN(SIZES, embedding_dim=4, attention_units=[4], hidden_units=[4]), candidates="full")
     made.measure_beyond_accuracy(np.arange(ITEMS + 1), np.arange(ITEMS + 1) % 4)
     trainer(tmp_path).test(made, datamodule=toy, verbose=False)
     assert 0 < made.metric_values["test/diversity@3"] <= 1
