@@ -13,7 +13,7 @@ QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/c
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check nightly kill newest oldest lint format type browser loc pytest bench bench-quick wheel clean
+.PHONY: help install torchrec train test check nightly kill newest oldest lint format type browser loc pytest bench bench-quick wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing stemlab and its dependencies into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# With --no-deps: torchrec 1.8 requires an old torchmetrics and the FBGEMM for CUDA; its own small dependencies follow it.
+torchrec: $(STAMP) ## add TorchRec and FBGEMM for CPUs (optim.tables=torchrec_rowwise_adagrad)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 \
+		tensordict==0.15.3 cloudpickle==3.1.3 pyvers==0.2.3 pyre-extensions==0.0.32 typing-inspect==0.9.0
 
 train: $(STAMP) ## train STEM on TikTok (four epochs; on the sample when there is no raw file) and show test metrics
 	$(BIN)/python -m stemlab.train model=stem dataset=tiktok trainer.max_epochs=4 $(ARGS)

@@ -19,6 +19,7 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.data.blocks import StepBlock
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.models.multitask.diagnostics import diagnose_batch
+from stemlab.nn.fused_tables import plain_lookups
 from stemlab.nn.sharded.exchange import ShardedTables
 from stemlab.nn.sharded.network import exchange_of, finish_lookups, whole_shapes
 
@@ -93,7 +94,8 @@ def diagnose(module: MultiTaskModule, batch: ImpressionBatch | None, row_norm: R
     named: dict[str, float] = {}
     if batch is not None:
         labels_BT, weight_BT = module.labels(batch), module.label_columns.weights(batch)
-        named = diagnose_batch(module.net, batch, lambda x: module.task_losses(x, labels_BT, weight_BT)).by_name()
+        with plain_lookups(module.net):
+            named = diagnose_batch(module.net, batch, lambda x: module.task_losses(x, labels_BT, weight_BT)).by_name()
     finish_lookups(module.net)
     return {f"ia/{role}": value for role, value in mean_abundance(module.net, row_norm).items()} | named
 

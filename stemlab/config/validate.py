@@ -9,6 +9,7 @@ from stemlab.config import column_checks, cross_checks
 from stemlab.config.balancing_checks import check_balancing
 from stemlab.config.embedding_checks import check_embedding, check_net_embedding, check_processes
 from stemlab.config.export_schema import check_export_trainer
+from stemlab.config.fused_checks import check_fused_net, check_fused_tables
 from stemlab.config.instantiate import (
     check_settings,
     default_settings,
@@ -128,6 +129,7 @@ def _check_optim(config: Mapping[str, Any], origin: Origin) -> None:
     check_optimizer(validate_as(model, config["optim"], key="optim", origin=origin), origin)
     check_average(config, origin)
     check_tables(config, origin)
+    check_fused_tables(config, origin)
 
 
 def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
@@ -135,6 +137,7 @@ def _check_net(config: Mapping[str, Any], origin: Origin) -> None:
     _check_kind(net, config, origin)
     check_net_tables(config, net, origin)
     check_net_embedding(config, net, origin)
+    check_fused_net(config, net, origin)
     if hasattr(net, "check_settings"):
         net.check_settings(default_settings(net) | typed_settings(config["model"]["net"], key="model.net"))
     if hasattr(net, "check_tasks"):

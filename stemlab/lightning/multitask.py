@@ -58,7 +58,7 @@ class MultiTaskModule(NetModule):
             split: MultiTaskMetrics(tasks, spec.scenarios, regression=columns.regression) for split in METRIC_SPLITS
         }
         super().__init__(net, settings, metrics, hyper_parameters)
-        if settings.optim.tables != "dense_adam":
+        if settings.optim.tables in ("sparse_adam", "rowwise_adagrad"):
             use_row_gradients(net)
         self._split_metrics = metrics
         self.tasks, self.sizes, self.settings = tuple(tasks), spec.sizes, settings

@@ -19,6 +19,7 @@ from stemlab.nn.kernels.grouped_lookup import can_group, look_up_together
 from stemlab.nn.pooling import ListPooling
 
 if TYPE_CHECKING:
+    from stemlab.nn.fused_tables import FusedFields
     from stemlab.nn.sharded.network import ShardedFields
 
 SCENARIO, NUMERICAL = "scenario", "numerical"
@@ -43,9 +44,11 @@ class FieldEmbedding(nn.Module):
 
     Attributes:
         sharded: the lookups if tables are divided among ranks, else None.
+        fused: the lookups if FBGEMM trains the tables, else None.
     """
 
     sharded: ShardedFields | None = None
+    fused: FusedFields | None = None
 
     def __init__(
         self, sizes: Mapping[str, int] | ImpressionSizes, blocks: Sequence[str], embedding_dim: int, padding: bool
@@ -113,6 +116,8 @@ class FieldEmbedding(nn.Module):
         numerical = [] if self.numerical is None else [self.numerical(_given(dense_BN, "dense_BN"))]
         if self.sharded is not None:
             found = self.sharded.look_up(ids, positions)
+        elif self.fused is not None and self.fused.is_used():
+            found = self.fused.look_up(ids, positions)
         elif self.training and can_group(tables):
             vector_BFW = look_up_together(ids, tables)
             pooled = self._pool(vector_BFW.unbind(1), list_ids_BK, list_weights_BW)

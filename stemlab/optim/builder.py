@@ -8,7 +8,9 @@ from typing import Any
 from torch import nn
 
 from stemlab.errors import StemlabError
+from stemlab.nn.fused_tables import fuse_tables
 from stemlab.optim.config import ADAMW_DECAY, OptimConfig
+from stemlab.optim.fused import FusedTablesAdam
 from stemlab.optim.groups import with_rates
 from stemlab.optim.penalised import PenalisedAdagrad, PenalisedAdam, PenalisedOptimizer, PenalisedSGD, PenaltyMode
 from stemlab.optim.penalty import Penalty, bias_and_norm_ids, split_parameters
@@ -44,6 +46,8 @@ def build_optimizer(
     tables, others = split_parameters(net)
     free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
     further = [{**group, "l1": 0.0, "l2": 0.0, "rows_only": False, "decay": 0.0} for group in further]
+    if optim.tables == "torchrec_rowwise_adagrad":
+        return _fused(net, optim, embedding, net_penalty, further)
     if optim.tables != "dense_adam":
         return _by_rows(net, optim, embedding, net_penalty, mode, further)
     groups = [
@@ -98,6 +102,29 @@ def _by_rows(
     decoupled: dict[str, Any] = {"decoupled_weight_decay": True} if optim.name == "adamw" else {}
     fused = is_fused([*tables, *others])
     return RowAdam(own_rates, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused, **decoupled)
+
+
+def _fused(
+    net: nn.Module, optim: OptimConfig, embedding: Penalty, net_penalty: Penalty, further: Sequence[dict[str, Any]]
+) -> PenalisedOptimizer:
+    """Return the optimiser for tables that are trained in the backward pass; their penalty is on rows of the batch."""
+    fields = fuse_tables(net, optim.eps, embedding.l1, embedding.l2)
+    own = {id(table.weight) for one in fields for table in one.tables}
+    tables, others = split_parameters(net)
+    free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
+    groups = [
+        _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
+        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
+        _group("embedding", [p for p in tables if id(p) not in own], embedding, rows_only=True),
+        _group("rows", [p for p in tables if id(p) in own], Penalty(), rows_only=True)
+        | table_settings(optim.tables, optim.tables_lr, optim.tables_bias_correction),
+    ]
+    decayed = [with_decay(group, optim.name, optim.weight_decay, free) for group in groups]
+    decoupled: dict[str, Any] = {"decoupled_weight_decay": True} if optim.name == "adamw" else {}
+    rates = [*with_rates(decayed, net, optim.lr_groups), *further]
+    optimizer = FusedTablesAdam(rates, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True, **decoupled)
+    optimizer.attach(fields)
+    return optimizer
 
 
 def _group(name: str, params: list[nn.Parameter], penalty: Penalty, *, rows_only: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from stemlab.optim.schedule import ScheduleConfig
 from stemlab.types import LearningRate, NonNegativeFloat, PositiveFloat
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-TableRule = Literal["dense_adam", "sparse_adam", "rowwise_adagrad"]
+TableRule = Literal["dense_adam", "sparse_adam", "rowwise_adagrad", "torchrec_rowwise_adagrad"]
 Decay = Annotated[float, Field(gt=0, lt=1)]
 MetricGain = Annotated[NonNegativeFloat, Field(le=1)]
 ADAMW_DECAY = 1e-2
@@ -65,7 +65,8 @@ class OptimConfig:
         exclude_bias_bn: whether the net penalty excludes biases and the parameters of normalisation layers.
         clip_norm: maximum global norm of gradient plus penalty; ``None`` disables clipping.
         tables: rule of the embedding tables: ``dense_adam`` trains them as all other weights, ``sparse_adam`` and
-            ``rowwise_adagrad`` train the rows of the batch only.
+            ``rowwise_adagrad`` train the rows of the batch only, ``torchrec_rowwise_adagrad`` does in the backward
+            pass.
         tables_lr: learning rate of tables that are trained by rows; ``None`` is ``lr``.
         tables_bias_correction: whether ``sparse_adam`` corrects the bias of the moments.
         plateau: settings of the plateau scheduler.

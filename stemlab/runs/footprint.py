@@ -15,7 +15,7 @@ from stemlab.runs.table_plan import TablePlan
 BYTES = 4
 """Weights, gradients and optimiser states are float32 in every precision: autocast converts copies."""
 _STATES = {"adam": 2, "adamw": 2, "sgd": 0, "adagrad": 1, "adadelta": 2}  # values per parameter
-_ROW_STATES = {"sparse_adam": 2, "rowwise_adagrad": 0}
+_ROW_STATES = {"sparse_adam": 2, "rowwise_adagrad": 0, "torchrec_rowwise_adagrad": 0}
 """Values per weight of tables that are trained by rows, which have no gradient of their size; Adagrad: one per row."""
 
 

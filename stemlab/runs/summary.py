@@ -14,7 +14,11 @@ from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.runs.footprint import BYTES, Footprint, format_bytes
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
-_TABLE_MEMORY = {"sparse_adam": "weights, Adam moments", "rowwise_adagrad": "weights; one number more per row"}
+_TABLE_MEMORY = {
+    "sparse_adam": "weights, Adam moments",
+    "rowwise_adagrad": "weights; one number more per row",
+    "torchrec_rowwise_adagrad": "weights; one number more per row",
+}
 _TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece", "rmse", "mae", "xauc")
 # the first ones that fit into the width of the terminal are shown
 _SCENARIO_METRICS = ("auc", "gauc", "logloss", "rmse", "mae", "xauc")

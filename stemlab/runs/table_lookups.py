@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stemlab.config.job_process import process_count
+from stemlab.data.list_layout import values_of
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.row_embedding import row_tables
@@ -46,9 +47,13 @@ def table_weight(module: nn.Module, position: int) -> Tensor:
 
 
 def _fields_of_tables(embedding: FieldEmbedding) -> dict[int, int]:
-    """Return position of a table -> number of fields that read it."""
-    positions = [*embedding.table_of, *([] if embedding.scenario_table is None else [embedding.scenario_table])]
-    return dict(sorted(Counter(positions).items()))
+    """Return position of a table -> number of ids of a sample that are looked up in it."""
+    found = Counter(embedding.table_of)
+    if embedding.scenario_table is not None:
+        found[embedding.scenario_table] += 1
+    for field in () if embedding.lists is None else embedding.lists.fields:
+        found[embedding.fields.index(field.table or field.name)] += values_of(field).max_length
+    return dict(sorted(found.items()))
 
 
 def row_gradient_bytes(config: Mapping[str, Any], net: nn.Module) -> int:

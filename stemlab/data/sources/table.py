@@ -116,8 +116,15 @@ class TableDataModule(ImpressionDataModule):
         labels: dict[str, LabelRule] | None = None,
         weight: str | None = None,
     ) -> None:
-        batches: dict[str, Any] = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "seed": seed}
-        super().__init__(name=name, **batches, residence=residence, reading=reading, window_rows=window_rows)
+        super().__init__(
+            name=name,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            residence=residence,
+            reading=reading,
+            window_rows=window_rows,
+        )
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
         self._raw_dir = None if raw_dir is None else Path(raw_dir)
         self.separator, self._names, self._on_bad_row = _character(separator), columns, on_bad_row
@@ -127,7 +134,7 @@ class TableDataModule(ImpressionDataModule):
         self._lists = (multivalued or {}, sequences or {})
         named = tuple(field for field in fields or () if field != scenario)
         inputs: dict[str, Any] = {"fields": named, "numericals": tuple(numericals), "shared": shared}
-        inputs["lists"] = list_roles(*self._lists)
+        inputs |= {"lists": list_roles(*self._lists)}
         targets: dict[str, Any] = {"tasks": tuple(tasks or ()), "labels": labels or {}, "weight": weight}
         values: dict[str, Any] = {"scenarios": tuple(map(str, scenarios)), "missing": tuple(missing)}
         ordered, given = split.rule in ("time", "dates"), split.rule == "given"
