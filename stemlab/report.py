@@ -134,10 +134,10 @@ def _write(settings: ReportConfig, tables: Sequence[_PartTable], text: str) -> l
     from stemlab.data.io.output_file import write_text_file
     from stemlab.reporting.figure import baseline_differences, draw
     from stemlab.reporting.formats import as_html, as_latex
-    from stemlab.reporting.render import as_csv, as_json, cells_of, full_caption, notes_of, rows_flat
+    from stemlab.reporting.render import as_csv, as_json, full_caption, notes_of, rows_flat, table_cells
 
     folder = Path(str(settings.output))
-    shown = [(cells_of(one.table), full_caption(one.table, one.caption), notes_of(one.table)) for one in tables]
+    shown = [(table_cells(one.table), full_caption(one.table, one.caption), notes_of(one.table)) for one in tables]
     contents = {folder / f"{settings.name}.md": text, folder / f"{settings.name}.html": as_html(shown, settings.name)}
     for part, content in zip(tables, shown, strict=True):
         contents[folder / f"{settings.name}{part.suffix}.tex"] = as_latex(*content, settings.name + part.suffix)

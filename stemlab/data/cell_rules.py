@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ class CellRules:
             booleans (``strict``), or missing (``lenient``).
         scenario: column of the scenario in raw rows, or ``None`` if it is the scenario column of the prepared dataset.
         scenario_from: column and prefix from which the scenario is made where its column is missing.
+        lists: columns of each list of values: the attributes of ``ListRole`` and the field of its categories.
     """
 
     missing: tuple[str, ...] = ()
@@ -31,6 +33,7 @@ class CellRules:
     numbers: Literal["plain", "strict", "lenient"] = "plain"
     scenario: str | None = None
     scenario_from: tuple[str, str] | None = None
+    lists: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

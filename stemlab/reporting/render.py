@@ -35,7 +35,7 @@ def markdown(table: ReportTable, caption: str, comparisons: Sequence[ReferenceCo
         comparisons: own and published numbers.
         title: source of the published numbers.
     """
-    blocks = [full_caption(table, caption), "", *_grid(cells_of(table))]
+    blocks = [full_caption(table, caption), "", *_grid(table_cells(table))]
     blocks += [f"\n*{note}*" for note in notes_of(table)]
     if comparisons:
         blocks += ["", _about(comparisons, title), "", *_grid(_comparison_lines(comparisons))]
@@ -52,7 +52,7 @@ def full_caption(table: ReportTable, caption: str) -> str:
     return f"{caption} ({remark})" if caption else f"({remark})"
 
 
-def cells_of(table: ReportTable) -> list[list[str]]:
+def table_cells(table: ReportTable) -> list[list[str]]:
     """Return heading and rows as texts; significant cells are in ``**``."""
     differs = any(row.differs for row in table.rows)
     head = [key.rpartition(".")[2] for key in table.by]

@@ -13,7 +13,7 @@ import numpy as np
 from stemlab.metric_directions import metric_direction
 from stemlab.reporting.statistics import TestedDifference, blocked_t, detectable_difference, holm
 
-Values = Mapping[int, float]
+SeedValues = Mapping[int, float]
 """Seed -> value."""
 
 
@@ -66,7 +66,7 @@ class Significance:
 
 
 def over_seeds(
-    columns: Sequence[str], rows: Sequence[Mapping[str, Values]], data: Sequence[str], level: float = 0.05
+    columns: Sequence[str], rows: Sequence[Mapping[str, SeedValues]], data: Sequence[str], level: float = 0.05
 ) -> Significance:
     """Compare rows by t-tests over seeds, adjusted by Holm's method over all tests of the table.
 
@@ -99,7 +99,7 @@ def over_seeds(
     return Significance("t-test over common seeds", level, frozenset(best), cells, least)
 
 
-def _against(best: int, values: Mapping[int, Values]) -> dict[int, tuple[TestedDifference, int]]:
+def _against(best: int, values: Mapping[int, SeedValues]) -> dict[int, tuple[TestedDifference, int]]:
     """Return row -> its difference from the best row, and degrees of freedom; for rows with two common seeds."""
     found = {}
     complete = [row for row in values if values[row].keys() == values[best].keys()]

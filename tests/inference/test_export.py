@@ -55,8 +55,9 @@ def test_sequences(home: Path) -> None:
 
 def test_the_folder_describes_itself(folder: Path) -> None:
     facts = json.loads((folder / "export.json").read_text())
-    assert {path.name for path in folder.iterdir()} == {*facts["files"], "export.json"}
-    assert {"model.onnx", "encode.py", "encoder.json", "MODEL_CARD.md"} == set(facts["files"])
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix not in ("", ".pyc")}
+    assert files == {*facts["files"], "export.json"}
+    assert {"model.onnx", "encode/__init__.py", "encoder.json", "MODEL_CARD.md"} < set(facts["files"])
     for name, entry in facts["files"].items():
         content = (folder / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"])
@@ -77,7 +78,8 @@ def test_the_serving_example_of_the_documentation(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "path", list(sys.path))
     names: dict[str, Any] = {}
     exec(block, names)
-    monkeypatch.delitem(sys.modules, "encode")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "encode"]:
+        monkeypatch.delitem(sys.modules, name)
     assert names["probability"].shape == (2, 2)
     assert np.isfinite(names["probability"]).all()
 

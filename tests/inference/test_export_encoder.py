@@ -22,6 +22,8 @@ from stemlab.inference.export.networks import IMPRESSION_INPUTS
 from stemlab.inference.export.rules import impression_rules, sequence_rules
 from stemlab.runs.build import build_datamodule
 from tests import tiny_datasets
+from tests.data.table.list_rows import click_log
+from tests.inference.small_checkpoints import list_overrides
 
 IMPRESSIONS = [name for name in tiny_datasets.NAMES if not tiny_datasets.is_sequential(name)]
 QUICK = ("kuairand", "tenrec_shared", "tiktok")
@@ -51,6 +53,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 def encoder_of(data: Any) -> ImpressionEncoder:
     rules = impression_rules(data, data.spec)
     given = {"ids": True, "values": bool(data.spec.numericals), "scenario": rules["scenario"] is not None}
+    given |= {"lists": bool(data.spec.lists), "list_weights": any(field.values.weighted for field in data.spec.lists)}
     return ImpressionEncoder(json.loads(json.dumps({**rules, "inputs": [name for name, has in given.items() if has]})))
 
 
@@ -125,6 +128,33 @@ def test_frames_and_dictionaries_are_equal(prepared: Callable[[str], Any]) -> No
         encoder(frame.assign(uid=2.5))
     with pytest.raises(EncodingError, match="uid"):
         encoder(frame.assign(uid=np.float32(2**25)).astype({"uid": "float32"}))
+
+
+def test_lists_of_values(tmp_path: Path) -> None:
+    """Multi-valued fields and sequences, as Python lists and as text."""
+    data = build_datamodule(compose("train", ["model=mmoe", *list_overrides(tmp_path)]))
+    data.prepare()
+    columns = impression_rows(impression_rules(data, data.spec), data.spec.scenarios, count=40)
+    assert_same(data, pa.table({name: pa.array(cells, pa.string()) for name, cells in columns.items()}), columns)
+    rows = click_log(200).tail(40).to_dict("list")
+    assert_same(data, pa.table(rows), rows)
+    text = {name: [separated(cell) for cell in cells] for name, cells in rows.items()}
+    assert_same(data, pa.table({name: pa.array(cells) for name, cells in text.items()}), text)
+    assert encoder_of(data)(rows)["lists"].any(axis=0).sum() == 23  # all columns but the age of the newest item
+    encoder, bad = encoder_of(data), {name: cells[-1:] for name, cells in rows.items()}
+    for changed, hint in (
+        ({"hist_times": [[1]], "hist_items": [[1, 2]], "hist_categories": [["a", "b"]]}, "hist_times.* 1 values"),
+        ({"hist_times": [[2, 1]], "hist_items": [[1, 2]], "hist_categories": [["a", "b"]]}, "hist_times.*oldest"),
+        ({"genres": [["g1"]], "genre_weights": [[-1]]}, "genre_weights.*-1"),
+    ):
+        with pytest.raises(StemlabError):
+            data.encode(pa.table(bad | changed))
+        with pytest.raises(EncodingError, match=hint):
+            encoder(bad | changed)
+
+
+def separated(cell: Any) -> Any:
+    return "|".join(map(str, cell)) if isinstance(cell, list) else cell
 
 
 def test_scenarios_by_name_number_or_tab(prepared: Callable[[str], Any]) -> None:

@@ -6,6 +6,7 @@ Source: docs/methods/datasets.md#own-tables.
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,20 +127,19 @@ class TableDataModule(ImpressionDataModule):
             window_rows=window_rows,
         )
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
-        self._raw_dir = None if raw_dir is None else Path(raw_dir)
-        self.separator, self._names, self._on_bad_row = _character(separator), columns, on_bad_row
-        self.raw_columns, self._named_fields = tuple(columns or ()), tuple(fields or ())
+        self._raw_dir, self.separator = raw_dir and Path(raw_dir), _character(separator)
+        self._names, self._on_bad_row, self._named_fields = columns, on_bad_row, tuple(fields or ())
+        self.raw_columns = tuple(columns or ())
         self.described = fields is not None or tasks is not None or config is not None
         self._rule, self._scaling, self._min_count = split, scaling, min_count
         self._lists = (multivalued or {}, sequences or {})
         named = tuple(field for field in fields or () if field != scenario)
         inputs: dict[str, Any] = {"fields": named, "numericals": tuple(numericals), "shared": shared}
-        inputs |= {"lists": list_roles(*self._lists)}
         targets: dict[str, Any] = {"tasks": tuple(tasks or ()), "labels": labels or {}, "weight": weight}
         values: dict[str, Any] = {"scenarios": tuple(map(str, scenarios)), "missing": tuple(missing)}
-        ordered, given = split.rule in ("time", "dates"), split.rule == "given"
-        order: dict[str, Any] = {"time": time if ordered else None, "split": split_column if given else None}
-        self._columns = ColumnRoles(**inputs, **targets, **values, **order, scenario=scenario, group=group)
+        order = _order(split, time, split_column)
+        others: dict[str, Any] = {"lists": list_roles(*self._lists), "scenario": scenario, "group": group}
+        self._columns = ColumnRoles(**inputs, **targets, **values, **order, **others)
         if self.described:
             self._check(f" ({config})" if config else "")
 
@@ -211,7 +211,9 @@ class TableDataModule(ImpressionDataModule):
     def cell_rules(self) -> CellRules:
         """Return how ``encode`` reads cells."""
         columns = self._columns
-        return CellRules(missing=columns.missing, fractions=True, numbers="strict", scenario=columns.scenario)
+        lists = tuple({**asdict(role), "category_field": role.category_field} for role in columns.lists)
+        rules: dict[str, Any] = {"missing": columns.missing, "scenario": columns.scenario, "lists": lists}
+        return CellRules(fractions=True, numbers="strict", **rules)
 
     def _parse_inputs(self, table: Any) -> Any:
         """Return the table with input cells parsed as in training."""
@@ -272,6 +274,12 @@ def _tokens(name: str, column: Any) -> Any:
         return as_tokens(name, column)  # raises
     coded = column.dictionary_encode()
     return cells.tokens_of(coded.dictionary).take(coded.indices)
+
+
+def _order(split: SplitRule, time: str | None, split_column: str | None) -> dict[str, Any]:
+    """Return the columns that the split rule reads."""
+    ordered, given = split.rule in ("time", "dates"), split.rule == "given"
+    return {"time": time if ordered else None, "split": split_column if given else None}
 
 
 def _character(separator: str | None) -> str | None:

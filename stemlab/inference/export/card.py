@@ -113,7 +113,7 @@ def _inputs(facts: Mapping[str, Any]) -> str:
         lines.append(f"| {part['name']} | {part['type']} | {part['shape']}{columns} |".replace("'", ""))
     lines += [
         "",
-        "`encode.py` (needs only NumPy) makes the inputs from raw rows by the rules in `encoder.json`:",
+        "`encode` (needs only NumPy) makes the inputs from raw rows by the rules in `encoder.json`:",
         "",
         "```python",
         "from encode import load",

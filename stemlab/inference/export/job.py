@@ -79,7 +79,7 @@ class Exporter:
         width = fixed_history(network, subject.history_max)
         program, rules = _traced(subject, network, width)
         (folder / "encoder.json").write_text(json.dumps(rules, ensure_ascii=False), encoding="utf-8")
-        shutil.copyfile(str(encode.__file__), folder / "encode.py")
+        shutil.copytree(Path(encode.__file__).parent, folder / "encode", ignore=shutil.ignore_patterns("__pycache__"))
         inputs: dict[str, AnyArray] = encode.load(folder / "encoder.json")(subject.rows)
         subject.check_encoding(inputs, rules["inputs"], folder)
         path = folder / MODEL_FILES[self._kind]
@@ -99,9 +99,13 @@ class Exporter:
         }
         card = model_card(self._run, facts)
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-        files = sorted(file for file in folder.iterdir() if file.is_file())
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
         facts["files"] = {
-            file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file, lambda size: None)} for file in files
+            file.relative_to(folder).as_posix(): {
+                "bytes": file.stat().st_size,
+                "sha256": sha256_of(file, lambda size: None),
+            }
+            for file in files
         }
         facts["checkpoint_sha256"] = sha256_of(self._run.saved.path, lambda size: None)
         (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -30,12 +30,38 @@ def impression_rows(rules: Mapping[str, Any], scenarios: Sequence[str], count: i
         if field["padding"]:
             tokens.append(field["padding"])
         columns[field["name"]] = [tokens[index] for index in rng.integers(0, len(tokens), count)]
+    lists, longest = (rules["lists"] or {}).get("columns", ()), dict[str, int]()
+    for column in lists:  # two sequences may read the same column
+        longest[column["values"]] = max(column["max_length"], longest.get(column["values"], 0))
+    for column in lists:
+        columns |= _list_columns(rules, column, longest[column["values"]], count)
     for column in rules["numericals"]:
         drawn = column["mean"] + column["scale"] * rng.normal(size=count)
         columns[column["name"]] = [None if row % 7 == 3 else repr(float(x)) for row, x in enumerate(drawn)]
     if rules["scenario"] is not None:
         columns[rules["scenario"]["column"]] = [scenarios[row % len(scenarios)] for row in range(count)]
     return columns
+
+
+def _list_columns(
+    rules: Mapping[str, Any], column: Mapping[str, Any], longest: int, count: int
+) -> dict[str, list[Any]]:
+    """Return cells of text with lists of all lengths up to two above the longest, and what belongs to the values."""
+    rng = np.random.default_rng(1)
+    vocabulary = {field["name"]: rules["vocabularies"][field["vocabulary"]] for field in rules["lists"]["fields"]}
+    tokens = [*vocabulary[column["name"]][:count], _UNSEEN]
+    lengths = [row % (longest + 3) for row in range(count)]
+    drawn: dict[str, list[list[Any]]] = {
+        column["values"]: [[tokens[index] for index in rng.integers(0, len(tokens), length)] for length in lengths]
+    }
+    if column["categories"]:
+        names = [*vocabulary[column["category_field"]][:count], _UNSEEN]
+        drawn[column["categories"]] = [[names[index] for index in rng.integers(0, len(names), n)] for n in lengths]
+    if column["weights"]:
+        drawn[column["weights"]] = [rng.random(length).round(3).tolist() for length in lengths]
+    if column["times"]:
+        drawn[column["times"]] = [np.cumsum(rng.integers(0, 99_999, length)).tolist() for length in lengths]
+    return {name: [column["separator"].join(map(str, cells)) or None for cells in rows] for name, rows in drawn.items()}
 
 
 def sequence_rows(rules: Mapping[str, Any], count: int = ROWS, candidates: int = 5) -> list[dict[str, Any]]:

@@ -16,7 +16,10 @@ from stemlab.data.batch import ImpressionBatch, SequenceBatch
 from stemlab.models.sequential.base import SequenceNet
 from stemlab.nn.loss import TaskLosses
 
-IMPRESSION_INPUTS = {"ids": "ids_BF", "values": "dense_BN", "scenario": "scenario_B"}
+IMPRESSION_INPUTS = {
+    **{"ids": "ids_BF", "values": "dense_BN", "scenario": "scenario_B"},
+    **{"lists": "list_ids_BK", "list_weights": "list_weights_BW"},
+}
 SEQUENCE_INPUTS = {
     **{"user": "user_B", "history": "history_BL", "length": "length_B"},
     **{"candidates": "candidates_BN", "time": "time_BL", "unit": "unit_B"},
@@ -39,9 +42,17 @@ class ImpressionScores(nn.Module):
         self.net, self.losses = net, losses
         self.outputs = ("prediction" if any(loss.regression for loss in losses.losses) else "probability",)
 
-    def forward(self, ids: Tensor, values: Tensor | None = None, scenario: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        values: Tensor | None = None,
+        scenario: Tensor | None = None,
+        lists: Tensor | None = None,
+        list_weights: Tensor | None = None,
+    ) -> Tensor:
         """Return the prediction of each task, (B, T) float32."""
-        return self.score(ImpressionBatch(ids, dense_BN=values, scenario_B=scenario))
+        further = {"list_ids_BK": lists, "list_weights_BW": list_weights}
+        return self.score(ImpressionBatch(ids, dense_BN=values, scenario_B=scenario, **further))
 
     def score(self, batch: Any) -> Tensor:
         """Return ``forward`` of a batch."""

@@ -7,12 +7,13 @@ from typing import Any
 
 from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.list_layout import values_of
 from stemlab.data.prepare.encode_table import encode_scenarios
 from stemlab.data.prepare.scaling import Scaler
 from stemlab.data.prepare.vocabulary import Vocabulary
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.sequence.log import MAX_TIME_UNIT
-from stemlab.data.spec import DatasetSpec
+from stemlab.data.spec import DatasetSpec, Field
 from stemlab.errors import StemlabError
 
 FORMAT = 1
@@ -27,19 +28,13 @@ def impression_rules(data: ImpressionDataModule, spec: DatasetSpec) -> dict[str,
         spec: the dataset of the checkpoint.
 
     Raises:
-        StemlabError: the dataset has cells or fields that the encoder of exported models cannot read.
+        StemlabError: the dataset does not describe its cells.
     """
     cells = data.cell_rules()
     if cells is None:
         raise StemlabError(
             f"dataset {data.name!r} cannot be encoded outside of stemlab: set the attribute cells of "
             f"{type(data).__name__}, which describes how its cells are read (stemlab.data.cell_rules.CellRules)."
-        )
-    other = [f"{field.name} ({field.kind})" for field in spec.fields if field.kind not in ("categorical", "numerical")]
-    if other:
-        raise StemlabError(
-            "the encoder of exported models reads categorical and numerical fields only: leave out these inputs of "
-            f"the dataset: {', '.join(other)}."
         )
     padding: Mapping[str, str] = data.manifest.get("padding", {})
     fields = [
@@ -52,7 +47,8 @@ def impression_rules(data: ImpressionDataModule, spec: DatasetSpec) -> dict[str,
         for f in spec.fields
         if f.kind == "categorical"
     ]
-    owners = dict.fromkeys(str(field["vocabulary"]) for field in fields)
+    lists = [_list_field(field) for field in spec.lists]
+    owners = dict.fromkeys(str(field["vocabulary"]) for field in (*fields, *lists))
     folder = data.directory / "vocabulary"
     return {
         "format": FORMAT,
@@ -60,9 +56,18 @@ def impression_rules(data: ImpressionDataModule, spec: DatasetSpec) -> dict[str,
         "dataset": spec.name,
         "fields": fields,
         "numericals": [_scaling(f.name, data.manifest["numericals"][f.name]) for f in spec.numericals],
+        "lists": {"columns": list(cells.lists), "fields": lists} if lists else None,
         "scenario": _scenario(data.manifest.get("scenario_column"), cells, spec),
-        "cells": cells.to_dict(),
+        "cells": {key: value for key, value in cells.to_dict().items() if key != "lists"},
         "vocabularies": {owner: Vocabulary.load(folder, owner).tokens.to_pylist() for owner in owners},
+    }
+
+
+def _list_field(field: Field) -> dict[str, Any]:
+    values = values_of(field)
+    return {
+        **{"name": field.name, "vocabulary": field.table or field.name, "out_of_vocabulary": field.size - 1},
+        **{"max_length": values.max_length, "times": values.times, "weighted": values.weighted},
     }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from stemlab.array_types import AnyArray
 from stemlab.data.batch import ImpressionBatch, SequenceBatch
 from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.list_layout import values_of
 from stemlab.data.sequence.datamodule import SequenceDataModule
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError
@@ -75,6 +76,7 @@ class _Impressions:
         self.rules = impression_rules(data, spec)
         self.rows = impression_rows(self.rules, spec.scenarios)
         given = {"ids": True, "values": bool(spec.numericals), "scenario": self.rules["scenario"] is not None}
+        given |= {"lists": bool(spec.lists), "list_weights": any(values_of(field).weighted for field in spec.lists)}
         self.available = [name for name, has in given.items() if has]
 
     def check_encoding(self, inputs: Mapping[str, AnyArray], names: Sequence[str], folder: Path) -> None:
@@ -87,7 +89,7 @@ class _Impressions:
             wanted = getattr(batch, IMPRESSION_INPUTS[name]).numpy()
             same = np.isclose(inputs[name], wanted, rtol=1e-6, atol=1e-6)
             if not same.all():
-                column = columns[name][int(np.argmin(same.all(axis=0)))] if name in columns else "scenario"
+                column = columns[name][int(np.argmin(same.all(axis=0)))] if name in columns else name
                 raise StemlabError(
                     f"column {column!r} of dataset {self._data.name!r} is encoded in a way that exported models cannot "
                     "follow: leave it out of the dataset's inputs."

@@ -79,7 +79,10 @@ class MIND(MultiInterestNet):
             samples, device = len(batch), batch.history_BL.device
             # all processes draw the logits of the global batch and use their own rows
             return torch.randn(share.processes * samples, self.num_interests, width, device=device)[share.rows(samples)]
-        return self.evaluation_logits_PKH[batch.user_B % LOGIT_SETS, :, :width]
+        set_B = batch.user_B % LOGIT_SETS
+        if torch.compiler.is_exporting():  # a slice would exclude the longest width from the dynamic ones
+            return self.evaluation_logits_PKH.index_select(2, torch.arange(width))[set_B]
+        return self.evaluation_logits_PKH[set_B, :, :width]
 
     @staticmethod
     def attend(capsule_BKD: Tensor, target_BD: Tensor, power: int) -> Tensor:

@@ -42,7 +42,7 @@ class POP(SequenceNet):
 
     def represent(self, batch: SequenceBatch) -> Tensor:
         """Return ones (B, 1, 1), the same vector for all users."""
-        return self.count.new_ones(batch.user_B.shape[0], 1, 1)
+        return self.count.new_ones(batch.candidates_BN.shape[0], 1, 1)
 
     def item_vectors(self) -> Tensor:
         """Return the counts (I+1, 1)."""

@@ -76,7 +76,7 @@ class TiSASRec(OneVectorNet):
         extra = (self.position_keys(position_BL), self.position_values(position_BL))
         gap_BLL = self.gaps(batch)
         last_B = batch.length_B - 1
-        last_gap_B1L = gap_BLL[torch.arange(batch.user_B.shape[0], device=last_B.device), last_B].unsqueeze(1)
+        last_gap_B1L = gap_BLL[torch.arange(last_B.shape[0], device=last_B.device), last_B].unsqueeze(1)
         *lower, last = self.layers
         state_BLD = history_BLD
         for layer in lower:
