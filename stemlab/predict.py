@@ -36,7 +36,7 @@ def predict(config: Mapping[str, Any]) -> str:
     """
     from stemlab.data.sequence.datamodule import SequenceDataModule
     from stemlab.inference.recommend import Recommender, refuse_options
-    from stemlab.inference.score_rows import Scorer
+    from stemlab.inference.score_rows import Scorer, refuse_impression_options
     from stemlab.runs.environment import silence_lightning
     from stemlab.runs.numerics import numeric_mode
     from stemlab.runs.restore import RebuiltRun
@@ -45,6 +45,7 @@ def predict(config: Mapping[str, Any]) -> str:
     run = RebuiltRun(config)
     job: Scorer | Recommender
     if isinstance(run.datamodule, SequenceDataModule):
+        refuse_impression_options(config)
         job = Recommender(config, run)
     else:
         refuse_options(config)

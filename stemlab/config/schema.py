@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 from stemlab.config.callback_schema import CallbacksConfig, RankingCallbacksConfig
 from stemlab.config.export_schema import ExportConfig
 from stemlab.config.model_schema import STAGE_KEYS, ModelConfig, MultiTaskConfig, SequentialConfig, StagedConfig
+from stemlab.config.predict_schema import PredictConfig
 from stemlab.config.section import Monitor, Section
 from stemlab.config.sweep_settings import LauncherConfig, SweepConfig
 from stemlab.config.trainer_schema import TrainerConfig
@@ -94,34 +95,6 @@ class EvaluateConfig(Section):
     data_dir: str | None
     batch_size: PositiveInt | None
     output: str | None
-    trainer: dict[str, Any]
-    paths: dict[str, Any]
-
-
-class PredictConfig(Section):
-    """Top level of ``conf/predict.yaml``.
-
-    Attributes:
-        input: ``None`` is all users of the dataset (sequential models).
-        on_unknown: ``error`` or ``skip`` for users and items that are not in the dataset.
-    """
-
-    ckpt: str
-    input: str | None
-    output: str
-    allow: list[str]
-    raw_dir: str | None
-    data_dir: str | None
-    batch_size: PositiveInt | None
-    topk: PositiveInt
-    exclude_seen: bool
-    on_unknown: Literal["error", "skip"]
-    vectors: str | None
-    interests: str | None
-    item_vectors: str | None
-    escape_csv: bool
-    index: Literal["none", "exact", "hnsw"]
-    index_path: str | None
     trainer: dict[str, Any]
     paths: dict[str, Any]
 

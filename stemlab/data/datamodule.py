@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import pyarrow as pa
 import torch
 from pytorch_lightning import LightningDataModule
 
+from stemlab.array_types import BoolArray
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.batch_order import BatchOrder, SequentialOrder, ShuffledOrder, current_rank
 from stemlab.data.blocks import BlockLoader, StepBlock
@@ -97,6 +99,11 @@ class ImpressionDataModule(LightningDataModule, ABC):
     def cell_rules(self) -> CellRules | None:
         """Return how ``encode`` reads cells, for encoders outside of stemlab."""
         return self.cells
+
+    def bad_lists(self, table: Any) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
+        """Yield the columns of each list field of raw rows with the mask of rows that ``encode`` cannot read."""
+        del table
+        yield from ()
 
     def prepare(self) -> Path:
         """Find or build the prepared dataset, read its manifest and return its directory."""

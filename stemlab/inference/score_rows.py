@@ -5,6 +5,7 @@ Legend: B samples, F fields, T tasks.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from stemlab.array_types import Float32Array
+from stemlab.array_types import BoolArray, Float32Array
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.datamodule import ImpressionDataModule
+from stemlab.data.io.output_file import write_text_file
 from stemlab.data.list_layout import list_columns
 from stemlab.data.spec import DatasetSpec
 from stemlab.errors import StemlabError
 from stemlab.inference.device import inference_device, progress_bar
+from stemlab.inference.input_cells import InputCells, OnBadCell
 from stemlab.inference.table_io import TableReader, table_writer
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.runs.restore import RebuiltRun
@@ -47,7 +50,9 @@ class Scorer:
 
     def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
         if config["input"] is None:
-            raise StemlabError("input is not set: give the file to score, input=rows.csv (.tsv, .txt, .parquet).")
+            raise StemlabError(
+                "input is not set: give the file to score, input=rows.csv (.tsv, .parquet, .jsonl, ...)."
+            )
         self.input, self.output = Path(config["input"]), Path(config["output"])
         if self.input.resolve() == self.output.resolve():
             raise StemlabError(f"output={self.output} is the input: give another file.")
@@ -59,38 +64,71 @@ class Scorer:
         assert isinstance(run.datamodule, ImpressionDataModule)
         assert isinstance(run.saved.spec, DatasetSpec)
         self._run, self._data, self._spec = run, run.datamodule, run.saved.spec
+        self._on_bad_cell: OnBadCell = config["on_bad_cell"]
+        self._unknown_scenario = config["unknown_scenario"]
+        self._checkpoint = str(config["ckpt"])
         names = [*self._spec.field_sizes, *(field.name for field in self._spec.lists)]
         self.rows, self.unknown, self.ids = 0, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
 
     def run(self) -> None:
         """Read the input in chunks and write each chunk with its scores."""
-        reader = TableReader(self.input, self._data.raw_columns, self._data.separator)
+        skip = self._on_bad_cell != "error"
+        self._reader = TableReader(self.input, self._data.raw_columns, self._data.separator, skip_malformed=skip)
         self._run.prepare()
+        self._cells = InputCells(self._data, self._spec, self._on_bad_cell, self._unknown_scenario)
         module = self._run.module()
         assert isinstance(module, MultiTaskModule)
         self._module = module.to(self._device).eval()
         with progress_bar("rows") as bar, table_writer(self.output, escape=self._escape) as write:
-            task = bar.add_task("scoring", total=reader.total, done=0)
-            for chunk in reader.chunks():
+            task = bar.add_task("scoring", total=self._reader.total, done=0)
+            for chunk in self._reader.chunks():
                 write(self.score_table(chunk))
-                bar.update(task, completed=reader.read, done=self.rows)
+                bar.update(task, completed=self._reader.read, done=self.rows)
+        if self._cells.checks_first:
+            path = counts_file(self.output)
+            write_text_file(path, json.dumps(self._facts(), indent=2, ensure_ascii=False) + "\n")
 
     def score_table(self, table: Any) -> Any:
         """Return the Arrow table with one float32 column ``pred_<task>`` per task added: the probability.
 
         Raises:
-            StemlabError: the table already has such a column.
+            StemlabError: the table already has such a column, or a cell is bad and must not be.
         """
-        batch = self._data.encode(table)
+        batch, kept_B = self._encode(table)
         self._count_unknown(batch)
         prob_BT = self._probabilities(batch)
+        whole = bool(kept_B.all())
         for column, task in enumerate(self._module.tasks):
             name = f"{PREDICTION_PREFIX}{task}"
             if name in table.column_names:
                 raise StemlabError(f"{self.input} already has the column {name!r}: rename it.")
-            table = table.append_column(name, pa.array(np.ascontiguousarray(prob_BT[:, column])))
+            scores = pa.array(np.ascontiguousarray(prob_BT[:, column]))
+            table = table.append_column(name, scores if whole else _at_rows(scores, kept_B))
         self.rows += len(batch)
         return table
+
+    def _encode(self, table: Any) -> tuple[ImpressionBatch, BoolArray]:
+        """Return the rows that are scored as a batch, and their (B,) mask."""
+        cells, place = self._cells, (str(self.input), self._reader.lines, self._reader.unit)
+        if cells.checks_first:
+            table, kept_B = cells.clean(table, *place)
+            return self._data.encode(table), kept_B
+        try:
+            return self._data.encode(table), np.ones(table.num_rows, dtype=np.bool_)
+        except StemlabError:
+            cells.clean(table, *place)  # raises an error with the line, if a cell is the reason
+            raise
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what was scored and counted, as plain values."""
+        return {
+            "checkpoint": self._checkpoint,
+            "input": str(self.input),
+            "rows_scored": self.rows,
+            "malformed_lines": self._reader.malformed,
+            **self._cells.facts(),
+            "out_of_vocabulary": self.unknown,
+        }
 
     def _count_unknown(self, batch: ImpressionBatch) -> None:
         for column, (field, size) in enumerate(self._spec.field_sizes.items()):
@@ -120,7 +158,31 @@ class Scorer:
         hint = f"; no value of {', '.join(never)} was seen in training: check how it is written" if never else ""
         mark = "[SAMPLE model] " if self._spec.sample else ""
         details = f": {per_field}" if per_field else ""
-        return f"{mark}{self.rows:,} rows scored into {self.output}; {unknown}{details}{hint}."
+        malformed = self._reader.malformed
+        lines = f"{malformed:,} lines that cannot be parsed were left out" if malformed else ""
+        counted = "".join(f"; {part}" for part in (self._cells.words(), lines) if part)
+        return f"{mark}{self.rows:,} rows scored into {self.output}{counted}; {unknown}{details}{hint}."
+
+
+def counts_file(output: Path) -> Path:
+    """Return the file of the counts: ``scores.parquet`` -> ``scores.parquet.json``."""
+    return output.with_name(f"{output.name}.json")
+
+
+def refuse_impression_options(config: Mapping[str, Any]) -> None:
+    """Raise StemlabError if an option of multi-task models is set for a sequential model."""
+    for key, value in (("on_bad_cell", "error"), ("unknown_scenario", None)):
+        if config[key] != value:
+            raise StemlabError(
+                f"{key}={config[key]} applies to multi-task models only, and {config['ckpt']} is a sequential model: "
+                f"omit {key} (on_unknown=skip skips unknown users and items)."
+            )
+
+
+def _at_rows(scores: Any, kept_B: BoolArray) -> Any:
+    """Return the scores of the kept rows at their places, null elsewhere."""
+    index = np.cumsum(kept_B) - 1
+    return scores.take(pa.array(index, mask=~kept_B))
 
 
 def _slice_inputs(batch: ImpressionBatch, rows: slice) -> ImpressionBatch:

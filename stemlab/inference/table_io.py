@@ -8,41 +8,52 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stemlab.array_types import Int64Array
 from stemlab.data.io.csv_cells import escape_formula
+from stemlab.data.io.json_lines import JsonLines
 from stemlab.data.io.output_file import complete_file, write_errors
+from stemlab.data.sources.interaction_format import without_type
 from stemlab.data.table.file import TextTable
 from stemlab.errors import StemlabError
 
 _PARQUET_BATCH_ROWS = 1 << 16
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".inter": "\t"}
 
 
 class TableReader:
-    """Chunked reader of a text or parquet file.
+    """Chunked reader of a file of rows.
 
-    Columns of a text file are read as text (the id ``007`` stays ``007``); columns of a parquet file keep their types.
+    Columns of a text file are read as text (the id ``007`` stays ``007``); columns of other files keep their types.
 
     Args:
-        path: ``.csv`` or ``.tsv`` with a header, ``.txt`` in the raw format without a header, or ``.parquet``.
+        path: ``.csv`` or ``.tsv`` with a header, ``.txt`` in the raw format without a header, ``.parquet``, ``.jsonl``
+            (one JSON object per line), or ``.inter`` (RecBole: tab-separated, header ``user_id:token``, ...).
         raw_columns: column names of ``.txt`` files; empty if the dataset has no raw format without a header.
         separator: cell separator of ``.csv`` and ``.txt``, if the dataset has its own.
+        skip_malformed: whether lines that cannot be parsed are skipped and counted instead of raising.
 
     Attributes:
         total: size of the file in bytes.
         read: bytes read so far.
+        lines: (R,) line numbers of the rows of the last chunk, from 1; row numbers of a parquet file.
+        unit: unit of ``lines``: ``line`` or ``row``.
+        malformed: number of skipped lines so far.
 
     Raises:
         StemlabError: the file is missing or has an unsupported suffix.
     """
 
-    def __init__(self, path: Path, raw_columns: Sequence[str], separator: str | None = None) -> None:
+    def __init__(
+        self, path: Path, raw_columns: Sequence[str], separator: str | None = None, *, skip_malformed: bool = False
+    ) -> None:
         if not path.is_file():
             raise StemlabError(f"input={path} does not exist.")
-        if path.suffix not in (*_SEPARATORS, ".parquet"):
-            raise StemlabError(f"input={path} must end in .csv, .tsv, .txt or .parquet.")
+        if path.suffix not in (*_SEPARATORS, ".parquet", ".jsonl"):
+            raise StemlabError(f"input={path} must end in .csv, .tsv, .txt or .parquet, .jsonl or .inter.")
         if path.suffix == ".txt" and not raw_columns:
             raise StemlabError(
                 f"input={path}: this dataset has no raw format without a header: give a .csv or .parquet file."
@@ -50,9 +61,11 @@ class TableReader:
         self.path = path
         self.total = path.stat().st_size
         usual = _SEPARATORS.get(path.suffix, "")
-        self._separator = usual if separator is None or path.suffix == ".tsv" else separator
+        self._separator = usual if separator is None or path.suffix in (".tsv", ".inter") else separator
         self._names = list(raw_columns) if path.suffix == ".txt" else []
-        self.read = 0
+        self._skip_malformed, self.malformed, self.read = skip_malformed, 0, 0
+        self.lines: Int64Array = np.empty(0, dtype=np.int64)
+        self.unit = "row" if path.suffix == ".parquet" else "line"
 
     def chunks(self) -> Iterator[Any]:
         """Yield Arrow tables with the same columns, at least one (an empty table for a file without rows).
@@ -60,8 +73,9 @@ class TableReader:
         Raises:
             StemlabError: the file cannot be parsed, has no header, or repeats a column name.
         """
+        formats = {".parquet": self._parquet, ".jsonl": self._json}
         try:
-            yield from self._parquet() if self.path.suffix == ".parquet" else self._text()
+            yield from formats.get(self.path.suffix, self._text)()
         except MemoryError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -75,6 +89,7 @@ class TableReader:
         _check_unique(self.path, file.schema_arrow.names)
         rows = 0
         for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
+            self.lines = rows + 1 + np.arange(batch.num_rows)
             rows += batch.num_rows
             self.read = self.total * rows // max(1, file.metadata.num_rows)
             yield pa.Table.from_batches([batch])
@@ -84,15 +99,30 @@ class TableReader:
     def _text(self) -> Iterator[Any]:
         if not self.total:
             raise StemlabError(f"{self.path} is empty: it needs a header line.")
-        table = TextTable(self.path, self._separator, self._names or None)
-        _check_unique(self.path, table.names)
+        inter = self.path.suffix == ".inter"
+        table = TextTable(self.path, self._separator, self._names or None, quoted=not inter)
+        names = [without_type(name) for name in table.names] if inter else list(table.names)
+        _check_unique(self.path, names)
         chunk = None
         for chunk in table.chunks(table.names, self._advance, allow_empty=True):
-            for line, problem in chunk.malformed:
-                raise StemlabError(f"{self.path}, line {line}: {problem}; correct the line.")
-            yield pa.table(dict(chunk.columns))
+            self._count_malformed(chunk.malformed)
+            self.lines = chunk.lines
+            yield pa.table(dict(zip(names, chunk.columns.values(), strict=True)))
         if chunk is None:
-            yield pa.table({name: pa.array([], pa.string()) for name in table.names})
+            yield pa.table({name: pa.array([], pa.string()) for name in names})
+
+    def _json(self) -> Iterator[Any]:
+        if not self.total:
+            raise StemlabError(f"{self.path} is empty: it needs one JSON object per line.")
+        for table, lines, malformed in JsonLines(self.path).blocks(self._advance):
+            self._count_malformed(malformed)
+            self.lines = lines
+            yield table
+
+    def _count_malformed(self, malformed: Sequence[tuple[int, str]]) -> None:
+        self.malformed += len(malformed)
+        for line, problem in () if self._skip_malformed else malformed:
+            raise StemlabError(f"{self.path}, line {line}: {problem}; correct the line.")
 
     def _advance(self, size: int) -> None:
         self.read += size

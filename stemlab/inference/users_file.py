@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from stemlab.array_types import Int64Array
 from stemlab.data.prepare.vocabulary import as_tokens
 from stemlab.data.sequence.datamodule import SequenceDataModule
+from stemlab.data.sources.interaction_columns import ROLES, guess_columns
 from stemlab.errors import StemlabError, nearest
 from stemlab.inference.table_io import TableReader
 from stemlab.inference.users import DatasetUsers, FileUsers, TargetUsers, UserHistories
@@ -34,7 +35,7 @@ class UsersFile:
     """Reader of a users file.
 
     Args:
-        path: ``.csv``, ``.tsv`` or ``.parquet``.
+        path: ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, or ``.inter`` with the names of RecBole.
         data: the prepared dataset with its users and items.
         on_unknown: what to do with users and items that are not in the dataset: ``error`` raises, ``skip`` skips and
             counts them.
@@ -52,13 +53,22 @@ class UsersFile:
         Raises:
             StemlabError: a column is missing, a value is invalid, users or items are unknown, or no user is left.
         """
-        table = pa.concat_tables([self._select_columns(chunk) for chunk in TableReader(self._path, ()).chunks()])
+        chunks = (self._renamed(chunk) for chunk in TableReader(self._path, ()).chunks())
+        table = pa.concat_tables([self._select_columns(chunk) for chunk in chunks])
         if table.num_rows == 0:
             raise StemlabError(f"{self._path} has no rows: give at least one user.")
         empty = np.flatnonzero(pc.equal(table["user"], "").to_numpy())
         if len(empty):
             raise StemlabError(f"{self._path}, row {empty[0] + 1}, column 'user' is empty: fill it or delete the row.")
         return self._read_histories(table) if "item" in table.column_names else self._read_user_list(table)
+
+    def _renamed(self, chunk: Any) -> Any:
+        """Return the columns of a RecBole file under the names user, item and time."""
+        if self._path.suffix != ".inter":
+            return chunk
+        roles = ROLES[:1] if len(chunk.column_names) == 1 else ROLES[:3]
+        found = guess_columns(self._path, chunk.column_names, dict.fromkeys(roles))
+        return pa.table({role: chunk[column] for role, column in found.items()})
 
     def _select_columns(self, chunk: Any) -> Any:
         """Return the required columns as text."""

@@ -1,11 +1,12 @@
 """Files of users to recommend for: unknown users and items, invalid rows."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from stemlab.errors import StemlabError
-from tests.inference.users_files import RecommendCase, reference_lists
+from tests.inference.users_files import RecommendCase, known_rows, reference_lists
 
 
 @pytest.fixture
@@ -107,3 +108,19 @@ def test_a_file_without_known_users_is_refused(case: RecommendCase) -> None:
     with pytest.raises(StemlabError, match=r"no user .*\(2 unknown users skipped\)"):
         case.recommend(input=source, on_unknown="skip")
     assert case.output_files() == []
+
+
+def test_recbole_and_json_files_are_read(case: RecommendCase) -> None:
+    rows = known_rows()[:40]
+    case.recommend(input=case.write("rows.csv", rows, "user", "item", "time"), topk=4)
+    wanted = case.lists()
+    inter = ["user_id:token\titem_id:token\ttimestamp:float", *(f"{user}\t{item}\t{t}.0" for user, item, t in rows)]
+    (case.folder / "rows.inter").write_text("\n".join(inter) + "\n")
+    objects = [json.dumps({"user": user, "item": item, "time": int(time)}) for user, item, time in rows]
+    (case.folder / "rows.jsonl").write_text("\n".join(objects) + "\n")
+    (case.folder / "users.inter").write_text("user_id:token\nu3\nu1\n")
+    for name in ("rows.inter", "rows.jsonl"):
+        case.recommend(input=name, topk=4)
+        assert case.lists() == wanted, name
+    case.recommend(input="users.inter", topk=4)
+    assert list(case.lists()) == ["u3", "u1"]

@@ -165,7 +165,12 @@ def open_log(path: Path, kind: InteractionFormat, separator: str | None, columns
 
 def bare_names(table: TableFile) -> Mapping[str, str]:
     """Return the names of the readable columns without RecBole types -> their names in the file."""
-    return {_TYPE.sub("", name): name for name in table.readable}
+    return {without_type(name): name for name in table.readable}
+
+
+def without_type(name: str) -> str:
+    """Return the name of a RecBole column without its type: ``user_id:token`` -> ``user_id``."""
+    return _TYPE.sub("", name)
 
 
 def is_sequence_column(name: str) -> bool:

@@ -6,6 +6,7 @@ Source: docs/methods/datasets.md#own-tables.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from stemlab.array_types import BoolArray
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.cell_rules import CellRules
 from stemlab.data.datamodule import ImpressionDataModule
@@ -32,7 +34,7 @@ from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
 from stemlab.data.table.label_checks import stored_labels
 from stemlab.data.table.label_rule import LabelRule
-from stemlab.data.table.list_input import refuse_lists, with_parsed_lists
+from stemlab.data.table.list_input import bad_list_rows, refuse_lists, with_parsed_lists
 from stemlab.data.table.list_settings import MultivaluedField, SequenceField, check_lists, list_fields, list_roles
 from stemlab.data.table.raw import SHOWN_CHARACTERS, RawTable, scenario_of, split_of, time_of
 from stemlab.data.target_columns import weight_of
@@ -214,6 +216,10 @@ class TableDataModule(ImpressionDataModule):
         lists = tuple({**asdict(role), "category_field": role.category_field} for role in columns.lists)
         rules: dict[str, Any] = {"missing": columns.missing, "scenario": columns.scenario, "lists": lists}
         return CellRules(fractions=True, numbers="strict", **rules)
+
+    def bad_lists(self, table: Any) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
+        """Yield the columns of each list field of raw rows with the mask of rows that ``encode`` cannot read."""
+        return bad_list_rows(table, self._columns.lists, self._columns.missing)
 
     def _parse_inputs(self, table: Any) -> Any:
         """Return the table with input cells parsed as in training."""

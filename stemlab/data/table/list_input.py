@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from stemlab.array_types import BoolArray
 from stemlab.data.prepare.preparation_settings import ages_of, weights_of
 from stemlab.data.table.columns import ColumnRoles
 from stemlab.data.table.list_settings import ListRole
@@ -59,6 +60,22 @@ def with_parsed_lists(table: Any, roles: Sequence[ListRole], missing: Sequence[s
             raise StemlabError(f"the input: {lists.problem(int(np.argmax(bad_B)))}.")
         table = _with_columns(table, role, lists)
     return table
+
+
+def bad_list_rows(
+    table: Any, roles: Sequence[ListRole], missing: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
+    """Yield the columns of each list field whose columns exist, and the mask of rows that cannot be read.
+
+    Args:
+        table: raw rows.
+        roles: columns of the lists.
+        missing: cells and values that mean a missing value.
+    """
+    for role in roles:
+        names = tuple(dict.fromkeys(name for _, name in role.columns()))
+        if set(names) <= set(table.column_names):
+            yield names, split_lists(role, {name: table[name] for name in names}, missing).bad_rows()
 
 
 def _with_columns(table: Any, role: ListRole, lists: SplitLists) -> Any:
