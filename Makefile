@@ -13,7 +13,7 @@ QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/c
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install torchrec train test check nightly kill newest oldest lint format type browser loc pytest bench bench-quick wheel clean
+.PHONY: help install torchrec train test check nightly kill newest oldest lint format type docs browser loc pytest bench bench-quick wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ format: $(STAMP) ## apply the automatic fixes of ruff
 
 type: $(STAMP) ## mypy, strict, on the package
 	$(BIN)/mypy
+
+docs: $(STAMP) ## build the documentation site into site/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
 
 browser: $(STAMP) ## test the dashboard page in headless Chromium, which must be installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.50'
