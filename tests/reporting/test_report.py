@@ -122,6 +122,7 @@ def test_check_exits_with_2_if_the_document_differs(tmp_path, runs):
         ("grocery", "scripts/records/README.md"),
         ("ml1m_tables", "docs/methods/tables.md"),
         ("tiktok_tables", "docs/methods/tables.md"),
+        ("ml1m_balancing", "docs/balancing.md"),
     ],
 )
 def test_committed_tables_equal_their_records(root, monkeypatch, study, page):
