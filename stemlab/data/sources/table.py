@@ -30,6 +30,7 @@ from stemlab.data.table import cells
 from stemlab.data.table.column_report import ColumnLine
 from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
 from stemlab.data.table.derived import DerivedTable, code_of
+from stemlab.data.table.derived_columns import DerivedColumn, DerivedColumns
 from stemlab.data.table.draft import write_draft
 from stemlab.data.table.file import TableFile, open_table
 from stemlab.data.table.label_checks import stored_labels
@@ -73,6 +74,7 @@ class TableDataModule(ImpressionDataModule):
         split: rule of the validation and test split.
         min_count: minimum number of training samples for a value to get its own id.
         shared: field -> field whose vocabulary and embedding table it shares.
+        derived: name of a further column -> how it is computed from others; it may be a field or a numerical column.
         multivalued: column -> how it is read and pooled as a set of categories per row.
         sequences: name -> columns of the items that a user interacted with before the row, and their pooling.
         on_bad_row: ``error`` stops at the first invalid row, ``skip`` skips and counts invalid rows.
@@ -118,16 +120,10 @@ class TableDataModule(ImpressionDataModule):
         sequences: dict[str, SequenceField] | None = None,
         labels: dict[str, LabelRule] | None = None,
         weight: str | None = None,
+        derived: dict[str, DerivedColumn] | None = None,
     ) -> None:
-        super().__init__(
-            name=name,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            residence=residence,
-            reading=reading,
-            window_rows=window_rows,
-        )
+        where: dict[str, Any] = {"residence": residence, "reading": reading, "window_rows": window_rows}
+        super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, **where)
         self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
         self._raw_dir, self.separator = raw_dir and Path(raw_dir), _character(separator)
         self._names, self._on_bad_row, self._named_fields = columns, on_bad_row, tuple(fields or ())
@@ -135,6 +131,7 @@ class TableDataModule(ImpressionDataModule):
         self.described = fields is not None or tasks is not None or config is not None
         self._rule, self._scaling, self._min_count = split, scaling, min_count
         self._lists = (multivalued or {}, sequences or {})
+        self._derived = DerivedColumns(derived or {}, missing)
         named = tuple(field for field in fields or () if field != scenario)
         inputs: dict[str, Any] = {"fields": named, "numericals": tuple(numericals), "shared": shared}
         targets: dict[str, Any] = {"tasks": tuple(tasks or ()), "labels": labels or {}, "weight": weight}
@@ -207,8 +204,13 @@ class TableDataModule(ImpressionDataModule):
         return self.table_encoder(self._parse_inputs(self.derive(table)))
 
     def derive(self, table: Any) -> Any:
-        """Return rows with derived columns, in a class of your own (docs/own/dataset.md); here the rows as they are."""
-        return table
+        """Return rows with the columns of ``dataset.derived``; a class of your own may add others."""
+        return self._derived(table)
+
+    @property
+    def derives(self) -> bool:
+        """Whether columns are derived from those of the file."""
+        return bool(self._derived) or type(self).derive is not TableDataModule.derive
 
     def cell_rules(self) -> CellRules:
         """Return how ``encode`` reads cells."""
@@ -254,8 +256,9 @@ class TableDataModule(ImpressionDataModule):
         if self._raw_dir is not None:
             path = self._raw_dir / path.name
         table = open_table(path, separator=self.separator, names=self._names)
-        derives = type(self).derive is not TableDataModule.derive
-        return DerivedTable(table, self.derive, code_of(type(self))) if derives else table
+        self._derived.check_names(table.names, table.path)
+        own = "" if type(self).derive is TableDataModule.derive else code_of(type(self))
+        return DerivedTable(table, self.derive, own + self._derived.code) if self.derives else table
 
     def _check_scenarios(self, table: TableFile) -> None:
         """Raise if the scenario column is set and its values are not listed; the message lists them."""

@@ -36,6 +36,11 @@ def impression_rules(data: ImpressionDataModule, spec: DatasetSpec) -> dict[str,
             f"dataset {data.name!r} cannot be encoded outside of stemlab: set the attribute cells of "
             f"{type(data).__name__}, which describes how its cells are read (stemlab.data.cell_rules.CellRules)."
         )
+    if getattr(data, "derives", False):
+        raise StemlabError(
+            f"dataset {data.name!r} has derived columns (dataset.derived, or derive() of a class), which the encoder "
+            "beside an export does not compute: store them in the file."
+        )
     padding: Mapping[str, str] = data.manifest.get("padding", {})
     fields = [
         {

@@ -1,0 +1,132 @@
+"""Columns of ``dataset.derived``: crosses of columns, logarithms and buckets of numbers, computed chunk by chunk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ConfigDict, model_validator
+from pydantic.dataclasses import dataclass
+
+from stemlab.data.table import cells
+from stemlab.errors import StemlabError, nearest
+
+_BETWEEN = " & "  # the two values of a cross
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DerivedColumn:
+    """A further column; exactly one of ``cross``, ``log1p`` and ``buckets`` is set.
+
+    Attributes:
+        cross: columns whose values together make a category.
+        log1p: column whose numbers x become log(1 + x).
+        buckets: column whose numbers become the category of their interval.
+        edges: ascending limits of the buckets; a number at a limit belongs to the bucket above.
+    """
+
+    cross: tuple[str, ...] | None = None
+    log1p: str | None = None
+    buckets: str | None = None
+    edges: tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> DerivedColumn:
+        given = [name for name in ("cross", "log1p", "buckets") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("exactly one of cross, log1p and buckets")
+        if self.cross is not None and len(set(self.cross)) < 2:
+            raise ValueError("cross names two columns or more")
+        if (self.buckets is None) != (self.edges is None):
+            raise ValueError("edges belong to buckets: [18, 25, 35]")
+        if self.edges is not None and (not self.edges or list(self.edges) != sorted(set(self.edges))):
+            raise ValueError("edges are ascending numbers, each once")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Columns that are read."""
+        return self.cross or tuple(name for name in (self.log1p, self.buckets) if name is not None)
+
+
+class DerivedColumns:
+    """Adds the derived columns to the rows of a table.
+
+    Args:
+        columns: name of the new column -> how it is computed.
+        missing: cells of a text file that mean a missing value.
+    """
+
+    def __init__(self, columns: Mapping[str, DerivedColumn], missing: Sequence[str]) -> None:
+        self._columns, self._missing = dict(columns), tuple(missing)
+
+    def __bool__(self) -> bool:
+        return bool(self._columns)
+
+    @property
+    def code(self) -> str:
+        """Text that identifies the columns, for the fingerprint of the prepared dataset; empty without columns."""
+        return (
+            ""
+            if not self
+            else json.dumps({name: asdict(column) for name, column in self._columns.items()}, sort_keys=True)
+        )
+
+    def check_names(self, names: Sequence[str], path: Any) -> None:
+        """Check the columns against those of the file.
+
+        Raises:
+            StemlabError: a source is missing, or a new column has the name of an old one.
+        """
+        for name, column in self._columns.items():
+            if name in names:
+                raise StemlabError(f"dataset.derived.{name}: {path} has a column of this name; choose another one.")
+            for source in column.sources:
+                if source not in names:
+                    known = f"{path} has no column {source!r}.{nearest(source, list(names))}"
+                    raise StemlabError(f"dataset.derived.{name}: {known}")
+
+    def __call__(self, table: Any) -> Any:
+        """Return the Arrow table with the derived columns.
+
+        A cross is missing where one of its values is. A number that cannot be read becomes infinite under ``log1p``,
+        which makes a bad row, as does a number of -1 or less; in a bucket it is a missing value.
+
+        Raises:
+            StemlabError: rows to score lack a column.
+        """
+        for name, column in self._columns.items():
+            for source in column.sources:
+                if source not in table.column_names:
+                    raise StemlabError(f"the input has no column {source!r}, from which {name!r} is derived.")
+            given = [cells.without_missing(table[source], self._missing) for source in column.sources]
+            made = _cross(given) if column.cross is not None else _transformed(given[0], column)
+            table = table.append_column(name, made)
+        return table
+
+
+def _cross(columns: Sequence[Any]) -> Any:
+    coded = [(one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one).dictionary_encode() for one in columns]
+    texts = [cells.tokens_of(one.dictionary).take(one.indices) for one in coded]
+    return pc.binary_join_element_wise(*texts, _BETWEEN)
+
+
+def _transformed(column: Any, how: DerivedColumn) -> Any:
+    values, bad = cells.read_numbers(column)
+    if how.edges is None:
+        values, bad = values.astype(np.float64), bad | (values <= -1)
+        return pa.array(np.where(bad, np.inf, np.log1p(np.where(bad, 0.0, values))))
+    limits = [f"{edge:g}" for edge in how.edges]
+    names = [
+        f"< {limits[0]}",
+        *(f"{low} to {high}" for low, high in pairwise(limits)),
+        f">= {limits[-1]}",
+    ]
+    index = np.searchsorted(np.asarray(how.edges), values, side="right")
+    return pa.array(names).take(pa.array(index, mask=bad | np.isnan(values)))
