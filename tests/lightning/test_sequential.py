@@ -290,7 +290,7 @@ def test_lists_of_recommended_items_are_measured_after_a_training(category: bool
 
 def test_lists_of_a_network_that_scores_pairs_are_measured(tmp_path: Path) -> None:
     toy = data(tmp_path, "full")
-    made = module(DIN(SIZES, embedding_dim=4, attention_units=[4], hidden_units=[4]), candidates="full")
+    made = module(DIN(SIZES, embedding_dim=4, category_dim=0, attention_units=[4], hidden_units=[4]), candidates="full")
     made.measure_beyond_accuracy(np.arange(ITEMS + 1), np.arange(ITEMS + 1) % 4)
     trainer(tmp_path).test(made, datamodule=toy, verbose=False)
     assert 0 < made.metric_values["test/diversity@3"] <= 1

@@ -46,7 +46,10 @@ def batch_of(ids: Tensor, weights: Tensor | None = None) -> ImpressionBatch:
     B = len(ids)
     columns = [torch.randint(1, size, (B,)) for size in FIELDS.values()]
     scenario = torch.zeros(B, dtype=torch.int32)
-    return ImpressionBatch(torch.stack(columns, 1), None, torch.rand(B, 1), scenario, None, ids.int(), weights)
+    ids_BF, dense_BN = torch.stack(columns, 1), torch.rand(B, 1)
+    return ImpressionBatch(
+        ids_BF, dense_BN=dense_BN, scenario_B=scenario, list_ids_BK=ids.int(), list_weights_BW=weights
+    )
 
 
 @settings(max_examples=25, deadline=None)
