@@ -25,6 +25,7 @@ from stemlab.errors import StemlabError
 SEPARATORS = (",", "\t", ";", "|")
 TABLE_BLOCK_BYTES = 1 << 24
 PARQUET_ROWS = 1 << 17
+_LIST_BLOCK_BYTES, _LIST_PARQUET_ROWS = 1 << 21, 1 << 14  # of chunks with lists, which take L integers per row and list
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class ParquetTable:
             raise StemlabError(f"{self.path}: column {name!r} holds {kind}, which is not a scalar type; leave it out.")
         rows, size, total = 0, self.path.stat().st_size, self._file.metadata.num_rows
         try:
-            for number, batch in enumerate(self._file.iter_batches(PARQUET_ROWS, columns=list(columns))):
+            step = min(PARQUET_ROWS, _LIST_PARQUET_ROWS) if lists else PARQUET_ROWS
+            for number, batch in enumerate(self._file.iter_batches(step, columns=list(columns))):
                 lines = rows + 1 + np.arange(batch.num_rows)
                 advance(size * (rows + batch.num_rows) // total - size * rows // total)
                 rows += batch.num_rows
@@ -181,18 +183,17 @@ class TextTable:
         allow_empty: bool = False,
     ) -> Iterator[TableChunk]:
         """Yield the given columns in chunks, as strings, without the first ``skip``; empty lines are ignored."""
-        del lists  # every cell is text
-        rows = skip
-        for block in islice(self._blocks(advance), skip, None):
+        rows, size = skip, min(TABLE_BLOCK_BYTES, _LIST_BLOCK_BYTES) if lists else TABLE_BLOCK_BYTES
+        for block in islice(self._blocks(advance, size), skip, None):
             chunk = self._parse(block, list(columns))
             rows += len(chunk.lines) + len(chunk.malformed)
             yield chunk
         if not rows and not allow_empty:
             raise StemlabError(f"{self.path} is empty: it has {'a header and ' if self.has_header else ''}no rows.")
 
-    def _blocks(self, advance: Advance) -> Iterator[TextBlock]:
+    def _blocks(self, advance: Advance, size: int) -> Iterator[TextBlock]:
         """Yield the lines below the header."""
-        blocks = read_blocks(self.path, self._member, advance, TABLE_BLOCK_BYTES)
+        blocks = read_blocks(self.path, self._member, advance, size)
         first = next(blocks)
         data, line = first.data, first.first_line
         if self.has_header:
