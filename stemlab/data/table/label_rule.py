@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from stemlab.types import LabelKind
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class LabelRule:
     """Kind of one label.
 

@@ -18,7 +18,7 @@ ATTENDED = ("din", "din_plus", "tin")
 _DIN_UNITS = (80, 40)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class MultivaluedField:
     """A set of categories per row, such as the genres of a film.
 
@@ -37,7 +37,7 @@ class MultivaluedField:
     table: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class SequenceField:
     """Items that the user interacted with before the impression, oldest first.
 
