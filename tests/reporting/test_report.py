@@ -113,8 +113,8 @@ def test_check_exits_with_2_if_the_document_differs(tmp_path, runs):
 @pytest.mark.parametrize(
     ("study", "page"),
     [
-        ("ml1m_multitask", "README.md"),
-        ("tiktok_conflict", "README.md"),
+        ("ml1m_multitask", "docs/results.md"),
+        ("tiktok_conflict", "docs/results.md"),
         ("ml1m_multitask_aitm", "scripts/records/README.md"),
         ("ml1m_dcnv2", "scripts/records/analysis/README.md"),
         ("ml1m_target_attention", "scripts/records/analysis/README.md"),
