@@ -20,7 +20,7 @@ RESOLVER = "table_config"
 TABLE_KEYS = (
     *("name", "separator", "columns", "missing", "fields", "numericals", "scaling", "tasks", "scenario", "scenarios"),
     *("group", "time", "split_column", "split", "min_count", "shared", "on_bad_row", "labels", "weight"),
-    *("multivalued", "sequences"),
+    *("derived", "multivalued", "sequences"),
 )
 SPLIT_KEYS = ("rule", "test_size", "valid_size", "seed", "carve", "valid_from", "test_from")
 
