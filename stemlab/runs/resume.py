@@ -9,6 +9,7 @@ from typing import Any
 from stemlab.config.cross_checks import effective_stage
 from stemlab.config.job_process import process_count
 from stemlab.errors import StemlabError
+from stemlab.reporting.recorded_config import complete
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 
 MAY_CHANGE = (
@@ -58,7 +59,10 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str, checkpoint: Pat
             "model.stage=pretrain resumes a first stage, model.init_from=... starts a second stage from it."
         )
     changed: dict[str, Any] = {}
+    completed = complete(saved.config)
     for name, old, new in config_differences(saved.config, config):
+        if old is None and _value(completed, name) == new:
+            continue  # a setting that is newer than the checkpoint has its default
         if not may_change(name):
             raise StemlabError(
                 f"cannot resume {saved.path}: it was trained with {name}={old}, this run has {new}; "
@@ -73,6 +77,14 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str, checkpoint: Pat
         )
     _check_position(saved, config)
     return saved, changed
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a dotted key; None if there is none."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def may_change(key: str) -> bool:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stemlab.config.limits import LIMITED, limits_text, run_limits
 from stemlab.data.spec import DatasetSpec, SequenceSpec
+from stemlab.metric_directions import REGRESSION_METRICS
 from stemlab.runs.footprint import BYTES, Footprint, format_bytes
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
@@ -129,7 +130,10 @@ def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Seq
     for name in shown:
         table.add_column(name, justify="right")
     for task in tasks:
-        table.add_row(task, *(_cell(metrics, f"{name}/{task}") for name in shown))
+        regression = any(f"{name}/{task}" in metrics for name in REGRESSION_METRICS)
+        own = [(name in REGRESSION_METRICS) == regression for name in shown]
+        values = (format_metric(metrics.get(f"{name}/{task}")) for name in shown)
+        table.add_row(task, *(value if measured else "" for value, measured in zip(values, own, strict=True)))
     if len(tasks) > 1:
         table.add_row("mean", *(_cell(metrics, name) for name in shown), style="bold")
 

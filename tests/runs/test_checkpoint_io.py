@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stemlab.config.compose import compose
 from stemlab.config.resolve import flatten
 from stemlab.errors import StemlabError
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from stemlab.runs.restore import merge_config
-from stemlab.runs.resume import config_differences
+from stemlab.runs.resume import check_resumable, config_differences
 
 
 def test_checkpoints_are_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,3 +156,26 @@ def test_flattening_loses_nothing(config: dict) -> None:
         else:
             back[outer] = value
     assert back == config
+
+
+def older_checkpoint(folder: Path, **without: str) -> tuple[dict, Path]:
+    """Return a config, and a checkpoint that lacks settings: group -> key."""
+    config = compose("train", ["model=mmoe", f"paths.data_dir={folder}", f"paths.output_dir={folder}"])
+    saved = {
+        **config,
+        **{group: {k: v for k, v in config[group].items() if k != key} for group, key in without.items()},
+    }
+    spec = {"name": "toy", "fields": [{"name": "u", "size": 3}], "tasks": ["like"], "scenarios": []}
+    content = {"config": saved, "spec": spec, "fingerprint": "f"}
+    path = folder / "older.ckpt"
+    torch.save({"state_dict": {}, "epoch": 0, "global_step": 4, "hyper_parameters": content}, path)
+    return config, path
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint_has_its_default(tmp_path: Path) -> None:
+    config, path = older_checkpoint(tmp_path, trainer="accumulate_grad_batches", optim="schedule", callbacks="own")
+    _, changed = check_resumable(config, "f", path)
+    assert changed == {}
+    config["trainer"]["accumulate_grad_batches"] = 2
+    with pytest.raises(StemlabError, match=r"accumulate_grad_batches=None.*has 2"):
+        check_resumable(config, "f", path)

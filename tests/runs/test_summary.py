@@ -71,8 +71,7 @@ def test_a_limit_is_shown_in_both_tables(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_final_metrics_have_one_row_per_task(capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = {"test/auc/finish": 0.712345, "test/auc/like": None, "test/auc": None}
-    metrics |= {"test/ece/finish": 0.01, "test/ece/like": None}
+    metrics = {"test/auc/finish": 0.712345, "test/auc/like": None, "test/auc": None, "test/ece/finish": 0.01}
     print_metrics(metrics, "test", SPEC.tasks, replace(SPEC, sample=False), 3, Path("best.ckpt"))
     output = capsys.readouterr().out
     assert "SAMPLE" not in output
