@@ -70,14 +70,20 @@ def read_names(column: Any, names: Sequence[str]) -> ParsedCells:
 
 def read_numbers(column: Any) -> ParsedCells:
     """Return float32 numbers, NaN if missing; text, booleans and infinite numbers are bad."""
+    values, given = read_float64(column)
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    return values, given & ~np.isfinite(values)
+
+
+def read_float64(column: Any) -> ParsedCells:
+    """Return float64 numbers, NaN if missing or no number, and the (R,) mask of cells that are not missing."""
     if pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
         column = pc.cast(column, pa.string())
     absent = pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
     given = as_numpy(pc.cast(absent, pa.int8())) == 0
-    with np.errstate(over="ignore"):
-        values = as_numpy(pc.fill_null(_cast(column, pa.float64()), np.nan)).astype(np.float32)
-    values = np.where(given, values, np.float32(np.nan))
-    return values, given & ~np.isfinite(values)
+    values = as_numpy(pc.fill_null(_cast(column, pa.float64()), np.nan))
+    return np.where(given, values, np.nan), given
 
 
 def read_integers(column: Any) -> ParsedCells:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -17,7 +18,8 @@ from pydantic.dataclasses import dataclass
 from stemlab.data.table import cells
 from stemlab.errors import StemlabError, nearest
 
-_BETWEEN = " & "  # the two values of a cross
+_BETWEEN, _ESCAPED = "&", ("\\", "&")  # between the values of a cross; marks that get a backslash inside a value
+_VERSION = 1  # of the names of categories, for the fingerprint
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -45,8 +47,10 @@ class DerivedColumn:
             raise ValueError("cross names two columns or more")
         if (self.buckets is None) != (self.edges is None):
             raise ValueError("edges belong to buckets: [18, 25, 35]")
-        if self.edges is not None and (not self.edges or list(self.edges) != sorted(set(self.edges))):
-            raise ValueError("edges are ascending numbers, each once")
+        if self.edges is not None and not (
+            self.edges and all(map(math.isfinite, self.edges)) and list(self.edges) == sorted(set(self.edges))
+        ):
+            raise ValueError("edges are ascending finite numbers, each once")
         return self
 
     @property
@@ -113,20 +117,23 @@ class DerivedColumns:
 
 def _cross(columns: Sequence[Any]) -> Any:
     coded = [(one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one).dictionary_encode() for one in columns]
-    texts = [cells.tokens_of(one.dictionary).take(one.indices) for one in coded]
+    texts = [_escaped(cells.tokens_of(one.dictionary)).take(one.indices) for one in coded]
     return pc.binary_join_element_wise(*texts, _BETWEEN)
 
 
+def _escaped(tokens: Any) -> Any:
+    """Return tokens in which the mark between the values of a cross cannot be mistaken."""
+    for mark in _ESCAPED:
+        tokens = pc.replace_substring(tokens, mark, f"\\{mark}")
+    return tokens
+
+
 def _transformed(column: Any, how: DerivedColumn) -> Any:
-    values, bad = cells.read_numbers(column)
+    values, given = cells.read_float64(column)
     if how.edges is None:
-        values, bad = values.astype(np.float64), bad | (values <= -1)
+        bad = given & ~(np.isfinite(values) & (values > -1))
         return pa.array(np.where(bad, np.inf, np.log1p(np.where(bad, 0.0, values))))
-    limits = [f"{edge:g}" for edge in how.edges]
-    names = [
-        f"< {limits[0]}",
-        *(f"{low} to {high}" for low, high in pairwise(limits)),
-        f">= {limits[-1]}",
-    ]
+    limits = [repr(edge).removesuffix(".0") for edge in how.edges]
+    names = [f"< {limits[0]}", *(f"{low} to {high}" for low, high in pairwise(limits)), f">= {limits[-1]}"]
     index = np.searchsorted(np.asarray(how.edges), values, side="right")
-    return pa.array(names).take(pa.array(index, mask=bad | np.isnan(values)))
+    return pa.array(names).take(pa.array(index, mask=np.isnan(values)))

@@ -73,12 +73,22 @@ def test_buckets_and_crosses_of_any_type():
     assert len(set(crossed[:2])) == 2
 
 
+def test_categories_that_differ_have_different_names():
+    stamps = [1_700_000_000.0 + 600 * n for n in range(4)]
+    columns = {"b": DerivedColumn(buckets="t", edges=tuple(stamps)), "c": DerivedColumn(cross=("x", "y"))}
+    times = [stamp + change for stamp in stamps for change in (-1, 0)]
+    rows = {"t": times, "x": ["a & b", "a", "a\\", "a\\&b", *"1234"], "y": ["c", "b & c", "&b", "", *"5678"]}
+    table = DerivedColumns(columns, [])(pa.table(rows))
+    assert [len(set(table[name].to_pylist())) for name in ("b", "c")] == [5, 8]
+
+
 @pytest.mark.parametrize(
     ("derived", "words"),
     [
         ("{a: {cross: [user]}}", "two columns"),
         ("{a: {buckets: age}}", "edges"),
         ("{a: {buckets: age, edges: [2, 1]}}", "ascending"),
+        ("{a: {buckets: age, edges: [nan]}}", "finite"),
         ("{a: {log1p: age, buckets: age, edges: [1]}}", "exactly one"),
         ("{a: {log: age}}", "derived"),
     ],
