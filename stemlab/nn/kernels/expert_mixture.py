@@ -30,7 +30,7 @@ MAX_WIDTH = 4096
 """Largest H: a program holds the mixtures of one sample in registers."""
 
 if triton is not None:
-    # only constants have annotations: Triton evaluates annotations, and knows no `Any`
+    # only constants have annotations: Triton evaluates annotations and refuses names such as `Any`
 
     @triton.jit
     def _forward(
