@@ -148,8 +148,8 @@ def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
             _check_task_metric(key, value, config, origin)
         if key != "objective":
             _check_mode(key.removesuffix(".monitor"), value, config, origin)
-    if config.get("test") is False and callbacks.get("paper_selection"):
-        key = "callbacks.paper_selection"
+    if config.get("test") is False and (callbacks.get("paper_selection") or config.get("save_scores")):
+        key = "callbacks.paper_selection" if callbacks.get("paper_selection") else "save_scores"
         raise StemlabError(f"{key}=true ({origin(key)}) reads the test split and needs test=true.")
     if config.get("test") is False and str(config.get("objective")).startswith("test/"):
         raise StemlabError(f"objective={config['objective']!r} ({origin('objective')}) needs test=true.")

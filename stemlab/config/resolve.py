@@ -21,7 +21,7 @@ from stemlab.metric_directions import metric_direction
 # Settings that do not change results: paths, logging, diagnostics, how the run was started.
 NOT_HASHED = (
     *("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_dir", "residence", "diagnostics"),
-    *("capture", "embedding", "loop", "num_nodes", "resume", "resume_from", "overwrite", "allow"),
+    *("capture", "embedding", "loop", "num_nodes", "resume", "resume_from", "overwrite", "allow", "save_scores"),
     *("sweep", "dry_run", "launcher"),
 )
 

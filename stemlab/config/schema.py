@@ -73,6 +73,7 @@ class TrainConfig(Section):
     allow: list[str]
     ckpt_path: str | None
     test: bool
+    save_scores: bool
     objective: Monitor
     model: dict[str, Any]
     dataset: dict[str, Any]
@@ -95,6 +96,7 @@ class EvaluateConfig(Section):
     data_dir: str | None
     batch_size: PositiveInt | None
     output: str | None
+    save_scores: bool
     trainer: dict[str, Any]
     paths: dict[str, Any]
 

@@ -14,9 +14,11 @@ from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.limits import batch_limits, run_limits, training_limits
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, defined, read_record, write_json
+from stemlab.reporting.scores import scores_name
 from stemlab.runs.build import build_trainer
 from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.restore import RebuiltRun
+from stemlab.runs.score_file import ScoreFile
 from stemlab.runs.summary import print_metrics, print_unwrapped
 
 _METRIC_PREFIX = {"train": "train", "valid": "val", "test": "test"}
@@ -40,6 +42,9 @@ class CheckpointEvaluation:
         module, datamodule = self.rebuilt.module(), self.rebuilt.datamodule
         callbacks = [MetricBar(Throughput())] if use_progress_bar("auto") else []
         trainer = build_trainer(self.rebuilt.config, Path.cwd(), [*callbacks], [], module, steps=0)
+        if self.chosen["save_scores"]:
+            name = scores_name(self.chosen["split"], self.rebuilt.saved.path.stem)
+            module.before_metrics = ScoreFile(self._folder / name, datamodule, self.chosen["split"])
         with numeric_mode(self.rebuilt.config["trainer"]):
             if self.prefix == "val":
                 trainer.validate(module, datamodule=datamodule, verbose=False)
@@ -56,8 +61,7 @@ class CheckpointEvaluation:
         comparison = compare_with_record(values, self.rebuilt.directory, saved.path, batch_limits(self.rebuilt.config))
         print_unwrapped(comparison)
         output = self.chosen["output"]
-        folder = self.rebuilt.directory or saved.path.parent
-        path = Path(output) if output else folder / f"{self.chosen['split']}_metrics_of_{saved.path.stem}.json"
+        path = Path(output) if output else self._folder / f"{self.chosen['split']}_metrics_of_{saved.path.stem}.json"
         write_json(
             path,
             {
@@ -72,6 +76,11 @@ class CheckpointEvaluation:
                 "record": comparison,
             },
         )
+
+    @property
+    def _folder(self) -> Path:
+        """The run directory, or the folder of a checkpoint that is elsewhere."""
+        return self.rebuilt.directory or self.rebuilt.saved.path.parent
 
     def _limits(self) -> dict[str, int]:
         """Return the limits of the training and of this evaluation."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, cast
 
 import torch
@@ -63,6 +63,7 @@ class NetModule(LightningModule):
         blocks: executes several steps per batch of Lightning, or None; see ``train_in_blocks``.
         schedule: sets the learning rates before every step, or None; set it before the training starts.
         average: average of the weights, or None; ``AveragedWeights`` sets it.
+        before_metrics: called with the samples of a split before its metrics are computed, or None. Collective.
     """
 
     headlines: tuple[str, ...] = ()
@@ -86,6 +87,7 @@ class NetModule(LightningModule):
         self.blocks: BlockTraining | None = None
         self.schedule: RateSchedule | None = None
         self.average: WeightAverage | None = None
+        self.before_metrics: Callable[[SplitMetrics], None] | None = None
         self.step_values: dict[str, Tensor] | None = None
         self._compiled_size = 0  # largest training batch so far
 
@@ -249,6 +251,8 @@ class NetModule(LightningModule):
 
     def _report(self, split: str) -> None:
         finish_lookups(self.net)
+        if self.before_metrics is not None:
+            self.before_metrics(self._metrics[split])
         self._report_metrics(split, self._metrics[split])
 
     def _report_metrics(self, split: str, metrics: SplitMetrics) -> None:

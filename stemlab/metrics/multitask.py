@@ -119,6 +119,11 @@ class MultiTaskMetrics(torchmetrics.Metric):
         if least < 0 or most >= len(self.scenarios):
             raise ValueError(f"scenario ids are {least} to {most}, but the scenarios are {self.scenarios}")
 
+    def own_columns(self) -> dict[str, Tensor]:
+        """Return the samples of this process: name of the state -> values; states that no batch had are left out."""
+        states = ("prob", "labels", "group", "scenario", "mask", "weight")
+        return {name: torch.cat(parts) for name in states if (parts := getattr(self, name))}
+
     def compute(self) -> dict[str, float]:
         """Return metric name -> value, equal on every rank. Collective.
 

@@ -107,14 +107,17 @@ class RankingMetrics(torchmetrics.Metric):
         """Add the ranks of a batch (``positive_ranks``); NaN marks samples with NaN scores."""
         self.rank.append(rank_B.detach().double())  # kept on its device: a copy to the CPU would synchronise the GPU
 
+    def own_columns(self) -> dict[str, Tensor]:
+        """Return the ranks of this process under the name ``rank``."""
+        return {"rank": torch.cat(list(self.rank)) if self.rank else torch.empty(0, dtype=torch.float64)}
+
     def compute(self) -> dict[str, float]:
         """Return metric name -> value, equal on every process. Collective.
 
         Raises:
             StemlabError: on every process, if a score is NaN.
         """
-        own_B = torch.cat(list(self.rank)) if self.rank else torch.empty(0, dtype=torch.float64)
-        rank_B = gather_rows(own_B).cpu().numpy()  # one copy per epoch, 8 bytes per user
+        rank_B = gather_rows(self.own_columns()["rank"]).cpu().numpy()  # one copy per epoch, 8 bytes per user
         first = not is_distributed() or torch.distributed.get_rank() == 0
         rows, broken, values = from_rank_zero(self._evaluate(rank_B) if first else None)
         if broken:

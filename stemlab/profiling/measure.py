@@ -22,9 +22,10 @@ from stemlab.profiling.trace import Work, allocated_bytes, gpu_seconds, kernels,
 from stemlab.reporting.record import code_version, hardware, packages, peak_memory
 from stemlab.runs.build import build_datamodule, build_module, build_trainer, check_batch_norm
 from stemlab.runs.engine import TrainingEngine
+from stemlab.runs.interruption import interruptions
 from stemlab.runs.loggers import build_loggers, finish_loggers
 from stemlab.runs.numerics import numeric_mode
-from stemlab.runs.run import interruptions, needs_training
+from stemlab.runs.run import needs_training
 from stemlab.runs.run_callbacks import build_callbacks
 from stemlab.runs.signals import SignalGuard
 

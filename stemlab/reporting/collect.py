@@ -25,7 +25,8 @@ _KEPT = (
     *("memory", "best", "epochs_run", "metrics", "warnings"),
 )
 _KEPT_OF_MANIFEST = ("name", "rows", "positives", "split", "fingerprint", "sample", "spec")
-_OPTIONAL = ("stage", "stage1", "paper_selection")  # two-stage models; test-set selection of the released code
+# of two-stage models; of the selection on the test split as in released code; of save_scores=true
+_OPTIONAL = ("stage", "stage1", "paper_selection", "scores")
 _REQUIRED: dict[str, type] = {
     **{"model": str, "dataset": str, "seed": int, "sample": bool},
     **{"config": dict, "metrics": dict, "dataset_fingerprint": str},

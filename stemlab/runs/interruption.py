@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
+from stemlab.errors import Interrupted
 from stemlab.lightning.interval_loop import IntervalEpochLoop, saves_within_epoch
 from stemlab.runs.signals import SignalGuard
 
@@ -140,3 +143,17 @@ def _remove_broadcast(trainer: Trainer) -> None:
     loop: Any = trainer.fit_loop.epoch_loop
     if hasattr(loop, "_broadcast_sigterm_tensor"):
         loop._broadcast_sigterm_tensor = lambda: None
+
+
+@contextmanager
+def interruptions(trainer: Trainer, guard: SignalGuard) -> Iterator[None]:
+    """Raise ``Interrupted`` where Lightning turns an interruption into ``SystemExit``, or where a signal is pending."""
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        if guard.received is None:  # not the main thread: the signal was handled elsewhere
+            raise KeyboardInterrupt from None
+        raise Interrupted(guard.received) from None
+    guard.check()

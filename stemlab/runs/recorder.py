@@ -15,6 +15,7 @@ from stemlab.config.resolve import config_hash
 from stemlab.reporting.record import RECORD, SCHEMA, code_version, defined, hardware, packages, peak_memory, write_json
 from stemlab.runs.environment import is_first_process, slurm_job
 from stemlab.runs.footprint import Footprint
+from stemlab.runs.score_file import ScoreFile
 
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 
@@ -124,6 +125,12 @@ class Recorder:
         self.record["metrics"] = defined(metrics)
         self.record["warnings"] = list(warnings)
         self.record["throughput"]["eval_samples_per_s"] = throughput.evaluation.rate()
+
+    def set_scores(self, file: ScoreFile | None) -> None:
+        """Record the file of the test scores and the fingerprint of its samples; the key exists only if it is saved."""
+        if file is not None and file.scores is not None:
+            fingerprint = file.scores.fingerprint
+            self.record["scores"] = {"file": file.path.name, "samples": len(file.scores), "fingerprint": fingerprint}
 
     def set_error(self, error: BaseException) -> None:
         """Record the exception that ended the run."""

@@ -14,6 +14,7 @@ from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 
 MAY_CHANGE = (
     *("resume", "resume_from", "overwrite", "ckpt_path", "allow", "paths", "logger", "tags", "test", "objective"),
+    "save_scores",
     *("optim.lr", "optim.betas", "optim.eps", "optim.clip_norm", "optim.plateau", "optim.l2"),
     *("optim.tables_lr", "optim.tables_bias_correction", "optim.weight_decay", "optim.momentum", "optim.schedule"),
     *("model.embedding_regularizer", "model.embedding_regularizer_mode", "model.net_regularizer"),

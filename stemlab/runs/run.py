@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from stemlab.config.limits import run_limits
 from stemlab.config.process_watch import LOST_RANK_HOOKS
 from stemlab.data.batch_order import training_steps
 from stemlab.data.sequence.datamodule import SequenceDataModule
-from stemlab.errors import Interrupted, StemlabError, TrialPruned
+from stemlab.errors import StemlabError, TrialPruned
 from stemlab.models import parameter_counts
 from stemlab.reporting.run_lock import run_lock
 from stemlab.runs.allocator import keep_freed_memory
@@ -35,13 +35,14 @@ from stemlab.runs.checkpoint_io import SavedRun
 from stemlab.runs.engine import TrainingEngine
 from stemlab.runs.environment import is_first_process, silence_lightning
 from stemlab.runs.footprint import Footprint, reduction_warning, training_footprint
-from stemlab.runs.interruption import InterruptionCheckpoint
+from stemlab.runs.interruption import InterruptionCheckpoint, interruptions
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
 from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
+from stemlab.runs.score_file import score_file
 from stemlab.runs.signals import SignalGuard
 from stemlab.runs.step_plan import rate_schedule, steps_per_epoch
 from stemlab.runs.summary import print_metrics, print_run_summary
@@ -248,7 +249,10 @@ class TrainingRun:
         with interruptions(trainer, self.guard):
             trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
             if self.config["test"]:
+                scores = score_file(self.config, self.directory, datamodule)
+                module.before_metrics = scores
                 trainer.test(module, datamodule=datamodule, verbose=False)  # with the weights just loaded
+                self.recorder.set_scores(scores)
         warnings = [*self.warnings, *module.metric_warnings]
         self.recorder.set_metrics(module.metric_values, warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
@@ -281,17 +285,3 @@ def _training_samples(datamodule: DataModule) -> int:
     first = with_first - samples
     rank_zero_info(f"the model reads no history: {first:,} first interactions of users are also training samples")
     return with_first
-
-
-@contextmanager
-def interruptions(trainer: Trainer, guard: SignalGuard) -> Iterator[None]:
-    """Raise ``Interrupted`` where Lightning turns an interruption into ``SystemExit``, or where a signal is pending."""
-    try:
-        yield
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        if guard.received is None:  # not the main thread: the signal was handled elsewhere
-            raise KeyboardInterrupt from None
-        raise Interrupted(guard.received) from None
-    guard.check()

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from stemlab.reporting.scores import TaskScores, load_scores
 from tests.cli.commands import Workspace
 from tests.cli.conftest import TINY, weights
 
@@ -29,7 +31,7 @@ def test_two_ranks_evaluate_like_one(trained: Path, workspace: Workspace) -> Non
 
 @pytest.fixture(scope="module")
 def in_two(workspace: Workspace) -> Path:
-    overrides = [*TINY, *SHORT, "dataset.batch_size=64"]
+    overrides = [*TINY, *SHORT, "dataset.batch_size=64", "save_scores=true"]
     workspace.run_forked("train", *overrides, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=in_two")
     return workspace.directory / "in_two"
 
@@ -39,7 +41,15 @@ def test_one_process_reproduces_the_record_of_two_ranks(in_two: Path, workspace:
     assert record["hardware"]["processes"] == 2
     assert record["epochs_run"] == 2
     assert (record["engine"]["loop"], record["engine"]["direct_steps"]) == ("direct", 4)  # half of the steps log
-    workspace.run("evaluate", "ckpt=in_two/checkpoints/best.ckpt", "output=one.json")
+    of_two = load_scores(in_two)
+    workspace.run("evaluate", "ckpt=in_two/checkpoints/best.ckpt", "output=one.json", "save_scores=true")
+    of_one = load_scores(in_two)
+    assert record["scores"]["fingerprint"] == of_two.fingerprint == of_one.fingerprint
+    assert isinstance(of_one, TaskScores)
+    assert isinstance(of_two, TaskScores)
+    np.testing.assert_array_equal(of_two.row_B, np.arange(151))
+    np.testing.assert_array_equal(of_two.labels_BT, of_one.labels_BT)
+    np.testing.assert_allclose(of_two.prob_BT, of_one.prob_BT, atol=1e-6)
     one = metrics(workspace.directory / "one.json")
     assert len(one) == 17
     assert one == pytest.approx({name: record["metrics"][name] for name in one}, abs=1e-9, rel=0)
@@ -59,6 +69,7 @@ def test_two_ranks_write_one_set_of_files(in_two: Path) -> None:
     assert {name for name in names if not name.startswith((".hydra/", "train"))} == {
         "record.json",
         "metrics.csv",
+        "test_scores_of_best.npz",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }
