@@ -1,6 +1,7 @@
 """Collection of run records for tables; records that cannot be used are skipped with a message.
 
-A record is read from a run directory, from any directory above it, or from a compact copy (``compact``).
+A record is read from a run directory, from any directory above it, from a compact copy (``compact``), or from a file
+of many (``record_lines``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.resolve import NOT_HASHED, flatten
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, file_name, read_record, write_json
+from stemlab.reporting.record_lines import SUFFIX, read_record_lines
 from stemlab.reporting.recorded_config import complete
 
 _COPIES_FOLDER = "records"  # below a folder of this name every JSON file is a record
@@ -123,12 +125,18 @@ def collect(patterns: Sequence[str], only: Mapping[str, Any] | None = None) -> C
     found = CollectedRuns()
     for path in record_paths(patterns):
         try:
-            run = Run(path, _checked(read_record(path), path))
+            records = records_at(path)
         except StemlabError as error:
             found.skipped.append(str(error))
             continue
-        if all(run.value(key) == value for key, value in (only or {}).items()):
-            found.runs.append(run)
+        for place, record in records:
+            try:
+                run = Run(place, _checked(record, place))
+            except StemlabError as error:
+                found.skipped.append(str(error))
+                continue
+            if all(run.value(key) == value for key, value in (only or {}).items()):
+                found.runs.append(run)
     _skip_repeated(found)
     if not found.runs:
         skipped = f" Skipped: {' '.join(found.skipped[:3])}" if found.skipped else ""
@@ -150,6 +158,17 @@ def record_paths(patterns: Sequence[str]) -> list[Path]:
         for match in matches:
             paths.update(_below(match) if match.is_dir() else [match])
     return sorted(paths)
+
+
+def records_at(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the records of a file with the place of each: the file, or ``file.jsonl#0003`` for the third of many.
+
+    Raises:
+        StemlabError: the file cannot be read as run records.
+    """
+    if path.suffix != SUFFIX:
+        return [(path, read_record(path))]
+    return [(Path(f"{path}#{number:04}"), record) for number, record in enumerate(read_record_lines(path), 1)]
 
 
 def compact(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +210,8 @@ def save_copies(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 def _below(directory: Path) -> list[Path]:
     copies = _COPIES_FOLDER in directory.resolve().parts
-    return [path for path in directory.rglob("*.json") if path.name == RECORD or copies]
+    lines = directory.rglob(f"*{SUFFIX}") if copies else ()
+    return [*(path for path in directory.rglob("*.json") if path.name == RECORD or copies), *lines]
 
 
 def _dig(source: Mapping[str, Any], key: str) -> Any:

@@ -11,8 +11,7 @@ from typing import Any
 
 from stemlab.config.limits import run_limits
 from stemlab.config.resolve import NOT_HASHED, flatten
-from stemlab.reporting.collect import Run, record_paths
-from stemlab.reporting.record import read_record
+from stemlab.reporting.collect import Run, record_paths, records_at
 
 _COSTS = {
     "cost/parameters": ("parameters.dense", "parameters.embedding"),
@@ -32,13 +31,13 @@ def find_runs(patterns: Sequence[str], only: Mapping[str, Any]) -> tuple[list[Ru
     runs, skipped = [], []
     for path in record_paths(patterns):
         try:
-            record = read_record(path)
-            run = Run(path, record)
-            known = isinstance(record.get("config"), Mapping) and isinstance(record.get("metrics"), Mapping)
-            if known and all(run.value(key) == value for key, value in only.items()):
-                runs.append(run)
-            elif not known:
-                skipped.append(f"{path} is left out: it has no config or metrics.")
+            for place, record in records_at(path):
+                run = Run(place, record)
+                known = isinstance(record.get("config"), Mapping) and isinstance(record.get("metrics"), Mapping)
+                if known and all(run.value(key) == value for key, value in only.items()):
+                    runs.append(run)
+                elif not known:
+                    skipped.append(f"{place} is left out: it has no config or metrics.")
         except Exception as error:  # a record that is being written, or is of another version
             skipped.append(f"{path} is left out: {error}")
     return runs, skipped
