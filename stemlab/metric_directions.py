@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from stemlab.types import Mode
 
 TASK_METRICS: dict[str, Mode | None] = {
@@ -30,12 +32,18 @@ BEYOND_ACCURACY: dict[str, Mode | None] = {
 }
 """Metrics of lists of recommended items (``stemlab.metrics.beyond_accuracy``), without cut-off."""
 
+BUILT_IN: dict[str, Mode | None] = TASK_METRICS | REGRESSION_METRICS | RANKING_METRICS | BEYOND_ACCURACY
 
-def metric_direction(name: str) -> Mode | None:
+
+def metric_direction(name: str, own: Mapping[str, Mode | None] | None = None) -> Mode | None:
     """Return whether larger or smaller values of ``split/metric[@k][/task[/scenario]]`` are better.
 
     ``None`` for a metric without direction and for an unknown name.
+
+    Args:
+        name: full name of a metric.
+        own: directions of metrics of the user (``stemlab.config.own_metrics.own_directions``).
     """
     _, _, metric = name.partition("/")
     base = metric.partition("/")[0].partition("@")[0]
-    return (TASK_METRICS | REGRESSION_METRICS | RANKING_METRICS | BEYOND_ACCURACY).get(base)
+    return (BUILT_IN | (own or {})).get(base)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stemlab.config.compose import compose
-from stemlab.config.cross_checks import check_search_direction
+from stemlab.config.monitor_checks import check_search_direction
 from stemlab.config.resolve import resolve
 from stemlab.errors import StemlabError
 from stemlab.metric_directions import RANKING_METRICS, TASK_METRICS, metric_direction

@@ -120,7 +120,8 @@ def _belongs(key: str, ending: str) -> bool:
 def measure_test_split(trainer: Trainer, module: MultiTaskModule) -> dict[str, float]:
     """Return the metrics of the test split, names without the split. Collective; the module does not change."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    metrics = MultiTaskMetrics(module.tasks, module.scenarios, regression=module.label_columns.regression)
+    regression, own = module.label_columns.regression, module.settings.own_metrics
+    metrics = MultiTaskMetrics(module.tasks, module.scenarios, regression=regression, own=own)
     limit = trainer.limit_test_batches  # a number of batches, or 1.0: all of them
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

@@ -1,17 +1,12 @@
-"""Checks across settings: compatible models and datasets, existing tasks, metrics and scenarios."""
+"""Checks across settings: compatible models and datasets, existing tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stemlab.config.objective_checks import label_kinds, wrong_kind
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
-from stemlab.metric_directions import BEYOND_ACCURACY, REGRESSION_METRICS, TASK_METRICS, metric_direction
-from stemlab.types import LabelKind
-
-_BETTER_VALUES = {"max": "larger", "min": "smaller"}
 
 
 def is_sequential(config: Mapping[str, Any]) -> bool:
@@ -121,7 +116,7 @@ def check_net_tasks(config: Mapping[str, Any], net: Any, origin: Origin) -> None
     except StemlabError as error:
         key = "dataset.tasks" if config["model"].get("task") is None else "model.task"
         message = str(error).rstrip(".")
-        raise StemlabError(f"{message}; {key}={_list(tasks)} is {origin(key)}.") from None
+        raise StemlabError(f"{message}; {key}={list_text(tasks)} is {origin(key)}.") from None
 
 
 def _check_names(key: str, values: Sequence[Any], origin: Origin) -> None:
@@ -129,131 +124,7 @@ def _check_names(key: str, values: Sequence[Any], origin: Origin) -> None:
         raise StemlabError(f"{key}=[] ({origin(key)}) must be a list of at least 1 value.")
     repeated = [value for value in values if values.count(value) > 1]
     if repeated:
-        raise StemlabError(f"{key}={_list(values)} ({origin(key)}) has {repeated[0]!r} twice.")
-
-
-def check_monitors(config: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse monitors and objectives that are not metrics of this run; monitors must be validation metrics."""
-    callbacks = config.get("callbacks", {})
-    monitors = {f"callbacks.{name}.monitor": callbacks[name]["monitor"] for name in _monitoring(callbacks)}
-    for key, value in {**monitors, "objective": config.get("objective")}.items():
-        if not isinstance(value, str):
-            continue
-        if key != "objective" and not value.startswith("val/"):
-            example = "val/ndcg@5" if is_sequential(config) else "val/auc"
-            raise StemlabError(f"{key}={value!r} ({origin(key)}) must be a validation metric, such as {example!r}.")
-        if is_sequential(config):
-            _check_ranking(key, value, config, origin)
-        else:
-            _check_task_metric(key, value, config, origin)
-        if key != "objective":
-            _check_mode(key.removesuffix(".monitor"), value, config, origin)
-    if config.get("test") is False and (callbacks.get("paper_selection") or config.get("save_scores")):
-        key = "callbacks.paper_selection" if callbacks.get("paper_selection") else "save_scores"
-        raise StemlabError(f"{key}=true ({origin(key)}) reads the test split and needs test=true.")
-    if config.get("test") is False and str(config.get("objective")).startswith("test/"):
-        raise StemlabError(f"objective={config['objective']!r} ({origin('objective')}) needs test=true.")
-
-
-def _check_mode(node: str, monitor: str, config: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse a monitor without a direction, and a mode that contradicts the direction of the monitor."""
-    direction, mode = metric_direction(monitor), config["callbacks"][node.rpartition(".")[2]].get("mode")
-    if direction is None:
-        key = f"{node}.monitor"
-        raise StemlabError(
-            f"{key}={monitor!r} ({origin(key)}) cannot be monitored: neither larger nor smaller values are better (it "
-            "is best at 1); use logloss or ece."
-        )
-    if mode not in (None, direction):
-        raise StemlabError(
-            f"{node}.mode={mode} ({origin(f'{node}.mode')}) contradicts {node}.monitor={monitor!r}, of which "
-            f"{_BETTER_VALUES[direction]} values are better: set it to {direction} or leave it out."
-        )
-
-
-def check_search_direction(objective: str, sweeper: Mapping[str, Any]) -> None:
-    """Refuse a sweeper that searches the objective in the wrong direction (``hydra.sweeper.direction``)."""
-    wanted = {"maximize": "max", "minimize": "min"}.get(str(sweeper.get("direction")).rpartition(".")[2].lower())
-    direction = metric_direction(objective)
-    if wanted is not None and wanted != direction:
-        better = "neither larger nor smaller" if direction is None else _BETTER_VALUES[direction]
-        raise StemlabError(
-            f"hydra.sweeper.direction={sweeper['direction']} does not fit objective={objective!r}, of which {better} "
-            "values are better: change one of them."
-        )
-
-
-def _check_task_metric(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse ``split/metric[/task[/scenario]]`` with an unknown metric, task or scenario."""
-    kinds = label_kinds(config["dataset"])
-    wrong = _wrong_metric(value, effective_tasks(config), kinds, configured_scenarios(config["dataset"]))
-    if wrong is not None:  # origin() is slow, so it is called for errors only
-        raise StemlabError(f"{key}={value!r} ({origin(key)}): {wrong}")
-
-
-def _wrong_metric(
-    value: str, tasks: list[str], kinds: Mapping[str, LabelKind], scenarios: list[str] | None
-) -> str | None:
-    _, metric, *rest = value.split("/", 3)
-    known = list(TASK_METRICS | (REGRESSION_METRICS if "regression" in kinds.values() else {}))
-    if metric not in known:
-        return f"the metrics are {', '.join(known)}.{nearest(metric, known)}"
-    if not rest and metric == "calibration":
-        return f"calibration has no mean over tasks; add a task, such as {value}/{tasks[0]}."
-    if rest and rest[0] not in tasks:
-        return f"the tasks trained are {', '.join(tasks)}.{nearest(rest[0], tasks)}"
-    if (wrong := wrong_kind(metric, rest[0] if rest else None, tasks, kinds)) is not None:
-        return wrong
-    if len(rest) == 2 and scenarios is not None:
-        return _wrong_scenario(rest[1], scenarios)
-    return None
-
-
-def configured_scenarios(dataset: Mapping[str, Any]) -> list[str] | None:
-    """Return the scenarios of a dataset; ``None`` if they are only known from its rows, empty if there are none."""
-    named = dataset.get("scenarios")
-    if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
-        return [str(name) for name in named]
-    return None if "scenarios" in dataset or "scenario" in dataset else []
-
-
-def check_scenarios(config: Mapping[str, Any], scenarios: Sequence[str]) -> None:
-    """Refuse a monitor or objective of a scenario that the prepared dataset does not have."""
-    monitored = {f"callbacks.{name}.monitor": config["callbacks"][name] for name in _monitoring(config["callbacks"])}
-    values = {key: node["monitor"] for key, node in monitored.items()} | {"objective": config["objective"]}
-    for key, value in values.items():
-        if isinstance(value, str) and value.count("/") > 2:
-            wrong = _wrong_scenario(value.split("/", 3)[3], list(scenarios))
-            if wrong is not None:
-                raise StemlabError(f"{key}={value!r}: {wrong}")
-
-
-def _wrong_scenario(name: str, scenarios: list[str]) -> str | None:
-    if name in scenarios:
-        return None
-    known = f"the scenarios are {', '.join(scenarios)}" if scenarios else "the dataset has no scenarios"
-    return f"{known}.{nearest(name, scenarios)}"
-
-
-def _check_ranking(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse metrics that are not computed; epochs compute the first cut-off and the checkpoint monitor only."""
-    split, topk = value.split("/")[0], config["dataset"]["evaluation"]["topk"]
-    known = [f"{split}/{name}" for name in _ranking_metrics(topk)]
-    if key == "callbacks.early_stop.monitor":
-        chosen = config["callbacks"]["checkpoint"]["monitor"]
-        known = list(dict.fromkeys([*(f"{split}/{name}" for name in _ranking_metrics(topk[:1])), chosen]))
-    if key == "objective" and config["model"].get("beyond_accuracy"):  # measured after the training
-        known += [f"{split}/{name}@{k}" for k in topk for name in BEYOND_ACCURACY]
-    if value not in known:
-        raise StemlabError(
-            f"{key}={value!r} ({origin(key)}) must be one of {', '.join(known)}; dataset.evaluation.topk is "
-            f"{_list(topk)}.{nearest(value, known)}"
-        )
-
-
-def _ranking_metrics(topk: Sequence[int]) -> list[str]:
-    """Return the names of the ranking metrics at the given cut-offs."""
-    return [*(f"hr@{k}" for k in topk), *(f"ndcg@{k}" for k in topk), "mrr"]
+        raise StemlabError(f"{key}={list_text(values)} ({origin(key)}) has {repeated[0]!r} twice.")
 
 
 def check_stage(config: Mapping[str, Any], origin: Origin) -> None:
@@ -268,11 +139,6 @@ def check_stage(config: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(
             f"{other}=true ({origin(other)}) is only valid with model.stage=finetune and without model.init_from."
         )
-
-
-def _monitoring(callbacks: Mapping[str, Any]) -> list[str]:
-    named = [(name, node) for name, node in callbacks.items() if isinstance(node, Mapping) and name != "own"]
-    return [name for name, node in named if "monitor" in node]
 
 
 def check_trainer(trainer: Mapping[str, Any], origin: Origin) -> None:
@@ -290,7 +156,8 @@ def check_trainer(trainer: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(f"{key}=tf32 ({origin(key)}) needs a GPU: set trainer=gpu, or {key}=32-true.")
 
 
-def _list(values: Sequence[Any]) -> str:
+def list_text(values: Sequence[Any]) -> str:
+    """Return values as a list of the command line."""
     return f"[{', '.join(str(value) for value in values)}]"
 
 

@@ -50,11 +50,12 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """
     model = config.get("model")
     if isinstance(model, dict) and is_own(model.get("net")):
-        config = {**config, "model": {**model, "net": _completed(model["net"])}}
-    return config | {key: _completed(config[key]) for key in ("dataset", "analysis") if is_own(config.get(key))}
+        config = {**config, "model": {**model, "net": completed_node(model["net"])}}
+    return config | {key: completed_node(config[key]) for key in ("dataset", "analysis") if is_own(config.get(key))}
 
 
-def _completed(node: Mapping[str, Any]) -> dict[str, Any]:
+def completed_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a node with the defaults of its class that are plain data; as it is if the class cannot be read."""
     try:
         found = default_settings(import_target(node))
     except (StemlabError, TypeError, ValueError):  # reported by the checks of the config
@@ -88,7 +89,7 @@ def check_own_net(config: Mapping[str, Any], origin: Origin) -> None:
     reads = "sequences" if config["model"]["family"] == "sequential" else "impressions"
     stages = config["model"].get("stage") is not None
     found = list(_net_problems(import_target(node, key=key, origin=origin), reads, stages))
-    found += _missing_settings(node, key, origin)
+    found += missing_settings(node, key, origin)
     if found:
         hint = "" if "model=own" in found[0] else f"derive the class from {_BASES[reads]}, "
         where = f"{key}.{TARGET}={node[TARGET]} ({origin(f'{key}.{TARGET}')})"
@@ -105,7 +106,7 @@ def check_own_dataset(config: Mapping[str, Any], origin: Origin) -> None:
     if not is_own(node):
         return
     found = list(_dataset_problems(import_target(node, key=key, origin=origin)))
-    found += _missing_settings(node, key, origin)
+    found += missing_settings(node, key, origin)
     if found:
         hint = (
             "derive the class from stemlab.data.sources.table.TableDataModule, or from another datamodule of "
@@ -126,7 +127,7 @@ def check_own_analysis(node: Mapping[str, Any], key: str, origin: Origin) -> Non
     base = inspect.isclass(target) and all(hasattr(target, name) for name in ("find", "sections", "section_names"))
     found = [] if base else ["it is not a class derived from stemlab.analysis.base.Analysis"]
     found += [f"it lacks {name}" for name in sorted(getattr(target, "__abstractmethods__", ()))]
-    found += _missing_settings(node, key, origin)
+    found += missing_settings(node, key, origin)
     if found:
         where = f"{key}.{TARGET}={node[TARGET]} ({origin(f'{key}.{TARGET}')})"
         raise StemlabError(f"{where}: {'; '.join(found)}; see docs/own/analysis.md.")
@@ -180,7 +181,7 @@ def _constructor_problems(target: Any, arguments: tuple[str, ...]) -> Iterator[s
         yield f"its constructor must have the form __init__({first}), but has the arguments {', '.join(positional)}"
 
 
-def _missing_settings(node: Mapping[str, Any], key: str, origin: Origin) -> list[str]:
+def missing_settings(node: Mapping[str, Any], key: str, origin: Origin) -> list[str]:
     """Return a phrase with the settings that have neither a value nor a default."""
     target = import_target(node, key=key, origin=origin)
     if not inspect.isclass(target):

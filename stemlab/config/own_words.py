@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 TARGET = "_target_"
 OWN_NODES = ("model.net", "dataset", "analysis")
-OPEN_NODES = ("callbacks.own.", "only=", "only.")
-"""Mappings with keys of the user: callbacks; runs (``only`` of stemlab.report and stemlab.dashboard)."""
+OPEN_NODES = ("callbacks.own.", "metrics.own.", "only=", "only.")
+"""Mappings with keys of the user: callbacks; metrics; runs (``only`` of stemlab.report and stemlab.dashboard)."""
 
 
 def open_nodes(words: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.objective_checks import monitor_regression
 from stemlab.config.own_class import with_defaults
+from stemlab.config.own_metrics import complete_own_metrics, own_directions
 from stemlab.config.single_values import single_values_as_lists
 from stemlab.config.table_rules import penalise_rows_of_batch
 from stemlab.metric_directions import metric_direction
@@ -22,7 +23,7 @@ from stemlab.metric_directions import metric_direction
 NOT_HASHED = (
     *("paths", "logger", "tags", "ckpt_path", "hydra", "raw_dir", "data_dir", "residence", "diagnostics"),
     *("capture", "embedding", "loop", "num_nodes", "resume", "resume_from", "overwrite", "allow", "save_scores"),
-    *("sweep", "dry_run", "launcher"),
+    *("sweep", "dry_run", "launcher", "metrics"),
 )
 
 
@@ -51,7 +52,7 @@ def resolve(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(config.paths[name], str) and config.paths[name]:  # the validation refuses other values
             config.paths[name] = os.path.abspath(config.paths[name])
     plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-    plain = with_defaults(plain)
+    plain = complete_own_metrics(with_defaults(plain))
     penalise_rows_of_batch(plain)
     _monitor_regression(plain)
     return _with_modes(single_values_as_lists(plain))
@@ -69,7 +70,7 @@ def _with_modes(plain: dict[str, Any]) -> dict[str, Any]:
     callbacks = plain.get("callbacks")
     for node in callbacks.values() if isinstance(callbacks, dict) else ():
         if isinstance(node, dict) and node.get("mode", "") is None and isinstance(node.get("monitor"), str):
-            node["mode"] = metric_direction(node["monitor"])
+            node["mode"] = metric_direction(node["monitor"], own_directions(plain))
     return plain
 
 

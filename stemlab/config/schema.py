@@ -61,6 +61,16 @@ class LoggerConfig(Section):
     wandb_entity: str | None
 
 
+class OwnMetricsConfig(Section):
+    """``metrics`` of ``conf/train.yaml``.
+
+    Attributes:
+        own: name -> class (``_target_``) and settings of a metric of the user (docs/own/metric.md).
+    """
+
+    own: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
 class TrainConfig(Section):
     """Top level of ``conf/train.yaml``; each group has its own model."""
 
@@ -84,6 +94,7 @@ class TrainConfig(Section):
     paths: dict[str, Any]
     sweep: dict[str, Any]
     launcher: dict[str, Any] | None = None
+    metrics: OwnMetricsConfig = Field(default_factory=lambda: OwnMetricsConfig())
 
 
 class EvaluateConfig(Section):

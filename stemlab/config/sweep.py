@@ -24,7 +24,8 @@ from stemlab.config.compose import (
     without_hydra,
 )
 from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_message, several_values_error
-from stemlab.config.cross_checks import check_search_direction
+from stemlab.config.monitor_checks import check_search_direction
+from stemlab.config.own_metrics import own_directions
 from stemlab.config.path_checks import check_job_folders
 from stemlab.config.resolve import resolve
 from stemlab.config.single_values import single_values_as_lists
@@ -76,7 +77,7 @@ def check_command_line(
             origins = KeyOrigins(line.command, overrides, swept_by_file)
             validate(line.command, plain, origins)
             if swept and line.command == "train":
-                check_search_direction(plain["objective"], base.hydra.sweeper)
+                check_search_direction(plain["objective"], base.hydra.sweeper, own_directions(plain))
             if preview is not None and plain.get("dry_run"):
                 previews = True
                 preview(plain, origins, swept)

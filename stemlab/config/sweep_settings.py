@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hydra.core.override_parser.types import IntervalSweep, Override
 
+from stemlab.config.own_metrics import own_directions
 from stemlab.config.section import Section
 from stemlab.errors import StemlabError
 from stemlab.metric_directions import metric_direction
@@ -114,7 +115,7 @@ def _check_search(config: Mapping[str, Any], swept: Sequence[Override]) -> None:
         )
     if sampler in _OPEN_ENDED and settings["trials"] is None:
         raise StemlabError(f"sweep.sampler={sampler} needs sweep.trials, the number of trials.")
-    if metric_direction(objective) is None:
+    if metric_direction(objective, own_directions(config)) is None:
         raise StemlabError(f"objective={objective!r} cannot be searched: neither larger nor smaller values are better.")
     monitor = config["callbacks"]["checkpoint"]["monitor"]
     if pruner != "none" and objective != monitor:

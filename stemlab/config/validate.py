@@ -19,10 +19,12 @@ from stemlab.config.instantiate import (
     validate_as,
 )
 from stemlab.config.list_metric_checks import check_beyond_accuracy
+from stemlab.config.monitor_checks import check_monitors
 from stemlab.config.objective_checks import check_losses, check_net_labels
 from stemlab.config.optim_checks import check_average, check_optimizer
 from stemlab.config.own_callbacks import check_own_callbacks
 from stemlab.config.own_class import check_own_analysis, check_own_dataset, check_own_net
+from stemlab.config.own_metrics import check_own_metrics
 from stemlab.config.path_checks import check_paths
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, section_model
 from stemlab.config.split_checks import check_split_keys
@@ -71,7 +73,8 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         cross_checks.check_topk(config["dataset"], origin)
         column_checks.check_residence(config, origin)
         column_checks.check_reading(config["dataset"], origin)
-        cross_checks.check_monitors(config, origin)
+        check_own_metrics(config, origin)
+        check_monitors(config, origin)
         if not cross_checks.is_sequential(config):
             check_losses(config, origin)
         check_own_callbacks(config, origin)

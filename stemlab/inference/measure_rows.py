@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stemlab.array_types import Int64Array
 from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.own_metrics import build_own_metrics
 from stemlab.data.io.arrow import as_numpy
 from stemlab.data.prepare.encode_table import as_floats, encode_scenarios
 from stemlab.data.spec import DatasetSpec
@@ -48,7 +49,7 @@ def measure_rows(table: pa.Table, config: Mapping[str, Any], manifest: Mapping[s
     missing = list(dataset.get("missing", []))
     prob_BT = np.stack([as_floats(task, _column(table, f"{PREDICTION_PREFIX}{task}")) for task in tasks], axis=1)
     labels_BT = np.stack([_labels(task, _column(table, task), missing) for task in tasks], axis=1)
-    metrics = MultiTaskMetrics(tasks, spec.scenarios)
+    metrics = MultiTaskMetrics(tasks, spec.scenarios, own=build_own_metrics(config))
     scenario = manifest.get("scenario_column") if spec.scenarios else None
     scenario_B = None
     if scenario is not None:

@@ -55,7 +55,8 @@ class MultiTaskModule(NetModule):
     ) -> None:
         columns = LabelColumns(spec, tasks)
         metrics = {
-            split: MultiTaskMetrics(tasks, spec.scenarios, regression=columns.regression) for split in METRIC_SPLITS
+            split: MultiTaskMetrics(tasks, spec.scenarios, regression=columns.regression, own=settings.own_metrics)
+            for split in METRIC_SPLITS
         }
         super().__init__(net, settings, metrics, hyper_parameters)
         if settings.optim.tables in ("sparse_adam", "rowwise_adagrad"):

@@ -5,7 +5,7 @@ Legend: B samples, K vectors per user, N candidates, T items of a tile, I items,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
 
@@ -59,7 +59,7 @@ class SequentialModule(NetModule):
         settings: SequentialSettings,
         hyper_parameters: dict[str, Any] | None = None,
     ) -> None:
-        metrics = {split: RankingMetrics(protocol.topk) for split in METRIC_SPLITS}
+        metrics = {split: RankingMetrics(protocol.topk, settings.own_metrics) for split in METRIC_SPLITS}
         super().__init__(net, settings, metrics, hyper_parameters)
         if settings.optim.tables != "dense_adam":
             use_row_gradients(net)
@@ -73,7 +73,8 @@ class SequentialModule(NetModule):
         self._reported_in_training = {
             *self.headlines,
             "mrr",
-            check_monitor(settings.monitor, protocol).removeprefix("val/"),
+            check_monitor(settings.monitor, protocol, settings.own_metrics).removeprefix("val/"),
+            *settings.own_metrics,
         }
 
     def measure_beyond_accuracy(self, interactions_I: Int64Array, category_I: Int64Array | None) -> None:
@@ -217,13 +218,13 @@ class SequentialModule(NetModule):
         return self.trainer.state.fn != "fit" or name in self._reported_in_training
 
 
-def check_monitor(monitor: str, protocol: RankingProtocol) -> str:
+def check_monitor(monitor: str, protocol: RankingProtocol, own: Iterable[str] = ()) -> str:
     """Return the monitor if validation measures it.
 
     Raises:
         StemlabError: validation does not measure it; the message gives the nearest name.
     """
-    known = [f"val/{name}" for name in metric_names(protocol.topk)]
+    known = [f"val/{name}" for name in (*metric_names(protocol.topk), *own)]
     if monitor not in known:
         raise StemlabError(
             f"no metric is called {monitor!r} (known: {', '.join(known)}): set callbacks.checkpoint.monitor to one of "

@@ -8,6 +8,7 @@ from typing import Any
 
 from stemlab.balancing_methods import BalancingSettings
 from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.own_metrics import build_own_metrics
 from stemlab.nn.loss import LossForm, LossReduction
 from stemlab.optim import OptimConfig, Penalty, PenaltyMode, RankingOptimConfig, parse_penalty
 from stemlab.types import Mode
@@ -20,10 +21,12 @@ class CommonSettings:
     Attributes:
         seed: seed of dropout and of other random numbers of the network.
         compile: whether the network is compiled for training.
+        own_metrics: metrics of the user by name.
     """
 
     seed: int = 2023
     compile: bool = False
+    own_metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,7 @@ class ModuleSettings(CommonSettings):
             monitor_mode=checkpoint["mode"],
             seed=config["seed"],
             compile=config["trainer"]["compile"],
+            own_metrics=build_own_metrics(config),
         )
 
 
@@ -99,4 +103,5 @@ class SequentialSettings(CommonSettings):
             monitor=config["callbacks"]["checkpoint"]["monitor"],
             seed=config["seed"],
             compile=config["trainer"]["compile"],
+            own_metrics=build_own_metrics(config),
         )

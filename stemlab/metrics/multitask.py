@@ -6,7 +6,7 @@ Legend: B samples, T tasks, S scenarios.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import torchmetrics
 from torch import Tensor
 
 from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
+from stemlab.metrics.own import TaskMetric, measure_task, undefined_own
 from stemlab.metrics.task_values import Column, TaskSamples, evaluate_task, undefined_message, undefined_reason
 from stemlab.types import MISSING_GROUP
 
@@ -47,6 +48,7 @@ class MultiTaskMetrics(torchmetrics.Metric):
         tasks: names of the label columns.
         scenarios: names in the order of their ids; empty without scenarios.
         regression: tasks with regression labels; labels are then stored as float32.
+        own: metrics of the user by name.
     """
 
     full_state_update = False
@@ -58,8 +60,16 @@ class MultiTaskMetrics(torchmetrics.Metric):
     mask: list[Tensor]
     weight: list[Tensor]
 
-    def __init__(self, tasks: Sequence[str], scenarios: Sequence[str] = (), *, regression: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        scenarios: Sequence[str] = (),
+        *,
+        regression: Sequence[str] = (),
+        own: Mapping[str, TaskMetric] | None = None,
+    ) -> None:
         super().__init__(sync_on_compute=False)
+        self.own = dict(own or {})
         self.tasks, self.scenarios, self.regression = tuple(tasks), tuple(scenarios), frozenset(regression)
         self._label_dtype = torch.float32 if self.regression else torch.int8
         self.undefined: list[str] = []
@@ -160,8 +170,10 @@ class MultiTaskMetrics(torchmetrics.Metric):
             for column, task in enumerate(self.tasks):
                 of_task = samples.of_task(column, task in self.regression, inside, encoded=False)
                 found = evaluate_task(of_task)
-                values |= {f"{metric}/{task}/{name}": value for metric, value in found.items()}
                 missing = [metric for metric, value in found.items() if math.isnan(value)]
+                found |= (own := measure_task(self.own, of_task))
+                values |= {f"{metric}/{task}/{name}": value for metric, value in found.items()}
+                undefined += undefined_own(own, self.own, f"{task}/{name}")
                 if missing:
                     undefined.append(undefined_message(missing, f"{task}/{name}", undefined_reason(of_task)))
         return values, undefined
@@ -173,11 +185,13 @@ class MultiTaskMetrics(torchmetrics.Metric):
         for column, task in enumerate(self.tasks):
             of_task = samples.of_task(column, task in self.regression)
             per_task = {f"{name}/{task}": value for name, value in evaluate_task(of_task).items()}
-            values |= per_task
             missing = [key for key, value in per_task.items() if math.isnan(value)]
             undefined += [f"{key} is undefined: {undefined_reason(of_task)}" for key in missing]
+            own = measure_task(self.own, of_task)
+            values |= per_task | {f"{name}/{task}": value for name, value in own.items()}
+            undefined += undefined_own(own, self.own, task)
         means = {}
-        for name in _AVERAGED:
+        for name in (*_AVERAGED, *self.own):
             of_tasks = [values[key] for task in self.tasks if (key := f"{name}/{task}") in values]
             if of_tasks:
                 means[name] = sum(of_tasks) / len(of_tasks)

@@ -12,7 +12,7 @@ Legend: B samples, M negatives, N candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from stemlab.array_types import AnyArray
 from stemlab.errors import StemlabError
 from stemlab.metrics.calibration import exact_sum
 from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
+from stemlab.metrics.own import RankMetric, measure_ranks, undefined_own
 
 Ties = Literal["pessimistic", "optimistic", "mean"]
 
@@ -92,13 +93,15 @@ class RankingMetrics(torchmetrics.Metric):
 
     Args:
         topk: cut-offs of HR and NDCG.
+        own: metrics of the user by name.
     """
 
     full_state_update = False
     rank: list[Tensor]
 
-    def __init__(self, topk: Sequence[int]) -> None:
+    def __init__(self, topk: Sequence[int], own: Mapping[str, RankMetric] | None = None) -> None:
         super().__init__(sync_on_compute=False)
+        self.own = dict(own or {})
         self.topk = tuple(topk)
         self.undefined: list[str] = []
         self.add_state("rank", default=[], dist_reduce_fx=None)
@@ -125,9 +128,16 @@ class RankingMetrics(torchmetrics.Metric):
                 f"the scores of {broken:,} of {rows:,} users are not finite: the training diverged (lower optim.lr), "
                 "or the checkpoint is damaged."
             )
-        self.undefined = [] if rows else [f"{name} is undefined: there are no samples." for name in values]
+        own = {name: values[name] for name in self.own}
+        self.undefined = (
+            undefined_own(own, self.own) if rows else [f"{name} is undefined: there are no samples." for name in values]
+        )
         return values
 
     def _evaluate(self, rank_B: AnyArray) -> tuple[int, int, dict[str, float]]:
         broken_B = np.isnan(rank_B)
-        return len(rank_B), int(broken_B.sum()), ranking_metrics(rank_B[~broken_B], self.topk)
+        return (
+            len(rank_B),
+            int(broken_B.sum()),
+            ranking_metrics(rank_B[~broken_B], self.topk) | measure_ranks(self.own, rank_B[~broken_B]),
+        )

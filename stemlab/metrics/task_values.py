@@ -70,7 +70,7 @@ def evaluate_task(samples: TaskSamples) -> dict[str, float]:
     Metrics of regression, and those with weights, are computed on the CPU.
     """
     if samples.regression:
-        labels, values, weights = (_array(column) for column in (samples.labels, samples.values, samples.weights))
+        labels, values, weights = (as_array(column) for column in (samples.labels, samples.values, samples.weights))
         return {name: function(labels, values, weights) for name, function in REGRESSION.items()}
     if samples.weights is not None:
         return _evaluate_weighted(samples)
@@ -89,13 +89,13 @@ def evaluate_task(samples: TaskSamples) -> dict[str, float]:
 
 
 def _evaluate_weighted(samples: TaskSamples) -> dict[str, float]:
-    labels, prob, weights = (_array(column) for column in (samples.labels, samples.values, samples.weights))
+    labels, prob, weights = (as_array(column) for column in (samples.labels, samples.values, samples.weights))
     values = {name: function(labels, prob, weights) for name, function in _WEIGHTED.items()}
     groups = samples.groups.items()
-    return values | {name: weighted_gauc(labels, prob, weights, _array(keys)) for name, keys in groups}
+    return values | {name: weighted_gauc(labels, prob, weights, as_array(keys)) for name, keys in groups}
 
 
-def _array(column: Column | None) -> Any:
+def as_array(column: Column | None) -> Any:
     """Return a column as an array."""
     if column is None:
         return None

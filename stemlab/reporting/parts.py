@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemlab.config.limits import LIMITED, run_limits
+from stemlab.config.own_metrics import own_metric_nodes
 from stemlab.config.resolve import flatten
 from stemlab.reporting.collect import Run
 from stemlab.reporting.record import file_name
@@ -61,12 +62,17 @@ def separate(runs: Sequence[Run], by: Sequence[str]) -> list[ReportPart]:
 def metrics_of(runs: Sequence[Run], split: str) -> list[str]:
     """Return the metrics of a table for which none were chosen: those of tasks, else HR and NDCG, as measured."""
     measured = {name.split("/")[1] for run in runs for name in run.record["metrics"] if name.startswith(f"{split}/")}
-    found = [metric for metric in _TASK_METRICS if metric in measured]
-    if found or not measured:
+    own = [
+        name
+        for name in dict.fromkeys(name for run in runs for name in own_metric_nodes(run.config))
+        if name in measured
+    ]
+    found = [metric for metric in (*_TASK_METRICS, *own) if metric in measured]
+    if found != own or not measured:
         return found or list(_USUAL_METRICS)
     cutoffs = sorted(int(name.partition("@")[2]) for name in measured if name.startswith("ndcg@"))[:_CUTOFFS]
     ranking = [f"{metric}@{k}" for k in cutoffs for metric in ("hr", "ndcg")]
-    return [metric for metric in ranking if metric in measured] or sorted(measured)
+    return [metric for metric in (*ranking, *own) if metric in measured] or sorted(measured)
 
 
 def _key(run: Run, by: Sequence[str]) -> list[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from stemlab.metric_directions import metric_direction
 from stemlab.reporting.statistics import TestedDifference, blocked_t, detectable_difference, holm
+from stemlab.types import Mode
 
 SeedValues = Mapping[int, float]
 """Seed -> value."""
@@ -66,7 +67,11 @@ class Significance:
 
 
 def over_seeds(
-    columns: Sequence[str], rows: Sequence[Mapping[str, SeedValues]], data: Sequence[str], level: float = 0.05
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, SeedValues]],
+    data: Sequence[str],
+    level: float = 0.05,
+    own: Mapping[str, Mode | None] | None = None,
 ) -> Significance:
     """Compare rows by t-tests over seeds, adjusted by Holm's method over all tests of the table.
 
@@ -78,11 +83,12 @@ def over_seeds(
         rows: per row: column -> seed -> value.
         data: per row: the prepared dataset; only rows with equal data are compared.
         level: significance level.
+        own: directions of metrics of the user.
     """
     tests: dict[tuple[int, str], TestedDifference] = {}
     best, least = set(), {}
     for column in columns:
-        direction, found = metric_direction(f"test/{column}"), []
+        direction, found = metric_direction(f"test/{column}", own), []
         for name in dict.fromkeys(data) if direction is not None else ():
             values = {row: one[column] for row, one in enumerate(rows) if data[row] == name and one[column]}
             if len(values) < 2:

@@ -11,9 +11,11 @@ from typing import Any
 import yaml
 
 from stemlab.config.limits import LIMITED, run_limits
+from stemlab.config.own_metrics import own_directions
 from stemlab.errors import StemlabError
 from stemlab.metric_directions import metric_direction
 from stemlab.reporting.record import RECORD, read_record
+from stemlab.types import Mode
 
 _SHOWN_JOBS = 20
 _SHOWN_FAILURES = 50
@@ -57,6 +59,11 @@ class SweepJob:
     def value(self) -> float | None:
         """The objective; ``None`` if the job did not finish or the metric is undefined."""
         return self.metric(self.objective) if self.record.get("status") == "finished" else None
+
+    @property
+    def direction(self) -> Mode | None:
+        """Whether larger or smaller values of the objective are better."""
+        return metric_direction(self.objective, own_directions(self._config))
 
     @property
     def marks(self) -> str:
@@ -129,8 +136,7 @@ def _order(job: SweepJob) -> tuple[int, str]:
 def _rank(job: SweepJob) -> float:
     """Return a number that is smaller for better jobs; a metric without direction is best at 1."""
     assert job.value is not None
-    direction = metric_direction(job.objective)
-    return abs(job.value - 1) if direction is None else job.value * (-1 if direction == "max" else 1)
+    return abs(job.value - 1) if job.direction is None else job.value * (-1 if job.direction == "max" else 1)
 
 
 def _swept_keys(jobs: Sequence[SweepJob]) -> list[str]:
@@ -147,7 +153,7 @@ def _ranking(directory: Path, objective: str, jobs: Sequence[SweepJob], keys: Se
         rows.append(
             [str(place), job.directory.name + job.marks, *(job.overrides.get(key, "") for key in keys), *values]
         )
-    direction = {"max": "largest", "min": "smallest", None: "closest to 1"}[metric_direction(objective)]
+    direction = {"max": "largest", "min": "smallest", None: "closest to 1"}[jobs[0].direction]
     best = jobs[0].directory / "checkpoints" / "best.ckpt"
     return [
         f"sweep {directory}: {len(jobs):,} finished job{'s' * (len(jobs) != 1)}, best first ({direction} {objective})",

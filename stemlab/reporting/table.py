@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 from stemlab.config.limits import run_limits
 from stemlab.config.objective_checks import label_kinds, wrong_kind
+from stemlab.config.own_metrics import own_directions
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
 from stemlab.reporting.significance import Significance, over_seeds
+from stemlab.types import Mode
 
 COSTS = {
     "samples/s": "throughput.train_samples_per_s",
@@ -100,6 +102,7 @@ class ReportTable:
         rows: rows.
         warnings: sentences printed below the table.
         significance: tests of the differences between the rows, or ``None``.
+        own: directions of metrics of the user.
     """
 
     by: list[str]
@@ -108,6 +111,7 @@ class ReportTable:
     rows: list[ReportRow]
     warnings: list[str]
     significance: Significance | None = None
+    own: Mapping[str, Mode | None] = field(default_factory=dict)
 
     @property
     def sample(self) -> bool:
@@ -154,9 +158,10 @@ def build_table(
     rows.sort(key=lambda row: [_sort_key(value, position) for value in (*row.labels.values(), row.seeds)])
     values = [{name: stat.values for name, stat in row.stats.items()} for row in rows]
     data = [str(row.runs[0].record["dataset_fingerprint"]) for row in rows]
-    tests = None if level is None else over_seeds(columns, values, data, level)
+    own = {name: mode for run in runs for name, mode in own_directions(run.config).items()}
+    tests = None if level is None else over_seeds(columns, values, data, level, own)
     warnings = [*_mark_differences(rows), *_uneven(rows, columns)]
-    return ReportTable(list(by), list(metrics), columns, rows, warnings, tests)
+    return ReportTable(list(by), list(metrics), columns, rows, warnings, tests, own)
 
 
 def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str, scenarios: Scenarios) -> list[str]:
@@ -174,6 +179,8 @@ def _columns(runs: Sequence[Run], metrics: Sequence[str], split: str, scenarios:
     columns = []
     for metric in metrics:
         having = [task for task in tasks if not kinds or wrong_kind(metric, task, tasks, kinds) is None]
+        if any(metric in own_directions(run.config) for run in runs):
+            having = [task for task in tasks if _stat(runs, f"{metric}/{task}", split).values]
         for_tasks = [f"{metric}/{task}{name}" for task in having for name in (names if scenarios == "each" else [""])]
         alone = [metric] if any(not run.tasks and f"{split}/{metric}" in run.record["metrics"] for run in runs) else []
         if not any(_stat(runs, name, split).values for name in (*for_tasks, *alone)):

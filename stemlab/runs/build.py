@@ -19,9 +19,10 @@ from torch import nn
 
 from stemlab.callbacks.checkpoint import BestCheckpoint
 from stemlab.callbacks.progress import MetricBar
-from stemlab.config.cross_checks import check_cutoffs, check_scenarios, effective_stage, effective_tasks
+from stemlab.config.cross_checks import check_cutoffs, effective_stage, effective_tasks
 from stemlab.config.instantiate import import_target, instantiate
 from stemlab.config.job_process import process_count
+from stemlab.config.monitor_checks import check_scenarios
 from stemlab.config.raw_folder import dataset_settings
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sequence.datamodule import SequenceDataModule

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.own_metrics import check_own_weights
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.errors import StemlabError
 from stemlab.nn.task_loss import parse_loss
@@ -40,6 +41,7 @@ def check_prepared_labels(config: Mapping[str, Any], data: ImpressionDataModule,
                 f"the loss lognormal of task {label.name!r} needs labels of at least 0, but the smallest is {low:g}: "
                 "choose mse or huber."
             )
+    check_own_weights(config, spec.weight is not None)
     if spec.weight is not None and "weight" in limits:
         raise StemlabError(f"model={name} {limits['weight']}, but the samples have weights: choose another model.")
 

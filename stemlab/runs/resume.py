@@ -18,7 +18,7 @@ MAY_CHANGE = (
     *("optim.lr", "optim.betas", "optim.eps", "optim.clip_norm", "optim.plateau", "optim.l2"),
     *("optim.tables_lr", "optim.tables_bias_correction", "optim.weight_decay", "optim.momentum", "optim.schedule"),
     *("model.embedding_regularizer", "model.embedding_regularizer_mode", "model.net_regularizer"),
-    *("model.allow_scratch", "model.max_epochs", "model.beyond_accuracy", "sweep", "launcher", "dry_run"),
+    *("model.allow_scratch", "model.max_epochs", "model.beyond_accuracy", "metrics", "sweep", "launcher", "dry_run"),
     *("trainer.name", "trainer.accelerator", "trainer.devices", "trainer.process_group_backend", "trainer.precision"),
     *("trainer.max_steps", "trainer.val_check_interval"),
     *("trainer.max_epochs", "trainer.log_every_n_steps", "trainer.threads", "trainer.deterministic"),

@@ -22,6 +22,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from stemlab.callbacks.checkpoint import BEST
 from stemlab.config.instantiate import TARGET, import_target, settings_model
 from stemlab.config.job_process import process_count
+from stemlab.config.own_metrics import own_metric_nodes
 from stemlab.data.prepare.atomic_directory import locked
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record, write_json
@@ -155,6 +156,9 @@ def first_stage_hash(config: Config, fingerprint: str) -> str:
         "trainer": {key: config["trainer"][key] for key in _TRAINER_KEYS},
         "processes": process_count(config["trainer"]),
     }
+    watched = callbacks["checkpoint"]["monitor"].partition("/")[2]
+    if watched in (own := own_metric_nodes(config)):
+        settings["metric"] = own[watched]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 

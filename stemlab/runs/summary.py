@@ -11,7 +11,7 @@ from rich.table import Table
 
 from stemlab.config.limits import LIMITED, limits_text, run_limits
 from stemlab.data.spec import DatasetSpec, SequenceSpec
-from stemlab.metric_directions import REGRESSION_METRICS
+from stemlab.metric_directions import BUILT_IN
 from stemlab.runs.footprint import BYTES, Footprint, format_bytes
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
@@ -125,15 +125,12 @@ def print_metrics(
 
 
 def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Sequence[str]) -> None:
-    shown = [name for name in _TASK_METRICS if any(f"{name}/{task}" in metrics for task in tasks)]
+    shown = [name for name in _with_own(_TASK_METRICS, metrics) if any(f"{name}/{task}" in metrics for task in tasks)]
     table.add_column("task")
     for name in shown:
         table.add_column(name, justify="right")
     for task in tasks:
-        regression = any(f"{name}/{task}" in metrics for name in REGRESSION_METRICS)
-        own = [(name in REGRESSION_METRICS) == regression for name in shown]
-        values = (format_metric(metrics.get(f"{name}/{task}")) for name in shown)
-        table.add_row(task, *(value if measured else "" for value, measured in zip(values, own, strict=True)))
+        table.add_row(task, *(_cell(metrics, f"{name}/{task}") for name in shown))
     if len(tasks) > 1:
         table.add_row("mean", *(_cell(metrics, name) for name in shown), style="bold")
 
@@ -143,7 +140,8 @@ def _scenario_table(
 ) -> Table:
     """Return a table with one row per scenario and one column per task and metric: at least the first metric."""
     width = rich.get_console().width - max(map(len, ("scenario", *scenarios))) - 4
-    measured = [name for name in _SCENARIO_METRICS if any(f"{name}/{task}/{scenarios[0]}" in metrics for task in tasks)]
+    known = _with_own(_SCENARIO_METRICS, metrics)
+    measured = [name for name in known if any(f"{name}/{task}/{scenarios[0]}" in metrics for task in tasks)]
     shown = measured[: max(1, width // sum(max(_MIN_COLUMN_WIDTH, len(task)) + 3 for task in tasks))]
     table = Table(title=title)
     table.add_column("scenario")
@@ -153,6 +151,14 @@ def _scenario_table(
     for scenario in scenarios:
         table.add_row(scenario, *(format_metric(metrics.get(f"{name}/{task}/{scenario}")) for task, name in columns))
     return table
+
+
+def _with_own(known: Sequence[str], metrics: Mapping[str, float | None]) -> list[str]:
+    """Return the shown metrics of stemlab, and those of the user."""
+    return [
+        *known,
+        *dict.fromkeys(base for base in (name.partition("/")[0] for name in metrics) if base not in BUILT_IN),
+    ]
 
 
 def _cell(metrics: Mapping[str, float | None], name: str) -> str:

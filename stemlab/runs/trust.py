@@ -16,11 +16,13 @@ from torch import nn
 
 from stemlab.config.instantiate import TARGET, import_target
 from stemlab.config.own_callbacks import KEY as OWN_CALLBACKS
+from stemlab.config.own_metrics import KEY as OWN_METRICS
 from stemlab.errors import StemlabError
 
 _CLASS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _PACKAGE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _FILE_NAME = re.compile(r"(?!\.)[^/\\\0]{1,200}")
+_OWN_PARTS = (f"{OWN_CALLBACKS}.", f"{OWN_METRICS}.")
 _NODES: dict[str, tuple[str, type[Any], str]] = {
     "dataset": ("stemlab.data", LightningDataModule, "a LightningDataModule"),
     "model.net": ("stemlab.models", nn.Module, "an nn.Module"),
@@ -44,8 +46,8 @@ def check_recorded_config(config: Any, allow: Sequence[str], source: Path) -> No
         if not isinstance(value, str | int | float | bool | None):
             raise StemlabError(f"{source}: {key} in its config is a {type(value).__name__}, not plain data.")
         node, _, name = key.rpartition(".")
-        if name == TARGET and node.startswith(f"{OWN_CALLBACKS}.") and node.count(".") == 2:
-            _check_own_callback(str(value), node, allow, source)
+        if name == TARGET and node.startswith(_OWN_PARTS) and node.count(".") == 2:
+            _check_own_part(str(value), node, allow, source)
         elif name == TARGET and node not in _NODES:
             raise StemlabError(f"{source}: its config has {key}={value!r}, but no class is built there.")
     for node in _NODES:
@@ -68,8 +70,8 @@ def check_packages(allow: Sequence[str]) -> None:
             raise StemlabError(f"allow=[{name}]: {name!r} is not the name of a package, such as mypkg or mypkg.models.")
 
 
-def _check_own_callback(target: str, node: str, allow: Sequence[str], source: Path) -> None:
-    """Check the class of a callback, which only ``resume_from`` builds: it must belong to an allowed package."""
+def _check_own_part(target: str, node: str, allow: Sequence[str], source: Path) -> None:
+    """Check the class of a callback or metric: it must belong to an allowed package."""
     where = f"{source}: its config has {node}.{TARGET}={target!r}"
     if not _CLASS_NAME.fullmatch(target):
         raise StemlabError(f"{where}, which is not the full name of a class.")

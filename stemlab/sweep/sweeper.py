@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from stemlab.config.job_process import job_arguments, processes_per_node, read_objective
+from stemlab.config.own_metrics import own_directions
 from stemlab.config.startup import resume_collection
 from stemlab.config.sweep_resume import COMMAND, SWEEP_ID
 from stemlab.config.sweep_settings import is_search
@@ -94,7 +95,7 @@ def run_sweep(config: DictConfig, loader: Any, words: Sequence[str]) -> None:
     source: JobSource
     if is_search({"sweep": settings}):
         directory = Path(str(config.hydra.sweep.dir))
-        direction = metric_direction(str(config.objective))
+        direction = metric_direction(str(config.objective), own_directions(config))
         assert direction is not None  # checked
         space = SearchSpace(overrides)
         source = StudyTrials(SearchStudy(directory, settings, space, direction, int(config.trainer.max_epochs)))

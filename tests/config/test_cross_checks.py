@@ -2,7 +2,8 @@
 
 import pytest
 
-from stemlab.config.cross_checks import check_monitors, check_scenarios, configured_scenarios, effective_tasks
+from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.monitor_checks import check_monitors, check_scenarios, configured_scenarios
 from stemlab.config.validation_messages import unknown_origin
 from stemlab.errors import StemlabError
 

@@ -67,7 +67,9 @@ def test_command_trains(page, number, folder, small):
         return
     found = json.loads(record.read_text())
     assert found["status"] == "finished"
-    nodes = (found["config"]["model"]["net"], found["config"]["dataset"], *found["config"]["callbacks"]["own"].values())
+    config = found["config"]
+    parts = (*config["callbacks"]["own"].values(), *config["metrics"]["own"].values())
+    nodes = (config["model"]["net"], config["dataset"], *parts)
     assert [node for node in nodes if node["_target_"].startswith("my_")]
     assert any(isinstance(value, float) for value in found["metrics"].values())
 

@@ -45,7 +45,7 @@ def _short(text: str) -> str:
 
 def _content(table: ReportTable) -> dict[str, Any]:
     columns = [
-        {"name": name, "title": column_heading(name), "better": metric_direction(f"test/{name}")}
+        {"name": name, "title": column_heading(name), "better": metric_direction(f"test/{name}", table.own)}
         for name in table.columns
     ]
     rows = []
