@@ -46,4 +46,4 @@ def metric_direction(name: str, own: Mapping[str, Mode | None] | None = None) ->
     """
     _, _, metric = name.partition("/")
     base = metric.partition("/")[0].partition("@")[0]
-    return (BUILT_IN | (own or {})).get(base)
+    return {**BUILT_IN, **(own or {})}.get(base)

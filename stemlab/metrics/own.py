@@ -75,6 +75,7 @@ def measure_task(metrics: Mapping[str, TaskMetric], samples: TaskSamples) -> dic
         samples = samples.where(samples.weights > 0)
     columns = (samples.labels, samples.values, samples.weights)
     labels, values, weights = (None if column is None else _float64(as_array(column)) for column in columns)
+    assert labels is not None
     groups = {name: as_array(keys) for name, keys in samples.groups.items()}
     converted = TaskSamples(labels, values, groups, weights, samples.regression)
     return {

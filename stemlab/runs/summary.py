@@ -11,7 +11,7 @@ from rich.table import Table
 
 from stemlab.config.limits import LIMITED, limits_text, run_limits
 from stemlab.data.spec import DatasetSpec, SequenceSpec
-from stemlab.metric_directions import BUILT_IN
+from stemlab.metric_directions import BUILT_IN, REGRESSION_METRICS
 from stemlab.runs.footprint import BYTES, Footprint, format_bytes
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
@@ -130,7 +130,11 @@ def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Seq
     for name in shown:
         table.add_column(name, justify="right")
     for task in tasks:
-        table.add_row(task, *(_cell(metrics, f"{name}/{task}") for name in shown))
+        regression = any(f"{name}/{task}" in metrics for name in REGRESSION_METRICS)
+        own = [(name in REGRESSION_METRICS) == regression and name in BUILT_IN for name in shown]
+        keys = [f"{name}/{task}" for name in shown]
+        cells = zip(keys, own, strict=True)
+        table.add_row(task, *(format_metric(metrics.get(key)) if one else _cell(metrics, key) for key, one in cells))
     if len(tasks) > 1:
         table.add_row("mean", *(_cell(metrics, name) for name in shown), style="bold")
 
