@@ -22,6 +22,7 @@ from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record
 from stemlab.runs.build import DataModule, build_net
+from stemlab.runs.pretrained import load_pretrained
 from stemlab.runs.restore import RebuiltRun
 
 BEST = Path("checkpoints") / "best.ckpt"
@@ -157,7 +158,9 @@ class AnalysedRun:
         seed_everything(self.seed, workers=True, verbose=False)
         data = self.datamodule
         sizes = data.spec if isinstance(data.spec, DatasetSpec) else data.sizes
-        return field_tables(build_net(self.config, sizes), self.spec)
+        net = build_net(self.config, sizes)
+        load_pretrained(self.config, data, net)
+        return field_tables(net, self.spec)
 
     def summary(self, advance: Advance) -> dict[str, Any]:
         """Return the entry of the run in ``results.json``.

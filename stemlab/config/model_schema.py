@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from stemlab.config.balancing_checks import BalancedModel
+from stemlab.config.pretrained_checks import PretrainedVectors
 from stemlab.config.section import Section
 from stemlab.types import PenaltyWeight, PositiveInt
 
@@ -34,6 +35,7 @@ class MultiTaskConfig(ModelConfig, BalancedModel):
         loss_reduction: sum or mean over the task losses, unless ``balancing`` is set.
         losses: task -> its loss: a name, or a mapping with ``name`` and parameters.
         positive_weights: task -> factor of the cross-entropy of positive samples.
+        pretrained: field -> pretrained vectors of its values.
         scenario_feature: whether the scenario, if the dataset has any, is one more categorical field.
     """
 
@@ -45,6 +47,7 @@ class MultiTaskConfig(ModelConfig, BalancedModel):
     loss_reduction: Literal["sum", "mean"]
     losses: dict[str, Any] | None = None
     positive_weights: dict[str, float] | None = None
+    pretrained: dict[str, PretrainedVectors] | None = None
     scenario_feature: bool
 
 

@@ -26,6 +26,7 @@ from stemlab.config.own_callbacks import check_own_callbacks
 from stemlab.config.own_class import check_own_analysis, check_own_dataset, check_own_net
 from stemlab.config.own_metrics import check_own_metrics
 from stemlab.config.path_checks import check_paths
+from stemlab.config.pretrained_checks import check_pretrained
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, section_model
 from stemlab.config.split_checks import check_split_keys
 from stemlab.config.table_rules import check_net_tables, check_tables
@@ -77,6 +78,8 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         check_monitors(config, origin)
         if not cross_checks.is_sequential(config):
             check_losses(config, origin)
+            if config["model"].get("pretrained"):
+                check_pretrained(config, origin)
         check_own_callbacks(config, origin)
         check_beyond_accuracy(config, origin)
     if isinstance(config.get("analysis"), Mapping):

@@ -43,6 +43,8 @@ class FieldEmbedding(nn.Module):
         padding: id 0 is padding: its row is zero and not trained.
 
     Attributes:
+        projections: position of a table -> linear layer from its rows to the inputs (``stemlab.nn.pretrained_tables``);
+            ``None`` without such tables.
         sharded: the lookups if tables are divided among ranks, else None.
         fused: the lookups if FBGEMM trains the tables, else None.
     """
@@ -73,6 +75,7 @@ class FieldEmbedding(nn.Module):
         )
         self.numerical = nn.Linear(len(sizes.numericals), width) if sizes.numericals else None
         self.lists = ListPooling(sizes.lists, len(self.blocks), embedding_dim) if sizes.lists else None
+        self.projections: nn.ModuleDict | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -118,12 +121,14 @@ class FieldEmbedding(nn.Module):
             found = self.sharded.look_up(ids, positions)
         elif self.fused is not None and self.fused.is_used():
             found = self.fused.look_up(ids, positions)
-        elif self.training and can_group(tables):
+        elif self.training and self.projections is None and can_group(tables):
             vector_BFW = look_up_together(ids, tables)
             pooled = self._pool(vector_BFW.unbind(1), list_ids_BK, list_weights_BW)
             return self._together(vector_BFW, [*pooled, *numerical])
         else:
             found = [table(own_B) for table, own_B in zip(tables, ids, strict=True)]
+        if self.projections is not None:
+            found = [self._projected(position, rows) for position, rows in zip(positions, found, strict=True)]
         vectors: list[Tensor] = [*found, *self._pool(found, list_ids_BK, list_weights_BW), *numerical]
         if len(self.blocks) == 1:
             return [torch.cat(vectors, dim=1)]
@@ -136,11 +141,25 @@ class FieldEmbedding(nn.Module):
         """Return one (B, S*D) vector per list, from the vectors of the categorical fields."""
         if self.lists is None:
             return []
-        tables = {field.name: self.tables[self.fields.index(field.table or field.name)] for field in self.lists.fields}
+        tables = {field.name: self._table(self.fields.index(field.table or field.name)) for field in self.lists.fields}
         fields = dict(zip(self.columns, vectors, strict=False))  # the scenario may follow
         weights_BW = _given(list_weights_BW, "list_weights_BW") if self.lists.weighted else None
         pooled: list[Tensor] = self.lists(_given(list_ids_BK, "list_ids_BK"), weights_BW, tables, fields)
         return pooled
+
+    def _table(self, position: int) -> nn.Module:
+        """Return a table as a module from ids to inputs."""
+        table, key = self.tables[position], str(position)
+        if self.projections is None or key not in self.projections:
+            return table
+        return nn.Sequential(table, self.projections[key])
+
+    def _projected(self, position: int, rows: Tensor) -> Tensor:
+        """Return the inputs of the rows of a table."""
+        if self.projections is None or str(position) not in self.projections:
+            return rows
+        inputs: Tensor = self.projections[str(position)](rows)
+        return inputs
 
     def _together(self, vector_BFW: Tensor, further: list[Tensor]) -> list[Tensor]:
         """Return one (B, F'*D) input per block from the rows (B, F, S*D) of all tables and further inputs (B, S*D)."""
@@ -151,14 +170,21 @@ class FieldEmbedding(nn.Module):
         return list(vector_SBFD.reshape(S, B, F * self.embedding_dim).unbind(dim=0))
 
     def weights(self) -> list[nn.Parameter]:
-        """Return the tables (V, S*D): one per field with its own table, then the scenario's."""
+        """Return the tables (V, S*D): one per field with its own table, then the scenario's.
+
+        A table with a projection is (V, P).
+        """
         return [cast(nn.Parameter, table.weight) for table in self.tables]
 
     def views(self) -> dict[str, dict[str, Tensor]]:
-        """Return field -> role -> (V, D) view into the weights; a shared table is listed under its owner."""
+        """Return field -> role -> (V, D) view into the weights; a shared table is listed under its owner.
+
+        Rows of a table with a projection are projected.
+        """
+        weights = [self._projected(position, weight) for position, weight in enumerate(self.weights())]
         return {
             field: dict(zip(self.blocks, torch.split(weight, self.embedding_dim, dim=1), strict=True))
-            for field, weight in zip(self.fields, self.weights(), strict=True)
+            for field, weight in zip(self.fields, weights, strict=True)
         }
 
 

@@ -53,6 +53,11 @@ class FusedFields:
             raise StemlabError(
                 "optim.tables=torchrec_rowwise_adagrad does not look up lists: set optim.tables=rowwise_adagrad."
             )
+        if any(str(n) in (embedding.projections or {}) for n in chosen):
+            raise StemlabError(
+                "optim.tables=torchrec_rowwise_adagrad does not train vectors of model.pretrained that are projected: "
+                "set optim.tables=rowwise_adagrad, or freeze them."
+            )
         self._padded = any(table.padding_idx is not None for table in self.tables)
         # features of one table must be neighbours
         positions = [*embedding.table_of, *([] if embedding.scenario_table is None else [embedding.scenario_table])]

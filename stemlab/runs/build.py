@@ -44,6 +44,7 @@ from stemlab.runs.checkpoint_io import AtomicCheckpointIO
 from stemlab.runs.label_checks import check_prepared_labels
 from stemlab.runs.launcher import RankStrategy
 from stemlab.runs.numerics import lightning_precision
+from stemlab.runs.pretrained import prepare_tables
 from stemlab.runs.sharded_strategy import ShardedStrategy
 from stemlab.runs.table_plan import plan_tables
 
@@ -71,7 +72,9 @@ def build_net(config: Config, sizes: DatasetSpec | SequenceSizes) -> nn.Module:
     node = config["model"]["net"]
     if isinstance(sizes, DatasetSpec):
         inputs = replace(sizes.sizes, scenario_feature=config["model"]["scenario_feature"])
-        return cast(nn.Module, instantiate(node, inputs, effective_tasks(config), key="model.net"))
+        net = cast(nn.Module, instantiate(node, inputs, effective_tasks(config), key="model.net"))
+        prepare_tables(config, net)
+        return net
     stage = effective_stage(config)
     return cast(nn.Module, instantiate(node, sizes, *([stage] if stage else []), key="model.net"))
 

@@ -84,6 +84,10 @@ class Recorder:
         self.record["parameters"] = dict(parameters)
         self._fit_started = time.monotonic()
 
+    def set_pretrained(self, report: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record the pretrained vectors that were read, per field; the key exists only if there are some."""
+        self.record["pretrained"] = {name: dict(one) for name, one in report.items()}
+
     def set_footprint(self, footprint: Footprint, embedding: str) -> None:
         """Record memory and communication, and how the embedding tables are distributed over the processes."""
         self.record["footprint"] = {"embedding": embedding, **footprint.record()}

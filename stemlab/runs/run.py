@@ -38,6 +38,7 @@ from stemlab.runs.footprint import Footprint, reduction_warning, training_footpr
 from stemlab.runs.interruption import InterruptionCheckpoint, interruptions
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
 from stemlab.runs.numerics import numeric_mode
+from stemlab.runs.pretrained import load_pretrained
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
@@ -187,9 +188,11 @@ class TrainingRun:
 
     def _initial_module(self, datamodule: DataModule, resumed: SavedRun | None) -> Module:
         """Return the module at the start of the training."""
-        del resumed
         seed_everything(self.config["seed"], workers=True, verbose=False)
-        return build_module(self.config, datamodule)
+        module = build_module(self.config, datamodule)
+        if self.config["model"].get("pretrained") and resumed is None:
+            self.recorder.set_pretrained(load_pretrained(self.config, datamodule, module.net))
+        return module
 
     def _log_default_task(self) -> None:
         if self.config["model"]["name"] == "single_task" and self.config["model"]["task"] is None:

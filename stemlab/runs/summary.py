@@ -13,6 +13,7 @@ from stemlab.config.limits import LIMITED, limits_text, run_limits
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.metric_directions import BUILT_IN, REGRESSION_METRICS
 from stemlab.runs.footprint import BYTES, Footprint, format_bytes
+from stemlab.runs.pretrained import pretrained_words
 
 _FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
 _TABLE_MEMORY = {
@@ -57,6 +58,7 @@ def print_run_summary(
     lines = {
         "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),
         "parameters": f"dense {parameters['dense']:,}  embedding {parameters['embedding']:,}",
+        **({"pretrained": pretrained_words(record["pretrained"])} if record.get("pretrained") else {}),
         "embedding memory": f"{memory} per process ({kinds})",
         "steps": f"{steps:,} per epoch, {batch * processes * accumulated:,} samples per step on {processes} "
         f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs{limit}"

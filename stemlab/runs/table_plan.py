@@ -11,6 +11,7 @@ from torch import nn
 from stemlab.config.embedding_checks import cannot_divide
 from stemlab.config.job_process import process_count
 from stemlab.errors import StemlabError
+from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.sharded.layout import Division, TableLayout
 from stemlab.nn.sharded.network import Chosen
 from stemlab.runs.table_lookups import lookups_per_sample, table_weight
@@ -75,6 +76,7 @@ def plan_tables(config: Mapping[str, Any], net: nn.Module, setting: EmbeddingSet
         }
     else:
         chosen = {module: list(of) for module, of in reads.items()}
+    chosen = {module: [table for table in tables if _may_divide(module, table)] for module, tables in chosen.items()}
     if setting == "column_sharded":
         chosen = _without_narrow_tables(chosen, ranks)
     chosen = {module: tables for module, tables in chosen.items() if tables}
@@ -113,6 +115,13 @@ def _plan(
             unique = min(rows, batch * reads[module][table])
             exchanged += unique * (2 * width * _BYTES + _ID_BYTES) * (ranks - 1) // ranks
     return TablePlan(division, chosen, whole, part, exchanged)
+
+
+def _may_divide(module: nn.Module, position: int) -> bool:
+    """Return whether a table is of the common width and trained; others (``model.pretrained``) stay whole."""
+    if not isinstance(module, FieldEmbedding):
+        return True
+    return module.weights()[position].requires_grad and str(position) not in (module.projections or {})
 
 
 def _without_narrow_tables(chosen: Chosen, ranks: int) -> Chosen:

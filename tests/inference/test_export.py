@@ -38,8 +38,10 @@ def folder(home: Path) -> Path:
     return compare_impressions("stem", "table", "onnx", home, *STEM)
 
 
-def test_scenarios_are_selected_in_the_graph(home: Path) -> None:
-    compare_impressions("star", "table", "torchexport", home, "dataset.tasks=[click]")
+def test_scenarios_are_selected_in_the_graph_and_vectors_are_projected(home: Path) -> None:
+    np.save(home / "vectors.npy", np.ones((1, 5), np.float32))
+    vectors = f"model.pretrained={{item: {{file: {home}/vectors.npy, ids: {home}/ids.npy, width: 5}}}}"
+    compare_impressions("star", "table", "torchexport", home, "dataset.tasks=[click]", vectors)
 
 
 def test_sequences(home: Path) -> None:

@@ -160,8 +160,11 @@ def _block_inputs(embeddings: Sequence[FieldEmbedding]) -> Iterator[dict[FieldEm
 
 def _blocks_of(embedding: FieldEmbedding, own: tuple[Tasks, ...], owners: Mapping[int, Tasks]) -> dict[int, TaskBlocks]:
     """Return the blocks of the tables and of the projection of an embedding, from the tasks that train its outputs."""
-    found = {id(weight): TaskBlocks(-1, own) for weight in embedding.weights()}
-    if embedding.numerical is not None:
-        found |= {id(weight): TaskBlocks(0, own) for weight in embedding.numerical.parameters()}
+    projected = () if embedding.projections is None else tuple(embedding.projections)
+    tables = [weight for n, weight in enumerate(embedding.weights()) if str(n) not in projected]
+    found = {id(weight): TaskBlocks(-1, own) for weight in tables}
+    for layer in (embedding.numerical, embedding.projections):
+        if layer is not None:
+            found |= {id(weight): TaskBlocks(0, own) for weight in layer.parameters()}
     # a table that is also read otherwise is trained by more tasks than its outputs: all of it counts as shared
     return {key: blocks for key, blocks in found.items() if key in owners and owners[key] == blocks.tasks()}

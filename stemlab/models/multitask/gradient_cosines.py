@@ -56,10 +56,16 @@ def record_lookups(net: nn.Module) -> Iterator[list[Lookup]]:
     found: list[Lookup] = []
     handles = []
     for embedding in [module for module in net.modules() if isinstance(module, FieldEmbedding)]:
-        for table in embedding.tables:
+        for position, table in enumerate(embedding.tables):
+            if not all(weight.requires_grad for weight in table.parameters()):
+                continue
+            projected = str(position) in (embedding.projections or {})
 
             def record(
-                module: nn.Module, inputs: tuple[Tensor], rows: Tensor, blocks: int = len(embedding.blocks)
+                module: nn.Module,
+                inputs: tuple[Tensor],
+                rows: Tensor,
+                blocks: int = 1 if projected else len(embedding.blocks),
             ) -> None:
                 assert isinstance(module, nn.Embedding)
                 found.append(Lookup(module, blocks, inputs[0].detach(), rows))
