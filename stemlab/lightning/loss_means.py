@@ -11,11 +11,15 @@ from torch import Tensor
 
 from stemlab.array_types import AnyArray
 
+_MOST_STEPS = 1024
+"""Steps whose losses are kept before they are summed."""
+
 
 class LossMeans:
     """Sums of the losses of the steps since the last reset, float32, on the device of the losses.
 
-    On the CPU the sums are numbers, not tensors: for small networks, five operations per step cost a percent of it.
+    On the CPU the losses are kept as numbers, and summed in the order of the steps when the sums are needed: for small
+    networks, the operations of a sum per step cost a percent of it.
 
     Attributes:
         steps: number of steps in the sums.
@@ -25,38 +29,50 @@ class LossMeans:
         self.steps = 0
         self._names: tuple[str, ...] = ()
         self._sums_L: Tensor | AnyArray | None = None
+        self._latest: list[list[float]] = []  # losses of steps on the CPU that are not in the sums yet
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Add the losses of a step: name -> scalar; the names are the same in every step."""
-        step_L: Any
-        if next(iter(losses.values())).is_cpu:
-            step_L = np.array([loss.item() for loss in losses.values()], dtype=np.float32)
-        else:
-            step_L = torch.stack([loss.detach().float() for loss in losses.values()])
-        if self._sums_L is None:
-            self._sums_L = step_L
-        else:
-            self._sums_L = _beside(self._sums_L, step_L) + step_L
         self._names = tuple(losses)
         self.steps += 1
+        if next(iter(losses.values())).is_cpu:
+            self._latest.append([loss.item() for loss in losses.values()])
+            if len(self._latest) == _MOST_STEPS:
+                self._sum()
+            return
+        step_L = torch.stack([loss.detach().float() for loss in losses.values()])
+        sums_L = self._sum()
+        self._sums_L = step_L if sums_L is None else _tensor(sums_L).to(step_L.device) + step_L
+
+    def _sum(self) -> Tensor | AnyArray | None:
+        """Return the sums of all steps, float32."""
+        if self._latest:
+            latest_SL = np.array(self._latest, dtype=np.float32)
+            self._latest = []
+            if self._sums_L is not None:
+                latest_SL[0] += _array(self._sums_L)
+            self._sums_L = np.add.accumulate(latest_SL, axis=0)[-1]  # rounded in every step, unlike a sum
+        return self._sums_L
 
     def means(self) -> dict[str, Tensor]:
         """Return name -> mean over the steps, a scalar tensor; empty without steps."""
-        if self._sums_L is None:
+        sums_L = self._sum()
+        if sums_L is None:
             return {}
-        return dict(zip(self._names, (_tensor(self._sums_L) / self.steps).unbind(), strict=True))
+        return dict(zip(self._names, (_tensor(sums_L) / self.steps).unbind(), strict=True))
 
     def reset(self) -> None:
         """Start a new interval."""
-        self.steps, self._sums_L = 0, None
+        self.steps, self._sums_L, self._latest = 0, None, []
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums as plain values and tensors for a checkpoint."""
-        sums_L = None if self._sums_L is None else _tensor(self._sums_L)
-        return {"steps": self.steps, "names": list(self._names), "sums": sums_L}
+        sums_L = self._sum()
+        return {"steps": self.steps, "names": list(self._names), "sums": None if sums_L is None else _tensor(sums_L)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the values of ``state_dict``."""
+        self.reset()
         self.steps, self._names, self._sums_L = state["steps"], tuple(state["names"]), state["sums"]
 
 
@@ -64,8 +80,5 @@ def _tensor(sums_L: Tensor | AnyArray) -> Tensor:
     return sums_L if isinstance(sums_L, Tensor) else torch.from_numpy(sums_L)
 
 
-def _beside(sums_L: Tensor | AnyArray, step_L: Tensor | AnyArray) -> Any:
-    """Return sums, which may be those of a checkpoint, in the form and on the device of the losses of a step."""
-    if isinstance(step_L, Tensor):
-        return _tensor(sums_L).to(step_L.device)
+def _array(sums_L: Tensor | AnyArray) -> AnyArray:
     return sums_L.cpu().numpy() if isinstance(sums_L, Tensor) else sums_L

@@ -59,6 +59,7 @@ class NetModule(LightningModule):
         metric_values: full metric name (``val/auc/like``) -> latest value, float64, NaN where undefined.
         metric_warnings: reasons for undefined metrics, each sentence once.
         loss_means: losses of the unfinished logging interval.
+        may_log: False while ``StepLoop`` executes a step that logs nothing, which then need not be found out again.
         step_values: logged values of the current training step, for ``StepLoop``; None: they are logged by Lightning.
         blocks: executes several steps per batch of Lightning, or None; see ``train_in_blocks``.
         schedule: sets the learning rates before every step, or None; set it before the training starts.
@@ -88,6 +89,7 @@ class NetModule(LightningModule):
         self.schedule: RateSchedule | None = None
         self.average: WeightAverage | None = None
         self.before_metrics: Callable[[SplitMetrics], None] | None = None
+        self.may_log = True
         self.step_values: dict[str, Tensor] | None = None
         self._compiled_size = 0  # largest training batch so far
 
@@ -100,9 +102,9 @@ class NetModule(LightningModule):
         Nothing in it reads a value of the GPU on the CPU, so that a step can be captured as a CUDA graph.
         """
 
-    def clip(self, optimizer: Optimizer) -> Tensor | None:
-        """Clip the gradients and return their norm before it; None if they are not clipped."""
-        del optimizer
+    def clip(self, optimizer: Optimizer, needs_norm: bool = True) -> Tensor | None:
+        """Clip the gradients and return their norm before it; None if they are not clipped, or it is not needed."""
+        del optimizer, needs_norm
         return None
 
     def train_in_blocks(self, blocks: BlockTraining) -> None:
@@ -126,6 +128,7 @@ class NetModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Prepare the training in blocks; end a resumed training that has all its steps."""
+        self.may_log = True
         if self.blocks is not None:
             self.blocks.start(self)
         loop = self.trainer.fit_loop.epoch_loop
@@ -184,9 +187,11 @@ class NetModule(LightningModule):
 
     def _is_logging_step(self, batch_idx: int) -> bool:
         """Return whether losses are logged in this step; the first one of an epoch is for the progress bar only."""
-        return self._ends_interval() or batch_idx == 0
+        return self.may_log and (self._ends_interval() or batch_idx == 0)
 
     def _ends_interval(self) -> bool:
+        if not self.may_log:
+            return False
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every:
             return False

@@ -26,7 +26,7 @@ from stemlab.nn.global_batch import BatchShare
 from stemlab.nn.loss import TaskLosses
 from stemlab.nn.row_embedding import use_row_gradients
 from stemlab.nn.task_loss import chosen_losses
-from stemlab.optim import PlateauScheduler, build_optimizer, build_plateau, clip_gradients
+from stemlab.optim import PlateauScheduler, build_optimizer, build_plateau, clip_gradients, limit_gradients
 
 
 class MultiTaskModule(NetModule):
@@ -174,17 +174,28 @@ class MultiTaskModule(NetModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the global norm of gradient plus penalty, as if the penalty were part of the loss."""
-        norm = self.clip(optimizer)
-        if norm is not None and self._is_logging_step(self.trainer.fit_loop.batch_idx):
+        if self.settings.optim.clip_norm is None:
+            return
+        norm = self.clip(optimizer, self._is_logging_step(self.trainer.fit_loop.batch_idx))
+        if norm is not None:
             if self.step_values is not None:
                 self.step_values["train/grad_norm"] = norm
             else:
                 self.log("train/grad_norm", norm, batch_size=1)
 
-    def clip(self, optimizer: Optimizer) -> Tensor | None:
-        """Clip the global norm of gradient plus penalty and return it; None if ``optim.clip_norm`` is null."""
+    def clip(self, optimizer: Optimizer, needs_norm: bool = True) -> Tensor | None:
+        """Clip the global norm of gradient plus penalty and return it.
+
+        Returns:
+            The norm; None if it is not needed or ``optim.clip_norm`` is null.
+        """
         max_norm = self.settings.optim.clip_norm
-        return None if max_norm is None else clip_gradients(optimizer, max_norm)
+        if max_norm is None:
+            return None
+        if needs_norm:
+            return clip_gradients(optimizer, max_norm)
+        limit_gradients(optimizer, max_norm)
+        return None
 
     # ----------------------------------------------------------------------------------------------- evaluation
 

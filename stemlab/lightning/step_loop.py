@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
+from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher, _profile_nothing
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
@@ -56,6 +56,8 @@ class StepLoop(IntervalEpochLoop):
         """Decide at the start of an epoch whether steps can be executed directly."""
         super().on_run_start(data_fetcher)
         self.reason = lightning_reason(self.trainer, data_fetcher)
+        if self.reason is None and type(self.trainer.profiler) is PassThroughProfiler:
+            data_fetcher._start_profiler = data_fetcher._stop_profiler = _profile_nothing
         self._transfers = self.trainer.strategy.root_device.type != "cpu" or _transfers_itself(self.trainer)
         for name in _BATCH_HOOKS:
             found = (getattr(callback, name) for callback in self.trainer.callbacks)
@@ -65,10 +67,11 @@ class StepLoop(IntervalEpochLoop):
         """Execute one training step."""
         logs = self._may_log()
         self._direct = self.reason is None and not self.restarting and not (logs and self._needs_lightning_to_log())
+        trainer, module, progress = self.trainer, self.trainer.lightning_module, self.batch_progress
+        vars(module)["may_log"] = logs or not self._direct  # nn.Module.__setattr__ is slow
         if not self._direct:
             super().advance(data_fetcher)
             return
-        trainer, module, progress = self.trainer, self.trainer.lightning_module, self.batch_progress
         batch = next(data_fetcher)[0]
         number = progress.current.ready
         progress.is_last_batch = data_fetcher.done
@@ -150,7 +153,7 @@ class StepLoop(IntervalEpochLoop):
 
     def _call(self, module: LightningModule, name: str, *arguments: Any) -> None:
         """Call a hook of all callbacks that have it."""
-        vars(module)["_current_fx_name"] = name  # for values that a callback logs; nn.Module.__setattr__ is slow
+        vars(module)["_current_fx_name"] = name  # for values that a callback logs
         for hook in self._hooks[name]:
             hook(self.trainer, module, *arguments)
         vars(module)["_current_fx_name"] = None

@@ -2,7 +2,7 @@
 
 from stemlab.optim.builder import build_optimizer
 from stemlab.optim.config import OptimConfig, PlateauConfig, RateGroups, TableRule
-from stemlab.optim.penalised import PenalisedAdam, PenalisedOptimizer, PenaltyMode, clip_gradients
+from stemlab.optim.penalised import PenalisedAdam, PenalisedOptimizer, PenaltyMode, clip_gradients, limit_gradients
 from stemlab.optim.penalty import Penalty, parse_penalty, penalty_value, split_parameters
 from stemlab.optim.plateau import PlateauScheduler, build_plateau
 from stemlab.optim.ranking import RankingOptimConfig, build_ranking_optimizer
@@ -27,6 +27,7 @@ __all__ = [
     "build_plateau",
     "build_ranking_optimizer",
     "clip_gradients",
+    "limit_gradients",
     "parse_penalty",
     "penalty_value",
     "split_parameters",
