@@ -68,9 +68,9 @@ format: $(STAMP) ## apply the automatic fixes of ruff
 type: $(STAMP) ## mypy, strict, on the package
 	$(BIN)/mypy
 
-docs: $(STAMP) ## build the documentation site into site/
+docs: $(STAMP) ## build the documentation site into site/; a link that leads nowhere is an error
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 browser: $(STAMP) ## test the dashboard page in headless Chromium, which must be installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.50'
