@@ -56,13 +56,14 @@ def page_text(page: str) -> str:
 
 def code_blocks(page: str) -> list[tuple[str, int, str]]:
     """Return language (or the empty text), first line and text of the code blocks of a page, in order."""
-    text, found = page_text(page), []
-    for match in _FENCED.finditer(text):
-        found.append((match[1], text.count("\n", 0, match.start(2)) + 1, match[2]))
+    text = page_text(page)
     without = _FENCED.sub(lambda match: re.sub(r"[^\n]+", "", match[0]), text)
-    for match in _INDENTED.finditer(without):
-        found.append(("", without.count("\n", 0, match.start()) + 1, re.sub("^ {4}", "", match[1], flags=re.MULTILINE)))
-    return sorted(found, key=lambda block: block[1])
+    fenced = [(x[1], text.count("\n", 0, x.start(2)) + 1, x[2]) for x in _FENCED.finditer(text)]
+    indented = [
+        ("", without.count("\n", 0, x.start()) + 1, re.sub("^ {4}", "", x[1], flags=re.MULTILINE))
+        for x in _INDENTED.finditer(without)
+    ]
+    return sorted(fenced + indented, key=lambda block: block[1])
 
 
 def page_commands(page: str) -> list[PageCommand]:

@@ -75,6 +75,13 @@ BEFORE: dict[str, tuple[str, ...]] = {
 """Pages whose commands need a finished run -> overrides of that run; with rows.csv it is trained on that table."""
 
 TABLE = (
-    *("model=mmoe", "dataset=table", "dataset.path=rows.csv", "dataset.fields=[user,item]", "dataset.numericals=[price]"),
-    *("dataset.tasks=[click,buy]", "dataset.scenario=place", "dataset.scenarios=[home,cart,fr]", "dataset.min_count=2"),
+    *(
+        "model=mmoe",
+        "dataset=table",
+        "dataset.path=rows.csv",
+        "dataset.fields=[user,item]",
+        "dataset.numericals=[price]",
+    ),
+    *("dataset.tasks=[click,buy]", "dataset.scenario=place", "dataset.scenarios=[home,cart,fr]"),
+    "dataset.min_count=2",
 )

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stemlab.config.compose import CommandLine, compose_job, hydra_context
-from stemlab.config.compose import OverridesParser as Parser
+from stemlab.config.compose import CommandLine, OverridesParser, compose_job, hydra_context
 from tests.cli.commands import Workspace, restored_process
 from tests.documentation.code_blocks import PAGES, code_blocks, page_commands, page_files, page_programs
 from tests.documentation.page_data import BEFORE, FILES, TABLE
@@ -21,7 +20,7 @@ SHORT = ("trainer.max_epochs=1", "logger=none")
 
 def first_choices(words):
     """Return overrides in which a list of values of a multirun is its first value."""
-    parsed = Parser.create().parse_overrides([word for word in words if not word.startswith("-")])
+    parsed = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
     chosen = []
     for override in parsed:
         value = next(override.sweep_string_iterator()) if override.is_sweep_override() else None
@@ -84,7 +83,9 @@ def filled(word):
     name, equals, value = word.partition("=")
     if not equals or not any(mark in value for mark in ("…", "<")):
         return word
-    newest = max(Path("runs").rglob("sweep.yaml" if "sweeps" in value else "record.json"), key=lambda path: path.stat().st_mtime)
+    newest = max(
+        Path("runs").rglob("sweep.yaml" if "sweeps" in value else "record.json"), key=lambda path: path.stat().st_mtime
+    )
     tail = "/checkpoints/best.ckpt" if value.endswith(".ckpt") else ""
     return f"{name}={newest.parent}{tail}"
 
