@@ -1,6 +1,8 @@
 """Evaluation of STEM with AUC and gAUC: stemlab against its own bare forward pass and against the published code.
 
-    python scripts/bench/evaluation.py [--threads 2] [--published DIR]   # DIR: checkout of LiangcaiSu/STEM (README.md)
+    python scripts/bench/evaluation.py [--threads 2] [--published DIR]
+
+DIR is a checkout of LiangcaiSu/STEM (docs/benchmarks.md).
 
 The network of ``step.py`` scores batches of 4096 random samples of 5,000 users, in float32. ``forward`` computes the
 probabilities only; ``stemlab`` adds the metrics of all batches (AUC, gAUC, log loss and calibration). The published

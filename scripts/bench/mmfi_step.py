@@ -1,6 +1,8 @@
 """Training step and scoring of MMFI at AliExpress size: stemlab, a plain twin and the published code alternate.
 
-    python scripts/bench/mmfi_step.py [--threads 1] [--published DIR]     # DIR: checkout of EnnengYang/MMFI (README.md)
+    python scripts/bench/mmfi_step.py [--threads 1] [--published DIR]
+
+DIR is a checkout of EnnengYang/MMFI (docs/benchmarks.md).
 
 Batch 2048 with 4 scenarios, 16 categorical fields, 23 + 40 numerical columns, embedding width 16, 2 tasks, hard mask,
 float32, all variants in one process with the memory setting of the trainer.

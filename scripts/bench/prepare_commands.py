@@ -2,8 +2,8 @@
 
     python scripts/bench/prepare_commands.py --published DIR [--rows 2000000] [--rounds 1]
 
-DIR is a checkout of LiangcaiSu/STEM (README.md). Its commands are ``preprocess.py`` (read, split, write csv files)
-and the first part of ``run_expid.py`` (``build_dataset``: vocabularies, encoding, h5 files), with its dataset
+DIR is a checkout of LiangcaiSu/STEM (docs/benchmarks.md). Its commands are ``preprocess.py`` (read, split, write csv
+files) and the first part of ``run_expid.py`` (``build_dataset``: vocabularies, encoding, h5 files), with its dataset
 configuration; they need the packages h5py and Keras-Preprocessing. Generated rows as in ``prepare.py``. Commands take
 turns; seconds are those of complete processes, CPU seconds include their child processes. Writes
 ``results/prepare_commands.json``.

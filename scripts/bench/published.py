@@ -1,7 +1,7 @@
 """Adapters that run the published implementations from a checkout, for the option ``--published DIR`` of the scripts.
 
-The published sources are not part of this repository; README.md names repositories and commits. Only the import of
-``h5py`` (file formats of FuxiCTR, not used by a training step) is replaced where the package is missing.
+The published sources are not part of this repository; docs/benchmarks.md names repositories and commits. Only the
+import of ``h5py`` (file formats of FuxiCTR, not used by a training step) is replaced where the package is missing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def load(folder: Path, module: str) -> Any:
     """Import ``module`` from a checkout, whose top-level packages have general names such as ``models``."""
     file = folder.joinpath(*module.split("."))
     if not (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()):
-        sys.exit(f"error: --published: {folder} holds no module {module}; see scripts/bench/README.md.")
+        sys.exit(f"error: --published: {folder} holds no module {module}; see docs/benchmarks.md.")
     if "h5py" not in sys.modules and util.find_spec("h5py") is None:
         sys.modules["h5py"] = ModuleType("h5py")
     if str(folder.resolve()) not in sys.path:

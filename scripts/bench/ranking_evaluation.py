@@ -1,6 +1,8 @@
 """Evaluation of 6,040 users x 1,001 candidates: stemlab, a plain twin and the published code alternate.
 
-    python scripts/bench/ranking_evaluation.py [--threads 2] [--published DIR]   # DIR: checkout of ReChorus (README.md)
+    python scripts/bench/ranking_evaluation.py [--threads 2] [--published DIR]
+
+DIR is a checkout of ReChorus (docs/benchmarks.md).
 
 Sizes of ML-1M (3,706 items, width 64) and TiMiRec: the score of a candidate is its maximum dot product with the
 interests of the user (K = 2: pretrain; K = 1: finetune). ``ranking`` starts from user vectors; ``evaluation`` computes

@@ -1,4 +1,4 @@
-"""Rows of the table of scripts/bench/README.md: one function per benchmark, from its result files.
+"""Rows of the table of docs/benchmarks.md: one function per benchmark, from its result files.
 
 A new benchmark needs no function: a result file with ``timing.machine(...)`` and a list ``rows`` of ``timing.row(...)``
 is read by ``listed``. Optional keys of such a row: ``peak`` (share of the machine's own peak), ``memory_bytes`` (of a

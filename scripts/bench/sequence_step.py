@@ -1,6 +1,8 @@
 """TiMiRec's training step at the MovieLens-1M size: stemlab, a plain twin and the published code alternate.
 
-    python scripts/bench/sequence_step.py [--threads 2] [--published DIR]    # DIR: checkout of ReChorus (README.md)
+    python scripts/bench/sequence_step.py [--threads 2] [--published DIR]
+
+DIR is a checkout of ReChorus (docs/benchmarks.md).
 
 Batch 256, 3,706 items, histories of up to 20, one negative, width 64, float32, both stages (K 2, T 0.5, projection of
 two layers). Every variant runs in its own process; they take a few steps in turn, so other load affects them alike.

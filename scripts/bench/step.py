@@ -2,7 +2,7 @@
 
     python scripts/bench/step.py                            # STEM; vocabularies of the 200,000-row sample
     python scripts/bench/step.py --tables large --precision float32   # 2.8 million embedding rows; 2 GB per variant
-    python scripts/bench/step.py --model ple --published DIR    # DIR: checkout of LiangcaiSu/STEM (README.md)
+    python scripts/bench/step.py --model ple --published DIR    # DIR: checkout of LiangcaiSu/STEM (docs/benchmarks.md)
 
 8 fields x 16, 8 shared experts and one per task (MMoE: 8) of 512-512-512, gate [128, 64], tower [128, 64], batch 4096,
 all variants in one process with the memory setting of the trainer. Rows compare equal precisions and, beside them, bf16

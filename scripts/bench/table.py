@@ -1,4 +1,4 @@
-"""Table of scripts/bench/README.md and ``results/table.json``, from the files in ``results/``.
+"""Table of docs/benchmarks.md and ``results/table.json``, from the files in ``results/``.
 
 python scripts/bench/table.py             # write both
 python scripts/bench/table.py --check     # fail if one of them differs from the results
@@ -105,8 +105,8 @@ _WAYS = (("eager", ""), ("captured", ""), ("captured", ", kernels off"))
 def main() -> None:
     check, found = "--check" in sys.argv[1:], rows()
     act = check_block if check else update_block
-    act(ROOT / "scripts" / "bench" / "README.md", "speed", table(found))
-    act(ROOT / "scripts" / "bench" / "README.md", "gpu_networks", gpu_networks())
+    act(ROOT / "docs" / "benchmarks.md", "speed", table(found))
+    act(ROOT / "docs" / "benchmarks.md", "gpu_networks", gpu_networks())
     if not check:
         TOGETHER.write_text(together(found), encoding="utf-8")
     elif not TOGETHER.is_file() or TOGETHER.read_text(encoding="utf-8") != together(found):

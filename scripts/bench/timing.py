@@ -3,7 +3,7 @@
     wall, cpu = alternate({"stemlab": ours, "published code": theirs}, rounds=9)
     paired_ratio(wall["published code"], wall["stemlab"])     # {"median": ..., "low": ..., "high": ...}
 
-A result file holds ``machine(threads)`` and ``rows``, a list of ``row(...)``: rows of the table of README.md.
+A result file holds ``machine(threads)`` and ``rows``, a list of ``row(...)``: rows of the table of docs/benchmarks.md.
 """
 
 from __future__ import annotations
