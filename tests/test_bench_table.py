@@ -43,7 +43,8 @@ def rows(bench):
     """Write the page again; return its lines by what was measured."""
     ended = run(bench.parents[1])
     assert ended.returncode == 0, ended.stderr
-    table = (bench.parents[1] / "docs" / "benchmarks.md").read_text().partition("<!-- table:speed -->")[2].partition("<!-- /table -->")[0]
+    page = bench.parents[1] / "docs" / "benchmarks.md"
+    table = page.read_text().partition("<!-- table:speed -->")[2].partition("<!-- /table -->")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert cells[0] == ["work", "against", "result (median)", "spread", "of the peak", "memory per step", "machine"]
