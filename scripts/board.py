@@ -5,8 +5,9 @@
     python scripts/board.py --minutes 20                  # start no run after 20 minutes
     python scripts/board.py --list                        # count finished and missing runs
 
-Seed 1 of every dataset comes first, then seed 2 and so on, so the tables can be made at any time. Each finished run is
-one line of scripts/records/board/DATASET.jsonl, and a killed command loses the run in progress only.
+Runs go seed by seed over the given datasets (without arguments: in the `order` of scripts/board.yaml), so balanced
+tables can be made at any time. Each finished run is one line of scripts/records/board/DATASET.jsonl, and a killed
+command loses the run in progress only.
 Each network has the same number of tuning trials, on seed 1. The trial with the best validation metric (single_task:
 mean over its tasks) also is the result of seed 1, and its settings are those of the other seeds. Test metrics decide
 nothing. Then: python scripts/board_page.py
@@ -24,6 +25,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -221,28 +223,36 @@ def main() -> int:
         for dataset in datasets:
             roles = [role for role, _ in board.finished(dataset)]
             missing = sum(1 for _ in board.missing([dataset], seeds))
-            print(
-                f"{dataset}: {roles.count(TRIAL)} trials, {roles.count(RESULT)} results, {missing} known to be missing"
-            )
+            counts = f"{roles.count(TRIAL)} trials, {roles.count(RESULT)} results"
+            print(f"{dataset}: {counts}, {missing} known to be missing")
         return 0
-    return _train_missing(board, datasets, seeds, given)
+    in_order = [(line["datasets"], definition["seeds"][: line["seeds"]]) for line in definition["order"]]
+    chosen = [(datasets, seeds)] if given.datasets or given.seeds else in_order
+    return _train_missing(board, chosen, given)
 
 
-def _train_missing(board: Board, datasets: Sequence[str], seeds: Sequence[int], given: argparse.Namespace) -> int:
+def _train_missing(
+    board: Board, parts: Sequence[tuple[Sequence[str], Sequence[int]]], given: argparse.Namespace
+) -> int:
     import board_data
+
+    from stemlab.errors import Interrupted
 
     given.work.mkdir(parents=True, exist_ok=True)
     start, failed = time.monotonic(), 0
-    for dataset in datasets:
+    for dataset in {name for datasets, _ in parts for name in datasets}:
         if board.definition["datasets"][dataset].get("table") == "ml100k":
             board_data.write_ml100k(given.data / "raw" / "ml100k", given.data / "board" / f"{dataset}.csv")
-    for run, role in board.missing(datasets, seeds):
+    for run, role in chain.from_iterable(board.missing(datasets, seeds) for datasets, seeds in parts):
         if time.monotonic() - start > 60 * given.minutes:
             print("the time is over: start the command again to go on")
             break
         begin = time.monotonic()
         try:
             record = trained(run, given.data.absolute(), given.work.absolute() / "current")
+        except Interrupted as error:
+            print(f"{error}: start the command again to go on", file=sys.stderr)
+            return error.status
         except Exception:  # one failing run must not end the others
             failed += 1
             print(f"FAILED {run.name}\n{traceback.format_exc(limit=-2)}", file=sys.stderr, flush=True)

@@ -4,7 +4,8 @@
     python scripts/board_page.py --check    # exit status 1 if page and records differ
 
 Per dataset: the table of the report (`python -m stemlab.report study=board_DATASET`) and a list of the significant
-differences; over all datasets: who is best, not worse, or worse, and the settings that the tuning chose.
+differences. A dataset with its first result gets a section. Over all
+datasets: who is best, not worse, or worse, and the settings that the tuning chose.
 """
 
 from __future__ import annotations
@@ -12,27 +13,50 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
-from board import DEFINITION, ROOT
+from board import DEFINITION, RECORDS, RESULT, ROOT
 
 from stemlab.config.compose import compose
+from stemlab.data.io.output_file import write_text_file
 from stemlab.errors import StemlabError
 from stemlab.report import report
 from stemlab.reporting.collect import Run, collect
-from stemlab.reporting.document import check_block, update_block
+from stemlab.reporting.document import END, check_block, update_block
 from stemlab.reporting.table import ReportTable, build_table
 
+OTHER = "ml1m_multitask"  # has records of its own, without tuning
+LAST = "## Again, or further"
 PAGE = ROOT / "docs" / "board.md"
 SETTINGS = {"optim.lr": "lr", "model.embedding_regularizer": "L2", "optim.l2": "L2"}
 
 
 def studies() -> list[str]:
-    """Return the names of the datasets with a report of the board, in the order of the definition."""
-    names = ["ml1m_multitask", *yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))["datasets"]]
-    return [name for name in names if (ROOT / "conf" / "study" / f"board_{name}.yaml").is_file()]
+    """Return the names of the datasets that have results, in the order of the definition."""
+    return [OTHER, *(name for name in _definition()["datasets"] if _has_results(RECORDS / f"{name}.jsonl"))]
+
+
+def _has_results(path: Path) -> bool:
+    return path.is_file() and f'"{RESULT}"' in path.read_text(encoding="utf-8")
+
+
+def _definition() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
+    return found
+
+
+def add_sections(page: Path, names: Sequence[str]) -> None:
+    """Add a section for each dataset that the page lacks, before the last section."""
+    text, datasets = page.read_text(encoding="utf-8"), _definition()["datasets"]
+    for name in names:
+        if f"<!-- table:board_{name} -->" not in text:
+            empty = "\n\n".join(f"<!-- table:board_{block} -->\n{END}" for block in (name, f"{name}_differences"))
+            one = datasets[name]
+            text = text.replace(LAST, f"## {one['title']}\n\n{one['about'].strip()}\n\n{empty}\n\n{LAST}")
+    write_text_file(page, text)
 
 
 def table_of(config: Mapping[str, Any]) -> ReportTable:
@@ -54,7 +78,7 @@ def verdict(table: ReportTable, row: int) -> str:
 
 def matrix(tables: Mapping[str, ReportTable]) -> str:
     """Return the table of verdicts: one row per network, one column per dataset."""
-    networks = list(yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))["networks"])
+    networks = list(_definition()["networks"])
     found = {name: _by_network(table) for name, table in tables.items()}
     head = [
         f"{name}{' SAMPLE' if table.sample else ''} (n={_seeds(table)})" if table.rows else name
@@ -71,7 +95,7 @@ def matrix(tables: Mapping[str, ReportTable]) -> str:
 def chosen_settings(tables: Mapping[str, ReportTable]) -> str:
     """Return the table of the settings that the tuning chose."""
     tuned = {name: table for name, table in tables.items() if "board_key" in table.rows[0].runs[0].record}
-    networks = list(yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))["networks"])
+    networks = list(_definition()["networks"])
     lines = [["network", *tuned]]
     for network in networks:
         cells = []
@@ -118,6 +142,8 @@ def main() -> int:
     check = parser.parse_args().check
     os.chdir(ROOT)
     try:
+        if not check:
+            add_sections(PAGE, studies())
         configs = {name: compose("report", [f"study=board_{name}"]) for name in studies()}
         for config in configs.values():
             report({**config, "update": str(PAGE), "check": check})

@@ -71,6 +71,7 @@ def test_every_network_has_the_same_widths_and_trials(board, definition, tmp_pat
                 assert net["model.net.embedding_dim"] == width["embedding_dim"]
             hidden = [value for key, value in net.items() if key.endswith("hidden_units")]
             assert all(value in ([64], []) for value in hidden)
+    assert {name for line in definition["order"] for name in line["datasets"]} == set(definition["datasets"])
     keys = [run.key for run, _ in plan.missing(list(definition["datasets"]), [1])]
     assert len(keys) == len(set(keys))
 
@@ -87,6 +88,25 @@ def test_movielens_100k_with_two_tasks(root, monkeypatch, tmp_path):
         "1,1,M,24,technician,857,3,1995,1,0",
         "2,1,F,53,other,940,3,1995,0,0",
     ]
+
+
+def test_a_dataset_with_first_results_gets_a_section(root, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    board_page = importlib.import_module("board_page")
+    page = tmp_path / "board.md"
+    page.write_text(f"# Board\n\n{board_page.LAST}\n")
+    for _ in range(2):
+        board_page.add_sections(page, ["planted_0", "ml100k"])
+        assert [line for line in page.read_text().splitlines() if line.startswith(("#", "<!-- table"))] == [
+            "# Board",
+            "## SAMPLE: no conflict",
+            "<!-- table:board_planted_0 -->",
+            "<!-- table:board_planted_0_differences -->",
+            "## MovieLens-100K, next item",
+            "<!-- table:board_ml100k -->",
+            "<!-- table:board_ml100k_differences -->",
+            board_page.LAST,
+        ]
 
 
 def test_the_page_has_the_tables_of_the_records(root, monkeypatch, capsys):
