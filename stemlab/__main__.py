@@ -16,6 +16,7 @@ COMMAND_HELP = {
     "export": "write a checkpoint as an ONNX or torch.export file, with the encoder of raw rows and a model card",
     "prepare": "convert raw files to a prepared dataset (train does this when needed)",
     "report": "make tables and figures from the records of runs",
+    "reproduce": "train the runs of a published table and compare the numbers",
     "dashboard": "show all runs on one HTML page, or as a W&B workspace",
     "analyze": "analyse the embeddings of runs: numbers, figures, an HTML page",
     "profile": "show where the time of a training step goes, and its memory",

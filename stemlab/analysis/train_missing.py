@@ -10,14 +10,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-
-from stemlab.config.compose import CommandLine, KeyOrigins, compose_job, hydra_context
+from stemlab.config.compose import CommandLine, KeyOrigins, compose_job, separate_hydra
 from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_message
 from stemlab.config.job_process import quote_override, run_process_group
 from stemlab.config.resolve import config_hash
@@ -81,7 +78,7 @@ def plan_trainings(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict
     choices = {f"{_SINGLE}_{task}": [f"model={_SINGLE}", f"model.task={task}"] for task in tasks}
     choices |= {model: [f"model={model}"] for model in models}
     trainings = []
-    with _separate_hydra():
+    with separate_hydra("train"):
         for name, choice in choices.items():
             overrides = [*choice, *map(override, (config["train"] or {}).items()), f"seed={config['seed']}"]
             job = _compose(overrides) | {"dataset": dict(config["dataset"])}
@@ -96,18 +93,6 @@ def _compose(overrides: list[str]) -> dict[str, Any]:
         return compose_job("train", overrides)
     except COMPOSITION_ERRORS as error:
         raise StemlabError(composition_message(error, CommandLine("train", tuple(overrides)), overrides)) from error
-
-
-@contextmanager
-def _separate_hydra() -> Iterator[None]:
-    """Replace the global Hydra instance of the running command, to compose configs of another command."""
-    running = GlobalHydra.instance()
-    outer, running.hydra = running.hydra, None
-    try:
-        with hydra_context(CommandLine("train")):
-            yield
-    finally:
-        running.hydra = outer
 
 
 def override(setting: tuple[str, Any]) -> str:

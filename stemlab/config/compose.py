@@ -75,6 +75,18 @@ def hydra_context(line: CommandLine) -> Iterator[None]:
 
 
 @contextmanager
+def separate_hydra(command: str) -> Iterator[None]:
+    """Replace the global Hydra instance of the running command, to compose configs of another command."""
+    running = GlobalHydra.instance()
+    outer, running.hydra = running.hydra, None
+    try:
+        with hydra_context(CommandLine(command)):
+            yield
+    finally:
+        running.hydra = outer
+
+
+@contextmanager
 def base_files_hidden() -> Iterator[None]:
     """Leave base files (``conf/model/_multitask.yaml``) out of the options that Hydra lists or expands.
 

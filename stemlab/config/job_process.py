@@ -39,7 +39,8 @@ _RANK_VARIABLES = (
 )
 # Settings of the parent only: the job gets its directory and mode from run_job_in_subprocess and has no sweeper.
 _NOT_FORWARDED = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra.launcher", "hydra/")
-_GRACE_SECONDS = 10.0
+GRACE_SECONDS = 10.0
+"""Time that a job has to write a checkpoint after a signal."""
 
 
 def process_count(trainer: Mapping[str, Any]) -> int:
@@ -153,7 +154,7 @@ def end_process_group(child: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(child.pid, number)
-            child.wait(_GRACE_SECONDS)
+            child.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             continue
         except ProcessLookupError:

@@ -73,7 +73,7 @@ def check_command_line(
         if swept and len(jobs) > _MANY_JOBS:
             report(f"checking the settings of {_count(jobs, unit)}")
         start, previews = perf_counter(), False
-        for overrides, plain in _compose_jobs(line, jobs) if swept else _resolve_job(line, jobs[0], base):
+        for overrides, plain in compose_jobs(line, jobs) if swept else _resolve_job(line, jobs[0], base):
             origins = KeyOrigins(line.command, overrides, swept_by_file)
             validate(line.command, plain, origins)
             if swept and line.command == "train":
@@ -100,7 +100,7 @@ def _resolve_job(line: CommandLine, overrides: list[str], base: DictConfig) -> l
     return [(overrides, with_message(line, overrides, lambda: resolve(without_hydra(base))))]
 
 
-def _compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[list[str], dict[str, Any]]]:
+def compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """Yield arguments and config of each job; jobs with equal group choices are composed once (100 times faster)."""
 
     @cache

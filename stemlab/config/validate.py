@@ -105,6 +105,10 @@ def top_level_model(command: str) -> type[Any] | None:
         from stemlab.config.dashboard_schema import DashboardConfig
 
         return DashboardConfig
+    if command == "reproduce":
+        from stemlab.config.reproduce_schema import ReproduceConfig
+
+        return ReproduceConfig
     if command == "analyze":
         from stemlab.config.analyze_schema import AnalyzeConfig
 

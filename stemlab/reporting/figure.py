@@ -104,7 +104,7 @@ def draw(
         name, _, task = metric.partition("/")
         axes.set_xlabel(x.rpartition(".")[2])
         axes.set_ylabel(f"{name}{f' of {task}' * bool(task)}: difference to {baseline}")
-        marks = f"{'SAMPLE (synthetic data): ' * sample}{f'{LIMITED} (part of the batches): ' * limited}"
+        marks = f"{'SAMPLE (synthetic data): ' * sample}{f'{LIMITED} (part of the batches or epochs): ' * limited}"
         axes.set_title(f"{marks}mean ± standard deviation over seeds", fontsize=8)
         axes.legend(frameon=False)
         paths = [path.with_suffix(ending) for ending in (".png", ".svg")]

@@ -4,6 +4,7 @@ The reference file is YAML::
 
     title: the released code
     tolerance: {auc: 0.0015}
+    reason: why this tolerance   # shown by stemlab.reproduce
     rows:
       - match: {model: mmoe}
         seeds: [2023, 76, 525]
@@ -41,6 +42,7 @@ class Reference(BaseModel):
     model_config = ConfigDict(extra="forbid")
     title: str
     tolerance: dict[str, float] = {}
+    reason: str = ""
     rows: list[ReferenceRow]
 
 
@@ -74,8 +76,13 @@ class ReferenceComparison:
     @property
     def within(self) -> bool | None:
         """Whether the difference is within the tolerance; ``None`` without a tolerance."""
-        # published numbers have four digits: a difference equal to the tolerance must not fail by rounding
-        return None if self.tolerance is None else abs(self.difference) <= self.tolerance + 1e-9
+        return is_within(self.difference, self.tolerance)
+
+
+def is_within(difference: float, tolerance: float | None) -> bool | None:
+    """Return whether a difference is within a tolerance; ``None`` without a tolerance."""
+    # published numbers have four digits: a difference equal to the tolerance must not fail by rounding
+    return None if tolerance is None else abs(difference) <= tolerance + 1e-9
 
 
 def read_reference(path: Path) -> Reference:

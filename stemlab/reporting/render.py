@@ -48,7 +48,7 @@ def full_caption(table: ReportTable, caption: str) -> str:
     if table.sample:
         remark += f"; {_SAMPLE}: synthetic data, not results"
     if table.limited:
-        remark += f"; {LIMITED}: trained or measured on a part of the batches, not results"
+        remark += f"; {LIMITED}: trained or measured on a part of the batches or epochs, not results"
     return f"{caption} ({remark})" if caption else f"({remark})"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from stemlab.config.gpu_locks import visible_gpus
-from stemlab.config.job_process import end_process_group, single_process_environment
+from stemlab.config.job_process import GRACE_SECONDS, end_process_group, single_process_environment
 from stemlab.config.trial_channel import GO_ON, STOP, EpochReport, trial_variables
 from stemlab.errors import StemlabError
 
@@ -49,6 +49,12 @@ class RunningJob:
         with contextlib.suppress(OSError):  # the job has ended
             os.write(self.answers, STOP if stop else GO_ON)
 
+    def close_answers(self) -> None:
+        """Close the pipe: a job that waits for an answer goes on."""
+        with contextlib.suppress(OSError):  # closed before
+            os.close(self.answers)
+        self.answers = -1
+
 
 class JobPool:
     """Starts at most ``size`` jobs at a time and yields what they report.
@@ -57,10 +63,18 @@ class JobPool:
         size: number of jobs at a time.
         gpus: GPUs of each job, as values of ``CUDA_VISIBLE_DEVICES``; None if the jobs do not use GPUs.
         module: module of the command.
+        own_output: whether the output of each job goes to a file in its run directory; None: if jobs run beside others.
     """
 
-    def __init__(self, size: int, gpus: Sequence[str] | None = None, module: str = "stemlab.train") -> None:
+    def __init__(
+        self,
+        size: int,
+        gpus: Sequence[str] | None = None,
+        module: str = "stemlab.train",
+        own_output: bool | None = None,
+    ) -> None:
         self.size, self.gpus, self.module = size, gpus, module
+        self._own_output = size > 1 if own_output is None else own_output
         self.running: dict[int, RunningJob] = {}
         self._selector = selectors.DefaultSelector()
 
@@ -90,7 +104,7 @@ class JobPool:
         self._selector.register(read_reports, selectors.EVENT_READ, job)
 
     def _output(self, directory: Path) -> contextlib.AbstractContextManager[IO[bytes] | None]:
-        if self.size == 1:
+        if not self._own_output:
             return contextlib.nullcontext()
         return (directory / OUTPUT).open("ab")
 
@@ -122,15 +136,21 @@ class JobPool:
         if job.reports in self._selector.get_map():
             self._selector.unregister(job.reports)
         os.close(job.reports)
-        os.close(job.answers)
+        job.close_answers()
         del self.running[job.slot]
 
     def end(self) -> None:
         """End all jobs: they save a checkpoint if they can."""
+        # a shell starts commands in the background without SIGINT
+        first = signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
         for job in self.running.values():
+            job.close_answers()
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(job.process.pid, signal.SIGINT)
+                os.killpg(job.process.pid, first)
         for job in list(self.running.values()):
+            # a second signal would end the job without a checkpoint
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                job.process.wait(GRACE_SECONDS)
             end_process_group(job.process)
             self._forget(job)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,25 +101,67 @@ def run_sweep(config: DictConfig, loader: Any, words: Sequence[str]) -> None:
         source = StudyTrials(SearchStudy(directory, settings, space, direction, int(config.trainer.max_epochs)))
     else:
         source = GridJobs(BasicSweeper.split_arguments(overrides, None)[0])
-    JobRunner(config, loader, source, settings["jobs"]).run()
+    size = settings["jobs"]
+    JobRunner(_HydraPlanner(config, loader), source, JobPool(size, job_gpus(config.trainer, size))).run()
+
+
+def job_gpus(trainer: Mapping[str, Any], size: int) -> list[str] | None:
+    """Return the GPUs of each of ``size`` jobs; None if one job runs at a time, or jobs do not use GPUs.
+
+    Raises:
+        StemlabError: there are not enough GPUs.
+    """
+    on_gpus = trainer["accelerator"] == "gpu" and size > 1
+    return gpus_per_job(size, processes_per_node(trainer)) if on_gpus else None
+
+
+class _HydraPlanner:
+    """Composes the jobs of a sweep.
+
+    Args:
+        config: config of the sweep.
+        loader: Hydra's config loader.
+    """
+
+    def __init__(self, config: DictConfig, loader: Any) -> None:
+        self.config, self.loader = config, loader
+
+    def __call__(self, number: int, words: list[str]) -> PlannedJob:
+        config = self.loader.load_sweep_config(self.config, words)
+        with open_dict(config), read_write(config):
+            config.hydra.job.id = number
+            config.hydra.job.num = number
+        HydraConfig.instance().set_config(config)
+        directory = (Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute()
+        with open_dict(config.hydra.runtime), read_write(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(directory)
+        return PlannedJob(number, directory, str(config.objective), job_arguments(config.hydra))
+
+
+def say_job(job: PlannedJob, text: str) -> None:
+    """Print a line about a job."""
+    print(f"job {job.number} {text}", flush=True)
 
 
 class JobRunner:
     """Keeps the processes of a sweep busy until its source has no more jobs.
 
     Args:
-        config: config of the sweep.
-        loader: Hydra's config loader, which composes the jobs.
+        plan: returns the job of a number and its settings.
         source: gives the jobs.
-        size: jobs at a time.
+        pool: runs them.
+        say: prints what happens to a job.
     """
 
-    def __init__(self, config: DictConfig, loader: Any, source: JobSource, size: int) -> None:
-        self.config, self.loader, self.source = config, loader, source
-        trainer: Mapping[str, Any] = config.trainer
-        on_gpus = trainer["accelerator"] == "gpu" and size > 1
-        gpus = gpus_per_job(size, processes_per_node(trainer)) if on_gpus else None
-        self.pool = JobPool(size, gpus)
+    def __init__(
+        self,
+        plan: Callable[[int, list[str]], PlannedJob],
+        source: JobSource,
+        pool: JobPool,
+        say: Callable[[PlannedJob, str], None] = say_job,
+    ) -> None:
+        self.source, self.pool = source, pool
+        self._plan, self._say = plan, say
         self._planned: dict[int, PlannedJob] = {}
 
     def run(self) -> None:
@@ -128,6 +170,15 @@ class JobRunner:
         Raises:
             StemlabError: jobs failed; raised after the last one has ended.
         """
+        self.run_all()
+        if failures := self.source.failures:
+            number, reason = next(iter(failures.items()))
+            raise StemlabError(
+                f"{len(failures)} job{'s' * (len(failures) > 1)} of the sweep failed; job {number}: {reason}"
+            )
+
+    def run_all(self) -> None:
+        """Run all jobs; the source has the reasons of failed ones."""
         with self.source.active():
             jobs = iter(self.source.jobs())
             try:
@@ -138,11 +189,6 @@ class JobRunner:
                 for number in running:
                     self.source.interrupted(number)
                 raise
-        if failures := self.source.failures:
-            number, reason = next(iter(failures.items()))
-            raise StemlabError(
-                f"{len(failures)} job{'s' * (len(failures) > 1)} of the sweep failed; job {number}: {reason}"
-            )
 
     def _run(self, jobs: Any) -> None:
         more = True
@@ -157,17 +203,6 @@ class JobRunner:
                     job.answer(self.source.stops(job.number, event))
                 else:
                     self._end(job, event)
-
-    def _plan(self, number: int, words: list[str]) -> PlannedJob:
-        config = self.loader.load_sweep_config(self.config, words)
-        with open_dict(config), read_write(config):
-            config.hydra.job.id = number
-            config.hydra.job.num = number
-        HydraConfig.instance().set_config(config)
-        directory = (Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute()
-        with open_dict(config.hydra.runtime), read_write(config.hydra.runtime):
-            config.hydra.runtime.output_dir = str(directory)
-        return PlannedJob(number, directory, str(config.objective), job_arguments(config.hydra))
 
     def _start(self, job: PlannedJob) -> None:
         """Start a job, unless its run has ended before."""
@@ -213,9 +248,6 @@ class JobRunner:
     def _fail(self, job: PlannedJob, reason: str) -> None:
         self._say(job, f"failed: {reason}")
         self.source.failed(job.number, reason)
-
-    def _say(self, job: PlannedJob, text: str) -> None:
-        print(f"job {job.number} {text}", flush=True)
 
 
 def _wait_for_lock(directory: Path) -> None:
