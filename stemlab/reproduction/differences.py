@@ -11,7 +11,7 @@ import numpy as np
 
 from stemlab.reporting.collect import Run
 from stemlab.reporting.reference import Reference
-from stemlab.reporting.significance import blocked_t, holm
+from stemlab.reporting.statistics import blocked_t, holm
 from stemlab.reproduction.checks import NumberCheck
 
 _Values = Mapping[str, Mapping[str, Mapping[int, float]]]

@@ -129,6 +129,13 @@ class Reproduction:
     def _compared(self) -> bool:
         return not (self.verdict.not_compared or self.verdict.missing or self.verdict.failures)
 
+    @property
+    def _mark(self) -> str:
+        """Brackets behind the caption of a table: SAMPLE data, what is left out, missing runs; may be empty."""
+        missing = len(self.verdict.missing)
+        marks = "; ".join([*self.marks, *([f"{missing} runs missing"] if missing else [])])
+        return f" ({marks})" if marks else ""
+
     def _collected(self) -> CollectedRuns:
         return collect([glob.escape(str(run.directory)) for run in self.runs if run.finished])
 
@@ -138,12 +145,9 @@ class Reproduction:
             return None
         words = [f"study={self.study}"] if self.study else []
         config = _composed("report", words)
-        mark = "; ".join(
-            [*self.marks, *([f"{len(self.verdict.missing)} runs missing"] if self.verdict.missing else [])]
-        )
         config["runs"] = [glob.escape(str(run.directory)) for run in self.runs if run.finished]
         config["only"], config["copies"], config["output"] = {}, None, str(self.folder / "tables")
-        config["caption"] = f"{config['caption'] or self.preset.title}{f' ({mark})' if mark else ''}"
+        config["caption"] = f"{config['caption'] or self.preset.title}{self._mark}"
         config["reference"] = str(_repository_file(config["reference"])) if config["reference"] else None
         if not self._compared:
             config["reference"] = None
@@ -181,9 +185,8 @@ class Reproduction:
         if not self._differences or self.preset.differences is None:
             return []
         baseline = self.preset.differences.baseline
-        mark = f" ({'; '.join(self.marks)})" if self.marks else ""
         return [
-            f"Difference from {baseline}{mark}, n values of {self.repeat.key}, p by Holm's method",
+            f"Difference from {baseline}{self._mark}, n values of {self.repeat.key}, p by Holm's method",
             aligned(difference_table(self._differences, baseline)),
             "",
         ]
