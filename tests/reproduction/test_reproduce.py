@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import pytorch_lightning  # noqa: F401  (its log handler keeps the stream of its import: not that of a test)
 
 from stemlab.config.compose import compose
 from stemlab.config.resolve import config_hash
