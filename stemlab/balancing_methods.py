@@ -52,17 +52,21 @@ class BalancingSettings:
     """A method and its options.
 
     Attributes:
-        method: name of the method; ``sum`` and ``mean`` have no state and no options.
+        method: name of the method, or of a class of the user; ``sum`` and ``mean`` have no state and no options.
         options: all options of the method; weights as one number per task.
+        target: full name of the class of the user, or None.
     """
 
-    method: BalancingMethod
+    method: str
     options: Mapping[str, Any]
+    target: str | None = None
 
     @property
     def reduction(self) -> Literal["sum", "mean"] | None:
         """The method if it is the plain sum or mean, else None."""
-        return self.method if self.method == "sum" or self.method == "mean" else None
+        if self.target is not None:
+            return None
+        return "sum" if self.method == "sum" else "mean" if self.method == "mean" else None
 
     @classmethod
     def from_config(cls, model: Mapping[str, Any], tasks: Sequence[str] | None = None) -> BalancingSettings:
@@ -73,6 +77,10 @@ class BalancingSettings:
             tasks: names of the trained tasks, for weights given by name.
         """
         method = model.get("balancing") or model["loss_reduction"]
+        if isinstance(method, Mapping):
+            target = str(method["_target_"])
+            settings = {name: value for name, value in method.items() if name != "_target_"}
+            return cls(target.rpartition(".")[2], settings, target)
         given = model.get("balancing_options") or {}
         defaults = DEFAULTS.get(method, {})
         options = {name: given[name] if given.get(name) is not None else value for name, value in defaults.items()}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WrapValidator
 
-from stemlab.balancing_methods import DEFAULTS, GRADIENT_METHODS, PACKAGES, REDUCTIONS, BalancingMethod
+from stemlab.balancing_methods import DEFAULTS, PACKAGES, REDUCTIONS, BalancingMethod, BalancingSettings
 from stemlab.config.cross_checks import effective_tasks, is_sequential
+from stemlab.config.instantiate import TARGET
 from stemlab.config.job_process import process_count
+from stemlab.config.own_balancing import check_own_balancing, gradient_method
 from stemlab.config.section import Section
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
@@ -42,15 +44,21 @@ class BalancingOptions(Section):
     max_norm: NonNegativeFloat | None = None
 
 
+def _or_own(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Return a class of the user with its settings, which are checked later, or validate the name of a method."""
+    return value if isinstance(value, Mapping) and TARGET in value else validate(value)
+
+
 class BalancedModel(Section):
     """Settings of ``conf/model`` for several tasks.
 
     Attributes:
-        balancing: how the task losses become a training step; ``None`` is ``loss_reduction``.
+        balancing: how the task losses become a training step; ``None`` is ``loss_reduction``; a mapping is a class
+            (``_target_``) and settings of the user.
         balancing_options: options of that method.
     """
 
-    balancing: BalancingMethod | None = None
+    balancing: Annotated[BalancingMethod | None, WrapValidator(_or_own)] = None
     balancing_options: BalancingOptions | None = None
 
 
@@ -63,7 +71,8 @@ def check_balancing(config: Mapping[str, Any], origin: Origin) -> None:
     if is_sequential(config):
         return
     model = config["model"]
-    method = model.get("balancing") or model["loss_reduction"]
+    check_own_balancing(config, origin)
+    method = BalancingSettings.from_config(model).method
     _check_options(method, model.get("balancing_options") or {}, origin)
     if method in REDUCTIONS:
         return
@@ -75,7 +84,7 @@ def check_balancing(config: Mapping[str, Any], origin: Origin) -> None:
     missing = [package for package in PACKAGES.get(method, ()) if find_spec(package) is None]
     if missing:
         raise StemlabError(f"{where} needs {', '.join(missing)}: pip install 'stemlab[balancing]'.")
-    if method in GRADIENT_METHODS:
+    if gradient_method(model):
         _check_gradients(config, where, origin)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stemlab.balancing_methods import GRADIENT_METHODS
 from stemlab.config.optim_checks import check_divided_tables
+from stemlab.config.own_balancing import gradient_method
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError
 
@@ -73,8 +73,8 @@ def cannot_divide(config: Mapping[str, Any]) -> str | None:
     lists = [key for key in ("multivalued", "sequences") if config["dataset"].get(key)]
     if lists:
         return f"the lookups of dataset.{lists[0]} cannot be divided: set {_KEY}=replicated"
-    if config["model"].get("balancing") in GRADIENT_METHODS:
-        return f"model.balancing={config['model']['balancing']} needs whole tables: set {_KEY}=replicated"
+    if method := gradient_method(config["model"]):
+        return f"model.balancing={method} needs whole tables: set {_KEY}=replicated"
     rule = config["optim"].get("tables", "dense_adam")
     if rule != "dense_adam":
         return f"divided tables are trained by dense Adam only: set optim.tables=dense_adam instead of {rule}"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from stemlab.balancing_methods import GRADIENT_METHODS
 from stemlab.config.cross_checks import is_sequential
 from stemlab.config.job_process import process_count
+from stemlab.config.own_balancing import gradient_method
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError
 
@@ -52,7 +52,7 @@ def _reason(config: Mapping[str, Any], trainer: Mapping[str, Any]) -> str | None
         return "uses operators that cannot be compiled here: set trainer.compile=false"
     if trainer and trainer["accumulate_grad_batches"] != 1:
         return "updates the tables in every backward pass: set trainer.accumulate_grad_batches=1"
-    if config["model"].get("balancing") in GRADIENT_METHODS:
+    if gradient_method(config["model"]):
         return f"updates the tables in every backward pass, and model.balancing has several per step: {_INSTEAD}"
     if config["optim"].get("clip_norm") is not None:
         return (

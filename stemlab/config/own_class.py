@@ -51,6 +51,9 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     model = config.get("model")
     if isinstance(model, dict) and is_own(model.get("net")):
         config = {**config, "model": {**model, "net": completed_node(model["net"])}}
+    if isinstance(model, dict) and is_own(model.get("balancing")):
+        model = {**config["model"], "balancing": completed_node(model["balancing"])}
+        config = {**config, "model": model}
     return config | {key: completed_node(config[key]) for key in ("dataset", "analysis") if is_own(config.get(key))}
 
 
@@ -154,7 +157,7 @@ def _net_problems(target: Any, reads: str, stages: bool) -> Iterator[str]:
     missing += [name for name in sorted(getattr(target, "__abstractmethods__", ())) if name not in missing]
     if missing:
         yield f"it lacks {', '.join(missing)}"
-    yield from _constructor_problems(target, (*_ARGUMENTS[reads], *(["stage"] if stages else [])))
+    yield from constructor_problems(target, (*_ARGUMENTS[reads], *(["stage"] if stages else [])))
 
 
 def _suffix(family: str) -> str:
@@ -170,7 +173,7 @@ def _dataset_problems(target: Any) -> Iterator[str]:
         yield f"it lacks {', '.join(missing)}"
 
 
-def _constructor_problems(target: Any, arguments: tuple[str, ...]) -> Iterator[str]:
+def constructor_problems(target: Any, arguments: tuple[str, ...]) -> Iterator[str]:
     """Yield why a class cannot be built with positional arguments and its settings."""
     parameters = inspect.signature(target).parameters.values()
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

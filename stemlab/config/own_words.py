@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 TARGET = "_target_"
-OWN_NODES = ("model.net", "dataset", "analysis")
+OWN_NODES = ("model.net", "model.balancing", "dataset", "analysis")
 OPEN_NODES = ("callbacks.own.", "metrics.own.", "only=", "only.")
 """Mappings with keys of the user: callbacks; metrics; runs (``only`` of stemlab.report and stemlab.dashboard)."""
 

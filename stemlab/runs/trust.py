@@ -15,6 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import nn
 
 from stemlab.config.instantiate import TARGET, import_target
+from stemlab.config.own_balancing import KEY as OWN_BALANCING
 from stemlab.config.own_callbacks import KEY as OWN_CALLBACKS
 from stemlab.config.own_metrics import KEY as OWN_METRICS
 from stemlab.errors import StemlabError
@@ -46,7 +47,7 @@ def check_recorded_config(config: Any, allow: Sequence[str], source: Path) -> No
         if not isinstance(value, str | int | float | bool | None):
             raise StemlabError(f"{source}: {key} in its config is a {type(value).__name__}, not plain data.")
         node, _, name = key.rpartition(".")
-        if name == TARGET and node.startswith(_OWN_PARTS) and node.count(".") == 2:
+        if name == TARGET and (node == OWN_BALANCING or (node.startswith(_OWN_PARTS) and node.count(".") == 2)):
             _check_own_part(str(value), node, allow, source)
         elif name == TARGET and node not in _NODES:
             raise StemlabError(f"{source}: its config has {key}={value!r}, but no class is built there.")
@@ -71,7 +72,7 @@ def check_packages(allow: Sequence[str]) -> None:
 
 
 def _check_own_part(target: str, node: str, allow: Sequence[str], source: Path) -> None:
-    """Check the class of a callback or metric: it must belong to an allowed package."""
+    """Check the class of a callback, a metric or a balancing method: it must belong to an allowed package."""
     where = f"{source}: its config has {node}.{TARGET}={target!r}"
     if not _CLASS_NAME.fullmatch(target):
         raise StemlabError(f"{where}, which is not the full name of a class.")

@@ -69,8 +69,8 @@ def test_command_trains(page, number, folder, small):
     assert found["status"] == "finished"
     config = found["config"]
     parts = (*config["callbacks"]["own"].values(), *config["metrics"]["own"].values())
-    nodes = (config["model"]["net"], config["dataset"], *parts)
-    assert [node for node in nodes if node["_target_"].startswith("my_")]
+    nodes = (config["model"]["net"], config["dataset"], config["model"].get("balancing") or {}, *parts)
+    assert [node for node in nodes if node.get("_target_", "").startswith("my_")]
     assert any(isinstance(value, float) for value in found["metrics"].values())
 
 

@@ -1,6 +1,7 @@
 """How the losses of several tasks become a training step (docs/balancing.md)."""
 
-from stemlab.lightning.balancing.base import Balancing
+from stemlab.lightning.balancing.base import Balancing, GradientAggregator, GradientWeighting
 from stemlab.lightning.balancing.build import build_balancing
+from stemlab.lightning.balancing.weighting import LossWeighting
 
-__all__ = ["Balancing", "build_balancing"]
+__all__ = ["Balancing", "GradientAggregator", "GradientWeighting", "LossWeighting", "build_balancing"]

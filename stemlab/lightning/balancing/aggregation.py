@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+
+from stemlab.lightning.balancing.base import GradientAggregator, mean_over_ranks, ranks
 
 _SMALLEST_WEIGHT = 1e-3
 """Lower limit of the weights of GradNorm: a step of gradient descent may not make one negative."""
@@ -145,3 +147,29 @@ def gradient_weights(method: str, tasks: Sequence[str], options: Mapping[str, An
     if method == "gradnorm":
         return GradNorm(len(tasks), **options)
     return TorchJDWeights(len(tasks), method, options, seed)
+
+
+def fill_shared(
+    parts: Sequence[Tensor], shared: Sequence[Sequence[Tensor]], aggregator: GradientAggregator, losses_T: Tensor
+) -> None:
+    """Write the combined gradient into the shared parts, in place; NaN if a gradient is not finite.
+
+    Args:
+        parts: shared parts of the gradient of the network.
+        shared: for every task its gradients of these parts.
+        aggregator: the method.
+        losses_T: the losses.
+    """
+    jacobian_TP = torch.stack([torch.cat([part.reshape(-1) for part in of_task]) for of_task in shared])
+    jacobian_TP = mean_over_ranks(jacobian_TP)
+    losses_T = mean_over_ranks(losses_T.detach()).double().cpu()
+    if not torch.isfinite(jacobian_TP).all():
+        combined_P = torch.full_like(jacobian_TP[0], float("nan"))  # reaches the weights of the network and is noticed
+    elif jacobian_TP.any():
+        combined_P = aggregator.aggregate(jacobian_TP, losses_T).to(jacobian_TP)
+    else:
+        combined_P = torch.zeros_like(jacobian_TP[0])
+    if ranks() > 1:
+        distributed.broadcast(combined_P, src=0)
+    for part, piece_P in zip(parts, combined_P.split([part.numel() for part in parts]), strict=True):
+        part.copy_(piece_P.view(part.shape))

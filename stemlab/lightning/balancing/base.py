@@ -5,10 +5,10 @@ Legend: T tasks.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -17,7 +17,7 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.models.api import MultiTaskOutput
 
 
-class Balancing(nn.Module):
+class Balancing(nn.Module, ABC):
     """Turn the losses of the tasks into the loss of a step.
 
     The state of a method is in buffers and parameters, so that checkpoints contain it.
@@ -74,6 +74,65 @@ class Balancing(nn.Module):
         """Add the weights of a step to the means of the epoch."""
         self.weight_sum_T.add_(weight_T.detach().to(self.weight_sum_T))
         self.steps_1.add_(1)
+
+
+class GradientWeighting(nn.Module, ABC):
+    """Weights of the gradients of the tasks from their inner products: base class for methods of the user.
+
+    State is kept in buffers and parameters, so that checkpoints contain it.
+
+    Args:
+        tasks: task names.
+
+    Attributes:
+        whole_network: whether the weights also apply to parameters that a single task trains.
+    """
+
+    gradient_per_task: ClassVar[bool] = True
+    whole_network: ClassVar[bool] = False
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+
+    def forward(self, gramian_TT: Tensor, losses_T: Tensor) -> Tensor:
+        """Return the weights of a step."""
+        return self.weigh(gramian_TT, losses_T).double()
+
+    @abstractmethod
+    def weigh(self, gramian_TT: Tensor, losses_T: Tensor) -> Tensor:
+        """Return the weights (T,).
+
+        Args:
+            gramian_TT: inner products of the gradients of the shared parameters, finite, float64 on the CPU.
+            losses_T: the losses, float64 on the CPU.
+        """
+
+
+class GradientAggregator(nn.Module, ABC):
+    """A combination of the gradients of the tasks, as an aggregator of TorchJD: base class for methods of the user.
+
+    State is kept in buffers and parameters, so that checkpoints contain it.
+
+    Args:
+        tasks: task names.
+    """
+
+    gradient_per_task: ClassVar[bool] = True
+    whole_network: ClassVar[bool] = False
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+
+    @abstractmethod
+    def aggregate(self, jacobian_TP: Tensor, losses_T: Tensor) -> Tensor:
+        """Return the gradient of the shared parameters, (P,).
+
+        Args:
+            jacobian_TP: finite gradients of the P shared parameters, one row per task; means over all processes.
+            losses_T: the losses, float64 on the CPU.
+        """
 
 
 def ranks() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stemlab.balancing_methods import GRADIENT_METHODS, BalancingSettings
+from stemlab.config.instantiate import TARGET, instantiate
 from stemlab.lightning.balancing.aggregation import gradient_weights
 from stemlab.lightning.balancing.base import Balancing
 from stemlab.lightning.balancing.gradients import GradientMethod
@@ -28,6 +29,10 @@ def build_balancing(settings: BalancingSettings | None, tasks: Sequence[str], se
     """
     if settings is None or settings.reduction:
         return None
+    if settings.target is not None:
+        node = {TARGET: settings.target, **settings.options}
+        made = instantiate(node, tuple(tasks), key="model.balancing")
+        return made if isinstance(made, Balancing) else GradientMethod(tasks, made, settings.method)
     if settings.method in GRADIENT_METHODS:
         weights = gradient_weights(settings.method, tasks, settings.options, seed)
         return GradientMethod(tasks, weights, settings.method)

@@ -15,8 +15,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, distributed, nn
 
 from stemlab.data.batch import ImpressionBatch
-from stemlab.lightning.balancing.aggregation import GradientWeights
-from stemlab.lightning.balancing.base import Balancing, mean_over_ranks, ranks
+from stemlab.lightning.balancing.aggregation import GradientWeights, fill_shared
+from stemlab.lightning.balancing.base import Balancing, GradientAggregator, mean_over_ranks, ranks
 from stemlab.lightning.balancing.shared_parameters import TaskBlocks, tables_read_by_id, task_blocks
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.gradient_cosines import Lookup, record_lookups
@@ -42,7 +42,7 @@ class GradientMethod(Balancing):
 
     cosine_sum_P: Tensor
 
-    def __init__(self, tasks: Sequence[str], weights: GradientWeights, name: str) -> None:
+    def __init__(self, tasks: Sequence[str], weights: GradientWeights | GradientAggregator, name: str) -> None:
         super().__init__(tasks)
         self.weights, self.name = weights, name
         self.uncapturable = f"model.balancing={name} computes the weights of the tasks on the CPU"
@@ -63,6 +63,7 @@ class GradientMethod(Balancing):
             self._blocks = task_blocks(net, batch, len(self.tasks))
             # other processes look up other rows, and on accelerators one operation reads all tables
             with_rows = ranks() == 1 and not static_shapes(batch.ids_BF)
+            with_rows = with_rows and not isinstance(self.weights, GradientAggregator)  # it gets whole tables
             self._by_rows = tables_read_by_id(net, batch) if with_rows else set()
             if not any(len(own) > 1 for blocks in self._blocks.values() for own in blocks.blocks):
                 rank_zero_info(f"warning: no parameter is trained by two tasks: model.balancing={self.name} is a sum.")
@@ -88,11 +89,33 @@ class GradientMethod(Balancing):
         with torch.autocast(losses_T.device.type, enabled=False):
             grads = _task_gradients(losses_T, output, tensors, own)
             with torch.no_grad():
-                weights = self._weigh(_shared(grads, tensors, lookups, own), losses_T)
-                combined = _combine(grads, own, weights, self.weights.whole_network)
+                combined = self._combined(grads, tensors, lookups, own, losses_T)
         chosen = sorted(combined)
         given: Tensor = _Given.apply(total, [combined[i] for i in chosen], *(tensors[i] for i in chosen))  # type: ignore[no-untyped-call]
         return given
+
+    def _combined(
+        self,
+        grads: TaskGradients,
+        tensors: Sequence[Tensor],
+        lookups: Sequence[Lookup],
+        own: Sequence[TaskBlocks],
+        losses_T: Tensor,
+    ) -> dict[int, Tensor]:
+        """Return position of a tensor -> its combined gradient."""
+        shared = _shared(grads, tensors, lookups, own)
+        if not isinstance(self.weights, GradientAggregator):
+            return _combine(grads, own, self._weigh(shared, losses_T), self.weights.whole_network)
+        self._count_cosines(_gramian(shared, losses_T.device).cpu())
+        self.steps_1.add_(1)
+        combined = _combine(grads, own, [0.0] * len(grads), whole_network=False)
+        positions = _shared_positions(grads, own, 0)
+        for i in positions:  # another process may have a gradient of it
+            combined.setdefault(i, torch.zeros_like(tensors[i]))
+        if positions:
+            parts = [part for i in positions for part in own[i].shared(combined[i])]
+            fill_shared(parts, shared, self.weights, losses_T)
+        return combined
 
     def _weigh(self, shared: list[list[Tensor]], losses_T: Tensor) -> list[float]:
         gramian_TT = _gramian(shared, losses_T.device)
@@ -106,17 +129,23 @@ class GradientMethod(Balancing):
         else:
             weight_T = torch.ones_like(losses_T)
         self.count(weight_T)
+        self._count_cosines(gramian_TT)
+        return [float(weight) for weight in weight_T]
+
+    def _count_cosines(self, gramian_TT: Tensor) -> None:
+        """Add the cosines of a step to the means of the epoch."""
         norm_T = gramian_TT.diagonal().sqrt()
         cosines = [gramian_TT[a, b] / (norm_T[a] * norm_T[b]).clamp(min=1e-300) for a, b in self._pairs]
         self.cosine_sum_P.add_(torch.stack(cosines).to(self.cosine_sum_P))
-        return [float(weight) for weight in weight_T]
 
     def end_epoch(self) -> dict[str, Tensor]:
         """Return the mean weights, and the mean cosines of the shared gradients: ``gradient_cosine/<task>-<task>``."""
         cosines = (self.cosine_sum_P / self.steps_1).float().unbind()
         names = [f"gradient_cosine/{self.tasks[a]}-{self.tasks[b]}" for a, b in self._pairs]
         self.cosine_sum_P.zero_()
-        return super().end_epoch() | dict(zip(names, cosines, strict=True))
+        weights = super().end_epoch()
+        kept = {} if isinstance(self.weights, GradientAggregator) else weights
+        return kept | dict(zip(names, cosines, strict=True))
 
 
 class _Given(torch.autograd.Function):
@@ -174,13 +203,17 @@ def _shared(
         by_table.setdefault(id(lookup.table), []).append(position)
     for positions in by_table.values():
         _add_rows(found, grads, [lookups[i] for i in positions], positions, own[positions[0]])
-    for i in range(len(lookups), len(own)):
-        if len(own[i].tasks()) < 2 or (ranks() == 1 and not any(i in of_task for of_task in grads)):
-            continue
+    for i in _shared_positions(grads, own, len(lookups)):
         for task, of_task in enumerate(grads):
             grad = of_task[i] if i in of_task else torch.zeros_like(tensors[i])
             found[task] += own[i].shared(grad.to_dense() if grad.is_sparse else grad)
     return found
+
+
+def _shared_positions(grads: TaskGradients, own: Sequence[TaskBlocks], start: int) -> list[int]:
+    """Return the positions, from ``start`` on, of the tensors that have shared parts."""
+    several = [i for i in range(start, len(own)) if len(own[i].tasks()) > 1]
+    return [i for i in several if ranks() > 1 or any(i in of_task for of_task in grads)]
 
 
 def _add_rows(
