@@ -10,6 +10,7 @@ from stemlab.balancing_methods import BalancingSettings
 from stemlab.config.compose import CommandLine, compose
 from stemlab.config.own_words import open_nodes
 from stemlab.config.sweep import check_command_line
+from stemlab.data.batch import ImpressionBatch
 from stemlab.errors import StemlabError
 from stemlab.lightning.balancing import build_balancing
 from stemlab.runs.trust import check_recorded_config
@@ -56,10 +57,9 @@ def test_an_aggregator_of_gradients_equals_the_same_weights_of_inner_products() 
     assert any(grad is not None and grad.isnan().all() for grad in gradients(by_jacobian, batch).values())
 
 
-def _mean_gradients(rank: int, name: str) -> dict[str, torch.Tensor]:
-    made, whole = module(name), next(iter(Toy().train_dataloader()))
-    half = len(whole) // 2
-    found = gradients(made, whole.take(torch.arange(rank * half, (rank + 1) * half)))
+def _mean_gradients(rank: int, halves: list[ImpressionBatch]) -> dict[str, torch.Tensor]:
+    made = module("Same")
+    found = gradients(made, halves[rank])
     mean = {}
     for key, p in made.net.named_parameters():
         mean[key] = torch.zeros_like(p) if (grad := found[key]) is None else grad
@@ -69,8 +69,9 @@ def _mean_gradients(rank: int, name: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.ddp
 def test_two_ranks_combine_the_mean_gradients() -> None:
-    expected = gradients(module("Same"), next(iter(Toy().train_dataloader())))
-    for found in run_ranks(_mean_gradients, "Same"):
+    batch = next(iter(Toy().train_dataloader()))
+    expected = gradients(module("Same"), batch)
+    for found in run_ranks(_mean_gradients, [batch.take(rows) for rows in torch.arange(len(batch)).chunk(2)]):
         assert_equal_gradients(found, expected)
 
 
