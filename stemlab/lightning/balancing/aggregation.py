@@ -171,5 +171,5 @@ def fill_shared(
         combined_P = torch.zeros_like(jacobian_TP[0])
     if ranks() > 1:
         distributed.broadcast(combined_P, src=0)
-    for part, piece_P in zip(parts, combined_P.split([part.numel() for part in parts]), strict=True):
+    for part, piece_P in zip(parts, torch.split(combined_P, [part.numel() for part in parts]), strict=True):
         part.copy_(piece_P.view(part.shape))
