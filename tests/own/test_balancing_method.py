@@ -96,7 +96,7 @@ def test_a_config_has_the_defaults_and_a_checkpoint_needs_permission() -> None:
         (method("Nope"), ["no 'Nope'"]),
         ([f"model.balancing._target_={HERE.replace('balancing', 'metrics')}.Brier"], ["LossWeighting", "balancing.md"]),
         (method("WithoutWeigh"), ["lacks weigh", "(self, tasks, *, settings)", "model.balancing.rate", "no value"]),
-        (method("Doubled", weigth=1), ["model.balancing.weigth", "'weight'"]),
+        (method("Doubled", weights=1), ["model.balancing.weights", "'weight'"]),
         (method("Doubled", weight="x"), ["model.balancing.weight", "number"]),
         ([*method("Doubled"), "model.task=like"], ["Doubled", "like"]),
         ([*method("Doubled"), "model.balancing_options.c=0.1"], ["balancing_options.c", "Doubled"]),
