@@ -61,7 +61,7 @@ def report(config: Mapping[str, Any]) -> str:
     if settings.output:
         lines += [f"wrote {path}" for path in _write(settings, tables, text)]
     if settings.copies:
-        paths = save_copies(found.runs, Path(settings.copies))
+        paths = save_copies(found.runs, Path(settings.copies), settings.significance == "samples")
         lines.append(f"wrote {len(paths)} compact records to {settings.copies}")
     if settings.update and settings.check:
         check_block(Path(settings.update), settings.name, text)
@@ -115,8 +115,8 @@ def _table(
     from stemlab.reporting.table import build_table
 
     metrics = settings.metrics or metrics_of(runs, settings.split)
-    level = settings.level if settings.significance else None
-    table = build_table(runs, settings.by, metrics, settings.split, settings.order, settings.scenarios, level)
+    level, over = (settings.level if settings.significance else None), settings.significance or "seeds"
+    table = build_table(runs, settings.by, metrics, settings.split, settings.order, settings.scenarios, level, over)
     comparisons = compare_with_reference(table, reference) if reference else []
     text = markdown(table, caption, comparisons, reference.title if reference else "")
     return _PartTable(suffix, caption, table, comparisons, text)

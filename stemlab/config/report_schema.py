@@ -29,7 +29,7 @@ class ReportConfig(Section):
     tables: Literal["separate", "one"]
     scenarios: Literal["pooled", "each"]
     split: Literal["test", "val"]
-    significance: Literal["seeds"] | None
+    significance: Literal["seeds", "samples"] | None
     level: Annotated[float, Field(gt=0, lt=1)]
     order: list[str]
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]

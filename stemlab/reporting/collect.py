@@ -7,6 +7,7 @@ of many (``record_lines``).
 from __future__ import annotations
 
 import glob
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,10 +16,12 @@ from typing import Any
 
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.resolve import NOT_HASHED, flatten
+from stemlab.data.io.output_file import complete_file, write_errors
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, file_name, read_record, write_json
 from stemlab.reporting.record_lines import SUFFIX, read_record_lines
 from stemlab.reporting.recorded_config import complete
+from stemlab.reporting.scores import scores_path
 
 _COPIES_FOLDER = "records"  # below a folder of this name every JSON file is a record
 _KEPT = (
@@ -197,14 +200,23 @@ def _without_folders(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def save_copies(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Write compact copies of the records of the runs, to be committed with the table made from them."""
+def save_copies(runs: Sequence[Run], folder: Path, with_scores: bool = False) -> list[Path]:
+    """Write compact copies of the records of the runs, to be committed with the table made from them.
+
+    Args:
+        runs: the runs.
+        folder: folder of the copies.
+        with_scores: also copy the saved test scores, under the name of the copy with the ending ``.npz``.
+    """
     paths = []
     for run in runs:
         task = f"_{run.tasks[0]}" if run.alone else ""
         name = f"{run.record['model']}{task}_seed{run.record['seed']}_{str(run.record['config_hash'])[:6]}.json"
         paths.append(folder / file_name(name))
         write_json(paths[-1], compact(run.record))
+        if with_scores:
+            with complete_file(scores_path(paths[-1])) as part, write_errors(part):
+                shutil.copyfile(scores_path(run.path), part)
     return paths
 
 

@@ -93,7 +93,7 @@ def over_seeds(
             values = {row: one[column] for row, one in enumerate(rows) if data[row] == name and one[column]}
             if len(values) < 2:
                 continue
-            chosen = (max if direction == "max" else min)(values, key=lambda row: np.mean([*values[row].values()]))
+            chosen = best_row(column, values, own)
             compared = _against(chosen, values)
             tests |= {(row, column): test for row, (test, _) in compared.items()}
             best |= {(chosen, column)} if compared else set()
@@ -103,6 +103,12 @@ def over_seeds(
     adjusted = holm([test.p for test in tests.values()])
     cells = {key: Cell(test, p) for (key, test), p in zip(tests.items(), adjusted, strict=True)}
     return Significance("t-test over common seeds", level, frozenset(best), cells, least)
+
+
+def best_row(column: str, values: Mapping[int, SeedValues], own: Mapping[str, Mode | None] | None = None) -> int:
+    """Return the row with the best mean over seeds of a column whose metric has a direction."""
+    best = max if metric_direction(f"test/{column}", own) == "max" else min
+    return best(values, key=lambda row: float(np.mean([*values[row].values()])))
 
 
 def _against(best: int, values: Mapping[int, SeedValues]) -> dict[int, tuple[TestedDifference, int]]:

@@ -13,6 +13,8 @@ import numpy as np
 
 from stemlab.array_types import AnyArray, Float64Array
 
+_DRAWS_AT_ONCE = 1 << 18  # of a bootstrap: 2 MB of indices
+
 
 @dataclass(frozen=True)
 class TestedDifference:
@@ -56,11 +58,11 @@ def blocked_t(values_KN: AnyArray, first: int, second: int) -> tuple[TestedDiffe
     return TestedDifference(difference, error, float(2 * t.sf(abs(difference) / error, df))), df
 
 
-def detectable_difference(standard_error: float, df: int, level: float = 0.05, power: float = 0.8) -> float:
+def detectable_difference(standard_error: float, df: float, level: float = 0.05, power: float = 0.8) -> float:
     """Return the smallest difference that a single t-test finds with a given power.
 
     ``(t_{1 - level/2} + t_{power}) * standard_error``, the usual approximation (Cohen, Statistical Power Analysis for
-    the Behavioral Sciences, 1988). NaN without degrees of freedom.
+    the Behavioral Sciences, 1988). NaN without degrees of freedom; with infinitely many, the normal distribution.
     """
     from scipy.stats import t
 
@@ -89,33 +91,50 @@ def delong(labels_B: AnyArray, first_B: AnyArray, second_B: AnyArray) -> TestedD
         first_B: scores of the first model.
         second_B: scores of the second model.
     """
+    return delong_of_components(auc_components(labels_B, first_B), auc_components(labels_B, second_B))
+
+
+@dataclass(frozen=True)
+class AucComponents:
+    """AUC and its structural components.
+
+    Attributes:
+        auc: the AUC, mean of either component; NaN for one class only.
+        above_P: (P,) share of negatives below each positive.
+        below_Q: (Q,) share of positives above each negative.
+    """
+
+    auc: float
+    above_P: Float64Array
+    below_Q: Float64Array
+
+
+def delong_of_components(first: AucComponents, second: AucComponents) -> TestedDifference:
+    """Return the difference of two AUCs with DeLong's test, from their structural components on the same samples."""
     from scipy.stats import norm
 
-    positive_B = np.asarray(labels_B) > 0
-    positives, negatives = int(positive_B.sum()), int((~positive_B).sum())
-    if not positives or not negatives:
-        return TestedDifference(math.nan, math.nan, math.nan)
-    (auc_1, pos_1, neg_1), (auc_2, pos_2, neg_2) = (
-        _components(np.asarray(scores_B, dtype=np.float64), positive_B) for scores_B in (first_B, second_B)
-    )
+    positives, negatives, difference = len(first.above_P), len(first.below_Q), first.auc - second.auc
     if positives < 2 or negatives < 2:
-        return TestedDifference(auc_1 - auc_2, math.nan, math.nan)
-    variance = (pos_1 - pos_2).var(ddof=1) / positives + (neg_1 - neg_2).var(ddof=1) / negatives
-    error, difference = math.sqrt(variance), auc_1 - auc_2
+        return TestedDifference(difference, math.nan, math.nan)
+    variances = (first.above_P - second.above_P).var(ddof=1), (first.below_Q - second.below_Q).var(ddof=1)
+    error = math.sqrt(variances[0] / positives + variances[1] / negatives)
     if error == 0:
         return TestedDifference(difference, 0.0, 1.0 if difference == 0 else 0.0)
     return TestedDifference(difference, error, float(2 * norm.sf(abs(difference) / error)))
 
 
-def _components(scores_B: Float64Array, positive_B: AnyArray) -> tuple[float, Float64Array, Float64Array]:
-    """Return AUC and structural components: (P,) share of negatives below each positive, (Q,) of positives above."""
+def auc_components(labels_B: AnyArray, scores_B: AnyArray) -> AucComponents:
+    """Return the AUC with its structural components; arguments as for ``delong``."""
     from scipy.stats import rankdata
 
-    ranks_B = rankdata(scores_B)
+    scores_B, positive_B = np.asarray(scores_B, dtype=np.float64), np.asarray(labels_B) > 0
     positives, negatives = int(positive_B.sum()), int((~positive_B).sum())
+    if not positives or not negatives:
+        return AucComponents(math.nan, np.empty(positives), np.empty(negatives))
+    ranks_B = rankdata(scores_B)
     above_P = (ranks_B[positive_B] - rankdata(scores_B[positive_B])) / negatives
     below_Q = 1 - (ranks_B[~positive_B] - rankdata(scores_B[~positive_B])) / positives
-    return float(above_P.mean()), above_P, below_Q
+    return AucComponents(float(above_P.mean()), above_P, below_Q)
 
 
 def bootstrap_over_groups(
@@ -142,9 +161,10 @@ def bootstrap_over_groups(
         return TestedDifference(math.nan, math.nan, math.nan)
     rng, sums_R = np.random.default_rng(seed), np.empty(resamples)
     product_G = d_G * w_G
-    for number in range(resamples):
-        drawn_G = rng.integers(0, len(d_G), len(d_G))
-        sums_R[number] = product_G[drawn_G].sum() / w_G[drawn_G].sum()
+    step = max(1, _DRAWS_AT_ONCE // len(d_G))
+    for start in range(0, resamples, step):
+        drawn_RG = rng.integers(0, len(d_G), (min(step, resamples - start), len(d_G)))
+        sums_R[start : start + step] = product_G[drawn_RG].sum(1) / w_G[drawn_RG].sum(1)
     difference = float(product_G.sum() / w_G.sum())
     if not product_G.any():
         return TestedDifference(difference, 0.0, 1.0)

@@ -17,7 +17,8 @@ from stemlab.config.objective_checks import label_kinds, wrong_kind
 from stemlab.config.own_metrics import own_directions
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
-from stemlab.reporting.significance import Significance, over_seeds
+from stemlab.reporting.row_tests import row_tests
+from stemlab.reporting.significance import Significance
 from stemlab.types import Mode
 
 COSTS = {
@@ -132,6 +133,7 @@ def build_table(
     order: Sequence[str] = (),
     scenarios: Scenarios = "pooled",
     level: float | None = None,
+    over: Literal["seeds", "samples"] = "seeds",
 ) -> ReportTable:
     """Return a table.
 
@@ -143,10 +145,11 @@ def build_table(
         order: labels in the order of the rows; other labels follow alphabetically.
         scenarios: ``pooled``: one column per task, over the samples of all scenarios; ``each``: one column per task and
             scenario.
-        level: significance level of the tests over seeds; ``None``: no tests.
+        level: significance level of the tests; ``None``: no tests.
+        over: whether the tests are over seeds, or over the test samples of saved scores.
 
     Raises:
-        StemlabError: no run has a key or metric, or ``scenarios="each"`` without scenarios.
+        StemlabError: no run has a key or metric, ``scenarios="each"`` without scenarios, or saved scores are missing.
     """
     _check_keys(runs, by)
     columns = _columns(runs, metrics, split, scenarios)
@@ -156,10 +159,8 @@ def build_table(
     rows = [_row(group, by, columns, split) for group in groups.values()]
     position = {label: i for i, label in enumerate(order)}
     rows.sort(key=lambda row: [_sort_key(value, position) for value in (*row.labels.values(), row.seeds)])
-    values = [{name: stat.values for name, stat in row.stats.items()} for row in rows]
-    data = [str(row.runs[0].record["dataset_fingerprint"]) for row in rows]
     own = {name: mode for run in runs for name, mode in own_directions(run.config).items()}
-    tests = None if level is None else over_seeds(columns, values, data, level, own)
+    tests = None if level is None else row_tests(rows, columns, split, level, over, own)
     warnings = [*_mark_differences(rows), *_uneven(rows, columns)]
     return ReportTable(list(by), list(metrics), columns, rows, warnings, tests, own)
 

@@ -35,7 +35,7 @@ def recorded(folder: str, model: str) -> dict[str, Any]:
 def test_completed_config_has_the_settings_of_a_new_run(folder: str, experiment: str) -> None:
     new = flatten(compose("train", [f"experiment={experiment}"]))
     own = flatten(complete(recorded(folder, experiment.rpartition("/")[2])))
-    started = ("ckpt_path", "resume", "overwrite", "allow", "sweep.", "dry_run")  # how a run was started
+    started = ("ckpt_path", "resume", "overwrite", "allow", "sweep.", "dry_run", "save_scores")  # not of the result
     ignored = ("paths.", "logger.", "tags", *started, "dataset.raw_dir", "dataset.data_dir")
     assert {key for key in new if not key.startswith(ignored)} == set(own)
 
