@@ -24,7 +24,8 @@ _MODES: dict[bool | None, Mode | None] = {True: "max", False: "min", None: None}
 
 def own_metric_nodes(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return name -> node of the metrics of the user, in the order of the config."""
-    nodes = (config.get("metrics") or {}).get("own") or {}
+    metrics = config.get("metrics")  # a list of names in the config of a report
+    nodes = metrics.get("own") or {} if isinstance(metrics, Mapping) else {}
     return {name: node for name, node in nodes.items() if node}
 
 
