@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stemlab.data.io.arrow import as_numpy
 from stemlab.data.io.progress import ProgressBars
 from stemlab.data.prepare.column_cache import ColumnCache
 from stemlab.data.prepare.preparation_settings import PreparationSettings
+from stemlab.data.prepare.quantile_buckets import BucketEncoder, fit_buckets
 from stemlab.data.prepare.scaling import Scaler
 from stemlab.data.prepare.value_counts import count_values
 from stemlab.data.prepare.vocabulary import IntegerEncoder, Vocabulary
@@ -30,11 +32,13 @@ class FittedEncoders:
         encoders: field -> encoder of raw integers to ids.
         sizes: field -> number of rows of its embedding table.
         scalers: numerical column -> fitted scaler.
+        edges: field of quantile buckets -> their limits.
     """
 
-    encoders: Mapping[str, IntegerEncoder]
+    encoders: Mapping[str, IntegerEncoder | BucketEncoder]
     sizes: Mapping[str, int]
     scalers: Mapping[str, Scaler]
+    edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def fit_encoders(
@@ -58,11 +62,21 @@ def fit_encoders(
     Raises:
         StemlabError: a numerical column has no value in any training row.
     """
-    encoders: dict[str, IntegerEncoder] = {}
+    encoders: dict[str, IntegerEncoder | BucketEncoder] = {}
     sizes: dict[str, int] = {}
+    edges: dict[str, tuple[float, ...]] = {}
     columns = len(config.fields) + len(config.numericals) + len(config.lists)
     advance = progress.rows("counting train rows", len(cache) * columns)
     for owner, names in config.vocabulary_columns.items():
+        if owner in config.quantiles:
+            rows = partial(_train_rows, cache, owner, codes)
+            vocabulary, encoders[owner], edges[owner] = fit_buckets(
+                owner, rows, config.quantiles[owner], config.min_count
+            )
+            vocabulary.save(directory / "vocabulary")
+            sizes[owner] = vocabulary.size
+            advance(len(cache))
+            continue
         vocabulary, values = _vocabulary(owner, cache, codes, config, tokens)
         vocabulary.save(directory / "vocabulary")
         paddings = {config.padding_of(name) for name in names}
@@ -76,7 +90,7 @@ def fit_encoders(
     for column in config.numericals:
         scalers[column.name] = Scaler.fit(column.name, column.scaling, _train_rows(cache, column.name, codes))
         advance(len(cache))
-    return FittedEncoders(encoders, sizes, scalers)
+    return FittedEncoders(encoders, sizes, scalers, edges)
 
 
 def _vocabulary(

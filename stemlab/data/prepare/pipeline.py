@@ -206,6 +206,8 @@ def _optional(
         entries["scenarios"] = {split: _by_scenario(config, counts, code) for code, split in enumerate(SPLITS)}
     if config.padding:
         entries["padding"] = {name: _token(raw.tokens.get(name), value) for name, value in config.padding.items()}
+    if encoders.edges:
+        entries["quantile_edges"] = {name: list(edges) for name, edges in encoders.edges.items()}
     if config.sampling is not None:
         entries["sampling"] = asdict(config.sampling)
     entries |= counts.labels.entries()

@@ -71,6 +71,7 @@ class PreparationSettings:
         lists: fields that hold lists of values, in order; their sizes are not read. The reader yields the values of a
             list as (R, L) int64, right-padded with ``LIST_PADDING``, and ages and weights under ``ages_of`` (int64
             seconds) and ``weights_of`` (float32), right-padded with 0.
+        quantiles: field -> number of its quantile buckets; the reader yields ``quantile_buckets.ordered_keys``.
     """
 
     name: str
@@ -90,6 +91,7 @@ class PreparationSettings:
     labels: tuple[Label, ...] = ()
     weight: str | None = None
     lists: tuple[Field, ...] = ()
+    quantiles: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -142,8 +144,9 @@ class PreparationSettings:
         return owners
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings as plain values, for the fingerprint; without those of labels and lists if not used."""
-        return {key: value for key, value in asdict(self).items() if value or key not in ("labels", "weight", "lists")}
+        """Return all settings as plain values, for the fingerprint; without those of later versions if not used."""
+        optional = ("labels", "weight", "lists", "quantiles")
+        return {key: value for key, value in asdict(self).items() if value or key not in optional}
 
     def check(self) -> None:
         """Check that the settings are consistent.

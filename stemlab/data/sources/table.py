@@ -28,7 +28,13 @@ from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
 from stemlab.data.table import cells
 from stemlab.data.table.column_report import ColumnLine
-from stemlab.data.table.columns import MAX_SCENARIOS, ColumnRoles, check_names, check_roles
+from stemlab.data.table.columns import (
+    ColumnRoles,
+    check_bucket_roles,
+    check_listed_scenarios,
+    check_names,
+    check_roles,
+)
 from stemlab.data.table.derived import DerivedTable, code_of
 from stemlab.data.table.derived_columns import DerivedColumn, DerivedColumns
 from stemlab.data.table.draft import write_draft
@@ -150,6 +156,7 @@ class TableDataModule(ImpressionDataModule):
                 raise StemlabError(f"dataset.{setting} is not set{source}: name at least one column of the table.")
         check_lists(*self._lists, columns.fields, columns.shared)
         check_roles(columns)
+        check_bucket_roles(columns, self._derived.quantiles)
         if rule in ("time", "dates") and columns.time is None:
             raise StemlabError(f"dataset.split.rule={rule} needs dataset.time: name the time column.")
         if rule == "given" and columns.split is None:
@@ -173,6 +180,7 @@ class TableDataModule(ImpressionDataModule):
             split_column="" if columns.split is None else split_of(columns.split),
             labels=stored_labels(columns.tasks, columns.labels),
             weight=None if columns.weight is None else weight_of(columns.weight),
+            quantiles=self._derived.quantiles,
         )
 
     def build(self) -> Path:
@@ -190,9 +198,9 @@ class TableDataModule(ImpressionDataModule):
         table = self._open()
         check_names(self._columns, table.names, table.path)
         refuse_lists(self._columns, table.lists)
-        self._check_scenarios(table)
-        exact = self._rule.rule == "time"
-        raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row, exact_times=exact)
+        check_listed_scenarios(self._columns, table)
+        reading: dict[str, Any] = {"exact_times": self._rule.rule == "time", "numbers": self._derived.quantiles}
+        raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row, **reading)
         return prepare_impressions(raw, self._preparation(), self._data_dir / "prepared", self._on_bad_row)
 
     def draft(self) -> tuple[Path, list[ColumnLine], list[str]]:
@@ -201,6 +209,9 @@ class TableDataModule(ImpressionDataModule):
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows with the same columns as a batch; labels are not needed."""
+        if self._derived.quantiles:
+            self.prepare()
+            self._derived.edges = self.manifest["quantile_edges"]
         return self.table_encoder(self._parse_inputs(self.derive(table)))
 
     def derive(self, table: Any) -> Any:
@@ -257,24 +268,9 @@ class TableDataModule(ImpressionDataModule):
             path = self._raw_dir / path.name
         table = open_table(path, separator=self.separator, names=self._names)
         self._derived.check_names(table.names, table.path)
+        self._derived.edges = {}  # not known before the rows are read
         own = "" if type(self).derive is TableDataModule.derive else code_of(type(self))
         return DerivedTable(table, self.derive, own + self._derived.code) if self.derives else table
-
-    def _check_scenarios(self, table: TableFile) -> None:
-        """Raise if the scenario column is set and its values are not listed; the message lists them."""
-        if self._columns.scenario is None or self._columns.scenarios:
-            return
-        found: set[str] = set()
-        for piece in table.chunks([self._columns.scenario], lambda size: None):
-            column = cells.without_missing(piece.columns[self._columns.scenario], self._columns.missing)
-            found |= {word for word in cells.tokens_of(column.unique()).to_pylist() if word is not None}
-            if len(found) > MAX_SCENARIOS:
-                raise StemlabError(
-                    f"dataset.scenario={self._columns.scenario} of {table.path} has more than {MAX_SCENARIOS} values: "
-                    "it is not a scenario; put the column into dataset.fields."
-                )
-        values = f"[{', '.join(sorted(found))}]"
-        raise StemlabError(f"dataset.scenario={self._columns.scenario} needs dataset.scenarios in id order: {values}.")
 
 
 def _tokens(name: str, column: Any) -> Any:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from stemlab.array_types import AnyArray, BoolArray, Int64Array
 from stemlab.data.io.arrow import as_numpy, inexact_integers, whole_floats_as_integers
+from stemlab.data.prepare.quantile_buckets import ordered_keys
 from stemlab.data.table.tokens import MISSING_CODE, TokenCodes
 
 ParsedCells = tuple[AnyArray, BoolArray]
@@ -84,6 +85,12 @@ def read_float64(column: Any) -> ParsedCells:
     given = as_numpy(pc.cast(absent, pa.int8())) == 0
     values = as_numpy(pc.fill_null(_cast(column, pa.float64()), np.nan))
     return np.where(given, values, np.nan), given
+
+
+def read_ordered_keys(column: Any) -> ParsedCells:
+    """Return int64 keys in the order of the numbers; a cell that is missing or no number is missing."""
+    keys = ordered_keys(read_float64(column)[0])
+    return keys, np.zeros(len(keys), dtype=np.bool_)
 
 
 def read_integers(column: Any) -> ParsedCells:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stemlab.data.table import cells
+from stemlab.data.table.file import TableFile
 from stemlab.data.table.label_checks import check_labels
 from stemlab.data.table.label_rule import LabelRule
 from stemlab.data.table.list_settings import ListRole
@@ -124,6 +126,22 @@ def check_roles(roles: ColumnRoles) -> None:
     _check_scenarios(roles)
 
 
+def check_bucket_roles(roles: ColumnRoles, columns: Collection[str]) -> None:
+    """Check that quantile buckets are fields with a vocabulary of their own.
+
+    Raises:
+        StemlabError: a column of quantile buckets has another role.
+    """
+    used = [*roles.named(), *(("dataset.shared", name) for pair in roles.shared.items() for name in pair)]
+    used += [(role.key, owner) for role in roles.lists for owner in role.owners().values()]
+    for setting, name in used:
+        if name in columns and setting != "dataset.fields":
+            raise StemlabError(
+                f"{setting} has {name!r}, a column of quantile buckets (dataset.derived), which may be in "
+                "dataset.fields only."
+            )
+
+
 def _check_shared(roles: ColumnRoles) -> None:
     for name, owner in roles.shared.items():
         for one in (name, owner):
@@ -148,6 +166,23 @@ def _check_scenarios(roles: ColumnRoles) -> None:
         raise StemlabError(f"dataset.scenarios names {repeated[0]!r} twice.")
     if roles.scenarios and roles.scenario is None:
         raise StemlabError("dataset.scenarios is set and dataset.scenario is not: name the column that holds them.")
+
+
+def check_listed_scenarios(roles: ColumnRoles, table: TableFile) -> None:
+    """Raise StemlabError if the scenario column is set and its values are not listed; the message lists them."""
+    if roles.scenario is None or roles.scenarios:
+        return
+    found: set[str] = set()
+    for piece in table.chunks([roles.scenario], lambda size: None):
+        column = cells.without_missing(piece.columns[roles.scenario], roles.missing)
+        found |= {word for word in cells.tokens_of(column.unique()).to_pylist() if word is not None}
+        if len(found) > MAX_SCENARIOS:
+            raise StemlabError(
+                f"dataset.scenario={roles.scenario} of {table.path} has more than {MAX_SCENARIOS} values: it is not a "
+                "scenario; put the column into dataset.fields."
+            )
+    values = f"[{', '.join(sorted(found))}]"
+    raise StemlabError(f"dataset.scenario={roles.scenario} needs dataset.scenarios in id order: {values}.")
 
 
 def check_names(roles: ColumnRoles, known: Sequence[str], path: Path) -> None:

@@ -6,15 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from stemlab.data.prepare.quantile_buckets import bucket_names, bucket_numbers
 from stemlab.data.table import cells
 from stemlab.errors import StemlabError, nearest
 
@@ -31,12 +31,14 @@ class DerivedColumn:
         log1p: column whose numbers x become log(1 + x).
         buckets: column whose numbers become the category of their interval.
         edges: ascending limits of the buckets; a number at a limit belongs to the bucket above.
+        quantiles: number of buckets with about as many training rows each, instead of ``edges``.
     """
 
     cross: tuple[str, ...] | None = None
     log1p: str | None = None
     buckets: str | None = None
     edges: tuple[float, ...] | None = None
+    quantiles: Annotated[int, Field(ge=2, le=1000)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> DerivedColumn:
@@ -45,8 +47,9 @@ class DerivedColumn:
             raise ValueError("exactly one of cross, log1p and buckets")
         if self.cross is not None and len(set(self.cross)) < 2:
             raise ValueError("cross names two columns or more")
-        if (self.buckets is None) != (self.edges is None):
-            raise ValueError("edges belong to buckets: [18, 25, 35]")
+        limits = sum(limit is not None for limit in (self.edges, self.quantiles))
+        if limits != (self.buckets is not None):
+            raise ValueError("buckets have either edges, such as [18, 25, 35], or quantiles, such as 10")
         if self.edges is not None and not (
             self.edges and all(map(math.isfinite, self.edges)) and list(self.edges) == sorted(set(self.edges))
         ):
@@ -65,22 +68,32 @@ class DerivedColumns:
     Args:
         columns: name of the new column -> how it is computed.
         missing: cells of a text file that mean a missing value.
+
+    Attributes:
+        edges: column of quantile buckets -> its limits; numbers of other such columns stay numbers.
     """
 
     def __init__(self, columns: Mapping[str, DerivedColumn], missing: Sequence[str]) -> None:
         self._columns, self._missing = dict(columns), tuple(missing)
+        self.edges: Mapping[str, Sequence[float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._columns)
 
     @property
+    def quantiles(self) -> dict[str, int]:
+        """Column of quantile buckets -> number of its buckets."""
+        return {name: one.quantiles for name, one in self._columns.items() if one.quantiles is not None}
+
+    @property
     def code(self) -> str:
         """Text that identifies the columns, for the fingerprint of the prepared dataset; empty without columns."""
-        return (
-            ""
-            if not self
-            else json.dumps({name: asdict(column) for name, column in self._columns.items()}, sort_keys=True)
-        )
+        columns = {name: asdict(column) for name, column in self._columns.items()}
+        plain = {
+            name: {key: value for key, value in column.items() if value is not None or key != "quantiles"}
+            for name, column in columns.items()
+        }
+        return json.dumps(plain, sort_keys=True) if self else ""
 
     def check_names(self, names: Sequence[str], path: Any) -> None:
         """Check the columns against those of the file.
@@ -110,7 +123,8 @@ class DerivedColumns:
                 if source not in table.column_names:
                     raise StemlabError(f"the input has no column {source!r}, from which {name!r} is derived.")
             given = [cells.without_missing(table[source], self._missing) for source in column.sources]
-            made = _cross(given) if column.cross is not None else _transformed(given[0], column)
+            edges = column.edges or self.edges.get(name)
+            made = _cross(given) if column.cross is not None else _transformed(given[0], column, edges)
             table = table.append_column(name, made)
         return table
 
@@ -128,12 +142,11 @@ def _escaped(tokens: Any) -> Any:
     return tokens
 
 
-def _transformed(column: Any, how: DerivedColumn) -> Any:
+def _transformed(column: Any, how: DerivedColumn, edges: Sequence[float] | None) -> Any:
     values, given = cells.read_float64(column)
-    if how.edges is None:
+    if how.log1p is not None:
         bad = given & ~(np.isfinite(values) & (values > -1))
         return pa.array(np.where(bad, np.inf, np.log1p(np.where(bad, 0.0, values))))
-    limits = [repr(edge).removesuffix(".0") for edge in how.edges]
-    names = [f"< {limits[0]}", *(f"{low} to {high}" for low, high in pairwise(limits)), f">= {limits[-1]}"]
-    index = np.searchsorted(np.asarray(how.edges), values, side="right")
-    return pa.array(names).take(pa.array(index, mask=np.isnan(values)))
+    if edges is None:
+        return pa.array(values, mask=np.isnan(values))
+    return pa.array(bucket_names(edges)).take(pa.array(bucket_numbers(values, edges), mask=np.isnan(values)))

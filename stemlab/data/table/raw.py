@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,28 @@ class RawTable:
         table: the file.
         roles: roles of its columns.
         on_bad_row: ``error`` raises at a bad row, ``skip`` drops and counts it.
+        numbers: fields whose numbers are read as ``ordered_keys``, for quantile buckets.
         exact_times: whether dates of the time column keep their order within a second (``cells.TimeParser``).
     """
 
     sample = False
 
     def __init__(
-        self, table: TableFile, roles: ColumnRoles, *, on_bad_row: OnBadRow, exact_times: bool = False
+        self,
+        table: TableFile,
+        roles: ColumnRoles,
+        *,
+        on_bad_row: OnBadRow,
+        numbers: Collection[str] = (),
+        exact_times: bool = False,
     ) -> None:
         self.files: Sequence[Path] = (table.path,)
         self.skipped = 0
         self._table, self._roles, self._on_bad_row = table, roles, on_bad_row
-        self._own = {name: TokenCodes() for name, owner in roles.owners.items() if name == owner}
-        self._codes = {name: self._own[owner] for name, owner in roles.owners.items()}
+        self._numbers = tuple(numbers)
+        self._owners = {name: owner for name, owner in roles.owners.items() if name not in self._numbers}
+        self._own = {name: TokenCodes() for name, owner in self._owners.items() if name == owner}
+        self._codes = {name: self._own[owner] for name, owner in self._owners.items()}
         self._lists = ListReaders(roles.lists, roles.missing)
         self._done = 0
         self._times = cells.TimeParser(exact=exact_times)
@@ -117,7 +126,7 @@ class RawTable:
             if not np.array_equal(codes.encode(strings), np.arange(first, first + len(strings))):
                 return False
         self._own.update(own)
-        self._codes.update({name: own[owner] for name, owner in self._roles.owners.items()})
+        self._codes.update({name: own[owner] for name, owner in self._owners.items()})
         if states:
             self._done, self._times.dates = len(states), states[-1]["dates"]
             self.skipped, self._rows, ones, seen = states[-1]["counts"]
@@ -130,7 +139,9 @@ class RawTable:
         """Return yielded name -> (column of the file, parser of its cells)."""
         roles = self._roles
         readers: dict[str, tuple[str, Read]] = {}
-        readers |= {n: (n, partial(cells.read_token_codes, codes=self._codes[n])) for n in roles.tokens}
+        tokens = (name for name in roles.tokens if name not in self._numbers)
+        readers |= {n: (n, partial(cells.read_token_codes, codes=self._codes[n])) for n in tokens}
+        readers |= {name: (name, cells.read_ordered_keys) for name in self._numbers}
         readers |= {name: (name, cells.read_numbers) for name in roles.numericals}
         readers |= dict(self._labels.readers())
         if roles.scenario is not None:
