@@ -26,6 +26,7 @@ from stemlab.errors import StemlabError
 from stemlab.report import report
 from stemlab.reporting.collect import Run, collect
 from stemlab.reporting.document import END, check_block, update_block
+from stemlab.reporting.render import column_heading
 from stemlab.reporting.table import ReportTable, build_table
 
 OTHER = "ml1m_multitask"  # has records of its own, without tuning
@@ -125,8 +126,19 @@ def differences(table: ReportTable) -> str:
         words = [f"{_network(table, row)} {worse[row]:+.4f}" for row in sorted(worse, key=lambda row: worse[row])]
         value = table.rows[best[0]].stats[column].mean
         text = f"worse: {', '.join(words)}" if words else "no network is significantly worse"
-        lines.append(f"- {column}: best {_network(table, best[0])} ({value:.4f}); {text}.")
-    return f"Significant differences (Holm-adjusted p < {tests.level:g}):\n\n" + "\n".join(lines)
+        lines.append(f"- {column_heading(column)}: best {_network(table, best[0])} ({value:.4f}); {text}.")
+    return f"{_in_short(table)} Holm-adjusted p < {tests.level:g}:\n\n" + "\n".join(lines)
+
+
+def _in_short(table: ReportTable) -> str:
+    """Return one sentence: the networks that are worse somewhere, and those that are nowhere."""
+    verdicts = {_network(table, row): verdict(table, row) for row in range(len(table.rows))}
+    worse = [f"{name} ({text.removeprefix('worse ')})" for name, text in verdicts.items() if text.startswith("worse")]
+    others = [name for name, text in verdicts.items() if not text.startswith("worse")]
+    alike = f"{', '.join(others)} cannot be told apart from the best" if len(others) > 1 else f"{others[0]} is the best"
+    if not worse:
+        return f"With {_seeds(table)} seeds no difference is significant."
+    return f"With {_seeds(table)} seeds, {', '.join(worse)} are worse than the best on so many columns; {alike}."
 
 
 def blocks(tables: Mapping[str, ReportTable]) -> dict[str, str]:
