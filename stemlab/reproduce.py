@@ -100,17 +100,23 @@ def _tables(session: Reproduction) -> list[str]:
 
 
 def _analyses(session: Reproduction) -> None:
-    """Make the analyses of the finished runs; a condition that holds nowhere is stored in the verdict."""
+    """Make the analyses of the finished runs; what they must find and do not is stored in the verdict."""
     from stemlab.analyze import analyze
     from stemlab.config.thresholds import ThresholdError
+    from stemlab.errors import StemlabError
 
     for config, conditions in session.analysis_configs():
+        name, found = f"analysis={config['analysis']['name']}", session.verdict.conditions
         try:
             analyze(config)
         except ThresholdError as error:
-            session.verdict.conditions |= {text: text not in str(error) for text in conditions}
+            found |= {f"{name}: not {text}": text not in str(error) for text in conditions}
+        except StemlabError as error:
+            found[f"{name}: {error}"] = False
         else:
-            session.verdict.conditions |= dict.fromkeys(conditions, True)
+            found |= {f"{name}: not {text}": True for text in conditions}
+            if not config["runs"]:  # data with known effects
+                found[f"{name} finds the known effects"] = True
 
 
 if __name__ == "__main__":

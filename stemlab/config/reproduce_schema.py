@@ -79,7 +79,7 @@ class DifferencesConfig(Section):
 
 
 class AnalysisStepConfig(Section):
-    """An analysis of the runs: settings of ``stemlab.analyze``, and the runs by the beginning of their names."""
+    """An analysis: settings of ``stemlab.analyze``, patterns of run names, conditions that must not hold."""
 
     settings: _Names
     runs: list[str] = Field(default_factory=list)

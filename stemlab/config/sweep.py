@@ -114,9 +114,11 @@ def compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[lis
         choice = tuple(word for word, _, is_value in parsed if not is_value)
         if choice in composed:
             plain = composed[choice]
-            for _, override, is_value in parsed:
-                if is_value:
-                    plain = _with_value(plain, override.key_or_group.split("."), override.value())
+            values = {override.key_or_group: override.value() for _, override, is_value in parsed if is_value}
+            if "seed" in values and "dataset" in plain:  # dataset.seed is ${seed}
+                values = {"dataset.seed": values["seed"]} | values
+            for key, value in values.items():
+                plain = _with_value(plain, key.split("."), value)
             plain = single_values_as_lists(plain)
         else:
             plain = with_message(line, overrides, lambda job=overrides: compose_job(line.command, job))

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ class Reproduction:
     def analysis_configs(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
         """Yield the config of each analysis whose runs are all finished, and its conditions."""
         for step in self.preset.analyses:
-            runs = [run for run in self.runs if run.name.startswith(tuple(step.runs))] if step.runs else []
+            runs = [run for run in self.runs if any(fnmatch(run.name, pattern) for pattern in step.runs)]
             if not all(run.finished for run in runs) or (step.runs and not runs):
                 continue
             config = _composed("analyze", step.settings)

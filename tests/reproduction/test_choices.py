@@ -2,12 +2,14 @@
 
 import pytest
 
+from stemlab.config.compose import compose
 from stemlab.config.reproduce_schema import PresetConfig
+from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import write_json
 from stemlab.reproduce import reproduction_words
 from stemlab.reproduction.data_choice import choose_data, settings_that_change_results
-from stemlab.reproduction.plan import ReproductionRun, choose_form, forms, plan_runs, remaining_seconds
+from stemlab.reproduction.plan import ReproductionRun, choose_form, compose_runs, forms, plan_runs, remaining_seconds
 
 PRESET = {
     "name": "p",
@@ -132,3 +134,18 @@ def test_settings_of_the_machine_do_not_change_results():
         "trainer.max_epochs=1",
         "+optim.lr=1",
     ]
+
+
+def test_composed_runs_have_the_hash_of_their_record(tmp_path):
+    """Configs of one experiment are composed once; dataset.seed follows the seed of each run."""
+    one = preset(runs=[{"experiments": ["tiktok_conflict/single_task"], "seconds": 9, "epochs": 1}], data=[])
+    whole = forms(one, one.repeat, None)[0]
+    data = choose_data(one, None, tmp_path)
+    runs = plan_runs(one.runs, one.repeat, whole, data, [], tmp_path / "out")
+    compose_runs(runs)
+    assert [run.config["dataset"]["seed"] for run in runs] == [7, 8, 9]
+    assert config_hash(runs[2].config) == config_hash(compose("train", runs[2].words))
+    record = {"schema": 1, "status": "finished", "config_hash": "another"}
+    write_json(runs[1].directory / "record.json", record)
+    with pytest.raises(StemlabError, match=r"seed_8.*other settings.*output="):
+        compose_runs(runs)
