@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import chdir
-from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ Changes = Mapping[str, Any]
 _MISSING_PACKAGE = ("make torchrec", "pip install")
 _TABLE = ["dataset=table", "dataset.path=log.csv", "dataset.fields=[user,item]", "dataset.tasks=[click,buy]"]
 _REGRESSION = {"dataset.tasks": ["click", "time"], "dataset.labels": {"time": {"kind": "regression"}}}
-_CONDITIONAL = {"dataset.labels": {"buy": {"given": "click"}}}
 _SEQUENCE = {"history": {"items": "clicked", "target": "item", "max_length": 4}}
 _TWO = {"trainer.devices": 2, "trainer.name": "ddp_cpu"}
 
@@ -58,7 +56,7 @@ OBJECTIVES: dict[str, Changes] = {
     "one task": {"model.task": "click"},
     "regression": _REGRESSION,
     "log-normal": {**_REGRESSION, "model.losses": {"time": "lognormal"}},
-    "conditional": _CONDITIONAL,
+    "conditional": {"dataset.labels": {"buy": {"given": "click"}}},
     "sample weights": {"dataset.weight": "w"},
     "focal": {"model.losses": {"click": "focal"}},
     "positive weights": {"model.positive_weights": {"buy": 5.0}},
@@ -148,22 +146,14 @@ def _with_model(name: str, fixed: Mapping[str, dict[str, Any]]) -> dict[str, Any
     return {**fixed[model["family"]], "model": model}
 
 
-@cache
-def _text(name: str) -> str:
-    return (PAGE.parents[1] / "conf" / "model" / f"{name}.yaml").read_text(encoding="utf-8")
-
-
 def _read(name: str) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.load(_text(name), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    text = (PAGE.parents[1] / "conf" / "model" / f"{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return values
 
 
 def computes(config: Mapping[str, Any]) -> Any:
-    """Return the network of a config after one batch with all kinds of inputs.
-
-    Raises:
-        StemlabError: the network cannot be built.
-    """
+    """Return the network of a config after one batch with all kinds of inputs."""
     torch.manual_seed(0)
     if config["model"]["family"] == "sequential":
         sizes: Any = SequenceSizes(users=9, items=9, history_max=5, categories=3)
