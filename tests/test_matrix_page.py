@@ -2,6 +2,8 @@
 
 import importlib.util
 
+import pytorch_lightning  # noqa: F401  (its log handler keeps the stream of its import: not that of a test)
+
 
 def test_the_page_is_that_of_the_code(root):
     spec = importlib.util.spec_from_file_location("matrix_page", root / "scripts" / "matrix.py")
