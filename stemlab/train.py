@@ -117,7 +117,7 @@ def _advise(error: Interrupted, config: Mapping[str, Any], overrides: Sequence[s
     if error.number != signal.SIGUSR1:
         return
     if not is_first_process():  # the first process requeues the job
-        error.status = 0
+        error.status, error.advice = 0, ""
     elif requeue_slurm_job():
         error.status, error.advice = 0, "; SLURM starts the job again, and the training resumes"
     else:

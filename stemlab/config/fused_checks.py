@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from stemlab.config.cross_checks import is_sequential
@@ -18,10 +20,10 @@ _INSTEAD = f"set {_KEY}=rowwise_adagrad, the same rule without FBGEMM"
 
 
 def check_fused_tables(config: Mapping[str, Any], origin: Origin) -> None:
-    """Refuse a training that FBGEMM's operators on the CPU cannot do.
+    """Refuse a training that FBGEMM's operators cannot do.
 
     Raises:
-        StemlabError: the first reason, or FBGEMM is not installed.
+        StemlabError: the first reason, or FBGEMM is not installed for the device.
     """
     if config["optim"].get("tables") != FUSED_RULE:
         return
@@ -29,6 +31,21 @@ def check_fused_tables(config: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(f"{_KEY}={FUSED_RULE} ({origin(_KEY)}) {reason}.")
     if find_spec("fbgemm_gpu") is None:
         raise StemlabError(f"{_KEY}={FUSED_RULE} ({origin(_KEY)}) needs TorchRec and FBGEMM: run `make torchrec`.")
+    if config.get("trainer", {}).get("accelerator") == "gpu" and _variant() == "cpu":
+        raise StemlabError(
+            f"{_KEY}={FUSED_RULE} ({origin(_KEY)}) needs FBGEMM for GPUs, and the one for CPUs is installed: "
+            "`pip uninstall fbgemm-gpu-cpu` and `pip install --no-deps fbgemm-gpu==1.8.0`, or set trainer=cpu."
+        )
+
+
+def _variant() -> str | None:
+    """Return the platform of the installed FBGEMM, such as ``cpu`` or ``cuda``, without importing it."""
+    spec = find_spec("fbgemm_gpu")
+    path = Path(str(spec and spec.origin)).parent / "docs" / "target.default.json.py"  # a JSON file, despite its name
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["variant"])
+    except (OSError, ValueError, KeyError):
+        return None  # a build of one's own; the operators are checked when the tables are built
 
 
 def check_fused_net(config: Mapping[str, Any], net: Any, origin: Origin) -> None:
@@ -46,8 +63,11 @@ def _reason(config: Mapping[str, Any], trainer: Mapping[str, Any]) -> str | None
     lists = [key for key in ("multivalued", "sequences") if config.get("dataset", {}).get(key)]
     if lists:
         return f"does not look up dataset.{lists[0]}: {_INSTEAD}"
-    if trainer and (trainer["accelerator"] == "gpu" or process_count(trainer) != 1):
-        return f"is for one process on a CPU: {_INSTEAD}, or set trainer=cpu"
+    if trainer and process_count(trainer) != 1:
+        return (
+            "is for one process, because each process would update its own copy of the tables in the backward pass: "
+            f"{_INSTEAD}, or set trainer.devices=1"
+        )
     if trainer and trainer["compile"]:
         return "uses operators that cannot be compiled here: set trainer.compile=false"
     if trainer and trainer["accumulate_grad_batches"] != 1:

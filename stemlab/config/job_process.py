@@ -13,7 +13,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -41,6 +43,8 @@ _RANK_VARIABLES = (
 _NOT_FORWARDED = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra.launcher", "hydra/")
 GRACE_SECONDS = 10.0
 """Time that a job has to write a checkpoint after a signal."""
+_REQUEUE_SECONDS = 60.0
+"""SLURM ends a requeued job within its KillWait, 30 seconds by default."""
 
 
 def process_count(trainer: Mapping[str, Any]) -> int:
@@ -101,7 +105,28 @@ def run_job_in_subprocess(
         status = run_process_group(arguments)
     if status != 0:
         raise StemlabError(f"the job in {run_dir} failed with exit status {status}; its error message is above.")
+    if interrupted_by_slurm(run_dir):
+        _wait_for_slurm(run_dir)
     return read_objective(run_dir, objective)
+
+
+def interrupted_by_slurm(run_dir: Path) -> bool:
+    """Return whether the run in a directory, which has ended, was interrupted as a part of this SLURM job."""
+    path = run_dir / "record.json"
+    if "SLURM_JOB_ID" not in os.environ or not path.is_file():
+        return False
+    return bool(json.loads(path.read_text(encoding="utf-8"))["status"] == "interrupted")
+
+
+def _wait_for_slurm(run_dir: Path) -> NoReturn:
+    """Wait for SLURM to end this process, so that a job that was requeued has no result.
+
+    Raises:
+        StemlabError: SLURM has not ended this process.
+    """
+    signal.signal(signal.SIGTERM, _exit_on_signal)  # submitit ignores SIGTERM
+    time.sleep(_REQUEUE_SECONDS)
+    raise StemlabError(f"the job in {run_dir} was interrupted and requeued, but SLURM did not end this process.")
 
 
 def job_arguments(config: Any) -> list[str]:
@@ -129,14 +154,31 @@ def run_process_group(arguments: list[str], variables: Mapping[str, str] | None 
     environment = single_process_environment() | dict(variables or {})
     before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
-        child = subprocess.Popen(arguments, env=environment, start_new_session=True)
-        try:
-            return child.wait()
-        except BaseException:
-            end_process_group(child)
-            raise
+        with usr1_left_to_jobs():
+            child = subprocess.Popen(arguments, env=environment, start_new_session=True)
+            try:
+                return child.wait()
+            except BaseException:
+                end_process_group(child)
+                raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def usr1_left_to_jobs() -> Iterator[None]:
+    """Context in which this process of a SLURM job ignores SIGUSR1, which SLURM sends to its child processes, too.
+
+    They save a checkpoint and requeue the SLURM job.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, _do_nothing)  # child processes would inherit SIG_IGN
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def single_process_environment() -> dict[str, str]:
@@ -147,6 +189,10 @@ def single_process_environment() -> dict[str, str]:
 def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     """Turn SIGTERM (a cluster's or shell's ``kill``) into an exit, so that the job is ended, too."""
     sys.exit(128 + number)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal."""
 
 
 def end_process_group(child: subprocess.Popen[bytes]) -> None:

@@ -28,7 +28,7 @@ class FusedFields:
     The weights of the tables become views of one tensor of FBGEMM, so that the names in a state do not change.
 
     Args:
-        embedding: the embedding, on the CPU.
+        embedding: the embedding, on the device of the training.
         eps: added to the root of the sum of squares.
         l1: L1 penalty of the rows of a batch.
         l2: L2 penalty of the rows of a batch.
@@ -40,7 +40,7 @@ class FusedFields:
         active: whether lookups train the tables.
 
     Raises:
-        StemlabError: FBGEMM is missing, or a width is not a multiple of 4.
+        StemlabError: FBGEMM or its operators for the device are missing, or a width is not a multiple of 4.
     """
 
     def __init__(self, embedding: FieldEmbedding, eps: float, l1: float, l2: float) -> None:
@@ -64,16 +64,17 @@ class FusedFields:
         fields = [field for field, table in enumerate(positions) if table in self._slot]
         self._order = sorted(fields, key=lambda field: self._slot[positions[field]])
         slots = [self._slot[positions[field]] for field in self._order]
-        self._operator = _operator([tuple(table.weight.shape) for table in self.tables], slots, eps)
+        device = self.tables[0].weight.device
+        self._operator = _operator([tuple(table.weight.shape) for table in self.tables], slots, eps, device)
         starts = [0]
         for table, view in zip(self.tables, self._operator.split_embedding_weights(), strict=True):
             view.data.copy_(table.weight.detach())
             table.weight.data = view.detach()
             starts.append(starts[-1] + len(view))
         self.row_sums: list[Tensor] = [states[0] for states in self._operator.split_optimizer_states()]
-        self._start_F1 = torch.tensor([starts[slot] for slot in slots])[:, None]
+        self._start_F1 = torch.tensor([starts[slot] for slot in slots], device=device)[:, None]
         self._memory = [table.weight.data_ptr() for table in self.tables]
-        self._offset_N = torch.zeros(0, dtype=torch.int64)
+        self._offset_N = torch.zeros(0, dtype=torch.int64, device=device)
         self._current_rate = 0.0
 
     def is_used(self) -> bool:
@@ -97,7 +98,7 @@ class FusedFields:
             self._operator.set_learning_rate(rate)
             self._current_rate = rate
         if len(self._offset_N) != id_FB.numel() + 1:
-            self._offset_N = torch.arange(id_FB.numel() + 1)
+            self._offset_N = torch.arange(id_FB.numel() + 1, device=id_FB.device)
         found = self._operator(id_FB.flatten(), self._offset_N)
         row_BFW: Tensor = found.view(id_FB.shape[1], len(self._order), -1)
         row_BFW.register_hook(self._gradient(id_FB, row_BFW.detach()))  # type: ignore[no-untyped-call]
@@ -164,7 +165,7 @@ def plain_lookups(net: nn.Module) -> Iterator[None]:
             fields.active = True
 
 
-def _operator(shapes: Sequence[tuple[int, ...]], slots: Sequence[int], eps: float) -> Any:
+def _operator(shapes: Sequence[tuple[int, ...]], slots: Sequence[int], eps: float, device: torch.device) -> Any:
     """Return the operator of FBGEMM for tables of the same width; ``slots`` has the table of each field, ascending."""
     if find_spec("fbgemm_gpu") is None:
         raise StemlabError("optim.tables=torchrec_rowwise_adagrad needs TorchRec and FBGEMM: run `make torchrec`.")
@@ -181,15 +182,28 @@ def _operator(shapes: Sequence[tuple[int, ...]], slots: Sequence[int], eps: floa
         SplitTableBatchedEmbeddingBagsCodegen,
     )
 
+    place = (EmbeddingLocation.HOST, ComputeDevice.CPU)
+    if device.type != "cpu":
+        _check_gpu_operators()
+        place = (EmbeddingLocation.DEVICE, ComputeDevice.CUDA)
     return SplitTableBatchedEmbeddingBagsCodegen(
-        [(rows, columns, EmbeddingLocation.HOST, ComputeDevice.CPU) for rows, columns in shapes],
+        [(rows, columns, *place) for rows, columns in shapes],
         feature_table_map=list(slots),
         optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
         eps=eps,
         pooling_mode=PoolingMode.SUM,  # of one row per field and sample
         bounds_check_mode=BoundsCheckMode.FATAL,
-        device=torch.device("cpu"),
+        device=device,
     )
+
+
+def _check_gpu_operators() -> None:
+    """Raise StemlabError if the installed FBGEMM has no operators for GPUs."""
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("fbgemm::bounds_check_indices", "CUDA"):
+        raise StemlabError(
+            "optim.tables=torchrec_rowwise_adagrad: the installed FBGEMM has no operators for GPUs "
+            "(docs/methods/tables.md#torchrec)."
+        )
 
 
 def _no_rate() -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from torch.optim import Adam
 
+from stemlab.config.fused_checks import FUSED_RULE
 from stemlab.config.job_process import process_count
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sequence.datamodule import SequenceDataModule
@@ -101,6 +102,8 @@ def eager_reason(trainer: Mapping[str, Any], module: MultiTaskModule | Sequentia
             return f"blocks of steps do not support trainer.{key}={trainer[key]}"
     if process_count(trainer) > 1:
         return "steps of several processes are not captured"
+    if module.settings.optim.tables == FUSED_RULE:
+        return f"optim.tables={FUSED_RULE}: FBGEMM reads the learning rate on the CPU"
     if reason := getattr(module if isinstance(module, MultiTaskModule) else module.net, "uncapturable", None):
         return str(reason)
     return uncapturable_optimizer(OPTIMIZERS.get(module.settings.optim.name, Adam), module.schedule is not None)

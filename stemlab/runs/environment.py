@@ -22,6 +22,7 @@ IGNORED_WARNINGS = (
     r".*The number of training batches .* is smaller than the logging interval.*",
     r".*found [0-9]+ module\(s\) in eval mode.*",
     r".*isinstance\(treespec, LeafSpec\).*",
+    r".*`srun` command is available on your system but is not used.*",
 )
 FILTERED_LOGGERS = (
     *("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"),

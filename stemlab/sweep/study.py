@@ -6,6 +6,7 @@ import fcntl
 import math
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ class SearchStudy:
         self._grid = space.combinations() if settings["sampler"] == "grid" else None
         limits = [count for count in (settings["trials"], len(self._grid) if self._grid else None) if count is not None]
         self.limit = min(limits)
-        self._worker = f"{socket.gethostname()}-{os.getpid()}"
+        # in a container, the next process of a sweep may have the same host name and process id
+        self._worker = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
         directory.mkdir(parents=True, exist_ok=True)
         with self._locked():
             self.study = optuna.create_study(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +16,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from stemlab.config.job_process import job_arguments, processes_per_node, read_objective
+from stemlab.config.job_process import (
+    interrupted_by_slurm,
+    job_arguments,
+    processes_per_node,
+    read_objective,
+    usr1_left_to_jobs,
+)
 from stemlab.config.own_metrics import own_directions
 from stemlab.config.startup import resume_collection
 from stemlab.config.sweep_resume import COMMAND, SWEEP_ID
 from stemlab.config.sweep_settings import is_search
 from stemlab.config.trial_channel import EpochReport
 from stemlab.data.io.output_file import write_text_file
-from stemlab.errors import StemlabError
+from stemlab.errors import Interrupted, StemlabError
 from stemlab.metric_directions import metric_direction
 from stemlab.reporting.record import RECORD, read_record
 from stemlab.reporting.run_lock import is_locked
@@ -32,6 +39,8 @@ from stemlab.sweep.space import SearchSpace
 from stemlab.sweep.study import SearchStudy
 
 _LOCK_WAIT_S = 60.0
+_AFTER_USR1 = (0, 128 + signal.SIGUSR1)
+"""Exit statuses of a run that requeued its SLURM job, and of one that could not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +172,14 @@ class JobRunner:
         self.source, self.pool = source, pool
         self._plan, self._say = plan, say
         self._planned: dict[int, PlannedJob] = {}
+        self._ends = False
 
     def run(self) -> None:
         """Run all jobs.
 
         Raises:
             StemlabError: jobs failed; raised after the last one has ended.
+            Interrupted: SIGUSR1 of SLURM ended jobs, which go on when the sweep is started again.
         """
         self.run_all()
         if failures := self.source.failures:
@@ -179,7 +190,7 @@ class JobRunner:
 
     def run_all(self) -> None:
         """Run all jobs; the source has the reasons of failed ones."""
-        with self.source.active():
+        with self.source.active(), usr1_left_to_jobs():
             jobs = iter(self.source.jobs())
             try:
                 self._run(jobs)
@@ -193,6 +204,7 @@ class JobRunner:
     def _run(self, jobs: Any) -> None:
         more = True
         while more or self.pool.running:
+            more = more and not self._ends
             while more and self.pool.has_room():
                 found = next(jobs, None)
                 more = found is not None
@@ -203,6 +215,8 @@ class JobRunner:
                     job.answer(self.source.stops(job.number, event))
                 else:
                     self._end(job, event)
+        if self._ends:
+            raise Interrupted(signal.SIGUSR1)
 
     def _start(self, job: PlannedJob) -> None:
         """Start a job, unless its run has ended before."""
@@ -232,7 +246,11 @@ class JobRunner:
 
     def _end(self, running: RunningJob, status: int) -> None:
         job = self._planned.pop(running.number)
-        if status != 0:
+        if status in _AFTER_USR1 and interrupted_by_slurm(job.directory):
+            self._say(job, "was interrupted by SIGUSR1")
+            self.source.interrupted(job.number)
+            self._ends = True
+        elif status != 0:
             self._fail(job, self._reason(job, status))
         elif running.stopped:
             self._say(job, "pruned")

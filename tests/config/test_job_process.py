@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from stemlab.config import job_process
 from stemlab.config.job_process import process_count, read_objective, run_process_group
 from stemlab.errors import StemlabError
 from tests.cli.commands import TIMEOUT_S
@@ -50,6 +51,25 @@ def test_rank_variables_do_not_reach_the_child(monkeypatch, capfd):
     show = "import os; print(sorted(set(os.environ) & {'RANK', 'WORLD_SIZE', 'MASTER_PORT', 'KEPT'}))"
     assert run_process_group([sys.executable, "-c", show]) == 0
     assert capfd.readouterr().out == "['KEPT']\n"
+
+
+def test_usr1_of_a_slurm_job_is_left_to_the_command(monkeypatch):
+    """The command gets the default action back, which ends it; the waiting process goes on."""
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    signals = "import os, signal; os.kill(os.getppid(), signal.SIGUSR1); os.kill(os.getpid(), signal.SIGUSR1)"
+    assert run_process_group([sys.executable, "-S", "-c", signals]) == -signal.SIGUSR1
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_a_requeued_job_has_no_result(monkeypatch, tmp_path):
+    (tmp_path / "record.json").write_text('{"status": "interrupted", "metrics": {"val/auc": 0.7}}')
+    assert not job_process.interrupted_by_slurm(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    assert job_process.interrupted_by_slurm(tmp_path)
+    monkeypatch.setattr(job_process, "_REQUEUE_SECONDS", 0.0)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    with pytest.raises(StemlabError, match="requeued"):
+        job_process._wait_for_slurm(tmp_path)
 
 
 def test_read_objective(tmp_path):

@@ -10,12 +10,15 @@ import torch
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.spec import ImpressionSizes
 from stemlab.errors import StemlabError
+from stemlab.nn import fused_tables
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.fused_tables import FusedFields, plain_lookups
 from stemlab.optim import OptimConfig, Penalty, build_optimizer
 from tests.lightning.toy_training import Training, by_rows, make
 
 pytest.importorskip("fbgemm_gpu", reason="make torchrec")
+from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import ComputeDevice
 
 SIZES = ImpressionSizes(
     {"user": 9, "item": 8, "last_item": 8}, scenarios=("a", "b"), scenario_feature=True, tables={"last_item": "item"}
@@ -90,6 +93,21 @@ def test_ids_beyond_a_table_are_errors() -> None:
 def test_widths_that_fbgemm_cannot_read_are_refused() -> None:
     with pytest.raises(StemlabError, match="multiple of 4"):
         FusedFields(FieldEmbedding({"user": 4}, ["shared"], 6, padding=False), eps=1e-8, l1=0.0, l2=0.0)
+
+
+def test_tables_on_a_gpu_are_built_for_it_if_fbgemm_has_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Construction only: no GPU is needed, and nothing is looked up. Tensors of the device ``meta`` have no memory."""
+    embedding = FieldEmbedding(SIZES, ["shared"], 4, padding=False).to("meta")
+    with pytest.raises(StemlabError, match="GPUs"):
+        FusedFields(embedding, eps=1e-8, l1=0.0, l2=0.0)
+    monkeypatch.setattr(fused_tables, "_check_gpu_operators", lambda: None)
+    fields = FusedFields(embedding, eps=1e-8, l1=0.0, l2=0.0)
+    operator = fields._operator
+    assert not operator.use_cpu
+    assert {spec[2:] for spec in operator.embedding_specs} == {(EmbeddingLocation.DEVICE, ComputeDevice.CUDA)}
+    assert operator.feature_table_map == [0, 1, 1, 2]
+    assert [sums.shape for sums in fields.row_sums] == [(9,), (8,), (4,)]
+    assert {tensor.device.type for tensor in (*fields.row_sums, fields._start_F1, fields._offset_N)} == {"meta"}
 
 
 def test_torchrec_trains_alike() -> None:

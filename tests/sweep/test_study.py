@@ -46,7 +46,7 @@ def test_a_study_ends_with_its_last_trial_and_is_not_repeated(open_study):
 def test_a_grid_has_each_combination_once_over_several_processes(open_study):
     settings = {"sampler": "grid", "trials": None}
     one, other = (open_study("a=1,2", "b=range(3,5)", **settings) for _ in range(2))
-    with one.working():
+    with one.working(), other.working():
         found = [study.next_trial().words for study in (one, other, one, other)]
         assert sorted(found) == [[f"a={a}", f"b={b}"] for a in (1, 2) for b in (3, 4)]
         assert other.next_trial() is None

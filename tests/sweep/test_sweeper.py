@@ -1,6 +1,7 @@
 """Sweeps of the command train whose jobs are processes, with a pool that writes records instead of training."""
 
 import json
+import signal
 from typing import ClassVar
 
 import pytest
@@ -24,10 +25,11 @@ class FakeJob:
 class FakePool:
     """Runs a job when its events are read: reports two epochs, then writes the record.
 
-    Job 1 fails, job 2 has an undefined objective, job 3 has bad epochs, the others are better with their number.
+    Job 1 ends as ``ends`` says, job 2 has no objective, job 3 has bad epochs, the others are better with their number.
     """
 
     started: ClassVar[list[tuple[int, list[str]]]] = []
+    ends: ClassVar[dict[int, str]] = {}
 
     def __init__(self, size, gpus=None):
         self.size, self.running = size, {}
@@ -40,13 +42,16 @@ class FakePool:
         self.running[number] = FakeJob(number)
         self.running[number].directory = directory
 
+    def end(self):
+        assert not self.running
+
     def events(self):
         for job in list(self.running.values()):
             for epoch in (1, 2):
                 if not job.stopped:
                     yield job, EpochReport(epoch, 0.1 if job.number == 3 else 0.5 + job.number / 100, last=False)
             del self.running[job.number]
-            status = {1: "failed"}.get(job.number, "pruned" if job.stopped else "finished")
+            status = self.ends.get(job.number, "pruned" if job.stopped else "finished")
             value = None if job.number == 2 else 0.5 + job.number / 100
             job.directory.mkdir(parents=True, exist_ok=True)
             made = record(status=status, error="the loss is nan" if status == "failed" else None, epochs_run=2)
@@ -59,6 +64,7 @@ class FakePool:
 def pool(monkeypatch):
     monkeypatch.setattr(sweeper, "JobPool", FakePool)
     monkeypatch.setattr(FakePool, "started", [])
+    monkeypatch.setattr(FakePool, "ends", {1: "failed"})
     return FakePool
 
 
@@ -98,3 +104,17 @@ def test_a_grid_with_several_jobs_starts_only_what_is_missing(pool, tmp_path):
     again = workspace.run("train", "sweep.resume=runs/sweeps/g", "sweep.jobs=3", status=2)
     assert [number for number, _ in pool.started] == [1]
     assert "job 0 finished" in again.stdout
+
+
+def test_a_sweep_in_a_slurm_job_ends_with_its_interrupted_trial_and_continues_it(pool, tmp_path):
+    """SIGUSR1 of SLURM reaches the trials too, which save and requeue the job; the sweep starts no further trial."""
+    pool.ends[1] = "interrupted"
+    command = ["train", "model=stem", "dataset=tiktok", "sweep=random", LR, "sweep.trials=4"]
+    job = {"STEMLAB_SWEEP_ID": "usr1", "SLURM_JOB_ID": "5"}
+    done = Workspace(tmp_path).run(*command, status=128 + signal.SIGUSR1, **job)
+    assert "job 1 was interrupted by SIGUSR1" in done.stdout
+    assert [number for number, _ in pool.started] == [0, 1]
+    del pool.ends[1]
+    again = Workspace(tmp_path).run(*command, status=2, **job)  # job 2 has no objective
+    assert [number for number, _ in pool.started] == [0, 1, 1, 2, 3]
+    assert "job 1 finished, val/auc 0.51000" in again.stdout
