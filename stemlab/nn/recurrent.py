@@ -8,6 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from stemlab.nn.kernels.dispatch import use_cpu_kernel
+from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings
+from stemlab.nn.kernels.gru import last_gru_states
+
 
 class LastStateGRU(nn.GRU):
     """One-layer ``torch.nn.GRU`` over right-padded sequences; parameters and equations are those of ``torch.nn.GRU``.
@@ -27,3 +31,11 @@ class LastStateGRU(nn.GRU):
         """Return the state (B, H) of every sequence after ``length_B`` (at least 1) steps."""
         state_BLH = super().forward(x_BLD)[0]
         return state_BLH[torch.arange(length_B.shape[0], device=length_B.device), length_B - 1]
+
+    def forward_unique(self, items: UniqueEmbeddings, length_B: Tensor) -> Tensor:
+        """Return the states (B, H) for the input ``items.dense()``; the CPU kernel runs if it applies."""
+        weights = [self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0]
+        if use_cpu_kernel(items.row_UD, *weights):
+            return last_gru_states(items, length_B, weights)
+        state_BH: Tensor = self(items.dense(), length_B)
+        return state_BH

@@ -220,7 +220,7 @@ class InterestPredictor(nn.Module):
 
     def state(self, items: Tensor | UniqueEmbeddings, history_BL: Tensor, length_B: Tensor) -> Tensor:
         """Return the last state of the GRU, (B, D)."""
-        if self.items is not None:
-            items = self.items(history_BL)
-        state_BD: Tensor = self.gru(items.dense() if isinstance(items, UniqueEmbeddings) else items, length_B)
+        if isinstance(items, UniqueEmbeddings):
+            return self.gru.forward_unique(items if self.items is None else items.of(self.items), length_B)
+        state_BD: Tensor = self.gru(items if self.items is None else self.items(history_BL), length_B)
         return state_BD

@@ -71,14 +71,21 @@ class UniqueEmbeddings:
     Attributes:
         row_UD: the unique embeddings.
         index: row of every position, any shape.
+        id_U: ids of the unique embeddings, ascending, if they come from ``look_up_history``.
     """
 
     row_UD: Tensor
     index: Tensor
+    id_U: Tensor | None = None
 
     def dense(self) -> Tensor:
         """Return the embedding of every position (..., D)."""
         return look_up(self.row_UD, self.index)[0]
+
+    def of(self, table: nn.Embedding) -> UniqueEmbeddings:
+        """Return the embeddings of the same ids in another table."""
+        assert self.id_U is not None
+        return UniqueEmbeddings(look_up(table, self.id_U)[0], self.index, self.id_U)
 
 
 def look_up_history(
@@ -95,7 +102,7 @@ def look_up_history(
     rows = table.num_embeddings if isinstance(table, nn.Embedding) else len(table)  # of all ranks, if it is divided
     unique_U, index_BL = _unique(history_BL, rows)
     row_UD, *others = look_up(table, unique_U, *ids)
-    return UniqueEmbeddings(row_UD, index_BL), tuple(others)
+    return UniqueEmbeddings(row_UD, index_BL, unique_U), tuple(others)
 
 
 def _unique(ids: Tensor, rows: int) -> tuple[Tensor, Tensor]:
