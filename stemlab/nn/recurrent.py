@@ -5,6 +5,8 @@ Legend: B batch, L sequence length, D input width, H state width.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ class LastStateGRU(nn.GRU):
 
     def forward_unique(self, items: UniqueEmbeddings, length_B: Tensor) -> Tensor:
         """Return the states (B, H) for the input ``items.dense()``; the CPU kernel runs if it applies."""
-        weights = [self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0]
+        weights = cast(list[Tensor], [self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0])
         if use_cpu_kernel(items.row_UD, *weights):
             return last_gru_states(items, length_B, weights)
         state_BH: Tensor = self(items.dense(), length_B)

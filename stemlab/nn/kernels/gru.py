@@ -83,7 +83,7 @@ def _product_gradients(
     hidden_LBH: Tensor,
     state_LBH: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of the products: of both for the gates (L, B, X), of input and of state for the new state."""
+    """Return the gradients of the products: of the gates (L, B, X); of input and of state for the new state."""
     L, B, H = new_LBH.shape
     reset_LBH, update_LBH = gate_LBX[..., :H], gate_LBX[..., H:]
     by_new = torch.addcmul(new_LBH.new_ones(()), new_LBH, new_LBH, value=-1)

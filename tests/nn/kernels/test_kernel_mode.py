@@ -145,7 +145,7 @@ def test_evaluation_obeys_the_config(mode: str, monkeypatch: pytest.MonkeyPatch)
     trainer = SimpleNamespace(validate=lambda *_, **__: inside.append(use_cpu_kernel(torch.ones(2))))
     monkeypatch.setattr(evaluate, "build_trainer", lambda *_, **__: trainer)
     evaluation = object.__new__(evaluate.CheckpointEvaluation)
-    evaluation.prefix = "val"
+    evaluation.prefix, evaluation.chosen = "val", {"save_scores": False}
     evaluation.rebuilt = SimpleNamespace(
         config={"seed": 1, "trainer": {"kernels": mode, "accelerator": "cpu"}},
         prepare=lambda: None,
