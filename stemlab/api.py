@@ -143,7 +143,8 @@ def evaluate(
         split: ``train``, ``valid`` or ``test``.
 
     Returns:
-        Full metric name -> value, ``None`` where undefined. Metrics of ``data`` have the prefix ``data/``.
+        Full metric name -> value, ``None`` where undefined. Metrics of ``data`` have the prefix ``data/``; those of a
+        frame with the rows of a split in their order are those of the record, bit for bit.
 
     Raises:
         StemlabError: the checkpoint or the data cannot be read.
@@ -161,7 +162,7 @@ def evaluate(
         record = found.record
         if "tasks" not in record["config"]["dataset"]:
             raise StemlabError("the metrics of other data need a table with labels: leave the data out for a split.")
-        table = arrow_table(predict(found, data))
+        table = arrow_table(predict(found, data, settings=_evaluated_as_split(found, data)))
         measured: dict[str, float | None] = defined(measure_rows(table, record["config"], record["dataset_manifest"]))
         return measured
     config, _ = compose_settings(
@@ -210,6 +211,17 @@ def predict(run: TrainedRun | str | Path, data: Frame | None = None, *, settings
         print(re.sub(rf"( into| written to) {re.escape(folder)}\S*parquet", "", summary))
         table = pq.read_table(chosen["output"], memory_map=False)
     return frame_like(table, None if isinstance(data, str | Path) else data)
+
+
+def _evaluated_as_split(run: TrainedRun, data: Frame) -> Settings:
+    """Return the size of the batches of a split with as many rows: the rounding of a score depends on it."""
+    from stemlab.data.batch_order import evaluation_batch_size
+    from stemlab.data.io.frames import arrow_table
+
+    if isinstance(data, str | Path):
+        return {}
+    largest = int(run.record["config"]["dataset"].get("eval_batch_size", 16384))
+    return {"batch_size": evaluation_batch_size(largest, arrow_table(data).num_rows)}
 
 
 def _named_model(model: str | type, settings: Settings) -> tuple[dict[str, Any], tuple[str, ...]]:

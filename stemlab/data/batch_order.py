@@ -67,6 +67,16 @@ def training_steps(samples: int, batch_size: int) -> int:
     return steps - 1 if steps > 1 and samples % batch_size == 1 else steps
 
 
+def evaluation_batch_size(batch_size: int, rows: int) -> int:
+    """Return the size of the batches in which a split is evaluated, on any number of ranks.
+
+    Args:
+        batch_size: largest size.
+        rows: samples of the split.
+    """
+    return min(batch_size, max(1, rows // MIN_EVAL_BATCHES))
+
+
 def order_state(order: BatchOrder) -> dict[str, int]:
     """Return what a checkpoint within an epoch must hold of the order of its samples, beside seed and position."""
     return {"window_rows": order.window_rows} if order.window_rows else {}
@@ -165,7 +175,7 @@ class SequentialOrder:
 
     def __init__(self, rows: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.rows, self.rank, self.world_size = rows, rank, world_size
-        self.batch_size = min(batch_size, max(1, rows // MIN_EVAL_BATCHES))
+        self.batch_size = evaluation_batch_size(batch_size, rows)
         self.total = -(-rows // self.batch_size)
         if self.total < world_size:
             raise StemlabError(

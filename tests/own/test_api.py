@@ -91,9 +91,10 @@ def test_metrics_of_a_split_and_of_its_rows_are_those_of_the_record(run):
     assert run.evaluate() == {name: run.metrics[name] for name in run.metrics if name.startswith("test/")}
     of_rows = run.evaluate(FRAME[FRAME.part == "test"])
     recorded = {name: value for name, value in run.metrics.items() if "gauc_encoded" not in name}
-    assert of_rows == pytest.approx(
-        {name.replace("test/", "data/"): value for name, value in recorded.items() if name.startswith("test/")}, 1e-6
-    )
+    expected = {name.replace("test/", "data/"): value for name, value in recorded.items() if name.startswith("test/")}
+    assert of_rows == expected
+    shuffled = run.evaluate(FRAME[FRAME.part == "test"].sample(frac=1, random_state=0))
+    assert shuffled == pytest.approx(expected, 1e-6)
 
 
 def test_loaded_run_is_the_same(run):
