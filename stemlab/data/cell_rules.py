@@ -23,6 +23,8 @@ class CellRules:
             booleans (``strict``), or missing (``lenient``).
         scenario: column of the scenario in raw rows, or ``None`` if it is the scenario column of the prepared dataset.
         scenario_from: column and prefix from which the scenario is made where its column is missing.
+        derived: columns that are computed from others: ``name``, ``kind`` (``cross``, ``log1p``, ``buckets``),
+            ``sources``, and ``edges`` and ``names`` of buckets.
         lists: columns of each list of values: the attributes of ``ListRole`` and the field of its categories.
     """
 
@@ -34,6 +36,7 @@ class CellRules:
     scenario: str | None = None
     scenario_from: tuple[str, str] | None = None
     lists: tuple[Mapping[str, Any], ...] = ()
+    derived: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

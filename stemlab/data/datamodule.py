@@ -105,6 +105,11 @@ class ImpressionDataModule(LightningDataModule, ABC):
         del table
         yield from ()
 
+    def bad_sources(self, table: Any) -> Iterator[tuple[str, BoolArray, str]]:
+        """Yield column, mask and problem of cells of raw rows from which ``encode`` cannot compute an input."""
+        del table
+        yield from ()
+
     def prepare(self) -> Path:
         """Find or build the prepared dataset, read its manifest and return its directory."""
         return self._prepared.prepare()

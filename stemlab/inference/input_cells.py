@@ -141,9 +141,14 @@ class InputCells:
 
     def _bad_cells(self, table: Any) -> Iterator[BadCells]:
         present = set(table.column_names)
+        numbers: dict[str, BoolArray] = {}
         for name in (numerical.name for numerical in self._spec.numericals):
             if name in present and self._rules.numbers != "lenient":
-                yield BadCells(name, self._bad_numbers(table[name]), "not a finite number")
+                numbers[name] = self._bad_numbers(table[name])
+                yield BadCells(name, numbers[name], "not a finite number")
+        for name, bad_B, problem in self._data.bad_sources(table):
+            yield BadCells(name, bad_B & ~numbers.get(name, np.zeros_like(bad_B)), problem)
+            numbers[name] = bad_B | numbers.get(name, False)
         for name in self._spec.field_sizes:
             if name in present:
                 yield BadCells(name, self._bad_ids(table[name]), "not an id that is held exactly")

@@ -38,10 +38,14 @@ def folder(home: Path) -> Path:
     return compare_impressions("stem", "table", "onnx", home, *STEM)
 
 
-def test_scenarios_are_selected_in_the_graph_and_vectors_are_projected(home: Path) -> None:
+def test_scenarios_vectors_and_derived_columns(home: Path) -> None:
     np.save(home / "vectors.npy", np.ones((1, 5), np.float32))
     vectors = f"model.pretrained={{item: {{file: {home}/vectors.npy, ids: {home}/ids.npy, width: 5}}}}"
-    compare_impressions("star", "table", "torchexport", home, "dataset.tasks=[click]", vectors)
+    derived = "{user_x_item: {cross: [user, item]}, log_price: {log1p: price}, price_q: {buckets: price, quantiles: 5}}"
+    columns = ("dataset.fields=[user,item,user_x_item,price_q]", "dataset.numericals=[log_price]")
+    words = ("dataset.tasks=[click]", "dataset.min_count=1", *columns, f"dataset.derived={derived}", vectors)
+    folder = compare_impressions("star", "table", "torchexport", home, *words)
+    assert [len(one["sources"]) for one in json.loads((folder / "encoder.json").read_text())["derived"]] == [2, 1, 1]
 
 
 def test_sequences(home: Path) -> None:

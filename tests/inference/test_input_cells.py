@@ -143,7 +143,9 @@ def test_json_keys_with_values_of_different_types_raise(case: ScoringCase, tmp_p
 def test_a_scenario_that_is_made_from_another_column() -> None:
     rules = CellRules(scenario_from=("tab", "tab"))
     names = {"scenario_column": "scenario"}
-    data = SimpleNamespace(cell_rules=lambda: rules, manifest=names, bad_lists=lambda table: ())
+    data = SimpleNamespace(
+        cell_rules=lambda: rules, manifest=names, bad_lists=lambda table: (), bad_sources=lambda table: ()
+    )
     spec = SimpleNamespace(scenarios=("tab0", "tab4"), numericals=(), field_sizes={})
     table = pa.table({"tab": [4, 7, 0, None]})
     lines = np.arange(1, 5)

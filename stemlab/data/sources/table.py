@@ -209,30 +209,39 @@ class TableDataModule(ImpressionDataModule):
 
     def encode(self, table: Any) -> ImpressionBatch:
         """Return rows with the same columns as a batch; labels are not needed."""
+        self._read_edges()
+        return self.table_encoder(self._parse_inputs(self.derive(table)))
+
+    def _read_edges(self) -> None:
+        """Use the limits of quantile buckets of the prepared dataset."""
         if self._derived.quantiles:
             self.prepare()
             self._derived.edges = self.manifest["quantile_edges"]
-        return self.table_encoder(self._parse_inputs(self.derive(table)))
 
     def derive(self, table: Any) -> Any:
         """Return rows with the columns of ``dataset.derived``; a class of your own may add others."""
         return self._derived(table)
 
     @property
-    def derives(self) -> bool:
-        """Whether columns are derived from those of the file."""
-        return bool(self._derived) or type(self).derive is not TableDataModule.derive
+    def has_own_columns(self) -> bool:
+        """Whether a class of the user derives columns."""
+        return type(self).derive is not TableDataModule.derive
 
     def cell_rules(self) -> CellRules:
         """Return how ``encode`` reads cells."""
+        self._read_edges()
         columns = self._columns
         lists = tuple({**asdict(role), "category_field": role.category_field} for role in columns.lists)
         rules: dict[str, Any] = {"missing": columns.missing, "scenario": columns.scenario, "lists": lists}
-        return CellRules(fractions=True, numbers="strict", **rules)
+        return CellRules(fractions=True, numbers="strict", derived=self._derived.rules(), **rules)
 
     def bad_lists(self, table: Any) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
         """Yield the columns of each list field of raw rows with the mask of rows that ``encode`` cannot read."""
         return bad_list_rows(table, self._columns.lists, self._columns.missing)
+
+    def bad_sources(self, table: Any) -> Iterator[tuple[str, BoolArray, str]]:
+        """Yield source column, mask and problem of cells from which no numerical column can be derived."""
+        return self._derived.bad_cells(table, self._columns.numericals)
 
     def _parse_inputs(self, table: Any) -> Any:
         """Return the table with input cells parsed as in training."""
@@ -269,8 +278,8 @@ class TableDataModule(ImpressionDataModule):
         table = open_table(path, separator=self.separator, names=self._names)
         self._derived.check_names(table.names, table.path)
         self._derived.edges = {}  # not known before the rows are read
-        own = "" if type(self).derive is TableDataModule.derive else code_of(type(self))
-        return DerivedTable(table, self.derive, own + self._derived.code) if self.derives else table
+        own = code_of(type(self)) if self.has_own_columns else ""
+        return DerivedTable(table, self.derive, own + self._derived.code) if own or self._derived else table
 
 
 def _tokens(name: str, column: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from stemlab.array_types import BoolArray, Float64Array
 from stemlab.data.prepare.quantile_buckets import bucket_names, bucket_numbers
 from stemlab.data.table import cells
 from stemlab.errors import StemlabError, nearest
 
 _BETWEEN, _ESCAPED = "&", ("\\", "&")  # between the values of a cross; marks that get a backslash inside a value
 _VERSION = 1  # of the names of categories, for the fingerprint
+KINDS = ("cross", "log1p", "buckets")
+"""Kinds of derived columns."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -42,7 +45,7 @@ class DerivedColumn:
 
     @model_validator(mode="after")
     def _check(self) -> DerivedColumn:
-        given = [name for name in ("cross", "log1p", "buckets") if getattr(self, name) is not None]
+        given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError("exactly one of cross, log1p and buckets")
         if self.cross is not None and len(set(self.cross)) < 2:
@@ -95,6 +98,29 @@ class DerivedColumns:
         }
         return json.dumps(plain, sort_keys=True) if self else ""
 
+    def rules(self) -> tuple[dict[str, Any], ...]:
+        """Return how the columns are computed, as plain values for encoders outside of stemlab."""
+        found = []
+        for name, column in self._columns.items():
+            kind = next(kind for kind in KINDS if getattr(column, kind) is not None)
+            edges = column.edges or self.edges.get(name)
+            limits = {} if edges is None else {"edges": list(edges), "names": bucket_names(edges)}
+            found.append({"name": name, "kind": kind, "sources": list(column.sources), **limits})
+        return tuple(found)
+
+    def bad_cells(self, table: Any, names: Collection[str]) -> Iterator[tuple[str, BoolArray, str]]:
+        """Yield source column, mask and problem of the cells of raw rows that ``log1p`` cannot read.
+
+        Args:
+            table: raw rows, whose columns may be missing.
+            names: derived columns that are inputs.
+        """
+        for name, column in self._columns.items():
+            source = column.log1p
+            if source in table.column_names and name in names:
+                numbers, given = cells.read_float64(cells.without_missing(table[source], self._missing))
+                yield source, _without_logarithm(numbers, given), f"not a number above -1, for {name!r}"
+
     def check_names(self, names: Sequence[str], path: Any) -> None:
         """Check the columns against those of the file.
 
@@ -142,10 +168,16 @@ def _escaped(tokens: Any) -> Any:
     return tokens
 
 
+def _without_logarithm(values: Float64Array, given: BoolArray) -> BoolArray:
+    """Return the mask of cells that are not missing and not finite numbers above -1."""
+    bad: BoolArray = given & ~(np.isfinite(values) & (values > -1))
+    return bad
+
+
 def _transformed(column: Any, how: DerivedColumn, edges: Sequence[float] | None) -> Any:
     values, given = cells.read_float64(column)
     if how.log1p is not None:
-        bad = given & ~(np.isfinite(values) & (values > -1))
+        bad = _without_logarithm(values, given)
         return pa.array(np.where(bad, np.inf, np.log1p(np.where(bad, 0.0, values))))
     if edges is None:
         return pa.array(values, mask=np.isnan(values))

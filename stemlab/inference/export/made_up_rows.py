@@ -5,6 +5,7 @@ Each column has known, rare and missing values in turn.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,10 @@ def impression_rows(rules: Mapping[str, Any], scenarios: Sequence[str], count: i
     """
     rng = np.random.default_rng(0)
     columns: dict[str, list[Any]] = {}
+    derived = {column["name"]: column for column in rules.get("derived") or ()}
     for field in rules["fields"]:
+        if field["name"] in derived:
+            continue
         tokens: list[Any] = [*rules["vocabularies"][field["vocabulary"]][:count], _UNSEEN, None]
         if field["padding"]:
             tokens.append(field["padding"])
@@ -37,10 +41,44 @@ def impression_rows(rules: Mapping[str, Any], scenarios: Sequence[str], count: i
         columns |= _list_columns(rules, column, longest[column["values"]], count)
     for column in rules["numericals"]:
         drawn = column["mean"] + column["scale"] * rng.normal(size=count)
-        columns[column["name"]] = [None if row % 7 == 3 else repr(float(x)) for row, x in enumerate(drawn)]
+        if column["name"] in derived:
+            drawn = np.expm1(drawn.clip(-30, 80))
+        name = derived[column["name"]]["sources"][0] if column["name"] in derived else column["name"]
+        columns[name] = [None if row % 7 == 3 else repr(float(x)) for row, x in enumerate(drawn)]
+    for number, column in enumerate(derived.values()):
+        own = range(number, count, len(derived) + 1)  # crosses may have the same sources
+        _add_sources(columns, column, rules["vocabularies"].get(column["name"], ()), own, count)
     if rules["scenario"] is not None:
         columns[rules["scenario"]["column"]] = [scenarios[row % len(scenarios)] for row in range(count)]
     return columns
+
+
+def _add_sources(
+    columns: dict[str, list[Any]], column: Mapping[str, Any], vocabulary: Sequence[str], own: range, count: int
+) -> None:
+    """Add the source columns of a cross or of buckets; changes the columns.
+
+    Args:
+        columns: columns of raw rows.
+        column: the derived column.
+        vocabulary: its known values.
+        own: rows in which a cross has a known value.
+        count: number of rows.
+    """
+    rng = np.random.default_rng(2)
+    new = column["sources"][0] not in columns
+    made = {name: [*columns.get(name, [_UNSEEN, None] * count)][:count] for name in column["sources"]}
+    if column["kind"] == "cross" and vocabulary:
+        pairs = [re.findall(r"(?:\\.|[^&\\])+", vocabulary[rng.integers(0, len(vocabulary))]) for _ in own]
+        for row, pair in zip(own, pairs, strict=True):
+            for name, part in zip(made, pair, strict=False):
+                made[name][row] = re.sub(r"\\(.)", r"\1", part)
+    elif column["kind"] == "buckets" and new:
+        edges = column["edges"]
+        near = [edges[0] - 1.0, *edges, *(edge + 0.5 for edge in edges)]
+        for row in (row for row in range(count) if row % 3):
+            made[column["sources"][0]][row] = repr(float(near[rng.integers(0, len(near))]))
+    columns |= made
 
 
 def _list_columns(

@@ -36,10 +36,10 @@ def impression_rules(data: ImpressionDataModule, spec: DatasetSpec) -> dict[str,
             f"dataset {data.name!r} cannot be encoded outside of stemlab: set the attribute cells of "
             f"{type(data).__name__}, which describes how its cells are read (stemlab.data.cell_rules.CellRules)."
         )
-    if getattr(data, "derives", False):
+    if getattr(data, "has_own_columns", False):
         raise StemlabError(
-            f"dataset {data.name!r} has derived columns (dataset.derived, or derive() of a class), which the encoder "
-            "beside an export does not compute: store them in the file."
+            f"dataset {data.name!r} has columns of a method derive(), which the encoder beside an export cannot "
+            "compute: store them in the file, or use dataset.derived."
         )
     padding: Mapping[str, str] = data.manifest.get("padding", {})
     fields = [
@@ -63,7 +63,8 @@ def impression_rules(data: ImpressionDataModule, spec: DatasetSpec) -> dict[str,
         "numericals": [_scaling(f.name, data.manifest["numericals"][f.name]) for f in spec.numericals],
         "lists": {"columns": list(cells.lists), "fields": lists} if lists else None,
         "scenario": _scenario(data.manifest.get("scenario_column"), cells, spec),
-        "cells": {key: value for key, value in cells.to_dict().items() if key != "lists"},
+        "cells": {key: value for key, value in cells.to_dict().items() if key not in ("lists", "derived")},
+        "derived": [column for column in cells.derived if column["name"] in {field.name for field in spec.fields}],
         "vocabularies": {owner: Vocabulary.load(folder, owner).tokens.to_pylist() for owner in owners},
     }
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .cells import CellReader, EncodingError, cells_of, length_of, names_of
+from .cells import EXACT_INTEGERS, CellReader, EncodingError, cells_of, length_of, names_of
+from .derived import DerivedCells
 from .lists import ListEncoder
 
 
@@ -27,6 +28,7 @@ class ImpressionEncoder:
             name: {token: index for index, token in enumerate(tokens, start=1)}
             for name, tokens in rules["vocabularies"].items()
         }
+        self._derived = DerivedCells(rules.get("derived") or (), self._cells)
         self._lists = None if rules["lists"] is None else ListEncoder(rules["lists"], self._cells, self._ids)
 
     def __call__(self, rows: Any) -> dict[str, Any]:
@@ -47,11 +49,15 @@ class ImpressionEncoder:
                 inputs |= {} if self._lists is None or name in inputs else self._lists(rows)
         return {name: inputs[name] for name in self.rules["inputs"]}
 
+    def _read(self, rows: Any, name: str) -> tuple[list[Any], int]:
+        """Return the cells of a column or of a derived one, and the largest integer that its floats hold exactly."""
+        return (self._derived(rows, name), EXACT_INTEGERS) if name in self._derived else cells_of(rows, name)
+
     def _encode(self, rows: Any, field: Mapping[str, Any]) -> Any:
         """Return the ids of a categorical field, (B,) int32."""
         ids, padding, oov = self._ids[field["vocabulary"]], field["padding"], field["out_of_vocabulary"]
         result = []
-        for token in self._cells.tokens(field["name"], cells_of(rows, field["name"])):
+        for token in self._cells.tokens(field["name"], self._read(rows, field["name"])):
             if padding is not None and token == padding:
                 result.append(0)
             else:
@@ -60,7 +66,7 @@ class ImpressionEncoder:
 
     def _scale(self, rows: Any, column: Mapping[str, Any]) -> Any:
         """Return a numerical field, (B,) float32: (value - shift) / scale; missing values are the mean."""
-        values, _ = cells_of(rows, column["name"])
+        values, _ = self._read(rows, column["name"])
         with np.errstate(over="ignore"):
             numbers = np.array([self._cells.number(column["name"], value) for value in values], dtype=np.float32)
         if np.isinf(numbers).any():
