@@ -34,6 +34,7 @@ from stemlab.data.table.columns import (
     check_listed_scenarios,
     check_names,
     check_roles,
+    columns_of_split,
 )
 from stemlab.data.table.derived import DerivedTable, code_of
 from stemlab.data.table.derived_columns import DerivedColumn, DerivedColumns
@@ -142,7 +143,7 @@ class TableDataModule(ImpressionDataModule):
         inputs: dict[str, Any] = {"fields": named, "numericals": tuple(numericals), "shared": shared}
         targets: dict[str, Any] = {"tasks": tuple(tasks or ()), "labels": labels or {}, "weight": weight}
         values: dict[str, Any] = {"scenarios": tuple(map(str, scenarios)), "missing": tuple(missing)}
-        order = _order(split, time, split_column)
+        order = columns_of_split(split, time, split_column)
         others: dict[str, Any] = {"lists": list_roles(*self._lists), "scenario": scenario, "group": group}
         self._columns = ColumnRoles(**inputs, **targets, **values, **order, **others)
         if self.described:
@@ -288,12 +289,6 @@ def _tokens(name: str, column: Any) -> Any:
         return as_tokens(name, column)  # raises
     coded = column.dictionary_encode()
     return cells.tokens_of(coded.dictionary).take(coded.indices)
-
-
-def _order(split: SplitRule, time: str | None, split_column: str | None) -> dict[str, Any]:
-    """Return the columns that the split rule reads."""
-    ordered, given = split.rule in ("time", "dates"), split.rule == "given"
-    return {"time": time if ordered else None, "split": split_column if given else None}
 
 
 def _character(separator: str | None) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stemlab.data.prepare.split import SplitRule
 from stemlab.data.table import cells
 from stemlab.data.table.file import TableFile
 from stemlab.data.table.label_checks import check_labels
@@ -183,6 +184,12 @@ def check_listed_scenarios(roles: ColumnRoles, table: TableFile) -> None:
             )
     values = f"[{', '.join(sorted(found))}]"
     raise StemlabError(f"dataset.scenario={roles.scenario} needs dataset.scenarios in id order: {values}.")
+
+
+def columns_of_split(split: SplitRule, time: str | None, split_column: str | None) -> dict[str, Any]:
+    """Return the columns that the split rule reads."""
+    ordered, given = split.rule in ("time", "dates"), split.rule == "given"
+    return {"time": time if ordered else None, "split": split_column if given else None}
 
 
 def check_names(roles: ColumnRoles, known: Sequence[str], path: Path) -> None:

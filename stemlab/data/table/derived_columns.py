@@ -117,7 +117,7 @@ class DerivedColumns:
         """
         for name, column in self._columns.items():
             source = column.log1p
-            if source in table.column_names and name in names:
+            if source is not None and source in table.column_names and name in names:
                 numbers, given = cells.read_float64(cells.without_missing(table[source], self._missing))
                 yield source, _without_logarithm(numbers, given), f"not a number above -1, for {name!r}"
 

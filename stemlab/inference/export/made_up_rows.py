@@ -69,7 +69,7 @@ def _add_sources(
     new = column["sources"][0] not in columns
     made = {name: [*columns.get(name, [_UNSEEN, None] * count)][:count] for name in column["sources"]}
     if column["kind"] == "cross" and vocabulary:
-        pairs = [re.findall(r"(?:\\.|[^&\\])+", vocabulary[rng.integers(0, len(vocabulary))]) for _ in own]
+        pairs = [re.findall(r"(?:\\.|[^&\\])+", vocabulary[int(rng.integers(0, len(vocabulary)))]) for _ in own]
         for row, pair in zip(own, pairs, strict=True):
             for name, part in zip(made, pair, strict=False):
                 made[name][row] = re.sub(r"\\(.)", r"\1", part)
