@@ -23,6 +23,8 @@ NOT_RUN = {
     "update=": "rewrites pages of docs/",
     "sweep=stem_grid": "has many jobs",
     "sweep=tpe": "has many jobs; tests/sweep has small searches",
+    "sweep.resume=": "needs an interrupted sweep; tests/sweep resumes some",
+    "runs/sweeps/": "needs a sweep",
     "analysis=demo": "takes long; tests/cli/test_analyze.py runs it",
     "stemlab.reproduce": "takes long; tests of the command run a small one",
     "dataset.path=u.data": "needs the file of MovieLens-100K",

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tests.documentation.code_blocks import page_files
+
 ROWS = 900
 
 
@@ -56,6 +58,12 @@ FILES: dict[str, dict[str, Callable[[Path], None]]] = {
     "docs/inputs.md": {"clicks.csv": write_log},
     "docs/objectives.md": {
         "log.csv": lambda path: write_log(path, ("user", "item", "sample_weight", "watch_time", "click", "buy"))
+    },
+    "docs/vectors.md": {
+        "clicks.csv": write_log,
+        "clicks.yaml": lambda path: path.write_text(page_files("docs/inputs.md")[path.name]),
+        "vectors.npy": lambda path: np.save(path, np.random.default_rng(0).normal(size=(15, 24)).astype("float32")),
+        "ids.npy": lambda path: np.save(path, np.array([f"i{item}" for item in range(15)])),
     },
     "docs/python.md": {"clicks.parquet": write_log},
     "docs/commands.md": {"rows.csv": lambda path: write_log(path, SIMPLE)},

@@ -16,6 +16,11 @@ from tests.tiny_datasets import overrides
 COMMANDS = [command for page in PAGES for command in page_commands(page)]
 RUNNABLE = [page for page in PAGES if page_programs(page) or any(not x.not_run for x in page_commands(page))]
 SHORT = ("trainer.max_epochs=1", "logger=none")
+SMALLER = {
+    "optim.schedule.warmup_steps=200": "optim.schedule.warmup_steps=1",
+    "trainer.max_steps=5000": "trainer.max_steps=2",
+    "trainer.val_check_interval=500": "trainer.val_check_interval=1",
+}
 
 
 def first_choices(words):
@@ -67,7 +72,7 @@ def small(tmp_path_factory):
 
 def small_words(command, small):
     """Return the arguments of a command with a small dataset and one epoch."""
-    words = [other for word in command.words for other in small.get(word, [word])]
+    words = [other for word in command.words for other in small.get(word, [SMALLER.get(word, word)])]
     if command.name not in ("train", "prepare", "profile"):
         return [filled(word) for word in words]
     if not any(word.startswith(("dataset=", "experiment=", "resume", "sweep.resume")) for word in words):
@@ -81,13 +86,11 @@ def small_words(command, small):
 
 
 def filled(word):
-    """Return a word whose placeholder of a run or a sweep is replaced by the newest one below ``runs``."""
+    """Return a word whose placeholder of a run is replaced by the newest run below ``runs``."""
     name, equals, value = word.partition("=")
     if not equals or not any(mark in value for mark in ("…", "<")):
         return word
-    newest = max(
-        Path("runs").rglob("sweep.yaml" if "sweeps" in value else "record.json"), key=lambda path: path.stat().st_mtime
-    )
+    newest = max(Path("runs").rglob("record.json"), key=lambda path: path.stat().st_mtime)
     tail = "/checkpoints/best.ckpt" if value.endswith(".ckpt") else ""
     return f"{name}={newest.parent}{tail}"
 
