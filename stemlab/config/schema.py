@@ -51,6 +51,10 @@ class LoggerConfig(Section):
         tensorboard: write TensorBoard files in the run directory.
         wandb_project: project of the W&B run.
         wandb_entity: user or team of the W&B run; ``None`` is the user's default.
+        wandb_artifacts: log the best checkpoint as an artifact of the W&B run.
+        mlflow: log to MLflow.
+        mlflow_uri: folder of MLflow's file store, or URI of a tracking server.
+        mlflow_experiment: experiment of the MLflow run.
     """
 
     name: str
@@ -59,6 +63,10 @@ class LoggerConfig(Section):
     tensorboard: bool
     wandb_project: str
     wandb_entity: str | None
+    wandb_artifacts: bool
+    mlflow: bool
+    mlflow_uri: str
+    mlflow_experiment: str
 
 
 class OwnMetricsConfig(Section):

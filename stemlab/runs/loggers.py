@@ -1,4 +1,4 @@
-"""Loggers of a run: CSV by default, W&B for users who are logged in, TensorBoard if configured."""
+"""Loggers of a run: CSV by default, W&B for users who are logged in, TensorBoard and MLflow if configured."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from stemlab.config.resolve import flatten
 from stemlab.errors import StemlabError
 from stemlab.runs.environment import is_first_process
 from stemlab.runs.epochs_from_one import EpochCSVLogger, EpochTensorBoardLogger
+from stemlab.runs.mlflow_logger import build_mlflow_logger
+from stemlab.runs.wandb_artifacts import log_artifacts
 from stemlab.runs.wandb_logger import build_wandb_logger, wandb_mode
 
 
@@ -36,6 +38,8 @@ def build_loggers(
     if chosen["tensorboard"]:
         loggers.append(_tensorboard(flat, run_dir))
     marks = ["SAMPLE"] * sample + [LIMITED] * limited
+    if chosen["mlflow"]:
+        loggers.append(build_mlflow_logger(config, flat, marks, sweep_id))
     mode = wandb_mode(chosen["wandb"])
     if mode is not None:
         loggers.append(build_wandb_logger(config, flat, run_dir, mode, marks, sweep_id))
@@ -67,6 +71,14 @@ def log_final(loggers: list[Logger], metrics: Mapping[str, float | None], step: 
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update(defined)
         logger.save()
+
+
+def log_checkpoint(loggers: list[Logger], record: Mapping[str, Any], checkpoint: Path) -> None:
+    """Log the best checkpoint as an artifact of the W&B run, if ``logger.wandb_artifacts`` is set."""
+    if record["config"]["logger"]["wandb_artifacts"] and is_first_process():
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                log_artifacts(logger.experiment, record, checkpoint)
 
 
 def finish_loggers(loggers: list[Logger], failed: bool) -> None:

@@ -36,7 +36,7 @@ from stemlab.runs.engine import TrainingEngine
 from stemlab.runs.environment import is_first_process, silence_lightning
 from stemlab.runs.footprint import Footprint, reduction_warning, training_footprint
 from stemlab.runs.interruption import InterruptionCheckpoint, interruptions
-from stemlab.runs.loggers import build_loggers, finish_loggers, log_final
+from stemlab.runs.loggers import build_loggers, finish_loggers, log_checkpoint, log_final
 from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.pretrained import load_pretrained
 from stemlab.runs.recorder import Recorder, Status
@@ -259,6 +259,7 @@ class TrainingRun:
         warnings = [*self.warnings, *module.metric_warnings]
         self.recorder.set_metrics(module.metric_values, warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
+        log_checkpoint(self.loggers, self.recorder.record, checkpoint.best_path)
         if is_first_process():
             split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)
             limits = run_limits(self.config, self.recorder.record["stage1"])

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from stemlab.config.cross_checks import effective_stage
 from stemlab.runs.environment import is_first_process
 from stemlab.runs.epochs_from_one import EpochWandbLogger
+from stemlab.runs.wandb_artifacts import save_run_id, saved_run_id
 
 WANDB_OFF_HINT = "W&B is off: `wandb login` turns it on, logger=wandb writes an offline copy to sync later."
 WandbMode = Literal["online", "offline"]
@@ -77,6 +78,8 @@ def build_wandb_logger(
 ) -> Logger:
     """Start a W&B run in the run directory and return its logger; ranks other than 0 get a logger without a run.
 
+    A directory whose training is resumed continues its W&B run: the id is kept in ``wandb/run_id.txt``.
+
     Args:
         config: resolved config of the run.
         flat: the same config with dotted names, for the columns of the dashboard.
@@ -101,7 +104,11 @@ def build_wandb_logger(
         "tags": list(dict.fromkeys(tags)),
         "config": dict(flat),
     }
+    known = saved_run_id(run_dir)
+    if known is not None:
+        arguments |= {"id": known, **({"resume": "allow"} if mode == "online" else {})}
     run = _init_run(arguments, mode)
+    save_run_id(run_dir, run.id)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return EpochWandbLogger(project=project, save_dir=run_dir, experiment=run)

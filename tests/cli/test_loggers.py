@@ -6,6 +6,7 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pytorch_lightning.loggers import CSVLogger
@@ -13,7 +14,9 @@ from pytorch_lightning.loggers import CSVLogger
 from stemlab.config.compose import compose
 from stemlab.config.resolve import flatten
 from stemlab.runs import wandb_logger
-from stemlab.runs.loggers import build_loggers
+from stemlab.runs.loggers import build_loggers, finish_loggers
+from stemlab.runs.mlflow_logger import mlflow_name
+from stemlab.runs.wandb_artifacts import log_artifacts, save_run_id, saved_run_id
 from stemlab.runs.wandb_logger import WANDB_OFF_HINT, wandb_logged_in, wandb_mode
 from stemlab.train import train
 from tests.cli.commands import Workspace, environment
@@ -45,7 +48,14 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def offline(workspace: Workspace) -> tuple[WandbRun, Path]:
     """An offline run in the run directory: ``logger=wandb`` without a login."""
-    overrides = [*TINY, *SHORT, "tags=[paper,tiny]", "logger=wandb", "hydra.run.dir=offline"]
+    overrides = [
+        *TINY,
+        *SHORT,
+        "tags=[paper,tiny]",
+        "logger=wandb",
+        "logger.wandb_artifacts=true",
+        "hydra.run.dir=offline",
+    ]
     workspace.run_process("train", *overrides)
     (file,) = (workspace.directory / "offline").glob("wandb/offline-run-*/run-*.wandb")
     return read_wandb(file), workspace.directory / "offline"
@@ -95,6 +105,64 @@ def test_tensorboard_gets_the_same_curves(workspace: Workspace, run_training: Ca
     assert {"train/loss", "val/auc", "val/auc/like", "test/auc"} <= set(events.Tags()["scalars"])
     board = [event.value for event in events.Scalars("val/auc")]
     assert board == pytest.approx([float(r["val/auc"]) for r in rows(workspace.directory / "board") if r["val/auc"]])
+
+
+def test_offline_run_has_the_checkpoint_as_an_artifact(offline: tuple[WandbRun, Path]) -> None:
+    run, directory = offline
+    record = json.loads((directory / "record.json").read_text())
+    kind, aliases, metadata, files = run.artifacts[f"checkpoint-{run.id}"]
+    assert (kind, files) == ("model", ["best.ckpt"])
+    assert "best" in aliases
+    assert metadata["dataset_fingerprint"] == record["dataset_fingerprint"]
+    assert metadata["metrics"]["test/auc"] == record["metrics"]["test/auc"]
+    assert metadata["stage1"] is None
+
+
+def test_a_resumed_training_continues_its_wandb_run(no_credentials: Path, tmp_path: Path) -> None:
+    config = compose("train", [*TINY, "logger=wandb", f"hydra.run.dir={tmp_path}"])
+    for _ in range(2):
+        loggers = build_loggers(config, tmp_path, sample=True, sweep_id=None)
+        finish_loggers(loggers, failed=False)
+    runs = [read_wandb(path) for path in tmp_path.glob("wandb/offline-run-*/run-*.wandb")]
+    assert {run.id for run in runs} == {saved_run_id(tmp_path)}
+
+
+def test_inputs_of_a_second_stage_are_its_data_and_the_first_stage(tmp_path: Path) -> None:
+    used: list[object] = []
+    run = SimpleNamespace(offline=False, id="second", use_artifact=used.append, log_artifact=lambda *_, **__: None)
+    save_run_id(tmp_path / "first", "pretrain1")
+    (tmp_path / "best.ckpt").write_bytes(b"weights")
+    record = {"config": {"dataset": {"name": "ml1m"}}, "dataset_fingerprint": "abc", "config_hash": "1", "metrics": {}}
+    record |= {"sample": False, "stage1": {"directory": str(tmp_path / "first"), "config_hash": "0"}}
+    log_artifacts(run, record, tmp_path / "best.ckpt")
+    data, first = used
+    assert (data.name, data.type, data.metadata["fingerprint"]) == ("data-ml1m", "dataset", "abc")
+    assert first == "checkpoint-pretrain1:best"
+
+
+def test_mlflow_gets_the_same_curves(workspace: Workspace, run_training: Callable[..., float]) -> None:
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    store = workspace.directory / "mlruns"
+    words = ["logger=mlflow", f"logger.mlflow_uri={store}", f"hydra.run.dir={workspace.directory / 'flow'}"]
+    config = compose("train", [*TINY, *SHORT, *words])
+    config["dataset"]["data_dir"] = str(workspace.directory / "data")
+    train(config)
+    client = MlflowClient(str(store))
+    (run,) = client.search_runs([client.get_experiment_by_name("stemlab").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("tiktok/stem/seed2023", "FINISHED")
+    assert (run.data.params["optim.lr"], run.data.tags["SAMPLE"]) == ("0.01", "true")
+    curve = [point.value for point in client.get_metric_history(run.info.run_id, "val.auc.like")]
+    csv = [float(row["val/auc/like"]) for row in rows(workspace.directory / "flow") if row["val/auc/like"]]
+    assert curve == pytest.approx(csv)
+    record = json.loads((workspace.directory / "flow" / "record.json").read_text())
+    assert run.data.metrics["test.auc"] == record["metrics"]["test/auc"]
+
+
+def test_names_of_metrics_in_mlflow() -> None:
+    assert mlflow_name("test/hr@5") == "test.hr_at_5"
+    assert mlflow_name("diagnostics/ia/task:like") == "diagnostics.ia.task_like"
 
 
 def test_without_a_logger_there_is_still_a_record(workspace: Workspace) -> None:

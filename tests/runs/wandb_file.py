@@ -34,6 +34,8 @@ class WandbRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    artifacts: dict[str, tuple[str, list[str], dict[str, Any], list[str]]] = field(default_factory=dict)
+    """Name of an artifact -> type, aliases, metadata, names of its files."""
 
     def curve(self, name: str) -> list[float]:
         return [row[name] for row in self.history if name in row]
@@ -73,6 +75,9 @@ def read_wandb(path: Path) -> WandbRun:
             run.history.append(_items(record.history.item))
         elif kind == "summary":
             run.summary.update(_items(record.summary.update))
+        elif kind == "artifact":
+            found, files = record.artifact, [entry.path for entry in record.artifact.manifest.contents]
+            run.artifacts[found.name] = (found.type, list(found.aliases), json.loads(found.metadata), files)
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run
