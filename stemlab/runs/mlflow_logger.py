@@ -51,7 +51,7 @@ def build_mlflow_logger(
     chosen, stage = config["logger"], effective_stage(config)
     names = [config["dataset"]["name"], config["model"]["name"], *([stage] if stage else []), f"seed{config['seed']}"]
     tags = {"model": config["model"]["name"], "dataset": config["dataset"]["name"], "group": group or ""}
-    tags |= {mark: "true" for mark in [*config["tags"], *marks]}
+    tags |= dict.fromkeys([*config["tags"], *marks], "true")
     uri = chosen["mlflow_uri"]
     if "://" not in uri:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 refuses folders without it

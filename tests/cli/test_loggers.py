@@ -48,15 +48,8 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def offline(workspace: Workspace) -> tuple[WandbRun, Path]:
     """An offline run in the run directory: ``logger=wandb`` without a login."""
-    overrides = [
-        *TINY,
-        *SHORT,
-        "tags=[paper,tiny]",
-        "logger=wandb",
-        "logger.wandb_artifacts=true",
-        "hydra.run.dir=offline",
-    ]
-    workspace.run_process("train", *overrides)
+    words = ["tags=[paper,tiny]", "logger=wandb", "logger.wandb_artifacts=true", "hydra.run.dir=offline"]
+    workspace.run_process("train", *TINY, *SHORT, *words)
     (file,) = (workspace.directory / "offline").glob("wandb/offline-run-*/run-*.wandb")
     return read_wandb(file), workspace.directory / "offline"
 
