@@ -59,6 +59,13 @@ def test_sequences(home: Path) -> None:
     assert not {"user", "time", "unit"} & set(shapes)  # not read by the network
 
 
+def test_histories_keep_the_width_of_the_batch_where_padding_counts(home: Path) -> None:
+    small = ("dataset.history_max=4", "model.net.transformer=false", "model.net.mask_padding=false")
+    folder = compare_sequences("timirec", "grocery", "onnx", home, *small)
+    shapes = {part["name"]: part["shape"] for part in json.loads((folder / "export.json").read_text())["inputs"]}
+    assert shapes["history"] == ["batch", "history"]
+
+
 def test_the_folder_describes_itself(folder: Path) -> None:
     facts = json.loads((folder / "export.json").read_text())
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix not in ("", ".pyc")}

@@ -23,9 +23,10 @@ _LEAST_DYNAMIC = 3  # a dimension of size 0, 1 or 2 in the example may be taken 
 def fixed_history(network: nn.Module, history_max: int) -> int | None:
     """Return the history width of the exported network, or ``None`` if it is dynamic.
 
-    A GRU is traced step by step, so its histories are padded to ``history_max``.
+    A GRU is traced step by step, so its histories are padded to ``history_max``, unless the network does so itself.
     """
-    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    padded = any(getattr(module, "padded_width", None) is not None for module in network.modules())
+    recurrent = not padded and any(isinstance(module, nn.RNNBase) for module in network.modules())
     return history_max if recurrent or history_max < _LEAST_DYNAMIC else None
 
 

@@ -7,6 +7,7 @@ Legend: B batch, L history width, N candidates, K interests, D embedding width, 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -156,6 +157,18 @@ class TiMiRec(SequenceNet):
             return interest_BKD
         return self.mix(interest_BKD, self.predictor(items, batch.history_BL, batch.length_B)).unsqueeze(1)
 
+    def for_export(self) -> TiMiRec:
+        """Return a network whose GRU pads histories to ``history_max``, if padding counts in the extractor.
+
+        The exported histories then keep the width of the batch, on which the extractor's result depends.
+        """
+        if self.extractor.mask_padding or self.predictor is None:
+            return self
+        made = copy.deepcopy(self)
+        assert made.predictor is not None
+        made.predictor.padded_width = self.sizes.history_max
+        return made
+
     def embedding_tables(self) -> dict[str, dict[str, Tensor]]:
         """Return field -> role -> (rows, D) view; the predictor's own item table has the role ``predictor``."""
         tables: dict[str, dict[str, Tensor]] = {"item_id": {"shared": self.items.weight}}
@@ -198,7 +211,12 @@ class InterestPredictor(nn.Module):
         interests: K.
         layers: linear layers of the projection; each but the last is followed by dropout, then ReLU (released code).
         dropout: between the layers.
+
+    Attributes:
+        padded_width: width to which histories are padded, or None.
     """
+
+    padded_width: int | None = None
 
     def __init__(self, rows: int | None, width: int, interests: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -215,6 +233,11 @@ class InterestPredictor(nn.Module):
             history_BL: item ids of the history, 0 = padding.
             length_B: numbers of items.
         """
+        if self.padded_width is not None and isinstance(items, Tensor):
+            further = self.padded_width - history_BL.shape[1]
+            history_BL = functional.pad(history_BL, (0, further))
+            if self.items is None:
+                items = functional.pad(items, (0, 0, 0, further))
         logit_BK: Tensor = self.projection(self.state(items, history_BL, length_B))
         return logit_BK
 
