@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig
@@ -12,6 +14,7 @@ from rich.table import Table
 from stemlab.config.cli import command
 
 _WIDEST_NAME = 24  # characters
+_NOT_COMPARED = 3  # exit status
 
 if TYPE_CHECKING:
     from stemlab.data.sources.table import TableDataModule
@@ -22,14 +25,18 @@ def main(config: DictConfig) -> None:
     """Prepare the dataset of the command line and print its summary."""
     from stemlab.config.resolve import resolve
 
-    prepare(resolve(config))
+    if status := prepare(resolve(config)):
+        sys.exit(status)
 
 
-def prepare(config: Mapping[str, Any]) -> None:
+def prepare(config: Mapping[str, Any]) -> int:
     """Prepare ``config['dataset']`` if needed; print its samples, vocabulary sizes and directory.
 
     Args:
         config: validated, plain config (``stemlab.config.compose.compose("prepare", [...])``).
+
+    Returns:
+        The exit status: with ``verify``, 1 if a published statistic differs and 3 if nothing was compared; else 0.
     """
     from stemlab.config.instantiate import instantiate
     from stemlab.config.raw_folder import dataset_settings
@@ -40,7 +47,7 @@ def prepare(config: Mapping[str, Any]) -> None:
     datamodule = cast(ImpressionDataModule | SequenceDataModule, instantiate(dataset_settings(config), key="dataset"))
     if isinstance(datamodule, TableDataModule) and not datamodule.described:
         draft(datamodule)
-        return
+        return 0
     directory = datamodule.prepare()
     console = Console(highlight=False)
     for table in tables(datamodule.manifest):
@@ -49,6 +56,47 @@ def prepare(config: Mapping[str, Any]) -> None:
     if skipped:
         console.print(f"{skipped:,} bad rows were skipped.")
     console.print(f"prepared in {directory}", soft_wrap=True, markup=False)
+    return verify(config["dataset"], datamodule.manifest, directory, console) if config["verify"] else 0
+
+
+def verify(dataset: Mapping[str, Any], manifest: Mapping[str, Any], directory: Path, console: Console) -> int:
+    """Compare a prepared dataset with the published statistics of its source; print one table.
+
+    Args:
+        dataset: settings of the dataset.
+        manifest: manifest of the prepared dataset.
+        directory: the prepared directory.
+        console: prints the table.
+
+    Returns:
+        0 if all compared statistics agree, 1 if one differs, 3 if none was compared.
+    """
+    from stemlab.reporting.data_contract import check_statistics, measured_statistics, read_statistics, statistic_rows
+
+    if manifest["sample"]:
+        console.print("SAMPLE: synthetic data are not compared with published statistics.")
+        return _NOT_COMPARED
+    published = read_statistics(dataset)
+    if not published:
+        console.print(f"there are no published statistics of {dataset['name']} with these settings (conf/statistics).")
+        return _NOT_COMPARED
+    checks = check_statistics(published, measured_statistics(directory))
+    table = Table(title="published statistics", title_justify="left")
+    table.add_column("statistic", no_wrap=True)
+    for name in ("prepared", "published", "difference", "result"):
+        table.add_column(name, justify="left" if name == "result" else "right", no_wrap=True)
+    table.add_column("source", justify="right")
+    sources = list(dict.fromkeys(entry.source for entry in published))
+    for *row, source in statistic_rows(checks):
+        table.add_row(*row, str(sources.index(source) + 1))
+    console.print(table)
+    for number, source in enumerate(sources, start=1):
+        console.print(f"source {number}: {source}", soft_wrap=True, markup=False)
+    results = [check.agrees for check in checks if check.agrees is not None]
+    differ = len(results) - sum(results)
+    others = len(checks) - len(results)
+    console.print(f"{sum(results)} of {len(results)} compared statistics agree, {others} not compared.")
+    return 1 if differ else 0 if results else _NOT_COMPARED
 
 
 def draft(table: TableDataModule) -> None:

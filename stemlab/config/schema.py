@@ -140,6 +140,7 @@ class PrepareConfig(Section):
     """Top level of ``conf/prepare.yaml``."""
 
     seed: Seed
+    verify: bool
     dataset: dict[str, Any]
     paths: dict[str, Any]
 
