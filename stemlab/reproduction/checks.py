@@ -99,11 +99,11 @@ class Verdict:
     def sentence(self) -> str:
         """Return the verdict in one sentence."""
         if self.failures:
-            return f"FAILED: {len(self.failures)} runs have no result."
+            return f"FAILED: runs without result: {len(self.failures)}."
         if self.outside:
             return f"OUTSIDE: {len(self.outside)} of {self.judged} checks are outside of their tolerance."
         if self.missing:
-            return f"NO VERDICT: {len(self.missing)} runs are missing."
+            return f"NO VERDICT: runs that are missing: {len(self.missing)}."
         if self.not_compared:
             return f"NO VERDICT: not compared with published numbers ({'; '.join(self.not_compared)})."
         if not self.judged:
