@@ -52,6 +52,8 @@ def report(config: Mapping[str, Any]) -> str:
     settings = validate_as(ReportConfig, config)
     if settings.check and settings.update is None:
         raise StemlabError("check=true needs update=<document>: set it to the file whose table is checked.")
+    if settings.output is None and (settings.critical.metrics or settings.pareto.metric):
+        raise StemlabError("critical and pareto write figures: set output=<folder>.")
     found = collect(settings.runs or [str(settings.paths["runs_dir"])], settings.only)
     reference = read_reference(Path(settings.reference)) if settings.reference else None
     parts = separate(found.runs, settings.by) if settings.tables == "separate" else [ReportPart("", found.runs)]
@@ -117,6 +119,7 @@ def _table(
     metrics = settings.metrics or metrics_of(runs, settings.split)
     level, over = (settings.level if settings.significance else None), settings.significance or "seeds"
     table = build_table(runs, settings.by, metrics, settings.split, settings.order, settings.scenarios, level, over)
+    table.costs = settings.costs
     comparisons = compare_with_reference(table, reference) if reference else []
     text = markdown(table, caption, comparisons, reference.title if reference else "")
     return _PartTable(suffix, caption, table, comparisons, text)
@@ -132,7 +135,6 @@ def _shortened(sentences: Sequence[str]) -> list[str]:
 def _write(settings: ReportConfig, tables: Sequence[_PartTable], text: str) -> list[Path]:
     """Write Markdown, HTML, LaTeX, CSV, JSON and the figure to ``output``; return the files."""
     from stemlab.data.io.output_file import write_text_file
-    from stemlab.reporting.figure import baseline_differences, draw
     from stemlab.reporting.formats import as_html, as_latex
     from stemlab.reporting.render import as_csv, as_json, full_caption, notes_of, rows_flat, table_cells
 
@@ -148,20 +150,31 @@ def _write(settings: ReportConfig, tables: Sequence[_PartTable], text: str) -> l
         raise StemlabError("figure: the runs make several tables; select those of one with only={dataset: ...}.")
     for path, written in contents.items():
         write_text_file(path, written)
-    paths, table = list(contents), tables[0].table
-    figure = settings.figure
+    return [*contents, *_figures(settings, tables, folder)]
+
+
+def _figures(settings: ReportConfig, tables: Sequence[_PartTable], folder: Path) -> list[Path]:
+    """Write the figures of the config: differences from a baseline, critical differences, quality against costs."""
+    from stemlab.reporting.critical import blocks_of_tables, rank_models
+    from stemlab.reporting.evidence_figures import draw_critical, draw_pareto
+    from stemlab.reporting.figure import baseline_differences, draw
+
+    every, paths, figure = [one.table for one in tables], [], settings.figure
+    sample, limited = any(table.sample for table in every), any(table.limited for table in every)
     if figure.x is not None:
-        curves = baseline_differences(table, figure.x, figure.metric, figure.baseline)
-        figure_base = folder / f"{settings.name}_{figure.metric.replace('/', '_')}"
-        paths += draw(
-            curves,
-            figure_base,
-            x=figure.x,
-            metric=figure.metric,
-            baseline=figure.baseline,
-            sample=table.sample,
-            limited=table.limited,
-        )
+        curves = baseline_differences(every[0], figure.x, figure.metric, figure.baseline)
+        base = folder / f"{settings.name}_{figure.metric.replace('/', '_')}"
+        words = {"x": figure.x, "metric": figure.metric, "baseline": figure.baseline}
+        paths += draw(curves, base, **words, sample=sample, limited=limited)
+    if settings.critical.metrics is not None:
+        names, values, left_out = blocks_of_tables(every, settings.critical.metrics)
+        ranked = rank_models(names, values, settings.critical.method, settings.level, left_out)
+        paths += draw_critical(ranked, folder / f"{settings.name}_critical", sample, limited)
+    if settings.pareto.metric is not None:
+        having = [one for one in tables if settings.pareto.metric in one.table.columns]
+        for one in having or tables[:1]:
+            base = folder / f"{settings.name}{one.suffix}_pareto"
+            paths += draw_pareto(one.table, settings.pareto.metric, settings.pareto.costs, base)
     return paths
 
 

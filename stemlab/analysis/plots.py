@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stemlab.array_types import AnyArray
-from stemlab.reporting.figure import FIRST_COLOURS
+from stemlab.reporting.figure_file import FIRST_COLOURS
 
 FIGURE_STYLE: Any = {"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}
 _MOST_NAMES = 60

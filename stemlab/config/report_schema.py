@@ -8,6 +8,7 @@ from pydantic import Field
 
 from stemlab.config.section import Section
 
+_Cost = Literal["samples/s", "dense", "embedding", "parameters", "memory", "fit", "best"]  # stemlab.reporting.costs
 _Names = Annotated[list[str], Field(min_length=1)]
 
 
@@ -17,6 +18,20 @@ class FigureConfig(Section):
     x: str | None
     metric: Annotated[str, Field(pattern=r"^\w+(@\d+)?(/.+)?$")]
     baseline: str
+
+
+class CriticalConfig(Section):
+    """``critical`` of ``conf/report.yaml``: critical-difference diagram; without metrics: none."""
+
+    metrics: _Names | None
+    method: Literal["nemenyi", "wilcoxon"]
+
+
+class ParetoConfig(Section):
+    """``pareto`` of ``conf/report.yaml``: quality against costs; without a metric: no figure."""
+
+    metric: str | None
+    costs: Annotated[list[_Cost], Field(min_length=1)]
 
 
 class ReportConfig(Section):
@@ -30,6 +45,7 @@ class ReportConfig(Section):
     scenarios: Literal["pooled", "each"]
     split: Literal["test", "val"]
     significance: Literal["seeds", "samples"] | None
+    costs: list[_Cost]
     level: Annotated[float, Field(gt=0, lt=1)]
     order: list[str]
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -41,4 +57,6 @@ class ReportConfig(Section):
     update: str | None
     check: bool
     figure: FigureConfig
+    critical: CriticalConfig
+    pareto: ParetoConfig
     paths: dict[str, Any]

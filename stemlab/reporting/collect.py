@@ -185,6 +185,8 @@ def compact(record: Mapping[str, Any]) -> dict[str, Any]:
     kept["dataset_manifest"] = {key: manifest[key] for key in _KEPT_OF_MANIFEST if key in manifest}
     kept["hardware"] = {k: v for k, v in (record.get("hardware") or {}).items() if k != "platform"}
     kept["warnings"] = []
+    if resumed := record.get("resumptions"):  # the times of a resumed run are those of its last part
+        kept["resumptions"] = [{"epoch": one.get("epoch")} for one in resumed]
     if isinstance(first := kept.get("stage1"), Mapping):
         kept["stage1"] = {key: value for key, value in first.items() if key not in ("directory", "checkpoint")}
     kept["config"] = _without_folders(config)

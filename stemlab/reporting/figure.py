@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
-from stemlab.config.limits import LIMITED
-from stemlab.data.io.output_file import complete_file, write_errors
 from stemlab.errors import StemlabError, nearest
+from stemlab.reporting.figure_file import FIRST_COLOURS, figure_marks, write_figure
 from stemlab.reporting.table import ReportTable, Stat
 
-FIRST_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # safe for colour-blind readers
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,8 @@ def draw(
         sample: whether the data are synthetic; the title is then marked SAMPLE.
         limited: whether a run used a part of its batches only; the title is then marked LIMITED.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}):
-        figure = Figure(figsize=(5.0, 3.2), layout="constrained")
+    def plot(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.axhline(0.0, color="0.5", linewidth=1)
         for i, curve in enumerate(curves):
@@ -104,12 +102,7 @@ def draw(
         name, _, task = metric.partition("/")
         axes.set_xlabel(x.rpartition(".")[2])
         axes.set_ylabel(f"{name}{f' of {task}' * bool(task)}: difference to {baseline}")
-        marks = f"{'SAMPLE (synthetic data): ' * sample}{f'{LIMITED} (part of the batches or epochs): ' * limited}"
-        axes.set_title(f"{marks}mean ± standard deviation over seeds", fontsize=8)
+        axes.set_title(f"{figure_marks(sample, limited)}mean ± standard deviation over seeds", fontsize=8)
         axes.legend(frameon=False)
-        paths = [path.with_suffix(ending) for ending in (".png", ".svg")]
-        for made in paths:
-            date = {"Date": None} if made.suffix == ".svg" else None
-            with complete_file(made) as part, write_errors(made):
-                figure.savefig(part, metadata=date, format=made.suffix[1:])
-    return paths
+
+    return write_figure(path, (5.0, 3.2), plot)

@@ -14,14 +14,14 @@ from typing import Any
 from stemlab.config.limits import LIMITED, limits_text
 from stemlab.data.io.csv_cells import escape_formula
 from stemlab.metric_directions import REGRESSION_METRICS
+from stemlab.reporting.costs import COST_HEADS
 from stemlab.reporting.reference import ReferenceComparison
-from stemlab.reporting.table import COSTS, ReportRow, ReportTable, Stat
+from stemlab.reporting.table import ReportRow, ReportTable, Stat
 
 _SAMPLE = "SAMPLE"
 _METRIC_NAMES = {"auc": "AUC", "gauc": "gAUC", "gauc_encoded": "gAUC (encoded)", "logloss": "log loss", "ece": "ECE"}
 _METRIC_NAMES |= {name: name.upper() for name in REGRESSION_METRICS}
 _RANKING = ("hr", "ndcg", "mrr")
-_COST_HEADS = {"samples/s": "samples/s", "dense": "dense parameters", "embedding": "embedding parameters"}
 _DECIMALS = 4
 _SHOWN_SETTINGS = 6  # per row; CSV and JSON have all
 
@@ -57,11 +57,11 @@ def table_cells(table: ReportTable) -> list[list[str]]:
     differs = any(row.differs for row in table.rows)
     head = [key.rpartition(".")[2] for key in table.by]
     head += ["settings"] * differs + [column_heading(name) for name in table.columns]
-    lines = [[*head, "seeds", *_COST_HEADS.values()]]
+    lines = [[*head, "seeds", *(COST_HEADS[cost] for cost in table.costs)]]
     for index, row in enumerate(table.rows):
         line = label_of(row) + [settings_text(row, _SHOWN_SETTINGS)] * differs
         line += [_marked(format_stat(row.stats[name]), table, index, name) for name in table.columns]
-        lines.append([*line, str(len(row.seeds)), *(_whole(row.costs[column]) for column in COSTS)])
+        lines.append([*line, str(len(row.seeds)), *(_whole(row.costs[column]) for column in table.costs)])
     return lines
 
 

@@ -17,15 +17,11 @@ from stemlab.config.objective_checks import label_kinds, wrong_kind
 from stemlab.config.own_metrics import own_directions
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
+from stemlab.reporting.costs import COSTS, USUAL_COSTS, cost_of
 from stemlab.reporting.row_tests import row_tests
 from stemlab.reporting.significance import Significance
 from stemlab.types import Mode
 
-COSTS = {
-    "samples/s": "throughput.train_samples_per_s",
-    "dense": "parameters.dense",
-    "embedding": "parameters.embedding",
-}
 _SHOWN_KEYS = 12  # in a warning
 _DATA = "data"  # pseudo-setting: fingerprint of the prepared dataset
 Scenarios = Literal["pooled", "each"]
@@ -60,7 +56,7 @@ class ReportRow:
         labels: key of ``by`` -> value.
         runs: runs of the row.
         stats: column (``auc/like``, ``auc/click/nl``, ``ndcg@5``) -> statistic.
-        costs: column of ``COSTS`` -> statistic.
+        costs: name of a cost (``stemlab.reporting.costs``) -> statistic.
         differs: settings that differ from another row with the same labels (``optim.lr`` -> value).
     """
 
@@ -104,6 +100,7 @@ class ReportTable:
         warnings: sentences printed below the table.
         significance: tests of the differences between the rows, or ``None``.
         own: directions of metrics of the user.
+        costs: names of the cost columns that are shown; all are in CSV and JSON.
     """
 
     by: list[str]
@@ -113,6 +110,7 @@ class ReportTable:
     warnings: list[str]
     significance: Significance | None = None
     own: Mapping[str, Mode | None] = field(default_factory=dict)
+    costs: Sequence[str] = USUAL_COSTS
 
     @property
     def sample(self) -> bool:
@@ -197,7 +195,7 @@ def _unmeasured(run: Run, name: str, split: str) -> StemlabError:
 
 def _row(runs: list[Run], by: Sequence[str], names: Sequence[str], split: str) -> ReportRow:
     stats = {name: _stat(runs, name, split) for name in names}
-    costs = {column: _cost(runs, key) for column, key in COSTS.items()}
+    costs = {name: _cost(runs, name) for name in COSTS}
     return ReportRow(_labels(runs[0], by), runs, stats, costs)
 
 
@@ -215,13 +213,13 @@ def _measures(run: Run, name: str) -> bool:
     return rest[0] in run.tasks and (len(rest) == 1 or rest[1] in run.scenarios)
 
 
-def _cost(runs: Sequence[Run], key: str) -> Stat:
+def _cost(runs: Sequence[Run], name: str) -> Stat:
     """Return the mean cost over the runs of each seed; with one network per task, the cost of one network."""
     by_seed: dict[int, list[float]] = {}
     for run in runs:
-        value = run.value(key)
+        value = cost_of(run, name)
         if value is not None:
-            by_seed.setdefault(int(run.record["seed"]), []).append(float(value))
+            by_seed.setdefault(int(run.record["seed"]), []).append(value)
     return Stat({seed: fmean(values) for seed, values in by_seed.items()})
 
 
