@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.callbacks.improvement import Improvement
+from stemlab.callbacks.task_selection import TaskSelection
 from stemlab.errors import StemlabError
 from stemlab.lightning.interval_loop import is_handled
 from stemlab.lightning.metric_values import metric_value
@@ -63,24 +65,31 @@ class BestCheckpoint(Checkpoint):
         return self.directory / LAST
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Copy the best checkpoint of the resumed run into the directory of this run."""
-        if self._resumed and self.improvement.epoch >= 0 and trainer.is_global_zero:
-            self._copy_best(Path(str(trainer.ckpt_path)))
+        """Copy the best checkpoints of the resumed run into the directory of this run."""
+        if self._resumed and trainer.is_global_zero:
+            for path, epoch in self._best_epochs().items():
+                if epoch >= 0:
+                    self._copy_best(Path(str(trainer.ckpt_path)), path, epoch)
         trainer.strategy.barrier("best checkpoint copied")
 
-    def _copy_best(self, resumed_from: Path) -> None:
-        beside, below = resumed_from.with_name(BEST), resumed_from.parent / "checkpoints" / BEST
+    def _best_epochs(self) -> dict[Path, int]:
+        """Return path -> epoch, from 0, of the checkpoints of best epochs; -1: not written yet."""
+        return {self.best_path: self.improvement.epoch}
+
+    def _copy_best(self, resumed_from: Path, path: Path, epoch: int) -> None:
+        beside, below = resumed_from.with_name(path.name), resumed_from.parent / "checkpoints" / path.name
         source = below if below.exists() and not beside.exists() else beside
-        if self.best_path.exists() and source.exists() and self.best_path.samefile(source):
+        if path.exists() and source.exists() and path.samefile(source):
             return
         if not source.exists():
             raise StemlabError(
                 f"cannot resume from {resumed_from}: {source} does not exist. It is the best checkpoint (epoch "
-                f"{self.improvement.epoch + 1}) of that run: copy it there."
+                f"{epoch + 1}) of that run: copy it there."
             )
         self.directory.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, self.best_path.with_suffix(".part"))
-        self.best_path.with_suffix(".part").replace(self.best_path)
+        part = path.with_suffix(".part")
+        shutil.copyfile(source, part)
+        part.replace(path)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoints of the epoch."""
@@ -89,6 +98,17 @@ class BestCheckpoint(Checkpoint):
 
     def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoints of the last validation."""
+        paths = self._improved_paths(trainer, pl_module)
+        if self.save_last:
+            paths.append(self.last_path)
+        if paths:
+            trainer.save_checkpoint(paths[0])
+        if trainer.is_global_zero:
+            for path in paths[1:]:
+                _link(paths[0], path)
+
+    def _improved_paths(self, trainer: Trainer, pl_module: LightningModule) -> list[Path]:
+        """Update the best epoch with the last validation; return the checkpoints of which it is the best epoch."""
         improved = self.improvement.update(metric_value(pl_module, self.monitor), trainer.current_epoch)
         if improved is None and self.improvement.best is None:
             rank_zero_info(
@@ -98,22 +118,7 @@ class BestCheckpoint(Checkpoint):
             improved = True
         if improved:
             self.step = trainer.global_step
-            trainer.save_checkpoint(self.best_path)
-        if self.save_last:
-            self._save_last(trainer, same_as_best=bool(improved))
-
-    def _save_last(self, trainer: Trainer, same_as_best: bool) -> None:
-        last = self.directory / LAST
-        if not same_as_best:
-            trainer.save_checkpoint(last)
-        elif trainer.is_global_zero:  # a hard link avoids writing the same content twice
-            part = last.with_suffix(".part")
-            part.unlink(missing_ok=True)
-            try:
-                os.link(self.best_path, part)
-            except OSError:  # file system without hard links
-                shutil.copyfile(self.best_path, part)
-            part.replace(last)
+        return [self.best_path] if improved else []
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for the checkpoint."""
@@ -124,3 +129,45 @@ class BestCheckpoint(Checkpoint):
         self.improvement.load_state_dict(state_dict)
         self.step = state_dict.get("step")
         self._resumed = True
+
+
+class TaskCheckpoints(BestCheckpoint):
+    """Also write a checkpoint of the best epoch of each task (``callbacks.checkpoint.per_task``).
+
+    Args:
+        directory: output directory; created when needed.
+        monitor: metric whose best epoch is ``best.ckpt``, ``split/metric``.
+        mode: whether larger or smaller is better.
+        min_delta: as in ``BestCheckpoint``.
+        save_last: whether ``last.ckpt`` is written.
+        selection: best epochs of the tasks; it is called before this callback.
+    """
+
+    def __init__(
+        self, directory: Path, monitor: str, mode: Mode, min_delta: float, save_last: bool, selection: TaskSelection
+    ) -> None:
+        super().__init__(directory, monitor, mode, min_delta, save_last)
+        self.selection = selection
+
+    def path_of(self, task: str) -> Path:
+        """Return the checkpoint of the best epoch of a task: ``best_task2_is_comment.ckpt`` of the second task."""
+        number = self.selection.tasks.index(task) + 1
+        return self.directory / f"best_task{number}_{re.sub(r'[^0-9A-Za-z_-]', '_', task)}.ckpt"
+
+    def _best_epochs(self) -> dict[Path, int]:
+        return super()._best_epochs() | {self.path_of(task): best.epoch for task, best in self.selection.best.items()}
+
+    def _improved_paths(self, trainer: Trainer, pl_module: LightningModule) -> list[Path]:
+        of_mean = super()._improved_paths(trainer, pl_module)
+        return of_mean + [self.path_of(task) for task in self.selection.improved]
+
+
+def _link(source: Path, path: Path) -> None:
+    """Give a checkpoint a second name; a hard link avoids writing the same content twice."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:  # file system without hard links
+        shutil.copyfile(source, part)
+    part.replace(path)

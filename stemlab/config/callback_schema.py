@@ -55,6 +55,16 @@ class CheckpointConfig(Section):
     save_last: bool
 
 
+class TaskCheckpointConfig(CheckpointConfig):
+    """Selection of the best epoch of multi-task models.
+
+    Attributes:
+        per_task: select the best epoch of each task by its own metric, and stop each task by it.
+    """
+
+    per_task: bool
+
+
 class CommonCallbacks(Section):
     """Settings of ``conf/callbacks`` for models of both families.
 
@@ -91,6 +101,7 @@ class CallbacksConfig(CommonCallbacks):
     """
 
     early_stop: EarlyStopConfig
+    checkpoint: TaskCheckpointConfig
     paper_selection: bool
     diagnostics: DiagnosticsConfig
 

@@ -78,11 +78,15 @@ def check_search_direction(
 
 def _check_task_metric(key: str, value: str, config: Mapping[str, Any], origin: Origin) -> None:
     """Refuse ``split/metric[/task[/scenario]]`` with an unknown metric, task or scenario."""
-    kinds = label_kinds(config["dataset"])
-    own = own_metric_kinds(config)
-    wrong = _wrong_metric(value, effective_tasks(config), kinds, configured_scenarios(config["dataset"]), own)
+    wrong = wrong_task_metric(value, config)
     if wrong is not None:  # origin() is slow, so it is called for errors only
         raise StemlabError(f"{key}={value!r} ({origin(key)}): {wrong}")
+
+
+def wrong_task_metric(value: str, config: Mapping[str, Any]) -> str | None:
+    """Return why ``split/metric[/task[/scenario]]`` is no metric of a multi-task run, or None if it is."""
+    kinds, own = label_kinds(config["dataset"]), own_metric_kinds(config)
+    return _wrong_metric(value, effective_tasks(config), kinds, configured_scenarios(config["dataset"]), own)
 
 
 def _wrong_metric(

@@ -30,6 +30,7 @@ from stemlab.config.pretrained_checks import check_pretrained
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, section_model
 from stemlab.config.split_checks import check_split_keys
 from stemlab.config.table_rules import check_net_tables, check_tables
+from stemlab.config.task_selection_checks import check_task_selection
 from stemlab.config.trainer_schema import SavedTrainerConfig
 from stemlab.config.validation_messages import Origin, unknown_origin
 from stemlab.errors import StemlabError
@@ -76,6 +77,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         column_checks.check_reading(config["dataset"], origin)
         check_own_metrics(config, origin)
         check_monitors(config, origin)
+        check_task_selection(config, origin)
         if not cross_checks.is_sequential(config):
             check_losses(config, origin)
             if config["model"].get("pretrained"):

@@ -19,6 +19,7 @@ from stemlab.runs.build import build_trainer
 from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.restore import RebuiltRun
 from stemlab.runs.score_file import ScoreFile
+from stemlab.runs.selected_epochs import metrics_of
 from stemlab.runs.summary import print_metrics, print_unwrapped
 
 _METRIC_PREFIX = {"train": "train", "valid": "val", "test": "test"}
@@ -103,7 +104,8 @@ def compare_with_record(
     Args:
         metrics: full metric name -> value of the evaluated checkpoint.
         run_dir: run directory; None if the checkpoint is elsewhere.
-        checkpoint: the evaluated checkpoint; the record holds the metrics of the best checkpoint only.
+        checkpoint: the evaluated checkpoint; the record holds the metrics of the best checkpoint only (of
+            a task, with a best epoch per task).
         limits: limits of this evaluation; metrics over different batches are not compared.
     """
     try:
@@ -112,10 +114,10 @@ def compare_with_record(
         record = None
     if run_dir is None or record is None:
         return "not compared: there is no run record for this checkpoint."
-    recorded = record["metrics"]
-    common = [name for name in metrics if name in recorded]
-    if record["best"] is None or run_dir / record["best"]["checkpoint"] != checkpoint:
+    recorded = _metrics_of_checkpoint(record, run_dir, checkpoint)
+    if recorded is None:
         return f"not compared: {run_dir / RECORD} has the metrics of another checkpoint."
+    common = [name for name in metrics if name in recorded]
     if not common:
         return f"not compared: {run_dir / RECORD} has no metrics of this split."
     key = f"limit_{common[0].split('/')[0]}_batches"
@@ -134,6 +136,18 @@ def compare_with_record(
         f"differs from the run record in {len(different)} of {len(common)} metrics, most in {worst}: "
         f"{metrics[worst]} evaluated, {recorded[worst]} recorded."
     )
+
+
+def _metrics_of_checkpoint(
+    record: Mapping[str, Any], run_dir: Path, checkpoint: Path
+) -> Mapping[str, float | None] | None:
+    """Return the recorded metrics of a checkpoint; None if the record has none."""
+    best = record["best"] or {}
+    if "tasks" in best:
+        own = [task for task, of_task in best["tasks"].items() if run_dir / of_task["checkpoint"] == checkpoint]
+        return metrics_of(record["metrics"], own) if own else None
+    same = bool(best) and run_dir / best["checkpoint"] == checkpoint
+    return record["metrics"] if same else None
 
 
 def _difference(one: float | None, other: float | None) -> float:

@@ -190,12 +190,23 @@ class MultiTaskMetrics(torchmetrics.Metric):
             own = measure_task(self.own, of_task)
             values |= per_task | {f"{name}/{task}": value for name, value in own.items()}
             undefined += undefined_own(own, self.own, task)
-        means = {}
-        for name in (*_AVERAGED, *self.own):
-            of_tasks = [values[key] for task in self.tasks if (key := f"{name}/{task}") in values]
-            if of_tasks:
-                means[name] = sum(of_tasks) / len(of_tasks)
-        return means | values, undefined
+        return task_means(values, self.tasks, (*_AVERAGED, *self.own)) | values, undefined
+
+
+def task_means(values: Mapping[str, float], tasks: Sequence[str], names: Sequence[str]) -> dict[str, float]:
+    """Return the mean of each metric over the tasks that have it.
+
+    Args:
+        values: metrics of the tasks: ``auc/click``, or with the split: ``test/auc/click``.
+        tasks: names of the tasks.
+        names: metrics, ``auc`` or ``test/auc``.
+    """
+    means = {}
+    for name in names:
+        of_tasks = [values[key] for task in tasks if (key := f"{name}/{task}") in values]
+        if of_tasks:
+            means[name] = sum(of_tasks) / len(of_tasks)
+    return means
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,8 @@ def _shown(metric: str) -> str:
 
 
 def label_of(row: ReportRow) -> list[str]:
-    """Return the values of the keys of a row as texts, with its marks SAMPLE, LIMITED, one network per task."""
-    marks = " (one network per task)" * row.alone + f" {_SAMPLE}" * row.sample
+    """Return the values of the keys of a row as texts, with its marks (one network per task, SAMPLE, ...)."""
+    marks = " (one network per task)" * row.alone + " (own epoch per task)" * row.per_task + f" {_SAMPLE}" * row.sample
     marks += f" {LIMITED}" * bool(row.limits)
     marked = "model" if "model" in row.labels else next(iter(row.labels))
     return [f"{_word(value)}{marks if key == marked else ''}" for key, value in row.labels.items()]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,11 @@ class TaskScores(SampleScores):
         if scenario is not None and self.scenario_B is not None:
             valid_B &= self.scenario_B == self.scenarios.index(scenario)
         return valid_B
+
+    def with_tasks(self, other: TaskScores, tasks: Sequence[str]) -> TaskScores:
+        """Return these scores with those of some tasks from another evaluation of the same samples."""
+        chosen_T = np.isin(self.tasks, tasks)
+        return replace(self, prob_BT=np.where(chosen_T, other.prob_BT, self.prob_BT))
 
     def prob(self, task: str) -> Float32Array:
         """Return the scores of a task, (B,)."""

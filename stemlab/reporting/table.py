@@ -15,6 +15,7 @@ from typing import Any, Literal
 from stemlab.config.limits import run_limits
 from stemlab.config.objective_checks import label_kinds, wrong_kind
 from stemlab.config.own_metrics import own_directions
+from stemlab.config.task_selection_checks import selects_per_task
 from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.collect import Run
 from stemlab.reporting.costs import COSTS, USUAL_COSTS, cost_of
@@ -80,6 +81,11 @@ class ReportRow:
     def alone(self) -> bool:
         """Whether there is one network per task."""
         return self.runs[0].alone
+
+    @property
+    def per_task(self) -> bool:
+        """Whether each task has the metrics of its own best epoch."""
+        return selects_per_task(self.runs[0].config)
 
     @property
     def seeds(self) -> list[int]:

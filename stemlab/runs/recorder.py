@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from stemlab.callbacks.checkpoint import BestCheckpoint
+from stemlab.callbacks.checkpoint import BestCheckpoint, TaskCheckpoints
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import effective_stage
 from stemlab.config.resolve import config_hash
@@ -106,7 +106,7 @@ class Recorder:
         self.record["stage1"] = dict(stage1)
 
     def set_fit(self, epochs: int, checkpoint: BestCheckpoint, throughput: Throughput) -> None:
-        """Record duration, epochs, best epoch and throughput of the training."""
+        """Record duration, epochs, best epoch (of each task, if selected so) and throughput of the training."""
         best = checkpoint.improvement
         self.record["time"]["fit_s"] = round(time.monotonic() - self._fit_started, 3)
         self.record["epochs_run"] = epochs
@@ -117,8 +117,22 @@ class Recorder:
             "step": checkpoint.step,
             "checkpoint": str(checkpoint.best_path.relative_to(self.directory)),
         }
+        if isinstance(checkpoint, TaskCheckpoints):
+            self.record["best"]["tasks"] = {
+                task: self._best_of(task, checkpoint) for task in checkpoint.selection.tasks
+            }
         self.record["throughput"]["train_samples_per_s"] = throughput.train.rate()
         self.record["throughput"]["train_samples_per_s_by_epoch"] = throughput.epoch_rates
+
+    def _best_of(self, task: str, checkpoint: TaskCheckpoints) -> dict[str, Any]:
+        selection = checkpoint.selection
+        return {
+            "epoch": selection.best[task].epoch + 1,
+            "monitor": selection.metric_of(task),
+            "value": selection.best[task].best,
+            "step": selection.step[task],
+            "checkpoint": str(checkpoint.path_of(task).relative_to(self.directory)),
+        }
 
     def set_paper_selection(self, summary: Mapping[str, Any]) -> None:
         """Record the result of the selection on the test split; the key exists only if it is enabled."""

@@ -44,9 +44,10 @@ from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.score_file import score_file
+from stemlab.runs.selected_epochs import evaluate_selected
 from stemlab.runs.signals import SignalGuard
 from stemlab.runs.step_plan import rate_schedule, steps_per_epoch
-from stemlab.runs.summary import print_metrics, print_run_summary
+from stemlab.runs.summary import print_metrics, print_run_summary, print_task_epochs
 from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import can_divide, plan_tables
 
@@ -245,17 +246,13 @@ class TrainingRun:
     def _evaluate_best(
         self, trainer: Trainer, module: Module, datamodule: DataModule, callbacks: RunCallbacks
     ) -> Mapping[str, float | None]:
-        """Evaluate the weights of the best epoch on the validation and test splits."""
+        """Evaluate the weights of the best epochs on the validation and test splits."""
         checkpoint, epochs, step = callbacks.checkpoint, trainer.current_epoch, trainer.global_step
         trainer.loggers = []  # this evaluation must not add points to the curves of the training
-        best = str(checkpoint.best_path)
         with interruptions(trainer, self.guard):
-            trainer.validate(module, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
-            if self.config["test"]:
-                scores = score_file(self.config, self.directory, datamodule)
-                module.before_metrics = scores
-                trainer.test(module, datamodule=datamodule, verbose=False)  # with the weights just loaded
-                self.recorder.set_scores(scores)
+            scores = score_file(self.config, self.directory, datamodule)
+            evaluate_selected(trainer, module, datamodule, checkpoint, self.config["test"], scores)
+            self.recorder.set_scores(scores)
         warnings = [*self.warnings, *module.metric_warnings]
         self.recorder.set_metrics(module.metric_values, warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
@@ -264,6 +261,7 @@ class TrainingRun:
             split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)
             limits = run_limits(self.config, self.recorder.record["stage1"])
             print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path, limits)
+            print_task_epochs(self.recorder.record["best"].get("tasks"))
         if epochs == self.config["trainer"]["max_epochs"] and checkpoint.improvement.epoch == epochs - 1:
             rank_zero_info(
                 f"the last epoch was the best: trainer.max_epochs={epochs} ended the training while the metric was "

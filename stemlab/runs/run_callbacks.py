@@ -10,15 +10,18 @@ from typing import Any
 from pytorch_lightning import Callback
 
 from stemlab.callbacks.averaged_weights import AveragedWeights
-from stemlab.callbacks.checkpoint import BestCheckpoint
+from stemlab.callbacks.checkpoint import BestCheckpoint, TaskCheckpoints
 from stemlab.callbacks.diagnostics import Diagnostics
 from stemlab.callbacks.early_stop import EarlyStop, WindowStop
 from stemlab.callbacks.optimizer_settings import OptimizerSettings
 from stemlab.callbacks.paper_selection import PaperSelection
 from stemlab.callbacks.progress import EpochLines, MetricBar, use_progress_bar
+from stemlab.callbacks.task_selection import TaskSelection
 from stemlab.callbacks.throughput import Throughput
 from stemlab.callbacks.trial_reports import TrialReports
+from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.own_callbacks import build_own_callbacks
+from stemlab.config.task_selection_checks import selects_per_task
 from stemlab.config.trial_channel import trial_channel
 
 
@@ -54,7 +57,10 @@ def build_callbacks(
     others: list[Callback] = [EpochLines(throughput), *_resumed_settings(config, resumed, keep_lr)]
     if config["optim"].get("ema") is not None:
         others.insert(0, AveragedWeights(config["optim"]["ema"]))
-    if stop["enabled"]:
+    selection = _task_selection(config) if selects_per_task(config) else None
+    if selection is not None:
+        others.append(selection)
+    elif stop["enabled"]:
         others.append(_early_stop(stop))
     if use_progress_bar(chosen["progress"]):
         others.append(MetricBar(throughput))
@@ -62,7 +68,8 @@ def build_callbacks(
         others += _diagnostics(watched)
     # without min_delta (ranking models) an epoch with a value equal to the best replaces it, as in the released code
     min_delta = stop.get("min_delta", 0.0)
-    checkpoint = BestCheckpoint(run_dir / "checkpoints", best["monitor"], best["mode"], min_delta, best["save_last"])
+    arguments = (run_dir / "checkpoints", best["monitor"], best["mode"], min_delta, best["save_last"])
+    checkpoint = BestCheckpoint(*arguments) if selection is None else TaskCheckpoints(*arguments, selection)
     paper = PaperSelection(stop["patience"]) if chosen.get("paper_selection") else None
     others += build_own_callbacks(config)
     channel = trial_channel(run_dir) if config["objective"] == best["monitor"] else None
@@ -79,6 +86,12 @@ def _resumed_settings(config: Mapping[str, Any], resumed: bool, keep_lr: bool) -
 def _diagnostics(watched: Mapping[str, Any]) -> list[Callback]:
     settings = {key: value for key, value in watched.items() if key != "enabled"}
     return [Diagnostics(**settings)] if watched["enabled"] else []
+
+
+def _task_selection(config: Mapping[str, Any]) -> TaskSelection:
+    stop, best = config["callbacks"]["early_stop"], config["callbacks"]["checkpoint"]
+    patience = stop["patience"] if stop["enabled"] else None
+    return TaskSelection(effective_tasks(config), best["monitor"], best["mode"], stop["min_delta"], patience)
 
 
 def _early_stop(stop: Mapping[str, Any]) -> Callback:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ class ScoreFile:
 
     Attributes:
         scores: saved scores, on rank 0 only.
+        tasks: tasks whose scores a further evaluation replaces in the file; ``None``: all.
     """
 
     def __init__(self, path: Path, datamodule: DataModule, split: Split) -> None:
         self.path, self.datamodule, self.split = path, datamodule, split
         self.scores: SampleScores | None = None
+        self.tasks: Sequence[str] | None = None
 
     def __call__(self, metrics: SplitMetrics) -> None:
         """Gather the samples of all processes on rank 0 and write them there. Collective."""
@@ -47,7 +49,9 @@ class ScoreFile:
         order = np.argsort(columns["row"], kind="stable")  # several ranks evaluate in turn
         ordered = {name: column[order] for name, column in columns.items()}
         if isinstance(metrics, MultiTaskMetrics):
-            self.scores = _task_scores(self, metrics, ordered)
+            found = _task_scores(self, metrics, ordered)
+            earlier = self.scores if self.tasks is not None and isinstance(self.scores, TaskScores) else None
+            self.scores = found if earlier is None else earlier.with_tasks(found, self.tasks or ())
         else:
             self.scores = RankScores(self.fingerprint, self.split, *(ordered[key] for key in ("row", "user", "rank")))
         save_scores(self.path, self.scores)

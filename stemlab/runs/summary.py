@@ -126,6 +126,13 @@ def print_metrics(
     print_unwrapped(text)
 
 
+def print_task_epochs(best: Mapping[str, Mapping[str, Any]] | None) -> None:
+    """Print the best epoch of each task, if each has its own (``callbacks.checkpoint.per_task``)."""
+    if best is not None:
+        epochs = ", ".join(f"{task} {of_task['epoch']}" for task, of_task in best.items())
+        print_unwrapped(f"metrics of each task from its own best epoch: {epochs}")
+
+
 def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Sequence[str]) -> None:
     shown = [name for name in _with_own(_TASK_METRICS, metrics) if any(f"{name}/{task}" in metrics for task in tasks)]
     table.add_column("task")
