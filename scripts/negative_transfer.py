@@ -1,9 +1,11 @@
 """Table of negative transfer: test AUC of each model minus that of one network per task on the same split.
 
     python scripts/negative_transfer.py runs/studies/kuairand_log
+    python scripts/negative_transfer.py scripts/records/kuairand_log_tuning --tuning
 
 The mean difference over splits, its standard error, and the p-value of a paired t-test, corrected with Holm's method
-over all cells of the table. Splits share rows, so the test is approximate (its errors are not independent).
+over all cells of the table. Splits share rows, so the test is approximate (its errors are not independent). With
+``--tuning``: validation AUC of each model with each embedding L2, on one split.
 """
 
 from __future__ import annotations
@@ -44,11 +46,36 @@ def holm(p_values: list[float]) -> list[float]:
     return list(adjusted)
 
 
+def tuning_table(runs: Path) -> str:
+    """Return the validation AUC of every model and embedding L2 in Markdown, one column per task of ``single_task``."""
+    found: dict[tuple[str, float], dict[str, float]] = defaultdict(dict)
+    tasks: list[str] = []
+    for path in sorted(runs.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        model, metrics = record["config"]["model"], record["metrics"]
+        task = model["task"]
+        tasks += [task] if task and task not in tasks else []
+        values = (
+            {task: metrics["val/auc"]} if task else {key[8:]: metrics[key] for key in metrics if key[:8] == "val/auc/"}
+        )
+        found[model["name"], model["embedding_regularizer"]] |= values
+    lines = ["| model | embedding L2 | " + " | ".join([*tasks, "mean"]) + " |", "|---" * (len(tasks) + 3) + "|"]
+    for (name, penalty), values in sorted(found.items(), key=lambda item: (item[0][0] != BASELINE, item[0])):
+        cells = [f"{values[task]:.4f}" for task in tasks] + [f"{np.mean([values[task] for task in tasks]):.4f}"]
+        lines.append(f"| {name} | {penalty:.0e} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
-    auc = read_auc(parser.parse_args().runs)
+    parser.add_argument("--tuning", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.tuning:
+        print(tuning_table(arguments.runs))
+        return
+    auc = read_auc(arguments.runs)
     tasks = [task for task, models in auc.items() if BASELINE in models]
     cells: dict[tuple[str, str], np.ndarray] = {}
     for task in tasks:

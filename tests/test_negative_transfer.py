@@ -1,4 +1,4 @@
-"""The table of docs/negative_transfer.md is the one of the committed run records."""
+"""The tables of docs/negative_transfer.md are those of the committed run records."""
 
 import importlib.util
 import sys
@@ -20,6 +20,12 @@ def test_the_page_has_the_table_of_the_records(script, root, monkeypatch, capsys
     monkeypatch.setattr(sys, "argv", [SCRIPT, str(root / "scripts" / "records" / "kuairand_log")])
     script.main()
     assert capsys.readouterr().out in (root / "docs" / "negative_transfer.md").read_text()
+
+
+def test_the_page_has_the_table_of_the_tuning(script, root):
+    table = script.tuning_table(root / "scripts" / "records" / "kuairand_log_tuning")
+    assert table.count("\n") == 16  # five models, three penalties
+    assert f"{table}\n" in (root / "docs" / "negative_transfer.md").read_text()
 
 
 def test_holm(script):
