@@ -19,7 +19,7 @@ from stemlab.runs.build import build_trainer
 from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.restore import RebuiltRun
 from stemlab.runs.score_file import ScoreFile
-from stemlab.runs.selected_epochs import metrics_of
+from stemlab.runs.selected_epochs import metrics_of_tasks
 from stemlab.runs.summary import print_metrics, print_unwrapped
 
 _METRIC_PREFIX = {"train": "train", "valid": "val", "test": "test"}
@@ -145,7 +145,7 @@ def _metrics_of_checkpoint(
     best = record["best"] or {}
     if "tasks" in best:
         own = [task for task, of_task in best["tasks"].items() if run_dir / of_task["checkpoint"] == checkpoint]
-        return metrics_of(record["metrics"], own) if own else None
+        return metrics_of_tasks(record["metrics"], own) if own else None
     same = bool(best) and run_dir / best["checkpoint"] == checkpoint
     return record["metrics"] if same else None
 

@@ -44,7 +44,7 @@ def evaluate_selected(
         if scores is not None:
             scores.tasks = selected
         _evaluate(trainer, module, datamodule, path, test, scores)
-        values |= metrics_of(module.metric_values, selected)
+        values |= metrics_of_tasks(module.metric_values, selected)
     names = [name for name in module.metric_values if name.count("/") == 1]
     module.metric_values = task_means(values, tasks, names) | values
 
@@ -60,7 +60,7 @@ def tasks_by_checkpoint(checkpoint: TaskCheckpoints) -> dict[Path, list[str]]:
     }
 
 
-def metrics_of(values: Mapping[str, _Value], tasks: Sequence[str]) -> dict[str, _Value]:
+def metrics_of_tasks(values: Mapping[str, _Value], tasks: Sequence[str]) -> dict[str, _Value]:
     """Return the metrics of some tasks, those per scenario included: ``test/auc/click``, ``test/auc/click/nl``."""
     return {name: value for name, value in values.items() if (*name.split("/", 3), "", "")[2] in tasks}
 
