@@ -112,6 +112,8 @@ def read_vectors(source: VectorFile, tokens: Any, width: int) -> AlignedVectors:
         found.append(ids_R)
         done += len(names)
     ids_R = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+    if not done:
+        raise _refused(source, "it has no rows")
     if not len(ids_R):
         known = ", ".join(map(repr, tokens.slice(0, _SHOWN).to_pylist()))
         raise _refused(source, f"none of its ids ({', '.join(map(repr, first))}, …) is one of the field ({known}, …)")
@@ -176,7 +178,7 @@ def _ids_of_array(source: VectorFile) -> Any:
             raise _refused(
                 source, f"{path} holds {array.dtype} of shape {array.shape}, not integers or text of (rows,)"
             )
-        return as_tokens(path.name, pa.array(array))
+        return as_tokens(path.name, pa.array(array.astype(array.dtype.newbyteorder("="))))
     try:
         return as_tokens(path.name, pa.array(path.read_text(encoding="utf-8").splitlines(), pa.string()))
     except (OSError, UnicodeDecodeError) as error:
@@ -185,9 +187,13 @@ def _ids_of_array(source: VectorFile) -> Any:
 
 def _load(source: VectorFile, path: Path) -> AnyArray:
     try:
-        array: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise _refused(source, f"{path} cannot be read ({error})") from None
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (EOFError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        reason = "it is not an array of numbers saved with numpy.save" if "pickle" in str(error) else reason
+        raise _refused(source, f"{'it' if path == source.path else path} cannot be read ({reason})") from None
+    if not isinstance(array, np.ndarray):
+        raise _refused(source, f"{path} is an archive of arrays (.npz): save the one array with numpy.save")
     return array
 
 
@@ -199,6 +205,8 @@ def _parquet(source: VectorFile) -> tuple[pq.ParquetFile, str, str]:
         raise _refused(source, f"it cannot be read ({' '.join(str(error).split())[:200]})") from None
     fields = {field.name: field.type for field in file.schema_arrow}
     lists = [name for name, kind in fields.items() if _is_vector(kind)]
+    if not lists:
+        raise _refused(source, f"none of its columns holds lists of floats: {', '.join(fields)}")
     for name, what in ((source.ids, "ids"), (source.column, "column")):
         if name is None and (what == "ids" or len(lists) != 1):
             raise _refused(source, f"{what} is not set: name one of its columns {', '.join(fields)}")

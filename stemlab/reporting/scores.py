@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -176,7 +177,7 @@ def load_scores(path: Path | str) -> TaskScores | RankScores:
             scores: Any = kind(**plain, **{name: arrays[name] for name in arrays.files if name != _META})
             if scores.fingerprint != fingerprint:
                 raise ValueError("its samples do not fit its fingerprint")
-    except (KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise StemlabError(f"{file} is not a file of saved scores ({' '.join(str(error).split())}).") from None
     return scores  # type: ignore[no-any-return]
 

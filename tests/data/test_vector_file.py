@@ -106,3 +106,31 @@ def test_columns_that_do_not_fit_are_refused(tmp_path: Path, ids: str | None, co
     (tmp_path / "none.parquet").write_bytes(b"PAR1")
     with pytest.raises(StemlabError, match="cannot be read"):
         vector_width(source(tmp_path / "none.parquet"))
+    pq.write_table(pa.table({"item": NAMES, "year": [1, 2, 3, 4, 5]}), tmp_path / "years.parquet")
+    with pytest.raises(StemlabError, match=r"none of its columns.*item, year"):
+        vector_width(source(tmp_path / "years.parquet"))
+
+
+@pytest.mark.parametrize("ruined", ["vectors.npy", "ids.npy"])
+def test_files_that_are_no_arrays_are_refused(tmp_path: Path, ruined: str) -> None:
+    given = as_npy(tmp_path)
+    for content in (b"", b"no array"):
+        (tmp_path / ruined).write_bytes(content)
+        with pytest.raises(StemlabError, match=f"{ruined}.* cannot be read") as raised:
+            read_vectors(given, TOKENS, 3)
+        assert "allow_pickle" not in str(raised.value)
+    with (tmp_path / ruined).open("wb") as file:
+        np.savez(file, array=VECTORS)
+    with pytest.raises(StemlabError, match=f"{ruined} is an archive"):
+        read_vectors(given, TOKENS, 3)
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StemlabError, match="no rows"):
+        read_vectors(as_npy(tmp_path, np.array([], dtype="U1"), VECTORS[:0]), TOKENS, 3)
+
+
+def test_integer_ids_of_any_byte_order_are_read(tmp_path: Path) -> None:
+    for order in "<>":
+        given = as_npy(tmp_path, np.array([7, 1, 9, 2, 3], dtype=f"{order}i8"))
+        assert read_vectors(given, TOKENS, 3).ids_R.tolist() == [2]
