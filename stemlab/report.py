@@ -52,8 +52,8 @@ def report(config: Mapping[str, Any]) -> str:
     settings = validate_as(ReportConfig, config)
     if settings.check and settings.update is None:
         raise StemlabError("check=true needs update=<document>: set it to the file whose table is checked.")
-    if settings.output is None and (settings.critical.metrics or settings.pareto.metric):
-        raise StemlabError("critical and pareto write figures: set output=<folder>.")
+    if settings.output is None and (settings.critical.metrics or settings.pareto.metric or settings.reliability):
+        raise StemlabError("critical, pareto and reliability write figures: set output=<folder>.")
     found = collect(settings.runs or [str(settings.paths["runs_dir"])], settings.only)
     reference = read_reference(Path(settings.reference)) if settings.reference else None
     parts = separate(found.runs, settings.by) if settings.tables == "separate" else [ReportPart("", found.runs)]
@@ -170,12 +170,26 @@ def _figures(settings: ReportConfig, tables: Sequence[_PartTable], folder: Path)
         names, values, left_out = blocks_of_tables(every, settings.critical.metrics)
         ranked = rank_models(names, values, settings.critical.method, settings.level, left_out)
         paths += draw_critical(ranked, folder / f"{settings.name}_critical", sample, limited)
+    if settings.reliability:
+        for one in tables:
+            paths += _reliability(one.table, folder / f"{settings.name}{one.suffix}_reliability", settings.escape_csv)
     if settings.pareto.metric is not None:
         having = [one for one in tables if settings.pareto.metric in one.table.columns]
         for one in having or tables[:1]:
             base = folder / f"{settings.name}{one.suffix}_pareto"
             paths += draw_pareto(one.table, settings.pareto.metric, settings.pareto.costs, base)
     return paths
+
+
+def _reliability(table: ReportTable, base: Path, escape: bool) -> list[Path]:
+    """Write figure and CSV of the calibration of the runs of a table; return the files."""
+    from stemlab.data.io.output_file import write_text_file
+    from stemlab.reporting.reliability import draw_reliability, reliabilities
+    from stemlab.reporting.render import as_csv
+
+    found = reliabilities(table)
+    write_text_file(base.with_name(f"{base.name}.csv"), as_csv([one.cells() for one in found], escape=escape))
+    return [base.with_name(f"{base.name}.csv"), *draw_reliability(found, base, table.sample, table.limited)]
 
 
 if __name__ == "__main__":

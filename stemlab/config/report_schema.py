@@ -58,5 +58,6 @@ class ReportConfig(Section):
     check: bool
     figure: FigureConfig
     critical: CriticalConfig
+    reliability: bool
     pareto: ParetoConfig
     paths: dict[str, Any]
