@@ -84,7 +84,7 @@ def sibling_hint(full: str, siblings: Sequence[str]) -> str:
     return (
         released_name_hint(name, known)
         or nearest(name, list(siblings))
-        or f" Known settings: {', '.join(sorted(siblings))}."
+        or (f" Known settings: {', '.join(sorted(siblings))}." if siblings else "")
     )
 
 

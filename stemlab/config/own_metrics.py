@@ -23,10 +23,24 @@ _MODES: dict[bool | None, Mode | None] = {True: "max", False: "min", None: None}
 
 
 def own_metric_nodes(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return name -> node of the metrics of the user, in the order of the config."""
+    """Return name -> node of the metrics of the user, in the order of the config.
+
+    Raises:
+        StemlabError: a value is not a mapping.
+    """
     metrics = config.get("metrics")  # a list of names in the config of a report
     nodes = metrics.get("own") or {} if isinstance(metrics, Mapping) else {}
+    values = {KEY: nodes, **({f"{KEY}.{name}": node or {} for name, node in nodes.items()} if _is_map(nodes) else {})}
+    for key, value in values.items():
+        if not _is_map(value):
+            raise StemlabError(
+                f"{key}={value!r} must be a mapping: set {KEY}.<name>.{TARGET}=<module>.<Class>; see {_PAGE}."
+            )
     return {name: node for name, node in nodes.items() if node}
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def complete_own_metrics(config: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +138,8 @@ def _problems(target: Any, node: Mapping[str, Any], sequential: bool) -> Iterato
         return
     if missing := sorted(getattr(target, "__abstractmethods__", ())):
         yield f"it lacks {', '.join(missing)}"
+    if required := [p.name for p in inspect.signature(target).parameters.values() if _is_positional(p)]:
+        yield f"its constructor must have the form __init__(self, *, settings), but {required[0]!r} is positional"
     direction = getattr(target, _DIRECTION, "missing")
     if direction not in (True, False, None):
         yield f"it lacks the class attribute {_DIRECTION} = True, False or None"
@@ -131,6 +147,12 @@ def _problems(target: Any, node: Mapping[str, Any], sequential: bool) -> Iterato
         yield f"{_DIRECTION} is a class attribute, here {direction}, and no setting"
     if unknown := sorted(set(getattr(target, "kinds", ())) - {"binary", "regression"}):
         yield f"its class attribute kinds has {unknown[0]!r}, which is neither binary nor regression"
+
+
+def _is_positional(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) and (
+        parameter.default is parameter.empty
+    )
 
 
 def _check_labels(key: str, target: Any, config: Mapping[str, Any], origin: Origin) -> None:

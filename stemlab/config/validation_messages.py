@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -72,9 +72,16 @@ def _unknown(path: list[str], model: Any, full: str, origin: Origin) -> str:
 
 def _known_names(model: Any, path: Sequence[str]) -> list[str]:
     """Return the settings of the (nested) model or dataclass at ``path``."""
-    for name in path:
-        field = model_fields(model).get(name)
-        model = inner_model(getattr(field, "annotation", None) or getattr(field, "type", None)) if field else None
+    names = list(path)
+    while names:
+        field = model_fields(model).get(names.pop(0))
+        annotation = (getattr(field, "annotation", None) or getattr(field, "type", None)) if field else None
+        members = [annotation, *getattr(annotation, "__args__", ())]
+        mapping = next((member for member in members if get_origin(member) is dict), None)
+        if mapping is not None and names:  # the next name is a key of the mapping
+            names.pop(0)
+            annotation = get_args(mapping)[1]
+        model = inner_model(annotation)
     return list(model_fields(model))
 
 

@@ -105,10 +105,15 @@ def _float64(column: AnyArray) -> Float64Array:
     return np.ascontiguousarray(column, dtype=np.float64)
 
 
+def _short(value: object) -> str:
+    shape = getattr(value, "shape", None)
+    return f"an array of shape {shape}" if shape is not None else repr(value)[:100]
+
+
 def _number(name: str, value: object) -> float:
     """Return a returned value as a float; NaN if it is infinite, which no file of a run can hold."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise StemlabError(f"metrics.own.{name}: measure returned {value!r}, which is not a number.") from None
+        raise StemlabError(f"metrics.own.{name}: measure returned {_short(value)}, which is not a number.") from None
     return number if math.isfinite(number) else math.nan

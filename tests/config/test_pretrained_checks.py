@@ -37,8 +37,9 @@ def folder(tmp_path, monkeypatch):
         ({"file": "vectors.csv"}, r"vectors.csv.*\.npy or \.parquet"),
         ({"column": "v"}, "column.*parquet"),
         ({"file": "ids.npy"}, "U1.*not floats"),
-        ({"file": "none.npy"}, "none.npy cannot be read"),
-        ({"freeze": True}, "freeze"),
+        ({"file": "none.npy"}, r"none\.npy.* cannot be read"),
+        ({"freeze": True}, "freeze.*frozen"),
+        ({"unknown": True}, "Known settings: column, file, frozen"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(change, words):

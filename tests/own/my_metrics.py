@@ -55,6 +55,11 @@ class Empty(TaskMetric):
         self.top = top
 
 
+class Positional(Brier):
+    def __init__(self, top):
+        self.top = top
+
+
 class MeanRank(RankMetric):
     higher_is_better = False
 

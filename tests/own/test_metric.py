@@ -84,6 +84,9 @@ def test_undefined_and_wrong_values():
     assert not ranks.undefined
     with pytest.raises(StemlabError, match=r"metrics\.own\.text.*'a'"):
         my_metrics.measured({"text": my_metrics.Returns(value="a")})
+    with pytest.raises(StemlabError, match=r"metrics\.own\.many.*shape \(500,\)") as error:
+        my_metrics.measured({"many": my_metrics.Returns(value=np.zeros(500))})
+    assert len(str(error.value)) < 200
 
 
 def test_directions_and_defaults_are_in_the_config_and_change_no_result():
@@ -113,6 +116,9 @@ def test_directions_and_defaults_are_in_the_config_and_change_no_result():
         (metric(target="Bias", scales=1), ["metrics.own.brier.scales", "'scale'"]),
         (metric(target="Bias", scale="x"), ["metrics.own.brier.scale", "number"]),
         (metric(target="OfTimes"), ["metrics.own.brier", "regression", "finish, like"]),
+        (metric(target="Positional"), ["Positional", "__init__(self, *", "'top'"]),
+        (["metrics.own.brier=my_metrics.Brier"], ["metrics.own.brier='my_metrics.Brier'", "_target_"]),
+        (["metrics.own=my_metrics.Brier"], ["metrics.own='my_metrics.Brier'", "_target_"]),
         (metric(higher_is_better="true"), ["higher_is_better", "class attribute"]),
         ([*metric(target="Bias"), "callbacks.checkpoint.monitor=val/brier"], ["val/brier", "monitored"]),
         ([*metric(), "callbacks.early_stop.monitor=val/brir"], ["val/brir", "brier"]),

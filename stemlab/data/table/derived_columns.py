@@ -49,14 +49,14 @@ class DerivedColumn:
         if len(given) != 1:
             raise ValueError("exactly one of cross, log1p and buckets")
         if self.cross is not None and len(set(self.cross)) < 2:
-            raise ValueError("cross names two columns or more")
+            raise ValueError("a cross of two columns or more")
         limits = sum(limit is not None for limit in (self.edges, self.quantiles))
         if limits != (self.buckets is not None):
-            raise ValueError("buckets have either edges, such as [18, 25, 35], or quantiles, such as 10")
+            raise ValueError("buckets with either edges, such as [18, 25, 35], or quantiles, such as 10")
         if self.edges is not None and not (
             self.edges and all(map(math.isfinite, self.edges)) and list(self.edges) == sorted(set(self.edges))
         ):
-            raise ValueError("edges are ascending finite numbers, each once")
+            raise ValueError("edges of ascending finite numbers, each once")
         return self
 
     @property
