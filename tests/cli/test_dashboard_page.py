@@ -24,7 +24,8 @@ def page(tmp_path_factory):
         for model, rate, high in (("stem", 0.001, 0.9), ("mmoe", 0.002, 0.8))
         for seed in (1, 2)
     ]
-    write(folder / "runs", *made, record("ple", 1, status="running", metrics={}))
+    unfinished = record("ple", 1, status="running", metrics={}, stage1={"directory": "/elsewhere/runs/run0"})
+    write(folder / "runs", *made, unfinished)
     for path in (folder / "runs").glob("*/record.json"):
         (path.parent / "metrics.csv").write_text(CURVES)
     dashboard(compose("dashboard", [f"runs=[{folder / 'runs'}]", f"output={folder / 'page.html'}"]))
@@ -52,6 +53,14 @@ def test_charts_and_tables_are_drawn(page):
     assert models(page) == ["mmoe", "stem"]
     assert page.locator("#board0 td.best").count() > 0
     assert page.locator("#section-0 h2").inner_text() == "Quality"
+
+
+def test_the_lineage_names_data_and_first_stage(page):
+    last = page.locator("#runtable tbody tr", has_text="ple seed 1").inner_text()
+    assert "→ stem seed 1" in last
+    other = page.locator("#runtable tbody tr", has_text="mmoe seed 2").inner_text()
+    assert "data " in other
+    assert "→" not in other
 
 
 def test_sort_by_keyboard(page):

@@ -66,7 +66,7 @@ def run_entry(run: Run, group: str, curve_names: Sequence[str]) -> dict[str, Any
         "limited": bool(run_limits(run.config, record.get("stage1"))),
         "epochs": record.get("epochs_run"),
         "started": (record.get("time") or {}).get("started"),
-        "first_stage": (record.get("stage1") or {}).get("run_id") or (record.get("stage1") or {}).get("directory"),
+        "first_stage": (record.get("stage1") or {}).get("directory"),
         "data": str(record.get("dataset_fingerprint") or "")[:8],
         "path": str(run.path.parent),
         "metrics": {name: rounded(value) for name, value in record["metrics"].items() if value is not None},

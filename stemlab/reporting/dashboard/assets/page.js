@@ -84,12 +84,19 @@ function drawBoards(runs) {
   }));
 }
 
+// prepared data (beginning of its fingerprint) -> first stage
+function lineage(run) {
+  const folder = (run.first_stage || "").split("/").pop();
+  const first = folder && data.runs.find((other) => other.path.split("/").pop() === folder);
+  return [`data ${run.data || "unknown"}`, first ? first.name : folder].filter(Boolean).join(" → ");
+}
+
 function drawRuns(runs) {
   const costs = [...new Set(runs.flatMap((run) => Object.keys(run.cost)))];
   const metric = data.main.find((name) => runs.some((run) => name in run.metrics));
   const columns = [{ title: "compare" }, { title: "run" }, { title: "data" }, { title: "status" },
     ...(metric ? [{ title: metric, number: true, better: "max" }] : []),
-    ...costs.map((name) => ({ title: name.slice(5).replaceAll("_", " "), number: true })), { title: "started" }];
+    ...costs.map((name) => ({ title: name.slice(5).replaceAll("_", " "), number: true })), { title: "lineage" }, { title: "started" }];
   const rows = runs.map((run) => {
     const box = element("input", { type: "checkbox", "aria-label": `compare ${run.name}`,
       onchange: (event) => { choose(run.id, event.target.checked); } });
@@ -100,6 +107,7 @@ function drawRuns(runs) {
       { text: run.status, value: run.status },
       ...(metric ? [{ text: number(run.metrics[metric]), value: run.metrics[metric] }] : []),
       ...costs.map((name) => ({ text: run.cost[name] === undefined ? "–" : short(run.cost[name]), value: run.cost[name] })),
+      { text: lineage(run), value: lineage(run), title: run.first_stage || "" },
       { text: (run.started || "").replace("T", " ").slice(0, 16), value: run.started }];
   });
   at("runs").replaceChildren(sortableTable("runtable", `${runs.length} runs`, columns, rows));
@@ -243,7 +251,7 @@ function downloadCsv() {
   const metrics = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))].sort();
   const costs = [...new Set(runs.flatMap((run) => Object.keys(run.cost)))].sort();
   const settings = [...new Set(runs.flatMap((run) => Object.keys(run.settings)))].sort();
-  const head = ["model", "dataset", "seed", "status", "sample", "limited", "data", "started", "path"];
+  const head = ["model", "dataset", "seed", "status", "sample", "limited", "data", "first_stage", "started", "path"];
   const lines = [[...head, ...metrics, ...costs, ...settings], ...runs.map((run) => [...head.map((key) => run[key]),
     ...metrics.map((key) => run.metrics[key]), ...costs.map((key) => run.cost[key]), ...settings.map((key) => run.settings[key])])];
   const url = URL.createObjectURL(new Blob([lines.map((line) => line.map(quote).join(",")).join("\n") + "\n"], { type: "text/csv" }));
