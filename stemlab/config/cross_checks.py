@@ -156,6 +156,13 @@ def check_trainer(trainer: Mapping[str, Any], origin: Origin) -> None:
         raise StemlabError(f"{key}=tf32 ({origin(key)}) needs a GPU: set trainer=gpu, or {key}=32-true.")
 
 
+def check_logger(logger: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse ``wandb_artifacts`` without W&B: nothing would read it."""
+    key = "logger.wandb_artifacts"
+    if logger.get("wandb_artifacts") and logger.get("wandb") == "off":
+        raise StemlabError(f"{key}=true ({origin(key)}) needs W&B: set logger=wandb.")
+
+
 def list_text(values: Sequence[Any]) -> str:
     """Return values as a list of the command line."""
     return f"[{', '.join(str(value) for value in values)}]"

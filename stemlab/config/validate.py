@@ -61,6 +61,8 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         check_processes(config["trainer"], origin)
         if command == "export":
             check_export_trainer(config["trainer"], origin)
+    if isinstance(config.get("logger"), Mapping):
+        cross_checks.check_logger(config["logger"], origin)
     if isinstance(config.get("dataset"), Mapping):
         check_own_dataset(config, origin)
         check_settings(config["dataset"], key="dataset", origin=origin)

@@ -58,18 +58,16 @@ def build_mlflow_logger(
     place = {"tracking_uri": uri} if "://" in uri else {"save_dir": uri}
     try:
         logger = EpochMLFlowLogger(chosen["mlflow_experiment"], run_name="/".join(names), tags=tags, **place)
+        if is_first_process():
+            logger.log_hyperparams({key: str(value)[:_LONGEST_PARAMETER] for key, value in flat.items()})
     except ModuleNotFoundError:
         raise StemlabError("logger=mlflow needs MLflow: pip install 'stemlab[mlflow]'.") from None
-    if is_first_process():
-        _start(logger, {key: str(value)[:_LONGEST_PARAMETER] for key, value in flat.items()}, uri)
+    except Exception as error:
+        # MLflow is installed here; its exceptions are imported only to recognise them
+        from mlflow.exceptions import MlflowException
+
+        if not isinstance(error, MlflowException):
+            raise
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise StemlabError(f"logger.mlflow_uri={uri}: MLflow cannot create a run there ({reason}).") from None
     return logger
-
-
-def _start(logger: MLFlowLogger, parameters: Mapping[str, str], uri: str) -> None:
-    """Create the run and log its parameters."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        logger.log_hyperparams(dict(parameters))
-    except MlflowException as error:
-        raise StemlabError(f"logger.mlflow_uri={uri}: MLflow cannot create a run there ({error}).") from None

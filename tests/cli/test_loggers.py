@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from stemlab.config.compose import compose
 from stemlab.config.resolve import flatten
+from stemlab.errors import StemlabError
 from stemlab.runs import wandb_logger
 from stemlab.runs.loggers import build_loggers, finish_loggers
 from stemlab.runs.mlflow_logger import mlflow_name
@@ -151,6 +152,15 @@ def test_mlflow_gets_the_same_curves(workspace: Workspace, run_training: Callabl
     assert curve == pytest.approx(csv)
     record = json.loads((workspace.directory / "flow" / "record.json").read_text())
     assert run.data.metrics["test.auc"] == record["metrics"]["test/auc"]
+
+
+def test_wrong_logger_settings_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StemlabError, match=r"wandb_artifacts.*logger=wandb"):
+        compose("train", [*TINY, "logger=csv", "logger.wandb_artifacts=true"])
+    pytest.importorskip("mlflow")
+    config = compose("train", [*TINY, "logger=mlflow", "logger.mlflow_uri=nope://x"])
+    with pytest.raises(StemlabError, match=r"mlflow_uri=nope://x.*unsupported URI"):
+        build_loggers(config, tmp_path, sample=True, sweep_id=None)
 
 
 def test_names_of_metrics_in_mlflow() -> None:

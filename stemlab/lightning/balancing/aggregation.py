@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, distributed, nn
 
-from stemlab.lightning.balancing.base import GradientAggregator, mean_over_ranks, ranks
+from stemlab.lightning.balancing.base import GradientAggregator, check_result, mean_over_ranks, ranks
 
 _SMALLEST_WEIGHT = 1e-3
 """Lower limit of the weights of GradNorm: a step of gradient descent may not make one negative."""
@@ -166,7 +166,9 @@ def fill_shared(
     if not torch.isfinite(jacobian_TP).all():
         combined_P = torch.full_like(jacobian_TP[0], float("nan"))  # reaches the weights of the network and is noticed
     elif jacobian_TP.any():
-        combined_P = aggregator.aggregate(jacobian_TP, losses_T).to(jacobian_TP)
+        combined_P = aggregator.aggregate(jacobian_TP, losses_T)
+        check_result(aggregator, "aggregate", combined_P, jacobian_TP.shape[1:])
+        combined_P = combined_P.to(jacobian_TP)
     else:
         combined_P = torch.zeros_like(jacobian_TP[0])
     if ranks() > 1:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from stemlab.data.batch import ImpressionBatch
+from stemlab.errors import StemlabError
 from stemlab.models.api import MultiTaskOutput
 
 
@@ -96,8 +97,18 @@ class GradientWeighting(nn.Module, ABC):
         self.tasks = tuple(tasks)
 
     def forward(self, gramian_TT: Tensor, losses_T: Tensor) -> Tensor:
-        """Return the weights of a step."""
-        return self.weigh(gramian_TT, losses_T).double()
+        """Return the weights of a step.
+
+        Raises:
+            StemlabError: the method returns something else.
+        """
+        weight_T = self.weigh(gramian_TT, losses_T)
+        check_result(self, "weigh", weight_T, (len(self.tasks),))
+        if not torch.isfinite(weight_T).all():
+            raise StemlabError(
+                f"{type(self).__name__}.weigh returned weights that are not finite: {weight_T.tolist()}."
+            )
+        return weight_T.double()
 
     @abstractmethod
     def weigh(self, gramian_TT: Tensor, losses_T: Tensor) -> Tensor:
@@ -133,6 +144,20 @@ class GradientAggregator(nn.Module, ABC):
             jacobian_TP: finite gradients of the P shared parameters, one row per task; means over all processes.
             losses_T: the losses, float64 on the CPU.
         """
+
+
+def check_result(method: nn.Module, name: str, found: Any, shape: tuple[int, ...]) -> None:
+    """Check that a method of the user returned a tensor of the right shape.
+
+    Raises:
+        StemlabError: it did not.
+    """
+    if not isinstance(found, Tensor) or found.shape != shape:
+        what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise StemlabError(
+            f"{type(method).__name__}.{name} returned {what}; model.balancing needs a tensor of shape {tuple(shape)} "
+            "(docs/own/balancing.md)."
+        )
 
 
 def ranks() -> int:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stemlab.lightning.balancing.base import Balancing, mean_over_ranks
+from stemlab.errors import StemlabError
+from stemlab.lightning.balancing.base import Balancing, check_result, mean_over_ranks
 from stemlab.models.api import MultiTaskOutput
 
 _SMALLEST = 1e-12
@@ -23,9 +24,23 @@ class LossWeighting(Balancing):
     """A function of the losses of the tasks."""
 
     def loss(self, losses_T: Tensor, output: MultiTaskOutput, net: nn.Module) -> Tensor:
-        """Return the loss of a step and count its weights."""
+        """Return the loss of a step and count its weights.
+
+        Raises:
+            StemlabError: the method returns something else.
+        """
         del output, net
-        loss, weight_T = self.weigh(losses_T)
+        returned = self.weigh(losses_T)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise StemlabError(
+                f"{type(self).__name__}.weigh returned {type(returned).__name__}; model.balancing needs the loss and "
+                "its derivatives, a tuple of two tensors (docs/own/balancing.md)."
+            )
+        loss, weight_T = returned
+        check_result(self, "weigh", loss, ())
+        check_result(self, "weigh", weight_T, losses_T.shape)
+        if losses_T.requires_grad and not loss.requires_grad:
+            raise StemlabError(f"{type(self).__name__}.weigh returned a loss without a gradient: it was detached.")
         self.count(weight_T)
         return loss
 
