@@ -115,7 +115,7 @@ def compose_jobs(line: CommandLine, jobs: list[list[str]]) -> Iterator[tuple[lis
         if choice in composed:
             plain = composed[choice]
             values = {override.key_or_group: override.value() for _, override, is_value in parsed if is_value}
-            if "seed" in values and "dataset" in plain:  # dataset.seed is ${seed}
+            if "seed" in values and "seed" in plain.get("dataset", {}):  # dataset.seed is ${seed}
                 values = {"dataset.seed": values["seed"]} | values
             for key, value in values.items():
                 plain = _with_value(plain, key.split("."), value)

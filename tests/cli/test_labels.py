@@ -68,7 +68,8 @@ def test_a_dataset_of_regression_tasks_is_selected_by_its_error(labelled):
     out = labelled.run("train", *words, "paths.output_dir=labelled_regression")
     assert "val/rmse selects the best epoch" in out.stdout + out.stderr
     record = labelled.record("labelled_regression")
-    assert record["config"]["callbacks"]["checkpoint"] == {"monitor": "val/rmse", "mode": "min", "save_last": True}
+    chosen = record["config"]["callbacks"]["checkpoint"]
+    assert chosen == {"monitor": "val/rmse", "mode": "min", "save_last": True, "per_task": False}
     assert record["best"]["value"] == record["metrics"]["val/rmse"]
 
 

@@ -1,5 +1,6 @@
 """``stemlab.predict`` of a multi-task model: raw rows in, the same rows with scores out."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -26,7 +27,9 @@ from tests.cli.commands import Workspace
 @pytest.fixture(scope="module")
 def raw(trained: Path) -> pd.DataFrame:
     """The raw rows of the sample, all text."""
-    (path,) = (trained.parent / "data" / "sample").glob("*/final_track1_train.txt")
+    (file,) = json.loads((trained / "record.json").read_text())["dataset_manifest"]["raw"]
+    files = (trained.parent / "data" / "sample").glob(f"*/{file['name']}")  # other tests may have other samples
+    (path,) = [one for one in files if hashlib.sha256(one.read_bytes()).hexdigest() == file["sha256"]]
     return pd.read_csv(path, sep="\t", header=None, names=list(TIKTOK_COLUMNS), dtype=str)
 
 
