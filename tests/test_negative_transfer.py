@@ -1,33 +1,70 @@
 """The tables of docs/negative_transfer.md are those of the committed run records."""
 
-import importlib.util
+import importlib
+import json
 import sys
 
 import pytest
 
-SCRIPT = "scripts/negative_transfer.py"
+from stemlab.errors import StemlabError
 
 
 @pytest.fixture
-def script(root):
-    spec = importlib.util.spec_from_file_location("negative_transfer", root / SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def page(root, monkeypatch):
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    return importlib.import_module("negative_transfer")
 
 
-def test_the_page_has_the_table_of_the_records(script, root, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [SCRIPT, str(root / "scripts" / "records" / "kuairand_log")])
-    script.main()
-    assert capsys.readouterr().out in (root / "docs" / "negative_transfer.md").read_text()
+@pytest.fixture
+def data(page):
+    return importlib.import_module("negative_transfer_data")
 
 
-def test_the_page_has_the_table_of_the_tuning(script, root):
-    table = script.tuning_table(root / "scripts" / "records" / "kuairand_log_tuning")
-    assert table.count("\n") == 16  # five models, three penalties
-    assert f"{table}\n" in (root / "docs" / "negative_transfer.md").read_text()
+def test_page_and_records_agree(page, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["negative_transfer.py", "--check"])
+    page.main()
+    assert page.tuning_table().count("\n") == 16  # five models, three penalties
+    changed = tmp_path / "negative_transfer.md"
+    changed.write_text(page.PAGE.read_text().replace("| stem | mean | ", "| stem | mean | 0"))
+    monkeypatch.setattr(page, "PAGE", changed)
+    with pytest.raises(StemlabError, match="negative_transfer_shared"):
+        page.main()
 
 
-def test_holm(script):
-    assert script.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert script.holm([0.9, 0.8]) == [1.0, 1.0]
+def test_the_bootstrap_results_belong_to_the_records(page, data):
+    evidence = page.read_evidence()
+    assert {key[0] for key in evidence.splits} == {name for name, _ in evidence.auc} - {data.BASELINE}
+    for (model, rule, split, task), row in evidence.splits.items():
+        base = evidence.auc[data.baseline_of((model, rule))][split][task]
+        assert row["baseline"] == pytest.approx(base, abs=2e-6)
+        assert row["difference"] == pytest.approx(evidence.auc[model, rule][split][task] - base, abs=2e-6)
+        assert 0 < row["standard_error"] < 0.05
+    number = len([key for key in evidence.splits if key[2:] == ("1", "is_comment")])
+    assert number == len([key for key, splits in evidence.auc.items() if "1" in splits and key[0] != data.BASELINE])
+
+
+def test_only_common_splits_are_compared(page):
+    auc = {
+        ("single_task", "mean"): {split: {"is_comment": 0.7} for split in ("1", "2", "3", "4", "time")},
+        ("stem", "mean"): {split: {"is_comment": 0.7 + int(split) / 100} for split in "123"},
+        ("ple", "mean"): {split: {"is_comment": 0.6} for split in ("2", "3", "time")},
+    }
+    evidence = page.Evidence(auc, {}, 0.125)
+    keys = [("stem", "mean"), ("single_task", "mean")]
+    assert evidence.common(keys, "is_comment") == ["1", "2", "3"]
+    assert evidence.test(*keys, "is_comment", ["1", "2", "3"]).difference == pytest.approx(0.02)
+    assert evidence.common([*keys, ("ple", "mean")], "is_comment") == ["2", "3"]
+    table = page.split_table(evidence, [("mean", ("stem",))], lambda key: ("single_task", "mean"))
+    assert "| stem | mean | +0.0200 ± " in table
+    assert "| ple |" not in page.split_table(evidence, [("mean", ("stem", "ple"))], lambda key: ("single_task", "mean"))
+
+
+def test_runs_have_the_name_of_their_method_and_stopping_rule(data):
+    runs = data.collect([str(data.STUDY)]).runs
+    for run in runs:
+        settings = json.dumps(run.record["config"])
+        model, rule = data.key_of(run)
+        assert (rule == data.NO_STOP) == ('"patience": 20' in settings)
+        assert (", " in model) == (
+            '"all_backward"' in settings or '"shared_only"' in settings or run.config["model"]["balancing"] is not None
+        )

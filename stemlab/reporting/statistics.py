@@ -1,6 +1,6 @@
 """Tests of differences between models: paired over seeds, over samples, over users; correction for many tests.
 
-Legend: K models, N seeds, B samples, P positives, Q negatives, G groups (users), R resamples.
+Legend: K models, N seeds, B samples, P positives, Q negatives, G and H groups (users), R resamples.
 """
 
 from __future__ import annotations
@@ -170,3 +170,72 @@ def bootstrap_over_groups(
         return TestedDifference(difference, 0.0, 1.0)
     smaller = min(int((sums_R <= 0).sum()), int((sums_R >= 0).sum()))
     return TestedDifference(difference, float(sums_R.std(ddof=1)), min(1.0, 2 * (smaller + 1) / (resamples + 1)))
+
+
+def bootstrap_auc_over_groups(
+    labels_B: AnyArray,
+    first_B: AnyArray,
+    second_B: AnyArray,
+    group_B: AnyArray,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> TestedDifference:
+    """Return the difference of two AUCs on the same samples with a bootstrap test over groups.
+
+    Groups (users) are drawn with replacement with all their samples, the same ones for both models, because samples of
+    a group are not independent. The p-value is that of ``bootstrap_over_groups``. NaN if the labels have one class.
+
+    Args:
+        labels_B: 0 or 1.
+        first_B: scores of the first model.
+        second_B: scores of the second model.
+        group_B: group of each sample.
+        resamples: number of resamples R.
+        seed: seed of the resamples.
+    """
+    _, index_B, size_G = np.unique(np.asarray(group_B), return_inverse=True, return_counts=True)
+    positive_B, groups = np.asarray(labels_B) > 0, len(size_G)
+    order_B = np.argsort(index_B, kind="stable")
+    rows_P, rows_Q = order_B[positive_B[order_B]], order_B[~positive_B[order_B]]  # by group
+    if not len(rows_P) or not len(rows_Q):
+        return TestedDifference(math.nan, math.nan, math.nan)
+    group_P, start_P = np.unique(index_B[rows_P], return_index=True)
+    group_Q, start_Q = np.unique(index_B[rows_Q], return_index=True)
+    count_G = np.bincount(index_B[rows_P], minlength=groups)
+    above_PQ = np.zeros((len(rows_P), len(rows_Q)))
+    for sign, scores_B in ((0.5, np.asarray(first_B)), (-0.5, np.asarray(second_B))):  # a tie counts half
+        above_PQ += sign * np.sign(scores_B[rows_P][:, None] - scores_B[rows_Q])
+    won_GH = np.add.reduceat(np.add.reduceat(above_PQ, start_Q, 1), start_P, 0)  # groups with positives, negatives
+    difference = float(won_GH.sum() / len(rows_P) / len(rows_Q))
+    if not won_GH.any():
+        return TestedDifference(difference, 0.0, 1.0)
+    drawn_RG = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), resamples).astype(float)
+    pairs_R = (drawn_RG @ count_G) * (drawn_RG @ (size_G - count_G))
+    sums_R = ((drawn_RG[:, group_P] @ won_GH) * drawn_RG[:, group_Q]).sum(1)
+    sums_R = sums_R[pairs_R > 0] / pairs_R[pairs_R > 0]  # not resamples with one class
+    smaller = min(int((sums_R <= 0).sum()), int((sums_R >= 0).sum()))
+    p = min(1.0, 2 * (smaller + 1) / (len(sums_R) + 1))
+    return TestedDifference(difference, float(sums_R.std(ddof=1)), p)
+
+
+def overlapping_t(differences_N: AnyArray, test_to_train: float) -> TestedDifference:
+    """Return the mean difference over random splits of the same samples with a corrected paired t-test.
+
+    Training sets overlap, so differences are not independent and the paired t-test finds too much. The variance of the
+    mean is ``(1 / N + test samples / training samples)`` times the variance of the differences (Nadeau and Bengio,
+    Machine Learning 2003). NaN with fewer than two splits.
+
+    Args:
+        differences_N: difference of two models on each split.
+        test_to_train: test samples divided by training samples.
+    """
+    from scipy.stats import t
+
+    differences_N = np.asarray(differences_N, dtype=np.float64)
+    mean, splits = float(differences_N.mean()), len(differences_N)
+    if splits < 2:
+        return TestedDifference(mean, math.nan, math.nan)
+    error = math.sqrt((1 / splits + test_to_train) * float(differences_N.var(ddof=1)))
+    if error == 0:
+        return TestedDifference(mean, 0.0, 1.0 if mean == 0 else 0.0)
+    return TestedDifference(mean, error, float(2 * t.sf(abs(mean) / error, splits - 1)))

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from stemlab.reporting.statistics import blocked_t, bootstrap_over_groups, delong, detectable_difference, holm
+from stemlab.reporting.statistics import (
+    blocked_t,
+    bootstrap_auc_over_groups,
+    bootstrap_over_groups,
+    delong,
+    detectable_difference,
+    holm,
+    overlapping_t,
+)
 
 
 def test_two_models_are_compared_by_the_paired_t_test():
@@ -125,3 +133,34 @@ def test_bootstrap_weights_and_missing_groups():
     assert bootstrap_over_groups(second, second).p == 1
     assert math.isnan(bootstrap_over_groups([np.nan], [1.0]).p)
     assert found == bootstrap_over_groups(first, second, weights, resamples=50)
+
+
+def test_the_bootstrap_of_an_auc_draws_whole_groups():
+    rng = np.random.default_rng(3)
+    group, label = rng.integers(5, 25, 120), rng.integers(0, 2, 120)
+    first, second = label + rng.normal(0, 1, 120), np.round(label + rng.normal(0, 2, 120))  # with ties
+    found = bootstrap_auc_over_groups(label, first, second, group, resamples=200)
+    assert found.difference == pytest.approx(roc_auc_score(label, first) - roc_auc_score(label, second), abs=1e-12)
+    names = np.unique(group)
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), 200)
+    weights = drawn[:, np.searchsorted(names, group)]
+    differences = [
+        roc_auc_score(label, first, sample_weight=one) - roc_auc_score(label, second, sample_weight=one)
+        for one in weights
+    ]
+    assert found.standard_error == pytest.approx(np.std(differences, ddof=1), rel=1e-9)
+    smaller = min(np.sum(np.array(differences) <= 0), np.sum(np.array(differences) >= 0))
+    assert found.p == pytest.approx(2 * (smaller + 1) / 201)
+    assert bootstrap_auc_over_groups(label, first, first, group).p == 1
+    assert math.isnan(bootstrap_auc_over_groups(np.ones(120), first, second, group).p)
+
+
+def test_overlapping_splits_have_a_larger_error_than_independent_ones():
+    values = np.random.default_rng(4).normal(0.01, 0.01, 6)
+    independent, found = stats.ttest_1samp(values, 0), overlapping_t(values, 0.125)
+    assert overlapping_t(values, 0.0).p == pytest.approx(independent.pvalue, rel=1e-10)
+    ratio = math.sqrt((1 / 6 + 0.125) / (1 / 6))
+    assert found.difference / found.standard_error == pytest.approx(independent.statistic / ratio)
+    assert found.p > independent.pvalue
+    assert math.isnan(overlapping_t([0.1], 0.125).p)
+    assert (overlapping_t([0.0, 0.0], 0.1).p, overlapping_t([0.1, 0.1], 0.1).p) == (1, 0)

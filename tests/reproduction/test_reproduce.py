@@ -52,7 +52,7 @@ def config(tmp_path_factory):
     words = ["reproduce=negative_transfer", f"raw_dir={folder}", f"output={folder / 'out'}"]
     whole = compose("reproduce", words)
     groups = whole["reproduce"]["runs"]  # two models and one task are enough here
-    groups[0]["grid"]["model.task"] = ["is_comment"]
+    del groups[1]
     groups[1]["experiments"] = [f"kuairand_log/{name}" for name in MODELS]
     return whole
 
@@ -104,13 +104,13 @@ def test_a_reproduction_is_interrupted_resumed_and_compared(config, copied, caps
     found = read(config)
     values = {(one["row"].split()[0], one["column"]): one["ours"] for one in found["checks"]}
     assert values == {
-        ("mmoe", "auc/is_comment"): pytest.approx(-0.0453, abs=5e-5),
-        ("stem", "auc/is_comment"): pytest.approx(0.0004, abs=5e-5),
+        ("mmoe", "auc/is_comment"): pytest.approx(-0.0510, abs=5e-5),
+        ("stem", "auc/is_comment"): pytest.approx(0.0005, abs=5e-5),
     }
     assert {run["status"] for run in found["runs"].values()} == {"finished"}
     output = capsys.readouterr().out
     assert "REPRODUCED" in output
-    assert "-0.0453 ± 0.0043" in output
+    assert "-0.0510 ± 0.0072" in output
 
     assert reproduce(config) == 0  # nothing is left to run
     assert len(copied.started) == 18
