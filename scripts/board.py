@@ -119,9 +119,8 @@ class Board:
         width = board["widths"][one["width"]]
         net |= {"dims": width["dims"]} if network == "ame" else {}
         net |= {"embedding_dim": width["embedding_dim"]} if network not in ("ame", "pop") else {}
-        settings = {**board["settings"], **one["settings"], "model": network, **trial}
-        if one["kind"] == "histories":
-            settings.pop("callbacks.diagnostics.enabled")
+        shared = {**board["settings"], **board["kinds"][one["kind"]]}
+        settings = {**shared, **one["settings"], "model": network, **trial}
         settings |= {f"model.net.{key}": value for key, value in net.items()}
         runs = []
         for task in tasks if network == "single_task" else [None]:

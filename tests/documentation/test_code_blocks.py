@@ -9,7 +9,7 @@ import yaml
 
 from stemlab.config.compose import CommandLine, OverridesParser, compose_job, hydra_context
 from tests.cli.commands import Workspace, restored_process
-from tests.documentation.code_blocks import PAGES, code_blocks, page_commands, page_files, page_programs
+from tests.documentation.code_blocks import PAGES, ROOT, code_blocks, page_commands, page_files, page_programs
 from tests.documentation.page_data import BEFORE, FILES, TABLE
 from tests.tiny_datasets import overrides
 
@@ -25,7 +25,8 @@ SMALLER = {
 
 def first_choices(words):
     """Return overrides in which a list of values of a multirun is its first value."""
-    parsed = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
+    given = [word for word in words if not word.startswith("-") and "=" in word]  # others: the name of a reproduction
+    parsed = OverridesParser.create().parse_overrides(given)
     chosen = []
     for override in parsed:
         value = next(override.sweep_string_iterator()) if override.is_sweep_override() else None
@@ -101,6 +102,7 @@ def test_commands_and_programs_run(page, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     workspace = Workspace(tmp_path)
     write_page_files(page)
+    Path("scripts").symlink_to(ROOT / "scripts")
     for name, write in FILES.get(page, {}).items():
         write(Path(name))
     if page in BEFORE:
