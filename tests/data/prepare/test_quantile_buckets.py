@@ -66,8 +66,8 @@ def test_limits_are_those_of_training_rows_and_give_the_dataset_of_these_edges(t
     made = small(tmp_path, QUANTILES.format(6))
     directory = made.prepare()
     edges = json.loads((directory / "manifest.json").read_text())["quantile_edges"]["age_q"]
-    told = small(tmp_path, f"dataset.derived={{age_q: {{buckets: age, edges: {edges}}}}}")
-    other = told.prepare()
+    typed = small(tmp_path, f"dataset.derived={{age_q: {{buckets: age, edges: {edges}}}}}")
+    other = typed.prepare()
     assert other != directory
     for split in SPLITS:
         ids, wanted = (ColumnStore(one / f"{split}.arrow").ids for one in (directory, other))
@@ -79,7 +79,7 @@ def test_limits_are_those_of_training_rows_and_give_the_dataset_of_these_edges(t
     assert edges != np.quantile(ages[~np.isnan(ages)], np.arange(1, 6) / 6).tolist()  # not those of all rows
     scored = pa.table({"user": ["u1", "u1", "u1"], "surface": ["feed"] * 3, "age": ["5", "44.25", ""]})
     ids = made.encode(scored).ids_BF.tolist()
-    assert ids == told.encode(scored).ids_BF.tolist()
+    assert ids == typed.encode(scored).ids_BF.tolist()
     assert ids[2][1] == 7  # missing: out-of-vocabulary
 
 
