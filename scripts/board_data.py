@@ -1,4 +1,7 @@
-"""MovieLens-100K as a table with two tasks, like dataset=ml1m_multitask: like (rating >= 4) and love (rating 5)."""
+"""MovieLens-100K as a table with two tasks, like dataset=ml1m_multitask: like (rating >= 4) and love (rating 5).
+
+The age group of the user can be the scenario.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import csv
 import re
 from pathlib import Path
 
-COLUMNS = ["user_id", "item_id", "gender", "age", "occupation", "zip3", "genre", "year", "like", "love"]
+COLUMNS = ["user_id", "item_id", "gender", "age", "age_group", "occupation", "zip3", "genre", "year", "like", "love"]
 _GENRES = 5  # first of the 19 columns of 0 and 1 in u.item
 
 
@@ -32,8 +35,13 @@ def write_ml100k(raw: Path, path: Path) -> None:
             user, item, rating, _ = line.split("\t")
             age, gender, occupation, zip_code = users[user]
             labels = (int(int(rating) >= 4), int(rating == "5"))
-            writer.writerow([user, item, gender, age, occupation, zip_code[:3], *items[item], *labels])
+            group = _age_group(int(age))
+            writer.writerow([user, item, gender, age, group, occupation, zip_code[:3], *items[item], *labels])
     part.replace(path)
+
+
+def _age_group(years: int) -> str:
+    return "under_25" if years < 25 else "25_to_34" if years < 35 else "35_and_over"
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -83,10 +83,10 @@ def test_movielens_100k_with_two_tasks(root, monkeypatch, tmp_path):
         (tmp_path / name).write_text(text)
     board_data.write_ml100k(tmp_path, tmp_path / "out" / "table.csv")
     assert (tmp_path / "out" / "table.csv").read_text().split() == [
-        "user_id,item_id,gender,age,occupation,zip3,genre,year,like,love",
-        "1,2,M,24,technician,857,0,0,1,1",
-        "1,1,M,24,technician,857,3,1995,1,0",
-        "2,1,F,53,other,940,3,1995,0,0",
+        "user_id,item_id,gender,age,age_group,occupation,zip3,genre,year,like,love",
+        "1,2,M,24,under_25,technician,857,0,0,1,1",
+        "1,1,M,24,under_25,technician,857,3,1995,1,0",
+        "2,1,F,53,35_and_over,other,940,3,1995,0,0",
     ]
 
 
