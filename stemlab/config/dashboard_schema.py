@@ -8,9 +8,22 @@ from pydantic import Field, model_validator
 
 from stemlab.config.section import Section
 
-PanelKind = Literal["points", "curves", "scatter", "parallel", "importance"]
+PanelKind = Literal[
+    "points",
+    "heat",
+    "curves",
+    "scatter",
+    "parallel",
+    "importance",
+    "reliability",
+    "buckets",
+    "spectra",
+    "lineage",
+]
 _Name = Annotated[str, Field(min_length=1)]
 _ONE_METRIC = ("parallel", "importance")
+_VALUES: dict[str, tuple[str, ...]] = {"scatter": ("x", "y"), "buckets": ("analysis",)}  # others: metric
+_WITHOUT_VALUES = ("reliability", "spectra", "lineage")
 
 
 class PanelConfig(Section):
@@ -21,14 +34,16 @@ class PanelConfig(Section):
     metric: _Name | None = None
     x: _Name | None = None
     y: _Name | None = None
+    analysis: Literal["comparable", "transfer"] | None = None
 
     @model_validator(mode="after")
     def _check_values(self) -> PanelConfig:
         """Check that the panel has the values that its kind shows, and no others."""
-        needed = ("x", "y") if self.kind == "scatter" else ("metric",)
-        for name in ("metric", "x", "y"):
+        needed = () if self.kind in _WITHOUT_VALUES else _VALUES.get(self.kind, ("metric",))
+        for name in ("metric", "x", "y", "analysis"):
             if (getattr(self, name) is None) == (name in needed):
-                raise ValueError(f"panel {self.title!r}: kind={self.kind} has exactly {' and '.join(needed)}")
+                exactly = f"exactly {' and '.join(needed)}" if needed else "neither metric, x, y nor analysis"
+                raise ValueError(f"panel {self.title!r}: kind={self.kind} has {exactly}")
         if self.kind in _ONE_METRIC and "*" in str(self.metric):
             raise ValueError(f"panel {self.title!r}: kind={self.kind} needs one metric, not the pattern {self.metric}")
         return self

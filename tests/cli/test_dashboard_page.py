@@ -7,8 +7,8 @@ import pytest
 
 from stemlab.config.compose import compose
 from stemlab.dashboard import dashboard
+from tests.reporting.dashboard_inputs import CURVES, write_analyses
 from tests.reporting.records import record, write
-from tests.reporting.test_dashboard import CURVES
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,6 +26,7 @@ def page(tmp_path_factory):
     ]
     unfinished = record("ple", 1, status="running", metrics={}, stage1={"directory": "/elsewhere/runs/run0"})
     write(folder / "runs", *made, unfinished)
+    write_analyses(folder / "runs" / "analysis", made[0])
     for path in (folder / "runs").glob("*/record.json"):
         (path.parent / "metrics.csv").write_text(CURVES)
     dashboard(compose("dashboard", [f"runs=[{folder / 'runs'}]", f"output={folder / 'page.html'}"]))
@@ -44,15 +45,23 @@ def page(tmp_path_factory):
 
 
 def models(page):
-    return page.locator("#board0 tbody tr td:first-child").all_inner_texts()
+    return page.locator("#board0 tbody th").all_inner_texts()
 
 
 def test_charts_and_tables_are_drawn(page):
     assert page.inner_text("#status") == "5 of 5 runs"
     assert page.locator("figure:visible svg").count() >= 5
-    assert models(page) == ["mmoe", "stem"]
+    assert models(page) == ["stem", "mmoe"]  # the best is first
     assert page.locator("#board0 td.best").count() > 0
     assert page.locator("#section-0 h2").inner_text() == "Quality"
+
+
+def test_analyses_are_drawn(page):
+    assert page.locator("figure.buckets:visible").count() == 2
+    assert page.locator("figure.buckets:visible path[aria-label*='gain']").count() >= 3
+    assert page.locator("figure.spectra:visible").count() == 1
+    texts = page.locator("figure.lineage svg text").all_text_contents()
+    assert {"comparable", "mmoe (2)", "stem"} <= set(texts)
 
 
 def test_the_lineage_names_data_and_first_stage(page):
@@ -66,11 +75,12 @@ def test_the_lineage_names_data_and_first_stage(page):
 def test_sort_by_keyboard(page):
     heading = page.locator("#board0 thead th button").nth(1)
     heading.focus()
-    page.keyboard.press("Enter")
     assert page.locator("#board0 thead th").nth(1).get_attribute("aria-sort") == "descending"
-    assert models(page) == ["stem", "mmoe"]
     page.keyboard.press("Enter")
+    assert page.locator("#board0 thead th").nth(1).get_attribute("aria-sort") == "ascending"
     assert models(page) == ["mmoe", "stem"]
+    page.keyboard.press("Enter")
+    assert models(page) == ["stem", "mmoe"]
 
 
 def test_filter_compare_and_reset(page):
@@ -78,14 +88,24 @@ def test_filter_compare_and_reset(page):
     assert page.inner_text("#status") == "2 of 5 runs"
     assert models(page) == ["stem"]
     page.fill("#filter-text", "seed 2")
+    page.wait_for_function("document.getElementById('status').textContent.startsWith('1 ')")
     assert page.inner_text("#status") == "1 of 5 runs"
     page.click("#reset")
     assert page.inner_text("#status") == "5 of 5 runs"
+    page.fill("#filter-text", "lr=0.002")
+    page.wait_for_function("document.getElementById('status').textContent.startsWith('2 ')")
+    assert models(page) == ["mmoe"]
+    page.click("#reset")
     for name in ("compare stem seed 1", "compare mmoe seed 1"):
         page.get_by_label(name).check()
     compared = page.locator("#comparison tbody").first.inner_text()
     assert "optim.lr" in compared
     assert "0.002" in compared
+    assert page.inner_text("#compare-link") == "compare 2 runs"
+    difference = page.locator("#compare-Metrics tr", has_text="test/auc/finish").locator("td").last
+    assert difference.inner_text() == "-0.1"
+    page.get_by_label("compare row mmoe").uncheck()
+    assert not page.get_by_label("compare mmoe seed 1").is_checked()
     page.reload()
     page.wait_for_function("document.body.dataset.drawn")
     assert page.get_by_label("compare stem seed 1").is_checked()

@@ -2,23 +2,17 @@
 
 import json
 import re
+from typing import get_args
 
 import pytest
 
 from stemlab.config.compose import compose
-from stemlab.config.dashboard_schema import DashboardConfig
-from stemlab.config.instantiate import validate_as
+from stemlab.config.dashboard_schema import PanelKind
 from stemlab.dashboard import dashboard
 from stemlab.errors import StemlabError
 from stemlab.reporting.dashboard.page import dashboard_data, dashboard_page
-from stemlab.reporting.dashboard.workspace import workspace
+from tests.reporting.dashboard_inputs import CURVES, dashboard_settings
 from tests.reporting.records import record, sequence_record, write
-
-CURVES = "epoch,step,train/loss,val/auc\n1,4,0.7,\n1,8,0.6,0.71\n2,12,0.5,\n2,16,,0.74\n"
-
-
-def settings(*words):
-    return validate_as(DashboardConfig, compose("dashboard", list(words)))
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def runs(tmp_path):
 
 
 def test_runs_and_leaderboards(runs):
-    data, skipped = dashboard_data(settings(f"runs=[{runs}]"))
+    data, skipped = dashboard_data(dashboard_settings(f"runs=[{runs}]"))
     assert not skipped
     assert len(data["runs"]) == 7
     board = next(one for one in data["boards"] if one["title"].startswith("toy") and "SAMPLE" not in one["title"])
@@ -60,7 +54,7 @@ def test_runs_and_leaderboards(runs):
 
 
 def test_settings_are_stored_once(runs):
-    data, _ = dashboard_data(settings(f"runs=[{runs}]", "++only={dataset:toy}"))
+    data, _ = dashboard_data(dashboard_settings(f"runs=[{runs}]", "++only={dataset:toy}"))
     assert data["common"]["optim.name"] == "adam"
     for run in data["runs"]:
         assert run["settings"]["model.name"] == run["model"]
@@ -69,7 +63,7 @@ def test_settings_are_stored_once(runs):
 
 
 def test_the_page_fetches_nothing_and_escapes_texts(runs):
-    data, _ = dashboard_data(settings(f"runs=[{runs}]", "title='<all> runs'"))
+    data, _ = dashboard_data(dashboard_settings(f"runs=[{runs}]", "title='<all> runs'"))
     text = dashboard_page(data)
     assert len(text) < 5e6
     assert "<title>&lt;all&gt; runs</title>" in text
@@ -79,9 +73,9 @@ def test_the_page_fetches_nothing_and_escapes_texts(runs):
 
 
 def test_panels(runs):
-    data, _ = dashboard_data(settings(f"runs=[{runs}]"))
+    data, _ = dashboard_data(dashboard_settings(f"runs=[{runs}]"))
     panels = [panel for section in data["sections"] for panel in section["panels"]]
-    assert {panel["kind"] for panel in panels} == {"points", "curves", "scatter", "parallel", "importance"}
+    assert {panel["kind"] for panel in panels} == set(get_args(PanelKind))
     for panel in panels:
         assert {"mark", "layer", "facet"} & set(panel["spec"])
 
@@ -93,41 +87,17 @@ def test_panels(runs):
         ("{kind: points, title: t, metric: test/auc, x: a}", "kind=points"),
         ("{kind: importance, title: t, metric: 'test/*'}", "one metric"),
         ("{kind: pie, title: t, metric: test/auc}", "kind"),
+        ("{kind: reliability, title: t, metric: test/auc}", "kind=reliability"),
+        ("{kind: buckets, title: t}", "analysis"),
     ],
 )
 def test_wrong_panels_are_refused(panel, words):
     with pytest.raises(StemlabError, match=words):
-        settings(f"dashboard.sections=[{{name: a, panels: [{panel}]}}]")
+        dashboard_settings(f"dashboard.sections=[{{name: a, panels: [{panel}]}}]")
 
 
 def test_no_runs_are_refused(tmp_path):
     with pytest.raises(StemlabError, match="no run"):
-        dashboard_data(settings(f"runs=[{tmp_path}]"))
+        dashboard_data(dashboard_settings(f"runs=[{tmp_path}]"))
     with pytest.raises(StemlabError, match="entity"):
         dashboard(compose("dashboard", ["project=p"]))
-
-
-def test_the_workspace_has_the_panels_of_the_page():
-    chosen = settings()
-    model = json.loads(workspace(chosen, "me", "stemlab")._to_model().model_dump_json(by_alias=True))
-    assert (model["entity"], model["project"]) == ("me", "stemlab")
-    sections = model["spec"]["section"]["panelBankConfig"]["sections"]
-    shown = {one["name"]: one["panels"] for one in sections}
-    for section in chosen.dashboard.sections:
-        assert len(shown[section.name]) == len(section.panels)
-    kinds = {panel["viewType"] for one in sections for panel in one["panels"]}
-    assert kinds == {
-        "Run History Line Plot",
-        "Bar Chart",
-        "Scatter Plot",
-        "Parallel Coordinates Plot",
-        "Parameter Importance",
-        "Run Comparer",
-    }
-    known = [f"test/auc/{task}" for task in ("finish", "like")]
-    shown_bars = workspace(chosen, "me", "stemlab", known).sections[0].panels[0].metrics
-    assert [getattr(metric, "name", metric) for metric in shown_bars] == known
-    curve = next(one for one in shown["Training"] if one["config"]["chartTitle"] == "Validation AUC")
-    assert (curve["config"]["metrics"], curve["config"]["xAxis"]) == (["val/auc"], "epoch")
-    gates = next(one for one in shown["Diagnostics"] if "gates" in one["config"]["chartTitle"])
-    assert gates["config"]["metricRegex"] == "diagnostics/gate/.*"

@@ -1,7 +1,8 @@
 """Vega-Lite specifications of the panels; the page fills in the values of the chosen runs.
 
-Names of the values: ``run``, ``model``, ``seed``, ``metric``, ``value``; ``epoch`` (curves); ``x``, ``y``, ``front``
-(scatter); ``setting``, ``position``, ``text`` (parallel); ``setting``, ``value`` (importance).
+Names of the values: ``run``, ``model``, ``seed``, ``metric``, ``value``; ``epoch``, and of a pattern ``facet`` and
+``part``, which are the open parts of the name (curves); ``x``, ``y``, ``front`` (scatter); ``setting``, ``position``, ``text`` (parallel); ``setting``, ``value`` (importance). The page sets the width
+of the facets, the colours of ``model`` and the columns of legends.
 """
 
 from __future__ import annotations
@@ -9,29 +10,24 @@ from __future__ import annotations
 from typing import Any
 
 from stemlab.config.dashboard_schema import PanelConfig, PanelKind
+from stemlab.reporting.dashboard.analysis_charts import buckets_chart, lineage_chart, reliability_chart, spectra_chart
+from stemlab.reporting.dashboard.encodings import MODEL, faceted, quantity, tooltip
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
-_MODEL = {"field": "model", "type": "nominal", "title": "model"}
 
 
 def panel(config: PanelConfig) -> dict[str, Any]:
     """Return a panel of the page: its settings and its chart without values."""
-    spec = {"$schema": _SCHEMA, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-    return {**config.model_dump(exclude_none=True), "spec": {**spec, **_CHARTS[config.kind](config)}}
-
-
-def _quantity(field: str, title: str, *, zero: bool = False, **more: Any) -> dict[str, Any]:
-    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero}, **more}
-
-
-def _tooltip(*fields: str) -> list[dict[str, Any]]:
-    return [{"field": field, "title": field} for field in fields]
+    spec = {"$schema": _SCHEMA, **_CHARTS[config.kind](config)}
+    if "facet" not in spec:
+        spec |= {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+    return {**config.model_dump(exclude_none=True), "spec": spec}
 
 
 def _points(config: PanelConfig) -> dict[str, Any]:
-    value = _quantity("value", "")
+    value = quantity("value", "")
     ends = {"x": {**value, "aggregate": "min"}, "x2": {"field": "value", "aggregate": "max"}}
-    every = {"x": value, "tooltip": _tooltip("run", "metric", "value")}
+    every = {"x": value, "tooltip": tooltip("run", "metric", "value")}
     unit = {
         "layer": [
             {"mark": "rule", "encoding": ends},
@@ -41,37 +37,52 @@ def _points(config: PanelConfig) -> dict[str, Any]:
                 "encoding": {"x": {**value, "aggregate": "mean"}},
             },
         ],
-        "encoding": {"y": {**_MODEL, "title": None}, "color": {**_MODEL, "legend": None}},
+        "encoding": {"y": {**MODEL, "title": None}, "color": {**MODEL, "legend": None}},
     }
     if "*" not in str(config.metric):
         return unit
-    header = {"labelAngle": 0, "labelAlign": "left", "labelAnchor": "start", "labelOrient": "top"}
-    row = {"field": "metric", "type": "nominal", "title": None, "header": header}
-    return {
-        "facet": {"row": row},
-        "spec": {**unit, "width": 330},
-        "resolve": {"scale": {"x": "independent"}},
-        **{"width": None, "autosize": None},
-    }
+    return faceted("metric", unit, independent="x")
 
 
-def _curves(config: PanelConfig) -> dict[str, Any]:
-    several = {"strokeDash": {"field": "metric", "type": "nominal", "title": "metric"}}
+def _heat(config: PanelConfig) -> dict[str, Any]:
+    middle = {"condition": {"test": "datum.share > 0.6", "value": "white"}, "value": "black"}
     return {
-        "mark": {"type": "line", "point": {"size": 18}},
+        "layer": [
+            {"mark": "rect", "encoding": {"color": quantity("share", "", legend=None)}},
+            {
+                "mark": {"type": "text", "fontSize": 10},
+                "encoding": {"text": {"field": "value", "format": ".4f"}, "color": middle},
+            },
+        ],
         "encoding": {
-            "x": _quantity("epoch", "epoch", axis={"tickMinStep": 1}),
-            "y": _quantity("value", str(config.metric)),
-            "color": _MODEL,
-            "detail": {"field": "run"},
-            "tooltip": _tooltip("run", "metric", "epoch", "value"),
-            **(several if "*" in str(config.metric) else {}),
+            "x": {"field": "column", "type": "nominal", "title": None, "axis": {"labelAngle": -30}},
+            "y": {"field": "model", "type": "nominal", "title": None},
+            "tooltip": tooltip("model", "metric", "value", "runs"),
         },
     }
 
 
+def _curves(config: PanelConfig) -> dict[str, Any]:
+    several = "*" in str(config.metric)
+    unit: dict[str, Any] = {
+        "mark": {"type": "line", "point": {"size": 12 if several else 18}},
+        "encoding": {
+            "x": quantity("epoch", "epoch", axis={"tickMinStep": 1}),
+            "y": quantity("value", "" if several else str(config.metric)),
+            "color": MODEL,
+            "detail": {"field": "run"},
+            "tooltip": tooltip("run", "metric", "epoch", "value"),
+        },
+    }
+    if not several:
+        return unit
+    legend = {"symbolLimit": 0, "symbolType": "stroke", "symbolSize": 250}
+    unit["encoding"]["strokeDash"] = {"field": "part", "type": "nominal", "title": "part", "legend": legend}
+    return faceted("facet", {**unit, "height": 110}, independent="y")
+
+
 def _scatter(config: PanelConfig) -> dict[str, Any]:
-    x, y = _quantity("x", str(config.x)), _quantity("y", str(config.y))
+    x, y = quantity("x", str(config.x)), quantity("y", str(config.y))
     return {
         "layer": [
             {
@@ -81,7 +92,7 @@ def _scatter(config: PanelConfig) -> dict[str, Any]:
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 60},
-                "encoding": {"x": x, "y": y, "color": _MODEL, "tooltip": _tooltip("run", "x", "y")},
+                "encoding": {"x": x, "y": y, "color": MODEL, "tooltip": tooltip("run", "x", "y")},
             },
         ]
     }
@@ -93,9 +104,9 @@ def _parallel(config: PanelConfig) -> dict[str, Any]:
         "encoding": {
             "x": {"field": "setting", "type": "nominal", "title": None, "sort": None, "axis": {"labelAngle": -20}},
             "y": {"field": "position", "type": "quantitative", "title": None, "axis": None},
-            "color": _quantity("score", str(config.metric), legend={"title": str(config.metric)}),
+            "color": quantity("score", str(config.metric), legend={"title": str(config.metric)}),
             "detail": {"field": "run"},
-            "tooltip": _tooltip("run", "setting", "text"),
+            "tooltip": tooltip("run", "setting", "text"),
         },
     }
 
@@ -105,16 +116,21 @@ def _importance(config: PanelConfig) -> dict[str, Any]:
         "mark": "bar",
         "encoding": {
             "y": {"field": "setting", "type": "nominal", "title": None, "sort": "-x"},
-            "x": _quantity("value", f"rank correlation with {config.metric}, absolute", zero=True),
-            "tooltip": _tooltip("setting", "value", "runs"),
+            "x": quantity("value", f"correlation with {config.metric}, absolute", zero=True),
+            "tooltip": tooltip("setting", "value", "runs"),
         },
     }
 
 
 _CHARTS: dict[PanelKind, Any] = {
     "points": _points,
+    "heat": _heat,
     "curves": _curves,
     "scatter": _scatter,
     "parallel": _parallel,
     "importance": _importance,
+    "reliability": reliability_chart,
+    "buckets": buckets_chart,
+    "spectra": spectra_chart,
+    "lineage": lineage_chart,
 }

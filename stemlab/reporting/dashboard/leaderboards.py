@@ -63,6 +63,7 @@ def _content(table: ReportTable) -> dict[str, Any]:
                 "settings": differs,
                 "models": models,
                 "seeds": row.seeds,
+                "runs": [str(run.path) for run in row.runs],
                 "cells": cells,
             }
         )

@@ -12,6 +12,8 @@ from typing import Any
 from stemlab.config.limits import run_limits
 from stemlab.config.resolve import NOT_HASHED, flatten
 from stemlab.reporting.collect import Run, record_paths, records_at
+from stemlab.reporting.dashboard.analysis_values import RESULTS_FILE
+from stemlab.reporting.dashboard.rounding import rounded
 
 _COSTS = {
     "cost/parameters": ("parameters.dense", "parameters.embedding"),
@@ -19,7 +21,6 @@ _COSTS = {
     "cost/samples_per_s": ("throughput.train_samples_per_s",),
     "cost/seconds": ("time.fit_s",),
 }
-_DIGITS = 6  # significant digits of the numbers on the page
 
 
 def find_runs(patterns: Sequence[str], only: Mapping[str, Any]) -> tuple[list[Run], list[str]]:
@@ -30,6 +31,8 @@ def find_runs(patterns: Sequence[str], only: Mapping[str, Any]) -> tuple[list[Ru
     """
     runs, skipped = [], []
     for path in record_paths(patterns):
+        if path.name == RESULTS_FILE:
+            continue
         try:
             for place, record in records_at(path):
                 run = Run(place, record)
@@ -126,8 +129,3 @@ def read_curves(path: Path, names: Sequence[str]) -> dict[str, list[list[float]]
                 with suppress(TypeError, ValueError):
                     found.setdefault(key, {})[float(row["epoch"])] = float(row[key])
     return {key: [[epoch, rounded(value)] for epoch, value in points.items()] for key, points in found.items()}
-
-
-def rounded(value: float) -> float:
-    """Return a number with few digits, so that the page stays small."""
-    return float(f"{value:.{_DIGITS}g}")
