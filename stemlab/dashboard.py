@@ -47,9 +47,14 @@ def dashboard(config: Mapping[str, Any]) -> None:
     if settings.project is not None:
         raise StemlabError("project= names a W&B project: set entity= to its user or team as well.")
     written = _write(settings, None)
-    while settings.watch:
-        time.sleep(settings.interval)
-        written = _write(settings, written)
+    if not settings.watch:
+        return
+    try:
+        while True:
+            time.sleep(settings.interval)
+            written = _write(settings, written)
+    except KeyboardInterrupt:  # the last page does not reload itself
+        _write(settings.model_copy(update={"watch": False}), written)
 
 
 def _write(settings: DashboardConfig, before: str | None) -> str:

@@ -101,3 +101,21 @@ def test_no_runs_are_refused(tmp_path):
         dashboard_data(dashboard_settings(f"runs=[{tmp_path}]"))
     with pytest.raises(StemlabError, match="entity"):
         dashboard(compose("dashboard", ["project=p"]))
+
+
+def test_watching_writes_changed_runs_and_ends_without_reloading(runs, tmp_path, monkeypatch, capsys):
+    page, seen = tmp_path / "page.html", []
+
+    def sleep(seconds):
+        seen.append(json.loads(re.search(r'type="application/json">(.*?)</script>', page.read_text())[1]))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        if len(seen) == 2:
+            write(runs / "more", record("ple", 2))
+
+    monkeypatch.setattr("stemlab.dashboard.time.sleep", sleep)
+    monkeypatch.setattr("stemlab.reporting.dashboard.page.vega_bundle", lambda: "")
+    dashboard(compose("dashboard", [f"runs=[{runs}]", f"output={page}", "watch=true", "interval=5"]))
+    assert [(len(one["runs"]), one["reload_seconds"]) for one in seen] == [(7, 5), (7, 5), (8, 5)]
+    assert '"reload_seconds":null' in page.read_text()
+    assert capsys.readouterr().out.count("wrote") == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stemlab.reporting.dashboard.workspace import report, save_workspace, workspace
+from stemlab.reporting.dashboard.workspace import save_workspace, wandb_report, workspace
 from tests.reporting.dashboard_inputs import dashboard_settings
 
 pytest.importorskip("wandb_workspaces")
@@ -44,7 +44,7 @@ def test_workspace_and_report_are_the_stored_ones():
     assert (board["entity"], board["project"]) == ("me", "stemlab")
     sections = board["spec"]["section"]["panelBankConfig"]["sections"]
     found = {one["name"]: panels(one["panels"]) for one in sections}
-    page = model_of(report(chosen, "me", "stemlab", DATA))
+    page = model_of(wandb_report(chosen, "me", "stemlab", DATA))
     assert (page["displayName"], present(page["project"])) == ("stemlab runs", {"name": "stemlab", "entityName": "me"})
     blocks = page["spec"]["blocks"]
     headings = [one["children"][0]["text"] for one in blocks if one["type"] == "heading"]

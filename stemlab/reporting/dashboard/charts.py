@@ -1,8 +1,9 @@
 """Vega-Lite specifications of the panels; the page fills in the values of the chosen runs.
 
 Names of the values: ``run``, ``model``, ``seed``, ``metric``, ``value``; ``epoch``, and of a pattern ``facet`` and
-``part``, which are the open parts of the name (curves); ``x``, ``y``, ``front`` (scatter); ``setting``, ``position``, ``text`` (parallel); ``setting``, ``value`` (importance). The page sets the width
-of the facets, the colours of ``model`` and the columns of legends.
+``part``, which are the open parts of the name (curves); ``column``, ``share`` (heat); ``x``, ``y``, ``front``
+(scatter); ``setting``, ``position``, ``text`` (parallel); ``setting``, ``value`` (importance). The page sets the width
+of facets, the colours of ``model`` and the columns of legends.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def workspace(settings: DashboardConfig, entity: str, project: str, data: Mappin
     return ws.Workspace(entity=entity, project=project, name=settings.title, sections=[*sections, compare])
 
 
-def report(settings: DashboardConfig, entity: str, project: str, data: Mapping[str, Any] | None = None) -> Any:
+def wandb_report(settings: DashboardConfig, entity: str, project: str, data: Mapping[str, Any] | None = None) -> Any:
     """Return the report with the same panels, not saved; the arguments are those of ``workspace``.
 
     Raises:
@@ -69,7 +69,7 @@ def save_workspace(settings: DashboardConfig) -> str:
     entity, project, data = str(settings.entity), settings.project or "stemlab", _local_data(settings)
     try:
         board = workspace(settings, entity, project, data).save()
-        page = report(settings, entity, project, data).save()
+        page = wandb_report(settings, entity, project, data).save()
     except StemlabError:
         raise
     except Exception as error:  # wandb raises plain exceptions for missing logins, networks and permissions
