@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stemlab.config.dashboard_schema import DashboardConfig
+from stemlab.config.limits import LIMITED
 from stemlab.errors import StemlabError
 from stemlab.metric_directions import metric_direction
 from stemlab.reporting.collect import Run
@@ -17,7 +18,7 @@ from stemlab.reporting.table import ReportTable, build_table
 
 def leaderboards(runs: Sequence[Run], settings: DashboardConfig) -> tuple[list[dict[str, Any]], list[ReportPart]]:
     """Return the tables of finished runs for the page, and the runs of each."""
-    parts = separate(runs, ["model"]) if runs else []
+    parts = sorted(separate(runs, ["model"]), key=_synthetic_last) if runs else []
     boards = []
     for part in parts:
         try:
@@ -28,6 +29,10 @@ def leaderboards(runs: Sequence[Run], settings: DashboardConfig) -> tuple[list[d
             remark = "" if split == "test" else " (validation)"
             boards.append({"title": part.title + remark, "group": part.title, **_content(table)})
     return boards, parts
+
+
+def _synthetic_last(part: ReportPart) -> tuple[bool, bool, str]:
+    return "SAMPLE" in part.title, LIMITED in part.title, part.title
 
 
 def _table(runs: Sequence[Run], settings: DashboardConfig) -> tuple[ReportTable, str]:

@@ -5,6 +5,7 @@ const at = (id) => document.getElementById(id);
 const state = { group: "", model: "", seed: "", tag: "", text: "", chosen: [], sort: {}, open: {}, live: true };
 const KEY = "stemlab dashboard " + data.title;
 const LONG = 15; // rows of a table before its button "show all"
+const NOTES = 4; // lines below a leaderboard
 
 const element = (name, attributes = {}, ...children) => {
   const made = document.createElement(name);
@@ -112,7 +113,9 @@ function drawBoards(runs) {
       { node: compareBox(`compare row ${row.label} ${row.settings}`.trim(), row.runs.slice(0, 1)),
         value: state.chosen.includes(row.runs[0]) ? 0 : 1, title: "adds the first run of the row to the comparison" },
       ...(differ ? [{ text: row.settings, value: row.settings }] : [])]);
-    const notes = board.notes.map((note) => element("p", { class: "note" }, note));
+    const lines = board.notes.map((note) => element("p", { class: "note" }, note));
+    const notes = lines.length <= NOTES ? lines : [...lines.slice(0, NOTES - 1),
+      element("details", { class: "note" }, element("summary", {}, `${lines.length - NOTES + 1} more notes`), ...lines.slice(NOTES - 1))];
     const better = board.columns[0]?.better;
     const first = better ? { column: 1, direction: better === "max" ? "descending" : "ascending" } : null;
     return [sortableTable(`board${index}`, board.title, columns, cells, first), ...notes];
