@@ -18,6 +18,7 @@ NOT_RUN = {
     "watch=true": "runs until it is interrupted",
     "dataset.raw_dir=": "needs the raw file",
     "experiment=ml1m": "needs the files of MovieLens-1M",
+    "experiment=kuairand_log": "needs the KuaiRand feedback log",
     "sweep=table/": "needs raw files",
     "study=": "rewrites pages of docs/",
     "update=": "rewrites pages of docs/",

@@ -123,6 +123,7 @@ def test_check_exits_with_2_if_the_document_differs(tmp_path, runs):
         ("ml1m_tables", "docs/methods/tables.md"),
         ("tiktok_tables", "docs/methods/tables.md"),
         ("ml1m_balancing", "docs/balancing.md"),
+        ("kuairand_log_samples", "docs/reports.md"),
     ],
 )
 def test_committed_tables_equal_their_records(root, monkeypatch, study, page):

@@ -39,7 +39,7 @@ def _measured(path: Path, changed_ns: int, size: int) -> dict[str, Any]:
     scores = load_scores(path)
     if not isinstance(scores, TaskScores):
         return {}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for task in scores.tasks:
         if task not in scores.regression and scores.counts(task).any():
             one = measure_reliability(scores, task, "", 0)
