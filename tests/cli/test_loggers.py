@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pytorch_lightning.loggers import CSVLogger
@@ -88,17 +89,64 @@ def test_offline_summary_is_the_best_epoch(offline: tuple[WandbRun, Path]) -> No
     assert {name: run.summary[name] for name in metrics} == metrics
 
 
-def test_tensorboard_gets_the_same_curves(workspace: Workspace, run_training: Callable[..., float]) -> None:
+def train_with(logger: str, workspace: Workspace, *words: str) -> Path:
+    """Train the run of ``offline`` with another logger, in this process; return its directory."""
+    directory = workspace.directory / f"logged_{logger}"
+    config = compose("train", [*TINY, *SHORT, f"logger={logger}", *words, f"hydra.run.dir={directory}"])
+    config["dataset"]["data_dir"] = str(workspace.directory / "data")
+    train(config)
+    return directory
+
+
+Curves = dict[str, list[tuple[int, float]]]
+
+
+@pytest.fixture(scope="module")
+def tensorboard_curves(workspace: Workspace, run_training: Callable[..., float]) -> Curves:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    config = compose("train", [*TINY, *SHORT, "logger=tensorboard", f"hydra.run.dir={workspace.directory / 'board'}"])
-    config["dataset"]["data_dir"] = str(workspace.directory / "data")
-    train(config)
-    events = EventAccumulator(str(workspace.directory / "board" / "tensorboard")).Reload()
-    assert {"train/loss", "val/auc", "val/auc/like", "test/auc"} <= set(events.Tags()["scalars"])
-    board = [event.value for event in events.Scalars("val/auc")]
-    assert board == pytest.approx([float(r["val/auc"]) for r in rows(workspace.directory / "board") if r["val/auc"]])
+    events = EventAccumulator(str(train_with("tensorboard", workspace) / "tensorboard")).Reload()
+    return {name: [(x.step, x.value) for x in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+@pytest.fixture(scope="module")
+def mlflow_run(workspace: Workspace, run_training: Callable[..., float]) -> tuple[Any, Curves]:
+    """The MLflow run and its curves by their names in MLflow."""
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    store = workspace.directory / "mlruns"
+    train_with("mlflow", workspace, f"logger.mlflow_uri={store}")
+    client = MlflowClient(str(store))
+    (run,) = client.search_runs([client.get_experiment_by_name("stemlab").experiment_id])
+    histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+    return run, {name: [(x.step, x.value) for x in sorted(h, key=lambda x: x.step)] for name, h in histories.items()}
+
+
+def test_wandb_tensorboard_and_mlflow_get_the_same_metrics(
+    offline: tuple[WandbRun, Path], tensorboard_curves: Curves, mlflow_run: tuple[Any, Curves], workspace: Workspace
+) -> None:
+    history = [row for row in offline[0].history if "trainer/global_step" in row]
+    names = {name for row in history for name in row if not name.startswith("_")} - {"trainer/global_step"}
+    curves = {name: [(row["trainer/global_step"], row[name]) for row in history if name in row] for name in names}
+    assert {"train/loss", "val/auc", "val/auc/like", "test/auc", "epoch"} <= names
+    board = {name: curve for name, curve in tensorboard_curves.items() if name != "hp_metric"}
+    flow = mlflow_run[1]
+    assert set(board) == names
+    assert set(flow) == {mlflow_name(name) for name in names}
+    for logger in ("tensorboard", "mlflow"):  # metrics.csv is written beside them
+        result = rows(workspace.directory / f"logged_{logger}")
+        assert [float(row["val/auc"]) for row in result if row["val/auc"]] == [value for _, value in curves["val/auc"]]
+    for name in names - {"epoch"}:  # logged with every group of metrics: W&B joins groups of one step in a row
+        expected = pytest.approx([value for _, value in curves[name]], nan_ok=True)
+        assert [value for _, value in board[name]] == expected, name
+        assert [value for _, value in flow[mlflow_name(name)]] == expected, name
+        assert (
+            [step for step, _ in board[name]]
+            == [step for step, _ in flow[mlflow_name(name)]]
+            == [step for step, _ in curves[name]]
+        )
 
 
 def test_offline_run_has_the_checkpoint_as_an_artifact(offline: tuple[WandbRun, Path]) -> None:
@@ -134,23 +182,13 @@ def test_inputs_of_a_second_stage_are_its_data_and_the_first_stage(tmp_path: Pat
     assert first == "checkpoint-pretrain1:best"
 
 
-def test_mlflow_gets_the_same_curves(workspace: Workspace, run_training: Callable[..., float]) -> None:
-    pytest.importorskip("mlflow")
-    from mlflow import MlflowClient
-
-    store = workspace.directory / "mlruns"
-    words = ["logger=mlflow", f"logger.mlflow_uri={store}", f"hydra.run.dir={workspace.directory / 'flow'}"]
-    config = compose("train", [*TINY, *SHORT, *words])
-    config["dataset"]["data_dir"] = str(workspace.directory / "data")
-    train(config)
-    client = MlflowClient(str(store))
-    (run,) = client.search_runs([client.get_experiment_by_name("stemlab").experiment_id])
+def test_mlflow_run_has_name_settings_tags_and_test_metrics(
+    mlflow_run: tuple[Any, Curves], workspace: Workspace
+) -> None:
+    run, _ = mlflow_run
     assert (run.info.run_name, run.info.status) == ("tiktok/stem/seed2023", "FINISHED")
     assert (run.data.params["optim.lr"], run.data.tags["SAMPLE"]) == ("0.01", "true")
-    curve = [point.value for point in client.get_metric_history(run.info.run_id, "val.auc.like")]
-    csv = [float(row["val/auc/like"]) for row in rows(workspace.directory / "flow") if row["val/auc/like"]]
-    assert curve == pytest.approx(csv)
-    record = json.loads((workspace.directory / "flow" / "record.json").read_text())
+    record = json.loads((workspace.directory / "logged_mlflow" / "record.json").read_text())
     assert run.data.metrics["test.auc"] == record["metrics"]["test/auc"]
 
 
