@@ -42,6 +42,7 @@ def test_runs_and_leaderboards(runs):
     assert running["metrics"] == {}
     assert running["curves"]["val/auc"] == [[1, 0.71], [2, 0.74]]
     assert running["curves"]["train/loss"] == [[1, 0.6], [2, 0.5]]
+    assert [one["title"].split(" (")[0] for one in data["boards"]][-1] == "toy SAMPLE"
     stem = next(run for run in data["runs"] if run["model"] == "stem" and run["seed"] == 1)
     assert stem["cost"] == {
         "cost/parameters": 3000,

@@ -46,10 +46,11 @@ def _points(config: PanelConfig) -> dict[str, Any]:
 
 
 def _heat(config: PanelConfig) -> dict[str, Any]:
+    colour = {**quantity("share", "", legend=None), "scale": {"scheme": "blues"}}
     middle = {"condition": {"test": "datum.share > 0.6", "value": "white"}, "value": "black"}
     return {
         "layer": [
-            {"mark": "rect", "encoding": {"color": quantity("share", "", legend=None)}},
+            {"mark": "rect", "encoding": {"color": colour}},
             {
                 "mark": {"type": "text", "fontSize": 10},
                 "encoding": {"text": {"field": "value", "format": ".4f"}, "color": middle},

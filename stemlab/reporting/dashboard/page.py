@@ -12,6 +12,7 @@ from typing import Any
 
 from stemlab import __version__
 from stemlab.config.dashboard_schema import DashboardConfig
+from stemlab.config.limits import LIMITED, run_limits
 from stemlab.errors import StemlabError
 from stemlab.reporting.collect import Run, collect
 from stemlab.reporting.dashboard.analysis_values import analysis_entries, run_key
@@ -105,7 +106,8 @@ def _of_runs(
 
 def _group(run: Run) -> str:
     """Return the leaderboard to which a run will belong when it is finished, as far as its record tells."""
-    return f"{run.record['dataset']}{' SAMPLE' if run.record.get('sample') else ''}"
+    limited = f" {LIMITED}" if run_limits(run.config, run.record.get("stage1")) else ""
+    return f"{run.record['dataset']}{' SAMPLE' if run.record.get('sample') else ''}{limited}"
 
 
 def dashboard_page(data: Mapping[str, Any]) -> str:

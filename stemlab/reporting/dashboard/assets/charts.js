@@ -153,14 +153,19 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#a6761d", "#666666", "#66a61e",
   "#e7298a", "#1b9e77", "#7570b3", "#b2182b", "#4d9221", "#c51b7d", "#2166ac", "#bf812d", "#35978f", "#b8860b"];
 const MODELS = [...new Set(data.runs.map((run) => baseModel(run.model)))].sort(); // a model has one colour in all charts
-const colourOf = (model) => PALETTE[Math.max(MODELS.indexOf(model), 0) % PALETTE.length];
+function colourOf(model) {
+  const colour = PALETTE[Math.max(MODELS.indexOf(model), 0) % PALETTE.length];
+  if (!dark.matches) return colour;
+  const lighter = [1, 3, 5].map((at) => Math.round(parseInt(colour.slice(at, at + 2), 16) * 0.65 + 255 * 0.35));
+  return `rgb(${lighter.join(",")})`;
+}
 
 function chartConfig(width) {
   const ink = dark.matches ? "#ddd" : "#222", line = dark.matches ? "#555" : "#ddd";
   return { background: "transparent", view: { stroke: line }, title: { color: ink }, text: { color: ink },
     axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, labelLimit: 150 },
     legend: { labelColor: ink, titleColor: ink, orient: "bottom", columns: Math.max(Math.floor(width / 125), 1) },
-    header: { labelColor: ink, titleColor: ink }, range: { heatmap: { scheme: "blues" }, ramp: { scheme: "blues" } } };
+    header: { labelColor: ink, titleColor: ink }, range: { ramp: { scheme: "blues", extent: dark.matches ? [1, 0.1] : [0.2, 1] } } }; // high values stand out
 }
 
 // give the chart its width, and each model its colour

@@ -113,7 +113,7 @@ function drawBoards(runs) {
       { node: compareBox(`compare row ${row.label} ${row.settings}`.trim(), row.runs.slice(0, 1)),
         value: state.chosen.includes(row.runs[0]) ? 0 : 1, title: "adds the first run of the row to the comparison" },
       ...(differ ? [{ text: row.settings, value: row.settings }] : [])]);
-    const lines = board.notes.map((note) => element("p", { class: "note" }, note));
+    const lines = [...new Set(board.notes)].map((note) => element("p", { class: "note" }, note));
     const notes = lines.length <= NOTES ? lines : [...lines.slice(0, NOTES - 1),
       element("details", { class: "note" }, element("summary", {}, `${lines.length - NOTES + 1} more notes`), ...lines.slice(NOTES - 1))];
     const better = board.columns[0]?.better;
@@ -135,18 +135,34 @@ function lineage(run) {
   return [`data ${run.data || "unknown"}`, first ? first.name : folder].filter(Boolean).join(" → ");
 }
 
+// id of a run -> the settings, as text, in which runs of its model on the same data differ
+function differences(runs) {
+  const found = {}, peers = Object.groupBy(runs, (run) => `${run.group} ${run.name.replace(/ seed .*$/, "")}`);
+  for (const group of Object.values(peers)) {
+    const keys = varied(group);
+    for (const run of group) {
+      const settings = settingsOf(run);
+      found[run.id] = keys.map((key) => `${key.split(".").pop()}=${short(settings[key])}`).join(", ");
+    }
+  }
+  return found;
+}
+
 function drawRuns(runs) {
   const costs = [...new Set(runs.flatMap((run) => Object.keys(run.cost)))];
   const metric = data.main.find((name) => runs.some((run) => name in run.metrics));
   const columns = [{ title: "compare" }, { title: "run", header: true }, { title: "data" }, { title: "status" },
     ...(metric ? [{ title: metric, number: true, better: "max" }] : []),
     ...costs.map((name) => ({ title: name.slice(5).replaceAll("_", " "), number: true })), { title: "lineage" }, { title: "started" }];
+  const differing = differences(runs), several = Object.values(differing).some(Boolean);
+  if (several) columns.splice(4, 0, { title: "settings that differ", wrap: true });
   const rows = runs.map((run) => {
     const marks = [run.sample ? "SAMPLE" : "", run.limited ? "LIMITED" : ""].filter(Boolean).join(" ");
     return [{ node: compareBox(`compare ${run.name}, run ${run.id}`, [run.id]), value: state.chosen.includes(run.id) ? 0 : 1 },
       { text: run.name, value: run.name, title: run.path },
       { text: `${run.dataset} ${marks}`, value: run.dataset, class: marks ? "mark" : "" },
       { text: run.status, value: run.status },
+      ...(several ? [{ text: differing[run.id], value: differing[run.id] }] : []),
       ...(metric ? [{ text: number(run.metrics[metric]), value: run.metrics[metric] }] : []),
       ...costs.map((name) => ({ text: run.cost[name] === undefined ? "–" : short(run.cost[name]), value: run.cost[name] })),
       { text: lineage(run), value: lineage(run), title: run.first_stage || "" },
