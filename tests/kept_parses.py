@@ -11,6 +11,8 @@ import omegaconf.base
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 
+from tests.replaced import replace_function
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
@@ -20,7 +22,7 @@ def keep_parses() -> None:
     sources = SourcesRegistry.instance()
     _keep_files(sources.resolve("file"), str(CONF))
     _keep_files(sources.resolve("pkg"), "hydra")
-    omegaconf.base.parse = cache(omegaconf.base.parse)  # type: ignore[attr-defined]
+    replace_function(omegaconf.base, "parse", cache(omegaconf.base.parse))
 
 
 def _keep_files(source: Any, folder: str) -> None:
@@ -34,4 +36,4 @@ def _keep_files(source: Any, folder: str) -> None:
             kept[key] = read(self, config_path)
         return copy.deepcopy(kept[key])  # Hydra changes what it gets
 
-    source.load_config = load_config
+    replace_function(source, "load_config", load_config)

@@ -30,6 +30,7 @@ from stemlab.train import train
 from tests.cli.conftest import TINY
 from tests.cli.sequences import SASREC, TIMIREC, write_folder
 from tests.cli.test_scenarios import RUN
+from tests.faster_composition import compose_faster
 
 SHORT = ["trainer.max_epochs=3", "callbacks.early_stop.enabled=false", "logger=csv"]
 FAMILIES = {
@@ -186,6 +187,7 @@ def main() -> int:
     parser.add_argument("--family", choices=list(FAMILIES), action="append", help="default: all")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    compose_faster()
     importlib.import_module("stemlab.runs.stages")  # before the forks, so that most kills hit the training
     folder = Path(tempfile.mkdtemp(prefix="stemlab-kill-"))
     os.chdir(folder)

@@ -28,6 +28,7 @@ PRELOADED = (
     "stemlab.inference.evaluate",
     "tests.ranks",
     "tests.cli.forked",
+    "tests.cli.server",
 )
 
 
