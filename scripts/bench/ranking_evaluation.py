@@ -102,11 +102,11 @@ def full(data: RandomData) -> Metrics:
 
 @torch.no_grad()
 def our_evaluation(net: TiMiRec, data: RandomData) -> Metrics:
-    metrics, catalogue = RankingMetrics(TOPK), Catalogue(net.item_vectors())
+    metrics, catalogue, encode = RankingMetrics(TOPK), Catalogue(net.item_vectors()), net.user_encoder()
     for rows in data.batches():
         history_BL, candidates_BN = data.history_UL[rows], data.candidates_UN[rows]
         batch = SequenceBatch(torch.arange(len(history_BL)), history_BL, data.length_U[rows], candidates_BN)
-        metrics.update(catalogue.candidate_ranks(net.represent(batch), candidates_BN, "pessimistic"))
+        metrics.update(catalogue.candidate_ranks(encode(batch), candidates_BN, "pessimistic"))
     return metrics.compute()
 
 

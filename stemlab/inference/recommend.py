@@ -84,6 +84,7 @@ class Recommender:
         """Write all configured files; they appear only when all of them are complete."""
         self._run.prepare()
         self._net = self._network()
+        self._encode = self._net.user_encoder()
         users = self._read_users()
         self.skipped = users.skipped
         catalogue = self._catalogue() if self._net.factorises else None
@@ -142,7 +143,7 @@ class Recommender:
         user_BKD = torch.empty(len(batch), 0, 0)
         if self._net.factorises:
             with self._precision():
-                user_BKD = self._net.represent(batch).float()
+                user_BKD = self._encode(batch).float()
             self._check_finite(user_BKD)
         for write in writers:
             write(rows, batch, user_BKD)

@@ -31,6 +31,7 @@ from stemlab.nn.sharded.id_tables import gather_tables, release_tables
 from stemlab.optim import build_ranking_optimizer
 
 _SeenLookup = Callable[[AnyArray], tuple[AnyArray, AnyArray]]
+_UserEncoder = Callable[[SequenceBatch], Tensor]
 
 
 class SequentialModule(NetModule):
@@ -66,7 +67,8 @@ class SequentialModule(NetModule):
         self.spec, self.protocol, self.settings = spec, protocol, settings
         self._split_metrics = metrics
         self._lists: dict[str, BeyondAccuracyMetrics] = {}
-        self._catalogue: Catalogue | None = None  # item vectors of the running evaluation
+        # item vectors of the running evaluation, and the function that returns user vectors
+        self._evaluation: tuple[Catalogue, _UserEncoder] | None = None
         self._seen_by_all: SeenTable | None = None
         first = protocol.topk[0]
         self.headlines = (f"hr@{first}", f"ndcg@{first}")
@@ -92,7 +94,8 @@ class SequentialModule(NetModule):
         """Return the evaluation scores of the candidates, (B, N) float32 for every precision of the network."""
         if not self._sequence_net.factorises:
             return self._sequence_net.scores(batch, batch.candidates_BN).float()
-        user_BKD, catalogue = self._vectors(batch), self._new_catalogue()
+        # represent() is not compiled: a compiled network rounds differently, so metrics would not be reproducible
+        user_BKD, catalogue = self._sequence_net.represent(batch).detach().float(), self._new_catalogue()
         with torch.autocast(self.device.type, enabled=False):
             return catalogue.scores(user_BKD, batch.candidates_BN)
 
@@ -115,12 +118,12 @@ class SequentialModule(NetModule):
     # ----------------------------------------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Drop the item vectors computed with earlier weights; gather tables that are divided among the processes."""
-        self._catalogue = None
+        """Drop what was computed with earlier weights; gather tables that are divided among the processes."""
+        self._evaluation = None
         gather_tables(self.net)
 
     def on_test_epoch_start(self) -> None:
-        """Drop the item vectors computed with earlier weights; gather tables that are divided among the processes."""
+        """Drop what was computed with earlier weights; gather tables that are divided among the processes."""
         self.on_validation_epoch_start()
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
@@ -140,15 +143,16 @@ class SequentialModule(NetModule):
                 items, most = self.spec.items, self._lists[split].most
                 self._lists[split].update(top_scored(self._score_function(batch), items, seen, most)[0])
             return
-        if self._catalogue is None:
-            self._catalogue = self._new_catalogue()
-        user_BKD = self._vectors(batch)
+        if self._evaluation is None:
+            self._evaluation = self._new_catalogue(), self._sequence_net.user_encoder()
+        catalogue, encode = self._evaluation
+        user_BKD = encode(batch).float()
         with torch.autocast(self.device.type, enabled=False):
-            rank_B = self._ranks(user_BKD, batch, self._catalogue)
+            rank_B = self._ranks(user_BKD, batch, catalogue)
             if self._measures_lists(split):
                 seen = self._seen(batch).without(batch.candidates_BN[:, 0])
-                item_BN, _ = top_items(self._catalogue, user_BKD, seen, self._lists[split].most)
-                self._lists[split].update(item_BN, self._catalogue.item_ID)
+                item_BN, _ = top_items(catalogue, user_BKD, seen, self._lists[split].most)
+                self._lists[split].update(item_BN, catalogue.item_ID)
         self._split_metrics[split].update(rank_B)
 
     def _measures_lists(self, split: str) -> bool:
@@ -158,10 +162,6 @@ class SequentialModule(NetModule):
         super()._report(split)
         if self._measures_lists(split):
             self._report_metrics(split, self._lists[split])
-
-    def _vectors(self, batch: SequenceBatch) -> Tensor:
-        # represent() is not compiled: a compiled network rounds differently, so metrics would not be reproducible
-        return self._sequence_net.represent(batch).detach().float()
 
     def _new_catalogue(self) -> Catalogue:
         return Catalogue(self._sequence_net.item_vectors().detach().float())
@@ -211,7 +211,7 @@ class SequentialModule(NetModule):
         self._end_evaluation()
 
     def _end_evaluation(self) -> None:
-        self._catalogue = None
+        self._evaluation = None
         release_tables(self.net)
 
     def _is_reported(self, name: str) -> bool:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from stemlab.nn.kernels.dispatch import use_cpu_kernel
 from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings
 from stemlab.nn.kernels.transformer import operations_available, transformer_layer
+from stemlab.nn.kernels.transformer_inference import infer_transformer_layer
 
 # Finite, so that a query whose keys are all masked gives no NaN; the weight of a masked key is exactly zero otherwise.
 MASKED = -1e30
@@ -64,12 +65,15 @@ class TransformerLayer(nn.Module):
     def forward_unique(self, terms: Sequence[UniqueEmbeddings], bias: Tensor) -> Tensor:
         """Return the states (B, L, D) for the input ``sum(term.dense() for term in terms)``.
 
-        The CPU kernel runs if it applies: one head and no active dropout.
+        A CPU kernel runs if it applies: one head and no active dropout.
         """
         weights = [p for layer in self._layers() for p in (layer.weight, layer.bias)]
         has_kernel = self.heads == 1 and not (self.training and self.dropout.p)
-        if has_kernel and use_cpu_kernel(*(term.row_UD for term in terms), *weights) and operations_available():
-            return transformer_layer(terms, bias, weights)
+        if has_kernel and use_cpu_kernel(*(term.row_UD for term in terms), *weights):
+            if not torch.is_grad_enabled():
+                return infer_transformer_layer(terms, bias, weights)
+            if operations_available():
+                return transformer_layer(terms, bias, weights)
         output_BLD: Tensor = self(sum(term.dense() for term in terms), bias)
         return output_BLD
 

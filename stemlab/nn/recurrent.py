@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stemlab.nn.kernels.dispatch import use_cpu_kernel
 from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings
 from stemlab.nn.kernels.gru import last_gru_states
+from stemlab.nn.kernels.gru_inference import infer_last_states
 
 
 class LastStateGRU(nn.GRU):
@@ -38,6 +39,6 @@ class LastStateGRU(nn.GRU):
         """Return the states (B, H) for the input ``items.dense()``; the CPU kernel runs if it applies."""
         weights = cast(list[Tensor], [self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0])
         if use_cpu_kernel(items.row_UD, *weights):
-            return last_gru_states(items, length_B, weights)
+            return (last_gru_states if torch.is_grad_enabled() else infer_last_states)(items, length_B, weights)
         state_BH: Tensor = self(items.dense(), length_B)
         return state_BH

@@ -6,7 +6,7 @@ Legend: B samples, L history width, N candidates, K interests, D embedding width
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -61,6 +61,10 @@ class SequenceNet(nn.Module, ABC):
     @abstractmethod
     def represent(self, batch: SequenceBatch) -> Tensor:
         """Return the user vectors (B, K, D) of evaluation; an item scores its largest dot product with them."""
+
+    def user_encoder(self) -> Callable[[SequenceBatch], Tensor]:
+        """Return ``represent`` for many batches with the present weights; it may compute values of all items once."""
+        return self.represent
 
     def item_vectors(self) -> Tensor:
         """Return the item vectors (I+1, D) that ``represent`` is multiplied with; row 0 is padding."""

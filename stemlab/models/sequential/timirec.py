@@ -8,7 +8,7 @@ Legend: B batch, L history width, N candidates, K interests, D embedding width, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -22,7 +22,7 @@ from stemlab.models.api import Phase, SequenceOutput
 from stemlab.models.sequential.base import SequenceNet, counted_padding
 from stemlab.nn.init import initialise
 from stemlab.nn.interest import SelfAttentiveExtractor, best_scores, dot_scores, target_scores
-from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings, look_up_history
+from stemlab.nn.kernels.embedding_lookup import HistoryLookup, UniqueEmbeddings, look_up_history
 from stemlab.nn.precision import at_least_float32
 from stemlab.nn.recurrent import LastStateGRU
 from stemlab.types import Dropout, PositiveFloat, PositiveInt
@@ -151,7 +151,14 @@ class TiMiRec(SequenceNet):
 
     def represent(self, batch: SequenceBatch) -> Tensor:
         """Return the K interests in stage pretrain, the one mixture in stage finetune: (B, K or 1, D)."""
-        items, _ = look_up_history(self.items, batch.history_BL)
+        return self._represent(look_up_history(self.items, batch.history_BL)[0], batch)
+
+    def user_encoder(self) -> Callable[[SequenceBatch], Tensor]:
+        """Return ``represent``; on the CPU, products of an item are computed once for all batches."""
+        look_up = HistoryLookup(self.items)
+        return lambda batch: self._represent(look_up(batch.history_BL), batch)
+
+    def _represent(self, items: Tensor | UniqueEmbeddings, batch: SequenceBatch) -> Tensor:
         interest_BKD: Tensor = self.extractor(items, batch.history_BL, batch.length_B)
         if self.predictor is None:
             return interest_BKD

@@ -8,9 +8,9 @@ position.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from stemlab.nn.kernels.dispatch import use_batched, use_cpu_kernel
+
+_Result = TypeVar("_Result")
 
 
 def look_up(table: nn.Embedding | Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
@@ -72,11 +74,14 @@ class UniqueEmbeddings:
         row_UD: the unique embeddings.
         index: row of every position, any shape.
         id_U: ids of the unique embeddings, ascending, if they come from ``look_up_history``.
+        computed: results that depend only on the rows and on weights, by what they depend on; set if further batches
+            of an evaluation have the same rows.
     """
 
     row_UD: Tensor
     index: Tensor
     id_U: Tensor | None = None
+    computed: dict[Any, Any] | None = None
 
     def dense(self) -> Tensor:
         """Return the embedding of every position (..., D)."""
@@ -84,8 +89,18 @@ class UniqueEmbeddings:
 
     def of(self, table: nn.Embedding) -> UniqueEmbeddings:
         """Return the embeddings of the same ids in another table."""
-        assert self.id_U is not None
-        return UniqueEmbeddings(look_up(table, self.id_U)[0], self.index, self.id_U)
+        id_U = self.id_U
+        assert id_U is not None
+        return UniqueEmbeddings(self.compute(table, lambda: look_up(table, id_U)[0]), self.index, id_U, self.computed)
+
+    def compute(self, key: Any, make: Callable[[], _Result]) -> _Result:
+        """Return ``make()``, a result that depends only on the rows and on ``key``, a module or a weight."""
+        if self.computed is None:
+            return make()
+        if key not in self.computed:
+            self.computed[key] = make()
+        result: _Result = self.computed[key]
+        return result
 
 
 def look_up_history(
@@ -105,9 +120,38 @@ def look_up_history(
     return UniqueEmbeddings(row_UD, index_BL, unique_U), tuple(others)
 
 
+class HistoryLookup:
+    """Embeddings of the histories of many batches, while the weights do not change.
+
+    On the CPU and without gradients, all batches share the rows of the whole table and what is computed from these, if
+    the table is not much larger than a batch. Otherwise the result is that of ``look_up_history``.
+
+    Args:
+        table: the item table.
+    """
+
+    def __init__(self, table: nn.Embedding) -> None:
+        self.table, self.computed = table, dict[Any, Any]()
+
+    def __call__(self, history_BL: Tensor) -> Tensor | UniqueEmbeddings:
+        """Return the embeddings of a history (B, L)."""
+        rows = self.table.num_embeddings
+        if torch.is_grad_enabled() or _is_large(rows, history_BL) or not use_cpu_kernel(self.table.weight):
+            return look_up_history(self.table, history_BL)[0]
+        id_V = torch.arange(rows)
+        if self.table not in self.computed:
+            self.computed[self.table] = look_up(self.table, id_V)[0]
+        return UniqueEmbeddings(self.computed[self.table], history_BL, id_V, self.computed)
+
+
+def _is_large(rows: int, ids: Tensor) -> bool:
+    """Return whether work on all rows of a table takes more time than sorting the ids of a batch."""
+    return rows > 8 * ids.numel()
+
+
 def _unique(ids: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Return the unique ids (U,), ascending, and the index of every id into them; ids are below ``rows``."""
-    if rows > 8 * ids.numel():
+    if _is_large(rows, ids):
         unique: tuple[Tensor, Tensor] = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         return unique
     present_V = torch.zeros(rows, dtype=torch.bool).index_fill_(0, ids.flatten(), True)

@@ -91,7 +91,7 @@ class _Layer(torch.autograd.Function):
         w_qkv, b_qkv, g1, e1, w1, b1, w2, b2, g2, e2 = tensors[tables:]
         (B, L), D = shape, w_qkv.shape[1]
         table_UD = torch.cat(tensors[:tables]) if tables > 1 else tensors[0]
-        weight, first_bias = _query_and_value_weights(w_qkv, b_qkv)
+        weight, first_bias = query_and_value_weights(w_qkv, b_qkv)
         projected_UX = functional.linear(table_UD, weight)
         projected_UX[: len(tensors[0])] += first_bias  # every sum contains one row of the first table
         x_TD, projected_TX = (sum_rows(rows, index_TN) for rows in (table_UD, projected_UX))
@@ -135,7 +135,7 @@ class _Layer(torch.autograd.Function):
         return (None, None, None, None, *d_tables, *d_qkv, d_g1, d_e1, d_w1, d_b1, d_w2, d_b2, d_g2, d_e2)
 
 
-def _query_and_value_weights(w_qkv: Tensor, b_qkv: Tensor) -> tuple[Tensor, Tensor]:
+def query_and_value_weights(w_qkv: Tensor, b_qkv: Tensor) -> tuple[Tensor, Tensor]:
     """Return weight (2D, D) and bias (2D,) of the merged query ``W_k^T (W_q x + b_q) / sqrt(D)`` and of the value."""
     D = w_qkv.shape[1]
     key = w_qkv[D : 2 * D].t() * D**-0.5
