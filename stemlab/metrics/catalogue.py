@@ -25,6 +25,9 @@ from stemlab.metrics.ranking import Ties, ranks_from_counts
 MAX_TILE_SCORES = 1 << 21
 """Maximum number of scores in memory (K per user and item): 8 MiB in float32."""
 
+CACHED_SCORES = 1 << 19
+"""Scores of a tile on the CPU that is only read once: 2 MiB in float32 stay in the cache of one or two cores."""
+
 MAX_TILE_USERS = 256
 """Maximum number of users of a tile."""
 
@@ -117,7 +120,7 @@ class Catalogue:
         interests, items, candidates = user_BKD.shape[1], len(self.item_ID), candidates_BN.shape[1]
         whole = interests * items <= GATHER_COST * candidates
         step = max(
-            1, tile_scores(user_BKD.device) // (interests * items if whole else candidates * self.item_ID.shape[1])
+            1, cached_scores(user_BKD.device) // (interests * items if whole else candidates * self.item_ID.shape[1])
         )
         score = _by_product if whole else _by_gather
         pieces = zip(torch.split(user_BKD, step), torch.split(candidates_BN, step), strict=True)
@@ -159,13 +162,13 @@ class Catalogue:
             rows = slice(start, min(start + users, len(user_BKD)))
             counter = _RankCounter(self, user_BKD[rows], positive_B[rows])
             excluded = seen.of_users(rows.start, rows.stop).with_positives(positive_B[rows])
-            for first, score_BT in self.tiles(user_BKD[rows], excluded):
+            for first, score_BT in self.tiles(user_BKD[rows], excluded, cached_scores(user_BKD.device)):
                 item_T = torch.arange(first, first + score_BT.shape[1], device=score_BT.device)
                 counter.count(score_BT, item_T.expand_as(score_BT))
             parts.append(counter.ranks(ties))
         return torch.cat(parts)
 
-    def tiles(self, user_BKD: Tensor, seen: SeenItems) -> Iterator[tuple[int, Tensor]]:
+    def tiles(self, user_BKD: Tensor, seen: SeenItems, most: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yield the scores of all items in tiles: id of the first item of the tile, and (B, T) scores.
 
         Seen items have score -inf. Memory is bounded if B is at most ``MAX_TILE_USERS``.
@@ -173,11 +176,13 @@ class Catalogue:
         Args:
             user_BKD: vectors of the users.
             seen: items to mask.
+            most: maximum number of scores of a tile, K per user and item; ``None``: ``tile_scores``.
         """
         rows, interests = user_BKD.shape[:2]
         item_S, order_S = seen.item_S.sort()
         row_S = torch.repeat_interleave(torch.arange(rows, device=item_S.device), seen.offset_O.diff())[order_S]
-        edges = tile_edges(len(self.item_ID) - 1, max(1, tile_scores(user_BKD.device) // (rows * interests)))
+        most = tile_scores(user_BKD.device) if most is None else most
+        edges = tile_edges(len(self.item_ID) - 1, max(1, most // (rows * interests)))
         cuts = torch.searchsorted(item_S, torch.tensor(edges, device=item_S.device)).tolist()
         for first, last, begin, end in zip(edges, edges[1:], cuts, cuts[1:], strict=False):
             score_BT = _product(user_BKD, self.item_ID[first:last])
@@ -188,6 +193,11 @@ class Catalogue:
 def tile_scores(device: torch.device) -> int:
     """Return the maximum number of scores of a tile; ranks do not depend on it."""
     return MAX_TILE_SCORES * (GPU_TILES if device.type == "cuda" else 1)
+
+
+def cached_scores(device: torch.device) -> int:
+    """Return the number of scores of a tile that is only read once; ranks do not depend on it."""
+    return tile_scores(device) if device.type == "cuda" else min(tile_scores(device), CACHED_SCORES)
 
 
 def tile_users(device: torch.device) -> int:
