@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,30 @@ def published_evaluation(model: Any, measure: Callable[..., Metrics], data: Rand
     return measure(np.array(predictions), list(TOPK), ["NDCG", "HR"])
 
 
-def evaluations(stage: str, data: RandomData, folder: Path | None) -> dict[str, Callable[[], Metrics]]:
+@torch.no_grad()
+def bare_products(stage: str, data: RandomData) -> None:
+    """Compute the matrix products that an evaluation cannot avoid, with random matrices of the sizes of a batch.
+
+    Products of an item count once: positions pass through the attention, its two linear layers and the recurrence.
+    """
+    length, gates = data.history_UL.shape[1], 2 * WIDTH
+    user_BD, item_DI = torch.randn(BATCH, WIDTH), data.item_ID.t().contiguous()
+    state_BLD, by_gate, by_new = torch.randn(BATCH, length, WIDTH), torch.randn(WIDTH, gates), torch.randn(WIDTH, WIDTH)
+    gate_BX, new_BD, score_BI = torch.empty(BATCH, gates), torch.empty(BATCH, WIDTH), torch.empty(BATCH, ITEMS + 1)
+    next_BLD, weight_BLL = torch.empty_like(state_BLD), torch.empty(BATCH, length, length)
+    for _ in data.batches():
+        torch.bmm(state_BLD, state_BLD.transpose(1, 2), out=weight_BLL)
+        torch.bmm(weight_BLL, state_BLD, out=next_BLD)
+        for _ in range(2):
+            torch.mm(state_BLD.view(-1, WIDTH), by_new, out=next_BLD.view(-1, WIDTH))
+        for _ in range(length if stage == "finetune" else 0):
+            torch.mm(user_BD, by_gate, out=gate_BX)
+            torch.mm(user_BD, by_new, out=new_BD)
+        for _ in range(1 if stage == "finetune" else sequence_step.CONFIG["K"]):
+            torch.mm(user_BD, item_DI, out=score_BI)
+
+
+def evaluations(stage: str, data: RandomData, folder: Path | None) -> dict[str, Callable[[], object]]:
     """Return variant -> evaluation of TiMiRec in a stage, with random weights."""
     torch.manual_seed(0)
     sizes, config = sequence_step.SIZES, {**sequence_step.CONFIG, "stage": stage}
@@ -138,6 +161,7 @@ def evaluations(stage: str, data: RandomData, folder: Path | None) -> dict[str, 
     works = {
         "stemlab": partial(our_evaluation, net.eval(), data),
         "twin": partial(twin_evaluation, twin.eval(), data),
+        "products": partial(bare_products, stage, data),
     }
     if folder is not None:
         model = published.timirec(folder, ITEMS + 1, sizes.history_max, config).eval()
@@ -147,7 +171,7 @@ def evaluations(stage: str, data: RandomData, folder: Path | None) -> dict[str, 
 
 
 def compare(
-    what: str, works: dict[str, Callable[[], Metrics]], rounds: int, clock: str
+    what: str, works: Mapping[str, Callable[[], object]], rounds: int, clock: str
 ) -> tuple[dict[str, Any], list[Any]]:
     """Return seconds of the variants and the rows of the table."""
     wall, cpu = timing.alternate(works, rounds, warmup=1)
@@ -159,6 +183,9 @@ def compare(
         for base, name in names.items()
         if base in wall
     ]
+    if "products" in wall:
+        share = timing.paired_ratio(chosen["products"], chosen["stemlab"])
+        rows.append(timing.row(what, "its bare matrix products (100% = nothing else)", share, "%"))
     if "published" in wall:
         faster = timing.paired_ratio(chosen["published"], chosen["twin"])
         rows.append(timing.row(f"twin of the {what}", "published code", faster))

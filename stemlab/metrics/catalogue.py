@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -122,9 +123,14 @@ class Catalogue:
         step = max(
             1, cached_scores(user_BKD.device) // (interests * items if whole else candidates * self.item_ID.shape[1])
         )
-        score = _by_product if whole else _by_gather
+        score, item_ID = (_by_product, self.by_column) if whole else (_by_gather, self.item_ID)
         pieces = zip(torch.split(user_BKD, step), torch.split(candidates_BN, step), strict=True)
-        return torch.cat([score(user_bKD, self.item_ID, candidates_bN) for user_bKD, candidates_bN in pieces])
+        return torch.cat([score(user_bKD, item_ID, candidates_bN) for user_bKD, candidates_bN in pieces])
+
+    @cached_property
+    def by_column(self) -> Tensor:
+        """Item vectors stored column by column, which a CPU multiplies faster; only made for small catalogues."""
+        return self.item_ID.t().contiguous().t()
 
     def candidate_ranks(self, user_BKD: Tensor, candidates_BN: Tensor, ties: Ties) -> Tensor:
         """Return the rank of each user's positive among given candidates.

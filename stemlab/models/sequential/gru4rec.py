@@ -8,12 +8,15 @@ Legend: B samples, L history width, D embedding width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
 from stemlab.models.sequential.one_vector import OneVectorNet
 from stemlab.nn.init import initialise
+from stemlab.nn.kernels.embedding_lookup import HistoryLookup, UniqueEmbeddings
 from stemlab.nn.recurrent import LastStateGRU
 from stemlab.types import PositiveInt
 
@@ -37,3 +40,16 @@ class GRU4Rec(OneVectorNet):
         """Return the user vectors (B, D)."""
         user_BD: Tensor = self.output(self.gru(history_BLD, batch.length_B))
         return user_BD
+
+    def user_encoder(self) -> Callable[[SequenceBatch], Tensor]:
+        """Return ``represent``; on the CPU, products of an item are computed once for all batches."""
+        look_up = HistoryLookup(self.items)
+
+        def encode(batch: SequenceBatch) -> Tensor:
+            items = look_up(batch.history_BL)
+            if not isinstance(items, UniqueEmbeddings):
+                return self.encode(items, batch).unsqueeze(1)
+            user_BD: Tensor = self.output(self.gru.forward_unique(items, batch.length_B))
+            return user_BD.unsqueeze(1)
+
+        return encode

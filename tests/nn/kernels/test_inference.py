@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +14,8 @@ from torch.nn import functional
 
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.spec import SequenceSizes
+from stemlab.models.sequential.base import SequenceNet
+from stemlab.models.sequential.gru4rec import GRU4Rec
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.nn.attention import TransformerLayer, padding_bias
 from stemlab.nn.interest import position_ids
@@ -68,9 +73,11 @@ def batches(count: int) -> list[SequenceBatch]:
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
-@pytest.mark.parametrize("settings_of_net", [{"stage": "pretrain"}, {}, {"share_item_tables": True}])
-def test_user_encoder_gives_the_representation_of_every_batch(mode: str, settings_of_net: dict[str, object]) -> None:
-    net = TiMiRec(SequenceSizes(users=5, items=6, history_max=7), embedding_dim=6, **settings_of_net)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "of", [partial(TiMiRec, stage="pretrain"), TiMiRec, partial(TiMiRec, share_item_tables=True), GRU4Rec]
+)
+def test_user_encoder_gives_the_representation_of_every_batch(mode: str, of: Callable[..., SequenceNet]) -> None:
+    net = of(SequenceSizes(users=5, items=6, history_max=7), embedding_dim=6)
     with_normal_weights(net, torch.float64).eval()
     with torch.no_grad(), kernel_mode("off"):
         expected = [net.represent(batch) for batch in batches(3)]
