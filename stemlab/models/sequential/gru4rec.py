@@ -43,6 +43,8 @@ class GRU4Rec(OneVectorNet):
 
     def user_encoder(self) -> Callable[[SequenceBatch], Tensor]:
         """Return ``represent``; on the CPU, products of an item are computed once for all batches."""
+        if (type(self).represent, type(self).encode) != (GRU4Rec.represent, GRU4Rec.encode):  # a subclass has its own
+            return self.represent
         look_up = HistoryLookup(self.items)
 
         def encode(batch: SequenceBatch) -> Tensor:

@@ -155,6 +155,8 @@ class TiMiRec(SequenceNet):
 
     def user_encoder(self) -> Callable[[SequenceBatch], Tensor]:
         """Return ``represent``; on the CPU, products of an item are computed once for all batches."""
+        if type(self).represent is not TiMiRec.represent:  # a subclass has its own
+            return self.represent
         look_up = HistoryLookup(self.items)
         return lambda batch: self._represent(look_up(batch.history_BL), batch)
 

@@ -100,6 +100,14 @@ def test_products_of_items_are_computed_once(monkeypatch: pytest.MonkeyPatch) ->
     assert looked_up == [7, 7]  # all rows of the extractor's table and of the predictor's, in the first batch only
 
 
+@pytest.mark.parametrize("of", [TiMiRec, GRU4Rec])
+def test_own_representation_of_a_subclass_is_used(of: type[SequenceNet]) -> None:
+    own = type("Own", (of,), {"represent": lambda net, batch: batch.length_B})
+    batch = batches(1)[0]
+    with torch.no_grad():
+        assert own(SequenceSizes(users=5, items=6, history_max=7)).user_encoder()(batch) is batch.length_B
+
+
 def test_a_large_table_is_not_read_as_a_whole() -> None:
     table_VD, history_BL = torch.nn.Embedding(17, 2), torch.tensor([[3, 9]])
     with torch.no_grad():
