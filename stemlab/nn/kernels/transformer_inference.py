@@ -34,7 +34,7 @@ def infer_transformer_layer(terms: Sequence[UniqueEmbeddings], bias: Tensor, wei
     projected_UX = terms[0].compute(w_qkv, lambda: project_tables(tables, w_qkv, b_qkv))
     first = [0, *itertools.accumulate(len(table) for table in tables)]
     index_TN = torch.stack([term.index.flatten() + start for term, start in zip(terms, first, strict=False)], dim=1)
-    x_BLD, query_BLD, value_BLD = sum_rows(projected_UX, index_TN).view(B, L, 3 * D).split(D, dim=2)
+    x_BLD, query_BLD, value_BLD = torch.split(sum_rows(projected_UX, index_TN).view(B, L, 3 * D), D, dim=2)
     weight_BLL = torch.bmm(query_BLD, x_BLD.transpose(1, 2)).add_(bias).softmax(2)
     attended_TD = torch.baddbmm(x_BLD, weight_BLL, value_BLD).view(B * L, D)
     # The bias of the second linear layer is added to the first norm, whose output is the residual of that layer.
