@@ -19,6 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from negative_transfer_analyses import (
+    comparable_table,
+    conflict_table,
+    draw_conflict,
+    entanglement_table,
+    gate_table,
+    read_numbers,
+)
 from negative_transfer_data import (
     BASELINE,
     MEAN,
@@ -54,13 +62,14 @@ ABLATIONS = ("stem", "stem, no stop-gradient", "stem, one table", "ple_me", "mmo
 RULES = (MEAN, PER_TASK, NO_STOP)
 TABLES = {  # a part: stopping rule and models that are compared on the same splits
     "shared": [(rule, SHARED) for rule in RULES],
-    "ablations": [(MEAN, ABLATIONS), (PER_TASK, ABLATIONS)],
+    "ablations": [(MEAN, ABLATIONS), (NO_STOP, ABLATIONS)],
     "balancing": [
         (rule, (name, *(f"{name}, {method}" for method in METHODS)))
         for name in ("shared_bottom", "mmoe")
-        for rule in (MEAN, PER_TASK)
+        for rule in (MEAN, NO_STOP)
     ],
 }
+FREQUENT = [(MEAN, SHARED), (NO_STOP, SHARED)]
 STOPPING = [(PER_TASK, SHARED), (NO_STOP, (BASELINE,)), (NO_STOP, SHARED)]  # without early stopping, or per task
 LEVEL = 0.05
 MIN_SPLITS = 3
@@ -103,7 +112,10 @@ def read_evidence() -> Evidence:
 
 
 def split_table(
-    evidence: Evidence, parts: Sequence[tuple[str, Sequence[str]]], base_of: Callable[[Key], Key] = baseline_of
+    evidence: Evidence,
+    parts: Sequence[tuple[str, Sequence[str]]],
+    base_of: Callable[[Key], Key] = baseline_of,
+    tasks: Sequence[str] = RARE,
 ) -> str:
     """Return the table of mean differences over random splits in Markdown.
 
@@ -111,11 +123,12 @@ def split_table(
         evidence: the evidence.
         parts: stopping rules and models; a part with fewer than three common splits is left out.
         base_of: returns the model that is subtracted.
+        tasks: columns.
     """
     found: dict[tuple[Key, str], tuple[TestedDifference, list[str]]] = {}
     for rule, models in parts:
         keys = [(model, rule) for model in models]
-        for task in TASKS:
+        for task in tasks:
             splits = evidence.common([*keys, *map(base_of, keys)], task)
             if len(splits) >= MIN_SPLITS:
                 found |= {(key, task): (evidence.test(key, base_of(key), task, splits), splits) for key in keys}
@@ -231,23 +244,34 @@ def draw(evidence: Evidence, figure: Figure) -> None:
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(RULES))
 
 
+def write_png(path: Path, size: tuple[float, float], draw_figure: Callable[[Figure], None]) -> None:
+    """Draw a figure of the page."""
+    for made in write_figure(path, size, draw_figure):
+        if made.suffix == ".svg":
+            made.unlink()
+
+
 def main() -> None:
     """Replace or check the tables; draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check, evidence = parser.parse_args().check, read_evidence()
     blocks = {name: split_table(evidence, parts) for name, parts in TABLES.items()}
-    blocks["stopping"] = split_table(evidence, STOPPING, stopped_on_mean)
+    blocks["frequent"] = split_table(evidence, FREQUENT, tasks=TASKS[len(RARE) :])
+    blocks["stopping"] = split_table(evidence, STOPPING, stopped_on_mean, TASKS)
     blocks |= {"time": time_table(evidence), "tuning": tuning_table()}
+    numbers = read_numbers()
+    blocks |= {"conflict": conflict_table(numbers), "gates": gate_table(numbers)}
+    blocks |= {"comparable": comparable_table(numbers), "entanglement": entanglement_table(numbers)}
     write = check_block if check else update_block
     for name, content in blocks.items():
         write(PAGE, f"negative_transfer_{name}", content)
     write(ROOT / "README.md", "negative_transfer", short_table(evidence))
     if not check:
         size = (9, 0.9 + 0.42 * len(drawn_models(evidence)))
-        for path in write_figure(PAGE.with_suffix(""), size, lambda figure: draw(evidence, figure)):
-            if path.suffix == ".svg":
-                path.unlink()
+        write_png(PAGE.with_suffix(""), size, lambda figure: draw(evidence, figure))
+        conflict = PAGE.with_name("negative_transfer_conflict")
+        write_png(conflict, (9, 4.2), lambda figure: draw_conflict(numbers, evidence.auc, figure))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+import yaml
 
 from stemlab.errors import StemlabError
 
@@ -18,6 +19,11 @@ def page(root, monkeypatch):
 @pytest.fixture
 def data(page):
     return importlib.import_module("negative_transfer_data")
+
+
+@pytest.fixture
+def analyses(page):
+    return importlib.import_module("negative_transfer_analyses")
 
 
 def test_page_and_records_agree(page, monkeypatch, tmp_path):
@@ -68,3 +74,52 @@ def test_runs_have_the_name_of_their_method_and_stopping_rule(data):
         assert (", " in model) == (
             '"all_backward"' in settings or '"shared_only"' in settings or run.config["model"]["balancing"] is not None
         )
+
+
+def test_the_reproduction_is_compared_with_a_recorded_difference_of_every_model(data, root):
+    preset = yaml.safe_load((root / "conf" / "reproduce" / "negative_transfer.yaml").read_text())
+    names = {
+        name
+        for group in preset["runs"]
+        for experiment in group["experiments"]
+        for name in group["grid"].get("model.name", [experiment.split("/")[1]])
+    }
+    recorded = yaml.safe_load((root / preset["differences"]["reference"]).read_text())
+    assert {row["match"]["model"] for row in recorded["rows"]} == names - {data.BASELINE}
+    assert len(names) == 9
+
+
+def test_numbers_of_an_analysis(analyses, tmp_path):
+    gates = {"a": {"task:a": 0.5, "task:b": 0.2, "shared": 0.3}}
+    transfer = {
+        "analysis": "transfer",
+        "sections": {
+            "transfer": {
+                "numbers": {"interiors": {"stem": {"gradient_cosine": {"a-b": {"tables": -0.5}}, "gates": [gates]}}}
+            }
+        },
+    }
+    assert list(analyses.numbers_of(transfer, tmp_path)) == [
+        ("conflict", "stem", "a-b", "tables", -0.5),
+        ("gate", "stem", "a", "own", 0.5),
+        ("gate", "stem", "a", "shared", 0.3),
+        ("gate", "stem", "a", "other", pytest.approx(0.2)),
+    ]
+    assert analyses.gate_summary("a", {"expert:0": 0.5, "expert:1": 0.5}) == {"in use": pytest.approx(2)}
+    (tmp_path / "retention.csv").write_text(
+        'model,"a near, b far: near kept","a near, b far: retention"\nstem,0.1,0.3\n'
+    )
+    found = list(
+        analyses.numbers_of({"analysis": "entanglement", "sections": {"entanglement": {"numbers": {}}}}, tmp_path)
+    )
+    assert found == [("entanglement", "stem", "a near, b far", "retention", 0.3)]
+
+
+def test_a_point_is_the_cosine_of_the_rare_tasks_and_the_difference(analyses):
+    key = ("mmoe", "mean")
+    numbers = {("conflict", "is_comment-is_profile_enter", "tables"): {key: {"1": -0.5, "2": 0.1, "time": 0.9}}}
+    auc = {key: {"1": {"is_comment": 0.6}, "2": {"is_comment": 0.7}}}
+    auc["single_task", "mean"] = {"1": {"is_comment": 0.7}, "2": {"is_comment": 0.7}}
+    points = analyses.conflict_points(numbers, auc, key, "is_comment")
+    assert points == [(-0.5, pytest.approx(-0.1)), (0.1, pytest.approx(0))]
+    assert "-0.20 (-0.50 to +0.10)" in analyses._mean({"1": -0.5, "2": 0.1})
