@@ -123,6 +123,10 @@ def target_scores(interest_BKD: Tensor, item_BND: Tensor) -> Tensor:
 
     The argmax has no gradient.
     """
+    if item_BND.shape[1] <= _FEW_CANDIDATES:
+        nearest_B = dot_scores(item_BND[:, 0].detach(), interest_BKD.detach()).argmax(dim=1)
+        nearest_B1D = nearest_B.view(-1, 1, 1).expand(-1, 1, interest_BKD.shape[2])
+        return dot_scores(interest_BKD.gather(1, nearest_B1D).squeeze(1), item_BND)
     score_BKN = torch.bmm(interest_BKD, item_BND.transpose(1, 2))
     nearest_B1N = score_BKN[:, :, :1].argmax(dim=1, keepdim=True).expand(-1, -1, item_BND.shape[1])
     return score_BKN.gather(1, nearest_B1N).squeeze(1)

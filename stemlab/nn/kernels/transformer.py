@@ -126,7 +126,7 @@ class _Layer(torch.autograd.Function):
         d_hidden = d_sum2 @ w2
         _relu_backward(d_hidden, hidden_TD, 0, grad_input=d_hidden)
         d_w1, d_b1 = d_hidden.t() @ norm1_TD, d_hidden.sum(0)
-        d_norm1 = torch.addmm(d_sum2, d_hidden, w1)
+        d_norm1 = d_sum2.addmm_(d_hidden, w1)
         d_sum1, d_g1, d_e1 = _layer_norm_backward(d_norm1, sum1_TD, (D,), mean1, scale1, g1, e1, all_three)
         parts = [part.flatten(0, 1) for part in _attention_backward(d_sum1.view(grad_BLD.shape), *attention)]
         parts = row_gradients(parts, ctx.index_TN, len(table_UD))
@@ -145,12 +145,15 @@ def query_and_value_weights(w_qkv: Tensor, b_qkv: Tensor) -> tuple[Tensor, Tenso
 def _attention_backward(
     grad_BLD: Tensor, x_BLD: Tensor, query_BLD: Tensor, value_BLD: Tensor, weight_BLL: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients (B, L, D) of x as key and residual, of the merged query and of the value."""
+    """Return the gradients (B, L, D) of x (key, residual), of the merged query and of the value.
+
+    The first one replaces ``grad_BLD``.
+    """
     d_weight = torch.bmm(grad_BLD, value_BLD.transpose(1, 2))
     d_value = torch.bmm(weight_BLL.transpose(1, 2), grad_BLD)
     d_score = _softmax_backward(d_weight, weight_BLL, 2, weight_BLL.dtype)
-    d_x = torch.baddbmm(grad_BLD, d_score.transpose(1, 2), query_BLD)
-    return d_x, torch.bmm(d_score, x_BLD), d_value
+    grad_BLD.baddbmm_(d_score.transpose(1, 2), query_BLD)
+    return grad_BLD, torch.bmm(d_score, x_BLD), d_value
 
 
 def _projection_backward(
