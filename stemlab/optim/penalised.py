@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, Optimizer
 
-from stemlab.optim.norm_bound import norm_bound
+from stemlab.optim.norm_bound import WeightBound, is_norm_below, largest_adam_change
 from stemlab.optim.sharded import ShardedNorm
 
 PenaltyMode = Literal["dense", "batch"]
@@ -38,6 +38,7 @@ class PenalisedOptimizer(Optimizer):
     grad_scale: Tensor | None = None  # fused Adam divides the gradients of the next step by this scalar
     sharded_norm: ShardedNorm | None = None  # set if this rank holds a part of the embedding tables only
     _clipped = False  # the latest norm that was computed on the CPU was above the limit
+    _weight_bound: WeightBound | None = None  # of the L2 terms; None until ``limit`` needs it
 
     @property
     def decoupled(self) -> bool:
@@ -47,7 +48,7 @@ class PenalisedOptimizer(Optimizer):
     @property
     def decides_on_device(self) -> bool:
         """Whether clipping reads no value on the CPU: for parameters on a GPU."""
-        return bool(self.param_groups[0]["params"][0].device.type == "cuda")
+        return bool(self.param_groups[0]["params"][0].is_cuda)
 
     def add_penalty_gradients(self) -> None:
         """Add the penalty terms to the gradients; no effect when called again in the same step.
@@ -97,8 +98,18 @@ class PenalisedOptimizer(Optimizer):
         """
         self.add_penalty_gradients()
         exact = self._clipped or self.decides_on_device or self.sharded_norm is not None
-        if exact or not norm_bound(self._norm_groups(), self._row_values()) + 1e-6 < max_norm:  # NaN is not below it
+        if exact or not self._is_certainly_below(max_norm - 1e-6):
             self.clip(max_norm)
+
+    def _is_certainly_below(self, limit: float) -> bool:
+        if self._weight_bound is None:
+            groups = self._norm_groups()
+            self._weight_bound = WeightBound(groups, [self._largest_change(group) for group in groups])
+        return is_norm_below(limit, self.param_groups, self._row_values(), self._weight_bound)
+
+    def _largest_change(self, group: dict[str, Any]) -> float:
+        """Return an upper bound of the change of a weight of a group in a step, divided by the learning rate."""
+        return math.inf
 
     def _device_norm(self) -> Tensor:
         if self.sharded_norm is not None:
@@ -149,8 +160,15 @@ class PenalisedOptimizer(Optimizer):
                 group["weight_decay"] = 0.0 if l2_added or group["rows_only"] else group["l2"] * self._decay_scale
         self._scale_gradients()
         super().step()
+        if self._weight_bound is not None:
+            self._weight_bound.grow()
         self._forget_step()
         return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state, which replaces the parameter groups."""
+        super().load_state_dict(state_dict)
+        self._weight_bound = None
 
     def _scale_gradients(self) -> None:
         """Divide the gradients by ``grad_scale``, unless the step of the optimiser does."""
@@ -164,6 +182,9 @@ class PenalisedOptimizer(Optimizer):
 class PenalisedAdam(PenalisedOptimizer, Adam):
     """Adam with penalties; with ``decoupled_weight_decay=True`` AdamW."""
 
+    def _largest_change(self, group: dict[str, Any]) -> float:
+        return largest_adam_change(group["betas"])
+
 
 class PenalisedSGD(PenalisedOptimizer, SGD):
     """SGD with penalties, with or without momentum."""
@@ -171,6 +192,9 @@ class PenalisedSGD(PenalisedOptimizer, SGD):
 
 class PenalisedAdagrad(PenalisedOptimizer, Adagrad):
     """Adagrad with penalties."""
+
+    def _largest_change(self, group: dict[str, Any]) -> float:
+        return 1.0  # the square root of the sum of squared gradients is at least the gradient
 
 
 @torch.no_grad()
