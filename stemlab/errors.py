@@ -1,7 +1,12 @@
 """Exceptions: mistakes that the user can correct, and the end of a training by a signal."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+SETTING_NOTE = "setting: "
+"""Beginning of the note of an exception that names the setting of an own class."""
 
 
 class StemlabError(Exception):
@@ -33,6 +38,22 @@ class Interrupted(KeyboardInterrupt):
 
 class TrialPruned(Exception):  # noqa: N818  (not an error)
     """The sweep ended the training of a trial before its last epoch."""
+
+
+@contextmanager
+def named_in_errors(key: str) -> Iterator[None]:
+    """Add a note with the setting of an own class to an exception that the class raises.
+
+    Args:
+        key: the setting, ``metrics.own.brier``.
+    """
+    try:
+        yield
+    except StemlabError:
+        raise
+    except Exception as error:
+        error.add_note(f"{SETTING_NOTE}{key}")
+        raise
 
 
 def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -1,9 +1,9 @@
 """``@command("train")`` turns a function of the composed config into a command.
 
-The config of every job is validated before anything is read or written. Exit status: 2 for an error of the user or of
-the machine (full disk, no memory), one message on standard error without traceback (3 where a condition of ``fail_if``
-holds); 130 after an interruption, 143 after SIGTERM; 1 with traceback for any other exception.
-``HYDRA_FULL_ERROR=1`` shows the traceback of an error of the machine, too.
+The config of every job is validated before anything is read or written. Exit status: 2 for an error of the user, of his
+classes or of the machine (full disk, no memory), one message on standard error without traceback (3 where a condition
+of ``fail_if`` holds); 130 after an interruption, 143 after SIGTERM; 1 with traceback for any other exception.
+``HYDRA_FULL_ERROR=1`` shows the tracebacks of classes of the user and of errors of the machine, too.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stemlab.config.machine_errors import machine_error
+from stemlab.config.command_errors import user_error
 from stemlab.config.output_streams import robust_output
+from stemlab.config.own_errors import forget_own_modules
 from stemlab.config.own_words import open_nodes
 from stemlab.config.process_watch import REPORTS, local_rank, report_reason, watch_parent
 from stemlab.config.screen_log import job_log_path, log_output, start_log
@@ -67,18 +68,17 @@ def command(
         def main() -> None:
             watch_parent()
             pause_collection()
+            forget_own_modules()
             if config_name != "profile":  # torch's profiler must be loaded by the thread that uses it
                 start_loading_torch(sys.argv[1:])
             defer_imports()
             with robust_output(), _sigterm_raises():
                 try:
                     _run(config_name, function, check, after_sweep, preview)
-                except StemlabError as error:
-                    fail(str(error), error.status)
                 except KeyboardInterrupt as error:
                     _end_interrupted(error)
                 except Exception as error:
-                    fail(_message_or_raise(error))
+                    _fail_with(error)
 
         return main
 
@@ -110,15 +110,9 @@ def _end_interrupted(error: KeyboardInterrupt) -> NoReturn:
     sys.exit(error.status if isinstance(error, Interrupted) else _INTERRUPTED)
 
 
-def _message_or_raise(error: Exception) -> str:
-    """Return the message of an error of the machine; raise any other error, a fault of stemlab."""
-    from hydra.errors import HydraException
-
-    message = str(error) if isinstance(error, HydraException) else machine_error(error)
-    if message is None or "HYDRA_FULL_ERROR" in os.environ:
-        report_reason(f"{type(error).__name__}: {error}")
-        raise error
-    return message
+def _fail_with(error: Exception) -> NoReturn:
+    failed = user_error(error)
+    fail(str(failed), failed.status)
 
 
 def fail(message: str, status: int = StemlabError.status) -> NoReturn:
@@ -171,8 +165,7 @@ def _run(
 def _print_summary(line: CommandLine, errors: Mapping[Path, StemlabError], after_sweep: SweepSummary) -> None:
     from stemlab.config.sweep import sweep_directory
 
-    text = after_sweep(sweep_directory(line), {directory: str(error) for directory, error in errors.items()})
-    if text:
+    if text := after_sweep(sweep_directory(line), {directory: str(error) for directory, error in errors.items()}):
         _print_now(text)
 
 
@@ -214,8 +207,8 @@ def _single_job(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         start_log(job_log_path())  # until the command ends: errors are printed later
         try:
             return function(config)
-        except StemlabError as error:
-            fail(str(error), error.status)
+        except Exception as error:
+            _fail_with(error)
 
     return job
 
@@ -231,10 +224,8 @@ def _sweep_job(function: Callable[[Any], Any], errors: dict[Path, StemlabError])
         with log_output(job_log_path()):
             try:
                 return function(config)
-            except StemlabError as error:
-                failed = error
             except Exception as error:
-                failed = StemlabError(_message_or_raise(error))
+                failed = user_error(error)
             errors[Path(HydraConfig.get().runtime.output_dir)] = failed
             print(f"error: {' '.join(str(failed).split())}", file=sys.stderr)
             return float("nan")

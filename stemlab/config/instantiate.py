@@ -10,16 +10,18 @@ import importlib
 import inspect
 import json
 from collections.abc import Hashable, Mapping
+from contextlib import nullcontext
 from functools import cache
 from types import ModuleType
 from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
+from stemlab.config.own_errors import is_own_module, remember_own_module
 from stemlab.config.own_words import search_current_folder
 from stemlab.config.signature import read_parameters
 from stemlab.config.validation_messages import Origin, unknown_origin, validation_message
-from stemlab.errors import StemlabError
+from stemlab.errors import StemlabError, named_in_errors
 
 Model = TypeVar("Model")
 TARGET = "_target_"
@@ -39,7 +41,9 @@ def instantiate(node: Mapping[str, Any], *runtime_args: Any, key: str = "", orig
         StemlabError: unknown target or setting, wrong type, impossible value.
     """
     target = import_target(node, key=key, origin=origin)
-    return target(*runtime_args, **typed_settings(node, key=key, origin=origin))
+    settings = typed_settings(node, key=key, origin=origin)
+    with named_in_errors(key) if key and is_own_module(target.__module__) else nullcontext():
+        return target(*runtime_args, **settings)
 
 
 def import_target(node: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin) -> Any:
@@ -51,6 +55,7 @@ def import_target(node: Mapping[str, Any], *, key: str = "", origin: Origin = un
             f"{where}={path!r} ({origin(where)}) must be the full name of a class (package.module.Class)."
         )
     module_name, _, name = path.rpartition(".")
+    remember_own_module(module_name)
     try:
         return getattr(_import_module(module_name), name)
     except AttributeError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stemlab.config.cross_checks import effective_tasks, is_sequential, list_text
 from stemlab.config.objective_checks import label_kinds, wrong_kind
-from stemlab.config.own_metrics import own_directions, own_metric_kinds, own_metric_nodes
+from stemlab.config.own_metrics import own_directions, own_metric_kinds, own_ranking_names
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
 from stemlab.metric_directions import BEYOND_ACCURACY, REGRESSION_METRICS, TASK_METRICS, metric_direction
@@ -145,12 +145,14 @@ def _check_ranking(key: str, value: str, config: Mapping[str, Any], origin: Orig
     """Refuse metrics that are not computed; epochs compute the first cut-off and the checkpoint monitor only."""
     split, topk = value.split("/")[0], config["dataset"]["evaluation"]["topk"]
     known = [f"{split}/{name}" for name in _ranking_metrics(topk)]
+    own_topk = topk
     if key == "callbacks.early_stop.monitor":
+        own_topk = topk[:1]
         chosen = config["callbacks"]["checkpoint"]["monitor"]
         known = list(dict.fromkeys([*(f"{split}/{name}" for name in _ranking_metrics(topk[:1])), chosen]))
     if key == "objective" and config["model"].get("beyond_accuracy"):  # measured after the training
         known += [f"{split}/{name}@{k}" for k in topk for name in BEYOND_ACCURACY]
-    known += [f"{split}/{name}" for name in own_metric_nodes(config)]
+    known += [name for one in own_ranking_names(config, own_topk) if (name := f"{split}/{one}") not in known]
     if value not in known:
         raise StemlabError(
             f"{key}={value!r} ({origin(key)}) must be one of {', '.join(known)}; dataset.evaluation.topk is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stemlab.config.cross_checks import effective_tasks, is_sequential
@@ -116,6 +116,15 @@ def check_own_weights(config: Mapping[str, Any], weighted: bool) -> None:
             )
 
 
+def own_ranking_names(config: Mapping[str, Any], topk: Sequence[int]) -> list[str]:
+    """Return the measured names of the metrics of the user of a sequential model, ``precision@5`` for each cut-off."""
+    if not own_metric_nodes(config):
+        return []
+    from stemlab.metrics.own import ranking_names
+
+    return list(ranking_names({name: import_target(node) for name, node in _nodes(config)}, topk))
+
+
 def build_own_metrics(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return name -> metric of the user, in the order of the config."""
     return {
@@ -129,12 +138,12 @@ def _settings(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _problems(target: Any, node: Mapping[str, Any], sequential: bool) -> Iterator[str]:
     """Yield what a metric lacks."""
-    from stemlab.metrics.own import RankMetric, TaskMetric
+    from stemlab.metrics.own import CutoffMetric, RankMetric, TaskMetric
 
-    wanted = RankMetric if sequential else TaskMetric
+    wanted = (RankMetric, CutoffMetric) if sequential else (TaskMetric,)
     if not inspect.isclass(target) or not issubclass(target, wanted):
-        family = "sequential" if sequential else "multitask"
-        yield f"a metric of model.family={family} is a class derived from {wanted.__module__}.{wanted.__name__}"
+        family, names = "sequential" if sequential else "multitask", " or ".join(one.__name__ for one in wanted)
+        yield f"a metric of model.family={family} is a class derived from {names} of {TaskMetric.__module__}"
         return
     if missing := sorted(getattr(target, "__abstractmethods__", ())):
         yield f"it lacks {', '.join(missing)}"

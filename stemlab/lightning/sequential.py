@@ -23,6 +23,7 @@ from stemlab.lightning.settings import SequentialSettings
 from stemlab.metrics import BeyondAccuracyMetrics, RankingMetrics
 from stemlab.metrics.catalogue import Catalogue, SeenItems, SeenTable
 from stemlab.metrics.direct import ScoreFunction, scored_ranks
+from stemlab.metrics.own import ranking_names
 from stemlab.metrics.ranking import metric_names, positive_ranks
 from stemlab.metrics.topk import top_items, top_scored
 from stemlab.models.sequential.base import SequenceNet
@@ -70,13 +71,13 @@ class SequentialModule(NetModule):
         # item vectors of the running evaluation, and the function that returns user vectors
         self._evaluation: tuple[Catalogue, _UserEncoder] | None = None
         self._seen_by_all: SeenTable | None = None
-        first = protocol.topk[0]
+        first, own = protocol.topk[0], settings.own_metrics
         self.headlines = (f"hr@{first}", f"ndcg@{first}")
         self._reported_in_training = {
             *self.headlines,
             "mrr",
-            check_monitor(settings.monitor, protocol, settings.own_metrics).removeprefix("val/"),
-            *settings.own_metrics,
+            check_monitor(settings.monitor, protocol, ranking_names(own, protocol.topk)).removeprefix("val/"),
+            *ranking_names(own, [first]),
         }
 
     def measure_beyond_accuracy(self, interactions_I: Int64Array, category_I: Int64Array | None) -> None:

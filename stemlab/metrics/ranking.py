@@ -24,7 +24,7 @@ from stemlab.array_types import AnyArray
 from stemlab.errors import StemlabError
 from stemlab.metrics.calibration import exact_sum
 from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
-from stemlab.metrics.own import RankMetric, measure_ranks, undefined_own
+from stemlab.metrics.own import CutoffMetric, RankMetric, measure_ranks, ranking_names, undefined_own
 
 Ties = Literal["pessimistic", "optimistic", "mean"]
 
@@ -99,7 +99,7 @@ class RankingMetrics(torchmetrics.Metric):
     full_state_update = False
     rank: list[Tensor]
 
-    def __init__(self, topk: Sequence[int], own: Mapping[str, RankMetric] | None = None) -> None:
+    def __init__(self, topk: Sequence[int], own: Mapping[str, RankMetric | CutoffMetric] | None = None) -> None:
         super().__init__(sync_on_compute=False)
         self.own = dict(own or {})
         self.topk = tuple(topk)
@@ -128,7 +128,7 @@ class RankingMetrics(torchmetrics.Metric):
                 f"the scores of {broken:,} of {rows:,} users are not finite: the training diverged (lower optim.lr), "
                 "or the checkpoint is damaged."
             )
-        own = {name: values[name] for name in self.own}
+        own = {name: values[name] for name in ranking_names(self.own, self.topk)}
         self.undefined = (
             undefined_own(own, self.own) if rows else [f"{name} is undefined: there are no samples." for name in values]
         )
@@ -139,5 +139,5 @@ class RankingMetrics(torchmetrics.Metric):
         return (
             len(rank_B),
             int(broken_B.sum()),
-            ranking_metrics(rank_B[~broken_B], self.topk) | measure_ranks(self.own, rank_B[~broken_B]),
+            ranking_metrics(rank_B[~broken_B], self.topk) | measure_ranks(self.own, rank_B[~broken_B], self.topk),
         )

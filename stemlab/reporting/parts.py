@@ -62,15 +62,16 @@ def separate(runs: Sequence[Run], by: Sequence[str]) -> list[ReportPart]:
 def metrics_of(runs: Sequence[Run], split: str) -> list[str]:
     """Return the metrics of a table for which none were chosen: those of tasks, else HR and NDCG, as measured."""
     measured = {name.split("/")[1] for run in runs for name in run.record["metrics"] if name.startswith(f"{split}/")}
+    cutoffs = sorted(int(name.partition("@")[2]) for name in measured if name.startswith("ndcg@"))[:_CUTOFFS]
     own = [
-        name
+        full
         for name in dict.fromkeys(name for run in runs for name in own_metric_nodes(run.config))
-        if name in measured
+        for full in (name, *(f"{name}@{k}" for k in cutoffs))
+        if full in measured
     ]
     found = [metric for metric in (*_TASK_METRICS, *own) if metric in measured]
     if found != own or not measured:
         return found or list(_USUAL_METRICS)
-    cutoffs = sorted(int(name.partition("@")[2]) for name in measured if name.startswith("ndcg@"))[:_CUTOFFS]
     ranking = [f"{metric}@{k}" for k in cutoffs for metric in ("hr", "ndcg")]
     return [metric for metric in (*ranking, *own) if metric in measured] or sorted(measured)
 

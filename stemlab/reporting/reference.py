@@ -46,26 +46,18 @@ class Reference(BaseModel):
     rows: list[ReferenceRow]
 
 
-@dataclass(frozen=True)
-class ReferenceComparison:
-    """One own number and the published one.
+@dataclass(frozen=True, kw_only=True)
+class NumberPair:
+    """An own number and a published or recorded one.
 
     Attributes:
-        row: row of own runs.
-        name: ``auc/like``, or ``hr@5`` without tasks.
         ours: own mean over all own seeds; equal seeds give different random numbers in different code.
         published: published mean.
-        std: published standard deviation, or ``None``.
-        seeds: number of published seeds; 0 if not stated.
-        tolerance: largest accepted difference, or ``None``.
+        tolerance: largest accepted difference; ``None``: the difference is shown, but not judged.
     """
 
-    row: ReportRow
-    name: str
     ours: float
     published: float
-    std: float | None
-    seeds: int
     tolerance: float | None
 
     @property
@@ -76,13 +68,25 @@ class ReferenceComparison:
     @property
     def within(self) -> bool | None:
         """Whether the difference is within the tolerance; ``None`` without a tolerance."""
-        return is_within(self.difference, self.tolerance)
+        # published numbers have four digits: a difference equal to the tolerance must not fail by rounding
+        return None if self.tolerance is None else abs(self.difference) <= self.tolerance + 1e-9
 
 
-def is_within(difference: float, tolerance: float | None) -> bool | None:
-    """Return whether a difference is within a tolerance; ``None`` without a tolerance."""
-    # published numbers have four digits: a difference equal to the tolerance must not fail by rounding
-    return None if tolerance is None else abs(difference) <= tolerance + 1e-9
+@dataclass(frozen=True, kw_only=True)
+class ReferenceComparison(NumberPair):
+    """Numbers of a row of a report table and of the reference.
+
+    Attributes:
+        row: row of own runs.
+        name: ``auc/like``, or ``hr@5`` without tasks.
+        std: published standard deviation, or ``None``.
+        seeds: number of published seeds; 0 if not stated.
+    """
+
+    row: ReportRow
+    name: str
+    std: float | None
+    seeds: int
 
 
 def read_reference(path: Path) -> Reference:
@@ -123,4 +127,12 @@ def _compare(row: ReportRow, other: ReferenceRow, name: str, reference: Referenc
     published, std = numbers if isinstance(numbers, tuple) else (numbers, None)
     assert stat.mean is not None
     tolerance = reference.tolerance.get(name.split("/")[0])
-    return ReferenceComparison(row, name, stat.mean, published, std, len(other.seeds), tolerance)
+    return ReferenceComparison(
+        row=row,
+        name=name,
+        ours=stat.mean,
+        published=published,
+        std=std,
+        seeds=len(other.seeds),
+        tolerance=tolerance,
+    )

@@ -5,40 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stemlab.reporting.reference import ReferenceComparison, is_within
+from stemlab.reporting.reference import NumberPair, ReferenceComparison
 from stemlab.reporting.render import label_of
 
 WITHIN, OUTSIDE, FAILED, NO_VERDICT = 0, 1, 2, 3
 """Exit statuses of ``stemlab.reproduce``."""
 
 
-@dataclass(frozen=True)
-class NumberCheck:
-    """One own number and the published or recorded one.
+@dataclass(frozen=True, kw_only=True)
+class NumberCheck(NumberPair):
+    """Numbers of a reproduction; only those with a tolerance are part of the verdict.
 
     Attributes:
         row: model, or labels of the row of the table.
         column: metric and task.
-        ours: own mean.
-        published: published mean.
-        tolerance: largest accepted difference; None: shown, but no part of the verdict.
     """
 
     row: str
     column: str
-    ours: float
-    published: float
-    tolerance: float | None
-
-    @property
-    def difference(self) -> float:
-        """Own minus published number."""
-        return self.ours - self.published
-
-    @property
-    def within(self) -> bool | None:
-        """Whether the difference is within the tolerance; None without one."""
-        return is_within(self.difference, self.tolerance)
 
     @property
     def text(self) -> str:
@@ -52,7 +36,13 @@ class NumberCheck:
 def table_checks(comparisons: Sequence[ReferenceComparison]) -> list[NumberCheck]:
     """Return the checks of the numbers of a report table."""
     return [
-        NumberCheck(" ".join(label_of(one.row)), one.name, one.ours, one.published, one.tolerance)
+        NumberCheck(
+            row=" ".join(label_of(one.row)),
+            column=one.name,
+            ours=one.ours,
+            published=one.published,
+            tolerance=one.tolerance,
+        )
         for one in comparisons
     ]
 

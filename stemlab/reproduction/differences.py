@@ -110,5 +110,6 @@ def check_differences(found: Sequence[ModelDifference], reference: Reference) ->
                 recorded = row.metrics[one.column]
                 value = recorded[0] if isinstance(recorded, tuple) else recorded
                 tolerance = reference.tolerance.get(one.column.split("/")[0])
-                checks.append(NumberCheck(f"{one.model} (difference)", one.column, one.difference, value, tolerance))
+                label, numbers = f"{one.model} (difference)", {"ours": one.difference, "published": value}
+                checks.append(NumberCheck(row=label, column=one.column, tolerance=tolerance, **numbers))
     return checks

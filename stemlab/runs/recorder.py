@@ -11,6 +11,7 @@ from typing import Any, Literal
 from stemlab.callbacks.checkpoint import BestCheckpoint, TaskCheckpoints
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import effective_stage
+from stemlab.config.own_errors import own_error
 from stemlab.config.resolve import config_hash
 from stemlab.reporting.record import RECORD, SCHEMA, code_version, defined, hardware, packages, peak_memory, write_json
 from stemlab.runs.environment import is_first_process, slurm_job
@@ -151,8 +152,8 @@ class Recorder:
             self.record["scores"] = {"file": file.path.name, "samples": len(file.scores), "fingerprint": fingerprint}
 
     def set_error(self, error: BaseException) -> None:
-        """Record the exception that ended the run."""
-        self.record["error"] = f"{type(error).__name__}: {error}"
+        """Record the exception that ended the run, with its place in the user's code, if it has one."""
+        self.record["error"] = own_error(error) or f"{type(error).__name__}: {error}"
 
     def write(self, status: Status) -> None:
         """Write the record to the run directory, on rank 0 only."""

@@ -156,7 +156,7 @@ def first_stage_hash(config: Config, fingerprint: str) -> str:
         "trainer": {key: config["trainer"][key] for key in _TRAINER_KEYS},
         "processes": process_count(config["trainer"]),
     }
-    watched = callbacks["checkpoint"]["monitor"].partition("/")[2]
+    watched = callbacks["checkpoint"]["monitor"].partition("/")[2].partition("@")[0]
     if watched in (own := own_metric_nodes(config)):
         settings["metric"] = own[watched]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -89,13 +89,14 @@ def handlers_of_libraries() -> Iterator[None]:
     """Let handlers that libraries bound to standard error when they were imported write to that of the command."""
     loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
     handlers = [handler for logger in loggers for handler in logger.handlers if type(handler) is logging.StreamHandler]
-    before = [handler.setStream(StandardError()) for handler in handlers]
+    before = [handler.stream for handler in handlers]
+    for handler in handlers:
+        handler.stream = StandardError()  # setStream() would flush the old stream, which may be closed
     try:
         yield
     finally:
         for handler, old in zip(handlers, before, strict=True):
-            if old is not None:
-                handler.setStream(old)
+            handler.stream = old
 
 
 def show_warning(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stemlab.metrics.own import RankMetric, TaskMetric, measure_task
+from stemlab.metrics.own import CutoffMetric, RankMetric, TaskMetric, measure_task
 from stemlab.metrics.task_values import TaskSamples
 
 
@@ -65,6 +65,18 @@ class MeanRank(RankMetric):
 
     def measure(self, rank_B):
         return rank_B.mean()
+
+
+class Precision(CutoffMetric):
+    higher_is_better = True
+
+    def measure(self, rank_B, k):
+        return (rank_B <= k).mean() / k
+
+
+class Misspelt(Brier):
+    def measure(self, samples):
+        return samples.lables.mean()
 
 
 def measured(metrics):

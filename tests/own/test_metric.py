@@ -89,6 +89,50 @@ def test_undefined_and_wrong_values():
     assert len(str(error.value)) < 200
 
 
+def test_an_exception_names_the_metric():
+    with pytest.raises(AttributeError) as error:
+        my_metrics.measured({"wrong": my_metrics.Misspelt()})
+    assert any("metrics.own.wrong" in note for note in error.value.__notes__)
+    ranks = RankingMetrics([5], {"wrong": my_metrics.Brier()})
+    ranks.update(torch.tensor([1.0]))
+    with pytest.raises(AttributeError) as error:
+        ranks.compute()
+    assert any("metrics.own.wrong" in note for note in error.value.__notes__)
+
+
+def test_a_metric_with_cutoffs_has_one_value_per_cutoff():
+    rank_B = torch.tensor([1.0, 3.0, 8.0, 20.0])
+    metrics = RankingMetrics([5, 10], {"precision": my_metrics.Precision(), "rank": my_metrics.MeanRank()})
+    metrics.update(rank_B)
+    values = metrics.compute()
+    assert {name: values[name] for name in ("precision@5", "precision@10", "rank")} == {
+        "precision@5": values["hr@5"] / 5,
+        "precision@10": values["hr@10"] / 10,
+        "rank": 8.0,
+    }
+    assert "precision" not in values
+    ranks = RankingMetrics([5, 10], {"nan": my_metrics.Precision()})
+    assert np.isnan([ranks.compute()[f"nan@{k}"] for k in (5, 10)]).all()
+    words = ["model=sasrec", "dataset=ml1m", *metric("precision", "Precision")]
+    for monitor, status in (("precision@10", None), ("precision", "precision@5"), ("precision@7", "precision@5")):
+        line = CommandLine("train", tuple(open_nodes([*words, f"callbacks.checkpoint.monitor=val/{monitor}"])))
+        if status is None:
+            check_command_line(line)
+        else:
+            with pytest.raises(StemlabError, match=status):
+                check_command_line(line)
+    with pytest.raises(StemlabError, match=r"early_stop.*precision@5"):
+        check_command_line(
+            CommandLine("train", tuple(open_nodes([*words, "callbacks.early_stop.monitor=val/precision@10"])))
+        )
+    config = compose("train", open_nodes([*words, "callbacks.checkpoint.monitor=val/precision@10"]))
+    assert config["callbacks"]["checkpoint"]["mode"] == "max"
+    made = record("sasrec")
+    made["config"] = config
+    made["metrics"] = {f"test/{name}": 0.1 for name in (*values, "hr@5", "ndcg@5", "ndcg@10")}
+    assert {"precision@5", "precision@10"} <= set(metrics_of([Run("", made)], "test"))
+
+
 def test_directions_and_defaults_are_in_the_config_and_change_no_result():
     words = [*metric(), *metric("bias", "Bias"), "callbacks.checkpoint.monitor=val/brier/like"]
     config, plain = compose("train", open_nodes(words)), compose("train", [])
@@ -111,7 +155,7 @@ def test_directions_and_defaults_are_in_the_config_and_change_no_result():
         (metric("auc"), ["metrics.own.auc", "another name"]),
         (metric("a-b"), ["metrics.own.a-b", "letters"]),
         (metric(target="Nope"), ["metrics.own.brier", "no 'Nope'"]),
-        (metric(target="MeanRank"), ["stemlab.metrics.own.TaskMetric", "docs/own/metric.md"]),
+        (metric(target="MeanRank"), ["TaskMetric of stemlab.metrics.own", "docs/own/metric.md"]),
         (metric(target="Empty"), ["lacks measure", "higher_is_better", "metrics.own.brier.top", "'label'"]),
         (metric(target="Bias", scales=1), ["metrics.own.brier.scales", "'scale'"]),
         (metric(target="Bias", scale="x"), ["metrics.own.brier.scale", "number"]),

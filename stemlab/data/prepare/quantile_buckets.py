@@ -22,6 +22,7 @@ Chunks = Callable[[], Iterator[Int64Array]]
 _MAGNITUDE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 _SIGN = np.uint64(1 << 63)
 _MISSING_KEY = np.iinfo(np.int64).min
+_MOST_DECIMALS = 16
 _DIGITS = ((51, 13), (38, 13), (25, 13), (12, 13), (0, 12))
 """Shift and width of the digits of a 64-bit key, one per pass."""
 
@@ -91,6 +92,20 @@ def _order_statistics(chunks: Chunks, ranks: Int64Array) -> Int64Array:
     return (prefixes ^ _SIGN).view(np.int64)
 
 
+def rounded_limits(edges: Sequence[float]) -> list[float]:
+    """Return limits for the names of buckets, with as few decimals as tell them apart: 0.3 for 0.30000000000000004.
+
+    The error of a rounded limit is below a thousandth of its distance to the next one (of its size, if it is alone).
+    """
+    limits = [float(edge) for edge in edges]
+    tolerance = min((high - low for low, high in pairwise(limits)), default=abs(limits[0])) / 1000
+    for decimals in range(_MOST_DECIMALS):
+        rounded = [round(limit, decimals) for limit in limits]
+        if all(abs(own - limit) <= tolerance for own, limit in zip(rounded, limits, strict=True)):
+            return rounded
+    return limits
+
+
 def bucket_names(edges: Sequence[float]) -> list[str]:
     """Return the names of the buckets between limits."""
     limits = [repr(float(edge)).removesuffix(".0") for edge in edges]
@@ -111,7 +126,7 @@ class BucketEncoder:
     """
 
     def __init__(self, vocabulary: Vocabulary, edges: Sequence[float]) -> None:
-        self._id = vocabulary.encode(pa.array(bucket_names(edges), pa.string()))
+        self._id = vocabulary.encode(pa.array(bucket_names(rounded_limits(edges)), pa.string()))
         self._edges, self._oov = tuple(edges), np.int32(vocabulary.oov)
 
     def __call__(self, keys: Int64Array) -> Int32Array:
@@ -136,5 +151,7 @@ def fit_buckets(
     for keys in chunks():
         values = key_values(keys)
         counts += np.bincount(bucket_numbers(values[~np.isnan(values)], edges), minlength=len(counts))
-    vocabulary = Vocabulary.fit(name, pa.array(bucket_names(edges), pa.string()), pa.array(counts), min_count)
+    vocabulary = Vocabulary.fit(
+        name, pa.array(bucket_names(rounded_limits(edges)), pa.string()), pa.array(counts), min_count
+    )
     return vocabulary, BucketEncoder(vocabulary, edges), edges

@@ -15,12 +15,12 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from stemlab.array_types import BoolArray, Float64Array
-from stemlab.data.prepare.quantile_buckets import bucket_names, bucket_numbers
+from stemlab.data.prepare.quantile_buckets import bucket_names, bucket_numbers, rounded_limits
 from stemlab.data.table import cells
 from stemlab.errors import StemlabError, nearest
 
 _BETWEEN, _ESCAPED = "&", ("\\", "&")  # between the values of a cross; marks that get a backslash inside a value
-_VERSION = 1  # of the names of categories, for the fingerprint
+_NAMES = "rounded"  # of quantile buckets, for the fingerprint
 KINDS = ("cross", "log1p", "buckets")
 """Kinds of derived columns."""
 
@@ -94,6 +94,7 @@ class DerivedColumns:
         columns = {name: asdict(column) for name, column in self._columns.items()}
         plain = {
             name: {key: value for key, value in column.items() if value is not None or key != "quantiles"}
+            | ({"names": _NAMES} if column["quantiles"] is not None else {})
             for name, column in columns.items()
         }
         return json.dumps(plain, sort_keys=True) if self else ""
@@ -104,7 +105,7 @@ class DerivedColumns:
         for name, column in self._columns.items():
             kind = next(kind for kind in KINDS if getattr(column, kind) is not None)
             edges = column.edges or self.edges.get(name)
-            limits = {} if edges is None else {"edges": list(edges), "names": bucket_names(edges)}
+            limits = {} if edges is None else {"edges": list(edges), "names": _names(column, edges)}
             found.append({"name": name, "kind": kind, "sources": list(column.sources), **limits})
         return tuple(found)
 
@@ -181,4 +182,9 @@ def _transformed(column: Any, how: DerivedColumn, edges: Sequence[float] | None)
         return pa.array(np.where(bad, np.inf, np.log1p(np.where(bad, 0.0, values))))
     if edges is None:
         return pa.array(values, mask=np.isnan(values))
-    return pa.array(bucket_names(edges)).take(pa.array(bucket_numbers(values, edges), mask=np.isnan(values)))
+    return pa.array(_names(how, edges)).take(pa.array(bucket_numbers(values, edges), mask=np.isnan(values)))
+
+
+def _names(how: DerivedColumn, edges: Sequence[float]) -> list[str]:
+    """Return the names of buckets; limits in the config are named as they are."""
+    return bucket_names(edges if how.quantiles is None else rounded_limits(edges))

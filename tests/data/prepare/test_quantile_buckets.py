@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.data.prepare.quantile_buckets import fit_buckets, key_values, ordered_keys, quantile_edges
+from stemlab.data.prepare.quantile_buckets import fit_buckets, key_values, ordered_keys, quantile_edges, rounded_limits
 from stemlab.data.prepare.split import SPLITS
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
@@ -45,6 +45,26 @@ def test_a_missing_number_and_a_rare_bucket_are_out_of_vocabulary() -> None:
     assert vocabulary.tokens.to_pylist() == [">= 1"]  # with the infinite number; no number is below 1
     assert encoder(keys).tolist() == [1, 1, 1, 1, 2, 1]
     assert encoder(ordered_keys(np.array([0.5]))).tolist() == [2]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=8, unique=True))
+def test_rounded_limits_keep_order_and_differ(limits: list[float]) -> None:
+    rounded = rounded_limits(sorted(limits))
+    with np.errstate(over="ignore"):
+        distance = np.diff(sorted(limits)).min() if len(limits) > 1 else abs(limits[0])
+    assert np.abs(np.subtract(rounded, sorted(limits))).max() <= distance / 1000
+    assert rounded == sorted(set(rounded))
+
+
+def test_names_of_buckets_have_no_rounding_errors() -> None:
+    keys = ordered_keys(np.array([0.1, 0.1, 0.2, 0.1 + 0.2, 0.4, 2 / 3]))
+    vocabulary, encoder, edges = fit_buckets("x", lambda: iter([keys]), 3, 1)
+    assert any(len(repr(edge)) > 10 for edge in edges)
+    assert set(vocabulary.tokens.to_pylist()) == {"< 0.1667", "0.1667 to 0.3333", ">= 0.3333"}
+    assert sorted(encoder(keys).tolist()) == [1, 1, 2, 2, 3, 3]
+    assert rounded_limits([1712345678.0, 1712345999.0]) == [1712345678.0, 1712345999.0]
+    assert rounded_limits([0.30000000000000004, 0.6000000000000001]) == [0.3, 0.6]
 
 
 def rows(folder, count=300):
