@@ -74,9 +74,9 @@ class Precision(CutoffMetric):
         return (rank_B <= k).mean() / k
 
 
-class Misspelt(Brier):
+class WrongColumn(Brier):
     def measure(self, samples):
-        return samples.lables.mean()
+        return samples.targets.mean()
 
 
 def measured(metrics):

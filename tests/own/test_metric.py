@@ -91,7 +91,7 @@ def test_undefined_and_wrong_values():
 
 def test_an_exception_names_the_metric():
     with pytest.raises(AttributeError) as error:
-        my_metrics.measured({"wrong": my_metrics.Misspelt()})
+        my_metrics.measured({"wrong": my_metrics.WrongColumn()})
     assert any("metrics.own.wrong" in note for note in error.value.__notes__)
     ranks = RankingMetrics([5], {"wrong": my_metrics.Brier()})
     ranks.update(torch.tensor([1.0]))
