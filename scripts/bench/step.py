@@ -3,18 +3,21 @@
     python scripts/bench/step.py                            # STEM; vocabularies of the 200,000-row sample
     python scripts/bench/step.py --tables large --precision float32   # 2.8 million embedding rows; 2 GB per variant
     python scripts/bench/step.py --model ple --published DIR    # DIR: checkout of LiangcaiSu/STEM (docs/benchmarks.md)
+    python scripts/bench/step.py --floor --threads 1 --clock cpu --rounds 5     # share of the products, under load too
 
 8 fields x 16, 8 shared experts and one per task (MMoE: 8) of 512-512-512, gate [128, 64], tower [128, 64], batch 4096,
 all variants in one process with the memory setting of the trainer. Rows compare equal precisions and, beside them, bf16
 with float32. Shares of the peak refer to the fastest product of an expert's layer on this machine in the same run; they
-need a machine without other load, so ``--clock cpu`` leaves them out. Only STEM has a twin. Writes
-``results/step.json`` (``--output`` for another).
+need a machine without other load, so ``--clock cpu`` leaves them out. ``--floor`` also times the matrix products of the
+step alone, with the shapes of its layers: a step takes at least that time, whatever surrounds the products. Only STEM
+has a twin. Writes ``results/step.json`` (``--output`` for another).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -115,13 +118,36 @@ def make_steps(
     return steps
 
 
-def step_gflop(model: str, sizes: tuple[int, ...]) -> float:
-    """Return the GFLOP of one step's linear layers that get a gradient: one product forward, two backward."""
+def layer_shapes(model: str, sizes: tuple[int, ...]) -> Counter[tuple[int, ...]]:
+    """Return (outputs, inputs) -> number of linear layers of that shape which get a gradient."""
     net = make_net(model, (2,) * len(sizes))
     batch = ImpressionBatch(torch.ones(2, len(sizes), dtype=torch.long), torch.ones(2, len(TASKS)))
     net(batch).logit_BT.sum().backward()
-    used = [m.weight.numel() for m in net.modules() if isinstance(m, nn.Linear) and m.weight.grad is not None]
-    return 6 * BATCH * sum(used) / 1e9
+    layers = (m for m in net.modules() if isinstance(m, nn.Linear) and m.weight.grad is not None)
+    return Counter(tuple(layer.weight.shape) for layer in layers)
+
+
+def step_gflop(shapes: Counter[tuple[int, ...]]) -> float:
+    """Return the GFLOP of one step's linear layers: one product forward, two backward."""
+    return 6 * BATCH * sum(number * outputs * inputs for (outputs, inputs), number in shapes.items()) / 1e9
+
+
+def products_only(shapes: Counter[tuple[int, ...]], dtype: torch.dtype) -> Step:
+    """Return a function that computes the products of a step on random matrices, with separate weights per layer."""
+    layers = []
+    for (outputs, inputs), number in shapes.items():
+        input_BI, grad_BO = torch.randn(BATCH, inputs).to(dtype), torch.randn(BATCH, outputs).to(dtype)
+        layers += [(input_BI, grad_BO, torch.randn(outputs, inputs).to(dtype)) for _ in range(number)]
+
+    def products() -> float:
+        for input_BI, _, weight_OI in layers:
+            nn.functional.linear(input_BI, weight_OI)
+        for input_BI, grad_BO, weight_OI in reversed(layers):
+            grad_BO.mm(weight_OI)
+            grad_BO.t().mm(input_BI)
+        return 0.0
+
+    return products
 
 
 def rows(
@@ -144,13 +170,32 @@ def rows(
         name, rate = timing.layer_peak(peaks, precision)
         share = timing.spread([gflop / seconds / rate for seconds in wall[f"stemlab {precision}"]])
         found.append(timing.row(f"{what}, {precision}, products per second", f"peak of this CPU ({name})", share, "%"))
+    return found + floor_rows(what, wall, gflop, peaks)
+
+
+def floor_rows(what: str, wall: timing.Seconds, gflop: float, peaks: dict[str, dict[str, float]]) -> list[Any]:
+    """Return the time of the products as a share of the step, and the share of the peak that their shapes allow."""
+    found = []
+    for precision in PRECISIONS:
+        if (products := wall.get(f"products {precision}")) is None:
+            continue
+        share = timing.paired_ratio(products, wall[f"stemlab {precision}"])
+        found.append(timing.row(f"products of the {what}, {precision}, without the step", "whole step", share, "%"))
+        if peaks:
+            name, rate = timing.layer_peak(peaks, precision)
+            allowed = timing.spread([gflop / seconds / rate for seconds in products])
+            text = f"products of the {what}, {precision}, per second"
+            found.append(timing.row(text, f"peak of this CPU ({name})", allowed, "%"))
     return found
 
 
 def report(options: argparse.Namespace) -> dict[str, Any]:
     sizes = TABLES[options.tables]
     steps = make_steps(sizes, options.model, options.published, options.precision)
-    gflop = step_gflop(options.model, sizes)
+    shapes = layer_shapes(options.model, sizes)
+    for precision in options.precision if options.floor else ():
+        steps[f"products {precision}"] = products_only(shapes, torch.bfloat16 if precision == "bf16" else torch.float32)
+    gflop = step_gflop(shapes)
     before = {} if options.clock == "cpu" else timing.product_peaks()
     wall, cpu = timing.alternate(steps, options.rounds, warmup=1)
     seconds, clock = timing.pick(options.clock, wall, cpu)
@@ -174,6 +219,7 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="stem")
     parser.add_argument("--tables", choices=TABLES, default="sample")
     parser.add_argument("--precision", choices=PRECISIONS, nargs="+", default=PRECISIONS)
+    parser.add_argument("--floor", action="store_true", help="time the products of the step alone as well")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     timing.add_clock(parser)

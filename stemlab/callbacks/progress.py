@@ -108,7 +108,7 @@ class EpochLines(Callback):
             self._sum = (self._sum or 0.0) + loss
             self._steps += not trainer.fit_loop.epoch_loop._should_accumulate()
             return
-        if loss.device.type == "cpu":
+        if loss.is_cpu:
             self._sum = (self._sum or 0.0) + loss.item() * steps  # numbers take less time than tensors
         else:
             loss = loss * steps if steps > 1 or self._sum is None else loss

@@ -145,9 +145,10 @@ class NetModule(LightningModule):
 
         A compiled network is compiled once, for the largest batch size; a smaller last batch runs without it.
         """
-        if self._common.compile and len(batch) < self._compiled_size:
-            return self.net.forward(batch, *arguments)
-        self._compiled_size = len(batch)
+        if self._common.compile:
+            if len(batch) < self._compiled_size:
+                return self.net.forward(batch, *arguments)
+            self._compiled_size = len(batch)
         return self.net(batch, *arguments)
 
     def on_train_epoch_start(self) -> None:

@@ -176,7 +176,8 @@ class MultiTaskModule(NetModule):
         """Clip the global norm of gradient plus penalty, as if the penalty were part of the loss."""
         if self.settings.optim.clip_norm is None:
             return
-        norm = self.clip(optimizer, self._is_logging_step(self.trainer.fit_loop.batch_idx))
+        logs = self.may_log and self._is_logging_step(self.trainer.fit_loop.batch_idx)
+        norm = self.clip(optimizer, logs)
         if norm is not None:
             if self.step_values is not None:
                 self.step_values["train/grad_norm"] = norm
