@@ -50,6 +50,7 @@ from stemlab.runs.step_plan import rate_schedule, steps_per_epoch
 from stemlab.runs.summary import print_metrics, print_run_summary, print_task_epochs
 from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import can_divide, plan_tables
+from stemlab.runs.wandb_reliability import log_reliability
 
 
 class TrainingRun:
@@ -256,6 +257,7 @@ class TrainingRun:
         warnings = [*self.warnings, *module.metric_warnings]
         self.recorder.set_metrics(module.metric_values, warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
+        log_reliability(self.loggers, scores.scores if scores else None)
         log_checkpoint(self.loggers, self.recorder.record, checkpoint.best_path)
         if is_first_process():
             split, tasks = "test" if self.config["test"] else "val", effective_tasks(self.config)

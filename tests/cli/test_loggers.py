@@ -14,7 +14,8 @@ from pytorch_lightning.loggers import CSVLogger
 
 from stemlab.config.compose import compose
 from stemlab.config.resolve import flatten
-from stemlab.errors import StemlabError
+from stemlab.reporting.reliability import measure_reliability
+from stemlab.reporting.scores import TaskScores, load_scores
 from stemlab.runs import wandb_logger
 from stemlab.runs.loggers import build_loggers, finish_loggers
 from stemlab.runs.mlflow_logger import mlflow_name
@@ -50,8 +51,8 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def offline(workspace: Workspace) -> tuple[WandbRun, Path]:
     """An offline run in the run directory: ``logger=wandb`` without a login."""
-    words = ["tags=[paper,tiny]", "logger=wandb", "logger.wandb_artifacts=true", "hydra.run.dir=offline"]
-    workspace.run_process("train", *TINY, *SHORT, *words)
+    words = ["tags=[paper,tiny]", "logger=wandb", "logger.wandb_artifacts=true", "save_scores=true"]
+    workspace.run_process("train", *TINY, *SHORT, *words, "hydra.run.dir=offline")
     (file,) = (workspace.directory / "offline").glob("wandb/offline-run-*/run-*.wandb")
     return read_wandb(file), workspace.directory / "offline"
 
@@ -87,6 +88,19 @@ def test_offline_summary_is_the_best_epoch(offline: tuple[WandbRun, Path]) -> No
     run, directory = offline
     metrics = json.loads((directory / "record.json").read_text())["metrics"]
     assert {name: run.summary[name] for name in metrics} == metrics
+
+
+def test_offline_run_has_the_reliability_of_the_saved_scores(offline: tuple[WandbRun, Path]) -> None:
+    run, directory = offline
+    (file,) = directory.glob(f"wandb/offline-run-*/files/{run.summary['reliability_table.path']}")
+    table = json.loads(file.read_text())
+    assert table["columns"] == ["step", "lineKey", "lineVal"]
+    scores = load_scores(directory)
+    assert isinstance(scores, TaskScores)
+    for task in scores.tasks:
+        expected = measure_reliability(scores, task, "stem", 2023)
+        lines = [(step, value) for step, key, value in table["data"] if key == task]
+        assert lines == list(zip(expected.predicted_N.tolist(), expected.observed_N.tolist(), strict=True))
 
 
 def train_with(logger: str, workspace: Workspace, *words: str) -> Path:
@@ -128,7 +142,8 @@ def test_wandb_tensorboard_and_mlflow_get_the_same_metrics(
     offline: tuple[WandbRun, Path], tensorboard_curves: Curves, mlflow_run: tuple[Any, Curves], workspace: Workspace
 ) -> None:
     history = [row for row in offline[0].history if "trainer/global_step" in row]
-    names = {name for row in history for name in row if not name.startswith("_")} - {"trainer/global_step"}
+    charts = ("trainer/global_step", "reliability_table")
+    names = {name for row in history for name in row if not name.startswith(("_", *charts))}
     curves = {name: [(row["trainer/global_step"], row[name]) for row in history if name in row] for name in names}
     assert {"train/loss", "val/auc", "val/auc/like", "test/auc", "epoch"} <= names
     board = {name: curve for name, curve in tensorboard_curves.items() if name != "hp_metric"}
@@ -190,20 +205,6 @@ def test_mlflow_run_has_name_settings_tags_and_test_metrics(
     assert (run.data.params["optim.lr"], run.data.tags["SAMPLE"]) == ("0.01", "true")
     record = json.loads((workspace.directory / "logged_mlflow" / "record.json").read_text())
     assert run.data.metrics["test.auc"] == record["metrics"]["test/auc"]
-
-
-def test_wrong_logger_settings_are_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StemlabError, match=r"wandb_artifacts.*logger=wandb"):
-        compose("train", [*TINY, "logger=csv", "logger.wandb_artifacts=true"])
-    pytest.importorskip("mlflow")
-    config = compose("train", [*TINY, "logger=mlflow", "logger.mlflow_uri=nope://x"])
-    with pytest.raises(StemlabError, match=r"mlflow_uri=nope://x.*unsupported URI"):
-        build_loggers(config, tmp_path, sample=True, sweep_id=None)
-
-
-def test_names_of_metrics_in_mlflow() -> None:
-    assert mlflow_name("test/hr@5") == "test.hr_at_5"
-    assert mlflow_name("diagnostics/ia/task:like") == "diagnostics.ia.task_like"
 
 
 def test_without_a_logger_there_is_still_a_record(workspace: Workspace) -> None:

@@ -82,13 +82,10 @@ def test_reliability_is_that_of_the_report(tmp_path):
     assert "test_scores_of_best.npz" in str(again[1])
 
 
-def test_panels_that_wandb_lacks_are_markdown_tables(data, tmp_path):
+def test_panels_that_wandb_lacks_are_markdown_tables(data):
     gains = markdown_of(panel("buckets", analysis="comparable"), data)
     assert "| stem | like: feedback for finish against like | +2.0 [+1.0, +3.0] | -3.0 [-4.0, -2.0] |" in gains
     assert "| stem | shared | 1.6 | 0.2 | 3 |" in markdown_of(panel("spectra"), data)
     assert "| first | timirec finetune seed 1 |" in markdown_of(panel("lineage"), data)
-    write_run(tmp_path / "scored", "stem", 1, task_scores(1.0, 1))
-    scored, _ = dashboard_data(dashboard_settings(f"runs=[{tmp_path / 'scored'}]"))
-    assert markdown_of(panel("reliability"), scored).count("| stem seed 1 |") == 2
     for kind in MARKDOWN_KINDS:
         assert "on this machine" in markdown_of(panel(kind), {}) or kind == "lineage"

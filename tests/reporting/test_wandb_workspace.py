@@ -70,7 +70,9 @@ def test_panels_show_the_values_of_the_definition():
     assert (curve["metrics"], curve["xAxis"]) == (["val/auc"], "epoch")
     gates = next(one for one in found["Diagnostics"] if "gates" in one.get("chartTitle", ""))
     assert gates["metricRegex"] == "diagnostics/gate/.*"
-    assert found["Calibration"][-1]["kind"] == "Markdown Panel"
+    assert found["Calibration"][-1]["kind"] == "Vega2"
+    assert "reliability_table" in json.dumps(found["Calibration"][-1])
+    assert found["Transfer"][-1]["kind"] == "Markdown Panel"
 
 
 def test_a_failing_server_is_one_sentence(monkeypatch):

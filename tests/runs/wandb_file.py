@@ -77,7 +77,7 @@ def read_wandb(path: Path) -> WandbRun:
             run.summary.update(_items(record.summary.update))
         elif kind == "artifact":
             found, files = record.artifact, [entry.path for entry in record.artifact.manifest.contents]
-            run.artifacts[found.name] = (found.type, list(found.aliases), json.loads(found.metadata), files)
+            run.artifacts[found.name] = (found.type, list(found.aliases), json.loads(found.metadata or "{}"), files)
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run

@@ -1,4 +1,4 @@
-"""Panels of values that W&B does not have, as Markdown tables: reliability, gains per bucket, spectra, lineage."""
+"""Panels of values that W&B does not have, as Markdown tables: gains per bucket, spectra, lineage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from stemlab.config.dashboard_schema import PanelConfig
 
 _SHOWN = 40  # rows of a table
 _NOTHING = {
-    "reliability": "No run on this machine has saved scores (`save_scores=true`).",
     "buckets": "There are no results of `stemlab.analyze analysis={analysis}` on this machine.",
     "spectra": "There are no results of `stemlab.analyze analysis=collapse` on this machine.",
     "lineage": "W&B shows the lineage of artifacts of runs with `logger.wandb_artifacts=true`.",
@@ -35,15 +34,6 @@ def markdown_of(panel: PanelConfig, data: Mapping[str, Any]) -> str:
 
 
 _Table = tuple[Sequence[str], list[Sequence[str]]]
-
-
-def _reliability(panel: PanelConfig, data: Mapping[str, Any]) -> _Table:
-    rows = [
-        (run["name"], task, *(_number(found[key]) for key in ("normalised_entropy", "calibration", "ece")))
-        for run in data.get("runs", ())
-        for task, found in run.get("reliability", {}).items()
-    ]
-    return ("run", "task", "normalised entropy", "predicted / observed", "ECE"), list(rows)
 
 
 def _analyses(data: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
@@ -83,7 +73,6 @@ def _number(value: float | None) -> str:
 
 
 _TABLES: Mapping[str, Callable[[PanelConfig, Mapping[str, Any]], _Table]] = {
-    "reliability": _reliability,
     "buckets": _buckets,
     "spectra": _spectra,
     "lineage": _lineage,

@@ -93,6 +93,13 @@ def wandb_panel(wr: Any, panel: PanelConfig, data: Mapping[str, Any]) -> Any:
         data: ``dashboard_data``, or empty. A bar chart of a pattern shows the metrics that match, or else the metric
             without task.
     """
+    if panel.kind == "reliability":
+        return wr.CustomChart(
+            query={"summaryTable": {"tableKey": "reliability_table"}},
+            chart_name="wandb/lineseries/v0",
+            chart_fields={"step": "step", "lineVal": "lineVal", "lineKey": "lineKey"},
+            chart_strings={"title": panel.title, "xname": "mean prediction"},
+        )
     if panel.kind in MARKDOWN_KINDS:
         return wr.MarkdownPanel(markdown=markdown_of(panel, data))
     if panel.kind == "scatter":
