@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from stemlab.config.dashboard_schema import PanelConfig
-from stemlab.reporting.dashboard.encodings import MODEL, faceted, quantity, tooltip
+from stemlab.reporting.dashboard.encodings import DASH_LEGEND, MODEL, faceted, quantity, tooltip
 
 _NO_GAIN = {"mark": {"type": "rule", "color": "gray"}, "encoding": {"y": {"datum": 0, "scale": {"zero": True}}}}
 
@@ -79,7 +79,7 @@ def spectra_chart(config: PanelConfig) -> dict[str, Any]:
             "x": quantity("index", "index of the singular value", axis={"tickMinStep": 1}),
             "y": quantity("value", "singular value / largest", zero=True),
             "color": MODEL,
-            "strokeDash": {"field": "role", "type": "nominal", "title": "tables"},
+            "strokeDash": {"field": "role", "type": "nominal", "title": "tables", "legend": DASH_LEGEND},
             "detail": [{"field": "label"}, {"field": "result"}],
             "tooltip": tooltip("label", "role", "index", "value", "tables", "result"),
         },

@@ -12,7 +12,7 @@ from typing import Any
 
 from stemlab.config.dashboard_schema import PanelConfig, PanelKind
 from stemlab.reporting.dashboard.analysis_charts import buckets_chart, lineage_chart, reliability_chart, spectra_chart
-from stemlab.reporting.dashboard.encodings import MODEL, faceted, quantity, tooltip
+from stemlab.reporting.dashboard.encodings import DASH_LEGEND, MODEL, faceted, quantity, tooltip
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
 
@@ -78,8 +78,7 @@ def _curves(config: PanelConfig) -> dict[str, Any]:
     }
     if not several:
         return unit
-    legend = {"symbolLimit": 0, "symbolType": "stroke", "symbolSize": 250}
-    unit["encoding"]["strokeDash"] = {"field": "part", "type": "nominal", "title": "part", "legend": legend}
+    unit["encoding"]["strokeDash"] = {"field": "part", "type": "nominal", "title": "part", "legend": DASH_LEGEND}
     return faceted("facet", {**unit, "height": 110}, independent="y")
 
 

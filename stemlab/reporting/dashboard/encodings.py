@@ -7,12 +7,18 @@ from typing import Any
 MODEL = {"field": "model", "type": "nominal", "title": "model"}
 """Colour by model; the page gives each model the same colour in all charts."""
 
+DASH_LEGEND = {
+    **{"symbolType": "stroke", "symbolSize": 250, "symbolStrokeWidth": 2, "symbolLimit": 0},
+    **{"symbolStrokeColor": "gray", "symbolFillColor": "transparent"},
+}
+"""Legend of dashed lines; Vega-Lite would draw filled circles where lines have points."""
+
 
 def faceted(field: str, unit: dict[str, Any], *, independent: str) -> dict[str, Any]:
-    """Return a chart below the other for each value of a field; one scale (x or y) is independent in each."""
-    header = {"labelAngle": 0, "labelAlign": "left", "labelAnchor": "start", "labelOrient": "top"}
-    row = {"field": field, "type": "nominal", "title": None, "header": header, "sort": None}
-    return {"facet": {"row": row}, "spec": unit, "resolve": {"scale": {independent: "independent"}}}
+    """Return one chart per value of a field, in the page's number of columns; one scale (x or y) is independent."""
+    header = {"labelAngle": 0, "labelAlign": "left", "labelAnchor": "start", "labelOrient": "top", "title": None}
+    facet = {"field": field, "type": "nominal", "title": None, "header": header, "sort": None}
+    return {"facet": facet, "columns": 1, "spec": unit, "resolve": {"scale": {independent: "independent"}}}
 
 
 def quantity(field: str, title: str, *, zero: bool = False, **more: Any) -> dict[str, Any]:

@@ -56,11 +56,11 @@ def run_entry(run: Run, group: str, curve_names: Sequence[str]) -> dict[str, Any
     """
     record = run.record
     model, seed = record["model"], record["seed"]
-    stage = record.get("stage")
+    stage, task = record.get("stage"), f"({run.tasks[0]})" if run.alone else None
     return {
-        "name": " ".join(filter(None, (model, stage, f"seed {seed}"))),
+        "name": " ".join(filter(None, (model, task, stage, f"seed {seed}"))),
         "group": group,
-        "model": model if not run.alone else f"{model} ({run.tasks[0]})",
+        "model": model if task is None else f"{model} {task}",
         "dataset": record["dataset"],
         "seed": seed,
         "tags": list(record.get("tags") or ()),

@@ -43,6 +43,12 @@ function association(x, y) {
   return Math.abs(correlation(x.map((value) => means.get(value)), y));
 }
 const smallerIsBetter = (name) => /^cost\/(?!samples)/.test(name) || /logloss|ece/.test(name);
+// the mean of a metric over tasks cannot be compared with the value of a network for one of the tasks
+const ofOneTask = (run) => run.model !== baseModel(run.model);
+function comparable(runs, name) {
+  const mean = /^(train|val|test)\/[^/*]+$/.test(name);
+  return mean && !runs.every(ofOneTask) ? runs.filter((run) => !ofOneTask(run)) : runs;
+}
 const named = (run) => ({ run: run.name, model: baseModel(run.model) });
 
 // panel, runs, analyses -> values of the chart
@@ -68,7 +74,7 @@ const values = {
   },
   curves: (panel, runs) => {
     const known = panel.metric.split("*")[0].length;
-    return runs.flatMap((run) => Object.entries(run.curves)
+    return comparable(runs, panel.metric).flatMap((run) => Object.entries(run.curves)
       .filter(([name]) => matches(name, panel.metric))
       .flatMap(([metric, points]) => {
         const [facet, ...rest] = metric.slice(known).split("/");
@@ -76,14 +82,14 @@ const values = {
       }));
   },
   scatter: (panel, runs) => {
-    const found = runs.map((run) => ({ ...named(run), x: valueOf(run, panel.x), y: valueOf(run, panel.y) }))
+    const found = comparable(comparable(runs, panel.x), panel.y).map((run) => ({ ...named(run), x: valueOf(run, panel.x), y: valueOf(run, panel.y) }))
       .filter(({ x, y }) => x !== undefined && y !== undefined);
     const [sx, sy] = [panel.x, panel.y].map((name) => (smallerIsBetter(name) ? -1 : 1));
     const beats = (a, b) => sx * a.x >= sx * b.x && sy * a.y >= sy * b.y && (a.x !== b.x || a.y !== b.y);
     return found.map((one) => ({ ...one, front: !found.some((other) => beats(other, one)) }));
   },
   parallel: (panel, runs) => {
-    const scored = runs.filter((run) => valueOf(run, panel.metric) !== undefined), settings = varied(scored);
+    const scored = comparable(runs, panel.metric).filter((run) => valueOf(run, panel.metric) !== undefined), settings = varied(scored);
     return (settings.length ? [...settings, panel.metric] : []).flatMap((key) => {
       const raw = scored.map((run) => (key === panel.metric ? valueOf(run, key) : settingsOf(run)[key]));
       const position = ranks(raw), most = Math.max(...position, 1);
@@ -92,7 +98,7 @@ const values = {
     });
   },
   importance: (panel, runs) => {
-    const scored = runs.filter((run) => valueOf(run, panel.metric) !== undefined);
+    const scored = comparable(runs, panel.metric).filter((run) => valueOf(run, panel.metric) !== undefined);
     const y = ranks(scored.map((run) => valueOf(run, panel.metric)));
     return scored.length < 3 ? [] : varied(scored).map((key) => ({ setting: key, runs: scored.length,
       value: association(scored.map((run) => settingsOf(run)[key]), y) }));
@@ -168,12 +174,17 @@ function chartConfig(width) {
     header: { labelColor: ink, titleColor: ink }, range: { ramp: { scheme: "blues", extent: dark.matches ? [1, 0.1] : [0.2, 1] } } }; // high values stand out
 }
 
+const FEW = 4; // facets of a panel in one column of the page; more are spread over its width
+const facetsOf = (panel, found) => (panel.spec.facet ? new Set(found.map((one) => one[panel.spec.facet.field])).size : 1);
+
 // give the chart its width, and each model its colour
 function fitted(panel, found, width) {
   const spec = structuredClone(panel.spec), models = [...new Set(found.map((one) => one.model))].filter(Boolean).sort();
   if (spec.facet) {
     const labels = panel.kind === "points" ? Math.min(Math.max(...models.map((model) => model.length)) * 6, 150) : 45;
-    spec.spec.width = Math.max(width - labels - 35, 120);
+    spec.columns = Math.max(Math.min(Math.floor(width / 330), facetsOf(panel, found)), 1);
+    if (facetsOf(panel, found) <= FEW) spec.columns = 1;
+    spec.spec.width = Math.max(width / spec.columns - labels - 35, 120);
   }
   if (panel.kind === "lineage") spec.height = 24 * Math.max(...[0, 1, 2, 3].map((x) => found.filter((one) => one.x === x && !("x2" in one)).length)) + 20;
   const colour = (part) => {
@@ -203,6 +214,7 @@ async function drawPanels(runs) {
       const figure = at(`panel-${s}-${p}`), chart = figure.querySelector(".chart");
       figure.hidden = !found[p].length;
       if (!found[p].length) continue;
+      figure.classList.toggle("full", facetsOf(panel, found[p]) > FEW);
       const spec = { ...fitted(panel, found[p], chart.clientWidth), description: `${panel.title}: ${plural(found[p].length, "value")} of ${plural(finished.length, "run")}` };
       await window.vegaEmbed(chart, spec, { actions: { export: true, source: false, compiled: false, editor: false },
         renderer: found[p].length > 1500 ? "canvas" : "svg", tooltip: { theme: dark.matches ? "dark" : "light" } });
