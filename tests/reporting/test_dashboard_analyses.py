@@ -34,7 +34,8 @@ def data(tmp_path):
 def test_gains_per_bucket_are_in_thousandths_and_have_no_baseline(data):
     found = {one["analysis"]: one for one in data["analyses"]}
     rows = {row["bucket"]: (row["gain"], row["low"], row["high"]) for row in found["comparable"]["rows"]}
-    assert rows == {"B1": (2.0, 1.0, 3.0), "B2*": (-3.0, -4.0, -2.0)}
+    assert rows == {"B1": (2.0, 1.0, 3.0), "B2": (-3.0, -4.0, -2.0)}
+    assert [row["bucket"] for row in found["comparable"]["rows"] if row["similar"]] == ["B2"]
     assert [(row["bucket"], row["gain"], row["facet"]) for row in found["transfer"]["rows"]] == [("all", 1.0, "like")]
     assert found["comparable"]["models"]["stem"] == "stem"
 
@@ -84,7 +85,7 @@ def test_reliability_is_that_of_the_report(tmp_path):
 
 def test_panels_that_wandb_lacks_are_markdown_tables(data):
     gains = markdown_of(panel("buckets", analysis="comparable"), data)
-    assert "| stem | like: feedback for finish against like | +2.0 [+1.0, +3.0] | -3.0 [-4.0, -2.0] |" in gains
+    assert "| stem | like: feedback for finish against like | +2.0 [+1.0, +3.0] | -3.0 [-4.0, -2.0] * |" in gains
     assert "| stem | shared | 1.6 | 0.2 | 3 |" in markdown_of(panel("spectra"), data)
     assert "| first | timirec finetune seed 1 |" in markdown_of(panel("lineage"), data)
     for kind in MARKDOWN_KINDS:

@@ -48,6 +48,7 @@ def reliability_chart(config: PanelConfig) -> dict[str, Any]:
 def buckets_chart(config: PanelConfig) -> dict[str, Any]:
     """Return the AUC gain per bucket in thousandths with its bootstrap interval, one chart per task."""
     bucket = {"field": "bucket", "type": "nominal", "sort": None, "title": None, "axis": {"labelAngle": 0}}
+    similar = {"test": "datum.similar"}  # feedback for both tasks
     spread = {"xOffset": {"field": "label"}, "x": bucket}
     unit = {
         "height": 150,
@@ -58,9 +59,11 @@ def buckets_chart(config: PanelConfig) -> dict[str, Any]:
                 "encoding": {**spread, "y": quantity("low", "", zero=True), "y2": {"field": "high"}, "color": MODEL},
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 45},
+                "mark": {"type": "point", "filled": True, "opacity": 1},
                 "encoding": {
                     **spread,
+                    "shape": {"condition": {**similar, "value": "diamond"}, "value": "circle"},
+                    "size": {"condition": {**similar, "value": 100}, "value": 45},
                     "y": quantity("gain", "AUC gain, ‰", zero=True),
                     "color": MODEL,
                     "tooltip": tooltip("label", "facet", "bucket", "gain", "low", "high", "samples", "result"),

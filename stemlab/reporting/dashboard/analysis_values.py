@@ -67,21 +67,27 @@ def _comparable(folder: Path, numbers: Mapping[str, Any]) -> Iterator[Row]:
         first, second = comparison["tasks"]
         for task, panel in comparison["panels"].items():
             facet = f"{task}: feedback for {first} against {second}"
-            yield from _bucket_rows(task, facet, panel["models"], "delta_auc")
+            yield from _bucket_rows(facet, panel["models"], "delta_auc")
 
 
 def _transfer(folder: Path, numbers: Mapping[str, Any]) -> Iterator[Row]:
     for task, found in numbers["tasks"].items():
-        yield from _bucket_rows(task, task, found["models"], "gain")
+        yield from _bucket_rows(task, found["models"], "gain")
 
 
-def _bucket_rows(task: str, facet: str, models: Mapping[str, Any], key: str) -> Iterator[Row]:
+def _bucket_rows(facet: str, models: Mapping[str, Any], key: str) -> Iterator[Row]:
+    """Yield one row per run and bucket; gains in thousandths. A star marks the bucket with similar feedback."""
     for label, cells in models.items():
         for bucket, cell in cells.items():
             if key in cell:  # the single-task network has no gain
                 found = {"gain": cell[key], "low": cell["low"], "high": cell["high"]}
-                row = {"label": label, "task": task, "facet": facet, "bucket": bucket, "samples": cell["rows"]}
-                yield row | {name: rounded(1000 * value) for name, value in found.items()}
+                row = {
+                    "label": label,
+                    "facet": facet,
+                    "bucket": bucket.removesuffix("*"),
+                    "similar": bucket.endswith("*"),
+                }
+                yield row | {"samples": cell["rows"]} | {name: rounded(1000 * value) for name, value in found.items()}
 
 
 def _collapse(folder: Path, numbers: Mapping[str, Any]) -> Iterator[Row]:

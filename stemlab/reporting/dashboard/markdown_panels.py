@@ -41,11 +41,14 @@ def _analyses(data: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]
 
 
 def _buckets(panel: PanelConfig, data: Mapping[str, Any]) -> _Table:
-    """Return gains in thousandths with their intervals; rows: models and tasks, columns: buckets."""
+    """Return gains in thousandths with their intervals; rows: models and tasks, columns: buckets.
+
+    A star marks users with similar feedback for both tasks.
+    """
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for one in _analyses(data, str(panel.analysis)):
         for row in one["rows"]:
-            interval = f"{row['gain']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+            interval = f"{row['gain']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]{' *' if row['similar'] else ''}"
             cells.setdefault((row["label"], row["facet"]), {})[row["bucket"]] = interval
     buckets = list(dict.fromkeys(bucket for found in cells.values() for bucket in found))
     rows = [(*key, *(found.get(bucket, "") for bucket in buckets)) for key, found in cells.items()]

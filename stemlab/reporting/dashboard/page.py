@@ -29,7 +29,7 @@ _NOTES = {
     "importance": "Ranks of numbers; correlation ratio of texts. Settings that were not varied independently share it.",
     "reliability": "15 bins of equally many test samples, logarithmic; on the dashed line predictions are calibrated.",
     "buckets": "Above zero: better than the network for this task alone. Lines: bootstrap intervals over users.",
-    "comparable": "In B1 feedback for the second task dominates, in the last bucket feedback for the first; * marks "
+    "comparable": "In B1 feedback for the second task dominates, in the last bucket feedback for the first; diamonds: "
     "users with similar feedback for both.",
     "spectra": "Mean over the tables of full width; a steep line is a collapsed table.",
 }
