@@ -108,7 +108,7 @@ def predictor_operators(history_BL: Tensor) -> list[Part]:
     assert isinstance(items, UniqueEmbeddings)
     assert items.id_U is not None
     U, index_T = len(items.row_UD), items.index.t().flatten()
-    gate_2LBD, value_VLBD = torch.randn(2, L, B, D), torch.randn(BINARY + 3, L, B, D)
+    gate_2LBD, value_VLBD = torch.randn(2, L, B, D), torch.ones(BINARY + 3, L, B, D)  # products of ones stay normal
     recurrence: list[Part] = []
     for step in range(L):
         recurrence += [gate_2LBD[:, step].sigmoid_, value_VLBD[0, step].tanh_]

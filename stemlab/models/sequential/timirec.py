@@ -129,7 +129,7 @@ class TiMiRec(SequenceNet):
     def mix(self, interest_BKD: Tensor, intent_BK: Tensor) -> Tensor:
         """Return the user vectors u = sum_k softmax(q)_k v_k, (B, D)."""
         logit_BK = intent_BK / self.temperature if self.temperature_in_mixing else intent_BK
-        return torch.bmm(logit_BK.softmax(dim=1).unsqueeze(1), interest_BKD).squeeze(1)
+        return (logit_BK.softmax(dim=1).unsqueeze(2) * interest_BKD).sum(dim=1)
 
     def similarities(self, interest_BKD: Tensor, target_BD: Tensor) -> Tensor:
         """Return the similarities t (B, K) of the interests to the target item."""

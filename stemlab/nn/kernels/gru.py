@@ -59,10 +59,10 @@ class _LastStates(torch.autograd.Function):
         d_part_3LBH, d_hidden_LBH = _product_gradients(d_last_LBH, w_state, part_3LBH, hidden_LBH, state_MBH)
         state_TH, d_hidden_TH = state_MBH[:-1].flatten(0, 1), d_hidden_LBH.flatten(0, 1)
         d_part_TH = list(d_part_3LBH.flatten(1, 2))
-        d_state_TH = [*d_part_TH[:2], d_hidden_TH]
-        d_w_state = torch.cat([d_TH.t() @ state_TH for d_TH in d_state_TH])
-        d_b_in, d_b_state = (torch.cat([d_TH.sum(0) for d_TH in of]) for of in (d_part_TH, d_state_TH))
+        d_w_state = torch.cat([d_TH.t() @ state_TH for d_TH in (*d_part_TH[:2], d_hidden_TH)])
         d_part_UH = row_gradients(d_part_TH, index_T.unsqueeze(1), len(x_UD))
+        d_b_parts = [d_UH.sum(0) for d_UH in d_part_UH]  # fewer rows than positions
+        d_b_in, d_b_state = torch.cat(d_b_parts), torch.cat([*d_b_parts[:2], d_hidden_TH.sum(0)])
         d_x = d_part_UH[0] @ w_in[0]
         for d_UH, weight in zip(d_part_UH[1:], w_in[1:], strict=True):
             d_x.addmm_(d_UH, weight)
