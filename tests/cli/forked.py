@@ -55,8 +55,14 @@ class ForkedCommand:
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
-        out, err = ((self._folder / name).read_text(encoding="utf-8", errors="replace") for name in ("out", "err"))
+        texts = self.output()
         shutil.rmtree(self._folder)
+        return texts
+
+    def output(self) -> tuple[str, str]:
+        """Return what standard output and standard error have received so far."""
+        files = [self._folder / name for name in ("out", "err")]
+        out, err = (file.read_text(encoding="utf-8", errors="replace") if file.exists() else "" for file in files)
         return out, err
 
     def kill(self) -> None:

@@ -1,12 +1,11 @@
 """prepare_impressions: equality with a plain reference, atomicity and reuse."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
+import time
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from stemlab.data.sample.tiktok import TIKTOK_COLUMNS
 from stemlab.data.sources.tiktok import TIKTOK_FILE
 from stemlab.data.store import ColumnStore
 from stemlab.errors import StemlabError
+from tests.cli.forked import ForkedCommand
 from tests.data.tiktok_rows import random_columns, tiktok, write_lines, write_raw
 
 FIELDS = ["uid", "item_id", "author_id", "item_city", "channel", "music_id", "device_id", "video_duration"]
@@ -168,37 +168,27 @@ def test_second_prepare_reads_no_raw_file(tmp_path, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in first.rglob("*")} == times
 
 
-SLOW = """
-import sys, time
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from stemlab.deferred_imports import defer_imports
-defer_imports()
-from stemlab.data.prepare import pipeline as impressions
-from tests.data.tiktok_rows import tiktok
-manifest = impressions.write_manifest
-def slow(*args):
-    print("written", flush=True)
-    while not Path({go!r}).exists():
-        time.sleep(0.05)
-    manifest(*args)
-impressions.write_manifest = slow
-print(tiktok(Path({folder!r})).prepare(), flush=True)
-"""
-
-
 def start(folder):
     """Start a preparation that waits for ``folder/go`` before it writes its manifest."""
-    code = SLOW.format(root=str(Path(__file__).resolve().parents[2]), folder=str(folder), go=str(folder / "go"))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return ForkedCommand("tests.data.prepare.waiting_prepare", [str(folder)], folder, os.environ)
+
+
+def wait_for(process, stream, text):
+    """Wait until a process has written a text to standard output (0) or standard error (1)."""
+    end = time.monotonic() + 120
+    while text not in process.output()[stream]:
+        assert time.monotonic() < end, process.output()
+        assert process.returncode is None, process.output()
+        time.sleep(0.01)
 
 
 def test_killed_prepare_leaves_no_final_directory(tmp_path):
     write_raw(tmp_path, random_columns(300))
     process = start(tmp_path)
-    assert process.stdout.readline() == "written\n"
-    process.send_signal(signal.SIGKILL)
+    wait_for(process, 0, "written\n")
+    process.kill()
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     left = [p.name for p in (tmp_path / "prepared").iterdir() if p.is_dir()]
     assert sorted(name[:7] for name in left) == [".blocks", ".build-"]
     directory = tiktok(tmp_path).prepare()
@@ -209,12 +199,13 @@ def test_killed_prepare_leaves_no_final_directory(tmp_path):
 def test_two_concurrent_processes_build_once(tmp_path):
     write_raw(tmp_path, random_columns(300))
     first = start(tmp_path)
-    assert first.stdout.readline() == "written\n"
+    wait_for(first, 0, "written\n")
     second = start(tmp_path)
-    assert "another process is preparing tiktok-" in second.stderr.readline()
+    wait_for(second, 1, "another process is preparing tiktok-")
     (tmp_path / "go").touch()
     outputs = [process.communicate(timeout=120)[0].split() for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
-    assert outputs[1] == outputs[0]  # the second process wrote nothing
+    assert outputs[0][0] == "written"
+    assert outputs[1] == outputs[0][1:]  # the second process wrote nothing
     assert json.loads((tmp_path / "prepared" / ".hashes.json").read_text())
     assert_equals_reference(tiktok(tmp_path).prepare(), tmp_path / "raw" / TIKTOK_FILE)
