@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra._internal import config_loader_impl
+from hydra._internal import config_loader_impl, defaults_list
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Sweep
 from omegaconf import DictConfig
@@ -28,6 +28,7 @@ def keep_compositions() -> None:
     for owner, name, kept in (
         (OverridesParser, "parse_rule", _kept_arguments),
         (config_loader_impl, "create_defaults_list", _kept_defaults_lists),
+        (defaults_list, "_create_interpolation_map", _interpolation_map_if_needed),
         (config_loader_impl.ConfigLoaderImpl, "_compose_config_from_defaults_list", _kept_merged_files),
     ):
         replace_function(owner, name, kept(getattr(owner, name)))
@@ -74,6 +75,15 @@ def _kept_defaults_lists(create: Callable[..., Any]) -> Callable[..., Any]:
         return replace(kept[key], config_overrides=settings)
 
     return create_defaults_list
+
+
+def _interpolation_map_if_needed(create: Callable[..., Any]) -> Callable[..., Any]:
+    def create_interpolation_map(overrides: Any, defaults_list: list[Any], self_added: bool) -> Any:
+        """Return None for the many files whose defaults lists have no interpolation: nothing reads it then."""
+        needed = any(default.is_interpolation() for default in defaults_list)
+        return create(overrides, defaults_list, self_added) if needed else None
+
+    return create_interpolation_map
 
 
 def _is_setting(override: Override, repository: Any) -> bool:

@@ -66,6 +66,6 @@ def test_the_config_is_that_of_hydra(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_all_steps_are_replaced() -> None:
     names = {name for _, name, _ in REPLACED}
     assert names == {
-        *("parse", "load_config", "__deepcopy__", "parse_rule", "create_defaults_list"),
+        *("parse", "load_config", "__deepcopy__", "parse_rule", "create_defaults_list", "_create_interpolation_map"),
         "_compose_config_from_defaults_list",
     }
