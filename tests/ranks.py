@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 PRELOADED = (
     "pytest",
     "hypothesis",
