@@ -25,6 +25,7 @@ const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 for (const run of data.runs) {
   const settings = Object.entries(run.settings).map(([key, value]) => `${key}=${value}`);
+  run.tokens = new Set([...run.name.split(" "), ...run.tags]);
   run.words = [run.name, run.group, run.status, run.path, ...run.tags, ...settings].join(" ").toLowerCase();
 }
 
@@ -33,7 +34,7 @@ function shownRuns() {
   return data.runs.filter((run) =>
     (!state.group || run.group === state.group) && (!state.model || run.model === state.model) &&
     (!state.seed || String(run.seed) === state.seed) && (!state.tag || run.tags.includes(state.tag)) &&
-    words.every((word) => run.words.includes(word)));
+    words.every((word) => (/^\d+$/.test(word) ? run.tokens.has(word) : run.words.includes(word)))); // seed 2, but no path with a 2
 }
 
 // columns: {title, number, better, header, wrap}; rows: arrays of {text, node, value, class, title} in their order;
