@@ -72,6 +72,7 @@ def run_entry(run: Run, group: str, curve_names: Sequence[str]) -> dict[str, Any
         "first_stage": (record.get("stage1") or {}).get("directory"),
         "data": str(record.get("dataset_fingerprint") or "")[:8],
         "path": str(run.path.parent),
+        "file": run.path.name,
         "metrics": {name: rounded(value) for name, value in record["metrics"].items() if value is not None},
         "cost": costs(run),
         "settings": settings_of(run),

@@ -39,8 +39,10 @@ function addFilters() {
   });
 }
 
+const fileOf = (run) => `${run.path}/${run.file}`; // the numbers of runs change when one is added
 function keep(more = {}) {
-  try { sessionStorage.setItem(KEY, JSON.stringify({ ...state, ...more })); } catch (error) { /* storage is off: filters are not kept */ }
+  const chosen = state.chosen.map((id) => fileOf(data.runs[id]));
+  try { sessionStorage.setItem(KEY, JSON.stringify({ ...state, ...more, chosen })); } catch (error) { /* storage is off: filters are not kept */ }
 }
 
 let typed = null;
@@ -77,10 +79,14 @@ function reloadLater() {
 }
 
 try { Object.assign(state, JSON.parse(sessionStorage.getItem(KEY) || "{}")); } catch (error) { /* storage is off */ }
-state.chosen = state.chosen.filter((id) => data.runs.some((run) => run.id === id));
+state.chosen = state.chosen.map((file) => data.runs.find((run) => fileOf(run) === file)?.id).filter((id) => id !== undefined);
 addFilters();
-draw().then(() => { if (state.scroll) scrollTo(0, state.scroll); delete state.scroll; keep(); });
+draw().then(() => {
+  if (state.scroll) scrollTo(0, state.scroll);
+  delete state.scroll;
+  keep();
+  if (data.reload_seconds) reloadLater();
+});
 dark.addEventListener("change", draw);
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawSoon(); } });
-if (data.reload_seconds) reloadLater();
