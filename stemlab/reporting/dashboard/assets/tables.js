@@ -172,6 +172,8 @@ function drawRuns(runs) {
   at("runs").replaceChildren(sortableTable("runtable", plural(runs.length, "run"), columns, rows));
 }
 
+const shortPath = (run) => (run.file === "record.json" ? run.path.split("/").pop() : run.file.replace(".json", ""));
+
 function drawComparison() {
   const runs = state.chosen.map((id) => data.runs.find((run) => run.id === id)).filter(Boolean);
   at("compare-link").hidden = !runs.length;
@@ -182,7 +184,7 @@ function drawComparison() {
   }
   const plain = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
   const twice = new Set(runs.map((run) => run.name)).size < runs.length;
-  const head = runs.map((run) => ({ title: twice ? `${run.name} (${run.id})` : run.name }));
+  const head = runs.map((run) => ({ title: twice ? `${run.name}, ${shortPath(run)}` : run.name }));
   const table = (caption, names, value, text, differences) => {
     const rows = names.map((name) => {
       const found = runs.map((run) => value(run, name));
