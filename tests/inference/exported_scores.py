@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +20,27 @@ from stemlab.inference.export.formats import MODEL_FILES, load_model
 from stemlab.inference.export.made_up_rows import impression_rows, sequence_rows
 from stemlab.predict import predict
 from tests.inference.small_checkpoints import SmallCheckpoint, small_checkpoint
+from tests.replaced import replace_function
+
+
+@cache
+def keep_torchlib() -> None:
+    """Read the ONNX forms of PyTorch's operators once per process: each export reads them again, for 0.6 s."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read = cache(ONNXRegistry.from_torchlib)
+
+    def kept(*arguments: Any, **named: Any) -> ONNXRegistry:
+        registry = copy.copy(read(*arguments, **named))
+        registry.functions = dict(registry.functions)
+        return registry
+
+    replace_function(ONNXRegistry, "from_torchlib", staticmethod(kept))
 
 
 def exported(made: SmallCheckpoint, kind: str, *overrides: str) -> Path:
     """Export a checkpoint and return the output folder."""
+    keep_torchlib()
     output = made.path.with_name(f"{made.path.stem}_{kind}")
     home = made.path.parent
     words = [f"ckpt={made.path}", f"output={output}", f"format={kind}", f"paths.data_dir={home}", *overrides]
