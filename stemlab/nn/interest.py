@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.nn.attention import TransformerLayer, padding_bias
+from stemlab.nn.kernels.dispatch import use_cpu_kernel
 from stemlab.nn.kernels.embedding_lookup import UniqueEmbeddings
 
 _FEW_CANDIDATES = 8  # up to this number, multiply and sum takes less time than torch.bmm
@@ -102,8 +103,13 @@ class SelfAttentiveExtractor(nn.Module):
 
     def scores(self, state_BLD: Tensor) -> Tensor:
         """Return the attention scores (B, L, K) before masking."""
-        score_BLK: Tensor = self.weigh(torch.tanh(self.hidden(state_BLD)))
-        return score_BLK
+        if torch.is_grad_enabled() or not use_cpu_kernel(state_BLD):
+            score_BLK: Tensor = self.weigh(torch.tanh(self.hidden(state_BLD)))
+            return score_BLK
+        # A CPU takes less time for few features of many positions if the positions are the last dimension.
+        hidden_AT = torch.addmm(self.hidden.bias.unsqueeze(1), self.hidden.weight, state_BLD.flatten(0, 1).t()).tanh_()
+        score_KT = torch.addmm(self.weigh.bias.unsqueeze(1), self.weigh.weight, hidden_AT)
+        return score_KT.t().unflatten(0, state_BLD.shape[:2])
 
 
 def dot_scores(vector_BD: Tensor, item_BND: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def infer_transformer_layer(terms: Sequence[UniqueEmbeddings], bias: Tensor, wei
     index_TN = torch.stack([term.index.flatten() + start for term, start in zip(terms, first, strict=False)], dim=1)
     x_BLD, query_BLD, value_BLD = torch.split(sum_rows(projected_UX, index_TN).view(B, L, 3 * D), D, dim=2)
     weight_BLL = torch.bmm(query_BLD, x_BLD.transpose(1, 2)).add_(bias).softmax(2)
-    attended_TD = torch.baddbmm(x_BLD, weight_BLL, value_BLD).view(B * L, D)
+    attended_TD = torch.bmm(weight_BLL, value_BLD).add_(x_BLD).view(B * L, D)  # baddbmm would copy x first
     # The bias of the second linear layer is added to the first norm, whose output is the residual of that layer.
     residual_TD = functional.layer_norm(attended_TD, (D,), g1, e1 + b2)
     hidden_TD = torch.addmm(torch.addmv(b1, w1, b2, alpha=-1), residual_TD, w1.t()).relu_()
