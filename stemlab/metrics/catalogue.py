@@ -124,8 +124,10 @@ class Catalogue:
             1, cached_scores(user_BKD.device) // (interests * items if whole else candidates * self.item_ID.shape[1])
         )
         score, item_ID = (_by_product, self.by_column) if whole else (_by_gather, self.item_ID)
-        pieces = zip(torch.split(user_BKD, step), torch.split(candidates_BN, step), strict=True)
-        return torch.cat([score(user_bKD, item_ID, candidates_bN) for user_bKD, candidates_bN in pieces])
+        score_BN = user_BKD.new_empty(candidates_BN.shape)
+        for pieces in zip(*(torch.split(of, step) for of in (user_BKD, candidates_BN, score_BN)), strict=True):
+            score(item_ID, *pieces)
+        return score_BN
 
     @cached_property
     def by_column(self) -> Tensor:
@@ -224,12 +226,12 @@ def _product(user_BKD: Tensor, item_TD: Tensor) -> Tensor:
     return dot_BKT.squeeze(1) if interests == 1 else dot_BKT.amax(1)
 
 
-def _by_product(user_BKD: Tensor, item_ID: Tensor, candidates_BN: Tensor) -> Tensor:
-    return _product(user_BKD, item_ID).gather(1, candidates_BN)
+def _by_product(item_ID: Tensor, user_BKD: Tensor, candidates_BN: Tensor, score_BN: Tensor) -> None:
+    torch.gather(_product(user_BKD, item_ID), 1, candidates_BN, out=score_BN)
 
 
-def _by_gather(user_BKD: Tensor, item_ID: Tensor, candidates_BN: Tensor) -> Tensor:
-    return torch.bmm(user_BKD, item_ID[candidates_BN].transpose(1, 2)).amax(1)
+def _by_gather(item_ID: Tensor, user_BKD: Tensor, candidates_BN: Tensor, score_BN: Tensor) -> None:
+    torch.amax(torch.bmm(user_BKD, item_ID[candidates_BN].transpose(1, 2)), 1, out=score_BN)
 
 
 class _RankCounter:
