@@ -109,7 +109,7 @@ class SelfAttentiveExtractor(nn.Module):
         # A CPU takes less time for few features of many positions if the positions are the last dimension.
         hidden_AT = torch.addmm(self.hidden.bias.unsqueeze(1), self.hidden.weight, state_BLD.flatten(0, 1).t()).tanh_()
         score_KT = torch.addmm(self.weigh.bias.unsqueeze(1), self.weigh.weight, hidden_AT)
-        return score_KT.t().unflatten(0, state_BLD.shape[:2])
+        return score_KT.t().view(*state_BLD.shape[:2], -1)
 
 
 def dot_scores(vector_BD: Tensor, item_BND: Tensor) -> Tensor:

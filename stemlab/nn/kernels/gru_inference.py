@@ -52,7 +52,7 @@ def infer_last_states(items: UniqueEmbeddings, length_B: Tensor, weights: Sequen
         if len(row_X) != 3 * b:
             b = len(row_X) // 3
             state_bH, hidden_bH, gate_XH, step_XH = state_BH[:b], all_hidden_BH[:b], part_XH[: 2 * b], part_XH[: 3 * b]
-            reset_bH, update_bH, new_bH = step_XH.split(b)
+            reset_bH, update_bH, new_bH = step_XH.chunk(3)
         torch.index_select(product_UH, 0, row_X, out=step_XH)
         reset_bH.addmm_(state_bH, by_reset)
         update_bH.addmm_(state_bH, by_update)
