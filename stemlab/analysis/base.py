@@ -111,8 +111,17 @@ class Analysis(ABC):
         """
 
     def sections(self, runs: Sequence[AnalysedRun]) -> Sections:
-        """Return the findings as one section with the name of the analysis."""
-        return Sections({self.name: self.find(runs)})
+        """Return the findings as one section with the name of the analysis.
+
+        Raises:
+            StemlabError: the analysis does not apply to these runs, or ``find`` returned something else.
+        """
+        found = self.find(runs)
+        if not isinstance(found, Findings):
+            raise StemlabError(
+                f"{type(self).__name__}.find returned {type(found).__name__}, not Findings of stemlab.analysis.base."
+            )
+        return Sections({self.name: found})
 
 
 def check_same_dataset(runs: Sequence[AnalysedRun]) -> None:

@@ -46,6 +46,17 @@ def has_unused_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) 
 
 def _sum_of_logits(net: nn.Module, sizes: ImpressionSizes | None) -> Tensor:
     """Return the sum of the logits of two padding samples."""
+    logit_BT: Tensor = net(padding_samples(net, sizes)).logit_BT
+    return logit_BT.sum()
+
+
+def padding_samples(net: nn.Module, sizes: ImpressionSizes | None) -> ImpressionBatch:
+    """Return a batch of two padding samples of the first scenario, without labels.
+
+    Args:
+        net: the network.
+        sizes: sizes of its dataset; ``None`` if it reads categorical fields only.
+    """
     tables = cast(Mapping[str, Any], net.embedding_tables())  # type: ignore[operator]
     sizes = sizes or ImpressionSizes(dict.fromkeys(tables, 1))
     batch = ImpressionBatch(torch.zeros((2, len(sizes.fields)), dtype=torch.int64))
@@ -57,8 +68,7 @@ def _sum_of_logits(net: nn.Module, sizes: ImpressionSizes | None) -> Tensor:
         batch.list_weights_BW = torch.zeros((2, weights)) if weights else None
     if sizes.scenarios:
         batch.scenario_B = torch.zeros(2, dtype=torch.int32)
-    logit_BT: Tensor = net(batch).logit_BT
-    return logit_BT.sum()
+    return batch
 
 
 def _sequential_loss(net: SequenceNet) -> Tensor:

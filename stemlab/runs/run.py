@@ -38,15 +38,16 @@ from stemlab.runs.footprint import Footprint, reduction_warning, training_footpr
 from stemlab.runs.interruption import InterruptionCheckpoint, interruptions
 from stemlab.runs.loggers import build_loggers, finish_loggers, log_checkpoint, log_final
 from stemlab.runs.numerics import numeric_mode
+from stemlab.runs.own_network import explain_own_network
 from stemlab.runs.pretrained import load_pretrained
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.score_file import score_file
-from stemlab.runs.selected_epochs import evaluate_selected
 from stemlab.runs.signals import SignalGuard
 from stemlab.runs.step_plan import rate_schedule, steps_per_epoch
+from stemlab.runs.selected_epochs import evaluate_selected, still_improved, unselected_epoch
 from stemlab.runs.summary import print_metrics, print_run_summary, print_task_epochs
 from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import can_divide, plan_tables
@@ -226,6 +227,9 @@ class TrainingRun:
         try:
             with interruptions(trainer, self.guard):
                 trainer.fit(module, datamodule=datamodule, ckpt_path=self.start.checkpoint, weights_only=True)
+        except Exception as error:
+            explain_own_network(self.config, module, error)
+            raise
         finally:  # also after an interruption
             self.recorder.set_engine(engine.record(trainer))
             if callbacks.checkpoint.improvement.epoch >= 0:
@@ -254,6 +258,7 @@ class TrainingRun:
             scores = score_file(self.config, self.directory, datamodule)
             evaluate_selected(trainer, module, datamodule, checkpoint, self.config["test"], scores)
             self.recorder.set_scores(scores)
+        self._warn(unselected_epoch(checkpoint.monitor, checkpoint.improvement))
         warnings = [*self.warnings, *module.metric_warnings]
         self.recorder.set_metrics(module.metric_values, warnings, callbacks.throughput)
         log_final(self.loggers, self.recorder.metrics, step)
@@ -264,7 +269,7 @@ class TrainingRun:
             limits = run_limits(self.config, self.recorder.record["stage1"])
             print_metrics(self.recorder.metrics, split, tasks, datamodule.spec, epochs, checkpoint.best_path, limits)
             print_task_epochs(self.recorder.record["best"].get("tasks"))
-        if epochs == self.config["trainer"]["max_epochs"] and checkpoint.improvement.epoch == epochs - 1:
+        if epochs == self.config["trainer"]["max_epochs"] and still_improved(checkpoint.improvement, epochs):
             rank_zero_info(
                 f"the last epoch was the best: trainer.max_epochs={epochs} ended the training while the metric was "
                 "still improving."

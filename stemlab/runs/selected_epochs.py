@@ -9,6 +9,7 @@ from typing import TypeVar
 from pytorch_lightning import Trainer
 
 from stemlab.callbacks.checkpoint import BestCheckpoint, TaskCheckpoints
+from stemlab.callbacks.improvement import Improvement
 from stemlab.metrics.multitask import task_means
 from stemlab.runs.build import DataModule, Module
 from stemlab.runs.score_file import ScoreFile
@@ -63,6 +64,16 @@ def tasks_by_checkpoint(checkpoint: TaskCheckpoints) -> dict[Path, list[str]]:
 def metrics_of_tasks(values: Mapping[str, _Value], tasks: Sequence[str]) -> dict[str, _Value]:
     """Return the metrics of some tasks, those per scenario included: ``test/auc/click``, ``test/auc/click/nl``."""
     return {name: value for name, value in values.items() if (*name.split("/", 3), "", "")[2] in tasks}
+
+
+def unselected_epoch(monitor: str, improvement: Improvement) -> str | None:
+    """Return a warning if the monitored metric was undefined in every validation, else None."""
+    return f"{monitor} was never defined, so the last epoch was kept." if improvement.best is None else None
+
+
+def still_improved(improvement: Improvement, epochs: int) -> bool:
+    """Return whether the last epoch of a training has the best value of the monitored metric."""
+    return improvement.best is not None and improvement.epoch == epochs - 1
 
 
 def _evaluate(

@@ -79,7 +79,7 @@ def read_blocks(
     if carry:
         yield TextBlock(carry, line)
     elif line == 1:
-        raise StemlabError(f"{path} is empty: it has no line of data; download it again.")
+        raise StemlabError(f"{path} is empty: it has no line of data; write or download it again.")
 
 
 def refuse_bare_returns(path: Path, data: bytes, first_line: int) -> None:

@@ -181,8 +181,13 @@ class TableDataModule(ImpressionDataModule):
             split_column="" if columns.split is None else split_of(columns.split),
             labels=stored_labels(columns.tasks, columns.labels),
             weight=None if columns.weight is None else weight_of(columns.weight),
-            quantiles=self._derived.quantiles,
+            quantiles=self._quantiles,
         )
+
+    @property
+    def _quantiles(self) -> dict[str, int]:
+        """Column of quantile buckets -> number of its buckets, of those that are fields."""
+        return {name: count for name, count in self._derived.quantiles.items() if name in self._columns.fields}
 
     def build(self) -> Path:
         """Return the prepared directory of the table."""
@@ -200,7 +205,7 @@ class TableDataModule(ImpressionDataModule):
         check_names(self._columns, table.names, table.path)
         refuse_lists(self._columns, table.lists)
         check_listed_scenarios(self._columns, table)
-        reading: dict[str, Any] = {"exact_times": self._rule.rule == "time", "numbers": self._derived.quantiles}
+        reading: dict[str, Any] = {"exact_times": self._rule.rule == "time", "numbers": self._quantiles}
         raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row, **reading)
         return prepare_impressions(raw, self._preparation(), self._data_dir / "prepared", self._on_bad_row)
 
@@ -215,7 +220,7 @@ class TableDataModule(ImpressionDataModule):
 
     def _read_edges(self) -> None:
         """Use the limits of quantile buckets of the prepared dataset."""
-        if self._derived.quantiles:
+        if self._quantiles:
             self.prepare()
             self._derived.edges = self.manifest["quantile_edges"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -182,7 +183,8 @@ def check_listed_scenarios(roles: ColumnRoles, table: TableFile) -> None:
                 f"dataset.scenario={roles.scenario} of {table.path} has more than {MAX_SCENARIOS} values: it is not a "
                 "scenario; put the column into dataset.fields."
             )
-    values = f"[{', '.join(sorted(found))}]"
+    names = (name if re.fullmatch(r"[\w. -]+", name) else f"'{name}'" for name in sorted(found))
+    values = f"[{', '.join(names)}]"
     raise StemlabError(f"dataset.scenario={roles.scenario} needs dataset.scenarios in id order: {values}.")
 
 

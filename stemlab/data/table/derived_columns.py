@@ -105,6 +105,8 @@ class DerivedColumns:
         for name, column in self._columns.items():
             kind = next(kind for kind in KINDS if getattr(column, kind) is not None)
             edges = column.edges or self.edges.get(name)
+            if kind == "buckets" and edges is None:  # quantile buckets that are no field
+                continue
             limits = {} if edges is None else {"edges": list(edges), "names": _names(column, edges)}
             found.append({"name": name, "kind": kind, "sources": list(column.sources), **limits})
         return tuple(found)

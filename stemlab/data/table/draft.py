@@ -48,7 +48,7 @@ def write_draft(table: TableFile) -> tuple[Path, list[ColumnLine], list[str]]:
     survey = survey_table(table)
     proposal = propose(survey)
     write_text_file(path, _text(table, path, survey, proposal))
-    return path, column_lines(survey, proposal), [_found(survey, proposal), *proposal.checks]
+    return path, column_lines(survey, proposal), [_found(survey, proposal), *_malformed(survey), *proposal.checks]
 
 
 def _check_header(table: TableFile) -> None:
@@ -69,6 +69,14 @@ def _found(survey: Survey, proposal: Proposal) -> str:
         f"left out {len(proposal.left_out) + len(proposal.actions)}",
     )
     return f"rows {survey.rows:,}, columns {len(survey.names)}: {', '.join(counts)}."
+
+
+def _malformed(survey: Survey) -> list[str]:
+    if not survey.malformed:
+        return []
+    line, problem = survey.malformed[0]
+    found = f"Left out bad lines: {len(survey.malformed):,}, the first is line {line} ({problem})"
+    return [f"{found}: correct them, or set on_bad_row: skip."]
 
 
 def _text(table: TableFile, path: Path, survey: Survey, proposal: Proposal) -> str:

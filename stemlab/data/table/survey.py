@@ -130,6 +130,7 @@ class Survey:
         unreadable: name -> type of the columns whose cells are neither scalar nor lists of scalars.
         lists: columns whose cells are lists of scalars, in a Parquet file.
         names: all columns, in file order.
+        malformed: line and problem of each line that is no row.
     """
 
     rows: int
@@ -139,6 +140,7 @@ class Survey:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     lists: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    malformed: list[tuple[int, str]] = field(default_factory=list)
 
 
 def survey_table(table: TableFile) -> Survey:
@@ -166,6 +168,7 @@ def survey_table(table: TableFile) -> Survey:
                 break
             survey.first = survey.first or {name: chunk.columns[name].slice(0, PAIRED_ROWS) for name in wanted}
             survey.rows += len(chunk.lines)
+            survey.malformed += chunk.malformed
             for column in columns:
                 column.add(chunk.columns[column.name])
     return survey

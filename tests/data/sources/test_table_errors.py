@@ -55,6 +55,12 @@ def test_invalid_row_of_a_parquet_file(tmp_path):
         table(tmp_path, save(rows, tmp_path / "rows.parquet")).prepare()
 
 
+def test_listed_scenarios_are_quoted_where_the_command_line_needs_it(tmp_path):
+    rows = frame().assign(surface=["home", "search, web"] * 200)
+    with pytest.raises(StemlabError, match=r"dataset.scenarios.*\[home, 'search, web'\]"):
+        table(tmp_path, save(rows, tmp_path / "rows.csv"), scenario="surface").prepare()
+
+
 def test_a_line_with_another_number_of_cells(tmp_path, saved):
     lines = saved.read_text().splitlines()
     saved.write_text("\n".join([*lines[:9], "1,2,3", *lines[9:]]))

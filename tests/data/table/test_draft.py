@@ -111,6 +111,16 @@ def test_leaking_columns_are_reported(tmp_path):
     assert not [sentence for sentence in messages if "'age' alone" in sentence]
 
 
+def test_bad_lines_are_reported(tmp_path):
+    path = tmp_path / "rows.csv"
+    frame(20).to_csv(path, index=False)
+    path.write_text(f"{path.read_text()}1,2\n3,4,5\n")
+    _, _, messages = write_draft(open_table(path))
+    assert "rows 20," in messages[0]
+    assert "bad lines: 2" in messages[1]
+    assert "line 22 (2 columns" in messages[1]
+
+
 def test_spellings_of_missing_values(tmp_path):
     rows = frame(200).assign(country="NA").astype({"price": object})
     rows.loc[rows["price"].isna(), "price"] = "n/a"
