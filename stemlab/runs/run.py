@@ -45,9 +45,9 @@ from stemlab.runs.resume import check_resumable
 from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.score_file import score_file
+from stemlab.runs.selected_epochs import evaluate_selected, still_improved, unselected_epoch
 from stemlab.runs.signals import SignalGuard
 from stemlab.runs.step_plan import rate_schedule, steps_per_epoch
-from stemlab.runs.selected_epochs import evaluate_selected, still_improved, unselected_epoch
 from stemlab.runs.summary import print_metrics, print_run_summary, print_task_epochs
 from stemlab.runs.table_lookups import row_gradient_bytes
 from stemlab.runs.table_plan import can_divide, plan_tables

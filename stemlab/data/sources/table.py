@@ -147,6 +147,7 @@ class TableDataModule(ImpressionDataModule):
         others: dict[str, Any] = {"lists": list_roles(*self._lists), "scenario": scenario, "group": group}
         self._columns = ColumnRoles(**inputs, **targets, **values, **order, **others)
         if self.described:
+            self._derived.used = None if self.has_own_columns else self._columns.needed
             self._check(f" ({config})" if config else "")
 
     def _check(self, source: str) -> None:
@@ -181,13 +182,8 @@ class TableDataModule(ImpressionDataModule):
             split_column="" if columns.split is None else split_of(columns.split),
             labels=stored_labels(columns.tasks, columns.labels),
             weight=None if columns.weight is None else weight_of(columns.weight),
-            quantiles=self._quantiles,
+            quantiles=self._derived.quantiles,
         )
-
-    @property
-    def _quantiles(self) -> dict[str, int]:
-        """Column of quantile buckets -> number of its buckets, of those that are fields."""
-        return {name: count for name, count in self._derived.quantiles.items() if name in self._columns.fields}
 
     def build(self) -> Path:
         """Return the prepared directory of the table."""
@@ -202,10 +198,10 @@ class TableDataModule(ImpressionDataModule):
                 "model.scenario_feature=true makes the scenario an input."
             )
         table = self._open()
-        check_names(self._columns, table.names, table.path)
+        check_names(self._columns, (*table.names, *self._derived.unused), table.path)
         refuse_lists(self._columns, table.lists)
         check_listed_scenarios(self._columns, table)
-        reading: dict[str, Any] = {"exact_times": self._rule.rule == "time", "numbers": self._quantiles}
+        reading: dict[str, Any] = {"exact_times": self._rule.rule == "time", "numbers": self._derived.quantiles}
         raw = RawTable(table, self._columns, on_bad_row=self._on_bad_row, **reading)
         return prepare_impressions(raw, self._preparation(), self._data_dir / "prepared", self._on_bad_row)
 
@@ -220,7 +216,7 @@ class TableDataModule(ImpressionDataModule):
 
     def _read_edges(self) -> None:
         """Use the limits of quantile buckets of the prepared dataset."""
-        if self._quantiles:
+        if self._derived.quantiles:
             self.prepare()
             self._derived.edges = self.manifest["quantile_edges"]
 

@@ -73,20 +73,31 @@ class DerivedColumns:
         missing: cells of a text file that mean a missing value.
 
     Attributes:
+        used: names of the columns that are read, which alone are computed; None: all.
         edges: column of quantile buckets -> its limits; numbers of other such columns stay numbers.
     """
 
     def __init__(self, columns: Mapping[str, DerivedColumn], missing: Sequence[str]) -> None:
         self._columns, self._missing = dict(columns), tuple(missing)
+        self.used: Collection[str] | None = None
         self.edges: Mapping[str, Sequence[float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._columns)
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        """Columns that are not computed."""
+        return tuple(name for name in self._columns if self.used is not None and name not in self.used)
+
+    def _computed(self) -> Iterator[tuple[str, DerivedColumn]]:
+        unused = self.unused
+        yield from ((name, column) for name, column in self._columns.items() if name not in unused)
+
+    @property
     def quantiles(self) -> dict[str, int]:
         """Column of quantile buckets -> number of its buckets."""
-        return {name: one.quantiles for name, one in self._columns.items() if one.quantiles is not None}
+        return {name: one.quantiles for name, one in self._computed() if one.quantiles is not None}
 
     @property
     def code(self) -> str:
@@ -102,11 +113,9 @@ class DerivedColumns:
     def rules(self) -> tuple[dict[str, Any], ...]:
         """Return how the columns are computed, as plain values for encoders outside of stemlab."""
         found = []
-        for name, column in self._columns.items():
+        for name, column in self._computed():
             kind = next(kind for kind in KINDS if getattr(column, kind) is not None)
             edges = column.edges or self.edges.get(name)
-            if kind == "buckets" and edges is None:  # quantile buckets that are no field
-                continue
             limits = {} if edges is None else {"edges": list(edges), "names": _names(column, edges)}
             found.append({"name": name, "kind": kind, "sources": list(column.sources), **limits})
         return tuple(found)
@@ -147,7 +156,7 @@ class DerivedColumns:
         Raises:
             StemlabError: rows to score lack a column.
         """
-        for name, column in self._columns.items():
+        for name, column in self._computed():
             for source in column.sources:
                 if source not in table.column_names:
                     raise StemlabError(f"the input has no column {source!r}, from which {name!r} is derived.")

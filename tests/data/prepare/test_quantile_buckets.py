@@ -103,12 +103,13 @@ def test_limits_are_those_of_training_rows_and_give_the_dataset_of_these_edges(t
     assert ids[2][1] == 7  # missing: out-of-vocabulary
 
 
-def test_quantile_buckets_that_are_no_field_are_not_read(tmp_path):
+def test_derived_columns_that_are_not_read_are_not_computed(tmp_path):
     rows(tmp_path, 60)
-    made = small(tmp_path, "dataset.derived={age_q: {buckets: age, edges: [30]}, other: {buckets: age, quantiles: 4}}")
+    other = "other: {buckets: price, quantiles: 4}, pair: {cross: [surface, price]}"
+    made = small(tmp_path, f"dataset.derived={{age_q: {{buckets: age, edges: [30]}}, {other}}}")
     made.prepare()
     assert "quantile_edges" not in made.manifest
-    scored = pa.table({"user": ["u1"], "surface": ["feed"], "age": ["5"]})
+    scored = pa.table({"user": ["u1"], "age": ["5"]})
     assert made.encode(scored).ids_BF.shape == (1, 2)
     assert [rule["name"] for rule in made.cell_rules().derived] == ["age_q"]
 
