@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -98,9 +100,17 @@ def read_checkpoint(path: str | Path) -> SavedRun:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise StemlabError(f"{path} cannot be read as a checkpoint ({reason}).") from None
+        raise StemlabError(f"{path} cannot be read as a checkpoint ({_reason(error)}).") from None
     return _saved_run(path, content)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file is no checkpoint, without PyTorch's advice to read untrusted files with ``weights_only``."""
+    text = str(error).strip()
+    if isinstance(error, pickle.UnpicklingError):
+        found = re.search(r"GLOBAL (\S+)", text)
+        return f"it holds code: {found[1]}" if found else "it is a file of another kind, or damaged"
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def _list_other_checkpoints(path: Path) -> str:

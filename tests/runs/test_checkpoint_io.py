@@ -39,8 +39,12 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "sprung",))
 
     torch.save({"state_dict": {}, "x": Trap()}, tmp_path / "trap.ckpt")
-    with pytest.raises(StemlabError, match=r"trap\.ckpt .*checkpoint"):
+    with pytest.raises(StemlabError, match=r"trap\.ckpt .*checkpoint .*code"):
         read_checkpoint(tmp_path / "trap.ckpt")
+    (tmp_path / "rows.csv").write_text("user,click\nu1,1\n")
+    with pytest.raises(StemlabError, match=r"rows\.csv .*checkpoint") as error:
+        read_checkpoint(tmp_path / "rows.csv")
+    assert "weights_only" not in str(error.value)
     assert not (tmp_path / "sprung").exists()
 
 
