@@ -50,14 +50,11 @@ class StepLoop(IntervalEpochLoop):
         self.direct_steps = 0
         self._direct = False  # the current step is executed directly
         self._transfers = True
-        self._continues = False  # a direct step was completed, and a further step follows for certain
-        self._batches: int | float = 0  # of an epoch
         self._hooks: dict[str, list[Callable[..., None]]] = {}
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         """Decide at the start of an epoch whether steps can be executed directly."""
         super().on_run_start(data_fetcher)
-        self._continues, self._batches = False, self.trainer.num_training_batches
         self.reason = lightning_reason(self.trainer, data_fetcher)
         if self.reason is None and type(self.trainer.profiler) is PassThroughProfiler:
             data_fetcher._start_profiler = data_fetcher._stop_profiler = _profile_nothing
@@ -66,14 +63,8 @@ class StepLoop(IntervalEpochLoop):
             found = (getattr(callback, name) for callback in self.trainer.callbacks)
             self._hooks[name] = [hook for hook in found if hook is not None]
 
-    @property
-    def done(self) -> bool:
-        """Whether the epoch ends; after most steps, ``on_advance_end`` has found out that it does not."""
-        return not self._continues and super().done
-
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Execute one training step."""
-        self._continues = False
         logs = self._may_log()
         self._direct = self.reason is None and not self.restarting and not (logs and self._needs_lightning_to_log())
         trainer, module, progress = self.trainer, self.trainer.lightning_module, self.batch_progress
@@ -108,12 +99,10 @@ class StepLoop(IntervalEpochLoop):
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         """Count a direct step; otherwise and at the end of an epoch, validate and save as Lightning does."""
-        trainer, progress = self.trainer, self.batch_progress
-        ends = progress.is_last_batch or progress.current.ready >= self._batches
-        ends = ends or trainer.should_stop or trainer.received_sigterm
+        trainer = self.trainer
+        ends = self.batch_progress.is_last_batch or trainer.should_stop or trainer.received_sigterm
         if self._direct and not (ends or self.validates_next() or self.reaches_limit()):
             self._batches_that_stepped += 1
-            self._continues = True
         else:
             super().on_advance_end(data_fetcher)
 
@@ -164,11 +153,10 @@ class StepLoop(IntervalEpochLoop):
 
     def _call(self, module: LightningModule, name: str, *arguments: Any) -> None:
         """Call a hook of all callbacks that have it."""
-        attributes = vars(module)
-        attributes["_current_fx_name"] = name  # for values that a callback logs
+        vars(module)["_current_fx_name"] = name  # for values that a callback logs
         for hook in self._hooks[name]:
             hook(self.trainer, module, *arguments)
-        attributes["_current_fx_name"] = None
+        vars(module)["_current_fx_name"] = None
 
 
 def install(trainer: Trainer, kind: type[IntervalEpochLoop] = StepLoop) -> IntervalEpochLoop:
