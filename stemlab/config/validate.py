@@ -27,6 +27,7 @@ from stemlab.config.own_class import check_own_analysis, check_own_dataset, chec
 from stemlab.config.own_metrics import check_own_metrics
 from stemlab.config.path_checks import check_paths
 from stemlab.config.pretrained_checks import check_pretrained
+from stemlab.config.removed_settings import check_removed_settings
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, section_model
 from stemlab.config.split_checks import check_split_keys
 from stemlab.config.table_rules import check_net_tables, check_tables
@@ -48,6 +49,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         StemlabError: the first invalid setting.
     """
     check_paths(config, origin)
+    check_removed_settings(config, getattr(origin, "overrides", ()))
     top = top_level_model(command)
     if top is not None:
         validate_as(top, config, origin=origin)

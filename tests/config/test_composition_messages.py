@@ -5,6 +5,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from stemlab.config.compose import CommandLine, KeyOrigins, compose, compose_with_hydra, hydra_context, parse_overrides
 from stemlab.config.composition_messages import options
+from stemlab.config.removed_settings import check_removed_settings
 from stemlab.config.sweep import check_command_line
 from stemlab.errors import StemlabError
 
@@ -33,6 +34,8 @@ from stemlab.errors import StemlabError
         (["seed=${nothing}"], "seed (set on the command line): Interpolation key 'nothing' not found."),
         (["seed=1,2"], "seed=[1,2] for a list."),
         (["model=stem,mmoe"], "several values: add -m"),
+        (["~optim.lr"], "~optim.lr: a setting cannot be removed"),
+        (["~model.net.gate"], "Give it a value instead: model.net.gate=..."),
         (["~optim"], "optim is missing"),
         (["~model"], "'model.name' not found."),
     ],
@@ -133,3 +136,8 @@ def test_the_file_of_a_section_that_lacks_a_key_is_named(tmp_path):
     (tmp_path / "dataset" / "mine.yaml").write_text("name: mine\n_target_: tests.config.toydata.ToyDataModule\n")
     with pytest.raises(StemlabError, match=rf"{tmp_path}/dataset/mine.yaml.*dataset.tasks, .*no value"):
         check_command_line(CommandLine("train", ("dataset=mine",), extra=tmp_path))
+
+
+def test_entries_that_the_user_named_can_be_removed():
+    config = {"callbacks": {"own": {}}, "optim": {"lr": 0.1}}
+    check_removed_settings(config, ["~callbacks.own.limit", "~logger", "~optim.lr"])  # optim.lr was added again
