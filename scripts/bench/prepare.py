@@ -69,11 +69,15 @@ def since(start: tuple[float, float]) -> dict[str, float]:
     return {"seconds": wall - start[0], "cpu_seconds": cpu - start[1]}
 
 
-def prepare_ours(path: Path, data_dir: Path) -> dict[str, float]:
+def prepare_ours(path: Path, data_dir: Path, rule: str = "random") -> dict[str, float]:
     from stemlab.config.instantiate import import_target, instantiate
 
     node = yaml.safe_load((ROOT / "conf" / "dataset" / "tiktok.yaml").read_text(encoding="utf-8"))
     node |= {"raw_dir": str(path.parent), "raw_file": path.name, "data_dir": str(data_dir), "seed": 0}
+    node["split"]["rule"] = rule
+    if rule == "dates":  # the last two tenths of the generated times
+        first, tenth = 53_085_000_000, SIZES["create_time"] // 10
+        node["split"] |= {"valid_from": first + 8 * tenth, "test_from": first + 9 * tenth}
     import_target(node)  # torch's import is not measured
     start = clocks()
     instantiate(node).prepare()
@@ -134,7 +138,7 @@ def run_child(words: list[str]) -> None:
     if way == "split":
         result = split_only(rows)
     else:
-        result = prepare_ours(path, where) if way == "ours" else prepare_pandas(path, rows, way)
+        result = prepare_ours(path, where, *words[4:]) if way == "ours" else prepare_pandas(path, rows, way)
     result |= {"rows": rows, "rows_per_s": rows / result["seconds"], "peak_bytes": peak_bytes()}
     print(json.dumps(result))
 
@@ -174,7 +178,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[5_000_000, 20_000_000])
     parser.add_argument("--slice", type=int, default=300_000, help="rows that pandas prepares")
     parser.add_argument("--output", type=Path, default=RESULT)
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         run_child(arguments.child)
