@@ -18,7 +18,8 @@ _WRITE_AT_ONCE = 1 << 16  # larger buffers are left as holes in the file
 def blank_column(kind: Any, length: int) -> Any:
     """Return an Arrow column of ``length`` zeros over untouched virtual memory."""
     size = length * kind.bit_width // 8
-    zeros = mmap.mmap(-1, max(size, 1), prot=mmap.PROT_READ)  # read-only private mapping: uses no physical memory
+    # read-only and private: it uses no physical memory, and its size is not limited by that of main memory
+    zeros = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
     return pa.Array.from_buffers(kind, length, [None, pa.py_buffer(zeros).slice(0, size)], null_count=0)
 
 

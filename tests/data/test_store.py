@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemlab.data.reserved_file import blank_column
 from stemlab.data.store import ColumnStore, StoreWriter, write_store
 from stemlab.errors import StemlabError
 
@@ -88,6 +89,11 @@ def test_large_files_are_reserved_without_memory_or_disk(tmp_path):
     assert path.stat().st_size > rows * 49
     assert path.stat().st_blocks * 512 < 1 << 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_a_column_may_be_larger_than_main_memory():
+    column = blank_column(pa.int64(), 1 << 42)  # 32 TiB
+    assert (len(column), column.null_count, column[-1].as_py()) == (1 << 42, 0, 0)
 
 
 def test_pickles_by_path(tmp_path):
