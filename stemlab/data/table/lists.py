@@ -19,6 +19,7 @@ from stemlab.data.prepare.encode_lists import pad_lists
 from stemlab.data.prepare.preparation_settings import ages_of, weights_of
 from stemlab.data.table import cells
 from stemlab.data.table.list_settings import ListRole
+from stemlab.data.table.time_units import PER_SECOND
 from stemlab.data.table.tokens import TokenCodes
 
 Problem = Callable[[int], str]
@@ -134,9 +135,8 @@ def is_list(kind: Any) -> bool:
 def _read_times(flat: Any, unit: str) -> tuple[Int64Array, BoolArray, int]:
     """Return times as integers, the mask of bad ones, and the number of units per second."""
     if pa.types.is_timestamp(flat.type):
-        flat, unit = pc.cast(pc.cast(flat, pa.timestamp("ms", flat.type.tz)), pa.int64()), "ms"
-    times_N, bad_N = cells.read_integers(flat)
-    return times_N, bad_N, 1000 if unit == "ms" else 1
+        flat, unit = pc.cast(flat, pa.int64()), flat.type.unit
+    return *cells.read_integers(flat), PER_SECOND[unit]
 
 
 def _read_weights(flat: Any) -> tuple[Float32Array, BoolArray]:

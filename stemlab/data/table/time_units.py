@@ -26,7 +26,8 @@ UNIT_NAMES: dict[TimeUnit, str] = {
     "yyyymmddhhmmss": "times yyyymmddhhmmss",
     "iso": "ISO dates",
 }
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9, "iso": 10**9}
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9, "iso": 10**9}
+"""Unit of times -> its number per second."""
 _FROM = {"ns": 10**17, "us": 10**14, "ms": 10**11}  # smallest numbers of a unit: 1973 in each of them
 _DIGITS: tuple[TimeUnit, ...] = ("yyyymmdd", "yyyymmddhhmmss")
 _LEAST_DATES = 0.9  # share of the times that must be digits of a date; the others are bad cells
@@ -64,7 +65,7 @@ def _are_digits(time: Int64Array, unit: TimeUnit) -> BoolArray:
 def to_seconds(time: Int64Array, unit: TimeUnit) -> Int64Array:
     """Return times in a unit as whole seconds since 1970 (UTC), rounded down."""
     if unit not in ("yyyymmdd", "yyyymmddhhmmss"):
-        return time // _PER_SECOND[unit]
+        return time // PER_SECOND[unit]
     date, clock = (time, np.zeros_like(time)) if unit == "yyyymmdd" else np.divmod(time, 10**6)
     year, month, day = date // 10_000, date // 100 % 100, date % 100
     months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")

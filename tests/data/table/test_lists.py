@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from stemlab.data.list_layout import list_columns
 from stemlab.data.prepare.vocabulary import Vocabulary
 from stemlab.data.sources.table import TableDataModule
+from stemlab.data.table.list_settings import SequenceField, list_roles
+from stemlab.data.table.lists import split_lists
 from stemlab.errors import StemlabError
 from tests.data.table.list_rows import DESCRIBED_LOG, LISTS, click_log, joined
 from tests.data.table.rows import save, table
@@ -204,3 +207,14 @@ def test_times_in_milliseconds_and_timestamps(tmp_path: Path) -> None:
     log["hist_times"] = [pd.to_datetime(own, unit="ms").to_list() for own in log["hist_times"]]
     found = stored(table(tmp_path, save(log, tmp_path / "dates.parquet"), **DESCRIBED_LOG))
     np.testing.assert_array_equal(found["train"]["list_ids"], expected)
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_timestamps_may_be_finer_than_a_millisecond(unit: str) -> None:
+    (role,) = list_roles({}, {"history": SequenceField(items="items", target="item", max_length=3, times="times")})
+    times = [datetime(2024, 1, 1, 0, 0, 0, 1500), datetime(2024, 1, 1, 0, 0, 7, 1501)]
+    columns = {"items": pa.array([["a", "b"]]), "times": pa.array([times], pa.list_(pa.timestamp(unit)))}
+    found = split_lists(role, columns, [""])
+    assert not found.bad_rows().any()
+    assert found.ages_N is not None
+    assert found.ages_N.tolist() == [7, 0]
