@@ -6,7 +6,6 @@ Legend: K ids, R rows.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemlab.array_types import AnyArray, BoolArray, Float32Array, Int64Array
-from stemlab.data.io.arrow import as_numpy, whole_floats_as_integers
+from stemlab.data.io.arrow import whole_floats_as_integers
 from stemlab.data.io.csv_header import check_header
 from stemlab.data.io.progress import Advance
-from stemlab.data.table.cells import read_numbers, read_token_codes
+from stemlab.data.table.cells import read_integers, read_numbers, read_token_codes
 from stemlab.data.table.file import TableChunk, open_table
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
-
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +103,22 @@ def plain_tokens(column: Any) -> Any:
 
 
 def _integers(path: Path, chunk: TableChunk, name: str) -> Int64Array:
-    try:
-        return as_numpy(pc.cast(whole_floats_as_integers(chunk.columns[name]), pa.int64()))
-    except pa.ArrowInvalid:
-        cells = zip(chunk.lines.tolist(), chunk.columns[name].to_pylist(), strict=True)
-        line, cell = next((line, cell) for line, cell in cells if not _INTEGER.fullmatch(cell))
-        raise _bad(path, line, name, cell, "an integer") from None
+    values, bad = read_integers(chunk.columns[name])
+    _refuse_bad(path, chunk, name, bad, "an integer")
+    return values
 
 
 def _numbers(path: Path, chunk: TableChunk, name: str) -> Float32Array:
     column = chunk.columns[name]
     values, bad = read_numbers(pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column))
-    for row in np.flatnonzero(bad):
-        raise _bad(path, int(chunk.lines[row]), name, column[int(row)].as_py(), "a number")
+    _refuse_bad(path, chunk, name, bad, "a number")
     return values
 
 
-def _bad(path: Path, line: int, name: str, cell: str, what: str) -> StemlabError:
-    return StemlabError(f"{path}, line {line}: column {name!r} is {cell[:40]!r}, not {what}; correct the line.")
+def _refuse_bad(path: Path, chunk: TableChunk, name: str, bad: BoolArray, what: str) -> None:
+    """Raise StemlabError for the first bad cell."""
+    for row in np.flatnonzero(bad).tolist():
+        cell = chunk.columns[name][row].as_py()[:40]
+        raise StemlabError(
+            f"{path}, line {chunk.lines[row]}: column {name!r} is {cell!r}, not {what}; correct the line."
+        )

@@ -50,6 +50,7 @@ def test_consecutive_ids_are_found_without_a_search(tmp_path, start):
         ("id,kind,length\n1,2,3\n", r"line 1: no column 'tag' \(it has: id, kind, length\)"),
         ("id,kind,length,tag\n1,2,3,a\nx,2,3,a\n", "line 3: column 'id' is 'x', not an integer"),
         ("id,kind,length,tag\n1,2,3,a\n,2,3,a\n", "line 3: column 'id' is '', not an integer"),
+        ("id,kind,length,tag\n1.0,2,3,a\n1234567890123456789,2,3,a\nx,2,3,a\n", "line 4: column 'id' is 'x'"),
         ("id,kind,length,tag\n1,2,long,a\n", "line 2: column 'length' is 'long', not a number"),
         ("id,kind,length,tag\n1,2,3,a\n2,2,3\n", "line 3: 3 columns instead of 4"),
         ("id,kind,length,tag\n7,2,3,a\n1,2,3,a\n7,2,3,a\n", "has id 7 twice"),
