@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemlab.array_types import Int64Array
@@ -30,12 +29,12 @@ from stemlab.data.prepare.negative_downsampling import DownsamplingRule
 from stemlab.data.prepare.pipeline import prepare_impressions
 from stemlab.data.prepare.preparation_settings import PreparationSettings
 from stemlab.data.prepare.split import SplitRule
+from stemlab.data.prepare.vocabulary import as_tokens
 from stemlab.data.reading import Reading
 from stemlab.data.resident import Residence
 from stemlab.data.sample.folder import announce_sample, sample_file
 from stemlab.data.sample.tenrec import HISTORY, TenrecSimulation, write_sample
 from stemlab.data.table.cells import without_missing
-from stemlab.data.table.side_table import plain_tokens
 from stemlab.data.window_order import WINDOW_ROWS
 from stemlab.errors import StemlabError
 from stemlab.types import NonNegativeInt, PositiveInt
@@ -197,7 +196,7 @@ class TenrecDataModule(ImpressionDataModule):
     def encode(self, table: Any) -> ImpressionBatch:
         r"""Return raw rows as a batch; ``\N`` is missing. With scenarios, the column ``scenario`` is required."""
         for name in [name for name in self._preparation.fields if name in table.column_names]:
-            table = table.set_column(table.column_names.index(name), name, _missing_as_token(table[name]))
+            table = table.set_column(table.column_names.index(name), name, _missing_as_token(name, table[name]))
         return self.table_encoder(table)
 
     def _find_raw(self) -> list[Path] | None:
@@ -290,10 +289,6 @@ def _sampling(protocol: str, file: str, seed: int) -> DownsamplingRule | None:
     return DownsamplingRule(label="click", negatives=_NEGATIVES, seed=seed)
 
 
-def _missing_as_token(column: Any) -> Any:
-    """Return a column with -1 for missing values, as in training."""
-    if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
-        return pc.fill_null(without_missing(plain_tokens(column), _MISSING), "-1")
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), None, column)
-    return pc.fill_null(column, pa.scalar(-1, column.type))
+def _missing_as_token(name: str, column: Any) -> Any:
+    """Return the tokens of a column, -1 for missing values, as in training."""
+    return pc.fill_null(without_missing(as_tokens(name, column), _MISSING), "-1")

@@ -279,5 +279,7 @@ def test_raw_rows_are_encoded_as_in_training(workdir):
     ids = module.encode(pa.table({**columns, **missing})).ids_BF
     assert ids[0, 4] == ids[1, 4] < module.spec.field_sizes["video_category"] - 1
     assert ids[0, 3] == ids[1, 3]
+    small = {"gender": pa.array([1, 2], pa.uint8()), "age": pa.array([2, None], pa.uint8())}
+    assert module.encode(pa.table({**columns, **missing, **small})).ids_BF[0].tolist() == ids[0].tolist()
     with pytest.raises(StemlabError, match=r"'QK-vdeo'.*scenario"):
         module.encode(table.set_column(table.num_columns - 1, "scenario", pa.array(["QK-vdeo"] * len(raw))))
