@@ -54,6 +54,15 @@ def test_batches_of_sequences_have_the_width_of_their_longest_history(tmp_path):
         assert_same_batches(ours, eager)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_width_of_a_training_batch_does_not_depend_on_the_rank(tmp_path, rank):
+    data = sequences(tmp_path)
+    eager, ours = data.train_loader(), data.train_loader()
+    for loader in (eager, ours):
+        loader.order = ShuffledOrder(len(loader.instances), 2, seed=0, rank=rank, world_size=2)
+    assert_same_batches(ResidentLoader(ours, Uploads("cpu")), eager)
+
+
 def test_a_column_is_copied_once():
     uploads, arrays = Uploads("cpu"), columns(9)
     assert uploads(arrays.ids) is uploads(arrays.ids)

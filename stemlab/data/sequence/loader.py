@@ -108,11 +108,10 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
         )
 
     def take_resident(self, columns: Columns[SequenceBatch], rows: RowSelection) -> SequenceBatch:
-        """Return a batch of the given rows of ``columns``, padded to its longest history."""
+        """Return a batch of the given rows of ``columns``, equal to that of ``take``."""
         assert isinstance(columns, SequenceColumns)
-        row_B = self.instances.row[rows]
-        longest = int((row_B - self.log.start[self.log.user[row_B]]).max(initial=0))
-        width = self.history_max if self._fixed_width else min(longest, self.history_max)
+        longest = max(self._longest_history(rows), self._longest_of_step())
+        width = self.history_max if self._fixed_width else longest
         return columns.take(rows_on(columns.device, rows), width)
 
     def draw_ahead(self) -> None:
@@ -137,10 +136,12 @@ class SequenceLoader(OrderedLoader[SequenceBatch]):
     def _longest_of_step(self) -> int:
         """Return the longest history among the batches of all ranks, so that padding does not depend on the rank."""
         rows = getattr(self.order, "step_rows", None)
-        if rows is None:
-            return 0
-        row_G = self.instances.row[rows]
-        return int(np.minimum(row_G - self.log.start[self.log.user[row_G]], self.history_max).max(initial=0))
+        return 0 if rows is None else self._longest_history(rows)
+
+    def _longest_history(self, rows: RowSelection) -> int:
+        """Return the length of the longest history of instances, at most ``history_max``."""
+        row_B = self.instances.row[rows]
+        return int(np.minimum(row_B - self.log.start[self.log.user[row_B]], self.history_max).max(initial=0))
 
     def _candidates(self, row_B: Int64Array, rows: RowSelection) -> Int64Array:
         negatives = self._epoch_negatives()
