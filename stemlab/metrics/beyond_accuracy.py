@@ -73,7 +73,7 @@ class BeyondAccuracyMetrics(torchmetrics.Metric):
         """Return metric name -> value, equal on every process. Collective."""
         count_CI = self.count
         if is_distributed():
-            count_CI = count_CI.to(transport_device())
+            count_CI = count_CI.to(transport_device(), copy=True)
             distributed.all_reduce(count_CI)
         own_BC = torch.cat(list(self.diversity)) if self.diversity else torch.empty(0, len(self.topk)).double()
         diversity_BC = gather_rows(own_BC)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemlab.metric_directions import BEYOND_ACCURACY, metric_direction
-from stemlab.metrics import BeyondAccuracyMetrics
+from stemlab.metrics import BeyondAccuracyMetrics, beyond_accuracy
 from stemlab.metrics.catalogue import SeenItems
 
 TOPK = (2, 3)
@@ -72,6 +72,20 @@ def test_equal_their_definitions(lists, shortened, by_category, category, intera
     metrics.reset()
     metrics.update(item_BN[order], vectors)
     assert metrics.compute() == found or any(math.isnan(value) for value in found.values())
+
+
+def test_compute_leaves_the_counts_of_a_process_unchanged(monkeypatch):
+    monkeypatch.setattr(beyond_accuracy, "is_distributed", lambda: True)
+    monkeypatch.setattr(beyond_accuracy, "transport_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(beyond_accuracy, "gather_rows", lambda own: own)
+    monkeypatch.setattr(beyond_accuracy, "from_rank_zero", lambda value: value)
+    monkeypatch.setattr(beyond_accuracy.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(beyond_accuracy.distributed, "all_reduce", lambda count: count.mul_(2))
+    metrics = BeyondAccuracyMetrics(TOPK, np.array([0, 3, 1, 2]))
+    metrics.update(torch.tensor([[1, 2, 3]]))
+    before = metrics.count.clone()
+    metrics.compute()
+    assert torch.equal(metrics.count, before)
 
 
 def test_without_lists_every_value_is_undefined():
