@@ -20,7 +20,7 @@ import numpy as np
 from stemlab.errors import StemlabError
 
 BLOCK_BYTES = 1 << 22  # measured: larger blocks cause more page faults
-_LONGEST_LINE = 1 << 16
+_LONGEST_LINE = 1 << 22
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK"
 _TAR = (".tgz", ".tar.gz")
@@ -70,8 +70,8 @@ def read_blocks(
                 yield block
             else:
                 carry += piece
-            if len(carry) > max(_LONGEST_LINE, BLOCK_BYTES):
-                raise StemlabError(f"{path}, line {line} has more than {_LONGEST_LINE} bytes: this is not text.")
+            if len(carry) > _LONGEST_LINE:
+                raise StemlabError(f"{path}, line {line} has more than {_LONGEST_LINE:,} bytes: this is not text.")
     except _DAMAGE as error:
         where = f"after line {line - 1}" if line > 1 else "at its beginning"
         raise StemlabError(f"{path} is truncated or damaged {where} ({error}); download it again.") from error

@@ -144,7 +144,7 @@ def test_an_empty_file_is_an_error_even_when_skipping(tmp_path, form):
 
 def test_very_long_line_raises(tmp_path):
     (tmp_path / "rows.txt").write_bytes(b"1\t2\t1\n" + b"9" * 20_000_000)
-    with pytest.raises(StemlabError, match=r"line 2 has more than .* bytes"):
+    with pytest.raises(StemlabError, match="line 2 has more than 4,194,304 bytes"):
         parse(tmp_path / "rows.txt")
 
 
