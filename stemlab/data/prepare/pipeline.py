@@ -142,8 +142,8 @@ def _build(
 
 def _missing_group(raw: RawImpressions, config: PreparationSettings) -> int | None:
     """Return the code of an empty cell of the group column; None if no cell is empty."""
-    strings = list(raw.tokens.get(config.group or "", ()))
-    return strings.index("") if "" in strings else None
+    strings = raw.tokens.get(config.group or "", ())
+    return next((code for code, text in enumerate(strings) if not text), None)  # no copy of all strings
 
 
 def _read_columns(cache: ColumnCache, raw: RawImpressions, config: PreparationSettings, progress: ProgressBars) -> None:
