@@ -1,4 +1,4 @@
-"""A user's own table through the commands: the worked example of data/README.md, and errors."""
+"""A user's own table through the commands: the worked example of docs/table.md, and errors."""
 
 import json
 import os
@@ -15,16 +15,15 @@ from stemlab.config.table_description import read_description
 from stemlab.metrics import auc
 from tests.cli.commands import TIMEOUT_S, Workspace, environment
 
-README = Path(__file__).resolve().parents[2] / "data" / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "table.md"
 
 
 COMMAND = re.compile(r"python -m stemlab\.(\w+) (.*)")
 
 
 def example() -> str:
-    """Return the commands of the section as one script, one command per line."""
-    section = README.read_text(encoding="utf-8").split("\n## table: your own table\n")[1].split("\n## ")[0]
-    return "\n".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL)).replace("\\\n", "")
+    """Return the commands of the page as one script, one command per line."""
+    return "\n".join(re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)).replace("\\\n", "")
 
 
 def run_example(workspace: Workspace) -> str:
@@ -39,7 +38,7 @@ def run_example(workspace: Workspace) -> str:
         shell = []
         if found:
             out.append(workspace.run(found[1], *shlex.split(found[2])).stdout)
-    assert len(out) == 5
+    assert len(out) == 4
     return "".join(out)
 
 

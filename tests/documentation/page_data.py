@@ -51,6 +51,13 @@ def write_ratings(path: Path) -> None:
     pd.DataFrame(columns).drop_duplicates(["user_id", "movie_id"]).to_csv(path, index=False)
 
 
+def write_recbole(path: Path) -> None:
+    """Write the ratings as an interaction file of RecBole."""
+    write_ratings(path)
+    header = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    pd.read_csv(path).to_csv(path, sep="\t", index=False, header=header)
+
+
 SIMPLE = ("user", "item", "price", "place", "click", "buy")
 FILES: dict[str, dict[str, Callable[[Path], None]]] = {
     "README.md": {"clicks.csv": lambda path: write_log(path, ("user", "item", "click", "buy"))},
@@ -70,6 +77,8 @@ FILES: dict[str, dict[str, Callable[[Path], None]]] = {
     "docs/prediction.md": {"rows.csv": lambda path: write_log(path, SIMPLE)},
     "docs/export.md": {"rows.csv": lambda path: write_log(path, SIMPLE)},
     "docs/interactions.md": {"ratings.csv": write_ratings},
+    "docs/table.md": {"rows.csv": lambda path: write_log(path, SIMPLE)},
+    "docs/migrating.md": {"mylog.inter": write_recbole, "train.csv": write_log, "test.csv": write_log},
 }
 """Page -> name of a file that its commands read -> function that writes it."""
 
