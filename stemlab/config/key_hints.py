@@ -1,4 +1,4 @@
-"""Hints for unknown keys: the same name elsewhere, names of TiMiRec's released code, misspellings."""
+"""Hints for unknown keys: the same name elsewhere, names of other libraries, misspellings."""
 
 from __future__ import annotations
 
@@ -26,10 +26,24 @@ _RELEASED_NAMES: dict[str, tuple[str, ...]] = {
     "random_seed": ("seed",),
     "load": ("ckpt_path",),
     "path": ("dataset.raw_dir",),
-    # not of TiMiRec, common elsewhere
+    # FuxiCTR, RecBole, MTReclib and others: docs/migrating.md
     "learning_rate": ("optim.lr",),
     "weight_decay": ("optim.l2", "model.embedding_regularizer"),
     "epochs": ("trainer.max_epochs",),
+    "train_batch_size": ("dataset.batch_size",),
+    "early_stop_patience": ("callbacks.early_stop.patience",),
+    "stopping_step": ("callbacks.early_stop.patience",),
+    "valid_metric": ("callbacks.checkpoint.monitor",),
+    "eval_steps": ("trainer.val_check_interval",),
+    "max_gradient_norm": ("optim.clip_norm",),
+    "reduce_lr_on_plateau": ("optim.plateau.enabled",),
+    "min_categr_count": ("dataset.min_count",),
+    "share_embedding": ("dataset.shared",),
+    "label_col": ("dataset.tasks",),
+    "MAX_ITEM_LIST_LENGTH": ("dataset.history_max",),
+    "embedding_size": ("model.net.embedding_dim",),
+    "embed_dim": ("model.net.embedding_dim",),
+    "expert_num": ("model.net.num_experts",),
     "dim": ("model.net.embedding_dim",),
     "gpus": ("trainer.devices",),
 }
@@ -56,7 +70,9 @@ def key_hint(name: str, siblings: Sequence[str], keys: Sequence[str]) -> str:
         keys: all full keys of the config.
     """
     same = [key for key in keys if key.rpartition(".")[2] == name]
-    if same:
+    counterpart = _counterpart(name, keys)
+    # learning_rate means optim.lr, not the more deeply nested model.balancing_options.learning_rate
+    if same and not (counterpart and all(key.count(".") > counterpart.count(".") for key in same)):
         return _did_you_mean(same)
     released = released_name_hint(name, keys)
     if released:
@@ -70,11 +86,16 @@ def key_hint(name: str, siblings: Sequence[str], keys: Sequence[str]) -> str:
 
 
 def released_name_hint(name: str, keys: Sequence[str]) -> str:
-    """Return the counterpart of an argument of TiMiRec's released code that is among the keys; empty if none is."""
-    found = next((key for key in _RELEASED_NAMES.get(name, ()) if key in keys), None)
+    """Return the counterpart of a setting of another library that is among the keys; empty if none is."""
+    found = _counterpart(name, keys)
     if found is not None:
         return f" Its name here is {found!r}."
     return f" There is no such setting: {_WITHOUT_KEY[name]}" if name in _WITHOUT_KEY else ""
+
+
+def _counterpart(name: str, keys: Sequence[str]) -> str | None:
+    """Return the first key that is a counterpart of a setting of another library."""
+    return next((key for key in _RELEASED_NAMES.get(name, ()) if key in keys), None)
 
 
 def sibling_hint(full: str, siblings: Sequence[str]) -> str:
