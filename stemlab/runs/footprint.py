@@ -17,6 +17,12 @@ BYTES = 4
 _STATES = {"adam": 2, "adamw": 2, "sgd": 0, "adagrad": 1, "adadelta": 2}  # values per parameter
 _ROW_STATES = {"sparse_adam": 2, "rowwise_adagrad": 0, "torchrec_rowwise_adagrad": 0}
 """Values per weight of tables that are trained by rows, which have no gradient of their size; Adagrad: one per row."""
+_STATE_NAMES = {
+    "adam": "Adam moments",
+    "adamw": "Adam moments",
+    "adagrad": "sums of squared gradients",
+    "adadelta": "averages of squared gradients and updates",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +108,14 @@ def training_footprint(
         plan: the embedding tables that are divided among the ranks; None if all ranks have the whole network.
         row_gradients: what ``row_gradient_bytes`` returns.
     """
-    ranks, states = max(1, process_count(config["trainer"])), _states(config["optim"])
+    optim = config["optim"]
+    ranks, average = max(1, process_count(config["trainer"])), int(optim.get("ema") is not None)
+    states = _states(optim) + average
     dense, embedding = parameters["dense"], parameters["embedding"]
-    by_rows = _ROW_STATES.get(config["optim"].get("tables", "dense_adam"))
+    by_rows = _ROW_STATES.get(optim.get("tables", "dense_adam"))
     if by_rows is not None:
-        return Footprint(ranks, dense, embedding, states, dense if ranks > 1 else 0, 0, row_gradients, by_rows)
+        row_states = by_rows + average
+        return Footprint(ranks, dense, embedding, states, dense if ranks > 1 else 0, 0, row_gradients, row_states)
     if ranks == 1:
         return Footprint(ranks, dense, embedding, states, 0)
     if plan is None:
@@ -116,9 +125,26 @@ def training_footprint(
 
 
 def _states(optim: Mapping[str, Any]) -> int:
-    """Return the number of values that the optimiser and the average of the weights keep per parameter."""
-    states = 1 if optim["name"] == "sgd" and optim.get("momentum") else _STATES[optim["name"]]
-    return states + (optim.get("ema") is not None)
+    """Return the number of values that the optimiser keeps per parameter."""
+    return 1 if optim["name"] == "sgd" and optim.get("momentum") else _STATES[optim["name"]]
+
+
+def table_contents(optim: Mapping[str, Any]) -> str:
+    """Return what ``Footprint.embedding_total`` counts: ``weights, gradients, Adam moments``.
+
+    Args:
+        optim: group ``optim`` of the config.
+    """
+    rule = optim.get("tables", "dense_adam")
+    parts = ["weights"]
+    if rule == "dense_adam":
+        state = "momentum" if optim.get("momentum") else _STATE_NAMES.get(optim["name"])
+        parts += ["gradients", *([state] if state else [])]
+    elif rule == "sparse_adam":
+        parts.append(_STATE_NAMES["adam"])
+    if optim.get("ema") is not None:
+        parts.append("average of the weights")
+    return ", ".join(parts) + ("; one number more per row" if rule.endswith("rowwise_adagrad") else "")
 
 
 def reduction_warning(footprint: Footprint, rows: TablePlan | None) -> str | None:

@@ -29,6 +29,7 @@ from stemlab.runs.build import (
     build_module,
     build_trainer,
     check_batch_norm,
+    require_gpu,
     single_scenario_warning,
 )
 from stemlab.runs.checkpoint_io import SavedRun
@@ -134,6 +135,7 @@ class TrainingRun:
             print(f"warning: {error}", file=sys.stderr)
 
     def _train(self) -> Mapping[str, float | None]:
+        require_gpu(self.config["trainer"])  # before the data are prepared
         datamodule = build_datamodule(self.config)
         datamodule.prepare()
         resumed = self._check_resumed(datamodule.manifest["fingerprint"])
@@ -154,7 +156,7 @@ class TrainingRun:
         if is_first_process():
             text = engine.summary() if engine is not None else None
             processes = process_count(self.config["trainer"])
-            print_run_summary(self.recorder.record, steps, processes, self.directory, text, footprint)
+            print_run_summary(self.recorder.record, steps, processes, self.directory, footprint, text)
         if engine is not None:
             self._fit(trainer, module, datamodule, callbacks, engine)
             if callbacks.trial is not None and callbacks.trial.pruned:

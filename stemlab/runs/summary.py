@@ -12,15 +12,9 @@ from rich.table import Table
 from stemlab.config.limits import LIMITED, limits_text, run_limits
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.metric_directions import BUILT_IN, REGRESSION_METRICS
-from stemlab.runs.footprint import BYTES, Footprint, format_bytes
+from stemlab.runs.footprint import BYTES, Footprint, format_bytes, table_contents
 from stemlab.runs.pretrained import pretrained_words
 
-_FLOATS_PER_WEIGHT = 4  # weight, gradient and the two moments of Adam, float32 each
-_TABLE_MEMORY = {
-    "sparse_adam": "weights, Adam moments",
-    "rowwise_adagrad": "weights; one number more per row",
-    "torchrec_rowwise_adagrad": "weights; one number more per row",
-}
 _TASK_METRICS = ("auc", "gauc", "logloss", "calibration", "ece", "rmse", "mae", "xauc")
 # the first ones that fit into the width of the terminal are shown
 _SCENARIO_METRICS = ("auc", "gauc", "logloss", "rmse", "mae", "xauc")
@@ -32,8 +26,8 @@ def print_run_summary(
     steps: int,
     processes: int,
     directory: Path,
+    footprint: Footprint,
     engine: str | None = None,
-    footprint: Footprint | None = None,
 ) -> None:
     """Print the run summary: samples, parameters, memory of the embedding tables, bytes per step, run directory.
 
@@ -42,29 +36,27 @@ def print_run_summary(
         steps: training steps per epoch; 0 without training.
         processes: number of processes.
         directory: run directory.
-        engine: how the training steps are executed; None omits the line.
         footprint: memory and communication; with several processes, the bytes per step are shown.
+        engine: how the training steps are executed; None omits the line.
     """
     config, parameters, samples = record["config"], record["parameters"], record["dataset_manifest"]["rows"]
     batch = config["dataset"]["batch_size"]
     stage = f", stage {record['stage']}," if record.get("stage") else ""
     title = f"{record['model']}{stage} on {record['dataset']}"
     table = Table(title=_title(title, record["sample"], run_limits(config, record.get("stage1"))), show_header=False)
-    whole = parameters["embedding"] * 4 * _FLOATS_PER_WEIGHT
-    memory = format_bytes(whole if footprint is None else footprint.embedding_total)
-    kinds = _TABLE_MEMORY.get(config.get("optim", {}).get("tables"), "weights, gradients, Adam moments")
-    accumulated, most = (config["trainer"].get(key) for key in ("accumulate_grad_batches", "max_steps"))
-    accumulated, limit = accumulated or 1, f" and {most:,} steps" if most else ""
+    memory = f"{format_bytes(footprint.embedding_total)} per process ({table_contents(config['optim'])})"
+    accumulated, most = (config["trainer"][key] for key in ("accumulate_grad_batches", "max_steps"))
+    limit = f" and {most:,} steps" if most else ""
     lines = {
         "samples": "  ".join(f"{split} {count:,}" for split, count in samples.items()),
         "parameters": f"dense {parameters['dense']:,}  embedding {parameters['embedding']:,}",
         **({"pretrained": pretrained_words(record["pretrained"])} if record.get("pretrained") else {}),
-        "embedding memory": f"{memory} per process ({kinds})",
+        "embedding memory": memory,
         "steps": f"{steps:,} per epoch, {batch * processes * accumulated:,} samples per step on {processes} "
         f"process{'es' * (processes > 1)}, at most {config['trainer']['max_epochs']} epochs{limit}"
         if steps
         else "nothing to train",
-        **({"reduced per step": _communication(footprint)} if footprint is not None and footprint.ranks > 1 else {}),
+        **({"reduced per step": _communication(footprint)} if footprint.ranks > 1 else {}),
         **({"execution": engine} if engine is not None else {}),
     }
     for name, text in lines.items():

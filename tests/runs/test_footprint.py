@@ -2,7 +2,7 @@
 
 import pytest
 
-from stemlab.runs.footprint import training_footprint
+from stemlab.runs.footprint import table_contents, training_footprint
 
 PARAMETERS = {"dense": 1000, "embedding": 9000}
 
@@ -32,3 +32,21 @@ def test_momentum_is_a_state():
     chosen = config(optimizer="sgd")
     chosen["optim"]["momentum"] = 0.9
     assert training_footprint(chosen, PARAMETERS).optimizer == 40_000
+
+
+@pytest.mark.parametrize(
+    ("optim", "values", "contents"),
+    [
+        ({"name": "adam"}, 4, "weights, gradients, Adam moments"),
+        ({"name": "sgd"}, 2, "weights, gradients"),
+        ({"name": "sgd", "momentum": 0.9}, 3, "weights, gradients, momentum"),
+        ({"name": "adagrad", "ema": 0.9}, 4, "weights, gradients, sums of squared gradients, average of the weights"),
+        ({"name": "adam", "tables": "sparse_adam", "ema": 0.9}, 4, "weights, Adam moments, average of the weights"),
+        ({"name": "adam", "tables": "rowwise_adagrad"}, 1, "weights; one number more per row"),
+    ],
+)
+def test_the_contents_of_the_memory_of_the_tables(optim, values, contents):
+    """Each part but the two moments is one number per weight; the average of the weights holds the tables, too."""
+    found = training_footprint({"trainer": {"devices": 1}, "optim": optim}, PARAMETERS)
+    assert found.embedding_total == values * 36_000
+    assert table_contents(optim) == contents
