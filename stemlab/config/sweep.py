@@ -36,6 +36,12 @@ from stemlab.errors import StemlabError
 
 _MANY_JOBS = 100  # checked in less than a second
 _OWN_SWEEPERS = ("BasicSweeper", "StemlabSweeper")
+_OTHERS_FOLLOW = (
+    *("optim.tables", "model.embedding_regularizer_mode"),  # the mode of the regularizer
+    *("model.task", "dataset.tasks"),  # the monitor, which is another one if all tasks are regression
+    "model.max_epochs",  # trainer.max_epochs
+)
+"""Settings from which others are derived; so are mode and objective from a monitor."""
 
 
 def _say_nothing(text: str) -> None:
@@ -131,8 +137,7 @@ def _is_plain_value(override: Override) -> bool:
     key = override.key_or_group
     if override.is_add() or override.is_force_add() or override.is_delete() or override.is_hydra_override():
         return False
-    # mode and objective are derived from a monitor, the mode of the regularizer from the rule of the tables
-    if key.endswith((".monitor", ".embedding_regularizer_mode")) or key == "optim.tables":
+    if key in _OTHERS_FOLLOW or key.endswith(".monitor") or key.startswith("dataset.labels."):
         return False
     if isinstance(override.value(), dict):  # merged with the mapping in the config
         return False

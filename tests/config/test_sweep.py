@@ -45,6 +45,23 @@ def test_a_swept_monitor_brings_its_own_mode():
         check_command_line(line("callbacks.checkpoint.monitor=val/auc,val/logloss", "callbacks.checkpoint.mode=max"))
 
 
+def test_a_swept_task_brings_its_own_monitor(tmp_path, monkeypatch):
+    """The monitor of a regression task is another one; so is the default number of epochs of another model."""
+    seen = []
+    validate = sweep.validate
+    monkeypatch.setattr(
+        sweep, "validate", lambda command, plain, origin: seen.append(plain) or validate(command, plain)
+    )
+    (tmp_path / "rows.csv").write_text("u,click,watch\n" + "".join(f"{k},{k % 2},{k / 2}\n" for k in range(20)))
+    columns = ("dataset.tasks=[click,watch]", "dataset.fields=[u]", "dataset.labels={watch:{kind:regression}}")
+    words = ("dataset=table", f"dataset.path={tmp_path / 'rows.csv'}", *columns, "model=single_task")
+    assert check_command_line(CommandLine("train", (*words, "model.task=click,watch"), multirun=True)) is True
+    assert [plain["objective"] for plain in seen] == ["val/auc", "val/rmse"]
+    seen.clear()
+    check_command_line(CommandLine("train", ("model=timirec", "dataset=ml1m", "model.max_epochs=3,4"), multirun=True))
+    assert [plain["trainer"]["max_epochs"] for plain in seen] == [3, 4]
+
+
 def test_wrong_value_in_one_of_many_jobs_is_reported():
     seeds = ",".join(str(seed) for seed in range(200))
     with pytest.raises(StemlabError, match=r"^model.net.embedding_dim=0 "):
