@@ -192,7 +192,7 @@ def _csv_writer(part: Path, path: Path, *, escape: bool) -> Iterator[TableWriter
         nonlocal header
         with write_errors(path):
             # pandas quotes only where necessary; the writer of Arrow quotes every text
-            frame = table.to_pandas()
+            frame = table.to_pandas(integer_object_nulls=True)  # else integers beside a null become floats
             if escape:
                 frame = frame.map(escape_formula).rename(columns=escape_formula)
             frame.to_csv(file, header=header, index=False)

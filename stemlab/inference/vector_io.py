@@ -60,7 +60,7 @@ def vector_writer(path: Path, name: str, count: int) -> Iterator[VectorWriter]:
         written_ids: list[str] = []
         with archive.open("vector.npy", "w", force_zip64=True) as file:
             yield _array_writer(file, written_ids, count)
-        with archive.open(f"{name}.npy", "w") as file:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array(file, np.array(written_ids, dtype=np.str_))
 
 

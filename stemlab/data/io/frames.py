@@ -78,9 +78,18 @@ def frame_like(table: pa.Table, frame: Any) -> Any:
         return sys.modules["polars"].from_arrow(table)
     if kind != "pandas":
         return table
-    found = table.to_pandas()
+    found = _to_pandas(table)
     if frame is not None and len(found) == len(frame):
         found.index = frame.index
+    return found
+
+
+def _to_pandas(table: pa.Table) -> Any:
+    """Return a pandas frame in which integers beside a null are nullable (``Int64``); floats would round large ids."""
+    found = table.to_pandas(integer_object_nulls=True)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_integer(column.type) and column.null_count:
+            found[name] = found[name].astype(str(column.type).replace("u", "U").replace("i", "I"))
     return found
 
 

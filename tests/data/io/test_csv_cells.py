@@ -34,6 +34,13 @@ def test_predictions(tmp_path, escape, texts, name):
     assert [float(row[1]) for row in rows] == [*numbers, -1.0]
 
 
+def test_integers_beside_a_missing_value_keep_all_digits(tmp_path):
+    path, ids = tmp_path / "scores.csv", [2**53 + 1, None, 7]
+    with table_writer(path) as write:
+        write(pa.table({"id": pa.array(ids, pa.int64()), "seen": [True, None, False]}))
+    assert path.read_text() == f"id,seen\n{2**53 + 1},True\n,\n7,False\n"
+
+
 @pytest.mark.parametrize(("escape", "name"), [(True, "'=x"), (False, "=x")])
 def test_reports_and_analyses(tmp_path, escape, name):
     head, row = csv.reader(as_csv([{"model": "=x", "=x": -1.5}], escape=escape).splitlines())

@@ -83,6 +83,16 @@ def write(kind: str, path: Path) -> None:
             write_table(ROWS)
 
 
+def test_ids_of_vectors_may_exceed_the_size_of_a_plain_zip_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zipfile.ZIP64_LIMIT", 1000)  # 2 GB
+    ids = [str(n) for n in range(1000)]
+    with vector_writer(tmp_path / "a.npz", "item", 1000) as write_vectors:
+        write_vectors(ids, np.zeros((1000, 4), np.float32))
+    assert np.load(tmp_path / "a.npz")["item"].tolist() == ids
+
+
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
