@@ -159,6 +159,8 @@ def first_stage_hash(config: Config, fingerprint: str) -> str:
     watched = callbacks["checkpoint"]["monitor"].partition("/")[2].partition("@")[0]
     if watched in (own := own_metric_nodes(config)):
         settings["metric"] = own[watched]
+    if callbacks.get("own"):  # they may change the training, and end it
+        settings["callbacks"] = callbacks["own"]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -43,8 +43,8 @@ class PretrainRun(TrainingRun):
         value = super().run()
         if self.recorder.record["status"] == "pruned":
             return value
-        fingerprint = self.recorder.record["dataset_fingerprint"]
-        StageCache(self.config, fingerprint, self.overrides, self.group).link(self.directory)
+        record = self.start.finished or self.recorder.record
+        StageCache(self.config, record["dataset_fingerprint"], self.overrides, self.group).link(self.directory)
         return value
 
 
