@@ -110,7 +110,7 @@ def _analyses(session: Reproduction) -> None:
         try:
             analyze(config)
         except ThresholdError as error:
-            found |= {f"{name}: not {text}": text not in str(error) for text in conditions}
+            found |= {f"{name}: not {text}": text.strip() not in error.held for text in conditions}
         except StemlabError as error:
             found[f"{name}: {error}"] = False
         else:

@@ -29,9 +29,18 @@ _MAX_LISTED = 5
 
 
 class ThresholdError(StemlabError):
-    """A condition of ``fail_if`` holds; the results are written."""
+    """A condition of ``fail_if`` holds; the results are written.
+
+    Args:
+        message: which conditions hold, with their values.
+        held: texts of these conditions.
+    """
 
     status = 3
+
+    def __init__(self, message: str, held: Sequence[str]) -> None:
+        super().__init__(message)
+        self.held = tuple(held)
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ def check_conditions(conditions: Sequence[Condition], results: Mapping[str, Any]
         ThresholdError: at least one condition holds.
         StemlabError: a path leads to no number.
     """
-    mistakes, messages = [], []
+    mistakes, messages = [], {}
     for condition in conditions:
         try:
             values = {path: value for path, value in values_at(condition, results).items() if condition.holds(value)}
@@ -118,11 +127,11 @@ def check_conditions(conditions: Sequence[Condition], results: Mapping[str, Any]
             mistakes.append(str(error))
             continue
         if values:
-            messages.append(_message(condition, values))
+            messages[condition.text] = _message(condition, values)
     if mistakes:
-        raise StemlabError(" ".join([*mistakes, *messages]))
+        raise StemlabError(" ".join([*mistakes, *messages.values()]))
     if messages:
-        raise ThresholdError(" ".join(messages))
+        raise ThresholdError(" ".join(messages.values()), list(messages))
 
 
 def _message(condition: Condition, values: Mapping[str, float]) -> str:

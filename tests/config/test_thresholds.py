@@ -72,6 +72,7 @@ def test_message_has_path_value_and_threshold_of_every_condition_that_holds() ->
     with pytest.raises(ThresholdError) as held:
         check("collapse.runs.*.mean_abundance.l2 <= 7", "collapse.points.0 > 5", "demo.found < 1")
     assert held.value.status == 3
+    assert held.value.held == ("collapse.runs.*.mean_abundance.l2 <= 7", "demo.found < 1")
     assert str(held.value) == (
         "fail_if 'collapse.runs.*.mean_abundance.l2 <= 7' holds: collapse.runs.stem.mean_abundance.l2 is 2.5, "
         "collapse.runs.single_task like.mean_abundance.l2 is 7. fail_if 'demo.found < 1' holds: demo.found is 0."

@@ -1,13 +1,18 @@
 """Data and form of a reproduction: raw files or SAMPLE, the whole or a reduced form."""
 
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from stemlab.config.compose import compose
 from stemlab.config.reproduce_schema import PresetConfig
 from stemlab.config.resolve import config_hash
+from stemlab.config.thresholds import ThresholdError
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import write_json
-from stemlab.reproduce import reproduction_words
+from stemlab.reproduce import _analyses, reproduction_words
 from stemlab.reproduction.data_choice import choose_data, settings_that_change_results
 from stemlab.reproduction.plan import ReproductionRun, choose_form, compose_runs, forms, plan_runs, remaining_seconds
 
@@ -149,3 +154,16 @@ def test_composed_runs_have_the_hash_of_their_record(tmp_path):
     write_json(runs[1].directory / "record.json", record)
     with pytest.raises(StemlabError, match=r"seed_8.*other settings.*output="):
         compose_runs(runs)
+
+
+def test_a_condition_that_begins_like_one_that_holds_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def analyze(config: Mapping[str, Any]) -> None:
+        raise ThresholdError("fail_if 'a.b < 30' holds: a.b is 7.", ["a.b < 30"])
+
+    monkeypatch.setattr("stemlab.analyze.analyze", analyze)
+    config, conditions = {"analysis": {"name": "x"}, "runs": ["r"]}, ["a.b < 3", " a.b < 30"]
+    session: Any = SimpleNamespace(
+        analysis_configs=lambda: [(config, conditions)], verdict=SimpleNamespace(conditions={})
+    )
+    _analyses(session)
+    assert session.verdict.conditions == {"analysis=x: not a.b < 3": True, "analysis=x: not  a.b < 30": False}

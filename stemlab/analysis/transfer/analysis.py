@@ -22,7 +22,7 @@ from stemlab.analysis.fields import user_field
 from stemlab.analysis.runs import AnalysedRun
 from stemlab.analysis.transfer import findings as view
 from stemlab.analysis.transfer.buckets import COLD, bootstrap_differences, bootstrap_interval, quantile_buckets
-from stemlab.analysis.transfer.comparable import AtLeastTwo, RunScores, score
+from stemlab.analysis.transfer.comparable import AtLeastTwo, RunScores, bootstrap_groups, score
 from stemlab.analysis.transfer.findings import ALL, RunDiagnostics, TaskGains
 from stemlab.analysis.transfer.logged_curves import LoggedCurve, logged_conflicts
 from stemlab.array_types import AnyArray, Int64Array
@@ -118,7 +118,7 @@ class Transfer(Analysis):
         bucket_R: AnyArray,
     ) -> TaskGains:
         labels_R = data.store("test").labels[:, data.spec.task_index(task)]
-        group_R = _groups(data)
+        group_R = bootstrap_groups(data)
         base = next(one for one in scored if not one.run.joint and one.run.tasks == (task,))
         others = [one for one in scored if one is not base and task in one.run.tasks]
         cells: dict[str, dict[str, dict[str, float]]] = {one.run.label: {} for one in (base, *others)}
@@ -158,17 +158,6 @@ class Transfer(Analysis):
         losses = TaskLosses(chosen, model.get("loss_form", "logits"))
         result = diagnose_batch(run.net, batch, lambda logit_BT: losses(logit_BT, labels_BT))
         return RunDiagnostics(run.label, result)
-
-
-def _groups(data: ImpressionDataModule) -> AnyArray:
-    """Return the bootstrap group of each test sample: raw group key, else user id, else its own index."""
-    store, spec = data.store("test"), data.spec
-    if store.group is not None:
-        return store.group
-    try:
-        return store.ids[:, list(spec.field_sizes).index(user_field(spec, None))]
-    except StemlabError:
-        return np.arange(len(store))
 
 
 def _tasks(runs: Sequence[AnalysedRun]) -> list[str]:

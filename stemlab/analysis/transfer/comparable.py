@@ -34,7 +34,7 @@ from stemlab.analysis.transfer.buckets import (
     threshold_buckets,
 )
 from stemlab.analysis.transfer.comparable_findings import TaskPairComparison, TaskPanel
-from stemlab.array_types import Float32Array
+from stemlab.array_types import AnyArray, Float32Array
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.io.progress import ProgressBars
 from stemlab.errors import StemlabError, nearest
@@ -135,10 +135,8 @@ class Comparable(Analysis):
         return quantile_buckets(r_V[ids_R], known_R, self.buckets)
 
     def _panel(self, data: ImpressionDataModule, scored: Sequence[RunScores], task: str, buckets: Buckets) -> TaskPanel:
-        store = data.store("test")
-        labels_R = store.labels[:, data.spec.task_index(task)]
-        users = list(data.spec.field_sizes).index(user_field(data.spec, None))
-        group_R = store.ids[:, users] if store.group is None else store.group
+        labels_R = data.store("test").labels[:, data.spec.task_index(task)]
+        group_R = bootstrap_groups(data)
         base = next(one for one in scored if not one.run.joint and one.run.tasks == (task,))
         others = [one for one in scored if one is not base and task in one.run.tasks]
         cells: dict[str, dict[int, dict[str, float]]] = {one.run.label: {} for one in (base, *others)}
@@ -191,6 +189,17 @@ def _refuse_one_class(number: int, task: str, rows: Any, labels_B: Any) -> None:
             f"bucket {number + 1} has {len(rows):,} test samples, all {'positive' if labels_B[0] else 'negative'} for "
             f"{task}, so AUC is undefined; decrease analysis.buckets."
         )
+
+
+def bootstrap_groups(data: ImpressionDataModule) -> AnyArray:
+    """Return the bootstrap group of each test sample, (R,): raw group key, else user id, else its own index."""
+    store, spec = data.store("test"), data.spec
+    if store.group is not None:
+        return store.group
+    try:
+        return store.ids[:, list(spec.field_sizes).index(user_field(spec, None))]
+    except StemlabError:
+        return np.arange(len(store))
 
 
 @torch.inference_mode()
