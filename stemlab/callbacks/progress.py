@@ -105,7 +105,7 @@ class EpochLines(Callback):
         """Add the loss of a step, of a part of it, or the losses of a block of steps, on their device."""
         loss, steps = outputs["loss"].detach(), outputs.get("steps", 1)
         if trainer.accumulate_grad_batches > 1:  # losses that add up to that of a step
-            self._sum = (self._sum or 0.0) + loss
+            self._sum = loss if self._sum is None else self._sum + loss
             self._steps += not trainer.fit_loop.epoch_loop._should_accumulate()
             return
         if loss.is_cpu:
