@@ -2,6 +2,7 @@
 
     python scripts/board.py                               # everything in scripts/board.yaml that has no record yet
     python scripts/board.py kuairand_log --seeds 1 2      # a part
+    python scripts/board.py grocery --networks sasrec mind
     python scripts/board.py --minutes 20                  # start no run after 20 minutes
     python scripts/board.py --list                        # count finished and missing runs
 
@@ -205,6 +206,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="*", help="keys of `datasets` in scripts/board.yaml; default: all")
     parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--networks", nargs="+", help="keys of `networks`; default: all of each dataset")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument(
         "--data", type=Path, default=ROOT / "data", help="folder with raw/ and prepared/ (data/README.md)"
@@ -218,6 +220,11 @@ def main() -> int:
     datasets, seeds = given.datasets or list(definition["datasets"]), given.seeds or definition["seeds"]
     if unknown := set(datasets) - set(definition["datasets"]):
         parser.error(f"no dataset {', '.join(sorted(unknown))}; there are {', '.join(definition['datasets'])}")
+    if given.networks:
+        if unknown := set(given.networks) - set(definition["networks"]):
+            parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(definition['networks'])}")
+        for one in definition["datasets"].values():
+            one["networks"] = [name for name in one["networks"] if name in given.networks]
     if given.list:
         for dataset in datasets:
             roles = [role for role, _ in board.finished(dataset)]
