@@ -134,7 +134,7 @@ def _shortened(sentences: Sequence[str]) -> list[str]:
 
 def _write(settings: ReportConfig, tables: Sequence[_PartTable], text: str) -> list[Path]:
     """Write Markdown, HTML, LaTeX, CSV, JSON and the figure to ``output``; return the files."""
-    from stemlab.data.io.output_file import write_text_file
+    from stemlab.data.io.output_file import write_text_files
     from stemlab.reporting.formats import as_html, as_latex
     from stemlab.reporting.render import as_csv, as_json, full_caption, notes_of, rows_flat, table_cells
 
@@ -148,8 +148,7 @@ def _write(settings: ReportConfig, tables: Sequence[_PartTable], text: str) -> l
         contents[folder / f"{settings.name}{part.suffix}.json"] = as_json(rows, part.table, part.caption)
     if settings.figure.x is not None and len(tables) > 1:
         raise StemlabError("figure: the runs make several tables; select those of one with only={dataset: ...}.")
-    for path, written in contents.items():
-        write_text_file(path, written)
+    write_text_files(contents)
     return [*contents, *_figures(settings, tables, folder)]
 
 

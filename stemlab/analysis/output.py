@@ -18,7 +18,7 @@ from stemlab.analysis.plots import save
 from stemlab.analysis.runs import AnalysedRun, summarise_runs
 from stemlab.config.resolve import config_hash
 from stemlab.data.io.csv_cells import escape_formula
-from stemlab.data.io.output_file import write_errors
+from stemlab.data.io.output_file import require_writable, write_errors
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import code_version, file_name, packages, write_json
 
@@ -43,17 +43,8 @@ def output_folder(config: Mapping[str, Any], name: str, runs: Sequence[AnalysedR
         raise StemlabError(
             f"output={folder} exists and holds other files than results of stemlab.analyze; choose another folder."
         )
-    _check_writable(folder)
+    require_writable(folder)
     return folder
-
-
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made, before hours of computing."""
-    parent = next(path for path in folder.parents if path.exists())
-    if not parent.is_dir():
-        raise StemlabError(f"output={folder}: {parent} is a file; choose another folder.")
-    if not os.access(parent, os.W_OK):
-        raise StemlabError(f"output={folder}: {parent} cannot be written; check its permissions or choose another.")
 
 
 def _holds_results(folder: Path) -> bool:

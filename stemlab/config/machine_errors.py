@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
+import tempfile
+from pathlib import Path
 
 from stemlab.config.process_watch import OTHER_ENDED
 
@@ -21,6 +25,8 @@ _ADVICE = {
     errno.ENAMETOOLONG: "choose a shorter path",
     errno.EIO: "check the disk",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_BYTES = 1 << 20  # free space with which a file system counts as full
 _MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory")
 _LOST_RANK = (
     *(
@@ -64,8 +70,24 @@ def _message(error: BaseException) -> str | None:
     if is_lost_connection(error):
         return f"{OTHER_ENDED} ({text[:200]}); its error message is above."
     if isinstance(error, OSError) and error.errno is not None:
-        path = error.filename2 or error.filename
+        path = error.filename2 or error.filename or (_full_folder() if error.errno in _FULL else None)
         where = f"{path}: " if path else ""
         advice = _ADVICE.get(error.errno)
         return f"{where}{error.strerror or text}{f'; {advice}' if advice else ''}."
+    return None
+
+
+def _full_folder() -> Path | None:
+    """Return the first of run directory, current and temporary folder whose file system is full; None: none of them.
+
+    An error while an open file is written does not name the file.
+    """
+    hydra = sys.modules.get("hydra.core.hydra_config")
+    job = hydra.HydraConfig.get() if hydra is not None and hydra.HydraConfig.initialized() else None
+    run = job.runtime.get("output_dir") if job is not None else None
+    for folder in (Path(name) for name in (run, os.getcwd(), tempfile.gettempdir()) if name):
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        space = os.statvfs(nearest)
+        if space.f_bavail * space.f_frsize < _FULL_BYTES:
+            return folder
     return None

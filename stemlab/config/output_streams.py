@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -27,11 +28,11 @@ class RobustStream:
 
     def write(self, text: str) -> int:
         """Write a text, also to the log of the command; return its length."""
-        copy_to_log(text)
         try:
             self._write(text)
         except OSError:
             self._give_up()
+        copy_to_log(text)  # last: it may print a warning
         return len(text)
 
     def _write(self, text: str) -> None:
@@ -65,9 +66,12 @@ class RobustStream:
 
 @contextmanager
 def robust_output() -> Iterator[None]:
-    """Make standard output and error robust; flush and restore them and close the log of the command afterwards."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (RobustStream(stream) for stream in before)
+    """Make standard output and error robust; flush and restore them and close the log of the command afterwards.
+
+    Log handlers of libraries whose file cannot be written print no tracebacks.
+    """
+    before, logging.raiseExceptions = (sys.stdout, sys.stderr, logging.raiseExceptions), False
+    sys.stdout, sys.stderr = (RobustStream(stream) for stream in before[:2])
     try:
         yield
     except Exception:
@@ -79,4 +83,4 @@ def robust_output() -> Iterator[None]:
             sys.stdout.flush()
         with suppress(ValueError):
             sys.stderr.flush()
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr, logging.raiseExceptions = before

@@ -12,10 +12,12 @@ from stemlab.callbacks.progress import MetricBar, use_progress_bar
 from stemlab.callbacks.throughput import Throughput
 from stemlab.config.cross_checks import effective_tasks
 from stemlab.config.limits import batch_limits, run_limits, training_limits
+from stemlab.data.io.output_file import require_writable
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, defined, read_record, write_json
 from stemlab.reporting.scores import scores_name
 from stemlab.runs.build import build_trainer
+from stemlab.runs.environment import is_first_process
 from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.restore import RebuiltRun
 from stemlab.runs.score_file import ScoreFile
@@ -37,7 +39,13 @@ class CheckpointEvaluation:
         self.prefix = _METRIC_PREFIX[config["split"]]
 
     def run(self) -> dict[str, float]:
-        """Return full metric name -> value for the split, NaN where undefined."""
+        """Return full metric name -> value for the split, NaN where undefined.
+
+        Raises:
+            StemlabError: the results could not be written, or the data cannot be prepared.
+        """
+        if is_first_process():
+            require_writable(self._output)
         seed_everything(self.rebuilt.config["seed"], workers=True, verbose=False)
         self.rebuilt.prepare()
         module, datamodule = self.rebuilt.module(), self.rebuilt.datamodule
@@ -61,10 +69,8 @@ class CheckpointEvaluation:
         print_metrics(values, self.prefix, tasks, saved.spec, 0, saved.path, limits)
         comparison = compare_with_record(values, self.rebuilt.directory, saved.path, batch_limits(self.rebuilt.config))
         print_unwrapped(comparison)
-        output = self.chosen["output"]
-        path = Path(output) if output else self._folder / f"{self.chosen['split']}_metrics_of_{saved.path.stem}.json"
         write_json(
-            path,
+            self._output,
             {
                 "checkpoint": str(saved.path),
                 "epoch": saved.epochs,
@@ -77,6 +83,12 @@ class CheckpointEvaluation:
                 "record": comparison,
             },
         )
+
+    @property
+    def _output(self) -> Path:
+        """The JSON file of the metrics."""
+        name = f"{self.chosen['split']}_metrics_of_{self.rebuilt.saved.path.stem}.json"
+        return Path(self.chosen["output"]) if self.chosen["output"] else self._folder / name
 
     @property
     def _folder(self) -> Path:

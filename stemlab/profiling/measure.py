@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, seed_everything
 from torch import nn
+from torch.profiler import profile
 
 from stemlab.callbacks.progress import MetricBar
 from stemlab.config.cross_checks import effective_stage
+from stemlab.data.io.output_file import write_errors
 from stemlab.errors import StemlabError
 from stemlab.profiling.flops import product_peak, step_flops
 from stemlab.profiling.step_clock import mean_parts, typical
@@ -91,7 +93,7 @@ def measure(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if not probe.finished:
             raise StemlabError(_too_few_steps(config, probe))
         assert probe.trace is not None
-        probe.trace.export_chrome_trace(str(folder / TRACE))
+        _write_trace(probe.trace, folder / TRACE)
         peak = product_peak(trainer.strategy.root_device, config["trainer"]["precision"])
     result = _header(config, datamodule.spec.sample, engine.summary(), engine.record(trainer))
     result |= _step(probe, datamodule.batch_size)
@@ -148,6 +150,16 @@ def _step(probe: StepProbe, batch_size: int) -> dict[str, Any]:
     }
     shares = {name: {"seconds": seconds, "share": seconds / mean} for name, seconds in parts.items()}
     return {"step": times, "parts": shares}
+
+
+def _write_trace(trace: profile, path: Path) -> None:
+    """Write the trace; the profiler compresses it if the name ends in ``.gz``, so that a part has its final name."""
+    try:
+        with write_errors(path):
+            trace.export_chrome_trace(str(path))
+    except StemlabError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _traced(probe: StepProbe, path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins import TorchCheckpointIO
 
+from stemlab.data.io.output_file import write_failure
 from stemlab.data.spec import DatasetSpec, SequenceSpec, spec_from_dict
 from stemlab.errors import StemlabError
 
@@ -45,9 +46,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError when its zip file cannot be written
             with suppress(OSError):
                 part.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
             raise StemlabError(
-                f"{path} cannot be written ({reason}): free disk space, or change hydra.run.dir."
+                f"{path} cannot be written ({write_failure(error)}): free disk space, or change hydra.run.dir."
             ) from error
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,3 +46,13 @@ def test_a_wrapped_error_is_found() -> None:
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("shape"), OSError("no number")])
 def test_faults_of_the_code_are_not_errors_of_the_machine(error: Exception) -> None:
     assert machine_error(error) is None
+
+
+def test_a_full_disk_without_a_file_name_names_the_full_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real, full = os.statvfs, SimpleNamespace(f_bavail=0, f_frsize=4096)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "statvfs", lambda path: full if Path(path) == tmp_path else real(path))
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert str(machine_error(error)).startswith(f"{tmp_path}: No space")
+    monkeypatch.setattr(os, "statvfs", real)
+    assert str(machine_error(error)).startswith("No space")

@@ -1,13 +1,21 @@
 """Files appear complete or not at all; devices, links and folders are handled as what they are."""
 
 import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from stemlab.data.io.output_file import complete_file, write_text_file
+from stemlab.data.io.output_file import (
+    complete_file,
+    require_writable,
+    write_errors,
+    write_text_file,
+    write_text_files,
+)
 from stemlab.errors import StemlabError
 from stemlab.inference.table_io import table_writer
 from stemlab.inference.vector_io import vector_writer
@@ -105,3 +113,70 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest
             action()
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.md"]
     assert "old" in document.read_text()
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path, stale = tmp_path / "a.txt", tmp_path / "a.txt.part"
+    stale.write_text("of a process that was killed")
+    with complete_file(path) as first:
+        assert first == stale
+        first.write_text("first, which is longer")
+        write_text_file(path, "second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first, which is longer"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_files_written_together_appear_together(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("old")
+    (tmp_path / "b.csv").symlink_to("/dev/full")
+    with pytest.raises(StemlabError, match=r"b\.csv cannot be written .No space"):
+        write_text_files({tmp_path / "a.md": "new", tmp_path / "b.csv": "x", tmp_path / "c.tex": "x"})
+    assert (tmp_path / "a.md").read_text() == "old"
+    (tmp_path / "b.csv").unlink()
+    write_text_files({tmp_path / "a.md": "new", tmp_path / "b.csv": "x"})
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"a.md": "new", "b.csv": "x"}
+
+
+def because(error: Exception, cause: Exception) -> Exception:
+    error.__context__ = cause
+    return error
+
+
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "advice"),
+    [
+        (NO_SPACE, "No space left on device", "free disk space"),
+        (OSError("Error writing bytes to file. Detail: [errno 28] No space left"), "No space left", "free disk space"),
+        (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")]), "No space", "free disk space"),
+        (because(RuntimeError("enforce fail: unexpected pos 64 vs 0"), NO_SPACE), "No space left", "free disk space"),
+        (RuntimeError("PytorchStreamWriter failed writing file x"), "only a part", "free disk space"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system", "choose another path"),
+        (OSError(errno.ENOTEMPTY, "Directory not empty"), "not empty", "choose another path"),
+        (FileExistsError(errno.EEXIST, "File exists"), "is a file", "choose another path"),
+    ],
+)
+def test_the_reason_and_the_advice_fit_the_error(error: Exception, reason: str, advice: str) -> None:
+    with pytest.raises(StemlabError, match=f"^out cannot be written .*{reason}.*: {advice}"), write_errors(Path("out")):
+        raise error
+
+
+def test_other_errors_of_pytorch_pass() -> None:
+    with pytest.raises(RuntimeError, match="shape"), write_errors(Path("out")):
+        raise RuntimeError("shape")
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "new" / "a.json")
+    require_writable(Path("/dev/stdout"))
+    with pytest.raises(StemlabError, match="file is a file"):
+        require_writable(tmp_path / "file" / "a.json")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # the superuser may write everywhere
+    with pytest.raises(StemlabError, match=rf"no write access to {tmp_path}\)"):
+        require_writable(tmp_path / "new" / "a.json")
