@@ -168,7 +168,8 @@ def vocabulary_table(manifest: Mapping[str, Any]) -> Table:
     table = Table("field", title_justify="left")
     table.add_column("ids (with padding and out-of-vocabulary)", justify="right")
     owners = {field["name"]: field.get("table") for field in manifest["spec"]["fields"]}
-    for name, size in manifest["vocabulary"].items():
+    lists = {field["name"]: field["size"] for field in manifest["spec"]["fields"] if field["kind"] == "list"}
+    for name, size in {**manifest["vocabulary"], **lists}.items():
         owner = owners.get(name)
         table.add_row(name, f"shared with {owner}" if owner else f"{size:,}")
     return table

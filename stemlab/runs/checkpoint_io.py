@@ -20,6 +20,8 @@ from stemlab.data.spec import DatasetSpec, SequenceSpec, spec_from_dict
 from stemlab.errors import StemlabError
 
 _NET_PREFIX = "net."
+# of a run directory, its checkpoints, one dataset and model, one dataset or sweep, and all runs
+_CHECKPOINT_PATTERNS = ("checkpoints/best.ckpt", "best.ckpt", *(f"{'*/' * n}checkpoints/best.ckpt" for n in (1, 2, 3)))
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -94,7 +96,7 @@ def read_checkpoint(path: str | Path) -> SavedRun:
     """
     path = Path(path).absolute()
     if path.is_dir():
-        raise StemlabError(f"ckpt={path} is a directory: give a file, such as {path / 'checkpoints' / 'best.ckpt'}.")
+        raise StemlabError(f"ckpt={path} is a directory{_checkpoint_below(path)}")
     if not path.exists():
         raise StemlabError(f"there is no checkpoint {path}{_list_other_checkpoints(path)}")
     try:
@@ -111,6 +113,15 @@ def _reason(error: Exception) -> str:
         found = re.search(r"GLOBAL (\S+)", text)
         return f"it holds code: {found[1]}" if found else "it is a file of another kind, or damaged"
     return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+def _checkpoint_below(folder: Path) -> str:
+    """Return the end of an error message: a checkpoint of the run, or of the newest run, in a directory."""
+    for pattern in _CHECKPOINT_PATTERNS:
+        if found := [path for path in folder.glob(pattern) if path.is_file()]:
+            newest = max(found, key=lambda path: (path.stat().st_mtime, path))
+            return f": give a file, such as {newest}."
+    return " without checkpoints of stemlab.train: give a checkpoint file."
 
 
 def _list_other_checkpoints(path: Path) -> str:

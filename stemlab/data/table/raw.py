@@ -19,6 +19,7 @@ from stemlab.data.table.columns import ColumnRoles
 from stemlab.data.table.file import TableChunk, TableFile
 from stemlab.data.table.label_checks import stored_labels
 from stemlab.data.table.labels import LabelReader
+from stemlab.data.table.list_checks import check_separators
 from stemlab.data.table.lists import ListReaders
 from stemlab.data.table.tokens import TokenCodes
 from stemlab.errors import StemlabError
@@ -96,7 +97,11 @@ class RawTable:
         """Yield the columns in chunks, and the state of the reader after each of them; errors as in ``chunks``."""
         readers = self._readers()
         lists = [name for role in self._roles.lists for _, name in role.columns()]
-        for rows in self._table.chunks(self._roles.needed, advance, skip=self._done, lists=lists):
+        for number, rows in enumerate(
+            self._table.chunks(self._roles.needed, advance, skip=self._done, lists=lists), start=self._done
+        ):
+            if number == 0:
+                check_separators(self._roles.lists, rows.columns, self._table.path)
             known = {name: len(codes) for name, codes in self._own.items()}
             read = {role: reader(self._cells(rows, name)) for role, (name, reader) in readers.items()}
             self._labels.resolve(read)

@@ -1,0 +1,40 @@
+"""Text cells with several values that the separator of the description does not divide."""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from stemlab.data.table.list_checks import check_separators
+from stemlab.data.table.list_settings import ListRole
+from stemlab.errors import StemlabError
+
+ROLE = ListRole(
+    name="tags", values="tags", key="dataset.multivalued.tags", separator="|", max_length=3, newest=False, table=None
+)
+
+
+def check(cells: list[str | None], kind: pa.DataType | None = None) -> None:
+    check_separators([ROLE], {"tags": pa.chunked_array([pa.array(cells, kind or pa.string())])}, Path("rows.csv"))
+
+
+@pytest.mark.parametrize("cells", [['["a", "b"]', None, "[]", '["c"]'], ["['a' 'b']", "['b']"], ["{a,b}", "{b}"]])
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.large_string())])
+def test_lists_in_brackets_are_refused(cells: list[str | None], kind: pa.DataType) -> None:
+    with pytest.raises(StemlabError, match=r"rows\.csv.*'tags' .dataset\.multivalued\.tags. .*a\|b"):
+        check(cells, kind)
+
+
+def test_another_separator_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        check(["a;b", "b;c;a", None, "a", "c;b"])
+    assert "tags.separator='|'" in caplog.text
+    assert "separated by ';'" in caplog.text
+
+
+@pytest.mark.parametrize("cells", [["a|b", "b|c|a", "a;b", "a"], ["a", "b", None], [None, ""], ["x, y", "z, w"]])
+def test_cells_that_fit_pass(cells: list[str | None], caplog: pytest.LogCaptureFixture) -> None:
+    check(cells)
+    check_separators([ROLE], {"tags": pa.chunked_array([pa.array([["[a]"], ["[b]"]])])}, Path("rows.parquet"))
+    assert not caplog.text
