@@ -6,27 +6,43 @@
     run.metrics["test/auc/click"]
     run.predict(frame)
 
-Mistakes raise ``StemlabError`` with the message that the command would print (docs/python.md).
+Mistakes raise ``StemlabError`` with the message that the command would print (docs/python.md). Calls from
+several threads run one after another: Hydra, the random states and standard output belong to the process.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from stemlab.errors import StemlabError
 
 Frame = Any
 """A data frame: of pandas or polars, an Arrow table, or the path of a CSV or Parquet file."""
+P, R = ParamSpec("P"), TypeVar("R")
+_running = threading.RLock()
 Settings = Mapping[str, Any]
 """Setting as on the command line -> value: ``{"trainer.max_epochs": 3, "optim": "ranking"}``."""
+
+
+def _one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function during which other threads wait."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _running:
+            return function(*args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,7 @@ class TrainedRun:
         return predict(self, data, settings=settings)
 
 
+@_one_at_a_time
 def fit(
     data: Frame | None = None,
     *,
@@ -132,6 +149,7 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> TrainedRun:
     return TrainedRun(folder, checkpoint, dict(record["metrics"]), tuple(allow))
 
 
+@_one_at_a_time
 def evaluate(
     run: TrainedRun | str | Path, data: Frame | None = None, *, split: str = "test"
 ) -> dict[str, float | None]:
@@ -173,6 +191,7 @@ def evaluate(
     return metrics
 
 
+@_one_at_a_time
 def predict(run: TrainedRun | str | Path, data: Frame | None = None, *, settings: Settings | None = None) -> Any:
     """Return predictions, as ``python -m stemlab.predict`` writes them.
 
@@ -206,11 +225,20 @@ def predict(run: TrainedRun | str | Path, data: Frame | None = None, *, settings
             pq.write_table(arrow_table(data), f"{folder}/input.parquet")
             chosen["input"] = f"{folder}/input.parquet"
         config, _ = compose_settings("predict", chosen)
-        with process_state_kept(), redirect_stdout(io.StringIO()):
+        with _frame_named(f"{folder}/input.parquet"), process_state_kept(), redirect_stdout(io.StringIO()):
             summary = predict_file(config)
         print(re.sub(rf"( into| written to) {re.escape(folder)}\S*parquet", "", summary))
         table = pq.read_table(chosen["output"], memory_map=False)
     return frame_like(table, None if isinstance(data, str | Path) else data)
+
+
+@contextmanager
+def _frame_named(file: str) -> Iterator[None]:
+    """Say ``the data`` in errors, instead of the temporary file with the rows of a frame."""
+    try:
+        yield
+    except StemlabError as error:
+        raise StemlabError(str(error).replace(file, "the data")) from error.__cause__
 
 
 def _evaluated_as_split(run: TrainedRun, data: Frame) -> Settings:

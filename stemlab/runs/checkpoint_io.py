@@ -19,7 +19,7 @@ from stemlab.data.io.output_file import write_failure
 from stemlab.data.spec import DatasetSpec, SequenceSpec, spec_from_dict
 from stemlab.errors import StemlabError
 
-_NET_PREFIX = "net."
+_NET_PREFIX, _ZIP = "net.", b"PK\x03\x04"
 # of a run directory, its checkpoints, one dataset and model, one dataset or sweep, and all runs
 _CHECKPOINT_PATTERNS = ("checkpoints/best.ckpt", "best.ckpt", *(f"{'*/' * n}checkpoints/best.ckpt" for n in (1, 2, 3)))
 
@@ -95,24 +95,35 @@ def read_checkpoint(path: str | Path) -> SavedRun:
         StemlabError: the file is missing, is not a checkpoint, or was not written by stemlab.
     """
     path = Path(path).absolute()
-    if path.is_dir():
-        raise StemlabError(f"ckpt={path} is a directory{_checkpoint_below(path)}")
-    if not path.exists():
-        raise StemlabError(f"there is no checkpoint {path}{_list_other_checkpoints(path)}")
+    require_checkpoint_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:
-        raise StemlabError(f"{path} cannot be read as a checkpoint ({_reason(error)}).") from None
+        raise StemlabError(f"{path} cannot be read as a checkpoint ({_reason(error, path)}).") from None
     return _saved_run(path, content)
 
 
-def _reason(error: Exception) -> str:
+def require_checkpoint_file(path: Path) -> None:
+    """Raise StemlabError if there is no such file, naming checkpoints that exist."""
+    if path.is_dir():
+        raise StemlabError(f"{path} is a directory{_checkpoint_below(path)}")
+    if not path.exists():
+        raise StemlabError(f"there is no checkpoint {path}{_list_other_checkpoints(path)}")
+
+
+def _reason(error: Exception, path: Path) -> str:
     """Return why a file is no checkpoint, without PyTorch's advice to read untrusted files with ``weights_only``."""
-    text = str(error).strip()
-    if isinstance(error, pickle.UnpicklingError):
-        found = re.search(r"GLOBAL (\S+)", text)
-        return f"it holds code: {found[1]}" if found else "it is a file of another kind, or damaged"
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    if isinstance(error, PermissionError | MemoryError):
+        return error.strerror or "no permission" if isinstance(error, PermissionError) else "not enough memory"
+    if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
+        return f"it holds code: {found[1]}"
+    with suppress(OSError), path.open("rb") as file:
+        begin = file.read(len(_ZIP))
+        if not begin:
+            return "it is empty"
+        if begin == _ZIP:
+            return "it is incomplete or damaged: copy it again"
+    return "it is a file of another kind, or damaged"
 
 
 def _checkpoint_below(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,25 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str, checkpoint: Pat
         )
     _check_position(saved, config)
     return saved, changed
+
+
+@contextmanager
+def misfit_refused(checkpoint: Path | None) -> Iterator[None]:
+    """Refuse a checkpoint whose weights do not fit the network, such as after a change of the code of its class.
+
+    Args:
+        checkpoint: the checkpoint from which the block resumes, if any.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if checkpoint is None or "loading state_dict" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise StemlabError(
+            f"cannot resume {checkpoint}: its weights do not fit the network of this run ({reason}); if the code of a "
+            "class was changed, start another run."
+        ) from None
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

@@ -42,7 +42,7 @@ from stemlab.runs.numerics import numeric_mode
 from stemlab.runs.own_network import explain_own_network
 from stemlab.runs.pretrained import load_pretrained
 from stemlab.runs.recorder import Recorder, Status
-from stemlab.runs.resume import check_resumable
+from stemlab.runs.resume import check_resumable, misfit_refused
 from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
 from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
 from stemlab.runs.score_file import score_file
@@ -227,7 +227,7 @@ class TrainingRun:
         engine: TrainingEngine,
     ) -> None:
         try:
-            with interruptions(trainer, self.guard):
+            with interruptions(trainer, self.guard), misfit_refused(self.start.checkpoint):
                 trainer.fit(module, datamodule=datamodule, ckpt_path=self.start.checkpoint, weights_only=True)
         except Exception as error:
             explain_own_network(self.config, module, error)

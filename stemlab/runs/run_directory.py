@@ -16,6 +16,7 @@ from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record
 from stemlab.reporting.run_lock import run_lock
+from stemlab.runs.checkpoint_io import require_checkpoint_file
 from stemlab.runs.environment import is_first_process, slurm_job
 
 _SLURM_PATTERN = "hpc_ckpt_*.ckpt"  # written by Lightning when SLURM requeues a job
@@ -44,7 +45,8 @@ def plan_start(config: Mapping[str, Any]) -> Start:
         config: validated, plain config; ``resume`` and ``ckpt_path`` are read.
 
     Raises:
-        StemlabError: the directory holds another run, or ``resume=must`` finds nothing to resume.
+        StemlabError: the directory holds another run, ``resume=must`` finds nothing to resume, or ``ckpt_path`` is no
+            file.
     """
     directory = Path(config["paths"]["output_dir"])
     if directory.exists() and not directory.is_dir():
@@ -67,6 +69,7 @@ def plan_start(config: Mapping[str, Any]) -> Start:
 
 
 def _start_from(checkpoint: Path, config: Mapping[str, Any], directory: Path) -> Start:
+    require_checkpoint_file(checkpoint)
     in_place = directory.resolve() in checkpoint.resolve().parents
     if not in_place:
         refuse_used(config, directory)

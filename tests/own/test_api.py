@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import sys
+import threading
 import warnings
 
 import hydra
@@ -172,6 +174,7 @@ def test_histories_of_a_frame_give_recommendations(folder):
         (FRAME, {"settings": {"trainer": "ddp_cpu", "trainer.devices": 2}}, ["trainer.devices", "this process"]),
         (FRAME[:0], {}, ["no rows"]),
         ([1, 2], {}, ["list", "data frame"]),
+        (FRAME["user"], {}, ["Series", "loc[["]),
         (pl.LazyFrame({"a": [1]}), {}, ["LazyFrame", "collect()"]),
         (pd.DataFrame({"user": [1, "a"]}), {}, ["user", "one type"]),
         (pd.DataFrame([[1, 2]], columns=["user", "user"]), {}, ["several columns 'user'"]),
@@ -182,6 +185,29 @@ def test_mistakes_are_exceptions_in_one_sentence(data, arguments, expected, fold
     with pytest.raises(StemlabError) as error:
         api.fit(data, **{**COLUMNS, "settings": {"logger": "none"}, **arguments})
     assert not [text for text in expected if text not in str(error.value)], str(error.value)
+
+
+def test_threads_wait_for_each_other(run, folder):
+    rows, screen, found = FRAME.head(5), sys.stdout, []
+    expected = run.predict(rows)
+
+    def score():
+        found.append(run.predict(rows))
+
+    threads = [threading.Thread(target=score) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.stdout is screen
+    assert len(found) == 3
+    for scores in found:
+        pd.testing.assert_frame_equal(scores, expected)
+
+
+def test_errors_name_the_data_and_not_a_temporary_file(run):
+    with pytest.raises(StemlabError, match=r"^the data, row 1: column 'price' is 'abc'"):
+        run.predict(FRAME.head(1).assign(price="abc"))
 
 
 @pytest.mark.parametrize(

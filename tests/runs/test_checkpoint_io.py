@@ -1,5 +1,6 @@
 """Checkpoint files, config differences at resume, and the merged config of a restored run."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from stemlab.config.resolve import flatten
 from stemlab.errors import StemlabError
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from stemlab.runs.restore import merge_config
-from stemlab.runs.resume import check_resumable, config_differences
+from stemlab.runs.resume import check_resumable, config_differences, misfit_refused
 
 
 def test_checkpoints_are_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +100,39 @@ def test_a_checkpoint_in_the_old_format_of_torch(tmp_path: Path) -> None:
     content = {"state_dict": {"net.a": torch.ones(5)}, "epoch": 3, "hyper_parameters": hparams}
     torch.save(content, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     assert read_checkpoint(tmp_path / "old.ckpt").epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "empty"), (b"hello", "another kind"), (b"PK\x03\x04 and a part", "copy it again")]
+)
+def test_why_a_file_cannot_be_read(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt").write_bytes(content)
+    with pytest.raises(StemlabError, match=rf"a\.ckpt .*{reason}"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_directory_names_a_checkpoint_that_exists(tmp_path: Path) -> None:
+    runs = [tmp_path / "runs" / "tiktok" / "stem" / name for name in ("old", "new")]
+    for seconds, run in enumerate(runs):
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "checkpoints" / "best.ckpt").touch()
+        os.utime(run / "checkpoints" / "best.ckpt", (seconds, seconds))
+    for folder in (tmp_path / "runs", runs[0].parent, runs[1], runs[1] / "checkpoints"):
+        with pytest.raises(StemlabError, match=rf"{folder} is a directory: .*{runs[1]}/checkpoints/best\.ckpt\."):
+            read_checkpoint(folder)
+    with pytest.raises(StemlabError, match="without checkpoints"):
+        read_checkpoint(tmp_path)
+
+
+def test_weights_that_do_not_fit_at_resume_are_refused(tmp_path: Path) -> None:
+    one, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 4)
+    with (
+        pytest.raises(StemlabError, match=r"cannot resume .*a\.ckpt.* do not fit .*weight"),
+        misfit_refused(Path("a.ckpt")),
+    ):
+        one.load_state_dict(other.state_dict())
+    with pytest.raises(RuntimeError, match="other"), misfit_refused(Path("a.ckpt")):
+        raise RuntimeError("other")
 
 
 def test_differences_are_found_in_depth() -> None:

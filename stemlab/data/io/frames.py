@@ -28,6 +28,8 @@ def arrow_table(frame: Any) -> pa.Table:
         StemlabError: the object is no data frame, a column mixes types, or two columns have the same name.
     """
     kind = type(frame).__module__.partition(".")[0]
+    if kind == "pandas" and not hasattr(frame, "columns"):
+        raise StemlabError(f"{type(frame).__name__} is not a data frame: frame.loc[[label]] selects rows of one.")
     _check_names(list(getattr(frame, "columns", ())) if kind == "pandas" else [])
     try:
         if isinstance(frame, pa.RecordBatch):

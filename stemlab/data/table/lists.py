@@ -21,6 +21,7 @@ from stemlab.data.table import cells
 from stemlab.data.table.list_settings import ListRole
 from stemlab.data.table.time_units import PER_SECOND
 from stemlab.data.table.tokens import TokenCodes
+from stemlab.errors import StemlabError
 
 Problem = Callable[[int], str]
 """Returns the description of the bad cells of a row."""
@@ -68,7 +69,14 @@ def split_lists(role: ListRole, columns: Mapping[str, Any], missing: Sequence[st
         role: its columns.
         columns: column name -> Arrow column of B cells.
         missing: cells and values of text that mean a missing value; missing values are left out.
+
+    Raises:
+        StemlabError: the values of a column are lists or structures.
     """
+    for _, name in role.columns():
+        kind = columns[name].type
+        if pa.types.is_nested(kind.value_type if is_list(kind) else kind):
+            raise StemlabError(f"column {name!r} has cells of type {kind}: give texts, or lists of single values.")
     lengths_B, flat = flatten_lists(columns[role.values], role.separator, missing)
     others = {name: flatten_lists(columns[name], role.separator, missing) for _, name in list(role.columns())[1:]}
     rows = len(lengths_B)

@@ -2,12 +2,14 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from stemlab.data.table.list_checks import check_separators
 from stemlab.data.table.list_settings import ListRole
+from stemlab.data.table.lists import split_lists
 from stemlab.errors import StemlabError
 
 ROLE = ListRole(
@@ -38,3 +40,9 @@ def test_cells_that_fit_pass(cells: list[str | None], caplog: pytest.LogCaptureF
     check(cells)
     check_separators([ROLE], {"tags": pa.chunked_array([pa.array([["[a]"], ["[b]"]])])}, Path("rows.parquet"))
     assert not caplog.text
+
+
+@pytest.mark.parametrize("cells", [[[["a"]], None], [[{"a": 1}]], [{"a": 1}]])
+def test_values_that_are_lists_or_structures_are_refused(cells: list[Any]) -> None:
+    with pytest.raises(StemlabError, match=r"'tags' has cells of type .*single values"):
+        split_lists(ROLE, {"tags": pa.chunked_array([pa.array(cells)])}, [""])
