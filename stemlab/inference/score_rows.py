@@ -94,7 +94,10 @@ class Scorer:
         Raises:
             StemlabError: the table already has such a column, or a cell is bad and must not be.
         """
-        batch, kept_B = self._encode(table)
+        try:
+            batch, kept_B = self._encode(table)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise StemlabError(self._unreadable(table, error)) from None
         self._count_unknown(batch)
         prob_BT = self._probabilities(batch)
         whole = bool(kept_B.all())
@@ -118,6 +121,15 @@ class Scorer:
         except StemlabError:
             cells.clean(table, *place)  # raises an error with the line, if a cell is the reason
             raise
+
+    def _unreadable(self, table: Any, error: Exception) -> str:
+        """Return the error for a column whose cells are no single values."""
+        rules, fields, numericals = self._data.cell_rules(), self._spec.field_sizes, self._spec.numericals
+        named = {*fields, *(one.name for one in numericals), rules.scenario if rules else None}
+        for name, kind in zip(table.column_names, table.schema.types, strict=True):
+            if name in named and (pa.types.is_nested(kind) or pa.types.is_binary(kind)):
+                return f"{self.input}: column {name!r} has cells of type {kind}: give texts, numbers or dates."
+        return f"{self.input} cannot be encoded ({' '.join(str(error).split())[:200]}): give texts, numbers or dates."
 
     def _facts(self) -> dict[str, Any]:
         """Return what was scored and counted, as plain values."""

@@ -210,6 +210,12 @@ def test_errors_name_the_data_and_not_a_temporary_file(run):
         run.predict(FRAME.head(1).assign(price="abc"))
 
 
+@pytest.mark.parametrize("cell", [{"a": 1}, [1], b"\xff"])
+def test_cells_that_are_no_single_values_are_refused(cell, run):
+    with pytest.raises(StemlabError, match=r"^the data: column 'user' has cells of type"):
+        run.predict(FRAME.head(1).assign(user=[cell]))
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
