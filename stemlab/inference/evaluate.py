@@ -45,15 +45,16 @@ class CheckpointEvaluation:
             StemlabError: the results could not be written, or the data cannot be prepared.
         """
         if is_first_process():
-            require_writable(self._output)
+            require_writable(self._output, "set output to another file")
         seed_everything(self.rebuilt.config["seed"], workers=True, verbose=False)
         self.rebuilt.prepare()
         module, datamodule = self.rebuilt.module(), self.rebuilt.datamodule
         callbacks = [MetricBar(Throughput())] if use_progress_bar("auto") else []
         trainer = build_trainer(self.rebuilt.config, Path.cwd(), [*callbacks], [], module, steps=0)
         if self.chosen["save_scores"]:
-            name = scores_name(self.chosen["split"], self.rebuilt.saved.path.stem)
-            module.before_metrics = ScoreFile(self._folder / name, datamodule, self.chosen["split"])
+            scores = self._folder / scores_name(self.chosen["split"], self.rebuilt.saved.path.stem)
+            require_writable(scores, "save_scores=true needs a run directory that can be written")
+            module.before_metrics = ScoreFile(scores, datamodule, self.chosen["split"])
         with numeric_mode(self.rebuilt.config["trainer"]):
             if self.prefix == "val":
                 trainer.validate(module, datamodule=datamodule, verbose=False)

@@ -127,17 +127,21 @@ class SearchStudy:
         return worker is None or not is_locked(self.directory / ".workers" / worker)
 
     def _adopt(self, left: FrozenTrial) -> StartedTrial | None:
-        """Continue a trial; None if it fails because its processes were killed too often."""
+        """Continue a trial; None if it fails because its processes were killed too often without finishing an epoch."""
         self.study.sampler = self._sampler(left.number)
         trial = optuna.Trial(self.study, left._trial_id)
         attempts = left.user_attrs.get("attempts", 0) + (not left.user_attrs.get("interrupted", False))
+        if len(left.intermediate_values) > left.user_attrs.get("epochs", 0):
+            attempts = 1
         if attempts > _ATTEMPTS:
-            self.failed(trial, f"its processes were ended {_ATTEMPTS} times before it finished")
+            self.failed(trial, f"its processes were ended {_ATTEMPTS} times before they finished an epoch")
             return None
         return self._started(trial, attempts, resumed=True)
 
     def _started(self, trial: optuna.Trial, attempts: int, resumed: bool) -> StartedTrial:
-        for key, value in {"worker": self._worker, "attempts": attempts, "interrupted": False}.items():
+        epochs = len(self._stored(trial).intermediate_values)
+        attributes = {"worker": self._worker, "attempts": attempts, "interrupted": False, "epochs": epochs}
+        for key, value in attributes.items():
             trial.set_user_attr(key, value)
         return StartedTrial(trial, self.space.suggest(trial), resumed)
 

@@ -62,6 +62,16 @@ def test_a_trial_of_a_killed_process_is_continued_once(open_study):
     assert "2 times" in study.failures()[0]
 
 
+def test_a_killed_trial_is_continued_as_long_as_it_finishes_epochs(open_study):
+    for epoch in (1, 2, 3, 4):
+        study = open_study()
+        started = study.next_trial()
+        assert started.trial.number == 0
+        study.is_pruned(started.trial, EpochReport(epoch, 0.5, last=False))
+    numbers = [open_study().next_trial().trial.number for _ in range(3)]
+    assert numbers == [0, 0, 1]
+
+
 def test_an_interrupted_trial_is_continued_as_often_as_needed(open_study):
     for _ in range(4):
         study = open_study()

@@ -56,8 +56,12 @@ def _advice(error: BaseException) -> str:
     return "free disk space, or choose another path" if full else "choose another path"
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, advice: str = "choose another path") -> None:
     """Refuse a file or folder that could not be written, before the work whose result it is to hold.
+
+    Args:
+        path: the file or folder.
+        advice: what to do, for the message.
 
     Raises:
         StemlabError: a part of the path is a file, or the nearest existing folder cannot be written.
@@ -67,9 +71,9 @@ def require_writable(path: Path) -> None:
         return  # a device or pipe
     folder = next(parent for parent in real.parents if parent.exists())
     if not folder.is_dir():
-        raise StemlabError(f"{path} cannot be written ({folder} is a file): choose another path.")
+        raise StemlabError(f"{path} cannot be written ({folder} is a file): {advice}.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise StemlabError(f"{path} cannot be written (no write access to {folder}): choose another path.")
+        raise StemlabError(f"{path} cannot be written (no write access to {folder}): {advice}.")
 
 
 @contextmanager
