@@ -1,6 +1,7 @@
 """A checkpoint alone reproduces the recorded metrics."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.evaluate import evaluate
 from stemlab.inference.evaluate import compare_with_record
+from stemlab.runs.restore import RebuiltRun
 from tests.cli.commands import Workspace
 
 
@@ -90,6 +92,15 @@ def test_a_missing_checkpoint_is_one_sentence(workspace: Workspace) -> None:
     assert result.startswith("error: ")
     assert "nowhere/best.ckpt" in result
     assert result.count("\n") == 1
+
+
+def test_a_read_only_run_directory_is_refused_before_the_evaluation(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != trained)
+    monkeypatch.setattr(RebuiltRun, "prepare", lambda self: pytest.fail("evaluated"))
+    with pytest.raises(StemlabError, match=r"test_metrics_of_best\.json .*no write access.*set output"):
+        evaluate(compose("evaluate", [best(trained)]))
 
 
 def test_a_difference_from_the_record_is_reported(trained: Path) -> None:
