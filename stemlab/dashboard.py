@@ -46,15 +46,37 @@ def dashboard(config: Mapping[str, Any]) -> None:
         return
     if settings.project is not None:
         raise StemlabError("project= names a W&B project: set entity= to its user or team as well.")
-    written = _write(settings, None)
-    if not settings.watch:
-        return
+    if settings.watch:
+        _watch(settings)
+    else:
+        _write(settings, None)
+
+
+def _watch(settings: DashboardConfig) -> None:
+    """Write the page whenever a run changes, until Ctrl-C."""
+    written = None
     try:
+        _wait_for_run(settings)
         while True:
-            time.sleep(settings.interval)
             written = _write(settings, written)
+            time.sleep(settings.interval)
     except KeyboardInterrupt:  # the last page does not reload itself
-        _write(settings.model_copy(update={"watch": False}), written)
+        if written is not None:
+            _write(settings.model_copy(update={"watch": False}), written)
+
+
+def _wait_for_run(settings: DashboardConfig) -> None:
+    """Return when there is a run; a path of ``runs`` must exist, the default folder need not."""
+    from stemlab.reporting.dashboard.run_values import find_runs
+
+    folder = Path(settings.paths["runs_dir"])
+    patterns = settings.runs or [str(folder)]
+    waiting = False
+    while not ((settings.runs or folder.exists()) and find_runs(patterns, settings.only)[0]):
+        if not waiting:
+            print(f"waiting for the first run in {', '.join(patterns)} (Ctrl-C ends it)", flush=True)
+        waiting = True
+        time.sleep(settings.interval)
 
 
 def _write(settings: DashboardConfig, before: str | None) -> str:

@@ -80,7 +80,7 @@ def reproduce(config: Mapping[str, Any]) -> int:
     _analyses(session)
     print("\n".join([*tables, *session.lines()]))
     path = session.write(time.monotonic() - started)
-    print(f"wrote {path} and {path.parent / 'tables'}")
+    print(f"wrote {path}{f' and {path.parent}/tables' if tables else ''}")
     print(session.verdict.sentence)
     return session.verdict.status
 

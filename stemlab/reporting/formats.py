@@ -15,7 +15,7 @@ _BOLD = re.compile(r"^\*\*(.*)\*\*$")
 _NUMBER = re.compile(r"^(\*\*)?[-+]?[\d,]*\.?\d+( ± [\d.]+)?(\*\*)?$|^–$")
 _STYLE = (
     "body{font:15px/1.4 system-ui,sans-serif;margin:2rem;color-scheme:light dark}"
-    "table{border-collapse:collapse}caption{text-align:left;font-weight:600;padding:.5rem 0}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse}caption{text-align:left;font-weight:600;padding:.5rem 0}"
     "th,td{padding:.25rem .7rem;border-bottom:1px solid #8884;text-align:left}.n{text-align:right;white-space:nowrap}"
 )
 
@@ -69,12 +69,13 @@ def as_html(tables: Sequence[tuple[Sequence[Sequence[str]], str, Sequence[str]]]
         )
         remarks = "\n".join(f"<p><small>{html.escape(note)}</small></p>" for note in notes)
         blocks.append(
+            f'<div class=wide tabindex="0" role="region" aria-label="{html.escape(caption or title)}">'
             f"<table><caption>{html.escape(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n"
-            f"<tbody>\n{rows}\n</tbody></table>\n{remarks}"
+            f"<tbody>\n{rows}\n</tbody></table></div>\n{remarks}"
         )
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
         f"<body>\n{chr(10).join(blocks)}\n</body></html>\n"
     )
 

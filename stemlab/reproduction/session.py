@@ -156,6 +156,9 @@ class Reproduction:
             config["name"] = self.preset.name
         if self.marks or self.verdict.missing:
             config["figure"] = {**config["figure"], "x": None}
+        if self.verdict.missing or self.verdict.failures:  # a key that only missing runs have defines no row
+            runs = self._collected().runs
+            config["by"] = [key for key in config["by"] if any(run.value(key) is not None for run in runs)]
         return config
 
     def compare(self, config: Mapping[str, Any]) -> None:

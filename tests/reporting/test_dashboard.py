@@ -120,3 +120,22 @@ def test_watching_writes_changed_runs_and_ends_without_reloading(runs, tmp_path,
     assert [(len(one["runs"]), one["reload_seconds"]) for one in seen] == [(7, 5), (7, 5), (8, 5)]
     assert '"reload_seconds":null' in page.read_text()
     assert capsys.readouterr().out.count("wrote") == 3
+
+
+def test_watching_waits_for_the_first_run(tmp_path, monkeypatch, capsys):
+    page, folder, calls = tmp_path / "page.html", tmp_path / "runs", []
+
+    def sleep(seconds):
+        calls.append(page.exists())
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        if len(calls) == 2:
+            write(folder, record("stem", 1))
+
+    monkeypatch.setattr("stemlab.dashboard.time.sleep", sleep)
+    monkeypatch.setattr("stemlab.reporting.dashboard.page.vega_bundle", lambda: "")
+    dashboard(compose("dashboard", [f"paths.runs_dir={folder}", f"output={page}", "watch=true"]))
+    assert calls == [False, False, True]
+    assert capsys.readouterr().out.count("waiting") == 1
+    with pytest.raises(StemlabError, match="nothing at"):
+        dashboard(compose("dashboard", [f"runs=[{tmp_path / 'other'}]", f"output={page}", "watch=true"]))

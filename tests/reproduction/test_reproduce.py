@@ -129,3 +129,12 @@ def test_numbers_outside_of_the_tolerance_and_reduced_forms(config, copied, caps
     shutil.rmtree(config["output"])
     assert reproduce(config) == 1
     assert "outside: mmoe" in capsys.readouterr().out
+
+
+def test_a_key_that_only_missing_runs_have_defines_no_row(config, copied, capsys):
+    copied.most = 2
+    assert reproduce({**config, "reproduce": {**config["reproduce"], "study": "tiktok_conflict"}}) == 3
+    table = next(session.Path(config["output"]).glob("tables/*.csv")).read_text().splitlines()
+    assert table[0].startswith("model,")
+    assert len(read(config)["missing"]) == 16
+    assert "tables" in capsys.readouterr().out.splitlines()[-2]

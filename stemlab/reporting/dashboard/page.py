@@ -128,8 +128,8 @@ def dashboard_page(data: Mapping[str, Any]) -> str:
 <link rel="icon" href="data:,"><style>{_asset("page.css")}</style></head>
 <body>
 <a class="skip" href="#leaderboards">skip to the leaderboards</a>
-<h1>{text(data["title"])}</h1>
-<p class="about">{len(data["runs"])} runs, stemlab {__version__}, written {moment}</p>
+<header><h1>{text(data["title"])}</h1>
+<p class="about">{len(data["runs"])} runs, stemlab {__version__}, written {moment}</p></header>
 <nav aria-label="sections">{_links(data["sections"])}</nav>
 <form class="filters" onsubmit="return false" aria-label="filters">
 {filters}

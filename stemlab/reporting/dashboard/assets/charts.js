@@ -218,6 +218,7 @@ async function drawPanels(runs) {
       const spec = { ...fitted(panel, found[p], chart.clientWidth), description: `${panel.title}: ${plural(found[p].length, "value")} of ${plural(finished.length, "run")}` };
       await window.vegaEmbed(chart, spec, { actions: { export: true, source: false, compiled: false, editor: false },
         renderer: found[p].length > 1500 ? "canvas" : "svg", tooltip: { theme: dark.matches ? "dark" : "light" } });
+      chart.querySelector("summary")?.setAttribute("aria-label", `save ${panel.title}`);
       await new Promise((ready) => setTimeout(ready)); // the page answers between two charts
       if (turn !== drawing) return;
     }

@@ -98,13 +98,14 @@ function drawBoards(runs) {
   const boards = data.boards.map((board, index) => ({ board, index }))
     .map(({ board, index }) => ({ board, index, rows: board.rows.filter((row) => row.runs.some((id) => shown.has(id))) }))
     .filter(({ board, rows }) => rows.length || (!board.rows.length && (!state.group || board.group === state.group)));
-  at("boards").replaceChildren(...boards.flatMap(({ board, index, rows }) => {
-    const differ = board.rows.some((row) => row.settings);
+  const partly = boards.some(({ rows }) => rows.some((row) => !row.runs.every((id) => shown.has(id))));
+  const remark = partly ? [element("p", { class: "note" }, "Values are over all runs of a row, also over those that the filters hide.")] : [];
+  at("boards").replaceChildren(...remark, ...boards.flatMap(({ board, index, rows }) => {
     const columns = [{ title: "model", header: true }, ...board.columns.map((one) => ({ ...one, number: true })),
-      { title: "seeds", number: true, better: "max" }, { title: "compare" },
-      ...(differ ? [{ title: "settings", wrap: true }] : [])];
+      { title: "seeds", number: true, better: "max" }, { title: "compare" }];
     const cells = rows.map((row) => [
-      { text: row.label, value: row.label },
+      { nodes: [row.label, row.settings ? element("span", { class: "settings" }, row.settings) : null].filter((one) => one !== null),
+        value: `${row.label} ${row.settings}` },
       ...row.cells.map((cell) => ({
         nodes: [number(cell.mean) + (cell.std === null ? "" : " ± " + number(cell.std)),
           cell.best ? element("span", { class: "spoken" }, " (best)") : null].filter((one) => one !== null),
@@ -112,8 +113,7 @@ function drawBoards(runs) {
         title: `${plural(cell.n, "seed")}${cell.best ? "; best, or not significantly worse" : ""}` })),
       { text: String(row.seeds.length), value: row.seeds.length, title: row.seeds.join(", ") },
       { node: compareBox(`compare row ${row.label} ${row.settings}`.trim(), row.runs.slice(0, 1)),
-        value: state.chosen.includes(row.runs[0]) ? 0 : 1, title: "adds the first run of the row to the comparison" },
-      ...(differ ? [{ text: row.settings, value: row.settings }] : [])]);
+        value: state.chosen.includes(row.runs[0]) ? 0 : 1, title: "adds the first run of the row to the comparison" }]);
     const lines = [...new Set(board.notes)].map((note) => element("p", { class: "note" }, note));
     const notes = lines.length <= NOTES ? lines : [...lines.slice(0, NOTES - 1),
       element("details", { class: "note" }, element("summary", {}, `${lines.length - NOTES + 1} more notes`), ...lines.slice(NOTES - 1))];
