@@ -273,8 +273,7 @@ class TrainingRun:
             print_task_epochs(self.recorder.record["best"].get("tasks"))
         if epochs == self.config["trainer"]["max_epochs"] and still_improved(checkpoint.improvement, epochs):
             rank_zero_info(
-                f"the last epoch was the best: trainer.max_epochs={epochs} ended the training while the metric was "
-                "still improving."
+                f"the last epoch was the best: more epochs than trainer.max_epochs={epochs} may improve the metric."
             )
         return self.recorder.metrics
 
