@@ -26,7 +26,7 @@ class BenchRow:
         spread: quartiles of the ratio over the rounds.
         peak: share of the fastest matrix product of the same machine, in the same run.
         memory: memory of a step.
-        machine: processor and threads.
+        machine: CPU or GPU, and threads.
     """
 
     work: str
