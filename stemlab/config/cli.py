@@ -66,6 +66,7 @@ def command(
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def main() -> None:
+            _check_current_folder()
             watch_parent()
             pause_collection()
             forget_own_modules()
@@ -83,6 +84,14 @@ def command(
         return main
 
     return decorate
+
+
+def _check_current_folder() -> None:
+    """End the command if the current folder was deleted, in which no library can be loaded."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        fail("the current folder was deleted: change to another one.")
 
 
 @contextmanager

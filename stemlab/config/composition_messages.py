@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from stemlab.config.compose import CommandLine, KeyOrigins, compose_with_hydra, conf_folders, parse_overrides
+from stemlab.config.job_process import quote_override
 from stemlab.config.key_hints import key_hint
 from stemlab.errors import StemlabError, nearest
 
@@ -67,7 +69,10 @@ def _syntax(override: str) -> str:
     if "=" not in override:
         return f"{override!r} on the command line does not have the form key=value."
     key, _, value = override.partition("=")
-    return f"the value of {key} on the command line has wrong syntax: {value!r}; quote it: \"{key}='{value}'\"."
+    quoted = f"{key}={quote_override(value)}"
+    special = set(quoted) & set('"$`!\\\\')  # of the shell, within double quotes
+    shown = shlex.quote(quoted) if special else f'"{quoted}"'
+    return f"the value of {key} on the command line has wrong syntax: {value!r}; quote it: {shown}."
 
 
 def _no_option(error: MissingConfigException, line: CommandLine, overrides: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -146,7 +147,9 @@ def job_arguments(config: Any) -> list[str]:
 
 def quote_override(text: str) -> str:
     """Return a text quoted for Hydra's override grammar."""
-    return "'" + text.replace("'", "\\'") + "'"
+    slashes = re.sub(r"(\\*)'", r"\1\1\\'", text)  # before a quote, Hydra reads \\ as one backslash
+    end = re.search(r"\\*$", slashes)
+    return f"'{slashes}{end[0] if end else ''}'"
 
 
 def run_process_group(arguments: list[str], variables: Mapping[str, str] | None = None) -> int:

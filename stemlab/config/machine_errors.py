@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from stemlab.config.process_watch import OTHER_ENDED
@@ -85,9 +86,9 @@ def _full_folder() -> Path | None:
     hydra = sys.modules.get("hydra.core.hydra_config")
     job = hydra.HydraConfig.get() if hydra is not None and hydra.HydraConfig.initialized() else None
     run = job.runtime.get("output_dir") if job is not None else None
-    for folder in (Path(name) for name in (run, os.getcwd(), tempfile.gettempdir()) if name):
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        space = os.statvfs(nearest)
-        if space.f_bavail * space.f_frsize < _FULL_BYTES:
-            return folder
+    with suppress(OSError):  # the current folder was deleted, or no temporary folder can be written
+        for folder in (Path(name) for name in (run, os.getcwd(), tempfile.gettempdir()) if name):
+            space = os.statvfs(next(path for path in (folder, *folder.parents) if path.exists()))
+            if space.f_bavail * space.f_frsize < _FULL_BYTES:
+                return folder
     return None

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 
 from stemlab.config.compose import CommandLine, KeyOrigins, compose_job, hydra_context
+from stemlab.config.job_process import quote_override
 from stemlab.config.own_words import open_nodes
 from stemlab.config.sweep import with_message
 from stemlab.config.validate import validate
@@ -69,6 +70,4 @@ def _text(key: str, value: Any) -> str:
 def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _RESERVED:
         return text
-    slashes = re.sub(r"(\\*)'", r"\1\1\\'", text)  # before a quote, Hydra reads \\ as one backslash
-    end = re.search(r"\\*$", slashes)
-    return f"'{slashes}{end[0] if end else ''}'"
+    return quote_override(text)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from stemlab.runs.run import TrainingRun
+from stemlab.train import run_command
 from tests.cli.commands import Workspace
 from tests.cli.conftest import TINY
 
@@ -58,3 +60,15 @@ def test_too_little_memory_is_one_sentence(workspace: Workspace, monkeypatch: py
 
     monkeypatch.setattr(TrainingRun, "_train", train)
     assert "memory" in failed(workspace, "hydra.run.dir=memory")
+
+
+def test_a_deleted_current_folder_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    with pytest.raises(SystemExit, match="2"):
+        run_command()
+    assert "current folder" in capsys.readouterr().err

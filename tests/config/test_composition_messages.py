@@ -1,5 +1,7 @@
 """Messages for command lines that Hydra cannot compose; where a key was set."""
 
+import shlex
+
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
@@ -45,6 +47,13 @@ def test_message(message, words, expected):
     assert text is not None
     assert expected in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("value", ["we ird'x", "a{b\\'", "~/x.ckpt", "a'$HOME`b\\"])
+def test_the_quoted_setting_is_the_typed_value_for_shell_and_hydra(value, message):
+    found = message(f"paths.runs_dir={value}")
+    (word,) = shlex.split(found.partition("quote it: ")[2].removesuffix("."))
+    assert parse_overrides([word])[0].value() == value
 
 
 def test_hint_for_the_last_part_of_an_experiment_name(tmp_path, message):
