@@ -1,4 +1,4 @@
-"""Precision and kernels of a command: which form of an equation runs, and whether float32 may be rounded to TF32."""
+"""Precision and kernels of a command: which form of an equation runs, TF32 on GPUs, and subnormal numbers on CPUs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from stemlab.nn.kernels.dispatch import kernel_mode
@@ -13,7 +14,7 @@ from stemlab.nn.kernels.dispatch import kernel_mode
 
 @contextmanager
 def numeric_mode(trainer: Mapping[str, Any]) -> Iterator[None]:
-    """Set kernels and float32 precision of the process inside the block, and restore the previous ones.
+    """Set kernels, float32 precision and ``subnormals_flushed`` inside the block, and restore the previous state.
 
     Args:
         trainer: group ``trainer`` of the config; null keys have their defaults.
@@ -22,8 +23,34 @@ def numeric_mode(trainer: Mapping[str, Any]) -> Iterator[None]:
     if gpu:
         # deterministic algorithms would also fill new tensors with NaN, which costs time; no result depends on it
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    with kernel_mode(trainer["kernels"] or "auto"), float32_mode(tf32=gpu and trainer["precision"] == "tf32"):
+    tf32 = gpu and trainer["precision"] == "tf32"
+    with kernel_mode(trainer["kernels"] or "auto"), float32_mode(tf32), subnormals_flushed():
         yield
+
+
+@contextmanager
+def subnormals_flushed() -> Iterator[None]:
+    """Let the CPU compute with 0 in place of subnormal numbers (below 1.2e-38 in float32) inside the block.
+
+    Weight decay makes the padding rows of embedding tables, and moments of Adam, subnormal after about 1,500 steps.
+    CPUs need about a hundred times longer for each operation with such a number.
+
+    The mode belongs to a thread, and new threads have the mode of the thread that starts them: intra-op threads of
+    PyTorch that were started before the block keep theirs.
+    """
+    for kind in (np.float16, np.float32, np.float64, np.longdouble):
+        np.finfo(kind)  # computed once; NumPy below 2.3 warns if that happens inside the block
+    before = _flushes_subnormals()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def _flushes_subnormals() -> bool:
+    smallest = torch.full((1,), torch.finfo(torch.float32).tiny)
+    return (smallest * 0.5).item() == 0.0
 
 
 @contextmanager

@@ -41,6 +41,18 @@ def test_flags_are_set_and_restored(trainer, expected):
         assert flags() == inside
 
 
+def test_subnormal_numbers_are_zero_inside_and_kept_outside():
+    tiny = torch.full((8,), torch.finfo(torch.float32).tiny)
+    trainer = {"accelerator": "cpu", "precision": "32-true", "kernels": "auto"}
+    assert (tiny * 0.5).min() > 0
+    with numeric_mode(trainer):
+        assert (tiny * 0.5).max() == 0
+        with numeric_mode(trainer):
+            pass
+        assert (tiny * 0.5).max() == 0
+    assert (tiny * 0.5).min() > 0
+
+
 def test_tf32_is_float32_for_lightning():
     assert [lightning_precision(name) for name in ("32-true", "tf32", "bf16-mixed")] == [
         "32-true",
