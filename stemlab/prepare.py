@@ -82,10 +82,10 @@ def verify(dataset: Mapping[str, Any], manifest: Mapping[str, Any], directory: P
         return _NOT_COMPARED
     checks = check_statistics(published, measured_statistics(directory))
     table = Table(title="published statistics", title_justify="left")
-    table.add_column("statistic", no_wrap=True)
+    table.add_column("statistic", overflow="fold")
     for name in ("prepared", "published", "difference", "result"):
         table.add_column(name, justify="left" if name == "result" else "right", no_wrap=True)
-    table.add_column("source", justify="right")
+    table.add_column("source", justify="right", no_wrap=True)
     sources = list(dict.fromkeys(entry.source for entry in published))
     for *row, source in statistic_rows(checks):
         table.add_row(*row, str(sources.index(source) + 1))

@@ -11,6 +11,7 @@ _LATEX = {
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
     **{"±": r"$\pm$", "–": "--", "Δ": r"$\Delta$"},
 }
+_PAGE_NORMAL, _PAGE_SMALL = 66, 82  # characters on a line of 345 pt; two per column are space
 _BOLD = re.compile(r"^\*\*(.*)\*\*$")
 _NUMBER = re.compile(r"^(\*\*)?[-+]?[\d,]*\.?\d+( ± [\d.]+)?(\*\*)?$|^–$")
 _STYLE = (
@@ -23,19 +24,33 @@ _STYLE = (
 def as_latex(cells: Sequence[Sequence[str]], caption: str, notes: Sequence[str], label: str) -> str:
     """Return a ``table`` environment for the package booktabs.
 
+    What is wider than a page continues below, with the first column repeated.
+
     Args:
         cells: heading and rows; a cell in ``**`` is bold.
         caption: caption of the table.
         notes: sentences below the table.
         label: name after ``tab:``.
     """
-    head, *body = cells
-    align = "".join("r" if number else "l" for number in _numeric(body))
+    blocks = _fitting(cells)
+    small = [r"\footnotesize\setlength{\tabcolsep}{4pt}"] if len(blocks) > 1 else []
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_escaped(caption)}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', label)}}}",
+        *small,
+        "\n\\par\\medskip\n".join(map(_tabular, blocks)),
+        *(rf"\par\smallskip\footnotesize {_escaped(note)}" for note in notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tabular(cells: Sequence[Sequence[str]]) -> str:
+    head, *body = cells
+    align = "".join("r" if number else "l" for number in _numeric(body))
+    lines = [
         rf"\begin{{tabular}}{{{align}}}",
         r"\toprule",
         " & ".join(map(_escaped, head)) + r" \\",
@@ -43,10 +58,21 @@ def as_latex(cells: Sequence[Sequence[str]], caption: str, notes: Sequence[str],
         *(" & ".join(map(_latex_cell, row)) + r" \\" for row in body),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\smallskip\footnotesize {_escaped(note)}" for note in notes),
-        r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def _fitting(cells: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """Return the table as blocks that fit the width of a page; every block has the first column."""
+    widths = [max(len(cell.strip("*")) for cell in column) + 2 for column in zip(*cells, strict=True)]
+    if sum(widths) <= _PAGE_NORMAL:
+        return [[list(row) for row in cells]]
+    blocks: list[list[int]] = [[]]
+    for column, width in enumerate(widths[1:], 1):
+        if blocks[-1] and widths[0] + sum(widths[one] for one in blocks[-1]) + width > _PAGE_SMALL:
+            blocks.append([])
+        blocks[-1].append(column)
+    return [[[row[0], *(row[column] for column in block)] for row in cells] for block in blocks]
 
 
 def as_html(tables: Sequence[tuple[Sequence[Sequence[str]], str, Sequence[str]]], title: str) -> str:

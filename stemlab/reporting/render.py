@@ -141,9 +141,12 @@ def _test_notes(table: ReportTable) -> list[str]:
     least = ", ".join(f"{column_heading(name)} {value:.2g}" for name, value in found.detectable.items())
     several = len({row.runs[0].record["dataset_fingerprint"] for row in table.rows}) > 1
     same = "; only rows on the same data are compared" * several
+    without = ", ".join(map(column_heading, found.untested))
     return [
         f"Bold: the best mean and those not significantly worse ({found.method}, {len(found.cells)} tests, Holm's "
         f"correction, level {found.level:g}{same}). Smallest detectable difference of one test (power 0.8): {least}."
+        + f" Not tested, because the best row has no two seeds in common with another: {without}."
+        * bool(without)
     ]
 
 

@@ -41,6 +41,7 @@ class Significance:
         best: row and column of the best values with at least one test.
         cells: row and column -> test.
         detectable: column -> smallest difference that one of its tests finds with a power of 0.8, median over its rows.
+        untested: columns whose best row has no two seeds in common with another row.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Significance:
     best: frozenset[tuple[int, str]]
     cells: Mapping[tuple[int, str], Cell]
     detectable: Mapping[str, float]
+    untested: Sequence[str] = ()
 
     def is_best(self, row: int, column: str) -> bool:
         """Return whether a row is the best of a column or not significantly worse."""
@@ -86,7 +88,7 @@ def over_seeds(
         own: directions of metrics of the user.
     """
     tests: dict[tuple[int, str], TestedDifference] = {}
-    best, least = set(), {}
+    best, least, untested = set(), {}, []
     for column in columns:
         direction, found = metric_direction(f"test/{column}", own), []
         for name in dict.fromkeys(data) if direction is not None else ():
@@ -97,12 +99,13 @@ def over_seeds(
             compared = _against(chosen, values)
             tests |= {(row, column): test for row, (test, _) in compared.items()}
             best |= {(chosen, column)} if compared else set()
+            untested += [] if compared else [column]
             found += [detectable_difference(test.standard_error, df, level) for test, df in compared.values()]
         if found:
             least[column] = median(found)
     adjusted = holm([test.p for test in tests.values()])
     cells = {key: Cell(test, p) for (key, test), p in zip(tests.items(), adjusted, strict=True)}
-    return Significance("t-test over common seeds", level, frozenset(best), cells, least)
+    return Significance("t-test over common seeds", level, frozenset(best), cells, least, list(dict.fromkeys(untested)))
 
 
 def best_row(column: str, values: Mapping[int, SeedValues], own: Mapping[str, Mode | None] | None = None) -> int:

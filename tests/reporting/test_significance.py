@@ -50,6 +50,7 @@ def test_without_common_seeds_nothing_is_marked():
         found = over_seeds(["auc"], [{"auc": seeds(0.8, 0.9)}, {"auc": others}], ["a", "a"])
         assert (found.best, found.cells, found.detectable) == (frozenset(), {}, {})
         assert not found.is_best(0, "auc")
+        assert found.untested == (["auc"] if others else [])
 
 
 def test_a_row_with_other_seeds_is_compared_on_the_common_ones():
@@ -75,6 +76,16 @@ def test_latex():
     assert r"\caption{50 \% of it}" in text
     assert r"\label{tab:my-table}" in text
     assert text.count("rule") == 3
+
+
+def test_a_wide_latex_table_continues_below():
+    head = ["model", *(f"task_{number} AUC" for number in range(9))]
+    text = as_latex([head, ["stem", *("**0.8208 ± 0.0003**",) * 9]], "caption", [], "wide")
+    blocks = text.split(r"\begin{tabular}")[1:]
+    assert [block.count("stem & ") for block in blocks] == [1, 1, 1]
+    assert [block.splitlines()[2].count("AUC") for block in blocks] == [4, 4, 1]
+    assert re.findall(r"task\\_(\d) AUC", text) == [str(number) for number in range(9)]
+    assert text.count(r"\begin{table}") == text.count(r"\caption") == 1
 
 
 def test_html():
