@@ -81,9 +81,24 @@ def log_checkpoint(loggers: list[Logger], record: Mapping[str, Any], checkpoint:
                 log_artifacts(logger.experiment, record, checkpoint)
 
 
-def finish_loggers(loggers: list[Logger], failed: bool) -> None:
-    """Close every logger and finish the W&B run; otherwise the next run of this process would log into it."""
+def finish_loggers(loggers: list[Logger], failed: bool, record: Mapping[str, Any] | None = None) -> None:
+    """Close every logger and finish the W&B run; otherwise the next run of this process would log into it.
+
+    Args:
+        loggers: loggers of the run.
+        failed: whether the run failed.
+        record: record of the ended run, whose costs are written into the W&B summary.
+    """
     for logger in loggers:
         logger.finalize("failed" if failed else "success")
         if isinstance(logger, WandbLogger) and is_first_process():
+            if record is not None:
+                logger.experiment.summary.update(_costs(record))
             logger.experiment.finish(exit_code=int(failed))
+
+
+def _costs(record: Mapping[str, Any]) -> dict[str, float]:
+    from stemlab.reporting.collect import Run
+    from stemlab.reporting.dashboard.run_values import costs
+
+    return costs(Run(Path(), record))

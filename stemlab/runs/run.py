@@ -115,7 +115,7 @@ class TrainingRun:
             try:
                 self._write_record(status)
             finally:
-                finish_loggers(self.loggers, failed=status not in ("finished", "pruned"))
+                finish_loggers(self.loggers, status not in ("finished", "pruned"), self.recorder.record)
         return _defined(metrics.get(self.config["objective"]))
 
     def _record_lost_rank(self, message: str) -> None:

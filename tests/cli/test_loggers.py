@@ -86,8 +86,14 @@ def test_offline_run_has_the_curves_of_the_csv(offline: tuple[WandbRun, Path]) -
 
 def test_offline_summary_is_the_best_epoch(offline: tuple[WandbRun, Path]) -> None:
     run, directory = offline
-    metrics = json.loads((directory / "record.json").read_text())["metrics"]
+    record = json.loads((directory / "record.json").read_text())
+    metrics = record["metrics"]
     assert {name: run.summary[name] for name in metrics} == metrics
+    parameters = record["parameters"]
+    assert run.summary["cost/parameters"] == parameters["dense"] + parameters["embedding"]
+    assert run.summary["cost/memory_mb"] == pytest.approx(record["memory"]["peak_rss_bytes"] / 1e6, rel=1e-4)
+    assert 0 < run.summary["cost/seconds_to_best"] <= run.summary["cost/seconds"]
+    assert run.summary["cost/samples_per_s"] > 0
 
 
 def test_offline_run_has_the_reliability_of_the_saved_scores(offline: tuple[WandbRun, Path]) -> None:

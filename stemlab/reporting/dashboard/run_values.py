@@ -12,14 +12,17 @@ from typing import Any
 from stemlab.config.limits import run_limits
 from stemlab.config.resolve import NOT_HASHED, flatten
 from stemlab.reporting.collect import Run, record_paths, records_at
+from stemlab.reporting.costs import Cost, cost_of
 from stemlab.reporting.dashboard.analysis_values import RESULTS_FILE
 from stemlab.reporting.dashboard.rounding import rounded
 
-_COSTS = {
-    "cost/parameters": ("parameters.dense", "parameters.embedding"),
-    "cost/embedding_parameters": ("parameters.embedding",),
-    "cost/samples_per_s": ("throughput.train_samples_per_s",),
-    "cost/seconds": ("time.fit_s",),
+_COSTS: Mapping[str, Cost] = {
+    "cost/parameters": "parameters",
+    "cost/embedding_parameters": "embedding",
+    "cost/samples_per_s": "samples/s",
+    "cost/seconds": "fit",
+    "cost/memory_mb": "memory",
+    "cost/seconds_to_best": "best",
 }
 
 
@@ -82,18 +85,8 @@ def run_entry(run: Run, group: str, curve_names: Sequence[str]) -> dict[str, Any
 
 def costs(run: Run) -> dict[str, float]:
     """Return the costs of a run that its record has; memory in MB (10^6 bytes), times in seconds."""
-    found: dict[str, float] = {}
-    for name, keys in _COSTS.items():
-        values = [run.value(key) for key in keys]
-        if all(isinstance(value, int | float) for value in values):
-            found[name] = rounded(float(sum(values)))
-    memory = run.value("memory.peak_gpu_bytes") or run.value("memory.peak_rss_bytes")
-    if isinstance(memory, int | float):
-        found["cost/memory_mb"] = rounded(memory / 1e6)
-    epochs, best, seconds = run.value("epochs_run"), run.value("best.epoch"), run.value("time.fit_s")
-    if epochs and best and seconds:
-        found["cost/seconds_to_best"] = rounded(seconds * best / epochs)
-    return found
+    found = {name: cost_of(run, cost) for name, cost in _COSTS.items()}
+    return {name: rounded(value) for name, value in found.items() if value is not None}
 
 
 def settings_of(run: Run) -> dict[str, Any]:

@@ -13,14 +13,6 @@ from stemlab.errors import StemlabError
 from stemlab.reporting.dashboard.markdown_panels import MARKDOWN_KINDS, markdown_of
 from stemlab.reporting.dashboard.page import dashboard_data
 
-_COSTS = {  # value of a panel -> name in a W&B run: summary, or column of the config
-    "cost/parameters": "parameters/dense",
-    "cost/embedding_parameters": "parameters/embedding",
-    "cost/samples_per_s": "throughput/train_samples_per_s",
-    "cost/seconds": "_runtime",
-    "cost/seconds_to_best": "_runtime",
-    "cost/memory_mb": "system/gpu.0.memoryAllocatedBytes",
-}
 _COMMON_SETTINGS = ("optim.lr", "model.net.embedding_dim", "model.net.net_dropout", "model.embedding_regularizer")
 
 
@@ -103,7 +95,7 @@ def wandb_panel(wr: Any, panel: PanelConfig, data: Mapping[str, Any]) -> Any:
     if panel.kind in MARKDOWN_KINDS:
         return wr.MarkdownPanel(markdown=markdown_of(panel, data))
     if panel.kind == "scatter":
-        return wr.ScatterPlot(title=panel.title, x=_name(panel.x), y=_name(panel.y))
+        return wr.ScatterPlot(title=panel.title, x=str(panel.x), y=str(panel.y))
     metric = str(panel.metric)
     if panel.kind == "parallel":
         names = [*(f"c::{name}" for name in _COMMON_SETTINGS), metric]
@@ -118,10 +110,6 @@ def wandb_panel(wr: Any, panel: PanelConfig, data: Mapping[str, Any]) -> Any:
     found = [name for name in known if fnmatchcase(name, metric) and name.count("/") == metric.count("/")]
     metrics = found or [re.sub(r"[/@]\*.*", "", metric)]
     return wr.BarPlot(title=panel.title, metrics=metrics, groupby="model.name")
-
-
-def _name(value: str | None) -> str:
-    return _COSTS.get(str(value), str(value))
 
 
 def _packages() -> tuple[Any, Any]:
