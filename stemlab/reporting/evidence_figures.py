@@ -17,6 +17,9 @@ from stemlab.reporting.table import ReportTable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+_CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # right or left of a point, above or below
 
 
 def draw_critical(ranked: RankedModels, path: Path, sample: bool, limited: bool) -> list[Path]:
@@ -122,14 +125,36 @@ def draw_pareto(table: ReportTable, metric: str, costs: Sequence[str], path: Pat
             front = pareto_front(xs, [sign * y for y in ys])
             axes.plot([xs[i] for i in front], [ys[i] for i in front], color=FIRST_COLOURS[1], linewidth=1, zorder=1)
             axes.scatter(xs, ys, color=FIRST_COLOURS[0], s=18, zorder=2)
-            for name, x, y in points:
-                axes.annotate(name, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=7)
             axes.set_xlabel(COST_HEADS[cost])
             axes.margins(x=0.25, y=0.1)
         every[0].set_ylabel(column_heading(metric))
         figure.suptitle(f"{figure_marks(table.sample, table.limited)}means over seeds; line: Pareto front", fontsize=8)
+        figure.draw_without_rendering()  # lays out the axes
+        for axes, (_, points) in zip(every, panels, strict=True):
+            _label(axes, points)
 
     return write_figure(path, (3.2 * len(panels) + 0.6, 3.2), draw)
+
+
+def _label(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Write the name beside each point, at the first corner where it covers no other name or point."""
+    spots = axes.transData.transform([(x, y) for _, x, y in points])
+    used: list[Bbox] = []
+    for name, x, y in points:
+        labels = []
+        for right, up in _CORNERS:
+            ha, va = "left" if right > 0 else "right", "bottom" if up > 0 else "top"
+            away = (3.0 * right, 2.0 * up)
+            label = axes.annotate(name, (x, y), away, textcoords="offset points", fontsize=7, ha=ha, va=va)
+            label.set_in_layout(False)
+            box = label.get_window_extent()
+            hidden = sum(box.overlaps(other) for other in used) + sum(box.contains(*spot) for spot in spots)
+            outside = not axes.bbox.x0 <= box.x0 <= box.x1 <= axes.bbox.x1
+            labels.append((hidden + outside, len(labels), label, box))
+        best, *others = sorted(labels, key=lambda one: one[:2])
+        used.append(best[3])
+        for _, _, label, _ in others:
+            label.remove()
 
 
 def _listed(table: ReportTable) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ class ReportPart:
     @property
     def file_suffix(self) -> str:
         """End of the name of its files."""
-        return "_" + file_name(self.title.lower().replace(" ", "_"))
+        return "_" + file_name(re.sub(r"[^\w.=-]+", "_", self.title.lower()).strip("_"))
 
 
 def separate(runs: Sequence[Run], by: Sequence[str]) -> list[ReportPart]:
