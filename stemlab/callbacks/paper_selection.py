@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from stemlab.callbacks.improvement import Improvement
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.metrics import MultiTaskMetrics
+from stemlab.nn.modes import evaluation_mode
 from stemlab.nn.sharded.network import finish_lookups
 
 POOLED = "pooled"
@@ -123,14 +124,9 @@ def measure_test_split(trainer: Trainer, module: MultiTaskModule) -> dict[str, f
     regression, own = module.label_columns.regression, module.settings.own_metrics
     metrics = MultiTaskMetrics(module.tasks, module.scenarios, regression=regression, own=own)
     limit = trainer.limit_test_batches  # a number of batches, or 1.0: all of them
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
+    with evaluation_mode(module):
         with trainer.precision_plugin.forward_context():
             for batch in islice(data.test_dataloader(), limit if isinstance(limit, int) else None):
                 module.update_metrics(metrics, data.transfer_batch_to_device(batch, module.device, 0))
         finish_lookups(module.net)
-    finally:
-        for part, training in modes:
-            part.training = training
     return metrics.compute()

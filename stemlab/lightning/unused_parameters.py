@@ -17,6 +17,7 @@ from stemlab.data.batch import ImpressionBatch, SequenceBatch
 from stemlab.data.list_layout import list_columns
 from stemlab.data.spec import ImpressionSizes
 from stemlab.models.sequential.base import SequenceNet
+from stemlab.nn.modes import evaluation_mode
 
 
 def has_unused_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) -> bool:
@@ -33,14 +34,9 @@ def has_unused_parameters(net: nn.Module, sizes: ImpressionSizes | None = None) 
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:  # POP
         return False
-    training = net.training
-    net.eval()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            outcome = _sequential_loss(net) if isinstance(net, SequenceNet) else _sum_of_logits(net, sizes)
+    with evaluation_mode(net), torch.random.fork_rng(devices=[]):
+        outcome = _sequential_loss(net) if isinstance(net, SequenceNet) else _sum_of_logits(net, sizes)
         gradients = torch.autograd.grad(outcome, parameters, allow_unused=True)
-    finally:
-        net.train(training)
     return any(gradient is None for gradient in gradients)
 
 

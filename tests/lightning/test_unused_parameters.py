@@ -21,12 +21,14 @@ def net(model: str, *words: str) -> torch.nn.Module:
 @pytest.mark.parametrize("model", [*MODELS, *TARGET])
 def test_the_loss_reaches_every_parameter_of_a_sequential_net(model: str) -> None:
     made = net(model, *(["model.net.category_dim=0"] if model in TARGET else [])).train()
+    next(made.children()).eval()  # as a network of the user may freeze a part
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
     assert has_unused_parameters(made) is False
     assert torch.equal(torch.rand(3), expected)  # MIND draws routing logits
     assert made.training
+    assert not next(made.children()).training
 
 
 def test_the_loss_of_the_first_stage_reaches_every_parameter() -> None:

@@ -21,6 +21,7 @@ from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import TabularNet
 from stemlab.nn.embedding import FieldEmbedding
 from stemlab.nn.kernels.dispatch import kernel_mode
+from stemlab.nn.modes import evaluation_mode
 
 Tasks = frozenset[int]
 
@@ -115,14 +116,8 @@ def tables_read_by_id(net: nn.Module, batch: ImpressionBatch) -> set[int]:
 @contextmanager
 def _plain_equations(net: nn.Module) -> Iterator[None]:
     """Evaluate a network without kernels inside the ``with`` block; modes and random state are restored."""
-    modes = [(part, part.training) for part in net.modules()]
-    net.eval()
-    try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad(), kernel_mode("off"):
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
+    with evaluation_mode(net), torch.random.fork_rng(devices=[]), torch.enable_grad(), kernel_mode("off"):
+        yield
 
 
 def _tasks_of(grads: Sequence[Tensor | None]) -> Tasks:

@@ -13,6 +13,7 @@ from stemlab.data.batch import ImpressionBatch
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.gate_shares import gate_shares
 from stemlab.models.multitask.gradient_cosines import gradient_cosines, record_lookups
+from stemlab.nn.modes import evaluation_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,12 @@ def diagnose_batch(net: nn.Module, batch: ImpressionBatch, loss: Callable[[Tenso
         loss: outputs of the network (B, T) -> losses of the tasks (T,), whose gradients are compared.
     """
     tasks: Sequence[str] = _any(net).tasks
-    modes = [(part, part.training) for part in net.modules()]
-    net.eval()
-    try:
+    with evaluation_mode(net):
         with torch.enable_grad(), record_lookups(net) as lookups:
             output: MultiTaskOutput = net.forward(batch)
             cosines = gradient_cosines(net, loss(output.logit_BT), tasks, lookups)
         own = getattr(net, "gate_shares", None)  # networks whose output has no gates
         gates = gate_shares(_any(net), output) if own is None else own(batch)
-    finally:
-        for part, training in modes:
-            part.training = training
     return GateGradientDiagnostics(gates, cosines)
 
 
