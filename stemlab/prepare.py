@@ -49,13 +49,13 @@ def prepare(config: Mapping[str, Any]) -> int:
         draft(datamodule)
         return 0
     directory = datamodule.prepare()
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # names of columns and scenarios may have brackets
     for table in tables(datamodule.manifest):
         console.print(table)
     skipped = datamodule.manifest["skipped_rows"]
     if skipped:
         console.print(f"{skipped:,} bad rows were skipped.")
-    console.print(f"prepared in {directory}", soft_wrap=True, markup=False)
+    console.print(f"prepared in {directory}", soft_wrap=True)
     return verify(config["dataset"], datamodule.manifest, directory, console) if config["verify"] else 0
 
 
@@ -91,7 +91,7 @@ def verify(dataset: Mapping[str, Any], manifest: Mapping[str, Any], directory: P
         table.add_row(*row, str(sources.index(source) + 1))
     console.print(table)
     for number, source in enumerate(sources, start=1):
-        console.print(f"source {number}: {source}", soft_wrap=True, markup=False)
+        console.print(f"source {number}: {source}", soft_wrap=True)
     results = [check.agrees for check in checks if check.agrees is not None]
     differ = len(results) - sum(results)
     others = len(checks) - len(results)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import rich
+from rich.markup import escape
 from rich.table import Table
 
 from stemlab.data.io.output_file import complete_file, write_errors
@@ -61,7 +62,7 @@ def print_profile(found: Mapping[str, Any], folder: Path) -> None:
         longest.add_column(name, justify="left" if name == kind else "right", overflow="fold")
     for work in found["traced"][kind][:_SHOWN]:
         calls = f"{work['calls']:.3g}"
-        longest.add_row(_short(work["name"], 60), milliseconds(work["seconds"]), f"{work['share']:.1%}", calls)
+        longest.add_row(escape(_short(work["name"], 60)), milliseconds(work["seconds"]), f"{work['share']:.1%}", calls)
     console.print(longest)
     for line in summary_lines(found):
         console.print(line, highlight=False, markup=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import rich
+from rich.markup import escape
 from rich.table import Table
 
 from stemlab.config.limits import LIMITED, limits_text, run_limits
@@ -60,7 +61,7 @@ def print_run_summary(
         **({"execution": engine} if engine is not None else {}),
     }
     for name, text in lines.items():
-        table.add_row(name, text)
+        table.add_row(name, escape(text))
     rich.get_console().print(table)
     print_unwrapped(f"run directory: {directory}")
 
@@ -135,7 +136,8 @@ def _add_task_rows(table: Table, metrics: Mapping[str, float | None], tasks: Seq
         own = [(name in REGRESSION_METRICS) == regression and name in BUILT_IN for name in shown]
         keys = [f"{name}/{task}" for name in shown]
         cells = zip(keys, own, strict=True)
-        table.add_row(task, *(format_metric(metrics.get(key)) if one else _cell(metrics, key) for key, one in cells))
+        values = (format_metric(metrics.get(key)) if one else _cell(metrics, key) for key, one in cells)
+        table.add_row(escape(task), *values)
     if len(tasks) > 1:
         table.add_row("mean", *(_cell(metrics, name) for name in shown), style="bold")
 
@@ -152,9 +154,10 @@ def _scenario_table(
     table.add_column("scenario")
     columns = [(task, name) for task in tasks for name in shown if f"{name}/{task}/{scenarios[0]}" in metrics]
     for task, name in columns:
-        table.add_column(f"{task}\n{name}", justify="right")
+        table.add_column(escape(f"{task}\n{name}"), justify="right")
     for scenario in scenarios:
-        table.add_row(scenario, *(format_metric(metrics.get(f"{name}/{task}/{scenario}")) for task, name in columns))
+        values = (format_metric(metrics.get(f"{name}/{task}/{scenario}")) for task, name in columns)
+        table.add_row(escape(scenario), *values)
     return table
 
 
@@ -193,4 +196,4 @@ def _title(text: str, sample: bool, limits: Mapping[str, int] | None = None) -> 
     """Return the title of a table, marked if the data are synthetic or only a part of the batches is used."""
     marks = ["SAMPLE: synthetic data, not a result"] * sample
     marks += [f"{LIMITED}: {limits_text(limits)}"] if limits else []
-    return text + "".join(rf"  \[{mark}]" for mark in marks)
+    return escape(text + "".join(f"  [{mark}]" for mark in marks))

@@ -17,7 +17,8 @@ class ProgressBars:
 
     def __init__(self) -> None:
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description:<22}"), BarColumn(30), TextColumn(_AMOUNT), TimeElapsedColumn())
+        description = TextColumn("{task.description:<22}", markup=False)
+        columns = (description, BarColumn(30), TextColumn(_AMOUNT), TimeElapsedColumn())
         self._bars = Progress(
             *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
         )
