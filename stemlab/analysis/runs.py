@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from stemlab.data.io.progress import Advance, ProgressBars
 from stemlab.data.prepare.manifest import sha256_of
 from stemlab.data.spec import DatasetSpec, SequenceSpec
 from stemlab.errors import StemlabError
+from stemlab.reporting.path_patterns import matching_paths
 from stemlab.reporting.record import RECORD, read_record
 from stemlab.runs.build import DataModule, build_net
 from stemlab.runs.pretrained import load_pretrained
@@ -217,7 +217,7 @@ def find_run_paths(pattern: str) -> list[Path]:
     Raises:
         StemlabError: nothing matches.
     """
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
+    matches = matching_paths(pattern)
     if not matches:
         raise StemlabError(f"run={pattern}: no file or directory matches.")
     found: list[Path] = []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import glob
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stemlab.reporting.dashboard.rounding import rounded
+from stemlab.reporting.path_patterns import matching_paths
 
 RESULTS_FILE = "results.json"
 """Name of the file that ``stemlab.analyze`` writes into its folder."""
@@ -21,7 +21,7 @@ def find_results(patterns: Sequence[str]) -> list[Path]:
     """Return the files of results at or below some paths, sorted and unique."""
     found: set[Path] = set()
     for pattern in patterns:
-        for match in map(Path, glob.glob(pattern, recursive=True)):
+        for match in matching_paths(pattern):
             found.update(match.rglob(RESULTS_FILE) if match.is_dir() else ())
     return sorted(found)
 
