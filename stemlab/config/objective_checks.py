@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stemlab.config.dotted_keys import node_of
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
 from stemlab.metric_directions import REGRESSION_METRICS, TASK_METRICS
@@ -39,10 +40,7 @@ def monitor_regression(config: dict[str, Any], tasks: Sequence[str]) -> None:
         return
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     for key in _MONITORS:
-        *path, last = key.split(".")
-        node: Any = config
-        for part in path:
-            node = node.get(part) if isinstance(node, dict) else None
+        node, last = node_of(config, key)
         typed = any(word.lstrip("+").startswith(f"{key}=") for word in words)
         if isinstance(node, dict) and node.get(last) == BINARY_MONITOR and not typed:
             node[last] = REGRESSION_MONITOR

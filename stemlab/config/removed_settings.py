@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stemlab.config.dotted_keys import node_of
 from stemlab.errors import StemlabError
 
 # Mappings with names that the user chooses: an entry can be removed.
@@ -24,11 +25,9 @@ def check_removed_settings(config: Mapping[str, Any], overrides: Sequence[str]) 
         if not word.startswith("~"):
             continue
         key = word[1:].partition("=")[0]
-        *parents, name = key.split(".")
-        node: Any = config
-        for part in parents:
-            node = node.get(part) if isinstance(node, Mapping) else None
-        if parents and ".".join(parents) not in _OPEN and isinstance(node, Mapping) and name not in node:
+        node, name = node_of(config, key)
+        parent = key.rpartition(".")[0]
+        if parent and parent not in _OPEN and isinstance(node, Mapping) and name not in node:
             raise StemlabError(
                 f"{word}: a setting cannot be removed, because its default would not be in the record. "
                 f"Give it a value instead: {key}=..."

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from stemlab.config.dotted_keys import value_at
 from stemlab.errors import StemlabError, nearest
 
 CONFIG_KEY = "dataset.config"
@@ -57,7 +58,7 @@ def read_description(path: Path) -> dict[str, Any]:
 def sets_key(path: Path, key: str) -> bool:
     """Return whether a description sets a key such as ``split.rule``; False if the file cannot be read."""
     try:
-        return _within(read_description(path), key) is not None
+        return value_at(read_description(path), key) is not None
     except StemlabError:
         return False
 
@@ -82,16 +83,10 @@ def _refuse_interpolations(path: Path, value: Any, key: str) -> None:
         raise StemlabError(f"{path}: {key} has {value!r}: ${{...}} is not resolved in this file; write the value.")
 
 
-def _within(found: Any, key: str) -> Any:
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
-
-
 def _resolve(key: str, default: Any, *, _root_: DictConfig) -> Any:
     """Resolve ``${table_config:key,default}``."""
     path = OmegaConf.select(_root_, CONFIG_KEY)
-    found = None if path is None else _within(read_description(Path(path)), key)
+    found = None if path is None else value_at(read_description(Path(path)), key)
     return default if found is None else found
 
 

@@ -6,7 +6,6 @@ of many (``record_lines``).
 
 from __future__ import annotations
 
-import glob
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from stemlab.config.cross_checks import effective_tasks
+from stemlab.config.dotted_keys import value_at
 from stemlab.config.resolve import NOT_HASHED, flatten
 from stemlab.data.io.output_file import complete_file, write_errors
 from stemlab.errors import StemlabError
+from stemlab.reporting.path_patterns import matching_paths
 from stemlab.reporting.record import RECORD, file_name, read_record, write_json
 from stemlab.reporting.record_lines import SUFFIX, read_record_lines
 from stemlab.reporting.recorded_config import complete
@@ -91,7 +92,7 @@ class Run:
         The keys ``model`` and ``dataset`` give their names.
         """
         for source in (self.config, self.record):
-            found = _dig(source, key)
+            found = value_at(source, key)
             if found is not None and not isinstance(found, Mapping):
                 return found
         return None
@@ -155,7 +156,7 @@ def record_paths(patterns: Sequence[str]) -> list[Path]:
     """
     paths: set[Path] = set()
     for pattern in patterns:
-        matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
+        matches = matching_paths(pattern)
         if not matches:
             raise StemlabError(f"runs: there is nothing at {pattern}; no file or directory matches.")
         for match in matches:
@@ -226,15 +227,6 @@ def _below(directory: Path) -> list[Path]:
     copies = _COPIES_FOLDER in directory.resolve().parts
     lines = directory.rglob(f"*{SUFFIX}") if copies else ()
     return [*(path for path in directory.rglob("*.json") if path.name == RECORD or copies), *lines]
-
-
-def _dig(source: Mapping[str, Any], key: str) -> Any:
-    value: Any = source
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
 
 
 def _checked(record: dict[str, Any], path: Path) -> dict[str, Any]:
