@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -184,6 +185,21 @@ def _parquet_writer(part: Path, path: Path) -> Iterator[TableWriter]:
             writer.close()
 
 
+def _csv_frame(table: Any) -> Any:
+    """Return a table as pandas writes it to CSV, which quotes only where necessary (Arrow quotes every text).
+
+    Integers beside a null stay integers, and lists are JSON: NumPy would shorten long ones.
+    """
+    frame = table.to_pandas(integer_object_nulls=True)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_nested(column.type):
+            cells = column.to_pylist()
+            frame[name] = [
+                None if cell is None else json.dumps(cell, ensure_ascii=False, default=str) for cell in cells
+            ]
+    return frame
+
+
 @contextmanager
 def _csv_writer(part: Path, path: Path, *, escape: bool) -> Iterator[TableWriter]:
     header = True
@@ -191,8 +207,7 @@ def _csv_writer(part: Path, path: Path, *, escape: bool) -> Iterator[TableWriter
     def write(table: Any) -> None:
         nonlocal header
         with write_errors(path):
-            # pandas quotes only where necessary; the writer of Arrow quotes every text
-            frame = table.to_pandas(integer_object_nulls=True)  # else integers beside a null become floats
+            frame = _csv_frame(table)
             if escape:
                 frame = frame.map(escape_formula).rename(columns=escape_formula)
             frame.to_csv(file, header=header, index=False)

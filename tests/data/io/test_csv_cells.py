@@ -1,6 +1,7 @@
 """Texts of CSV files that a spreadsheet would read as formulas."""
 
 import csv
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +40,19 @@ def test_integers_beside_a_missing_value_keep_all_digits(tmp_path):
     with table_writer(path) as write:
         write(pa.table({"id": pa.array(ids, pa.int64()), "seen": [True, None, False]}))
     assert path.read_text() == f"id,seen\n{2**53 + 1},True\n,\n7,False\n"
+
+
+def test_long_lists_are_not_shortened(tmp_path):
+    path, lists = tmp_path / "scores.csv", [list(range(3000)), None, []]
+    with table_writer(path) as write:
+        write(pa.table({"items": pa.array(lists), "words": [["a", "é"], [], None]}))
+    head, *rows = csv.reader(path.open(encoding="utf-8", newline=""))
+    assert head == ["items", "words"]
+    assert [[json.loads(cell) if cell else None for cell in row] for row in rows] == [
+        [lists[0], ["a", "é"]],
+        [None, []],
+        [[], None],
+    ]
 
 
 @pytest.mark.parametrize(("escape", "name"), [(True, "'=x"), (False, "=x")])
