@@ -26,10 +26,10 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     completed = dict(config)
     for group, file in files.items():
-        default = _read(file)
+        default = read_option(file)
         own = {key: value for key, value in config.get(group, {}).items() if key in default}
         completed[group] = _merged(default, own)
-    completed["dataset"] = _merged(_read(f"dataset/{config['dataset'].get('name')}.yaml"), config["dataset"])
+    completed["dataset"] = _merged(read_option(f"dataset/{config['dataset'].get('name')}.yaml"), config["dataset"])
     completed["model"] = _merged(_default_model(config["model"], sequential), config["model"])
     return completed
 
@@ -38,8 +38,8 @@ def _default_model(model: Mapping[str, Any], sequential: bool) -> Mapping[str, A
     """Return the file of ``conf/model`` with the same network (preferably the same name), or else the base file."""
     target = model.get("net", {}).get("_target_")
     names = [f"{model.get('name')}.yaml", *sorted(path.name for path in (conf_dir() / "model").glob("[!_]*.yaml"))]
-    files = [_read(f"model/{name}") for name in names]
-    base = _read(f"model/{'_sequential' if sequential else '_multitask'}.yaml")
+    files = [read_option(f"model/{name}") for name in names]
+    base = read_option(f"model/{'_sequential' if sequential else '_multitask'}.yaml")
     return next((file for file in files if target is not None and file.get("net", {}).get("_target_") == target), base)
 
 
@@ -55,14 +55,17 @@ def _merged(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 @cache
-def _read(name: str) -> Mapping[str, Any]:
-    """Return the values of a file of ``conf/``, those of its base file included; empty if there is no such file."""
+def read_option(name: str) -> Mapping[str, Any]:
+    """Return the settings of a file of ``conf/``, such as ``trainer/cpu.yaml``, with those of its base file.
+
+    Empty if there is no such file.
+    """
     path: Path = conf_dir() / name
     values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     joined: dict[str, Any] = {}
     for entry in values.pop("defaults", []):
         if isinstance(entry, str) and entry.startswith("_") and entry != "_self_":
-            joined |= _read(f"{path.parent.name}/{entry}.yaml")
+            joined |= read_option(f"{path.parent.name}/{entry}.yaml")
     return joined | values
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stemlab.config.cross_checks import effective_stage
+from stemlab.config.dotted_keys import value_at
 from stemlab.config.job_process import process_count
 from stemlab.errors import StemlabError
 from stemlab.reporting.recorded_config import complete
@@ -61,10 +62,7 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str, checkpoint: Pat
             "model.stage=pretrain resumes a first stage, model.init_from=... starts a second stage from it."
         )
     changed: dict[str, Any] = {}
-    completed = complete(saved.config)
-    for name, old, new in config_differences(saved.config, config):
-        if old is None and _value(completed, name) == new:
-            continue  # a setting that is newer than the checkpoint has its default
+    for name, old, new in changed_settings(saved.config, config):
         if not may_change(name):
             raise StemlabError(
                 f"cannot resume {saved.path}: it was trained with {name}={old}, this run has {new}; "
@@ -79,6 +77,17 @@ def check_resumable(config: Mapping[str, Any], fingerprint: str, checkpoint: Pat
         )
     _check_position(saved, config)
     return saved, changed
+
+
+def changed_settings(config: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted key, old value, new value) for every setting of a run that a new config changes.
+
+    A setting that is newer than the run and has its default is not changed.
+    """
+    completed = complete(config)
+    for key, before, after in config_differences(config, new):
+        if before is not None or value_at(completed, key) != after:
+            yield key, before, after
 
 
 @contextmanager
@@ -98,14 +107,6 @@ def misfit_refused(checkpoint: Path | None) -> Iterator[None]:
             f"cannot resume {checkpoint}: its weights do not fit the network of this run ({reason}); if the code of a "
             "class was changed, start another run."
         ) from None
-
-
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a dotted key; None if there is none."""
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def may_change(key: str) -> bool:

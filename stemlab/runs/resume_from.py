@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.types import Override
 
 from stemlab.config.compose import parse_overrides
 from stemlab.config.conf_dir import conf_dir
+from stemlab.config.dotted_keys import node_of
 from stemlab.config.resolve import resolve
 from stemlab.config.resume_words import settings_of_the_run
 from stemlab.config.single_values import single_values_as_lists
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError, nearest
+from stemlab.reporting.recorded_config import complete, read_option
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
-from stemlab.runs.resume import config_differences, may_change
+from stemlab.runs.resume import changed_settings, may_change
 from stemlab.runs.run_directory import newest_checkpoint
 from stemlab.runs.trust import check_packages, check_recorded_config
 
@@ -60,11 +61,13 @@ def resumed_config(config: Mapping[str, Any], words: Sequence[str]) -> dict[str,
         StemlabError: the run cannot be resumed, or a typed setting cannot change in a resumed run.
     """
     saved = read_source(config)
-    merged = {**config, **copy.deepcopy(saved.config)}
+    recorded = copy.deepcopy(saved.config)
+    merged = {**config, **recorded, "logger": {**config["logger"], **recorded["logger"]}}
+    completed = complete(recorded)
+    merged |= {group: completed[group] for group in ("trainer", "callbacks", "optim")}  # settings newer than the run
     for key in ("paths", "resume", "overwrite", "allow", "resume_from"):
         merged[key] = config[key]
     merged["ckpt_path"] = str(saved.path)
-    merged["trainer"] = {**config["trainer"], **merged["trainer"]}  # settings that are newer than the run
     dataset = merged["dataset"] = dict(merged["dataset"])
     dataset["data_dir"] = config["paths"]["data_dir"]
     if "download" in dataset:
@@ -72,7 +75,7 @@ def resumed_config(config: Mapping[str, Any], words: Sequence[str]) -> dict[str,
     for override in parse_overrides(settings_of_the_run(words)):
         _apply(merged, override, saved)
     merged = single_values_as_lists(resolve(merged))
-    for key, old, new in config_differences(saved.config, merged):
+    for key, old, new in changed_settings(saved.config, merged):
         if not may_change(key):
             raise StemlabError(
                 f"{key}={new} cannot change in a run resumed from {saved.path}, which has {old}: leave it out."
@@ -85,15 +88,12 @@ def _apply(config: dict[str, Any], override: Override, saved: SavedRun) -> None:
     """Set a typed setting in the config."""
     key, word = override.key_or_group, override.input_line
     if key in _OPTIONS and isinstance(override.value(), str):
-        option = _read_option(key, str(override.value()))
+        option = _option(key, str(override.value()))
         config[key] = {**config[key], **{name: option[name] for name in _OPTIONS[key] or option}}
         return
     if override.is_add() or override.is_force_add() or override.is_delete() or override.is_sweep_override():
         raise StemlabError(f"{word}: beside resume_from, settings have the form key=value.")
-    *parents, name = key.split(".")
-    node: Any = config
-    for parent in parents:
-        node = node.get(parent) if isinstance(node, dict) else None
+    node, name = node_of(config, key)
     if not isinstance(node, dict) or name not in node:
         known = sorted(node) if isinstance(node, dict) else sorted(config)
         raise StemlabError(f"{word}: the run {saved.path} has no setting {key}.{nearest(name, known)}")
@@ -102,14 +102,8 @@ def _apply(config: dict[str, Any], override: Override, saved: SavedRun) -> None:
     node[name] = override.value()
 
 
-def _read_option(group: str, option: str) -> dict[str, Any]:
-    """Return the settings of an option in ``conf/``, with those of its base file."""
-    folder = conf_dir() / group
-    known = [path.stem for path in sorted(folder.glob("[!_]*.yaml"))]
+def _option(group: str, option: str) -> Mapping[str, Any]:
+    known = [path.stem for path in sorted((conf_dir() / group).glob("[!_]*.yaml"))]
     if option not in known:
         raise StemlabError(f"{group}={option}: there is no such option; known: {', '.join(known)}.")
-    values: dict[str, Any] = {}
-    for name in ("_base", option):
-        if (folder / f"{name}.yaml").is_file():
-            values |= yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    return {key: value for key, value in values.items() if key != "defaults"}
+    return read_option(f"{group}/{option}.yaml")

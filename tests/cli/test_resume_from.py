@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from stemlab.config.compose import compose
+from stemlab.config.dotted_keys import node_of, value_at
 from stemlab.errors import StemlabError
+from stemlab.runs.resume_from import resumed_config
 from tests.cli.commands import Workspace
 from tests.cli.conftest import LONG, TINY, assert_same_weights
 
@@ -61,6 +64,20 @@ def test_settings_that_cannot_change_are_refused_by_name(
     error = workspace.run("train", f"resume_from={half}", word, "hydra.run.dir=from_refused", status=2).stderr
     assert re.search(hint, error), error
     assert not (workspace.directory / "from_refused").exists()
+
+
+def test_settings_that_are_newer_than_the_run_have_their_defaults(half: Path, tmp_path: Path) -> None:
+    newer = ("trainer.loop", "callbacks.checkpoint.per_task", "optim.ema", "logger.mlflow")
+    content = torch.load(half / "checkpoints/last.ckpt", weights_only=True)
+    for key in newer:
+        node, name = node_of(content["hyper_parameters"]["config"], key)
+        del node[name]
+    torch.save(content, tmp_path / "last.ckpt")
+    config = compose("train", [f"resume_from={tmp_path / 'last.ckpt'}"])
+    found = resumed_config(config, ["trainer.loop=lightning"])
+    assert [value_at(found, key) for key in newer] == ["lightning", False, None, False]
+    with pytest.raises(StemlabError, match=r"optim\.ema=0\.9"):
+        resumed_config(config, ["optim.ema=0.9"])
 
 
 def test_a_missing_run_is_refused(workspace: Workspace) -> None:
