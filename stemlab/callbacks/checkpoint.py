@@ -15,14 +15,14 @@ from pytorch_lightning.utilities import rank_zero_info
 from stemlab.callbacks.improvement import Improvement
 from stemlab.callbacks.task_selection import TaskSelection
 from stemlab.errors import StemlabError
-from stemlab.lightning.interval_loop import is_handled
+from stemlab.lightning.interval_loop import AfterValidation
 from stemlab.lightning.metric_values import metric_value
 from stemlab.types import Mode
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
-class BestCheckpoint(Checkpoint):
+class BestCheckpoint(AfterValidation, Checkpoint):
     """Write ``best.ckpt`` after each epoch that improved and ``last.ckpt`` after every epoch.
 
     Both files are written after all other callbacks of the epoch, so that they contain the early-stopping and plateau
@@ -90,11 +90,6 @@ class BestCheckpoint(Checkpoint):
         part = path.with_suffix(".part")
         shutil.copyfile(source, part)
         part.replace(path)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the checkpoints of the epoch."""
-        if not is_handled(trainer):
-            self.on_interval_end(trainer, pl_module)
 
     def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoints of the last validation."""

@@ -6,21 +6,21 @@ import math
 from itertools import pairwise
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.callbacks.improvement import Improvement
-from stemlab.lightning.interval_loop import is_handled
+from stemlab.lightning.interval_loop import AfterValidation
 from stemlab.lightning.metric_values import metric_value
 from stemlab.types import Mode
 
 
-class EarlyStop(Callback):
+class EarlyStop(AfterValidation):
     """Stop after ``patience`` epochs without improvement (docs/methods/stem.md#early-stopping).
 
     With ``trainer.val_check_interval`` validations are counted instead of epochs. Those with an undefined metric (one
-    class in the validation split) are left out. The state is part of the
-    checkpoint: resuming a stopped run stops again at once, unless ``patience`` is larger.
+    class in the validation split) are left out. The state is part of the checkpoint: resuming a stopped run stops again
+    at once, unless ``patience`` is larger.
 
     Args:
         monitor: metric name, ``split/metric[/task]``.
@@ -39,11 +39,6 @@ class EarlyStop(Callback):
         if self.waited >= self.patience:
             rank_zero_info(f"nothing to resume: {self.monitor} has not improved for {self.waited} epochs.")
             trainer.should_stop = True
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count epochs without improvement."""
-        if not is_handled(trainer):
-            self.on_interval_end(trainer, pl_module)
 
     def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count validations without improvement."""
@@ -67,7 +62,7 @@ WINDOW_WARMUP_EPOCHS = 20
 """The window rule is inactive in these first epochs (constant of the released code)."""
 
 
-class WindowStop(Callback):
+class WindowStop(AfterValidation):
     """Stop when the metric has not increased within a window, or its best value is ``patience`` epochs old.
 
     The rule of the released code of TiMiRec (docs/methods/timirec.md#early-stopping). After n epochs, training stops if
@@ -76,8 +71,8 @@ class WindowStop(Callback):
     * ``patience`` epochs have passed since the first epoch with the best value.
 
     With ``trainer.val_check_interval`` it counts validations instead of epochs. Those with an undefined metric are not
-    counted. The state is part of the checkpoint: resuming a stopped run stops
-    again at once, unless the limits are larger.
+    counted. The state is part of the checkpoint: resuming a stopped run stops again at once, unless the limits are
+    larger.
 
     Args:
         monitor: metric name, ``split/metric``.
@@ -106,11 +101,6 @@ class WindowStop(Callback):
         if reason := self.reason():
             rank_zero_info(f"nothing to resume: {reason}.")
             trainer.should_stop = True
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Append the value of the epoch and decide whether to stop."""
-        if not is_handled(trainer):
-            self.on_interval_end(trainer, pl_module)
 
     def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Append the value of the last validation and decide whether to stop."""

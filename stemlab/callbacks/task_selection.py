@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.callbacks.improvement import Improvement
-from stemlab.lightning.interval_loop import is_handled
+from stemlab.lightning.interval_loop import AfterValidation
 from stemlab.lightning.metric_values import metric_value
 from stemlab.types import Mode
 
 
-class TaskSelection(Callback):
+class TaskSelection(AfterValidation):
     """Apply the rule of ``EarlyStop`` to each task; the training ends when all tasks have stopped.
 
     A task stops after ``patience`` epochs (validations) without improvement of its own metric. Its best epoch does not
@@ -56,11 +56,6 @@ class TaskSelection(Callback):
         if all(map(self.has_stopped, self.tasks)):
             rank_zero_info(f"nothing to resume: {self.monitor} of no task has improved for {self.patience} epochs.")
             trainer.should_stop = True
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Update the tasks after an epoch."""
-        if not is_handled(trainer):
-            self.on_interval_end(trainer, pl_module)
 
     def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Update the tasks after a validation."""

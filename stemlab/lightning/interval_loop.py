@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loops.fetchers import _DataFetcher
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 
@@ -83,10 +84,18 @@ def _call(trainer: Any, name: str, module: Any) -> None:
             hook(trainer, module)
 
 
-def is_handled(trainer: Trainer) -> bool:
-    """Return whether the last validation was one within an epoch, which the callbacks have handled."""
-    loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
-    return isinstance(loop, IntervalEpochLoop) and loop.handled_step == trainer.global_step
+class AfterValidation(Callback, ABC):
+    """Callback that acts after every validation of a training, at the end of an epoch or within it."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Act, unless the last validation was one within the epoch."""
+        loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
+        if not (isinstance(loop, IntervalEpochLoop) and loop.handled_step == trainer.global_step):
+            self.on_interval_end(trainer, pl_module)
+
+    @abstractmethod
+    def on_interval_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Act after a validation."""
 
 
 def saves_within_epoch(trainer: Trainer) -> bool:
