@@ -63,7 +63,7 @@ def completed_node(node: Mapping[str, Any]) -> dict[str, Any]:
         found = default_settings(import_target(node))
     except (StemlabError, TypeError, ValueError):  # reported by the checks of the config
         return dict(node)
-    return {name: _plain(value) for name, value in found.items() if _is_plain(value)} | dict(node)
+    return {name: tuples_as_lists(value) for name, value in found.items() if _is_plain(value)} | dict(node)
 
 
 def _is_plain(value: Any) -> bool:
@@ -74,10 +74,11 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float | bool | None)
 
 
-def _plain(value: Any) -> Any:
+def tuples_as_lists(value: Any) -> Any:
+    """Return a value with lists instead of tuples, as JSON has them."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: tuples_as_lists(item) for key, item in value.items()}
+    return [tuples_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def check_own_net(config: Mapping[str, Any], origin: Origin) -> None:

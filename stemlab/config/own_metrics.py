@@ -30,17 +30,13 @@ def own_metric_nodes(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """
     metrics = config.get("metrics")  # a list of names in the config of a report
     nodes = metrics.get("own") or {} if isinstance(metrics, Mapping) else {}
-    values = {KEY: nodes, **({f"{KEY}.{name}": node or {} for name, node in nodes.items()} if _is_map(nodes) else {})}
-    for key, value in values.items():
-        if not _is_map(value):
+    named = nodes.items() if isinstance(nodes, Mapping) else ()
+    for key, value in {KEY: nodes, **{f"{KEY}.{name}": node or {} for name, node in named}}.items():
+        if not isinstance(value, Mapping):
             raise StemlabError(
                 f"{key}={value!r} must be a mapping: set {KEY}.<name>.{TARGET}=<module>.<Class>; see {_PAGE}."
             )
     return {name: node for name, node in nodes.items() if node}
-
-
-def _is_map(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def complete_own_metrics(config: dict[str, Any]) -> dict[str, Any]:
@@ -65,17 +61,15 @@ def _directed(node: dict[str, Any]) -> dict[str, Any]:
 
 def own_directions(config: Mapping[str, Any]) -> dict[str, Mode | None]:
     """Return name -> direction of the metrics of the user in a config, also in one of a record."""
-    nodes = {name: node if _DIRECTION in node else _directed(dict(node)) for name, node in _nodes(config)}
+    nodes = {
+        name: node if _DIRECTION in node else _directed(dict(node)) for name, node in own_metric_nodes(config).items()
+    }
     return {name: _MODES.get(node.get(_DIRECTION)) for name, node in nodes.items()}
-
-
-def _nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield from own_metric_nodes(config).items()
 
 
 def own_metric_kinds(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return name -> kinds of labels that the metrics of the user measure; empty for metrics of ranks."""
-    return {name: tuple(getattr(import_target(node), "kinds", ())) for name, node in _nodes(config)}
+    return {name: tuple(getattr(import_target(node), "kinds", ())) for name, node in own_metric_nodes(config).items()}
 
 
 def check_own_metrics(config: Mapping[str, Any], origin: Origin) -> None:
@@ -84,7 +78,7 @@ def check_own_metrics(config: Mapping[str, Any], origin: Origin) -> None:
     Raises:
         StemlabError: the first such metric; the message names everything that its class lacks.
     """
-    for name, node in _nodes(config):
+    for name, node in own_metric_nodes(config).items():
         key = f"{KEY}.{name}"
         if not re.fullmatch(r"[A-Za-z]\w*", name):
             raise StemlabError(f"{key} ({origin(key)}): the name of a metric has letters, digits and _ only.")
@@ -107,7 +101,7 @@ def check_own_weights(config: Mapping[str, Any], weighted: bool) -> None:
         config: config of a training.
         weighted: whether the samples have weights.
     """
-    for name, node in _nodes(config):
+    for name, node in own_metric_nodes(config).items():
         target = import_target(node)
         if weighted and target.reads == "impressions" and not target.weighted:
             raise StemlabError(
@@ -122,13 +116,14 @@ def own_ranking_names(config: Mapping[str, Any], topk: Sequence[int]) -> list[st
         return []
     from stemlab.metrics.own import ranking_names
 
-    return list(ranking_names({name: import_target(node) for name, node in _nodes(config)}, topk))
+    return list(ranking_names({name: import_target(node) for name, node in own_metric_nodes(config).items()}, topk))
 
 
 def build_own_metrics(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return name -> metric of the user, in the order of the config."""
     return {
-        name: instantiate(_settings(node), key=f"{KEY}.{name}", origin=unknown_origin) for name, node in _nodes(config)
+        name: instantiate(_settings(node), key=f"{KEY}.{name}", origin=unknown_origin)
+        for name, node in own_metric_nodes(config).items()
     }
 
 

@@ -33,22 +33,6 @@ class StepGraphs(Protocol):
         ...
 
 
-class EmulatedGraphs:
-    """The same interface without a GPU: a replay executes the step. For tests of the whole path on the CPU."""
-
-    def __init__(self) -> None:
-        self.captures = 0
-
-    def run(self, step: Step) -> None:
-        """Execute a step."""
-        step()
-
-    def capture(self, step: Step) -> Step:
-        """Return the step."""
-        self.captures += 1
-        return step
-
-
 class CudaGraphs:
     """CUDA graphs of one device, with a common memory pool.
 

@@ -23,6 +23,7 @@ from stemlab.config.cross_checks import check_cutoffs, effective_stage, effectiv
 from stemlab.config.instantiate import import_target, instantiate
 from stemlab.config.job_process import process_count
 from stemlab.config.monitor_checks import check_scenarios
+from stemlab.config.own_class import tuples_as_lists
 from stemlab.config.raw_folder import dataset_settings
 from stemlab.data.datamodule import ImpressionDataModule
 from stemlab.data.sequence.datamodule import SequenceDataModule
@@ -89,7 +90,7 @@ def build_module(config: Config, data: DataModule, stage1: Mapping[str, Any] | N
     """
     hyper_parameters = {
         "config": copy.deepcopy(dict(config)),
-        "spec": _plain(data.spec.to_dict()),
+        "spec": tuples_as_lists(data.spec.to_dict()),
         "fingerprint": data.manifest["fingerprint"],
         **({"stage1": dict(stage1)} if stage1 else {}),
     }
@@ -125,13 +126,6 @@ def _negatives(data: SequenceDataModule) -> int | None:
         return data.sizes.items - 1
     stored = Instances(data.directory, "valid").negatives
     return None if stored is None else int(stored.shape[1])
-
-
-def _plain(value: Any) -> Any:
-    """Return the value with lists instead of tuples, as JSON has them."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def build_trainer(

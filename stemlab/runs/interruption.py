@@ -95,7 +95,6 @@ class InterruptionCheckpoint(Callback):
     def _save(self, trainer: Trainer) -> None:
         self._saving = True
         trainer.save_checkpoint(self.path)
-        self.guard.saved_step = trainer.global_step
         self.guard.stop()
 
     def state_dict(self) -> dict[str, Any]:

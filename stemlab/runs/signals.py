@@ -24,13 +24,11 @@ class SignalGuard:
         received: the first signal, or None.
         deferred: whether the signal is only noted, because the training loop saves a checkpoint and raises. A second
             signal raises at once.
-        saved_step: training steps in the checkpoint that was written after the signal; None if none was.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.deferred = False
-        self.saved_step: int | None = None
         self._raised = False
         self._before: dict[int, Any] = {}
 

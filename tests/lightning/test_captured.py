@@ -11,12 +11,13 @@ from stemlab.data.blocks import BlockLoader, StepBlock
 from stemlab.errors import StemlabError
 from stemlab.lightning.block_training import BlockTraining
 from stemlab.lightning.captured import WARMUP_STEPS, BlockRunner, StepBuffers
-from stemlab.lightning.step_graph import CaptureError, EmulatedGraphs, Step
+from stemlab.lightning.step_graph import CaptureError, Step
 from stemlab.models.sequential.timirec import TiMiRec
 from stemlab.optim import OptimConfig, PlateauConfig, RankingOptimConfig
 from tests.accelerator import host_operations
 from tests.data.sequence.toys import Toy as SequenceToy
 from tests.lightning import test_sequential as sequential
+from tests.lightning.emulated_graphs import EmulatedGraphs
 from tests.lightning.test_multitask import trainer
 from tests.lightning.toy_training import EPOCH_STEPS, PENALISED, ROWS_ONLY, Rates, Spoil, Training, make
 

@@ -17,10 +17,11 @@ from stemlab.lightning.block_training import BlockTraining
 from stemlab.lightning.captured import BlockRunner
 from stemlab.lightning.multitask import MultiTaskModule
 from stemlab.lightning.settings import ModuleSettings
-from stemlab.lightning.step_graph import EmulatedGraphs, StepGraphs
+from stemlab.lightning.step_graph import StepGraphs
 from stemlab.models.multitask.mmoe import MMoE
 from stemlab.models.multitask.stem import STEM
 from stemlab.optim import OptimConfig, Penalty, PlateauConfig
+from tests.lightning.emulated_graphs import EmulatedGraphs
 from tests.lightning.toy_data import SPEC, Toy
 
 SMALL: dict[str, Any] = {"embedding_dim": 4, "tower_hidden_units": [4], "gate_hidden_units": [4]}
