@@ -67,7 +67,7 @@ class WindowStop(AfterValidation):
 
     The rule of the released code of TiMiRec (docs/methods/timirec.md#early-stopping). After n epochs, training stops if
 
-    * n > 20 and none of the last ``window`` values is better than the one before it, or
+    * n > 20 and the last ``window`` values never improve from one to the next (``window - 1`` comparisons), or
     * ``patience`` epochs have passed since the first epoch with the best value.
 
     With ``trainer.val_check_interval`` it counts validations instead of epochs. Those with an undefined metric are not

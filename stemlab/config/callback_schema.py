@@ -31,7 +31,7 @@ class WindowStopConfig(Section):
     Attributes:
         enabled: stop early; false: train ``trainer.max_epochs`` epochs.
         monitor: validation metric, such as ``val/ndcg@5``.
-        window: stop if none of this many last values is better than the one before it.
+        window: stop if this many last values never improve from one to the next.
         patience: stop if the first epoch with the best value is this many epochs ago.
     """
 

@@ -33,13 +33,13 @@ class Footprint:
         ranks: number of ranks.
         dense: parameters outside the embedding tables, on each rank.
         embedding: parameters of the embedding tables, on each rank.
-        optimizer_states: optimiser states per parameter (Adam: 2).
+        optimizer_states: values per parameter that the optimiser (Adam: 2) and the average of the weights keep.
         reduced_parameters: parameters whose gradients are all-reduced in each step; 0 for one rank.
         reduced_tables: those of them that are in embedding tables.
         exchanged: largest number of bytes that a rank receives in each step for tables that are divided among the
             ranks (embeddings, gradients and ids) or trained by rows (gradients and ids).
-        row_states: optimiser states per weight of tables that are trained by rows; None if they are trained as all
-            other parameters.
+        row_states: the same per weight of tables that are trained by rows; None if they are trained as all other
+            parameters.
     """
 
     ranks: int
