@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.faster_composition import compose_faster
 
@@ -35,6 +36,9 @@ LONG_FILES = (
 # It starts two processes: at the end it leaves no core idle.
 LAST_FILE = "tests/data/sample/test_claims.py"
 compose_faster()
+# A slow machine must not fail a test.
+settings.register_profile("stemlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stemlab")
 # Composed configs, record files and autograd graphs are many small objects, few of them in cycles.
 gc.set_threshold(20_000, 20, 20)
 # Commands and tests share one font cache: building it takes seconds.

@@ -6,7 +6,7 @@ import json
 from statistics import fmean, stdev
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stemlab.errors import StemlabError
@@ -22,7 +22,6 @@ def table(*records, by=("model",), metrics=("auc",), **options):
     return build_table(runs, by, metrics, **options)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a slow machine must not fail the test
 @given(st.dictionaries(st.integers(0, 9), st.floats(0, 1), min_size=1))
 def test_mean_and_standard_deviation(values):
     stat = Stat(values)
