@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from stemlab.config.cli import command
+from stemlab.config.override_text import quote_override
 
 if TYPE_CHECKING:
     from stemlab.reproduction.session import Reproduction
@@ -36,8 +37,6 @@ def main() -> None:
 
 def reproduction_words(words: Sequence[str]) -> list[str]:
     """Return the command line in Hydra's grammar: the first word names a preset, other keys are settings of runs."""
-    from stemlab.config.job_process import quote_override
-
     own, runs = [], []
     for number, word in enumerate(words):
         key = word.lstrip("+~").partition("=")[0].partition(".")[0]

@@ -8,7 +8,6 @@ from its last checkpoint.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 from stemlab.config.compose import CommandLine, KeyOrigins, compose_job, separate_hydra
 from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_message
-from stemlab.config.job_process import quote_override, run_process_group
+from stemlab.config.job_process import run_process_group
+from stemlab.config.override_text import override_text
 from stemlab.config.resolve import config_hash
 from stemlab.config.validate import validate
 from stemlab.errors import Interrupted, StemlabError
@@ -80,7 +80,8 @@ def plan_trainings(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict
     trainings = []
     with separate_hydra("train"):
         for name, choice in choices.items():
-            overrides = [*choice, *map(override, (config["train"] or {}).items()), f"seed={config['seed']}"]
+            typed = [f"{key}={override_text(key, value)}" for key, value in (config["train"] or {}).items()]
+            overrides = [*choice, *typed, f"seed={config['seed']}"]
             job = _compose(overrides) | {"dataset": dict(config["dataset"])}
             job["paths"] = job["paths"] | {"data_dir": config["paths"]["data_dir"]}
             validate("train", job, KeyOrigins("train", overrides))
@@ -93,14 +94,6 @@ def _compose(overrides: list[str]) -> dict[str, Any]:
         return compose_job("train", overrides)
     except COMPOSITION_ERRORS as error:
         raise StemlabError(composition_message(error, CommandLine("train", tuple(overrides)), overrides)) from error
-
-
-def override(setting: tuple[str, Any]) -> str:
-    """Return a key and its value as a command-line override ``key=value``."""
-    key, value = setting
-    if isinstance(value, str) and not re.fullmatch(r"[\w.-]+", value):
-        return f"{key}={quote_override(value)}"
-    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def run_directory(config: Mapping[str, Any], job: Mapping[str, Any], name: str) -> Path:

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from stemlab.config.compose import CommandLine, KeyOrigins, compose_with_hydra, conf_folders, parse_overrides
-from stemlab.config.job_process import quote_override
 from stemlab.config.key_hints import key_hint
+from stemlab.config.override_text import quote_override
 from stemlab.errors import StemlabError, nearest
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from stemlab.config.gpu_locks import reserved_gpus
+from stemlab.config.override_text import quote_override
 from stemlab.config.process_watch import REPORTS, child_environment
 from stemlab.errors import StemlabError
 
@@ -143,13 +143,6 @@ def job_arguments(config: Any) -> list[str]:
         f"hydra.run.dir={quote_override(str(config.runtime.output_dir))}",
         "hydra.mode=RUN",
     ]
-
-
-def quote_override(text: str) -> str:
-    """Return a text quoted for Hydra's override grammar."""
-    slashes = re.sub(r"(\\*)'", r"\1\1\\'", text)  # before a quote, Hydra reads \\ as one backslash
-    end = re.search(r"\\*$", slashes)
-    return f"'{slashes}{end[0] if end else ''}'"
 
 
 def run_process_group(arguments: list[str], variables: Mapping[str, str] | None = None) -> int:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf, open_dict, read_write
 
-from stemlab.config.compose import CommandLine, KeyOrigins, compose_job, hydra_context
-from stemlab.config.job_process import quote_override
+from stemlab.config.compose import CommandLine, KeyOrigins, compose_with_hydra, hydra_context, without_hydra
+from stemlab.config.override_text import is_plain, override_text
 from stemlab.config.own_words import open_nodes
+from stemlab.config.resolve import resolve
 from stemlab.config.sweep import with_message
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
 
-_PLAIN = re.compile(r"[A-Za-z_][\w/.@-]*")
-_RESERVED = ("true", "false", "null", "nan", "inf")
 _TYPED, _GIVEN = "on the command line", "in the settings"
 
 
 def compose_settings(command: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the validated, plain config of a command, and its overrides for the record.
+
+    Mappings whose keys Hydra's grammar cannot express, such as names of columns with spaces, are no overrides.
 
     Args:
         command: ``train``, ``evaluate`` or ``predict``.
@@ -33,15 +32,31 @@ def compose_settings(command: str, settings: Mapping[str, Any]) -> tuple[dict[st
     Raises:
         StemlabError: a setting is wrong.
     """
-    words = open_nodes([f"{key}={_text(key, value)}" for key, value in settings.items()])
+    odd = {key: value for key, value in settings.items() if not _has_plain_keys(value)}
+    words = open_nodes([f"{key}={override_text(key, value)}" for key, value in settings.items() if key not in odd])
     line = CommandLine(command, tuple(words))
     try:
         with _hydra_of_the_caller_kept(), hydra_context(line):
-            plain: dict[str, Any] = with_message(line, words, lambda: compose_job(command, words))
+            plain: dict[str, Any] = with_message(line, words, lambda: _compose(command, words, odd))
             validate(command, plain, KeyOrigins(command, words))
     except StemlabError as error:
         raise StemlabError(str(error).replace(_TYPED, _GIVEN)) from error.__cause__
     return plain, words
+
+
+def _compose(command: str, words: list[str], odd: Mapping[str, Any]) -> dict[str, Any]:
+    config = compose_with_hydra(command, words)
+    with read_write(config), open_dict(config):
+        for key, value in odd.items():
+            OmegaConf.update(config, key, value, force_add=True)
+    return resolve(without_hydra(config))
+
+
+def _has_plain_keys(value: Any) -> bool:
+    """Return whether Hydra's grammar has the keys of all mappings in a value."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and is_plain(key) and _has_plain_keys(item) for key, item in value.items())
+    return not isinstance(value, list | tuple) or all(map(_has_plain_keys, value))
 
 
 @contextmanager
@@ -52,22 +67,3 @@ def _hydra_of_the_caller_kept() -> Iterator[None]:
         yield
     finally:
         GlobalHydra.instance().hydra = before  # Hydra may have replaced the instance
-
-
-def _text(key: str, value: Any) -> str:
-    """Return a value in Hydra's grammar of overrides."""
-    if value is None or isinstance(value, bool | int | float):
-        return json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")
-    if isinstance(value, str | Path):
-        return _quoted(str(value))
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{_text(key, name)}:{_text(key, item)}' for name, item in value.items())}}}"
-    if isinstance(value, Sequence):
-        return f"[{','.join(_text(key, item) for item in value)}]"
-    raise StemlabError(f"{key}={value!r} in the settings must be a text, a number, a list, a mapping or None.")
-
-
-def _quoted(text: str) -> str:
-    if _PLAIN.fullmatch(text) and text.lower() not in _RESERVED:
-        return text
-    return quote_override(text)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from stemlab.config.override_text import quote_override
 from stemlab.errors import StemlabError
 
 COMMAND = "sweep.json"
@@ -34,8 +35,6 @@ def resumed_sweep_words(words: Sequence[str]) -> list[str]:
     Raises:
         StemlabError: the directory holds no sweep, or a setting is typed that a sweep keeps.
     """
-    from stemlab.config.job_process import quote_override  # imports Hydra, which every command would wait for
-
     directory = Path(next(word for word in words if word.startswith(_KEY)).removeprefix(_KEY).strip("'\""))
     try:
         stored = json.loads((directory / COMMAND).read_text(encoding="utf-8"))

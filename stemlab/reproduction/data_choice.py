@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemlab.config.job_process import quote_override
+from stemlab.config.override_text import quote_override
 from stemlab.config.reproduce_schema import PresetConfig
 from stemlab.errors import StemlabError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from stemlab.config.job_process import quote_override
+from stemlab.config.override_text import quote_override
 from stemlab.config.trial_channel import EpochReport
 from stemlab.reproduction.plan import ReproductionRun, remaining_seconds
 from stemlab.sweep.job_pool import JobPool, RunningJob

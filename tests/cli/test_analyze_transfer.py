@@ -177,13 +177,6 @@ def test_errors_are_one_sentence_and_train_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overrides_are_written_as_on_the_command_line() -> None:
-    result = {"optim.lr": 0.1, "model.net.x": [8, 4], "model": "ple", "model.embedding_regularizer": "l2(1e-6)"}
-    assert [train_missing.override(setting) for setting in result.items()] == [
-        *("optim.lr=0.1", "model.net.x=[8, 4]", "model=ple", "model.embedding_regularizer='l2(1e-6)'"),
-    ]
-
-
 def test_a_run_of_another_config_is_not_reused(workspace: Workspace, done: tuple[Path, str], tmp_path: Path) -> None:
     run = next((workspace.directory / "runs/transfer/tiktok").glob("single_task_like-*"))
     record = json.loads((run / "record.json").read_text())

@@ -236,7 +236,7 @@ def test_there_must_be_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["a b", "a,b", "it's", "\\", "\\'", "[x]", "{a}", "${x}", "true", "3", "", "ü", "a=b", "x:y"]
+    "text", ["a b", "a,b", "it's", "\\", "\\'", "[x]", "{a}", "${x}", "true", "3", "", "ü", "a=b", "x:y", "aé", "a日"]
 )
 def test_texts_of_settings_arrive_unchanged(text):
     words = {"tags": [text, text], "model.task": None}
@@ -244,3 +244,18 @@ def test_texts_of_settings_arrive_unchanged(text):
         words["tags"] = ["a"]
     config, _ = compose_settings("train", words)
     assert config["tags"] == words["tags"]
+
+
+@pytest.mark.parametrize("task", ["7 days", "7d", "é", "click[1]", "3", "true", "it's"])
+def test_names_of_columns_are_keys_of_settings(task, tmp_path):
+    """Hydra's grammar has no quotes around the keys of a mapping."""
+    path = tmp_path / "rows.csv"
+    path.write_text(f"u,{task}\n" + "".join(f"{k},{k / 2}\n" for k in range(20)))
+    columns = {"dataset.path": path, "dataset.tasks": [task], "dataset.fields": ["u"]}
+    labels = {"dataset.labels": {task: {"kind": "regression"}}, "model.losses": {task: {"name": "huber", "delta": 2.0}}}
+    words = {"dataset": "table", "model": "shared_bottom", **columns, **labels}
+    config, typed = compose_settings("train", words)
+    assert config["dataset"]["labels"] == labels["dataset.labels"]
+    assert config["model"]["losses"] == labels["model.losses"]
+    assert config["objective"] == "val/rmse"
+    assert not [word for word in typed if word.startswith("model.losses")]
