@@ -18,7 +18,7 @@ import yaml
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.export import export
-from stemlab.inference.export.card import model_card
+from stemlab.inference.export.card import _settings, model_card
 from stemlab.runs.restore import RebuiltRun
 from tests.inference.exported_scores import compare_impressions, compare_sequences
 from tests.inference.small_checkpoints import small_checkpoint
@@ -137,6 +137,11 @@ def test_the_card_of_another_checkpoint_has_no_metrics(folder: Path) -> None:
     card = (folder / "MODEL_CARD.md").read_text()
     assert "model-index" not in header_of(card)
     assert re.search(r"## Metrics\s+None", card)
+
+
+def test_a_card_has_no_paths_of_first_stages_and_pretrained_vectors() -> None:
+    values = {"init_from": "/home/me/run", "pretrained": {"item": {"file": "/home/me/a.npy", "width": 3}}, "task": None}
+    assert _settings(values) == {"pretrained": {"item": {"width": 3}}, "task": None}
 
 
 def refusal(*overrides: str) -> str:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from stemlab.config.limits import LIMITED, limits_text, run_limits
+from stemlab.config.path_checks import PATH_KEYS
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, defined, read_record
 from stemlab.runs.restore import RebuiltRun
 
 _SHOWN_SECTIONS = ("model", "dataset", "optim", "trainer", "seed")
-_NOT_SETTINGS = (
-    "data_dir",
-    "raw_dir",
-    "path",
-    "config",
-    "category_file",
-    "meta_file",
-    "raw_file",
-)  # paths of a machine
+_NOT_SHOWN = PATH_KEYS | {"file"}  # paths of a machine
 
 
 def model_card(run: RebuiltRun, facts: Mapping[str, Any]) -> str:
@@ -32,7 +25,7 @@ def model_card(run: RebuiltRun, facts: Mapping[str, Any]) -> str:
         facts: content of ``export.json``: inputs, outputs, comparison.
     """
     record = _record_of(run)
-    parts = [_header(run, facts, record), _title(run), _metrics(record, run), _inputs(facts), _data(run, record)]
+    parts = [_header(run, facts, record), _title(run), _metrics(record, run), _inputs(facts), _data(run)]
     parts += [_training(run, record), _limits()]
     return "\n".join(parts)
 
@@ -128,7 +121,7 @@ def _inputs(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _data(run: RebuiltRun, record: Mapping[str, Any] | None) -> str:
+def _data(run: RebuiltRun) -> str:
     manifest = run.datamodule.manifest
     lines = ["## Data", "", f"Dataset {run.saved.spec.name}, fingerprint `{run.saved.fingerprint}`.", ""]
     counts = ", ".join(f"{split} {count:,}" for split, count in (manifest.get("rows") or {}).items())
@@ -173,13 +166,7 @@ def _settings(values: Any) -> Any:
     """Return settings without paths of the machine of the training."""
     if not isinstance(values, Mapping):
         return values
-    return dict(_kept(values))
-
-
-def _kept(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if key not in _NOT_SETTINGS:
-            yield key, _settings(value)
+    return {key: _settings(value) for key, value in values.items() if key not in _NOT_SHOWN}
 
 
 def _limits() -> str:
