@@ -75,7 +75,9 @@ def plan_trainings(config: Mapping[str, Any]) -> list[tuple[str, list[str], dict
     if not tasks:
         raise StemlabError(f"dataset={config['dataset']['name']} has no list of tasks to train.")
     models = [name for name in dict.fromkeys(config["models"]) if name != _SINGLE]
-    choices = {f"{_SINGLE}_{task}": [f"model={_SINGLE}", f"model.task={task}"] for task in tasks}
+    choices = {
+        f"{_SINGLE}_{task}": [f"model={_SINGLE}", f"model.task={override_text('model.task', task)}"] for task in tasks
+    }
     choices |= {model: [f"model={model}"] for model in models}
     trainings = []
     with separate_hydra("train"):

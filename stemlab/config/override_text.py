@@ -10,7 +10,7 @@ from typing import Any
 
 from stemlab.errors import StemlabError
 
-_PLAIN = re.compile(r"[A-Za-z_][\w/.@-]*", re.ASCII)
+_PLAIN = re.compile(r"([A-Za-z_]|\.{0,2}/)[\w/.@-]*", re.ASCII)
 _RESERVED = ("true", "false", "null", "nan", "inf")
 
 

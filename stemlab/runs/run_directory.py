@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from stemlab.callbacks.checkpoint import BEST, LAST
+from stemlab.config.override_text import override_text
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record
@@ -100,7 +101,7 @@ def resume_command(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
         config: config of the run.
         overrides: its overrides of the command line; without any, the config is read from the run directory.
     """
-    directory = str(Path(config["paths"]["output_dir"]))
+    directory = override_text("hydra.run.dir", Path(config["paths"]["output_dir"]))
     dropped = ("resume=", "overwrite=", "hydra.run.dir=")
     words = [word for word in overrides if not word.startswith(dropped)] or [f"resume_from={directory}"]
     return shlex.join(["python", "-m", "stemlab.train", *words, f"hydra.run.dir={directory}", "resume=auto"])

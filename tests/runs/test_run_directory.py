@@ -2,17 +2,19 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from stemlab.config.compose import parse_overrides
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import read_record
 from stemlab.reporting.run_lock import LOCK, is_locked, run_lock
-from stemlab.runs.run_directory import check_run_directory, clear, newest_checkpoint, plan_start
+from stemlab.runs.run_directory import check_run_directory, clear, newest_checkpoint, plan_start, resume_command
 
 
 def config(directory: Path, **settings: Any) -> dict[str, Any]:
@@ -135,3 +137,11 @@ def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StemlabError, match=r"hydra\.run\.dir=.*file"):
         plan_start(config(tmp_path / "file"))
+
+
+def test_the_command_that_resumes_a_run_can_be_parsed(tmp_path: Path) -> None:
+    for name in ("run", "run 1[x], a=b"):
+        words = shlex.split(resume_command(config(tmp_path / name), ["seed=1", "resume=never"]))[3:]
+        found = {one.key_or_group: one.value() for one in parse_overrides(words)}
+        assert found == {"seed": 1, "hydra.run.dir": str(tmp_path / name), "resume": "auto"}
+    assert f" hydra.run.dir={tmp_path / 'run'} " in resume_command(config(tmp_path / "run"), [])
