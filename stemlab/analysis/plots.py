@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from stemlab.array_types import AnyArray
 from stemlab.reporting.figure_file import FIRST_COLOURS
 
-FIGURE_STYLE: Any = {"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9}
+FIGURE_STYLE: Any = {"svg.hashsalt": "stemlab", "figure.dpi": 150, "font.size": 9, "text.parse_math": False}
 _NO_LAYOUT: Any = {"figure.autolayout": False, "figure.constrained_layout.use": False}
 _MOST_NAMES = 60
 """Above this number of ticks, tick labels are left out."""
