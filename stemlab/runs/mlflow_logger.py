@@ -31,7 +31,12 @@ def mlflow_name(name: str) -> str:
 
     A file store makes folders of slashes, and a metric cannot be a file and a folder; MLflow refuses ``@`` and ``:``.
     """
-    return re.sub(r"[^\w. -]", "_", name.replace("/", ".").replace("@", "_at_"))
+    return _valid(name.replace("/", ".").replace("@", "_at_"))
+
+
+def _valid(name: str) -> str:
+    """Return the name of a parameter or tag without the characters that MLflow refuses; columns may have them."""
+    return re.sub(r"[^\w./ -]", "_", name)
 
 
 def build_mlflow_logger(
@@ -51,7 +56,7 @@ def build_mlflow_logger(
     chosen, stage = config["logger"], effective_stage(config)
     names = [config["dataset"]["name"], config["model"]["name"], *([stage] if stage else []), f"seed{config['seed']}"]
     tags = {"model": config["model"]["name"], "dataset": config["dataset"]["name"], "group": group or ""}
-    tags |= dict.fromkeys([*config["tags"], *marks], "true")
+    tags |= dict.fromkeys(map(_valid, [*config["tags"], *marks]), "true")
     uri = chosen["mlflow_uri"]
     if "://" not in uri:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 refuses folders without it
@@ -59,7 +64,7 @@ def build_mlflow_logger(
     try:
         logger = EpochMLFlowLogger(chosen["mlflow_experiment"], run_name="/".join(names), tags=tags, **place)
         if is_first_process():
-            logger.log_hyperparams({key: str(value)[:_LONGEST_PARAMETER] for key, value in flat.items()})
+            logger.log_hyperparams({_valid(key): str(value)[:_LONGEST_PARAMETER] for key, value in flat.items()})
     except ModuleNotFoundError:
         raise StemlabError("logger=mlflow needs MLflow: pip install 'stemlab[mlflow]'.") from None
     except Exception as error:

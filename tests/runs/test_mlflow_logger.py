@@ -7,7 +7,7 @@ import pytest
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.runs.loggers import build_loggers
-from stemlab.runs.mlflow_logger import mlflow_name
+from stemlab.runs.mlflow_logger import EpochMLFlowLogger, mlflow_name
 from tests.cli.conftest import TINY
 
 
@@ -18,6 +18,16 @@ def test_wrong_logger_settings_are_refused_in_one_sentence(tmp_path: Path) -> No
     config = compose("train", [*TINY, "logger=mlflow", "logger.mlflow_uri=nope://x"])
     with pytest.raises(StemlabError, match=r"mlflow_uri=nope://x.*unsupported URI"):
         build_loggers(config, tmp_path, sample=True, sweep_id=None)
+
+
+def test_names_of_columns_and_tags_may_have_any_character(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    config = compose("train", [*TINY, "logger=mlflow", f"logger.mlflow_uri={tmp_path}", "tags=['a[b]']"])
+    config["model"]["losses"] = {"click[1]": "mse"}
+    (logger,) = (one for one in build_loggers(config, tmp_path, True, None) if isinstance(one, EpochMLFlowLogger))
+    data = logger.experiment.get_run(logger.run_id).data
+    assert data.params["model.losses.click_1_"] == "mse"
+    assert data.tags["a_b_"] == "true"
 
 
 def test_names_of_metrics_in_mlflow() -> None:
