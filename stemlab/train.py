@@ -44,7 +44,11 @@ def _print_dry_run(config: dict[str, Any], origins: KeyOrigins, swept: bool) -> 
 
 @command("train", check=_check_directory, after_sweep=_summarise_sweep, preview=_print_dry_run)
 def run_command(config: DictConfig) -> float:
-    """Train the config of the command line; return the objective to the sweeper."""
+    """Train the config of the command line; return the objective to the sweeper.
+
+    Raises:
+        StemlabError: as ``train``; or ``resume_from`` in a sweep, or processes without a common run directory.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -196,7 +196,11 @@ def several_values_error(override: str, group: bool) -> StemlabError:
 
 
 def existing_folder(path: str, option: str) -> Path:
-    """Return the absolute folder given with ``--config-dir`` or ``--config-path``."""
+    """Return the absolute folder given with ``--config-dir`` or ``--config-path``.
+
+    Raises:
+        StemlabError: there is no such folder.
+    """
     folder = Path(path).absolute()
     if not folder.is_dir():
         raise StemlabError(f"{option} {path}: there is no such folder.")

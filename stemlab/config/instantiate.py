@@ -47,7 +47,11 @@ def instantiate(node: Mapping[str, Any], *runtime_args: Any, key: str = "", orig
 
 
 def import_target(node: Mapping[str, Any], *, key: str = "", origin: Origin = unknown_origin) -> Any:
-    """Return the class named by ``node['_target_']``."""
+    """Return the class named by ``node['_target_']``.
+
+    Raises:
+        StemlabError: it is not the full name of a class, or there is no such module or class.
+    """
     path = node.get(TARGET)
     where = f"{key}.{TARGET}" if key else TARGET
     if not isinstance(path, str) or "." not in path:
@@ -141,7 +145,11 @@ def default_settings(target: Any) -> dict[str, Any]:
 
 @cache
 def settings_model(target: Any) -> type[BaseModel]:
-    """Return the pydantic model of a class's keyword-only constructor parameters."""
+    """Return the pydantic model of a class's keyword-only constructor parameters.
+
+    Raises:
+        StemlabError: a type of a parameter is not imported in the module of the class.
+    """
     constructor = target.__init__ if inspect.isclass(target) else target
     try:
         hints = get_type_hints(constructor, include_extras=True)

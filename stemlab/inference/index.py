@@ -106,7 +106,11 @@ class ItemIndex:
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[None]:
-        """Write both files under temporary names; rename them when the block ends without an error."""
+        """Write both files under temporary names; rename them when the block ends without an error.
+
+        Raises:
+            StemlabError: a file cannot be written.
+        """
         metadata_path = _metadata_path(path)
         with complete_file(path) as part, complete_file(metadata_path) as metadata_part:
             content = json.dumps({**self.metadata, "items": self.items}, ensure_ascii=False)

@@ -115,7 +115,11 @@ class Comparable(Analysis):
         return view.findings(comparisons, self.confidence, len(runs) - len(tasks))
 
     def split(self, data: ImpressionDataModule, pair: tuple[str, str]) -> Buckets:
-        """Return the buckets of the test samples for two tasks."""
+        """Return the buckets of the test samples for two tasks.
+
+        Raises:
+            StemlabError: no entity of the test samples occurs in training.
+        """
         spec = data.spec
         entity = user_field(spec, self.entity, key="analysis.entity")
         column, size = list(spec.field_sizes).index(entity), spec.field_sizes[entity]

@@ -64,7 +64,11 @@ class Exporter:
         require_format(self._kind)
 
     def run(self) -> Exported:
-        """Write model, encoder, model card and ``export.json``; the directory appears only when it is complete."""
+        """Write model, encoder, model card and ``export.json``; the directory appears only when it is complete.
+
+        Raises:
+            StemlabError: the run cannot be prepared or exported, or the file gives other scores than the checkpoint.
+        """
         self._run.prepare()
         subject = subject_of(self._run)
         network = subject.network.eval()

@@ -102,7 +102,11 @@ def length_of(rows: Any) -> int:
 
 
 def cells_of(rows: Any, name: str) -> tuple[list[Any], int]:
-    """Return the cells of a column as Python values, and the largest integer that its floats hold exactly."""
+    """Return the cells of a column as Python values, and the largest integer that its floats hold exactly.
+
+    Raises:
+        EncodingError: there is no such column.
+    """
     if not isinstance(rows, Mapping) and not hasattr(rows, "columns"):
         lacking = next((number for number, row in enumerate(rows, start=1) if name not in row), None)
         if lacking is not None:
