@@ -75,7 +75,7 @@ class PaperSelection(Callback):
             if best.best is None or value > best.best:
                 best.update(value, epoch)
                 self.waited[name] = 0
-                self.metrics[name] = {key: x for key, x in values.items() if _belongs(key, ending)}
+                self.metrics[name] = {key: x for key, x in values.items() if _belongs(key, name)}
             else:
                 self.waited[name] += 1
 
@@ -112,9 +112,10 @@ class PaperSelection(Callback):
             self.best[name].load_state_dict(state)
 
 
-def _belongs(key: str, ending: str) -> bool:
-    """Return whether a metric belongs to the scenario in ``ending``, or to all samples if ``ending`` is empty."""
-    return key.count("/") == 2 and key.endswith(ending) if ending else key.count("/") < 2
+def _belongs(key: str, name: str) -> bool:
+    """Return whether a metric, ``auc/click/nl``, belongs to a scenario, whose name may have slashes, or is pooled."""
+    scenario = key.split("/", 2)[2:]
+    return scenario == ([] if name == POOLED else [name])
 
 
 @torch.no_grad()

@@ -266,7 +266,7 @@ def _uneven(rows: Sequence[ReportRow], columns: Sequence[str]) -> list[str]:
     for row in rows:
         label = ", ".join(str(value) for value in row.labels.values() if value is not None)
         for name in columns:
-            elsewhere = name.count("/") == 2 and not any(_measures(run, name) for run in row.runs)
+            elsewhere = name.count("/") >= 2 and not any(_measures(run, name) for run in row.runs)
             missing = [] if elsewhere else sorted(set(row.seeds) - set(row.stats[name].values))
             if missing:
                 warnings.append(f"{label}: {name} has no value for seed {', '.join(map(str, missing))}.")

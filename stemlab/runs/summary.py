@@ -111,7 +111,7 @@ def print_metrics(
         _add_ranking_rows(table, of_split)
     rich.get_console().print(table)
     scenarios = spec.scenarios if isinstance(spec, DatasetSpec) else ()
-    if tasks and any(key.count("/") == 2 for key in of_split) and scenarios:
+    if tasks and any(key.count("/") >= 2 for key in of_split) and scenarios:
         rich.get_console().print(
             _scenario_table(of_split, tasks, scenarios, _title(f"{split} metrics by scenario", spec.sample, limits))
         )

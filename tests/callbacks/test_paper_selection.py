@@ -42,6 +42,16 @@ def test_every_scenario_has_its_own_best_epoch() -> None:
     assert summary["note"].startswith("optimistic: ")
 
 
+def test_scenarios_may_have_slashes() -> None:
+    """A name may also end like another one."""
+    values = {"auc": 0.5, "auc/click": 0.5, "auc/click/US/CA": 0.7, "auc/click/CA": 0.6}
+    rule = PaperSelection(5)
+    rule.update(["pooled", "US/CA", "CA"], ("click",), values, 0)
+    assert rule.metrics["US/CA"] == {"auc/click/US/CA": 0.7}
+    assert rule.metrics["CA"] == {"auc/click/CA": 0.6}
+    assert rule.metrics["pooled"] == {"auc": 0.5, "auc/click": 0.5}
+
+
 def test_patience_ends_the_updates_of_one_scenario_only() -> None:
     """After two epochs without improvement nl is not updated any more: its later best is ignored."""
     summary = chosen(

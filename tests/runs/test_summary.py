@@ -107,13 +107,13 @@ def test_scenarios_have_a_second_table(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_names_in_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("[new]", "[/old]")
+    names = ("[new/a]", "[/old]")
     spec = replace(SPEC, name="toy[b]", sample=True, scenarios=names)
     metrics = {"test/auc/pay[usd]": 0.7, **{f"test/auc/pay[usd]/{name}": 0.5 for name in names}}
     print_metrics(metrics, "test", ["pay[usd]"], spec, 3, Path("best.ckpt"))
     print_run_summary({**RECORD, "model": "m[b]"}, 5, 1, Path("/runs/x"), FOOTPRINT, "eager: trainer.devices=[a]")
     output = capsys.readouterr().out
-    words = ("toy[b]  [SAMPLE: ", "pay[usd]", "[new]", "[/old]", "m[b] on toy", "trainer.devices=[a]")
+    words = ("toy[b]  [SAMPLE: ", "pay[usd]", "[new/a]", "[/old]", "m[b] on toy", "trainer.devices=[a]")
     assert [word for word in words if word not in output] == []
 
 
