@@ -16,17 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from stemlab.array_types import AnyArray, BoolArray, Int32Array, Int64Array
-from stemlab.data.sequence.interactions import NumberedInteractions, number_interactions
-from stemlab.data.sequence.raw import RawSequences
-from stemlab.data.sequence.stored_negatives import ItemsOfUsers, draw_distinct
+from stemlab.array_types import AnyArray, BoolArray, Int64Array
+from stemlab.data.sequence.interactions import number_interactions
+from stemlab.data.sequence.raw import RawSequences, split_sequences
+from stemlab.data.sequence.stored_negatives import EvaluationNegatives, draw_distinct, draw_for_splits
 from stemlab.errors import StemlabError
 
 _MIN_LIKED_RATING = 4
 CORE = 5
 _SPLIT_EDGES = (0.8, 0.9)  # last day of train and of valid, as fractions of the number of days
 SECONDS_PER_DAY, MIDNIGHT = 86_400, -8 * 3_600  # start of a day in seconds (UTC+8)
-_SPLIT_CODES = {"test": 2, "valid": 1}  # in the order in which negatives are drawn
 
 
 def global_time(
@@ -58,8 +57,9 @@ def global_time(
     Raises:
         StemlabError: no row is left, or a user liked too many items to draw the negatives.
     """
-    core = keep_core(user, item, rating >= _MIN_LIKED_RATING)
-    kept = core & (rating >= _MIN_LIKED_RATING)
+    liked = rating >= _MIN_LIKED_RATING
+    core = in_core(user, item, liked, CORE)
+    kept = core & liked
     if not kept.any():
         raise StemlabError(
             f"no user has {CORE} likes of items with {CORE} likes, so dataset.protocol=master leaves no row: "
@@ -70,23 +70,10 @@ def global_time(
     kept[kept] = seen_in_train(user[kept], item[kept], _split(time[kept], first, edges))
     rows = number_interactions(user[kept], item[kept], time[kept])
     split = _split(rows.time, first, edges)
-    order = np.argsort(split, kind="stable")
-    return RawSequences(
-        user=rows.user[order],
-        item=rows.item[order],
-        time=rows.time[order],
-        split=split[order],
-        user_tokens=rows.user_tokens,
-        item_tokens=rows.item_tokens,
-        negatives=_negatives(rows, split, eval_negatives, seed) if eval_negatives else {},
-        skipped=skipped,
-        facts={"core_rows": int(core.sum()), "duplicate_rows": rows.duplicates, **(facts or {})},
-    )
-
-
-def keep_core(user: AnyArray, item: AnyArray, liked: BoolArray) -> BoolArray:
-    """Return the mask of rows of the 5-core: users and items with fewer than five likes are removed repeatedly."""
-    return in_core(user, item, liked, CORE)
+    negatives = EvaluationNegatives(count=eval_negatives, seed=seed)
+    drawn = draw_for_splits(draw_distinct, rows, split, negatives, len(rows.item_tokens))
+    facts = {"core_rows": int(core.sum()), "duplicate_rows": rows.duplicates, **(facts or {})}
+    return split_sequences(rows, split, drawn, skipped=skipped, facts=facts)
 
 
 def in_core(user: AnyArray, item: AnyArray, counted: BoolArray, least: int) -> BoolArray:
@@ -124,13 +111,3 @@ def seen_in_train(user: AnyArray, item: AnyArray, split: AnyArray) -> BoolArray:
     train = split == 0
     seen: BoolArray = train | (np.isin(user, user[train]) & np.isin(item, item[train]))
     return seen
-
-
-def _negatives(rows: NumberedInteractions, split: AnyArray, count: int, seed: int) -> dict[str, Int32Array]:
-    random = np.random.RandomState(seed)
-    items = ItemsOfUsers(rows.user, rows.item, rows.user_tokens)
-    max_item = len(rows.item_tokens)
-    return {
-        name: draw_distinct(random, items, rows.user[split == code], max_item, count)
-        for name, code in _SPLIT_CODES.items()
-    }

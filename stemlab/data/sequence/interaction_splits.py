@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from stemlab.array_types import AnyArray, Int32Array, Int64Array
+from stemlab.array_types import AnyArray, Int64Array
 from stemlab.data.sequence.global_time import in_core, seen_in_train
 from stemlab.data.sequence.interactions import (
     NumberedInteractions,
@@ -24,8 +24,8 @@ from stemlab.data.sequence.interactions import (
     positions_in_sequences,
 )
 from stemlab.data.sequence.leave_one_out import TEST, TRAIN, VALID, hold_out_last
-from stemlab.data.sequence.raw import RawSequences
-from stemlab.data.sequence.stored_negatives import ItemsOfUsers, draw_distinct
+from stemlab.data.sequence.raw import RawSequences, split_sequences
+from stemlab.data.sequence.stored_negatives import EvaluationNegatives, draw_distinct, draw_for_splits
 from stemlab.errors import StemlabError
 from stemlab.types import Fraction
 
@@ -73,21 +73,6 @@ class OwnInteractions:
         return replace(self, **columns)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationNegatives:
-    """Negatives that are drawn once per validation and test row.
-
-    Attributes:
-        count: negatives per row; 0 stores none.
-        seed: seed of the NumPy legacy generator.
-        largest: largest item id drawn; ``None``: the number of items.
-    """
-
-    count: int
-    seed: int
-    largest: int | None
-
-
 def split_log(
     log: OwnInteractions,
     split: InteractionSplit,
@@ -102,7 +87,7 @@ def split_log(
         log: the interactions.
         split: the rule; ``auto`` is leave-one-out.
         k_core: users and items with fewer interactions are removed, repeatedly; ``None`` keeps all.
-        negatives: negatives of evaluation.
+        negatives: negatives of evaluation; by default up to the number of items.
         skipped: number of invalid raw rows that were skipped.
 
     Raises:
@@ -122,16 +107,16 @@ def split_log(
     if split.rule != "time":
         rows = _number(kept)
         if split.rule == "ratio":
-            return _split_rows(rows, _ratio_codes(rows.user, split), negatives, skipped, facts)
-        settings = (negatives.count, negatives.seed, negatives.largest or len(rows.item_tokens))
-        return hold_out_last(rows, settings, skipped, facts)
+            return _with_negatives(rows, _ratio_codes(rows.user, split), negatives, skipped, facts)
+        negatives = replace(negatives, largest=negatives.largest or len(rows.item_tokens))
+        return hold_out_last(rows, negatives, skipped, facts)
     valid_from, test_from = _first_times(kept.time, split)
     codes = _time_codes(kept.time, valid_from, test_from)
     seen = seen_in_train(kept.user, kept.item, codes)
     facts["rows_unseen_in_train"] = int((~seen).sum())
     facts["valid_from"], facts["test_from"] = valid_from, test_from
     rows = _number(kept.take(seen))
-    return _split_rows(rows, _time_codes(rows.time, valid_from, test_from), negatives, skipped, facts)
+    return _with_negatives(rows, _time_codes(rows.time, valid_from, test_from), negatives, skipped, facts)
 
 
 def _number(log: OwnInteractions) -> NumberedInteractions:
@@ -177,29 +162,9 @@ def _ratio_codes(user: Int64Array, split: InteractionSplit) -> Int64Array:
     return codes
 
 
-def _split_rows(
+def _with_negatives(
     rows: NumberedInteractions, split: Int64Array, negatives: EvaluationNegatives, skipped: int, facts: dict[str, Any]
 ) -> RawSequences:
-    order = np.argsort(split, kind="stable")
-    return RawSequences(
-        user=rows.user[order],
-        item=rows.item[order],
-        time=rows.time[order],
-        split=split[order],
-        user_tokens=rows.user_tokens,
-        item_tokens=rows.item_tokens,
-        negatives=_draw(rows, split, negatives) if negatives.count else {},
-        skipped=skipped,
-        facts=facts,
-    )
-
-
-def _draw(rows: NumberedInteractions, split: Int64Array, negatives: EvaluationNegatives) -> dict[str, Int32Array]:
-    """Draw distinct negatives of test, then of valid, from one generator."""
-    random = np.random.RandomState(negatives.seed)
-    items = ItemsOfUsers(rows.user, rows.item, rows.user_tokens)
-    largest = negatives.largest or len(rows.item_tokens)
-    return {
-        name: draw_distinct(random, items, rows.user[split == code], largest, negatives.count)
-        for name, code in (("test", TEST), ("valid", VALID))
-    }
+    max_item = negatives.largest or len(rows.item_tokens)
+    drawn = draw_for_splits(draw_distinct, rows, split, negatives, max_item)
+    return split_sequences(rows, split, drawn, skipped=skipped, facts=facts)

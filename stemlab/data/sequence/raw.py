@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from stemlab.array_types import IntegerArray
+from stemlab.array_types import Int32Array, Int64Array, IntegerArray
 from stemlab.data.prepare.split import SPLITS
+from stemlab.data.sequence.interactions import NumberedInteractions
 from stemlab.errors import StemlabError
 
 
@@ -86,6 +87,37 @@ class RawSequences:
                     "every row of the file needs a list."
                 )
             _check_ids(f"dataset {name!r}, negatives of {split} row", "item", negatives, self.items)
+
+
+def split_sequences(
+    rows: NumberedInteractions,
+    split: Int64Array,
+    negatives: Mapping[str, Int32Array],
+    *,
+    skipped: int,
+    facts: Mapping[str, Any],
+) -> RawSequences:
+    """Return interactions as the rows of train, valid and test, each in the order of ``rows``.
+
+    Args:
+        rows: the interactions.
+        split: (R,) 0 train, 1 valid, 2 test.
+        negatives: split -> negatives of its rows (``RawSequences``).
+        skipped: number of invalid raw rows that were skipped.
+        facts: further entries of the manifest.
+    """
+    order = np.argsort(split, kind="stable")
+    return RawSequences(
+        user=rows.user[order],
+        item=rows.item[order],
+        time=rows.time[order],
+        split=split[order],
+        user_tokens=rows.user_tokens,
+        item_tokens=rows.item_tokens,
+        negatives=negatives,
+        skipped=skipped,
+        facts=facts,
+    )
 
 
 def _check_ids(where: str, column: str, values: IntegerArray, max_id: int) -> None:

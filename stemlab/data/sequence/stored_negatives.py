@@ -7,12 +7,30 @@ Legend: R interactions, V evaluation rows, N negatives per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from stemlab.array_types import BoolArray, Int32Array, Int64Array
+from stemlab.data.prepare.split import SPLITS
+from stemlab.data.sequence.interactions import NumberedInteractions
 from stemlab.errors import StemlabError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationNegatives:
+    """Settings of the negatives that are drawn once per validation and test row.
+
+    Attributes:
+        count: negatives per row; 0 stores none.
+        seed: seed of the NumPy legacy generator.
+        largest: largest item id drawn; ``None``: the default of the split rule.
+    """
+
+    count: int
+    seed: int
+    largest: int | None = None
 
 
 class ItemsOfUsers:
@@ -91,3 +109,31 @@ def draw_distinct(
     for row, free in enumerate(items.unseen(user_V, max_item, needed=count)):
         drawn_VN[row] = random.choice(np.flatnonzero(free), count, replace=False)
     return drawn_VN
+
+
+Draw = Callable[[np.random.RandomState, ItemsOfUsers, Int64Array, int, int], Int32Array]
+"""``draw_with_replacement`` or ``draw_distinct``."""
+
+
+def draw_for_splits(
+    draw: Draw, rows: NumberedInteractions, split: Int64Array, negatives: EvaluationNegatives, max_item: int
+) -> dict[str, Int32Array]:
+    """Return the negatives of test, then of valid, drawn from one generator; nothing if none are stored.
+
+    Args:
+        draw: how the negatives of the rows of a split are drawn.
+        rows: all interactions.
+        split: (R,) 0 train, 1 valid, 2 test.
+        negatives: the settings.
+        max_item: largest item id drawn.
+
+    Raises:
+        StemlabError: too few items can be drawn for a user.
+    """
+    if not negatives.count:
+        return {}
+    random, items = np.random.RandomState(negatives.seed), ItemsOfUsers(rows.user, rows.item, rows.user_tokens)
+    return {
+        name: draw(random, items, rows.user[split == SPLITS.index(name)], max_item, negatives.count)
+        for name in ("test", "valid")
+    }

@@ -15,10 +15,11 @@ from stemlab.data.io.csv_integers import OnBadRow
 from stemlab.data.io.progress import Advance
 from stemlab.data.resident import Residence
 from stemlab.data.sequence.datamodule import SequenceDataModule
-from stemlab.data.sequence.interaction_splits import EvaluationNegatives, InteractionSplit, split_log
+from stemlab.data.sequence.interaction_splits import InteractionSplit, split_log
 from stemlab.data.sequence.prepare import prepare_sequences
 from stemlab.data.sequence.protocol import RankingProtocol
 from stemlab.data.sequence.raw import RawSequences
+from stemlab.data.sequence.stored_negatives import EvaluationNegatives
 from stemlab.data.sources.interaction_columns import guess_columns
 from stemlab.data.sources.interaction_files import ReadLog, read_category_table, read_lines_log, read_table_log
 from stemlab.data.sources.interaction_format import (
@@ -131,7 +132,7 @@ class InteractionsDataModule(SequenceDataModule):
         )
         if rating is not None and min_rating is None:
             raise StemlabError("dataset.rating is read for dataset.min_rating only: set it, or leave both out.")
-        self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
+        self._path, self._data_dir = path, Path(data_dir)
         self._raw_dir = None if raw_dir is None else Path(raw_dir)
         self._format, self._item_file, self._split = format, item_file, split
         self._roles = {"user": user, "item": item, "time": time, "category": category}
@@ -149,7 +150,7 @@ class InteractionsDataModule(SequenceDataModule):
         self._refuse_unread(files.format)
         return prepare_sequences(
             lambda advance: self._read(files, advance),
-            name=self._dataset,
+            name=self.name,
             reader=f"interactions/1 {files.format}",
             settings=self._settings,
             files=files.all,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.data.sequence.global_time import CORE, MIDNIGHT, SECONDS_PER_DAY, global_time, keep_core
+from stemlab.data.sequence.global_time import CORE, MIDNIGHT, SECONDS_PER_DAY, global_time, in_core
 from stemlab.errors import StemlabError
 
 DAY = SECONDS_PER_DAY
@@ -69,7 +69,7 @@ def test_core_is_the_largest_one(seed):
     rng = np.random.default_rng(seed)
     user, item = rng.integers(0, 12, 150), rng.integers(0, 12, 150)
     liked = rng.random(150) < 0.7
-    kept = keep_core(user, item, liked)
+    kept = in_core(user, item, liked, CORE)
     for ids in (user, item):
         for one in np.unique(ids[kept]):
             assert (kept & liked & (ids == one)).sum() >= CORE
@@ -114,7 +114,7 @@ def test_published_sizes_of_movielens(movielens_1m):
     user, item, rating, time = movielens_1m.T
     raw = global_time(user, item, time, rating, eval_negatives=99)
     assert raw.facts["core_rows"] == 994_338
-    core = keep_core(user, item, rating >= 4)
+    core = in_core(user, item, rating >= 4, CORE)
     assert (len(np.unique(user[core])), len(np.unique(item[core]))) == (6_034, 3_125)
     assert (raw.users, raw.items) == (6_032, 3_125)  # two users have no like in train
     assert np.bincount(raw.split).tolist() == [568_761, 2_562, 2_874]

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlab.data.sequence.interaction_splits import EvaluationNegatives, InteractionSplit, OwnInteractions, split_log
+from stemlab.data.sequence.interaction_splits import InteractionSplit, OwnInteractions, split_log
 from stemlab.data.sequence.leave_one_out import leave_one_out
 from stemlab.data.sequence.raw import RawSequences
+from stemlab.data.sequence.stored_negatives import EvaluationNegatives
 from stemlab.errors import StemlabError
 
 NONE = EvaluationNegatives(count=0, seed=0, largest=None)
