@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import torch
-from pytorch_lightning import LightningDataModule
 
 from stemlab.array_types import BoolArray
 from stemlab.data.batch import ImpressionBatch
 from stemlab.data.batch_order import BatchOrder, SequentialOrder, ShuffledOrder, current_rank
-from stemlab.data.blocks import BlockLoader, StepBlock
+from stemlab.data.blocks import BlockLoader
 from stemlab.data.cell_rules import CellRules
 from stemlab.data.loader import BatchLoader, OrderedLoader
 from stemlab.data.placement import Placement, column_bytes, root_device
 from stemlab.data.prepare.encode_table import TableEncoder
 from stemlab.data.prepare.split import SPLITS
-from stemlab.data.prepared import PreparedDirectory
+from stemlab.data.prepared import PreparedDataModule
 from stemlab.data.reading import Reading, ReadingChoice
 from stemlab.data.resident import Residence
 from stemlab.data.spec import DatasetSpec
@@ -34,11 +31,10 @@ from stemlab.types import NonNegativeInt, PositiveInt
 Split = Literal["train", "valid", "test"]
 
 
-class ImpressionDataModule(LightningDataModule, ABC):
+class ImpressionDataModule(PreparedDataModule[ImpressionBatch]):
     """LightningDataModule of impressions from a prepared directory.
 
-    A subclass implements ``build`` (prepares the directory) and ``encode`` (raw rows to a batch). A datamodule has no
-    state in checkpoints: it is rebuilt from the resolved config that they contain.
+    A subclass implements ``build`` (prepares the directory) and ``encode`` (raw rows to a batch).
 
     Args:
         name: dataset name as typed on the command line.
@@ -74,23 +70,15 @@ class ImpressionDataModule(LightningDataModule, ABC):
         reading: Reading = "auto",
         window_rows: PositiveInt = WINDOW_ROWS,
     ) -> None:
-        super().__init__()
+        super().__init__(name)
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise StemlabError(f"dataset.{key} is {value}: give a positive number.")
-        self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
+        self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.test_split: Split = "test"  # split of the test loop; evaluation may choose another one
         self.placement: Placement[ImpressionBatch] = Placement(_residence(residence, reading))
         self.reading = ReadingChoice(reading, window_rows)
-        self._prepared = PreparedDirectory(name, self.build)
         self._stores: dict[str, ColumnStore] = {}
-
-    @abstractmethod
-    def build(self) -> Path:
-        """Return the prepared directory; build it unless one with the same fingerprint exists.
-
-        Called once per process. Must be atomic and stateless, because several processes may call it at the same time.
-        """
 
     @abstractmethod
     def encode(self, table: pa.Table) -> ImpressionBatch:
@@ -110,41 +98,15 @@ class ImpressionDataModule(LightningDataModule, ABC):
         del table
         yield from ()
 
-    def prepare(self) -> Path:
-        """Find or build the prepared dataset, read its manifest and return its directory."""
-        return self._prepared.prepare()
-
-    def adopt(self, directory: Path, verify: bool = True) -> None:
-        """Use an existing prepared directory without reading raw files; ``verify``: compare its files' checksums."""
-        self._prepared.adopt(directory, verify)
-
     @cached_property
     def table_encoder(self) -> TableEncoder:
         """Encoder of raw tables with the vocabularies, scalers and scenarios of the prepared dataset."""
         return TableEncoder(self.prepare(), self.spec)
 
     @property
-    def directory(self) -> Path:
-        """The prepared directory.
-
-        Raises:
-            StemlabError: ``prepare()`` was not called.
-        """
-        return self._prepared.directory
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """Manifest of the prepared dataset (after ``prepare()``)."""
-        return self._prepared.manifest
-
-    @property
     def spec(self) -> DatasetSpec:
         """Fields, tasks and sizes (after ``prepare()``)."""
         return DatasetSpec.from_dict(self.manifest["spec"])
-
-    def prepare_data(self) -> None:
-        """Lightning hook; runs on one process per node."""
-        self.prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the splits; Lightning calls this hook on every process and for every stage."""
@@ -209,13 +171,6 @@ class ImpressionDataModule(LightningDataModule, ABC):
         """Return whether the columns are read in blocks; those in GPU memory are not."""
         on_gpu = self.placement.on_gpu(root_device(self), self.prepare)
         return self.reading.choose(lambda: 0 if on_gpu else column_bytes(self.prepare())) == "blocks"
-
-    def transfer_batch_to_device(
-        self, batch: ImpressionBatch | StepBlock[ImpressionBatch], device: torch.device, dataloader_idx: int
-    ) -> ImpressionBatch | StepBlock[ImpressionBatch]:
-        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory. Blocks are there already."""
-        del dataloader_idx
-        return batch if isinstance(batch, StepBlock) else batch.to(device, non_blocking=device.type == "cuda")
 
 
 def _residence(residence: Residence, reading: Reading) -> Residence:

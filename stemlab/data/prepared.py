@@ -1,33 +1,50 @@
-"""Prepared directory of a datamodule: found or built once, described by its manifest."""
+"""Base datamodule of a prepared directory, which is found or built once and described by its manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
+import torch
+from pytorch_lightning import LightningDataModule
+
+from stemlab.data.blocks import StepBlock
+from stemlab.data.loader import Batch
 from stemlab.data.prepare.manifest import find_changed_file, read_manifest
 from stemlab.data.spec import spec_from_dict
 from stemlab.errors import StemlabError
 
 
-class PreparedDirectory:
-    """Prepared directory of a dataset and its manifest.
+class PreparedDataModule(LightningDataModule, ABC, Generic[Batch]):
+    """LightningDataModule whose columns are in a prepared directory.
+
+    A subclass implements ``build``. A datamodule has no state in checkpoints: it is rebuilt from the resolved config
+    that they contain.
 
     Args:
         name: dataset name as typed on the command line.
-        build: returns the prepared directory; builds it unless one with the same fingerprint exists.
     """
 
-    def __init__(self, name: str, build: Callable[[], Path]) -> None:
-        self._name, self._build = name, build
+    name: str
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
         self._directory: Path | None = None
         self._manifest: dict[str, Any] = {}
 
+    @abstractmethod
+    def build(self) -> Path:
+        """Return the prepared directory; build it unless one with the same fingerprint exists.
+
+        Called once per process. Must be atomic and stateless, because several processes may call it at the same time.
+        """
+
     def prepare(self) -> Path:
-        """Find or build the directory, read its manifest and return the directory."""
+        """Find or build the prepared directory, read its manifest and return the directory."""
         if self._directory is None:
-            self.adopt(self._build())
+            self.adopt(self.build())
         return self.directory
 
     def adopt(self, directory: Path, verify: bool = True) -> None:
@@ -60,10 +77,21 @@ class PreparedDirectory:
             StemlabError: ``prepare()`` was not called.
         """
         if self._directory is None:
-            raise StemlabError(f"dataset {self._name!r} is not prepared yet: call prepare() before using it.")
+            raise StemlabError(f"dataset {self.name!r} is not prepared yet: call prepare() before using it.")
         return self._directory
 
     @property
     def manifest(self) -> dict[str, Any]:
         """The manifest (after ``prepare()``)."""
         return self._manifest if self.directory else {}
+
+    def prepare_data(self) -> None:
+        """Lightning hook; runs on one process per node."""
+        self.prepare()
+
+    def transfer_batch_to_device(
+        self, batch: Batch | StepBlock[Batch], device: torch.device, dataloader_idx: int
+    ) -> Batch | StepBlock[Batch]:
+        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory. Blocks are there already."""
+        del dataloader_idx
+        return batch if isinstance(batch, StepBlock) else batch.to(device, non_blocking=device.type == "cuda")

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from stemlab.array_types import AnyArray, Int32Array, Int64Array
 from stemlab.data.batch import SequenceBatch
 from stemlab.data.batch_order import SequentialOrder, ShuffledOrder, current_rank
-from stemlab.data.blocks import BlockLoader, StepBlock
+from stemlab.data.blocks import BlockLoader
 from stemlab.data.datamodule import Split
 from stemlab.data.loader import OrderedLoader
 from stemlab.data.placement import Placement, root_device
-from stemlab.data.prepared import PreparedDirectory
+from stemlab.data.prepared import PreparedDataModule
 from stemlab.data.resident import Residence
 from stemlab.data.sequence.categories import ItemCategories
 from stemlab.data.sequence.histories import read_histories
@@ -36,11 +33,10 @@ _DEFAULT_PROTOCOL = RankingProtocol()
 _TRAIN = 0
 
 
-class SequenceDataModule(LightningDataModule, ABC):
+class SequenceDataModule(PreparedDataModule[SequenceBatch]):
     """Interaction sequences from a prepared directory.
 
-    A subclass implements ``build`` (prepares the directory). A datamodule has no state in checkpoints: it is rebuilt
-    from the resolved config that they contain.
+    A subclass implements ``build`` (prepares the directory).
     Protocol: docs/methods/datasets.md#sequences.
 
     Args:
@@ -80,8 +76,8 @@ class SequenceDataModule(LightningDataModule, ABC):
         evaluation: RankingProtocol = _DEFAULT_PROTOCOL,
         residence: Residence = "auto",
     ) -> None:
-        super().__init__()
-        self.name, self.batch_size, self.eval_batch_size, self.seed = name, batch_size, eval_batch_size, seed
+        super().__init__(name)
+        self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.history_max, self.num_negatives, self.train_negatives = history_max, num_negatives, train_negatives
         self.times, self.evaluation = times, evaluation
         for key in ("batch_size", "eval_batch_size", "history_max", "num_negatives"):
@@ -92,36 +88,6 @@ class SequenceDataModule(LightningDataModule, ABC):
         self.with_categories = False
         self._opened: dict[tuple[Split, bool], Instances] = {}
         self.placement: Placement[SequenceBatch] = Placement(residence)
-        self._prepared = PreparedDirectory(name, self.build)
-
-    @abstractmethod
-    def build(self) -> Path:
-        """Return the prepared directory; build it unless one with the same fingerprint exists.
-
-        Called once per process. Must be atomic and stateless, because several processes may call it at the same time.
-        """
-
-    def prepare(self) -> Path:
-        """Find or build the prepared dataset, read its manifest and return its directory."""
-        return self._prepared.prepare()
-
-    def adopt(self, directory: Path, verify: bool = True) -> None:
-        """Use an existing prepared directory without reading raw files; ``verify``: compare its files' checksums."""
-        self._prepared.adopt(directory, verify)
-
-    @property
-    def directory(self) -> Path:
-        """The prepared directory.
-
-        Raises:
-            StemlabError: ``prepare()`` was not called.
-        """
-        return self._prepared.directory
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """Manifest of the prepared dataset (after ``prepare()``)."""
-        return self._prepared.manifest
 
     @property
     def spec(self) -> SequenceSpec:
@@ -205,10 +171,6 @@ class SequenceDataModule(LightningDataModule, ABC):
             unit_B=torch.from_numpy(self.log.unit[user_B]) if self.times else None,
         )
 
-    def prepare_data(self) -> None:
-        """Lightning hook; runs on one process per node."""
-        self.prepare()
-
     def setup(self, stage: str | None = None) -> None:
         """Open the log; Lightning calls this hook on every process and for every stage."""
         del stage
@@ -275,10 +237,3 @@ class SequenceDataModule(LightningDataModule, ABC):
                 "users with a single interaction have none; add raw interactions."
             )
         return instances
-
-    def transfer_batch_to_device(
-        self, batch: SequenceBatch | StepBlock[SequenceBatch], device: torch.device, dataloader_idx: int
-    ) -> SequenceBatch | StepBlock[SequenceBatch]:
-        """Copy asynchronously to a GPU: its batches are in page-locked (pinned) memory. Blocks are there already."""
-        del dataloader_idx
-        return batch if isinstance(batch, StepBlock) else batch.to(device, non_blocking=device.type == "cuda")

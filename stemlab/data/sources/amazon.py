@@ -94,7 +94,7 @@ class AmazonDataModule(SequenceDataModule):
             times=times,
             evaluation=evaluation,
         )
-        self._dataset, self._data_dir = name, Path(data_dir)
+        self._data_dir = Path(data_dir)
         self._raw_dir, self._raw_file, self._meta_file = Path(raw_dir), raw_file, meta_file
         self._eval = {"eval_negatives": eval_negatives, "eval_seed": eval_seed}
 
@@ -104,7 +104,7 @@ class AmazonDataModule(SequenceDataModule):
         meta = find_meta(file, self._meta_file)
         return prepare_sequences(
             lambda advance: self._read(file, meta, advance),
-            name=self._dataset,
+            name=self.name,
             reader="amazon/1" if meta is None else "amazon/1 meta/1",
             settings=self._eval,
             files=[file] if meta is None else [file, meta],

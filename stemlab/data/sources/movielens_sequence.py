@@ -131,7 +131,7 @@ class MovieLensSequences(SequenceDataModule):
         )
         if protocol == "master" and largest_negative is not None:
             raise StemlabError("dataset.largest_negative needs dataset.protocol=cikm22: set it to null.")
-        self._dataset, self._collection, self._raw_dir, self._data_dir = name, collection, Path(raw_dir), Path(data_dir)
+        self._collection, self._raw_dir, self._data_dir = collection, Path(raw_dir), Path(data_dir)
         self._source, self._download, self._simulation = source, download, sample
         self._on_bad_row = on_bad_row
         self._settings: dict[str, Any] = {
@@ -148,7 +148,7 @@ class MovieLensSequences(SequenceDataModule):
         kind = _SAMPLE_COLLECTION if sample else self._collection
         return prepare_sequences(
             lambda advance: self._read(path, COLLECTIONS[kind], advance),
-            name=self._dataset,
+            name=self.name,
             reader=f"movielens_sequence/1 {kind}",
             settings=self._settings,
             files=[path],

@@ -83,14 +83,14 @@ class RechorusDataModule(SequenceDataModule):
             times=times,
             evaluation=evaluation,
         )
-        self._name, self._raw_dir, self._data_dir = name, Path(raw_dir), Path(data_dir)
+        self._raw_dir, self._data_dir = Path(raw_dir), Path(data_dir)
 
     def build(self) -> Path:
         """Return the prepared directory of the folder's files."""
         files = find_parts(self._raw_dir)
         return prepare_sequences(
             lambda advance: read_folder(files, advance),
-            name=self._name,
+            name=self.name,
             reader="rechorus/1",
             settings={},
             files=list(files.values()),

@@ -131,7 +131,7 @@ class TableDataModule(ImpressionDataModule):
     ) -> None:
         where: dict[str, Any] = {"residence": residence, "reading": reading, "window_rows": window_rows}
         super().__init__(name=name, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, **where)
-        self._dataset, self._path, self._data_dir = name, path, Path(data_dir)
+        self._path, self._data_dir = path, Path(data_dir)
         self._raw_dir, self.separator = raw_dir and Path(raw_dir), _character(separator)
         self._names, self._on_bad_row, self._named_fields = columns, on_bad_row, tuple(fields or ())
         self.raw_columns = tuple(columns or ())
@@ -167,7 +167,7 @@ class TableDataModule(ImpressionDataModule):
     def _preparation(self) -> PreparationSettings:
         columns = self._columns
         return PreparationSettings(
-            name=self._dataset,
+            name=self.name,
             fields=columns.fields,
             numericals=tuple(NumericalColumn(name=name, scaling=self._scaling) for name in columns.numericals),
             tasks=columns.tasks,
