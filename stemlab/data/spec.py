@@ -115,7 +115,7 @@ class DatasetSpec:
 
     Attributes:
         name: dataset name as typed on the command line.
-        fields: input columns in the order of ``ImpressionBatch.ids_BF``.
+        fields: input columns; those of each kind are in the order of their part of ``ImpressionBatch``.
         tasks: label names in the order of ``ImpressionBatch.labels_BT``.
         group: column whose values group samples for gAUC, or ``None``.
         scenarios: scenario names in id order; empty for a single scenario.

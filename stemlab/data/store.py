@@ -44,7 +44,7 @@ class ColumnStore:
         group: (R,) int64 raw (unencoded) group keys, ``MISSING_GROUP`` for an empty cell; ``None`` without a group.
         dense: (R, N) float32 scaled numerical columns, or ``None`` if the dataset has none.
         scenario: (R,) int32 scenario ids, or ``None`` for a single scenario.
-        targets: the stored ones of the columns ``values``, ``mask``, ``weight`` (``stemlab.data.target_columns``).
+        targets: the stored columns that ``stemlab.data.target_columns`` describes, such as ``values`` or ``list_ids``.
 
     Raises:
         StemlabError: the file is missing or not a prepared split.

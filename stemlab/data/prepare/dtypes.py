@@ -19,21 +19,20 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stemlab.array_types import AnyArray, Int64Array, IntegerArray, UInt8Array
+from stemlab.array_types import AnyArray, IntegerArray, UInt8Array
 
 OUTSIDE = 255
 """Code of values that are not between 0 and 254."""
 
 
-def check_raw_integers(name: str, values: AnyArray) -> Int64Array:
-    """Return a raw integer column after checking its dtype.
+def check_raw_integers(name: str, values: AnyArray) -> None:
+    """Check the dtype of a raw integer column.
 
     Raises:
         TypeError: the dtype is not int64.
     """
     if values.dtype != np.int64:
         raise TypeError(f"column {name!r} is {values.dtype}: readers yield integer columns as int64")
-    return values
 
 
 def to_small_codes(chunks: Iterable[IntegerArray], rows: int) -> UInt8Array:

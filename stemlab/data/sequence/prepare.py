@@ -69,13 +69,18 @@ def _warn(name: str, contents: Mapping[str, Any]) -> None:
         if rows:
             _log.warning(
                 "dataset %r: %d %s rows have their own positive among their negatives; its rank includes that tie",
-                *(name, rows, split),
+                name,
+                rows,
+                split,
             )
     for split, rows in contents["rows_without_history"].items():
         if rows:
             _log.warning(
                 "dataset %r: %d of %d %s rows have no earlier interaction of their user and are not evaluated",
-                *(name, rows, contents["interactions"][split], split),
+                name,
+                rows,
+                contents["interactions"][split],
+                split,
             )
 
 

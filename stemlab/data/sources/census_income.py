@@ -102,7 +102,7 @@ class RawCensusIncome:
             rows = open_table(path, separator=",", names=CENSUS_COLUMNS).chunks(CENSUS_COLUMNS, advance)
             chunks = [self._parse(path, piece) for piece in rows]  # at most 199,523 rows
             total = sum(len(chunk["age"]) for chunk in chunks)
-            codes = np.full(total, part or 0) if part is not None else self._halves(total)
+            codes = np.full(total, part) if part is not None else self._halves(total)
             start = 0
             for chunk in chunks:
                 stop = start + len(chunk["age"])
