@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import nn
 
@@ -15,6 +15,8 @@ from stemlab.optim.groups import with_rates
 from stemlab.optim.penalised import PenalisedAdagrad, PenalisedAdam, PenalisedOptimizer, PenalisedSGD, PenaltyMode
 from stemlab.optim.penalty import Penalty, bias_and_norm_ids, split_parameters
 from stemlab.optim.tables import RowAdam, is_fused, split_tables, table_settings
+
+_AdamT = TypeVar("_AdamT", bound=PenalisedAdam)
 
 
 def build_optimizer(
@@ -43,20 +45,13 @@ def build_optimizer(
         StemlabError: tables that are trained by rows have a penalty in mode ``dense``, or there are none; or a group
             with a learning rate of its own is empty.
     """
-    tables, others = split_parameters(net)
-    free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
     further = [{**group, "l1": 0.0, "l2": 0.0, "rows_only": False, "decay": 0.0} for group in further]
     if optim.tables == "torchrec_rowwise_adagrad":
         return _fused(net, optim, embedding, net_penalty, further)
     if optim.tables != "dense_adam":
         return _by_rows(net, optim, embedding, net_penalty, mode, further)
-    groups = [
-        _group("embedding", tables, embedding, rows_only=mode == "batch"),
-        _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
-        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
-    ]
-    decayed = [with_decay(group, optim.name, optim.weight_decay, free) for group in groups]
-    return _optimizer([*with_rates(decayed, net, optim.lr_groups), *further], optim)
+    tables = _group("embedding", split_parameters(net)[0], embedding, rows_only=mode == "batch")
+    return _optimizer(_complete([tables, *_net_groups(net, optim, net_penalty)], net, optim, further), optim)
 
 
 def _optimizer(groups: list[dict[str, Any]], optim: OptimConfig) -> PenalisedOptimizer:
@@ -67,8 +62,12 @@ def _optimizer(groups: list[dict[str, Any]], optim: OptimConfig) -> PenalisedOpt
     if optim.name == "adagrad":
         fused = fused and all(p.device.type == "cpu" for p in parameters)
         return PenalisedAdagrad(groups, lr=optim.lr, eps=optim.eps, fused=fused)
+    return _adam(PenalisedAdam, groups, optim, fused)
+
+
+def _adam(kind: type[_AdamT], groups: list[dict[str, Any]], optim: OptimConfig, fused: bool) -> _AdamT:
     decoupled: dict[str, Any] = {"decoupled_weight_decay": True} if optim.name == "adamw" else {}
-    return PenalisedAdam(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused, **decoupled)
+    return kind(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused, **decoupled)
 
 
 def _by_rows(
@@ -85,23 +84,9 @@ def _by_rows(
             f"optim.tables={optim.tables} reads the rows of a batch only, and model.embedding_regularizer_mode=dense "
             "penalises whole tables: set it to batch."
         )
-    by_rows = split_tables(net, optim.tables)
-    own = {id(table) for table in by_rows}
-    tables, others = split_parameters(net)
-    free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
-    # the tables come last: the learning rate of the first group is the one that is logged
-    groups = [
-        _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
-        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
-        _group("embedding", [p for p in tables if id(p) not in own], embedding, rows_only=True),
-        _group("rows", by_rows, embedding, rows_only=True)
-        | table_settings(optim.tables, optim.tables_lr, optim.tables_bias_correction),
-    ]
-    decayed = [with_decay(group, optim.name, optim.weight_decay, free) for group in groups]
-    own_rates = [*with_rates(decayed, net, optim.lr_groups), *further]
-    decoupled: dict[str, Any] = {"decoupled_weight_decay": True} if optim.name == "adamw" else {}
-    fused = is_fused([*tables, *others])
-    return RowAdam(own_rates, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused, **decoupled)
+    tables = _table_groups(net, optim, split_tables(net, optim.tables), embedding, embedding)
+    groups = _complete([*_net_groups(net, optim, net_penalty), *tables], net, optim, further)
+    return _adam(RowAdam, groups, optim, is_fused([p for part in split_parameters(net) for p in part]))
 
 
 def _fused(
@@ -109,22 +94,57 @@ def _fused(
 ) -> PenalisedOptimizer:
     """Return the optimiser for tables that are trained in the backward pass; their penalty is on rows of the batch."""
     fields = fuse_tables(net, optim.eps, embedding.l1, embedding.l2)
-    own = {id(table.weight) for one in fields for table in one.tables}
-    tables, others = split_parameters(net)
-    free: set[int] = bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
-    groups = [
-        _group("net", [p for p in others if id(p) not in free], net_penalty, rows_only=False),
-        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
-        _group("embedding", [p for p in tables if id(p) not in own], embedding, rows_only=True),
-        _group("rows", [p for p in tables if id(p) in own], Penalty(), rows_only=True)
-        | table_settings(optim.tables, optim.tables_lr, optim.tables_bias_correction),
-    ]
-    decayed = [with_decay(group, optim.name, optim.weight_decay, free) for group in groups]
-    decoupled: dict[str, Any] = {"decoupled_weight_decay": True} if optim.name == "adamw" else {}
-    rates = [*with_rates(decayed, net, optim.lr_groups), *further]
-    optimizer = FusedTablesAdam(rates, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True, **decoupled)
+    own = [cast(nn.Parameter, table.weight) for one in fields for table in one.tables]
+    tables = _table_groups(net, optim, own, embedding, Penalty())
+    groups = _complete([*_net_groups(net, optim, net_penalty), *tables], net, optim, further)
+    optimizer = _adam(FusedTablesAdam, groups, optim, fused=True)
     optimizer.attach(fields)
     return optimizer
+
+
+def _net_groups(net: nn.Module, optim: OptimConfig, penalty: Penalty) -> list[dict[str, Any]]:
+    """Return the groups of the weights outside of embedding tables: with and without the net penalty."""
+    others, free = split_parameters(net)[1], _free_ids(net, optim)
+    return [
+        _group("net", [p for p in others if id(p) not in free], penalty, rows_only=False),
+        _group("not penalised", [p for p in others if id(p) in free], Penalty(), rows_only=False),
+    ]
+
+
+def _table_groups(
+    net: nn.Module, optim: OptimConfig, by_rows: Sequence[nn.Parameter], embedding: Penalty, of_rows: Penalty
+) -> list[dict[str, Any]]:
+    """Return the groups of embedding tables if some are trained by rows.
+
+    They come after those of the network: the learning rate of the first group is the one that is logged.
+
+    Args:
+        net: the network.
+        optim: the settings.
+        by_rows: tables that are trained by rows.
+        embedding: penalty of the other tables, on the rows of a batch.
+        of_rows: penalty of ``by_rows`` that the optimiser applies.
+    """
+    own, tables = {id(table) for table in by_rows}, split_parameters(net)[0]
+    settings = table_settings(optim.tables, optim.tables_lr, optim.tables_bias_correction)
+    return [
+        _group("embedding", [p for p in tables if id(p) not in own], embedding, rows_only=True),
+        _group("rows", [p for p in tables if id(p) in own], of_rows, rows_only=True) | settings,
+    ]
+
+
+def _complete(
+    groups: Sequence[dict[str, Any]], net: nn.Module, optim: OptimConfig, further: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the non-empty groups with their weight decay and learning rates, then ``further``."""
+    free = _free_ids(net, optim)
+    decayed = [with_decay(group, optim.name, optim.weight_decay, free) for group in groups]
+    return [*with_rates(decayed, net, optim.lr_groups), *further]
+
+
+def _free_ids(net: nn.Module, optim: OptimConfig) -> set[int]:
+    """Return the ``id()`` of the parameters without net penalty and weight decay."""
+    return bias_and_norm_ids(net) if optim.exclude_bias_bn else set()
 
 
 def _group(name: str, params: list[nn.Parameter], penalty: Penalty, *, rows_only: bool) -> dict[str, Any]:

@@ -126,6 +126,9 @@ class PenalisedOptimizer(Optimizer):
             return self.sharded_norm.host(groups, _penalised_norm)
         return _penalised_norm(groups, self._row_values())
 
+    def _step_tables(self) -> None:
+        """Train the tables that are trained by rows; none here."""
+
     def _row_values(self) -> list[Tensor]:
         """Return the gradients of this step that no parameter has as its ``grad``: those of rows of tables."""
         return []
@@ -152,6 +155,7 @@ class PenalisedOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self.add_penalty_gradients()
+        self._step_tables()
         l2_added, decoupled = self.decides_on_device, self.decoupled
         for group in self.param_groups:
             if decoupled:

@@ -5,9 +5,9 @@ Legend: V rows of a table, U distinct rows of a step, D width of a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast, overload
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,21 +57,6 @@ class RowAdam(PenalisedAdam):
     def _forget_step(self) -> None:
         super()._forget_step()
         self._rows = None
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Perform one step of the tables and of all other parameters."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self.add_penalty_gradients()
-        self._step_tables()
-        super().step()
-        return loss
 
     @torch.no_grad()
     def _step_tables(self) -> None:
