@@ -27,9 +27,10 @@ from torch.nn.parallel import DistributedDataParallel
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.multitask.shared_bottom import SharedBottom
 from stemlab.models.multitask.stem import STEM
+from stemlab.nn.embedding import field_embeddings
 from stemlab.nn.loss import task_losses
 from stemlab.nn.sharded.layout import Division, TableLayout
-from stemlab.nn.sharded.network import field_embeddings, shard_tables, sharded_weights
+from stemlab.nn.sharded.network import shard_tables, sharded_weights
 from stemlab.optim import OptimConfig, Penalty, build_optimizer, clip_gradients
 from stemlab.optim.sharded import ShardedNorm
 from stemlab.runs.allocator import keep_freed_memory

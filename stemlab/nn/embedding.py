@@ -188,6 +188,11 @@ class FieldEmbedding(nn.Module):
         }
 
 
+def field_embeddings(net: nn.Module) -> list[FieldEmbedding]:
+    """Return the embeddings of a network, in the order of its modules."""
+    return [module for module in net.modules() if isinstance(module, FieldEmbedding)]
+
+
 def _given(values: Tensor | None, name: str) -> Tensor:
     """Return the values; raise StemlabError if the batch has none."""
     if values is None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.errors import StemlabError
-from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.embedding import FieldEmbedding, field_embeddings
 
 _WIDTH_UNIT = 4
 """FBGEMM needs tables whose width is a multiple of it."""
@@ -139,7 +139,7 @@ def fuse_tables(net: nn.Module, eps: float, l1: float, l2: float) -> list[FusedF
     Raises:
         StemlabError: there are none, or FBGEMM cannot train them.
     """
-    embeddings = [module for module in net.modules() if isinstance(module, FieldEmbedding)]
+    embeddings = field_embeddings(net)
     for embedding in embeddings:
         if any(weight.requires_grad for weight in embedding.weights()):
             embedding.fused = FusedFields(embedding, eps, l1, l2)
@@ -155,7 +155,7 @@ def fuse_tables(net: nn.Module, eps: float, l1: float, l2: float) -> list[FusedF
 @contextmanager
 def plain_lookups(net: nn.Module) -> Iterator[None]:
     """Let a backward pass inside the ``with`` block compute gradients of the tables instead of updating them."""
-    fused = [m.fused for m in net.modules() if isinstance(m, FieldEmbedding) and m.fused is not None]
+    fused = [embedding.fused for embedding in field_embeddings(net) if embedding.fused is not None]
     for fields in fused:
         fields.active = False
     try:

@@ -221,6 +221,8 @@ class TargetPool(nn.Module):
                 assert isinstance(encoding, TemporalEncoding)
                 behaviour_BLX = behaviour_BLX + encoding(position_BL, bucket_BL)
                 target_B1X = target_B1X + encoding.target()
-            aware = {"target_aware": self.target_aware, "may_be_empty": True}
-            pooled.append(attend(attention, behaviour_BLX, target_B1X, ids_BL, **aware).squeeze(1))
+            pooled_B1X = attend(
+                attention, behaviour_BLX, target_B1X, ids_BL, target_aware=self.target_aware, may_be_empty=True
+            )
+            pooled.append(pooled_B1X.squeeze(1))
         return list(torch.stack(pooled, dim=1).chunk(len(lists), dim=2))

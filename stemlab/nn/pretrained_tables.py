@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlab.errors import StemlabError, nearest
-from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.embedding import FieldEmbedding, field_embeddings
 from stemlab.nn.init import EMBEDDING_STD
 
 
@@ -78,7 +78,7 @@ def set_vectors(net: nn.Module, field: str, ids_R: Tensor, rows_RP: Tensor) -> N
 
 def _tables_of(net: nn.Module, field: str) -> Iterator[tuple[FieldEmbedding, int]]:
     """Yield each embedding of a network and the position of the field's table in it."""
-    embeddings = [module for module in net.modules() if isinstance(module, FieldEmbedding)]
+    embeddings = field_embeddings(net)
     if not embeddings:
         raise StemlabError(
             f"model.pretrained is for networks with embedding tables of fields, not {type(net).__name__}."

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.embedding import field_embeddings
 
 ID_TABLES = ("users", "items", "categories", "item_bias")
 """Names of the attributes of sequential networks that are looked up by id; tables of positions are not."""
@@ -61,7 +61,7 @@ class _RowLookup(torch.autograd.Function):
 
 def row_tables(net: nn.Module) -> dict[str, nn.Embedding]:
     """Return the tables that a network reads by id only, by the name of their module."""
-    of_fields = {id(table) for part in net.modules() if isinstance(part, FieldEmbedding) for table in part.tables}
+    of_fields = {id(table) for embedding in field_embeddings(net) for table in embedding.tables}
     return {
         name: module
         for name, module in net.named_modules()

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from stemlab.config.job_process import process_count
 from stemlab.data.list_layout import values_of
 from stemlab.models.sequential.base import SequenceNet
-from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.embedding import FieldEmbedding, field_embeddings
 from stemlab.nn.row_embedding import row_tables
-from stemlab.nn.sharded.network import field_embeddings
 
 _BYTES, _ROW_NUMBER_BYTES = 4, 8
 

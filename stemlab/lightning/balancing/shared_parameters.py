@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stemlab.data.batch import ImpressionBatch
 from stemlab.models.api import MultiTaskOutput
 from stemlab.models.multitask.base import TabularNet
-from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.embedding import FieldEmbedding, field_embeddings
 from stemlab.nn.kernels.dispatch import kernel_mode
 from stemlab.nn.modes import evaluation_mode
 
@@ -67,7 +67,7 @@ def task_blocks(net: nn.Module, batch: ImpressionBatch, tasks: int) -> dict[int,
         tasks: T.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
-    embeddings = [module for module in net.modules() if isinstance(module, FieldEmbedding) and len(module.blocks) > 1]
+    embeddings = [embedding for embedding in field_embeddings(net) if len(embedding.blocks) > 1]
     with _plain_equations(net), _block_inputs(embeddings) as read:
         output: MultiTaskOutput = net.forward(_few(batch, net))
         inputs = [block_BD for blocks in read.values() for block_BD in blocks]
@@ -94,9 +94,8 @@ def tables_read_by_id(net: nn.Module, batch: ImpressionBatch) -> set[int]:
     """
     tables = [
         table
-        for module in net.modules()
-        if isinstance(module, FieldEmbedding)
-        for table in module.tables
+        for embedding in field_embeddings(net)
+        for table in embedding.tables
         if isinstance(table, nn.Embedding) and table.weight.requires_grad
     ]
     handles = [table.register_forward_hook(lambda module, ids, rows: rows.detach()) for table in tables]

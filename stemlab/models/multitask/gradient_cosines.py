@@ -17,7 +17,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.embedding import field_embeddings
 
 Gradients = tuple[Tensor | None, ...]
 """Gradients of one task's loss, one per tensor; ``None`` where there is none."""
@@ -55,7 +55,7 @@ def record_lookups(net: nn.Module) -> Iterator[list[Lookup]]:
     """Collect the embedding lookups inside the ``with`` block."""
     found: list[Lookup] = []
     handles = []
-    for embedding in [module for module in net.modules() if isinstance(module, FieldEmbedding)]:
+    for embedding in field_embeddings(net):
         for position, table in enumerate(embedding.tables):
             if not all(weight.requires_grad for weight in table.parameters()):
                 continue
@@ -111,12 +111,7 @@ def gradient_cosines(
 
 
 def _other_weights(net: nn.Module) -> list[nn.Parameter]:
-    tables = {
-        id(parameter)
-        for module in net.modules()
-        if isinstance(module, FieldEmbedding)
-        for parameter in module.tables.parameters()
-    }
+    tables = {id(parameter) for embedding in field_embeddings(net) for parameter in embedding.tables.parameters()}
     return [weight for weight in net.parameters() if weight.requires_grad and id(weight) not in tables]
 
 

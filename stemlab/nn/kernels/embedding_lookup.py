@@ -115,7 +115,7 @@ def look_up_history(
         history_BLD, *others = look_up(table, history_BL, *ids)
         return history_BLD, tuple(others)
     rows = table.num_embeddings if isinstance(table, nn.Embedding) else len(table)  # of all ranks, if it is divided
-    unique_U, index_BL = _unique(history_BL, rows)
+    unique_U, index_BL = unique_ids(history_BL, rows)
     row_UD, *others = look_up(table, unique_U, *ids)
     return UniqueEmbeddings(row_UD, index_BL, unique_U), tuple(others)
 
@@ -149,12 +149,12 @@ def _is_large(rows: int, ids: Tensor) -> bool:
     return rows > 8 * ids.numel()
 
 
-def _unique(ids: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Return the unique ids (U,), ascending, and the index of every id into them; ids are below ``rows``."""
-    if _is_large(rows, ids):
+def unique_ids(ids: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Return the unique ids (U,), ascending, and the index of every id into them; ids are below ``limit``."""
+    if _is_large(limit, ids):
         unique: tuple[Tensor, Tensor] = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         return unique
-    present_V = torch.zeros(rows, dtype=torch.bool).index_fill_(0, ids.flatten(), True)
+    present_V = torch.zeros(limit, dtype=torch.bool, device=ids.device).index_fill_(0, ids.flatten(), True)
     return present_V.nonzero().squeeze(1), (present_V.cumsum(0) - 1)[ids]
 
 

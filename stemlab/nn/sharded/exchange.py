@@ -21,6 +21,7 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from stemlab.nn.kernels.embedding_lookup import unique_ids
 from stemlab.nn.sharded.layout import TableLayout
 
 _JOINED = -1
@@ -147,7 +148,7 @@ class ShardedTables:
             position_BF.add_(start_F).add_(rank_BF, alpha=self.rows)
         else:
             position_BF = id_BF + start_F
-        unique_U, index_BF = _unique(position_BF, self.rows * self._requested_ranks)
+        unique_U, index_BF = unique_ids(position_BF, self.rows * self._requested_ranks)
         weights = [table.weight for table in self.tables]
         row_UW: Tensor = _Fetch.apply(self, unique_U, *weights)  # type: ignore[no-untyped-call]
         return functional.embedding(index_BF, row_UW)
@@ -244,12 +245,3 @@ class _Fetch(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_UW: Tensor) -> tuple[Tensor | None, ...]:
         return (None, None, *ctx.tables.give_back(grad_UW, ctx.request))
-
-
-def _unique(ids: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """Return the unique ids (U,), ascending, and the position of every id among them; ids are below ``limit``."""
-    if limit > 8 * ids.numel():
-        unique: tuple[Tensor, Tensor] = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        return unique
-    present = torch.zeros(limit, dtype=torch.bool, device=ids.device).index_fill_(0, ids.flatten(), True)
-    return present.nonzero().squeeze(1), (present.cumsum(0) - 1)[ids]

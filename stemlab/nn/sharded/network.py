@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed, nn
 
-from stemlab.nn.embedding import FieldEmbedding
+from stemlab.nn.embedding import FieldEmbedding, field_embeddings
 from stemlab.nn.row_embedding import row_tables
 from stemlab.nn.sharded.exchange import Exchange, ShardedTables
 from stemlab.nn.sharded.id_tables import divide, sharded_tables
@@ -83,11 +83,6 @@ def shard_tables(
         if chosen.get(table):
             divide(exchange, table)
     return exchange
-
-
-def field_embeddings(net: nn.Module) -> list[FieldEmbedding]:
-    """Return the embeddings of a network, in the order of its modules."""
-    return [module for module in net.modules() if isinstance(module, FieldEmbedding)]
 
 
 def exchange_of(net: nn.Module) -> Exchange | None:
