@@ -28,7 +28,8 @@ from stemlab.errors import StemlabError
 
 Frame = Any
 """A data frame: of pandas or polars, an Arrow table, or the path of a CSV or Parquet file."""
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 _running = threading.RLock()
 Settings = Mapping[str, Any]
 """Setting as on the command line -> value: ``{"trainer.max_epochs": 3, "optim": "ranking"}``."""
