@@ -17,6 +17,7 @@ from stemlab.reporting.table import ReportTable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
 _CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # right or left of a point, above or below
@@ -141,7 +142,7 @@ def _label(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
     spots = axes.transData.transform([(x, y) for _, x, y in points])
     used: list[Bbox] = []
     for name, x, y in points:
-        labels = []
+        labels: list[tuple[int, int, Annotation, Bbox]] = []
         for right, up in _CORNERS:
             ha, va = "left" if right > 0 else "right", "bottom" if up > 0 else "top"
             away = (3.0 * right, 2.0 * up)
