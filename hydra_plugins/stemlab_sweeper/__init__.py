@@ -19,14 +19,15 @@ class StemlabSweeper(BasicSweeper):
         Args:
             arguments: overrides of the command line, of which some have several values.
         """
-        from stemlab.sweep.sweeper import check_results, run_sweep, runs_in_processes, write_command
+        from stemlab.sweep.sweeper import check_results, grid_lock, run_sweep, runs_in_processes, write_command
 
         assert self.config is not None
         assert self.hydra_context is not None
-        write_command(self.config)
-        if not runs_in_processes(self.config):
-            results = super().sweep(arguments)
-            check_results(self.config, results)
-            return results
-        loader = self.hydra_context.config_loader
-        return run_sweep(self.config, loader, [*self._parse_config(), *arguments])
+        with grid_lock(self.config):
+            write_command(self.config)
+            if not runs_in_processes(self.config):
+                results = super().sweep(arguments)
+                check_results(self.config, results)
+                return results
+            loader = self.hydra_context.config_loader
+            return run_sweep(self.config, loader, [*self._parse_config(), *arguments])

@@ -18,14 +18,23 @@ _TRIES, _PAUSE_S = 5, 0.05  # a reader of the record holds a shared lock for an 
 
 
 @contextmanager
-def run_lock(directory: Path) -> Iterator[None]:
+def run_lock(directory: Path, activity: str = "training", setting: str = "hydra.run.dir") -> Iterator[None]:
     """Hold the lock of a run directory, which is created when needed; the lock file is deleted at the end.
+
+    Args:
+        directory: the directory.
+        activity: what the holder does, for the message.
+        setting: setting that chooses the directory, for the message.
 
     Raises:
         StemlabError: another process trains in the directory.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    file = _acquire(directory / LOCK)
+    file, holder = _acquire(directory / LOCK)
+    if file is None:
+        raise StemlabError(
+            f"another {activity} is running in {directory} ({holder}): wait until it ends, or choose another {setting}."
+        )
     try:
         yield
     finally:
@@ -34,7 +43,9 @@ def run_lock(directory: Path) -> Iterator[None]:
         file.close()
 
 
-def _acquire(path: Path) -> IO[str]:
+def _acquire(path: Path) -> tuple[IO[str] | None, str]:
+    """Return the locked file, or None and who holds the lock."""
+    holder = "unknown"
     for _ in range(_TRIES):
         file = path.open("a+", encoding="utf-8")
         try:
@@ -46,17 +57,15 @@ def _acquire(path: Path) -> IO[str]:
             time.sleep(_PAUSE_S)
             continue
         except OSError:  # a file system without locks
-            return file
+            return file, ""
         if _is_current(file, path):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
-            return file
+            return file, ""
         file.close()  # the holder deleted the file between open and flock
         holder = "unknown"
-    raise StemlabError(
-        f"another training is running in {path.parent} ({holder}): wait until it ends, or choose another hydra.run.dir."
-    )
+    return None, holder
 
 
 def _is_current(file: IO[str], path: Path) -> bool:

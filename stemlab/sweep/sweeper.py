@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,14 @@ from stemlab.data.io.output_file import write_text_file
 from stemlab.errors import Interrupted, StemlabError
 from stemlab.metric_directions import metric_direction
 from stemlab.reporting.record import RECORD, read_record
-from stemlab.reporting.run_lock import is_locked
+from stemlab.reporting.run_lock import is_locked, run_lock
 from stemlab.sweep.job_pool import JobPool, RunningJob, gpus_per_job, last_line
 from stemlab.sweep.job_sources import GridJobs, JobSource, StudyTrials
 from stemlab.sweep.space import SearchSpace
 from stemlab.sweep.study import SearchStudy
 
 _LOCK_WAIT_S = 60.0
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 _AFTER_USR1 = (0, 128 + signal.SIGUSR1)
 """Exit statuses of a run that requeued its SLURM job, and of one that could not."""
 
@@ -57,6 +59,22 @@ def runs_in_processes(config: DictConfig) -> bool:
     """Return whether this module runs a sweep: a search, or several jobs at a time."""
     settings = config.get("sweep")
     return settings is not None and (settings.sampler is not None or settings.jobs > 1)
+
+
+@contextmanager
+def grid_lock(config: DictConfig) -> Iterator[None]:
+    """Hold the lock of the directory of a grid; several processes may share the trials of a study.
+
+    Raises:
+        StemlabError: another process runs the grid.
+    """
+    settings = config.get("sweep")
+    first = all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES)
+    if settings is None or settings.sampler is not None or not first:
+        yield
+        return
+    with run_lock(Path(str(config.hydra.sweep.dir)), "sweep", SWEEP_ID):
+        yield
 
 
 def check_results(config: DictConfig, results: Sequence[Sequence[Any]]) -> None:

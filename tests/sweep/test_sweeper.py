@@ -1,12 +1,14 @@
 """Sweeps of the command train whose jobs are processes, with a pool that writes records instead of training."""
 
 import json
+import os
 import signal
 from typing import ClassVar
 
 import pytest
 
 from stemlab.config.trial_channel import EpochReport
+from stemlab.reporting.run_lock import run_lock
 from stemlab.sweep import sweeper
 from tests.cli.commands import Workspace
 from tests.reporting.records import record
@@ -104,6 +106,17 @@ def test_a_grid_with_several_jobs_starts_only_what_is_missing(pool, tmp_path):
     again = workspace.run("train", "sweep.resume=runs/sweeps/g", "sweep.jobs=3", status=2)
     assert [number for number, _ in pool.started] == [1]
     assert "job 0 finished" in again.stdout
+
+
+def test_a_grid_is_run_by_one_process_at_a_time(pool, tmp_path):
+    command = ["train", "-m", "dataset=tiktok", "seed=1,2"]
+    with run_lock(tmp_path / "runs" / "sweeps" / "held"):
+        for jobs in (1, 2):
+            done = Workspace(tmp_path).run(*command, f"sweep.jobs={jobs}", status=2, STEMLAB_SWEEP_ID="held")
+            assert "another sweep" in done.stderr
+            assert f"process {os.getpid()}" in done.stderr
+    assert not pool.started
+    assert not (tmp_path / "runs" / "sweeps" / "held" / "sweep.json").exists()
 
 
 def test_a_sweep_in_a_slurm_job_ends_with_its_interrupted_trial_and_continues_it(pool, tmp_path):
