@@ -68,10 +68,10 @@ class RobustStream:
 def robust_output() -> Iterator[None]:
     """Make standard output and error robust; flush and restore them and close the log of the command afterwards.
 
-    Log handlers of libraries whose file cannot be written print no tracebacks.
+    Log handlers of libraries whose file cannot be written print no tracebacks, also while the interpreter ends.
     """
-    before, logging.raiseExceptions = (sys.stdout, sys.stderr, logging.raiseExceptions), False
-    sys.stdout, sys.stderr = (RobustStream(stream) for stream in before[:2])
+    before, logging.raiseExceptions = (sys.stdout, sys.stderr), False
+    sys.stdout, sys.stderr = (RobustStream(stream) for stream in before)
     try:
         yield
     except Exception:
@@ -83,4 +83,4 @@ def robust_output() -> Iterator[None]:
             sys.stdout.flush()
         with suppress(ValueError):
             sys.stderr.flush()
-        sys.stdout, sys.stderr, logging.raiseExceptions = before
+        sys.stdout, sys.stderr = before

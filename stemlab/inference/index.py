@@ -116,13 +116,9 @@ class ItemIndex:
             content = json.dumps({**self.metadata, "items": self.items}, ensure_ascii=False)
             with write_errors(metadata_path):
                 metadata_part.write_text(content, encoding="utf-8")
-            try:
-                require_faiss().write_index(self.index, str(part))
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())[:200]
-                raise StemlabError(
-                    f"{path} cannot be written ({reason}): free disk space, or choose another path."
-                ) from None
+            faiss = require_faiss()
+            with write_errors(path), part.open("wb") as file:  # given a name, Faiss only prints that a disk is full
+                faiss.write_index(self.index, faiss.PyCallbackIOWriter(file.write))
             yield
 
     @classmethod

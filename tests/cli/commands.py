@@ -52,7 +52,7 @@ def restored_process() -> Iterator[None]:
     """Restore what a command changes in its process: directory, variables, arguments, logging, Hydra, rich, torch."""
     directory, variables, arguments = Path.cwd(), dict(os.environ), list(sys.argv)
     logger, hydra_config = logging.getLogger(), HydraConfig.instance().cfg
-    handlers, level = list(logger.handlers), logger.level
+    handlers, level, raises = list(logger.handlers), logger.level, logging.raiseExceptions
     console, rich._console = rich._console, None  # the command's own console: its width is that of COLUMNS
     deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     try:
@@ -67,6 +67,7 @@ def restored_process() -> Iterator[None]:
             handler.close()
         logger.handlers[:] = handlers
         logger.setLevel(level)
+        logging.raiseExceptions = raises
         HydraConfig.instance().cfg = hydra_config
         GlobalHydra.instance().clear()
         rich._console = console

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 import yaml
 
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.export import export
 from stemlab.inference.export.card import _settings, model_card
+from stemlab.inference.export.formats import write_model
 from stemlab.runs.restore import RebuiltRun
 from tests.inference.exported_scores import compare_impressions, compare_sequences
 from tests.inference.small_checkpoints import small_checkpoint
@@ -161,3 +163,9 @@ def test_refusals(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "stemlab[export]" in refusal(*own, f"output={tmp_path / 'out'}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_of_python() -> None:
+    program = torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),))
+    with pytest.raises(OSError, match="No space"):
+        write_model("torchexport", program, ["y"], Path("/dev/full"))

@@ -94,6 +94,14 @@ def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "items.faiss").symlink_to("/dev/full")
+    made = ItemIndex.build("exact", random_vectors(40, 1)[0], names(40))
+    with pytest.raises(StemlabError, match=r"items\.faiss cannot be written .No space"):
+        made.save(tmp_path / "items.faiss")
+    assert [path.name for path in tmp_path.iterdir()] == ["items.faiss"]
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "items.faiss"
     with pytest.raises(StemlabError, match=r"items\.faiss .*index"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -59,7 +60,9 @@ def write_model(kind: ExportFormat, program: ExportedProgram, outputs: Sequence[
             model.save(path)
             facts["opset"] = int(model.model.opset_imports[""])
         elif kind == "torchexport":
-            torch.export.save(program, path)
+            content = io.BytesIO()  # on a full disk, PyTorch would abort the process
+            torch.export.save(program, content)
+            path.write_bytes(content.getbuffer())
         else:
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     return facts
