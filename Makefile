@@ -83,7 +83,7 @@ pytest: $(STAMP) ## the tests of `make test` alone; ARGS=tests/config runs some 
 	$(PYTEST) $(ARGS)
 
 bench: $(STAMP) ## time loader, metrics, preparation, training step and analyses (16 GB of disk); results in scripts/bench/results
-	@for script in gauc loader prepare prepare_aliexpress step balancing tables sequence_loader sequence_step sequence_floor kernels ranking_evaluation evaluation mmfi_step memory diagnostics analysis overhead start table; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
+	@for script in gauc loader prepare prepare_aliexpress step balancing tables sequence_loader sequence_step sequence_floor subnormals kernels ranking_evaluation evaluation mmfi_step memory diagnostics analysis overhead start table; do echo "== $$script"; $(BIN)/python scripts/bench/$$script.py || exit 1; done
 
 bench-quick: $(STAMP) ## compare seven ratios of speed with the committed ones (under three minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench/quick.py $(ARGS)
