@@ -78,23 +78,35 @@ def check_command_line(
         jobs = with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))
         if swept and len(jobs) > _MANY_JOBS:
             report(f"checking the settings of {_count(jobs, unit)}")
-        start, previews = perf_counter(), False
-        for overrides, plain in compose_jobs(line, jobs) if swept else _resolve_job(line, jobs[0], base):
-            origins = KeyOrigins(line.command, overrides, swept_by_file)
-            validate(line.command, plain, origins)
-            if swept and line.command == "train":
-                check_search_direction(plain["objective"], base.hydra.sweeper, own_directions(plain))
-            if preview is not None and plain.get("dry_run"):
-                previews = True
-                preview(plain, origins, swept)
-            elif check is not None and not swept:
-                check(plain)
+        start, previews, checked = perf_counter(), False, 0
+        try:
+            for overrides, plain in compose_jobs(line, jobs) if swept else _resolve_job(line, jobs[0], base):
+                origins = KeyOrigins(line.command, overrides, swept_by_file)
+                validate(line.command, plain, origins)
+                if swept and line.command == "train":
+                    check_search_direction(plain["objective"], base.hydra.sweeper, own_directions(plain))
+                if preview is not None and plain.get("dry_run"):
+                    previews = True
+                    preview(plain, origins, swept)
+                elif check is not None and not swept:
+                    check(plain)
+                checked += 1
+        except StemlabError as error:
+            if len(jobs) == 1:
+                raise
+            raise StemlabError(f"{error} ({_named_job(jobs, checked, unit)})") from error
         if previews:
             return None
         if swept:
             first = "job" if unit == "job" else "trial"
             report(f"checked {_count(jobs, unit)} in {perf_counter() - start:.1f} s; the first {first} starts")
     return swept
+
+
+def _named_job(jobs: Sequence[Sequence[str]], number: int, unit: str) -> str:
+    """Return the number of a job, from 0, and the words that not all jobs have."""
+    own = " ".join(word for word in jobs[number] if any(word not in job for job in jobs))
+    return f"{unit} {number + 1:,} of {len(jobs):,}: {own}"
 
 
 def _count(jobs: Sequence[Sequence[str]], unit: str) -> str:

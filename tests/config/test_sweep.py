@@ -62,6 +62,12 @@ def test_a_swept_task_brings_its_own_monitor(tmp_path, monkeypatch):
     assert [plain["trainer"]["max_epochs"] for plain in seen] == [3, 4]
 
 
+def test_an_error_names_the_job_of_a_sweep():
+    words = ("model=mmoe,shared_bottom", "seed=1,2", "model.net.expert_hidden_units=[16]")
+    with pytest.raises(StemlabError, match=r"job 3 of 4: model=shared_bottom seed=1\)"):
+        check_command_line(CommandLine("train", words, multirun=True))
+
+
 def test_wrong_value_in_one_of_many_jobs_is_reported():
     seeds = ",".join(str(seed) for seed in range(200))
     with pytest.raises(StemlabError, match=r"^model.net.embedding_dim=0 "):
