@@ -208,7 +208,7 @@ def test_every_model_trains(model: str, workspace: Workspace, run_training: Call
 
 def test_a_training_ended_by_max_epochs_while_improving_is_reported(workspace: Workspace) -> None:
     ended = workspace.run("train", *TINY, "trainer.max_epochs=1", "hydra.run.dir=ended_by_max_epochs")
-    assert re.search("trainer.max_epochs=1 .*improving", ended.stdout + ended.stderr)
+    assert re.search("last epoch was the best: .*trainer.max_epochs=1", ended.stdout + ended.stderr)
 
 
 def test_the_log_holds_what_the_screen_showed(own_process: Path, workspace: Workspace) -> None:
@@ -220,7 +220,11 @@ def test_the_log_holds_what_the_screen_showed(own_process: Path, workspace: Work
 
 
 def test_the_log_ends_with_the_error(workspace: Workspace) -> None:
-    error = workspace.run("train", *TINY, "ckpt_path=nothing.ckpt", "hydra.run.dir=error_logged", status=2).stderr
+    raw = workspace.directory / "broken_raw"
+    raw.mkdir()
+    (raw / "final_track1_train.txt").write_text("no columns\n")
+    words = [*TINY, "dataset.source=raw", f"dataset.raw_dir={raw}", "hydra.run.dir=error_logged"]
+    error = workspace.run("train", *words, status=2).stderr
     logged = (workspace.directory / "error_logged" / "train.log").read_text().splitlines()
     assert logged[-1] == error.splitlines()[-1]
     assert logged[-1].startswith("error: ")

@@ -140,17 +140,19 @@ def test_checkpoints_keep_the_mode_unless_another_is_chosen() -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
-def test_evaluation_obeys_the_config(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_obeys_the_config(mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     inside: list[bool] = []
     trainer = SimpleNamespace(validate=lambda *_, **__: inside.append(use_cpu_kernel(torch.ones(2))))
     monkeypatch.setattr(evaluate, "build_trainer", lambda *_, **__: trainer)
     evaluation = object.__new__(evaluate.CheckpointEvaluation)
-    evaluation.prefix, evaluation.chosen = "val", {"save_scores": False}
+    evaluation.prefix, evaluation.chosen = "val", {"save_scores": False, "split": "valid", "output": None}
     evaluation.rebuilt = SimpleNamespace(
         config={"seed": 1, "trainer": {"kernels": mode, "accelerator": "cpu"}},
         prepare=lambda: None,
         module=lambda: SimpleNamespace(metric_values={}),
         datamodule=None,
+        directory=tmp_path,
+        saved=SimpleNamespace(path=tmp_path / "best.ckpt"),
     )
     evaluation.run()
     assert inside == [mode == "auto"]
