@@ -135,11 +135,12 @@ def _in_short(table: ReportTable) -> str:
     verdicts = {_network(table, row): verdict(table, row) for row in range(len(table.rows))}
     worse = [f"{name} ({text.removeprefix('worse ')})" for name, text in verdicts.items() if text.startswith("worse")]
     others = [name for name, text in verdicts.items() if not text.startswith("worse")]
-    alike = (
-        f"no significant difference from the best: {', '.join(others)}"
-        if len(others) > 1
-        else f"{others[0]} is the best"
-    )
+    if not others:
+        alike = "each network is worse than the best on some column"
+    elif len(others) > 1:
+        alike = f"no significant difference from the best: {', '.join(others)}"
+    else:
+        alike = f"{others[0]} is the best"
     if not worse:
         return f"With {_seeds(table)} seeds no difference is significant."
     return f"With {_seeds(table)} seeds, significantly worse than the best (columns): {', '.join(worse)}; {alike}."

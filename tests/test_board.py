@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -107,6 +108,23 @@ def test_a_dataset_with_first_results_gets_a_section(root, monkeypatch, tmp_path
             "<!-- table:board_ml100k_differences -->",
             board_page.LAST,
         ]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        (["worse 1/2", "worse 2/2"], ["a (1/2), b (2/2)", "each network is worse"]),
+        (["**best**", "worse 1/2"], ["b (1/2)", "a is the best"]),
+        (["**best**", "not worse"], ["no difference is significant"]),
+    ],
+)
+def test_the_networks_of_a_table_in_one_sentence(root, monkeypatch, verdicts, words):
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    board_page = importlib.import_module("board_page")
+    monkeypatch.setattr(board_page, "verdict", lambda table, row: verdicts[row])
+    rows = [SimpleNamespace(labels={"model": name}, seeds=[1, 2]) for name in "ab"]
+    sentence = board_page._in_short(SimpleNamespace(rows=rows))
+    assert all(word in sentence for word in ["2 seeds", *words])
 
 
 def test_the_page_has_the_tables_of_the_records(root, monkeypatch, capsys):
