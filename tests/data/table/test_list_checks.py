@@ -17,15 +17,16 @@ ROLE = ListRole(
 )
 
 
-def check(cells: list[str | None], kind: pa.DataType | None = None) -> None:
-    check_separators([ROLE], {"tags": pa.chunked_array([pa.array(cells, kind or pa.string())])}, Path("rows.csv"))
+def check(cells: list[str | None], encoded: bool = False) -> None:
+    column = pa.array(cells, pa.large_string()).dictionary_encode() if encoded else pa.array(cells, pa.string())
+    check_separators([ROLE], {"tags": pa.chunked_array([column])}, Path("rows.csv"))
 
 
 @pytest.mark.parametrize("cells", [['["a", "b"]', None, "[]", '["c"]'], ["['a' 'b']", "['b']"], ["{a,b}", "{b}"]])
-@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.large_string())])
-def test_lists_in_brackets_are_refused(cells: list[str | None], kind: pa.DataType) -> None:
+@pytest.mark.parametrize("encoded", [False, True])
+def test_lists_in_brackets_are_refused(cells: list[str | None], encoded: bool) -> None:
     with pytest.raises(StemlabError, match=r"rows\.csv.*'tags' .dataset\.multivalued\.tags. .*a\|b"):
-        check(cells, kind)
+        check(cells, encoded)
 
 
 def test_another_separator_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
