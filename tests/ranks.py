@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import torch
@@ -32,6 +33,13 @@ PRELOADED = (
 )
 
 
+def server_context() -> ForkServerContext:
+    """Return the context whose processes are forked from the server with the imports."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([*PRELOADED])
+    return context
+
+
 def run_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Return what ``function(rank, *arguments)`` returns in rank 0 and in rank 1.
 
@@ -39,8 +47,7 @@ def run_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
         function: defined at the top of a module; its result can be pickled.
         arguments: passed on to every rank.
     """
-    context = get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED])
+    context = server_context()
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(2, context) as pool:
         running = [pool.submit(_rank, function, rank, f"file://{folder}/store", arguments) for rank in range(2)]
         ended, _ = wait(running, TIMEOUT_S, FIRST_EXCEPTION)

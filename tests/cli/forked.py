@@ -17,11 +17,10 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.ranks import PRELOADED
+from tests.ranks import server_context
 
 FOREVER_S = 10_000
 
@@ -37,8 +36,7 @@ class ForkedCommand:
     """
 
     def __init__(self, module: str, overrides: Sequence[str], directory: Path, variables: Mapping[str, str]) -> None:
-        context = get_context("forkserver")
-        context.set_forkserver_preload([*PRELOADED])
+        context = server_context()
         self._folder = Path(tempfile.mkdtemp(prefix="stemlab-forked-"))
         arguments = (module, list(overrides), str(directory), dict(variables), str(self._folder))
         self._process: Any = context.Process(target=_run, args=arguments)

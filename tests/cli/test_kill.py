@@ -1,14 +1,14 @@
 """Five trainings per family, killed at random moments, end like uninterrupted ones (``make kill``: twenty)."""
 
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import TIMEOUT_S, Workspace
 from tests.cli.conftest import TINY, assert_same_weights
+from tests.cli.forked import ForkedCommand
 from tests.cli.test_train import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,9 +19,9 @@ FAMILIES = ("multitask", "multiscenario", "sequential", "two_stages")
 @pytest.mark.process
 @pytest.mark.parametrize("family", FAMILIES)
 def test_killed_trainings_resume_exactly(family: str) -> None:
-    words = [sys.executable, "-m", "tests.kill_harness", "--points", "5", "--family", family]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = ForkedCommand("tests.kill_harness", ["--points", "5", "--family", family], ROOT, os.environ)
+    out, err = process.communicate(timeout=900)
+    assert process.returncode == 0, out + err
 
 
 @pytest.mark.slow

@@ -5,12 +5,12 @@ by the thirty times more frequent finish. If both tasks have the same preference
 """
 
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from statistics import fmean, stdev
 
 import pytest
 
 from tests.data.sample.conflict_runs import sample_auc
+from tests.ranks import server_context
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # two minutes on two cores
 
@@ -23,7 +23,7 @@ def like_auc(tmp_path_factory):
     """Return (model, conflict) -> test AUC of like per seed; trains two models in parallel."""
     folder = str(tmp_path_factory.mktemp("claims"))
     jobs = [(model, conflict, seed) for conflict in (0.0, 1.0) for model in MODELS for seed in SEEDS]
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, server_context()) as pool:
         running = [pool.submit(sample_auc, *job, folder) for job in jobs]
         found = [future.result()["like"] for future in running]
     values = {}
