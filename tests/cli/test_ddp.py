@@ -32,7 +32,7 @@ def test_two_ranks_evaluate_like_one(trained: Path, workspace: Workspace) -> Non
 @pytest.fixture(scope="module")
 def in_two(workspace: Workspace) -> Path:
     overrides = [*TINY, *SHORT, "dataset.batch_size=64", "save_scores=true"]
-    workspace.run_forked("train", *overrides, "trainer=ddp_cpu", "trainer.devices=2", "hydra.run.dir=in_two")
+    workspace.run_two_ranks("train", *overrides, "hydra.run.dir=in_two")
     return workspace.directory / "in_two"
 
 

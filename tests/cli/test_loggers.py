@@ -52,7 +52,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def offline(workspace: Workspace) -> tuple[WandbRun, Path]:
     """An offline run in the run directory: ``logger=wandb`` without a login."""
     words = ["tags=[paper,tiny]", "logger=wandb", "logger.wandb_artifacts=true", "save_scores=true"]
-    workspace.run_process("train", *TINY, *SHORT, *words, "hydra.run.dir=offline")
+    workspace.run_forked("train", *TINY, *SHORT, *words, "hydra.run.dir=offline")
     (file,) = (workspace.directory / "offline").glob("wandb/offline-run-*/run-*.wandb")
     return read_wandb(file), workspace.directory / "offline"
 

@@ -74,8 +74,7 @@ def test_a_resumed_run_selects_the_same_epochs(
 
 
 def test_two_ranks_have_the_metrics_of_one_process(workspace: Workspace) -> None:
-    words = [*OWN, "trainer.max_epochs=2", "dataset.batch_size=64", "trainer=ddp_cpu", "trainer.devices=2"]
-    workspace.run_forked("train", *words, "hydra.run.dir=own_in_two")
+    workspace.run_two_ranks("train", *OWN, "trainer.max_epochs=2", "dataset.batch_size=64", "hydra.run.dir=own_in_two")
     record = workspace.record("own_in_two")
     for task, name in checkpoints(record).items():
         workspace.run("evaluate", f"ckpt=own_in_two/{name}", f"output=two_{task}.json")

@@ -1,14 +1,11 @@
 """Command stemlab.report: tables, documents and committed studies."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from stemlab.config.compose import compose
 from stemlab.errors import StemlabError
 from stemlab.report import report
+from tests.cli.commands import Workspace
 from tests.reporting.records import record, write
 
 PAGE = "# Page\n\n<!-- table:results -->\nold\n<!-- /table -->\n\nafter\n"
@@ -97,14 +94,7 @@ def test_check_exits_with_2_if_the_document_differs(tmp_path, runs):
     page = tmp_path / "README.md"
     page.write_text(PAGE)
     words = [f"runs=[{runs}]", "metrics=[auc]", f"update={page}", "check=true"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "stemlab.report", *words],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert ended.returncode == 2
+    ended = Workspace(tmp_path).run("report", *words, status=2)
     assert ended.stderr.startswith("error: ")
     assert "table 'results'" in ended.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "README.md"}
