@@ -9,6 +9,8 @@ ARGS ?=
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Folders whose tests together take less than a minute.
 QUICK := tests/metrics tests/optim tests/nn tests/config tests/reporting tests/callbacks tests/inference tests/cli/test_bad_config.py tests/test_hygiene.py tests/test_documentation.py tests/test_imports.py tests/test_private_interfaces.py
+# Files with tests marked slow; each test process would read all other test files only to leave their tests out.
+SLOW = $(shell grep -rlF mark.slow tests --include='test_*.py')
 # Test processes with one thread each; on a machine with more cores: make test WORKERS=8.
 WORKERS ?= 2
 
@@ -45,7 +47,7 @@ check: lint type ## lint, import layers, types and the quick tests (under two mi
 	$(PYTEST) -m "not slow and not process and not ddp" $(QUICK) $(ARGS)
 
 nightly: $(STAMP) ## long statistical claims and benchmarks (tests marked slow)
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) -m slow $(or $(ARGS),$(SLOW))
 
 kill: $(STAMP) ## kill 20 trainings per model family at random moments and resume them exactly (about 20 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill_harness --points 20 $(ARGS)

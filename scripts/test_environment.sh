@@ -9,7 +9,8 @@
 #
 # Exit status 0: passed; 1: failed; 3: skipped, with the reason on standard output (no interpreter, not enough disk, pip
 # failed).
-# PYTHON chooses the interpreter, WORKERS the number of test processes, NEEDED_GB the free disk space that is required.
+# PYTHON chooses the interpreter, WORKERS the number of test processes (0: the tests run in pytest itself), NEEDED_GB the
+# free disk space that is required.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
