@@ -57,24 +57,30 @@ def test_real_rows_equal_a_pandas_join(real, real_data):
     movies = read("movies", ["item_id", "title", "genres"])
     users["zip3"], movies["genre"] = users["zip"].str[:3], movies["genres"].str.split("|").str[0]
     movies["year"] = movies["title"].str.extract(r"\((\d{4})\)$")[0]
-    names = {0: "user_id", 2: "item_id", 4: "rating", 6: "time"}  # the columns between the two colons are empty
-    ratings = pd.read_csv(real_data / "ml-1m" / "ratings.dat", sep=":", header=None, usecols=[*names], dtype=str)
-    frame = ratings.rename(columns=names).merge(users, how="left").merge(movies, how="left")
-    rest, test = train_test_split(np.arange(len(frame)), test_size=0.1, random_state=42)
+    names = {0: "user_id", 2: "item_id", 4: "rating"}  # the columns between the two colons are empty
+    ratings = pd.read_csv(real_data / "ml-1m" / "ratings.dat", sep=":", header=None, usecols=[*names])
+    ratings = ratings.rename(columns=names)
+    joined = {  # row of the other table per rating
+        key: (table, pd.Index(table[key].astype(int)).get_indexer(ratings[key]))
+        for key, table in (("user_id", users), ("item_id", movies))
+    }
+    rest, test = train_test_split(np.arange(len(ratings)), test_size=0.1, random_state=42)
     train, _ = train_test_split(rest, test_size=0.1, random_state=42)
     store = ColumnStore(real.directory / "test.arrow")
     test = np.sort(test)
     for column, field in enumerate(ML1M_FIELDS):
-        codes, tokens = pd.factorize(frame[field])
+        table, row = joined["user_id" if field in users else "item_id"]
+        codes, tokens = pd.factorize(table[field])
+        codes = codes[row]
         counts = dict(zip(tokens, np.bincount(codes[train], minlength=len(tokens)), strict=True))
         kept = sorted((token for token in tokens if counts[token] >= 10), key=lambda token: (-counts[token], token))
         ids = {token: number for number, token in enumerate(kept, start=1)}
         expected = np.array([ids.get(token, len(ids) + 1) for token in tokens])[codes[test]]
         assert store.ids[:, column].tolist() == expected.tolist(), field
-    test = frame.iloc[test]
-    rating = test["rating"].astype(int)
+    test = ratings.iloc[test]
+    rating = test["rating"]
     np.testing.assert_array_equal(store.labels, np.stack([rating >= 4, rating == 5], axis=1))
-    np.testing.assert_array_equal(store.group, test["user_id"].astype(int))
+    np.testing.assert_array_equal(store.group, test["user_id"])
 
 
 def test_encode_accepts_the_derived_columns(real):
