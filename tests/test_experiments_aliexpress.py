@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def test_mmfi_is_trained_as_published(name, sparse, dense):
     assert counts["embedding"] == 2 * 16 * 10 * 16
 
 
+@functools.cache
 def small(name):
+    """Return the composed config of a file of the study; tests only read it."""
     return compose("train", [f"experiment=aliexpress/sample_{name}"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,17 @@ def test_no_file_is_left_out() -> None:
     assert {path.stem.removeprefix("mtreclib_") for path in FOLDER.glob("mtreclib_*.yaml")} == set(FILES)
 
 
+@cache
+def experiment(name: str) -> dict[str, Any]:
+    """Return the composed config of a file; tests only read it."""
+    return compose("train", [f"experiment=aliexpress/mtreclib_{name}"])
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_training(name: str) -> None:
     family = model_of(name)
     assert read(name)["defaults"] == [{"override /model": family}, {"override /dataset": "aliexpress"}]
-    config = compose("train", [f"experiment=aliexpress/mtreclib_{name}"])
+    config = experiment(name)
     model, dataset, optim, stop = config["model"], config["dataset"], config["optim"], config["callbacks"]["early_stop"]
     meta = 2 if name == "metaheac" else 1  # two published batches make one step of its meta training
     assert (dataset["scenarios"], dataset["batch_size"]) == (["nl"], 2048 * meta)
@@ -77,7 +84,7 @@ def test_training(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_network(name: str) -> None:
-    config = compose("train", [f"experiment=aliexpress/mtreclib_{name}"])
+    config = experiment(name)
     assert config["model"]["scenario_feature"] is False
     net = build_net(config, spec())
     assert net.embedding.output_width == WIDTH

@@ -23,16 +23,27 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_numbers_tables_figures_and_one_page(trained: Path, workspace: Workspace) -> None:
-    done = workspace.run("analyze", "analysis=collapse", run_of(trained), "output=found")
-    folder = workspace.directory / "found"
+def collapse(workspace: Workspace, trained: Path, place: Path) -> str:
+    """Run the command and return its standard output."""
+    return workspace.run("analyze", "analysis=collapse", run_of(trained), f"output={place}").stdout
+
+
+@pytest.fixture(scope="module")
+def found(trained: Path, workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Results of one command, which tests only read, and its standard output."""
+    place = tmp_path_factory.mktemp("analysed") / "found"
+    return place, collapse(workspace, trained, place)
+
+
+def test_numbers_tables_figures_and_one_page(found: tuple[Path, str], trained: Path) -> None:
+    folder, output = found
     assert set(files(folder)) == {
         *("index.html", "results.json", "abundance.csv", "spectra.csv"),
         *(f"{name}.{ending}" for name in ("abundance", "spectra_1", "tokens") for ending in ("png", "svg")),
     }
     results = json.loads((folder / "results.json").read_text())
     section = results["sections"]["collapse"]
-    assert section["verdict"] in done.stdout
+    assert section["verdict"] in output
     with (folder / "abundance.csv").open() as file:
         rows = {row["run/field/role"]: row for row in csv.DictReader(file)}
     result = {f"stem/{table['field']}/{table['role']}": table for table in section["numbers"]["runs"]["stem"]["tables"]}
@@ -43,23 +54,21 @@ def test_numbers_tables_figures_and_one_page(trained: Path, workspace: Workspace
     assert results["runs"][0]["epoch"] == record["best"]["epoch"]
 
 
-def test_the_page_is_self_contained_and_marked_as_sample(trained: Path, tmp_path: Path) -> None:
-    page = (analyze(compose("analyze", [run_of(trained), f"output={tmp_path / 'found'}"])) / "index.html").read_text()
+def test_the_page_is_self_contained_and_marked_as_sample(found: tuple[Path, str]) -> None:
+    page = (found[0] / "index.html").read_text()
     assert "SAMPLE" in page
     assert 'src="data:image/png;base64,' in page
     assert "http" not in page
     assert "read it" in page
 
 
-def test_the_same_runs_give_the_same_files(trained: Path, tmp_path: Path) -> None:
-    overrides = [run_of(trained), f"output={tmp_path / 'found'}"]
-    first = files(analyze(compose("analyze", overrides)))
-    assert files(analyze(compose("analyze", overrides))) == first
-    assert [path.name for path in tmp_path.iterdir()] == ["found"]
-
-
-def test_results_are_written_into_the_run_directory_by_default(trained: Path) -> None:
-    assert analyze(compose("analyze", [run_of(trained)])) == trained / "analysis" / "collapse"
+def test_the_same_runs_give_the_same_files(found: tuple[Path, str], trained: Path, workspace: Workspace) -> None:
+    folder, _ = found
+    first, written = files(folder), (folder / "results.json").stat().st_mtime_ns
+    collapse(workspace, trained, folder)
+    assert files(folder) == first
+    assert (folder / "results.json").stat().st_mtime_ns > written
+    assert [path.name for path in folder.parent.iterdir()] == ["found"]
 
 
 def test_checkpoints_of_one_run_are_shown_by_epoch(
@@ -138,7 +147,7 @@ def test_a_missing_run_exits_with_2(workspace: Workspace) -> None:
 
 def test_a_crossed_threshold_exits_with_3_after_writing_all_results(trained: Path, workspace: Workspace) -> None:
     limits = "fail_if=['collapse.runs.*.mean_abundance.l2 < 1', 'collapse.runs.stem.mean_abundance.l2 < 100']"
-    result = workspace.run_forked("analyze", run_of(trained), "output=judged", limits, status=3).stderr
+    result = workspace.run("analyze", run_of(trained), "output=judged", limits, status=3).stderr
     folder = workspace.directory / "judged"
     results = json.loads((folder / "results.json").read_text())
     assert {"index.html", *results["files"]} == files(folder).keys() - {"results.json"}
@@ -149,9 +158,11 @@ def test_a_crossed_threshold_exits_with_3_after_writing_all_results(trained: Pat
     assert result.count("\n") == 1
 
 
-def test_a_threshold_that_is_not_crossed_and_one_with_an_unknown_path(trained: Path, tmp_path: Path) -> None:
-    overrides = [run_of(trained), f"output={tmp_path / 'found'}"]
-    analyze(compose("analyze", [*overrides, "fail_if='collapse.runs.stem.mean_abundance.l2 < 1'"]))
+def test_a_threshold_that_is_not_crossed_and_one_with_an_unknown_path(trained: Path) -> None:
+    """The results are written into the run directory by default."""
+    overrides = [run_of(trained)]
+    folder = analyze(compose("analyze", [*overrides, "fail_if='collapse.runs.stem.mean_abundance.l2 < 1'"]))
+    assert folder == trained / "analysis" / "collapse"
     with pytest.raises(StemlabError, match=r"'l3' .*collapse\.runs\.stem\.mean_abundance.*l2") as refused:
         analyze(compose("analyze", [*overrides, "fail_if='collapse.runs.stem.mean_abundance.l3 < 1'"]))
     assert refused.value.status == 2
