@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import tests.kept_metadata  # noqa: F401 (before Lightning is imported)
 from tests.faster_composition import compose_faster
 
 ROOT = Path(__file__).resolve().parents[1]

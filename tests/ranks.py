@@ -18,6 +18,7 @@ from torch import distributed
 
 TIMEOUT_S = 300
 PRELOADED = (
+    "tests.kept_metadata",
     "pytest",
     "hypothesis",
     "torchmetrics",

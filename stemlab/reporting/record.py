@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,11 @@ def _git(directory: Path, *words: str) -> str | None:
 
 def packages() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect results."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
