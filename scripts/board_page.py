@@ -29,7 +29,6 @@ from stemlab.reporting.document import END, check_block, update_block
 from stemlab.reporting.render import column_heading
 from stemlab.reporting.table import ReportTable, build_table
 
-OTHER = "ml1m_multitask"  # has records of its own, without tuning
 LAST = "## Again, or further"
 PAGE = ROOT / "docs" / "board.md"
 SETTINGS = {"optim.lr": "lr", "model.embedding_regularizer": "L2", "optim.l2": "L2"}
@@ -37,7 +36,7 @@ SETTINGS = {"optim.lr": "lr", "model.embedding_regularizer": "L2", "optim.l2": "
 
 def studies() -> list[str]:
     """Return the names of the datasets that have results, in the order of the definition."""
-    return [OTHER, *(name for name in _definition()["datasets"] if _has_results(RECORDS / f"{name}.jsonl"))]
+    return [name for name in _definition()["datasets"] if _has_results(RECORDS / f"{name}.jsonl")]
 
 
 def _has_results(path: Path) -> bool:
@@ -95,12 +94,11 @@ def matrix(tables: Mapping[str, ReportTable]) -> str:
 
 def chosen_settings(tables: Mapping[str, ReportTable]) -> str:
     """Return the table of the settings that the tuning chose."""
-    tuned = {name: table for name, table in tables.items() if "board_key" in table.rows[0].runs[0].record}
     networks = list(_definition()["networks"])
-    lines = [["network", *tuned]]
+    lines = [["network", *tables]]
     for network in networks:
         cells = []
-        for table in tuned.values():
+        for table in tables.values():
             rows = _by_network(table)
             cells.append(_settings(table.rows[rows[network]].runs[0]) if network in rows else "–")
         if any(cell != "–" for cell in cells):

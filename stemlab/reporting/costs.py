@@ -18,6 +18,13 @@ COST_HEADS: Mapping[str, str] = {
     "best": "to best epoch (s)",
 }
 """Cost -> heading of its column."""
+COST_WORDS: Mapping[str, str] = {
+    "samples/s": "samples/s",
+    **dict.fromkeys(("dense", "embedding", "parameters"), "parameters"),
+    "memory": "memory",
+    **dict.fromkeys(("fit", "best"), "times"),
+}
+"""Cost -> its name in a sentence."""
 COSTS: Sequence[str] = get_args(Cost)
 USUAL_COSTS = ("samples/s", "dense", "embedding")
 _KEYS = {

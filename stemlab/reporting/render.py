@@ -14,7 +14,7 @@ from typing import Any
 from stemlab.config.limits import LIMITED, limits_text
 from stemlab.data.io.csv_cells import escape_formula
 from stemlab.metric_directions import REGRESSION_METRICS
-from stemlab.reporting.costs import COST_HEADS
+from stemlab.reporting.costs import COST_HEADS, COST_WORDS
 from stemlab.reporting.reference import ReferenceComparison
 from stemlab.reporting.table import ReportRow, ReportTable, Stat
 
@@ -120,17 +120,24 @@ def _whole(stat: Stat) -> str:
 
 def notes_of(table: ReportTable) -> list[str]:
     """Return the sentences below the table."""
-    alone = any(row.alone for row in table.rows)
-    costs = ["With one network per task, samples/s and parameters are those of one network."] if alone else []
     machines = {(run.value("hardware.cpu"), run.value("hardware.threads")) for row in table.rows for run in row.runs}
     names = "; ".join(sorted(f"{cpu}, {threads} thread{'s' * (threads != 1)}" for cpu, threads in machines if cpu))
     return [
-        *costs,
+        *_cost_notes(table),
         *_limit_notes(table),
         *_test_notes(table),
         *([f"Measured on: {names}."] if names else []),
         *table.warnings,
     ]
+
+
+def _cost_notes(table: ReportTable) -> list[str]:
+    """Return what the cost columns count if a row has one network per task."""
+    if not table.costs or not any(row.alone for row in table.rows):
+        return []
+    *others, last = dict.fromkeys(COST_WORDS[cost] for cost in table.costs)
+    names = f"{', '.join(others)} and {last}" if others else last
+    return [f"With one network per task, {names} are those of one network."]
 
 
 def _test_notes(table: ReportTable) -> list[str]:

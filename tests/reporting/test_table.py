@@ -76,6 +76,17 @@ def test_single_task_networks_share_a_row():
     assert [row.stats["auc/like"].mean for row in made.rows] == [pytest.approx(0.8), 0.8, 0.6]
 
 
+@pytest.mark.parametrize(
+    ("costs", "names"),
+    [(["samples/s", "dense", "embedding"], "samples/s and parameters"), (["dense"], "parameters"), ([], None)],
+)
+def test_the_note_on_single_task_networks_names_the_shown_costs(costs, names):
+    made = table(record("single_task", task="like"), record("stem"))
+    made.costs = costs
+    notes = [line for line in markdown(made, "").splitlines() if "network per task," in line]
+    assert notes == ([f"*With one network per task, {names} are those of one network.*"] if names else [])
+
+
 def test_synthetic_and_real_data_are_never_mixed():
     made = table(record("stem", 1), record("stem", 2, sample=True, dataset_fingerprint="a" * 64))
     assert [row.seeds for row in made.rows] == [[1], [2]]
