@@ -67,5 +67,5 @@ def test_all_steps_are_replaced() -> None:
     names = {name for _, name, _ in REPLACED}
     assert names >= {
         *("parse", "load_config", "__deepcopy__", "parse_rule", "create_defaults_list", "_create_interpolation_map"),
-        "_compose_config_from_defaults_list",
+        *("_compose_config_from_defaults_list", "_re_parent"),
     }

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ def name(path):
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
 def test_no_file_reaches_300_lines():
     long = {name(path): count for path in PYTHON if (count := len(path.read_text().splitlines())) >= 300}
     assert long == {}
@@ -25,7 +31,7 @@ def test_no_function_of_the_package_is_longer_than_60_lines():
     long = [
         f"{name(path)}:{node.name}"
         for path in PACKAGE
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, functions) and node.end_lineno - node.lineno >= 60
     ]
     assert long == []
@@ -75,7 +81,7 @@ def public_names(tree):
 def test_a_public_name_is_defined_in_one_module():
     homes = {}
     for path in PACKAGE:
-        for public in public_names(ast.parse(path.read_text())):
+        for public in public_names(parsed(path)):
             if not public.startswith("_") and public not in ROLES:
                 homes.setdefault(public, []).append(name(path))
     assert {public: paths for public, paths in homes.items() if len(paths) > 1} == {}
