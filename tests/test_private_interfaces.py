@@ -6,6 +6,7 @@ Their packages have an upper bound in pyproject.toml, or the package falls back 
 import importlib
 import re
 import tomllib
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,6 +54,7 @@ METHODS = (
 BOUNDED = {"hydra": "hydra-core", "omegaconf": "omegaconf", "torch": "torch", "wandb": "wandb"}
 
 
+@cache
 def used() -> set[str]:
     """Return the private interfaces that the files of the package name."""
     texts = (path.read_text(encoding="utf-8") for path in (ROOT / "stemlab").rglob("*.py"))
