@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "stemlab needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=/path/to/python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing stemlab and its dependencies into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python scripts/install.py -c constraints.txt -e '.[dev]'
 	@touch $@
 
 # With --no-deps: torchrec 1.8 requires an old torchmetrics and the FBGEMM for CUDA; its own small dependencies follow it.
@@ -71,7 +71,7 @@ type: $(STAMP) ## mypy, strict, on the package
 	$(BIN)/mypy
 
 docs: $(STAMP) ## build the documentation site into site/; a link that leads nowhere is an error
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python scripts/install.py -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 browser: $(STAMP) ## test the dashboard page in headless Chromium, which must be installed

@@ -60,9 +60,8 @@ if [ ! -e "$env/.installed" ] || [ pyproject.toml -nt "$env/.installed" ]; then
 		"$env/bin/python" scripts/oldest_versions.py >"$env/oldest.txt"
 		options=(-c "$env/oldest.txt")
 	fi
-	# most modules are never imported
-	"$env/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --upgrade "${options[@]}" \
-		-e '.[dev]' ||
+	# most modules are never imported; the packages are large (CUDA) and needed here only, so uv keeps no copy of them
+	UV_NO_CACHE=1 "$env/bin/python" scripts/install.py --no-compile --upgrade "${options[@]}" -e '.[dev]' ||
 		skip "pip cannot install them; its message is above"
 	# compile what the tests import once, not in each of their processes; the tests report what cannot be imported
 	PYTHONDONTWRITEBYTECODE= "$env/bin/python" -c 'import importlib, tests.ranks as ranks
