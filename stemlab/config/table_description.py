@@ -87,7 +87,8 @@ def _resolve(key: str, default: Any, *, _root_: DictConfig) -> Any:
     """Resolve ``${table_config:key,default}``."""
     path = OmegaConf.select(_root_, CONFIG_KEY)
     found = None if path is None else value_at(read_description(Path(path)), key)
-    return default if found is None else found
+    value = default if found is None else found
+    return OmegaConf.create(value) if isinstance(value, list | dict) else value  # --resolve needs nodes
 
 
 OmegaConf.register_new_resolver(RESOLVER, _resolve, replace=True)

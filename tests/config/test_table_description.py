@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from stemlab.config.compose import CommandLine, KeyOrigins, compose, hydra_context
+from stemlab.config.compose import CommandLine, KeyOrigins, compose, compose_with_hydra, hydra_context
 from stemlab.config.sweep import check_command_line
 from stemlab.config.table_description import SPLIT_KEYS, TABLE_KEYS, read_description
 from stemlab.errors import StemlabError
@@ -99,6 +100,17 @@ def test_description_keys_are_those_with_a_resolver(option):
     assert set(split) == set(SPLIT_KEYS)
     for key, value in [*resolved.items(), *((f"split.{name}", value) for name, value in split.items())]:
         assert value.startswith(f"${{table_config:{key},"), key
+
+
+def test_a_described_table_resolves_as_resolve_of_hydra_does(config):
+    """``--cfg job --resolve``: lists and mappings of the file are nodes."""
+    words = ["model=mmoe", "dataset=table", "dataset.path=x.csv", f"dataset.config={config}"]
+    with hydra_context(CommandLine("train")):
+        composed = compose_with_hydra("train", words)
+    dataset = OmegaConf.masked_copy(composed, "dataset").dataset
+    dataset._set_parent(composed)
+    OmegaConf.resolve(dataset)
+    assert (dataset.tasks, dataset.missing, dataset.shared, dataset.labels) == (["a", "b"], [""], {"v": "u"}, {})
 
 
 def test_empty_value_is_the_default(config):

@@ -12,6 +12,7 @@ from stemlab.data.table.multivalued import list_form, list_separator
 from stemlab.data.table.name_patterns import (
     ACTION_PATTERN,
     AMOUNT_PATTERN,
+    ATTRIBUTE_DATE_PATTERN,
     CATEGORY_PATTERN,
     EVENT_PATTERN,
     GROUP_PATTERNS,
@@ -84,7 +85,7 @@ def propose(survey: Survey) -> Proposal:
     texts = [column.name for column in survey.columns if _is_list(column, survey)]
     rest = [c for c in survey.columns if c.name not in texts and not _left_out(c, survey, proposal)]
     proposal.split = _first(c for c in rest if _is_split(c))
-    proposal.time = _first(c for c in rest if is_time_column(c))
+    proposal.time = _time_of_impressions(rest)
     _set_labels([c for c in rest if c.binary and c is not proposal.split], proposal)
     sessions = [c for c in rest if SESSION_PATTERN.search(c.name)]
     for column in rest:
@@ -184,6 +185,12 @@ def is_time_column(column: ColumnSurvey) -> bool:
     return named and column.kind == "integer" and column.low >= 1e7 and column.distinct > 1
 
 
+def _time_of_impressions(columns: Iterable[ColumnSurvey]) -> ColumnSurvey | None:
+    """Return the time column with the most values, those named like one first, without dates of users and items."""
+    times = [c for c in columns if is_time_column(c) and not ATTRIBUTE_DATE_PATTERN.search(c.name)]
+    return max(times, key=lambda c: (bool(TIME_PATTERN.search(c.name)), c.distinct), default=None)
+
+
 def _set_labels(binary: list[ColumnSurvey], proposal: Proposal) -> None:
     """Choose the tasks among the columns of 0 and 1; other actions of users are no inputs either."""
     named = [column for column in binary if LABEL_PATTERN.search(column.name)]
@@ -205,8 +212,9 @@ def _set_labels(binary: list[ColumnSurvey], proposal: Proposal) -> None:
 def _assign_input_role(column: ColumnSurvey, survey: Survey, proposal: Proposal) -> None:
     if column is proposal.time:
         return
-    if column.kind == "datetime" or is_time_column(column):
-        proposal.left_out[column.name] = f"a second time column, {time_range(column)}"
+    if is_time_column(column):
+        other = "a second time column" if proposal.time else "a date of the user or item"
+        proposal.left_out[column.name] = f"{other}, {time_range(column)}"
     elif SESSION_PATTERN.search(column.name):
         proposal.left_out[column.name] = "identifies a session; can be the group"
     elif _is_amount(column):

@@ -78,6 +78,20 @@ WEIGHT_PATTERN = _word(
 TIME_PATTERN = _word(
     "time", "timestamp", "ts", "date", "datetime", "day", "dt", "time_ms", "created(_at)?", "event_time"
 )
+ATTRIBUTE_DATE_PATTERN = _word(
+    *(
+        "birth_?(day|date)?",
+        "dob",
+        "born",
+        "sign_?up",
+        "regist(er(ed)?|ration)",
+        "join(ed)?",
+        "member_since",
+        "release(d)?",
+    ),
+    *("publish(ed)?", "publication", "upload(ed)?", "launch(ed)?", "expir(y|es|ed|ation)", "updated"),
+)
+"""Words of a date that describes the user or the item, not the impression."""
 GROUP_PATTERNS = (
     _word("user", "uid", "userid", "u"),
     _word("member", "customer", "visitor", "account", "session", "buyer"),

@@ -83,3 +83,24 @@ def test_each_column_has_a_line_with_what_was_seen_and_decided(tmp_path):
     assert "# labels: {watch_time: {kind: regression}}" in text
     assert "# weight: sample_weight" in text
     assert "\ntime: ts # seconds since 1970, 2023-11-14" in text
+
+
+def test_the_split_follows_the_time_of_the_impressions(tmp_path, monkeypatch):
+    """Neither a date of the user or item, nor the coarser of two times."""
+    monkeypatch.chdir(tmp_path)
+    rows = frame(100)[["user_id", "click"]]
+    rows["signup_date"] = pd.date_range("2020-01-01", periods=100, freq="D").astype(str)
+    rows["day"] = 20240101 + np.arange(100) % 28
+    rows.to_csv("dated.csv", index=False)
+    write_draft(open_table(tmp_path / "dated.csv"))
+    rows["event_time"] = np.arange(100) + 1_700_000_000
+    rows.to_csv("timed.csv", index=False)
+    write_draft(open_table(tmp_path / "timed.csv"))
+    rows.drop(columns=["day", "event_time"]).to_csv("undated.csv", index=False)
+    _, lines, checks = write_draft(open_table(tmp_path / "undated.csv"))
+    assert [read_description(tmp_path / f"{name}.stemlab.yaml")["time"] for name in ("dated", "timed")] == [
+        "day",
+        "event_time",
+    ]
+    assert "date of the user or item" in {name: decision for name, _, decision in lines}["signup_date"]
+    assert any("split at random" in check for check in checks)
