@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from stemlab.config.cli import command, fail
+from stemlab.config.override_text import typed_text
 from stemlab.config.resume_words import names_a_run, typed_words, words_of_the_command
 from stemlab.config.sweep_resume import SWEEP_ID, names_a_sweep, resumed_sweep_words
 from stemlab.errors import Interrupted, StemlabError
@@ -62,7 +63,7 @@ def run_command(config: DictConfig) -> float:
         if job.mode == RunMode.MULTIRUN:
             raise StemlabError("resume_from resumes one run: leave out -m and sweep.")
         return train(plain, typed_words(), None)
-    check_launcher(job.overrides.hydra, plain["trainer"]["num_nodes"])
+    check_launcher(typed_text(job.overrides.hydra), plain["trainer"]["num_nodes"])
     if needs_own_processes(plain["trainer"]):
         return run_job_in_subprocess(plain["objective"], trainer=plain["trainer"])
     return train(plain, list(job.overrides.task), os.environ.get(SWEEP_ID) if in_sweep else None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stemlab.config.dotted_keys import node_of
+from stemlab.config.override_text import typed_text
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError, nearest
 from stemlab.metric_directions import REGRESSION_METRICS, TASK_METRICS
@@ -38,7 +39,7 @@ def monitor_regression(config: dict[str, Any], tasks: Sequence[str]) -> None:
     kinds = label_kinds(config["dataset"])
     if not tasks or any(kinds.get(task) != "regression" for task in tasks):
         return
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    words = typed_text(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     for key in _MONITORS:
         node, last = node_of(config, key)
         typed = any(word.lstrip("+").startswith(f"{key}=") for word in words)

@@ -19,6 +19,11 @@ def is_plain(text: str) -> bool:
     return bool(_PLAIN.fullmatch(text)) and text.lower() not in _RESERVED
 
 
+def typed_text(overrides: Any) -> list[str]:
+    """Return overrides, a ``ListConfig`` in Hydra's config, as they were typed: with ``${...}``, which may be swept."""
+    return [str(overrides._get_node(index)._value()) for index in range(len(overrides))]
+
+
 def quote_override(text: str) -> str:
     """Return a text in quotes."""
     slashes = re.sub(r"(\\*)'", r"\1\1\\'", text)  # before a quote, Hydra reads \\ as one backslash

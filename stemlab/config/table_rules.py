@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stemlab.config.override_text import typed_text
 from stemlab.config.validation_messages import Origin
 from stemlab.errors import StemlabError
 
@@ -21,7 +22,7 @@ def penalise_rows_of_batch(config: dict[str, Any]) -> None:
     optim, model = config.get("optim"), config.get("model")
     if not isinstance(optim, dict) or optim.get("tables", "dense_adam") == "dense_adam" or not isinstance(model, dict):
         return
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    words = typed_text(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     typed = any(word.lstrip("+").startswith(f"{_MODE}=") for word in words)
     if model.get("embedding_regularizer_mode") == "dense" and not typed:
         model["embedding_regularizer_mode"] = "batch"

@@ -24,6 +24,7 @@ from stemlab.config.job_process import (
     read_objective,
     usr1_left_to_jobs,
 )
+from stemlab.config.override_text import typed_text
 from stemlab.config.own_metrics import own_directions
 from stemlab.config.startup import resume_collection
 from stemlab.config.sweep_resume import COMMAND, SWEEP_ID
@@ -100,7 +101,7 @@ def write_command(config: DictConfig) -> None:
     values = {
         "id": os.environ.get(SWEEP_ID),
         "arguments": [word for folder in folders for word in ("--config-dir", folder)],
-        "overrides": [*config.hydra.overrides.hydra, *config.hydra.overrides.task],
+        "overrides": [*typed_text(config.hydra.overrides.hydra), *typed_text(config.hydra.overrides.task)],
     }
     write_text_file(directory / COMMAND, json.dumps(values, indent=2) + "\n")
 

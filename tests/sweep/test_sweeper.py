@@ -98,13 +98,14 @@ def test_failed_jobs_with_several_ranks_do_not_end_the_others(pool, tmp_path):
 
 def test_a_grid_with_several_jobs_starts_only_what_is_missing(pool, tmp_path):
     workspace = Workspace(tmp_path)
-    command = ["train", "-m", "dataset=tiktok", "seed=1,2", "sweep.jobs=2"]
-    workspace.run(*command, status=2, STEMLAB_SWEEP_ID="g")
+    typed = ["dataset=tiktok", "tags=[run${seed}]", "hydra.sweep.subdir=${hydra.job.num}_${model.name}_seed${seed}"]
+    workspace.run("train", "-m", *typed, "seed=1,2", "sweep.jobs=2", status=2, STEMLAB_SWEEP_ID="g")
     names = sorted(path.name for path in (tmp_path / "runs" / "sweeps" / "g").glob("*/"))
     assert names == ["0_stem_seed1", "1_stem_seed2"]
     pool.started.clear()
     again = workspace.run("train", "sweep.resume=runs/sweeps/g", "sweep.jobs=3", status=2)
     assert [number for number, _ in pool.started] == [1]
+    assert "tags=[run$\\{seed\\}]" in pool.started[0][1]  # the seed of the job, not that of the command
     assert "job 0 finished" in again.stdout
 
 

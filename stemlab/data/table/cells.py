@@ -165,9 +165,11 @@ def _parse_distinct(column: Any, read: Callable[[Any], Int64Array], missing: int
 
 
 def as_strings(values: Any) -> Any:
-    """Return distinct values as strings: 5.0 is "5", NaN is null."""
+    """Return distinct values as strings: 5.0 is "5", NaN and null are null."""
     if pa.types.is_floating(values.type):
-        texts = [None if v != v else str(int(v)) if v.is_integer() else repr(v) for v in values.to_pylist()]
+        texts = [
+            None if v is None or v != v else str(int(v)) if v.is_integer() else repr(v) for v in values.to_pylist()
+        ]
         return pa.array(texts, pa.string())
     return pc.cast(values, pa.string())
 

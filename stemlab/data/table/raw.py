@@ -189,7 +189,7 @@ class RawTable:
         wanted = dict.fromkeys(
             self._codes, "an id that floats do not hold exactly; store the column as integers or text"
         )
-        wanted |= dict.fromkeys(roles.numericals, "not a number") | self._labels.problems()
+        wanted |= dict.fromkeys(roles.numericals, "not a number that float32 holds") | self._labels.problems()
         wanted |= {
             scenario_of(roles.scenario or ""): f"none of dataset.scenarios ({listed})",
             time_of(roles.time or ""): "neither an integer nor an ISO date (as the cells before it)",

@@ -53,6 +53,14 @@ def test_invalid_row_of_a_parquet_file(tmp_path):
     rows.loc[33, "click"] = 7
     with pytest.raises(StemlabError, match=r"rows\.parquet, row 34: column 'click' is '7'"):
         table(tmp_path, save(rows, tmp_path / "rows.parquet")).prepare()
+    rows = frame().astype({"click": float})
+    rows.loc[33, "click"] = None  # a null in a column of floats
+    with pytest.raises(StemlabError, match=r"rows\.parquet, row 34: column 'click' is empty"):
+        table(tmp_path, save(rows, tmp_path / "rows.parquet")).prepare()
+    rows = frame()
+    rows.loc[33, "price"] = 1e300
+    with pytest.raises(StemlabError, match=r"row 34: column 'price' is '1000.*float32"):
+        table(tmp_path, save(rows, tmp_path / "rows.parquet")).prepare()
 
 
 def test_listed_scenarios_are_quoted_where_the_command_line_needs_it(tmp_path):
