@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stemlab.config.validation_messages import Origin
@@ -40,6 +40,19 @@ def check_job_folders(run_dir: object, sweep_dir: object) -> None:
     for key, value in (("hydra.run.dir", run_dir), ("hydra.sweep.dir", sweep_dir)):
         if value is None or not str(value).strip():
             raise StemlabError(f"{key} (set on the command line) is an empty path: give a path, or leave the key out.")
+
+
+def check_typed_folders(words: Sequence[str], swept: bool) -> None:
+    """Refuse a folder of a single run in a sweep, and the other way round, which Hydra would not read.
+
+    Raises:
+        StemlabError: such a setting is on the command line.
+    """
+    unread, read = ("hydra.run.dir", "hydra.sweep.dir") if swept else ("hydra.sweep.", "hydra.run.dir")
+    for word in words:
+        if word.lstrip("+").startswith(unread):
+            where = "in a sweep" if swept else "without a sweep (-m)"
+            raise StemlabError(f"{word} is not read {where}: set {read}, or leave it out.")
 
 
 def _paths(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -26,10 +26,10 @@ from stemlab.config.compose import (
 from stemlab.config.composition_messages import COMPOSITION_ERRORS, composition_message, several_values_error
 from stemlab.config.monitor_checks import check_search_direction
 from stemlab.config.own_metrics import own_directions
-from stemlab.config.path_checks import check_job_folders
+from stemlab.config.path_checks import check_job_folders, check_typed_folders
 from stemlab.config.resolve import resolve
 from stemlab.config.single_values import single_values_as_lists
-from stemlab.config.sweep_settings import check_sweep, is_search
+from stemlab.config.sweep_settings import check_sweep, check_values, is_search
 from stemlab.config.table_description import CONFIG_KEY
 from stemlab.config.validate import validate
 from stemlab.errors import StemlabError
@@ -74,6 +74,7 @@ def check_command_line(
         unit = "setting" if is_search(base) else "job"
         check_job_folders(*(base.hydra[node]._get_node("dir")._value() for node in ("run", "sweep")))
         swept = line.multirun or base.hydra.mode == RunMode.MULTIRUN
+        check_typed_folders(line.overrides, swept)
         swept_by_file = _swept_by_file(line, base)
         jobs = with_message(line, list(line.overrides), lambda: _jobs(line, base, swept))
         if swept and len(jobs) > _MANY_JOBS:
@@ -244,8 +245,9 @@ def _jobs(line: CommandLine, base: DictConfig, swept: bool) -> list[list[str]]:
     if not str(sweeper.get("_target_")).endswith(_OWN_SWEEPERS):
         return [[_text(override) for override in overrides if not override.is_sweep_override()]]
     params = parse_overrides([f"{key}={value}" for key, value in _params(base).items()])
+    swept_overrides = [override for override in [*params, *overrides] if override.is_sweep_override()]
+    check_values(swept_overrides)
     if base.get("sweep") is not None:
-        swept_overrides = [override for override in [*params, *overrides] if override.is_sweep_override()]
         check_sweep(base, swept_overrides, str(base.hydra.launcher._target_))
     return _corners([*params, *overrides]) if is_search(base) else _grid(params, overrides)
 

@@ -103,6 +103,23 @@ def check_sweep(config: Mapping[str, Any], swept: Sequence[Override], launcher: 
         _check_search(config, swept)
 
 
+def check_values(swept: Sequence[Override]) -> None:
+    """Refuse settings without a value, reversed intervals, and tags that nothing reads.
+
+    Raises:
+        StemlabError: the first such setting.
+    """
+    for override in swept:
+        value, word = override.value(), override.input_line
+        interval = isinstance(value, IntervalSweep)
+        if not interval and not any(True for _ in override.sweep_string_iterator()):
+            raise StemlabError(f"{word} has no value: no option has such a name, or a range ends before it begins.")
+        if interval and value.start > value.end:
+            raise StemlabError(f"{word} is an empty interval: the smaller end comes first.")
+        if unread := sorted({*getattr(value, "tags", ())} - {"log" if interval else ""}):
+            raise StemlabError(f"{word}: the tag {unread[0]} is not read here; tag(log,interval(...)) is the only one.")
+
+
 def _check_search(config: Mapping[str, Any], swept: Sequence[Override]) -> None:
     settings, objective = config["sweep"], str(config["objective"])
     sampler, pruner = settings["sampler"], settings["pruner"]

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from stemlab.config.compose import CommandLine
+from stemlab.config.sweep import check_command_line
 from stemlab.config.sweep_resume import SWEEP_ID, names_a_sweep, resumed_sweep_words
 from stemlab.config.sweep_settings import check_sweep
 from stemlab.errors import StemlabError
@@ -44,6 +47,29 @@ def test_settings_that_do_not_fit_are_refused(words, settings, named):
         check(*words, **settings)
 
 
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("model=glob(zz*)", "no value"),
+        ("seed=range(3,1)", "no value"),
+        ("optim.lr=interval(0.2,0.1)", "empty interval"),
+        ("optim.lr=tag(lgo,interval(0.1,0.2))", "tag lgo"),
+        ("optim.lr=tag(log,choice(0.1,0.2))", "tag log"),
+        ("hydra.run.dir=r", r"hydra\.sweep\.dir"),
+    ],
+)
+def test_values_of_a_sweep_that_nothing_can_follow_are_refused(word, named):
+    with pytest.raises(StemlabError, match=f"{re.escape(word)}.*{named}"):
+        check_command_line(CommandLine("train", ("model=mmoe", "dataset=tiktok", "seed=1,2", word), multirun=True))
+
+
+def test_a_glob_of_options_is_swept_and_a_single_run_has_no_sweep_folder():
+    words = ("model=glob(mm*e)", "dataset=tiktok")
+    assert check_command_line(CommandLine("train", words, multirun=True))
+    with pytest.raises(StemlabError, match=r"hydra\.sweep\.subdir=x.*hydra\.run\.dir"):
+        check_command_line(CommandLine("train", ("model=mmoe", "dataset=tiktok", "hydra.sweep.subdir=x")))
+
+
 def test_settings_that_fit_are_accepted():
     check("seed=1,2")
     check("seed=1,2", launcher="JoblibLauncher")
@@ -70,8 +96,5 @@ def test_a_resumed_sweep_repeats_its_command(tmp_path, monkeypatch):
 
 
 def test_missing_plugins_of_launchers_are_named_with_their_extra(monkeypatch):
-    from stemlab.config.compose import CommandLine
-    from stemlab.config.sweep import check_command_line
-
     with pytest.raises(StemlabError, match=r"stemlab\[slurm\]"):
         check_command_line(CommandLine("train", ("seed=1,2", "launcher=slurm"), multirun=True))
