@@ -38,9 +38,13 @@ def random_batch(sizes: DatasetSpec | SequenceSizes, samples: int, negatives: in
         )
     list_ids_BK, list_weights_BW = _random_lists(sizes.lists, samples)
     ids = [torch.randint(0, rows, (samples,), dtype=torch.int32) for rows in sizes.field_sizes.values()]
+    tasks, values = len(sizes.tasks), len(sizes.regression_tasks)
     return ImpressionBatch(
         ids_BF=torch.stack(ids, dim=1),
-        labels_BT=torch.randint(0, 2, (samples, len(sizes.tasks)), dtype=torch.int8),
+        labels_BT=torch.randint(0, 2, (samples, tasks), dtype=torch.int8),
+        values_BV=torch.rand(samples, values) if values else None,
+        mask_BT=torch.randint(0, 2, (samples, tasks), dtype=torch.int8) if sizes.conditional_tasks else None,
+        weight_B=torch.rand(samples) if sizes.weight is not None else None,
         dense_BN=torch.rand(samples, len(sizes.numericals)) if sizes.numericals else None,
         scenario_B=torch.randint(0, len(sizes.scenarios), (samples,), dtype=torch.int32) if sizes.scenarios else None,
         list_ids_BK=list_ids_BK,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stemlab.config.compose import compose
-from stemlab.data.spec import DatasetSpec, Field, SequenceSizes
+from stemlab.data.spec import DatasetSpec, Field, Label, SequenceSizes
+from stemlab.lightning.label_columns import LabelColumns
 from stemlab.runs.random_batches import activation_bytes, random_batch
 
 SPEC = DatasetSpec("tiktok", (Field("uid", 50), Field("item_id", 9)), ("finish", "like"), scenarios=("a", "b"))
@@ -39,3 +40,12 @@ def test_random_batches_have_valid_ids():
     assert sequences.candidates_BN.shape == (200, 4)
     assert sequences.history_BL.shape == (200, 4)
     assert (sequences.history_BL.min(), sequences.history_BL.max()) == (1, 30)
+
+
+def test_random_batches_have_the_labels_that_a_loss_reads():
+    labels = (Label("like", given="finish"), Label("seconds", "regression"))
+    spec = replace(SPEC, tasks=("finish", "like", "seconds"), labels=labels, weight="w")
+    batch, columns = random_batch(spec, 50, 1), LabelColumns(spec, spec.tasks)
+    assert columns.labels(batch).shape == (50, 3)
+    assert columns.weights(batch).shape == (50, 3)
+    assert 0 < columns.mask(batch).float().mean() < 1
