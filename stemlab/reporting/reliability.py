@@ -91,10 +91,10 @@ def reliability_curve(labels_B: AnyArray, prob_B: AnyArray, weights_B: AnyArray)
 
 
 def reliabilities(table: ReportTable) -> list[Reliability]:
-    """Return the calibration of every run of a table on each of its binary tasks.
+    """Return the calibration of every run of a table on each of its binary tasks with labels that count.
 
     Raises:
-        StemlabError: a run has no saved test scores, or no binary task.
+        StemlabError: a run has no saved test scores, or no run has such a task.
     """
     found = []
     for row in table.rows:
@@ -104,15 +104,15 @@ def reliabilities(table: ReportTable) -> list[Reliability]:
                 raise StemlabError(
                     f"reliability: {run.path.parent} ranks items; only probabilities of tasks are calibrated."
                 )
-            tasks = [task for task in scores.tasks if task not in scores.regression]
+            tasks = [task for task in scores.tasks if task not in scores.regression and scores.counts(task).any()]
             found += [measure_reliability(scores, task, model_name(row), int(run.config["seed"])) for task in tasks]
     if not found:
-        raise StemlabError("reliability: the runs have no binary task.")
+        raise StemlabError("reliability: the runs have no binary task with labels that count.")
     return found
 
 
 def measure_reliability(scores: TaskScores, task: str, model: str, seed: int) -> Reliability:
-    """Return the calibration of a task on the samples whose label counts."""
+    """Return the calibration of a task on the samples whose label counts; there must be one."""
     kept = scores.counts(task)
     labels, prob = scores.labels(task)[kept], scores.prob(task)[kept]
     weights = np.ones(len(labels)) if scores.weight_B is None else scores.weight_B[kept].astype(np.float64)

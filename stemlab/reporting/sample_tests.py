@@ -152,7 +152,8 @@ def _gain(rank_B: Float64Array, name: str, cutoff: int) -> Float64Array:
 
 def _per_user(value_B: Float64Array, weight_B: Float64Array, group_B: AnyArray) -> UserMean:
     """Return the mean of each user; samples without a user (``MISSING_GROUP``) are users of their own."""
-    key_B = np.where(group_B == MISSING_GROUP, -1 - np.arange(len(group_B)), group_B)
+    own_B = MISSING_GROUP + len(group_B) - 1 - np.arange(len(group_B))  # keys of users may be negative, not so far
+    key_B = np.where(group_B == MISSING_GROUP, own_B, group_B)
     user_B = np.unique(key_B, return_inverse=True)[1]
     weight_G: Float64Array = np.bincount(user_B, weight_B).astype(np.float64)
     with np.errstate(invalid="ignore"):

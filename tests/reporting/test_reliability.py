@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,3 +81,11 @@ def test_reliability_needs_output_and_scores(tmp_path):
     (path.parent / "test_scores_of_best.npz").unlink()
     with pytest.raises(StemlabError, match="save_scores"):
         report(compose("report", [f"runs=[{tmp_path}/runs]", "reliability=true", f"output={tmp_path}/out"]))
+
+
+def test_tasks_without_a_counted_sample_are_left_out(tmp_path):
+    mask = np.tile(np.array([1, 0], dtype=np.int8), (600, 1))
+    write_run(tmp_path / "runs", "stem", 1, replace(task_scores(1.0, 1), mask_BT=mask))
+    report(words(tmp_path / "runs", "metrics=[auc]", "reliability=true", f"output={tmp_path}/out"))
+    with (tmp_path / "out" / "results_reliability.csv").open() as file:
+        assert [row["task"] for row in csv.DictReader(file)] == ["finish"]

@@ -14,6 +14,7 @@ from stemlab.report import report
 from stemlab.reporting.sample_tests import average, compare_parts, metric_parts, over_samples
 from stemlab.reporting.scores import RankScores, save_scores
 from stemlab.reporting.statistics import bootstrap_over_groups, delong, holm
+from stemlab.types import MISSING_GROUP
 from tests.reporting.score_files import metrics_of, task_scores, write_run
 
 
@@ -123,3 +124,8 @@ def test_missing_and_different_samples_are_refused_in_one_sentence(tmp_path):
     over.write_text(over.read_text().replace("test/", "val/"))
     with pytest.raises(StemlabError, match="split=test"):
         report(words(tmp_path / "val", "split=val", "metrics=[auc]"))
+
+
+def test_samples_without_a_user_join_no_user_with_a_negative_key():
+    scores = replace(task_scores(1.0, 1, 6), group_B=np.array([-3, -4, MISSING_GROUP, MISSING_GROUP, -3, 7]))
+    assert len(metric_parts(scores, "logloss", "like").value_G) == 5
