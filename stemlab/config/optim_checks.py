@@ -64,7 +64,9 @@ def _check_schedule(optim: Any, origin: Origin) -> None:
                 f"{' or '.join(shapes)}, but it is {_shown(schedule.name)} ({origin(key)})."
             )
     if schedule.name == "step" and schedule.step_size is None:
-        raise StemlabError(f"{key}=step ({origin(key)}) needs optim.schedule.step_size, the steps of a stair.")
+        raise StemlabError(
+            f"{key}=step ({origin(key)}) needs optim.schedule.step_size, the steps between two reductions."
+        )
     plateau = getattr(optim, "plateau", None)
     if schedule.name is not None and plateau is not None and plateau.enabled:
         raise StemlabError(

@@ -1,4 +1,4 @@
-"""What Lightning sees of a training in blocks: step counts, logged values, checks of the loss.
+"""Step counts, logged values and checks of the loss for Lightning while a module is trained in blocks.
 
 Legend: S steps of a block, P logged values of a step.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BlockValues:
-    """Logged values of the steps of a block, on their way to the CPU.
+    """Logged values of the steps of a block, which are copied to the CPU while the GPU continues.
 
     Attributes:
         names: names of the P values; the first is the loss.
@@ -104,7 +104,7 @@ class BlockTraining:
         if self.runner.reason != self._reason:
             self._reason = self.runner.reason
             rank_zero_info(
-                f"warning: steps are not captured as a CUDA graph ({self._reason}): training goes on eagerly."
+                f"warning: steps are not captured as a CUDA graph ({self._reason}): they are executed one by one."
             )
         assert buffers.values_SP is not None
         values_SP = buffers.values_SP[: block.steps]

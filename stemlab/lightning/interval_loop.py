@@ -11,7 +11,7 @@ from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 
 
 class IntervalEpochLoop(_TrainingEpochLoop):
-    """Validate every some steps besides the end of every epoch, and stop after a number of steps.
+    """Epoch loop that also validates after every ``validate_every`` steps and stops after ``step_limit`` steps.
 
     After a validation within an epoch, and after the last step of a limit within an epoch, the hook
     ``on_interval_end(trainer, module)`` of the callbacks that have it is called, which may save a checkpoint; then
@@ -60,7 +60,7 @@ class IntervalEpochLoop(_TrainingEpochLoop):
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
         if self._advancing:
-            # of the first step after a resume: only a validation that was interrupted is due before it
+            # before the first step after a resume, only a validation that was interrupted is due
             return super()._should_check_val_fx(data_fetcher) or (
                 self.val_loop.restarted_mid_evaluation and (self.validates_next() or self.reaches_limit())
             )

@@ -18,8 +18,8 @@ _MOST_STEPS = 1024
 class LossMeans:
     """Sums of the losses of the steps since the last reset, float32, on the device of the losses.
 
-    On the CPU the losses are kept as numbers, and summed in the order of the steps when the sums are needed: for small
-    networks, the operations of a sum per step cost a percent of it.
+    On the CPU the losses are kept as numbers, and summed in the order of the steps when the sums are needed: adding
+    in every step costs a small network about one percent of its time.
 
     Attributes:
         steps: number of steps in the sums.

@@ -59,7 +59,7 @@ class NetModule(LightningModule):
         metric_values: full metric name (``val/auc/like``) -> latest value, float64, NaN where undefined.
         metric_warnings: reasons for undefined metrics, each sentence once.
         loss_means: losses of the unfinished logging interval.
-        may_log: False while ``StepLoop`` executes a step that logs nothing, which then need not be found out again.
+        may_log: False while ``StepLoop`` executes a step that logs nothing, so that the step need not find it out.
         step_values: logged values of the current training step, for ``StepLoop``; None: they are logged by Lightning.
         blocks: executes several steps per batch of Lightning, or None; see ``train_in_blocks``.
         schedule: sets the learning rates before every step, or None; set it before the training starts.
@@ -103,7 +103,7 @@ class NetModule(LightningModule):
         """
 
     def clip(self, optimizer: Optimizer, needs_norm: bool = True) -> Tensor | None:
-        """Clip the gradients and return their norm before it; None if they are not clipped, or it is not needed."""
+        """Clip the gradients and return their norm before that; None if they are not clipped, or it is not needed."""
         del optimizer, needs_norm
         return None
 

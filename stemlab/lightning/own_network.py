@@ -16,7 +16,7 @@ def wrong_output(net: nn.Module, sizes: ImpressionSizes, tasks: Sequence[str]) -
     """Return what is wrong with the output of a multi-task network for two padding samples, or None.
 
     Args:
-        net: the network; its state may change, so use it no more.
+        net: the network; its state may change, so do not use it afterwards.
         sizes: sizes of its dataset.
         tasks: trained tasks.
     """

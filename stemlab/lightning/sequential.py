@@ -229,6 +229,6 @@ def check_monitor(monitor: str, protocol: RankingProtocol, own: Iterable[str] = 
     if monitor not in known:
         raise StemlabError(
             f"no metric is called {monitor!r} (known: {', '.join(known)}): set callbacks.checkpoint.monitor to one of "
-            f"these, or dataset.evaluation.topk.{nearest(monitor, known)}"
+            f"these, or add its cut-off to dataset.evaluation.topk.{nearest(monitor, known)}"
         )
     return monitor

@@ -43,7 +43,7 @@ class ModuleSettings(CommonSettings):
         loss_reduction: ``sum`` or ``mean`` over the task losses.
         losses: task -> its loss (``stemlab.nn.task_loss.parse_loss``); the default of its kind if absent.
         positive_weights: task -> factor of the cross-entropy of positive samples.
-        balancing: another method than these, or None.
+        balancing: a method that combines the losses instead of ``loss_reduction``, or None.
         monitor: validation metric of the plateau scheduler.
         monitor_mode: whether larger or smaller is better.
     """

@@ -87,9 +87,11 @@ def _tables_of(net: nn.Module, field: str) -> Iterator[tuple[FieldEmbedding, int
         own = [name for n, name in enumerate(embedding.fields) if n != embedding.scenario_table]
         if field in embedding.columns and field not in own:
             owner = embedding.fields[embedding.table_of[embedding.columns.index(field)]]
-            raise StemlabError(f"model.pretrained.{field}: the field has the table of {owner!r}: set that one.")
+            raise StemlabError(
+                f"model.pretrained.{field}: {field!r} shares the table of {owner!r}: set model.pretrained.{owner}."
+            )
         if field not in own:
             raise StemlabError(
-                f"model.pretrained.{field} is no field of the dataset: {', '.join(own)}.{nearest(field, own)}"
+                f"model.pretrained.{field} is no field of the dataset (known: {', '.join(own)}).{nearest(field, own)}"
             )
         yield embedding, embedding.fields.index(field)

@@ -62,7 +62,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def load(self, trained: Mapping[str, Tensor]) -> None:
-        """Let the parameters be trained weights; the average is what they held before."""
+        """Set the parameters to ``trained`` weights; their values before, of a checkpoint, become the average."""
         for name, weight in self._weights.items():
             self._average[name].copy_(weight)
             weight.copy_(trained[name])

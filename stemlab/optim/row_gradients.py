@@ -22,7 +22,7 @@ Lookups = tuple[Tensor, Tensor]
 
 @dataclass(slots=True)
 class RowGradient:
-    """The gradient of the rows of one table that have any.
+    """The rows of one table that have a gradient, and their gradients.
 
     Attributes:
         table: the table.

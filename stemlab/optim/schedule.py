@@ -93,7 +93,7 @@ class RateSchedule:
 
     @contextmanager
     def base_rates(self, optimizer: Optimizer) -> Iterator[None]:
-        """Let the learning rates be those without the schedule; what changes them meanwhile changes ``base_lr``."""
+        """Set the learning rates to those without the schedule; changes within the context change ``base_lr``."""
         scheduled = [float(group["lr"]) for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             set_rate(group, base_rate(group))

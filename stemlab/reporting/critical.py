@@ -1,6 +1,6 @@
 """Ranks of models over several datasets, and which of them differ (Demšar, JMLR 2006).
 
-Friedman's test asks whether the average ranks of K models over N blocks (metrics of datasets) differ at all. The
+Friedman's test decides whether the average ranks of K models over N blocks (metrics of datasets) differ at all. The
 Nemenyi test then declares two models different if their average ranks differ by more than the critical difference; the
 alternative compares every two models by Wilcoxon's signed-rank test with Holm's correction.
 

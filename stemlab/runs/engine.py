@@ -1,4 +1,4 @@
-"""How the training steps of a run are executed: captured as CUDA graphs in blocks, or one by one by which loop."""
+"""The way a run executes its training steps: captured in CUDA graphs, or one by one by a step loop or Lightning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_STEPS, _MAX_SAMPLES = 100, 1 << 21
 
 
 class TrainingEngine:
-    """The choice for one run; ``trainer.capture`` (docs/gpu.md).
+    """Chooses for one run whether its steps are captured (``trainer.capture``, docs/gpu.md), and says why not.
 
     Args:
         config: validated, plain config.

@@ -38,8 +38,8 @@ class Footprint:
         reduced_tables: those of them that are in embedding tables.
         exchanged: largest number of bytes that a rank receives in each step for tables that are divided among the
             ranks (embeddings, gradients and ids) or trained by rows (gradients and ids).
-        row_states: the same per weight of tables that are trained by rows; None if they are trained as all other
-            parameters.
+        row_states: values that optimiser and average keep per weight of tables trained by rows; None if tables are
+            trained as all other parameters.
     """
 
     ranks: int

@@ -92,13 +92,13 @@ def _apply(config: dict[str, Any], override: Override, saved: SavedRun) -> None:
         config[key] = {**config[key], **{name: option[name] for name in _OPTIONS[key] or option}}
         return
     if override.is_add() or override.is_force_add() or override.is_delete() or override.is_sweep_override():
-        raise StemlabError(f"{word}: beside resume_from, settings have the form key=value.")
+        raise StemlabError(f"{word}: with resume_from, settings have the form key=value.")
     node, name = node_of(config, key)
     if not isinstance(node, dict) or name not in node:
         known = sorted(node) if isinstance(node, dict) else sorted(config)
         raise StemlabError(f"{word}: the run {saved.path} has no setting {key}.{nearest(name, known)}")
     if isinstance(node[name], Mapping):
-        raise StemlabError(f"{word}: resume_from takes {key} from the run {saved.path}; type single settings of it.")
+        raise StemlabError(f"{word}: resume_from takes {key} from the run {saved.path}; type its settings one by one.")
     node[name] = override.value()
 
 

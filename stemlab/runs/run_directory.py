@@ -178,7 +178,7 @@ def set_curves_aside(directory: Path, epoch: int) -> None:
 
     Args:
         directory: run directory.
-        epoch: epoch, from 1, until which the curves go.
+        epoch: last epoch of the curves, from 1.
     """
     curves = directory / "metrics.csv"
     if curves.is_file():

@@ -11,7 +11,7 @@ from stemlab.optim import RateSchedule
 
 
 def steps_per_epoch(trainer: Mapping[str, Any], batches: int) -> int:
-    """Return the optimiser steps of an epoch of some batches: the last one may accumulate fewer of them."""
+    """Return the optimiser steps of an epoch; the last one may accumulate fewer batches."""
     return -(-batches // int(trainer["accumulate_grad_batches"]))
 
 

@@ -1,4 +1,4 @@
-"""How many rows of each embedding table a training step looks up, at most, and what their gradients weigh."""
+"""How many rows of each embedding table a training step looks up, at most, and the size of their gradients."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Check a config that was read from a file (checkpoint or record) before anything is built from it.
 
-Such a file may come from a stranger. Its config may name classes of stemlab only, or of packages that the user names on
-the command line (``allow=[mypkg]``). The check happens before a module is imported. See docs/security.md.
+Such a file may come from an untrusted source. Its config may name classes of stemlab only, or of packages that the
+user names on the command line (``allow=[mypkg]``). The check happens before a module is imported. See docs/security.md.
 """
 
 from __future__ import annotations

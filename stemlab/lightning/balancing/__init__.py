@@ -1,4 +1,4 @@
-"""How the losses of several tasks become a training step (docs/balancing.md)."""
+"""Methods that combine the losses or gradients of several tasks in a training step (docs/balancing.md)."""
 
 from stemlab.lightning.balancing.base import Balancing, GradientAggregator, GradientWeighting
 from stemlab.lightning.balancing.build import build_balancing

@@ -57,14 +57,15 @@ class TorchJDWeights(nn.Module):
         del losses_T
         if self._method == "nash_mtl":
             return self._nash(gramian_TT)
+        weight_T: Tensor
         if self._method != "pcgrad":
-            weight_T: Tensor = self._weighting(gramian_TT)
+            weight_T = self._weighting(gramian_TT)
             return weight_T
-        with torch.random.fork_rng(devices=[]):  # equal on all processes, and for a run that resumes
+        with torch.random.fork_rng(devices=[]):  # orders equal on all processes, and for a run that resumes
             torch.manual_seed(self._seed * 1_000_003 + int(self.calls_1))
-            order_T: Tensor = self._weighting(gramian_TT)
+            weight_T = self._weighting(gramian_TT)
         self.calls_1.add_(1)
-        return order_T
+        return weight_T
 
     def _nash(self, gramian_TT: Tensor) -> Tensor:
         """Return the weights of Nash-MTL, which starts from those of the step before."""

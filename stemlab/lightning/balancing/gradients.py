@@ -66,7 +66,9 @@ class GradientMethod(Balancing):
             with_rows = with_rows and not isinstance(self.weights, GradientAggregator)  # it gets whole tables
             self._by_rows = tables_read_by_id(net, batch) if with_rows else set()
             if not any(len(own) > 1 for blocks in self._blocks.values() for own in blocks.blocks):
-                rank_zero_info(f"warning: no parameter is trained by two tasks: model.balancing={self.name} is a sum.")
+                rank_zero_info(
+                    f"warning: no parameter is trained by two tasks: model.balancing={self.name} adds the losses up."
+                )
         if not self._by_rows:
             yield
             return

@@ -28,7 +28,7 @@ Tasks = frozenset[int]
 
 @dataclass(frozen=True, slots=True)
 class TaskBlocks:
-    """The tasks that train each of the equal blocks of a tensor along one dimension.
+    """Which tasks train each of the equal blocks into which one dimension of a tensor is divided.
 
     Attributes:
         dim: the dimension; -1 for embedding tables, so that it is also that of looked-up rows.

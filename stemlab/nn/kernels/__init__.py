@@ -1,1 +1,1 @@
-"""Optional CPU kernels; the plain equations that they replace are the reference (docs/methods/kernels.md)."""
+"""Optional kernels for CPU and GPU; the plain equations they replace are the reference (docs/methods/kernels.md)."""

@@ -1,4 +1,4 @@
-"""What a dashboard shows of the results of ``stemlab.analyze``: gains per bucket and spectra of embedding tables."""
+"""Values of a dashboard from the results of ``stemlab.analyze``: gains per bucket and spectra of embedding tables."""
 
 from __future__ import annotations
 

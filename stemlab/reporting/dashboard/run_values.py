@@ -1,4 +1,4 @@
-"""What a dashboard shows of each run: metrics, costs, settings, curves; read from its record and metrics.csv."""
+"""Values of each run on a dashboard: metrics, costs, settings, curves; read from its record and metrics.csv."""
 
 from __future__ import annotations
 
