@@ -30,7 +30,7 @@ class TrainerConfig(Section):
         capture: ``auto``: training steps are captured as CUDA graphs where possible; ``off``: never.
         loop: ``auto``: steps leave out the hooks that nothing uses (``stemlab.lightning.step_loop``), with the same
             results; ``lightning``: Lightning's loop executes every step.
-        kernels: ``auto``: CPU kernels where they were measured to be faster; ``off``: the plain equations everywhere.
+        kernels: ``auto``: kernels for CPU and GPU where measured to be faster; ``off``: the plain equations everywhere.
         embedding: ``replicated``: every process has all embedding tables; ``row_sharded``, ``column_sharded``: each has
             a part of their rows or columns; ``auto``: tables with more rows than a process looks up per step are
             divided by rows.

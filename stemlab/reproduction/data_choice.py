@@ -51,8 +51,8 @@ def choose_data(preset: PresetConfig, raw_dir: str | None, data_dir: Path) -> Ch
     wanted = " or ".join(", ".join(choice.files) for choice in preset.data)
     if preset.sample is None or raw_dir is not None:
         raise StemlabError(
-            f"{folder} has no {wanted}: {preset.obtain or 'put the files there'} (data/README.md), and name another "
-            "folder with raw_dir=<folder>."
+            f"{folder} has no {wanted}: {preset.obtain or 'put the files there'} (docs/methods/datasets.md), or name "
+            "another folder with raw_dir=<folder>."
         )
     text = f"SAMPLE: synthetic data, because {folder} has no {wanted}; the results are not results on the real data"
     return ChosenData(list(preset.sample.settings), True, text)

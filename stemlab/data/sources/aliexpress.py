@@ -2,7 +2,7 @@
 
 Reads the publisher's pairs of files (search pages and items, joined here) or MTReclib's train.csv and test.csv; both
 give the same rows in the same order. Source: docs/methods/datasets.md#aliexpress. No automatic download, no
-redistribution: data/README.md.
+redistribution.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def missing_country(raw_dir: Path, country: str, alternative: str) -> StemlabErr
     return StemlabError(
         f"{raw_dir} has no files of {upper}: put AliExpress_{upper}/train.csv and test.csv there, or "
         f"{country}_user_train.csv, {country}_item_train.csv, {country}_user_test.csv, {country}_item_test.csv (each "
-        f"also as .zip), or aliexpress_{upper}_datasets.zip (data/README.md); or {alternative}."
+        f"also as .zip), or aliexpress_{upper}_datasets.zip (docs/methods/datasets.md); or {alternative}."
     )
 
 

@@ -134,7 +134,7 @@ def find_reviews(folder: Path, name: str) -> Path:
     if not found:
         raise StemlabError(
             f"{folder} has no file {name}: download it from {_SITE} (2014, 5-core file of the category; terms: "
-            "data/README.md) and put it there, or set dataset.raw_dir and dataset.raw_file."
+            "docs/methods/datasets.md) and put it there, or set dataset.raw_dir and dataset.raw_file."
         )
     return found[0]
 

@@ -1,7 +1,7 @@
 """Census-Income (KDD): 299,285 persons of the US census of 1994 and 1995, with up to three binary tasks.
 
 The tasks are those of the MMoE paper: income over 50,000 dollars, never married, and education of college level or
-higher. Source: docs/methods/datasets.md#census-income. CC BY 4.0; no automatic download: data/README.md.
+higher. Source: docs/methods/datasets.md#census-income. CC BY 4.0; no automatic download.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class CensusIncomeDataModule(ImpressionDataModule):
         if not files:
             raise StemlabError(
                 f"{self._raw_dir} has neither {CENSUS_FILES[0]} nor {CENSUS_FILES[1]} (nor .gz): set dataset.raw_dir "
-                "to their folder (source: data/README.md)."
+                "to their folder (source: docs/methods/datasets.md)."
             )
         settings, parts = self._preparation, [0 if path == found[0] else None for path in files]
         if len(files) == 1 and settings.split.rule == "given":

@@ -1,7 +1,7 @@
 """KuaiRand (Kuaishou, CIKM 2022), versions 1K, Pure and 27K: logs joined with the user and video tables.
 
 The scenario is ``tab``, the page of the app. Source: docs/methods/datasets.md#kuairand. CC BY-SA 4.0, no automatic
-download: data/README.md.
+download.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def missing_file(folder: Path, name: str, version: str) -> StemlabError:
     """Return the error for a missing raw file."""
     return StemlabError(
         f"{folder} has no file {name} (nor in {_FOLDERS[version]}/data): set dataset.raw_dir to its folder "
-        "(source of the file: data/README.md) or use dataset.source=sample."
+        "(source of the file: docs/methods/datasets.md) or use dataset.source=sample."
     )
 
 

@@ -2,7 +2,7 @@
 
 Rows are the lines of ratings.dat in file order, joined with users.dat and movies.dat (``::``-separated, latin-1).
 Source: docs/methods/datasets.md#movielens-1m-as-two-tasks. Research use, acknowledge GroupLens, no redistribution: the
-user downloads the files (data/README.md).
+user downloads the files.
 """
 
 from __future__ import annotations

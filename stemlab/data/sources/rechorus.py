@@ -120,7 +120,7 @@ def _find(folder: Path, name: str) -> Path:
     if not found:
         raise StemlabError(
             f"{folder} has no {name}.csv (nor .csv.gz): set dataset.raw_dir to a folder with train, dev and test "
-            "in the ReChorus format (sources: data/README.md)."
+            "in the ReChorus format (sources: docs/methods/datasets.md)."
         )
     if len(found) > 1:
         raise StemlabError(f"{folder} has {found[0].name} and {found[1].name}: remove one of them.")

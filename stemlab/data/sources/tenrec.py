@@ -1,8 +1,7 @@
 """Tenrec (Tencent, NeurIPS 2022): videos and articles with clicks, likes, shares and follows, in two protocols.
 
 Rows of a user are sorted by time, but have no timestamps. QK-video and QB-video share user and item ids, so the two
-files can be scenarios of one dataset. Source: docs/methods/datasets.md#tenrec. CC BY-NC 4.0, no automatic download:
-data/README.md.
+files can be scenarios of one dataset. Source: docs/methods/datasets.md#tenrec. CC BY-NC 4.0, no automatic download.
 """
 
 from __future__ import annotations
@@ -211,7 +210,7 @@ class TenrecDataModule(ImpressionDataModule):
         if missing and (found or self._source == "raw"):
             raise StemlabError(
                 f"{self._raw_dir} has no file {missing[0]}.csv (nor .csv.gz): set dataset.raw_dir to its folder "
-                "(source of the file: data/README.md) or use dataset.source=sample."
+                "(source of the file: docs/methods/datasets.md) or use dataset.source=sample."
             )
         return [found[name] for name in self._names] if found else None
 

@@ -1,7 +1,7 @@
 """TikTok: ICME 2019 short-video challenge, track 1 (275,855,531 rows), as used in the STEM paper.
 
 The file has twelve tab-separated integer columns and no header; -1 encodes a missing city or music and is a normal
-value. Source: docs/methods/datasets.md#tiktok. Academic use only, no automatic download: data/README.md.
+value. Source: docs/methods/datasets.md#tiktok. Academic use only, no automatic download.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class TiktokDataModule(ImpressionDataModule):
             others = "" if self._raw_file else " (nor .gz, .tgz)"
             raise StemlabError(
                 f"{self._raw_dir} has no file {names[0]}{others}: set dataset.raw_dir to its folder (source of the "
-                "file: data/README.md) or use dataset.source=sample."
+                "file: docs/methods/datasets.md) or use dataset.source=sample."
             )
         return found
 
