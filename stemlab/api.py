@@ -110,7 +110,7 @@ def fit(
     """
     from stemlab.config.job_process import process_count
     from stemlab.config.process_state import process_state_kept
-    from stemlab.config.python_settings import compose_settings
+    from stemlab.config.python_settings import compose_settings, without_override
     from stemlab.train import train
 
     words = {"dataset": dataset, "dataset.tasks": tasks, "dataset.fields": fields, "dataset.numericals": numericals}
@@ -125,7 +125,7 @@ def fit(
     if process_count(config["trainer"]) > 1:
         raise StemlabError("fit trains in this process: set trainer.devices to 1, or use python -m stemlab.train.")
     with process_state_kept():
-        train(config, typed)
+        train(config, typed, unexpressed=without_override(chosen))
     return load(config["paths"]["output_dir"], allow=allow)
 
 

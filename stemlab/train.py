@@ -84,13 +84,19 @@ def main() -> None:
     run_command()
 
 
-def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: str | None = None) -> float:
+def train(
+    config: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    sweep_id: str | None = None,
+    unexpressed: Sequence[str] = (),
+) -> float:
     """Run one training in ``config['paths']['output_dir']``.
 
     Args:
         config: validated, plain and resolved (``stemlab.config.compose.compose("train", [...])``).
         overrides: overrides of the command line, for the record; beside ``resume_from`` they change its settings.
         sweep_id: sweep of the run, if any.
+        unexpressed: keys of settings in the config that no override can express, for the record.
 
     Returns:
         ``config['objective']`` of the best epoch; NaN if undefined.
@@ -106,9 +112,11 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), sweep_id: st
 
         config = resumed_config(config, overrides)
     try:
-        return training_run(config, overrides, sweep_id).run()
+        run = training_run(config, overrides, sweep_id)
+        run.recorder.set_unexpressed(unexpressed)
+        return run.run()
     except Interrupted as error:
-        _advise(error, config, overrides)
+        _advise(error, config, () if unexpressed else overrides)
         raise
 
 

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.callbacks.improvement import Improvement
 from stemlab.callbacks.task_selection import TaskSelection
+from stemlab.data.io.zip_checksums import find_zip_damage
 from stemlab.errors import StemlabError
 from stemlab.lightning.interval_loop import AfterValidation
 from stemlab.lightning.metric_values import metric_value
@@ -79,6 +80,11 @@ class BestCheckpoint(AfterValidation, Checkpoint):
     def _copy_best(self, resumed_from: Path, path: Path, epoch: int) -> None:
         beside, below = resumed_from.with_name(path.name), resumed_from.parent / "checkpoints" / path.name
         source = below if below.exists() and not beside.exists() else beside
+        if source.exists() and (damage := find_zip_damage(source)):
+            raise StemlabError(
+                f"cannot resume from {resumed_from}: {source} is damaged ({damage}). It is the best checkpoint (epoch "
+                f"{epoch + 1}) of that run: copy it again."
+            )
         if path.exists() and source.exists() and path.samefile(source):
             return
         if not source.exists():

@@ -9,8 +9,15 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf, open_dict, read_write
 
-from stemlab.config.compose import CommandLine, KeyOrigins, compose_with_hydra, hydra_context, without_hydra
-from stemlab.config.override_text import is_plain, override_text
+from stemlab.config.compose import (
+    CommandLine,
+    KeyOrigins,
+    compose_with_hydra,
+    hydra_context,
+    parse_overrides,
+    without_hydra,
+)
+from stemlab.config.override_text import is_expressible, override_text
 from stemlab.config.own_words import open_nodes
 from stemlab.config.resolve import resolve
 from stemlab.config.sweep import with_message
@@ -23,7 +30,7 @@ _TYPED, _GIVEN = "on the command line", "in the settings"
 def compose_settings(command: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the validated, plain config of a command, and its overrides for the record.
 
-    Mappings whose keys Hydra's grammar cannot express, such as names of columns with spaces, are no overrides.
+    Mappings whose keys Hydra's grammar cannot express are no overrides (``without_override``).
 
     Args:
         command: ``train``, ``evaluate`` or ``predict``.
@@ -32,7 +39,7 @@ def compose_settings(command: str, settings: Mapping[str, Any]) -> tuple[dict[st
     Raises:
         StemlabError: a setting is wrong.
     """
-    odd = {key: value for key, value in settings.items() if not _has_plain_keys(value)}
+    odd = {key: settings[key] for key in without_override(settings)}
     words = open_nodes([f"{key}={override_text(key, value)}" for key, value in settings.items() if key not in odd])
     line = CommandLine(command, tuple(words))
     try:
@@ -44,19 +51,21 @@ def compose_settings(command: str, settings: Mapping[str, Any]) -> tuple[dict[st
     return plain, words
 
 
+def without_override(settings: Mapping[str, Any]) -> list[str]:
+    """Return the keys of settings that no override can express: mappings with keys such as ``it's`` or ``"3"``."""
+    return [key for key, value in settings.items() if not is_expressible(key, value, _read)]
+
+
+def _read(word: str) -> Any:
+    return parse_overrides([word])[0].value()
+
+
 def _compose(command: str, words: list[str], odd: Mapping[str, Any]) -> dict[str, Any]:
     config = compose_with_hydra(command, words)
     with read_write(config), open_dict(config):
         for key, value in odd.items():
             OmegaConf.update(config, key, value, force_add=True)
     return resolve(without_hydra(config))
-
-
-def _has_plain_keys(value: Any) -> bool:
-    """Return whether Hydra's grammar has the keys of all mappings in a value."""
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and is_plain(key) and _has_plain_keys(item) for key, item in value.items())
-    return not isinstance(value, list | tuple) or all(map(_has_plain_keys, value))
 
 
 @contextmanager

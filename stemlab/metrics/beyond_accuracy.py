@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 
 from stemlab.array_types import AnyArray, Int64Array
 from stemlab.metrics.calibration import exact_sum
-from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed, transport_device
+from stemlab.metrics.gather import computed_on_rank_zero, gather_rows, is_distributed, transport_device
 
 
 class BeyondAccuracyMetrics(torchmetrics.Metric):
@@ -77,8 +77,7 @@ class BeyondAccuracyMetrics(torchmetrics.Metric):
             distributed.all_reduce(count_CI)
         own_BC = torch.cat(list(self.diversity)) if self.diversity else torch.empty(0, len(self.topk)).double()
         diversity_BC = gather_rows(own_BC)
-        first = not is_distributed() or distributed.get_rank() == 0
-        values = from_rank_zero(self._evaluate(count_CI.cpu().numpy(), diversity_BC.numpy()) if first else None)
+        values = computed_on_rank_zero(lambda: self._evaluate(count_CI.cpu().numpy(), diversity_BC.numpy()))
         missing = [name for name, value in values.items() if math.isnan(value)]
         self.undefined = [f"{name} is undefined: there are no recommended items to measure." for name in missing]
         return values

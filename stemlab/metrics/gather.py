@@ -7,10 +7,13 @@ every rank. Here only rank 0 receives the samples, computes the metrics and broa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+from stemlab.errors import StemlabError
 
 _T = TypeVar("_T")
 
@@ -64,3 +67,26 @@ def from_rank_zero(value: _T | None) -> _T:
     result = box[0]
     assert result is not None
     return result
+
+
+def computed_on_rank_zero(compute: Callable[[], _T]) -> _T:
+    """Return what a function returns on rank 0, where it is called, on every rank. Collective.
+
+    Raises:
+        Exception: that of rank 0, on every rank, because the others wait for the result; there it has the same type if
+            it is a ValueError or StemlabError.
+    """
+    if not is_distributed():
+        return compute()
+    outcome: tuple[_T | None, Exception | None] | None = None
+    if distributed.get_rank() == 0:
+        try:
+            outcome = compute(), None
+        except Exception as error:
+            sent = type(error) if type(error) in (ValueError, StemlabError) else RuntimeError
+            from_rank_zero((None, sent(str(error))))
+            raise
+    value, failure = from_rank_zero(outcome)
+    if failure is not None:
+        raise failure
+    return value  # type: ignore[return-value]

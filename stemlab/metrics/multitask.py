@@ -14,7 +14,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
+from stemlab.metrics.gather import computed_on_rank_zero, gather_rows
 from stemlab.metrics.own import TaskMetric, measure_task, undefined_own
 from stemlab.metrics.task_values import Column, TaskSamples, evaluate_task, undefined_message, undefined_reason
 from stemlab.types import MISSING_GROUP
@@ -138,27 +138,25 @@ class MultiTaskMetrics(torchmetrics.Metric):
         """Return metric name -> value, equal on every rank. Collective.
 
         Raises:
-            ValueError: a scenario id is invalid.
+            ValueError: a scenario id of a rank is invalid; raised on every rank.
         """
-        width, scenario_B = len(self.tasks), _cat(self.scenario, (0,), torch.int32)
-        if self.scenarios:
-            self._check_range(scenario_B)
+        width = len(self.tasks)
         prob = _gathered(_cat(self.prob, (0, width), torch.float32))
         labels = _gathered(_cat(self.labels, (0, width), self._label_dtype))
         groups = {
             "gauc": _gathered(_cat(self.group, (0,), torch.int64)),
             _ENCODED: _gathered(_cat(self.encoded_group, (0,), torch.int64)),
         }
-        scenario = _gathered(scenario_B) if self.scenarios else None
+        scenario = _gathered(_cat(self.scenario, (0,), torch.int32)) if self.scenarios else None
         mask = _gathered(_cat(self.mask, (0, width), torch.int8))
         weight = _gathered(_cat(self.weight, (0,), torch.float32))
-        first = not is_distributed() or torch.distributed.get_rank() == 0
-        values, self.undefined = from_rank_zero(
-            self._evaluate(_Samples(prob, labels, groups, scenario, mask, weight)) if first else None
-        )
+        samples = _Samples(prob, labels, groups, scenario, mask, weight)
+        values, self.undefined = computed_on_rank_zero(lambda: self._evaluate(samples))
         return values
 
     def _evaluate(self, samples: _Samples) -> _ValuesAndReasons:
+        if samples.scenario is not None:
+            self._check_range(torch.as_tensor(samples.scenario))
         values, undefined = self._pooled(samples)
         keys = samples.groups["gauc"]
         missing_group = int((keys == MISSING_GROUP).sum())

@@ -23,7 +23,7 @@ from torch import Tensor
 from stemlab.array_types import AnyArray
 from stemlab.errors import StemlabError
 from stemlab.metrics.calibration import exact_sum
-from stemlab.metrics.gather import from_rank_zero, gather_rows, is_distributed
+from stemlab.metrics.gather import computed_on_rank_zero, gather_rows
 from stemlab.metrics.own import CutoffMetric, RankMetric, measure_ranks, ranking_names, undefined_own
 
 Ties = Literal["pessimistic", "optimistic", "mean"]
@@ -121,8 +121,7 @@ class RankingMetrics(torchmetrics.Metric):
             StemlabError: on every process, if a score is NaN.
         """
         rank_B = gather_rows(self.own_columns()["rank"]).cpu().numpy()  # one copy per epoch, 8 bytes per user
-        first = not is_distributed() or torch.distributed.get_rank() == 0
-        rows, broken, values = from_rank_zero(self._evaluate(rank_B) if first else None)
+        rows, broken, values = computed_on_rank_zero(lambda: self._evaluate(rank_B))
         if broken:
             raise StemlabError(
                 f"the scores of {broken:,} of {rows:,} users are not finite: the training diverged (lower optim.lr), "

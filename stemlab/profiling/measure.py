@@ -20,7 +20,7 @@ from stemlab.errors import StemlabError
 from stemlab.profiling.flops import product_peak, step_flops
 from stemlab.profiling.step_clock import mean_parts, typical
 from stemlab.profiling.step_probe import TIMED, TRACED, StepProbe
-from stemlab.profiling.trace import Work, allocated_bytes, gpu_seconds, kernels, operators, read_trace
+from stemlab.profiling.trace import Event, Work, allocated_bytes, gpu_seconds, kernels, operators, read_trace
 from stemlab.reporting.record import code_version, hardware, packages, peak_memory
 from stemlab.runs.build import build_datamodule, build_module, build_trainer, check_batch_norm
 from stemlab.runs.engine import TrainingEngine
@@ -93,11 +93,11 @@ def measure(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if not probe.finished:
             raise StemlabError(_too_few_steps(config, probe))
         assert probe.trace is not None
-        _write_trace(probe.trace, folder / TRACE)
+        events = _write_trace(probe.trace, folder / TRACE)
         peak = product_peak(trainer.strategy.root_device, config["trainer"]["precision"])
     result = _header(config, datamodule.spec.sample, engine.summary(), engine.record(trainer))
     result |= _step(probe, datamodule.batch_size)
-    result |= _traced(probe, folder / TRACE)
+    result |= _traced(probe, events)
     rate = sum(counts.flops.values()) / result["step"]["mean_s"]
     result["flops"] = {**counts.flops, "per_s": rate, "peak": asdict(peak), "utilisation": rate / peak.flops_per_s}
     result["parameters"] = parameters_by_part(module.net)
@@ -152,19 +152,24 @@ def _step(probe: StepProbe, batch_size: int) -> dict[str, Any]:
     return {"step": times, "parts": shares}
 
 
-def _write_trace(trace: profile, path: Path) -> None:
-    """Write the trace; the profiler compresses it if the name ends in ``.gz``, so that a part has its final name."""
+def _write_trace(trace: profile, path: Path) -> list[Event]:
+    """Write the trace and return its events; nothing is left of a trace that cannot be written.
+
+    The profiler compresses the file if the name ends in ``.gz``, so that a part has its final name. It writes a
+    temporary file first, without an error if that is not complete.
+    """
     try:
         with write_errors(path):
             trace.export_chrome_trace(str(path))
+        return read_trace(path)
     except StemlabError:
         path.unlink(missing_ok=True)
         raise
 
 
-def _traced(probe: StepProbe, path: Path) -> dict[str, Any]:
+def _traced(probe: StepProbe, events: list[Event]) -> dict[str, Any]:
     """Return operators, kernels and memory of the traced steps."""
-    events, batches = read_trace(path), probe.steps(TRACED)
+    batches = probe.steps(TRACED)
     steps = sum(batch.steps for batch in batches)
     busy, span = gpu_seconds(events)
     gpu = {"busy_s": busy / steps, "idle_s": (span - busy) / steps, "busy_share": busy / span} if span else None

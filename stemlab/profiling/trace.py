@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stemlab.errors import StemlabError
 from stemlab.profiling.step_probe import STEP
 
 Event = dict[str, Any]
@@ -36,9 +38,19 @@ class Work:
 
 
 def read_trace(path: Path) -> list[Event]:
-    """Return the events of a trace file (``.json.gz``)."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        events: list[Event] = json.load(file)["traceEvents"]
+    """Return the events of a trace file (``.json.gz``).
+
+    Raises:
+        StemlabError: the file is incomplete.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            events: list[Event] = json.load(file)["traceEvents"]
+    except (EOFError, KeyError, ValueError) as error:
+        raise StemlabError(
+            f"the trace {path} is incomplete ({error}): free disk space, also in the folder of temporary files "
+            f"({tempfile.gettempdir()}; TMPDIR sets another one)."
+        ) from error
     return events
 
 

@@ -1,16 +1,18 @@
 """Many run records in one file of JSON lines: the first line holds one record, each further line its differences.
 
-A line is self-contained together with the first one; lines are only appended. Use it for studies with hundreds of runs
-whose configs differ in a few keys.
+A line is self-contained together with the first one; lines are only appended, by one process at a time. Use it for
+studies with hundreds of runs whose configs differ in a few keys.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import SCHEMA, defined
@@ -23,6 +25,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     record = defined(record)
     with path.open("a+b") as file:
+        _lock(file, fcntl.LOCK_EX)
         file.seek(0)
         text = file.read()
         complete = text.rpartition(b"\n")[0]
@@ -42,7 +45,9 @@ def read_record_lines(path: Path) -> list[dict[str, Any]]:
         StemlabError: the file does not exist, a line is not JSON, or the first line is none of this schema.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            _lock(file, fcntl.LOCK_SH)
+            lines = file.read().splitlines()
     except FileNotFoundError:
         raise StemlabError(f"there is no file of run records {path}.") from None
     values = []
@@ -60,6 +65,12 @@ def read_record_lines(path: Path) -> list[dict[str, Any]]:
         return [_applied(head["common"], line) for line in rest]
     except (KeyError, TypeError, AttributeError) as error:
         raise StemlabError(f"{path}: a line does not fit the first one ({error!r}).") from None
+
+
+def _lock(file: IO[Any], kind: int) -> None:
+    """Wait for the lock of a file, which ends when the file is closed."""
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(file, kind)
 
 
 def _difference(common: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning.plugins import TorchCheckpointIO
 
 from stemlab.data.io.output_file import write_failure
+from stemlab.data.io.zip_checksums import find_zip_damage
 from stemlab.data.spec import DatasetSpec, SequenceSpec, spec_from_dict
 from stemlab.errors import StemlabError
 
@@ -88,14 +89,15 @@ class SavedRun:
 def read_checkpoint(path: str | Path) -> SavedRun:
     """Read a checkpoint written by ``stemlab.train``; no code in it is executed.
 
-    The file is memory-mapped: tensors that are not used, such as the moments of the optimiser, cost neither time nor
-    memory. Checkpoints are replaced by renaming, so a mapped file does not change.
+    The file is memory-mapped: tensors that are not used, such as the moments of the optimiser, cost no memory.
+    Checkpoints are replaced by renaming, so a mapped file does not change. Its checksums are verified once per process.
 
     Raises:
-        StemlabError: the file is missing, is not a checkpoint, or was not written by stemlab.
+        StemlabError: the file is missing, is not a checkpoint, is damaged, or was not written by stemlab.
     """
     path = Path(path).absolute()
     require_checkpoint_file(path)
+    require_undamaged(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:
@@ -109,6 +111,16 @@ def require_checkpoint_file(path: Path) -> None:
         raise StemlabError(f"{path} is a directory{_checkpoint_below(path)}")
     if not path.exists():
         raise StemlabError(f"there is no checkpoint {path}{_list_other_checkpoints(path)}")
+
+
+def require_undamaged(path: Path) -> None:
+    """Raise StemlabError if a checkpoint has other bytes than those that were written.
+
+    A file in the old format of PyTorch has no checksums.
+    """
+    with suppress(OSError):  # a file that cannot be read has other messages
+        if damage := find_zip_damage(path):
+            raise StemlabError(f"{path} is damaged ({damage}): copy it again, or use another checkpoint.")
 
 
 def _reason(error: Exception, path: Path) -> str:

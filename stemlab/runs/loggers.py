@@ -15,7 +15,7 @@ from stemlab.runs.environment import is_first_process
 from stemlab.runs.epochs_from_one import EpochCSVLogger, EpochTensorBoardLogger
 from stemlab.runs.mlflow_logger import build_mlflow_logger
 from stemlab.runs.wandb_artifacts import log_artifacts
-from stemlab.runs.wandb_logger import build_wandb_logger, wandb_mode
+from stemlab.runs.wandb_logger import build_wandb_logger, disk_errors_reported, wandb_mode
 
 
 def build_loggers(
@@ -42,7 +42,8 @@ def build_loggers(
         loggers.append(build_mlflow_logger(config, flat, marks, sweep_id))
     mode = wandb_mode(chosen["wandb"])
     if mode is not None:
-        loggers.append(build_wandb_logger(config, flat, run_dir, mode, marks, sweep_id))
+        with disk_errors_reported("start"):
+            loggers.append(build_wandb_logger(config, flat, run_dir, mode, marks, sweep_id))
     return loggers
 
 
@@ -78,7 +79,8 @@ def log_checkpoint(loggers: list[Logger], record: Mapping[str, Any], checkpoint:
     if record["config"]["logger"]["wandb_artifacts"] and is_first_process():
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                log_artifacts(logger.experiment, record, checkpoint)
+                with disk_errors_reported("log the checkpoint as an artifact"):
+                    log_artifacts(logger.experiment, record, checkpoint)
 
 
 def finish_loggers(loggers: list[Logger], failed: bool, record: Mapping[str, Any] | None = None) -> None:
@@ -92,9 +94,10 @@ def finish_loggers(loggers: list[Logger], failed: bool, record: Mapping[str, Any
     for logger in loggers:
         logger.finalize("failed" if failed else "success")
         if isinstance(logger, WandbLogger) and is_first_process():
-            if record is not None:
-                logger.experiment.summary.update(_costs(record))
-            logger.experiment.finish(exit_code=int(failed))
+            with disk_errors_reported("finish its run"):
+                if record is not None:
+                    logger.experiment.summary.update(_costs(record))
+                logger.experiment.finish(exit_code=int(failed))
 
 
 def _costs(record: Mapping[str, Any]) -> dict[str, float]:

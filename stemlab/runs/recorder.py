@@ -77,6 +77,11 @@ class Recorder:
         metrics: dict[str, float | None] = self.record["metrics"]
         return metrics
 
+    def set_unexpressed(self, keys: Sequence[str]) -> None:
+        """Record the keys of settings that ``overrides`` lacks; the key exists only if there are some."""
+        if keys:
+            self.record["settings_without_override"] = list(keys)
+
     def set_dataset(self, manifest: Mapping[str, Any], sample: bool, parameters: Mapping[str, int]) -> None:
         """Record dataset and parameter counts; start the clock of the training."""
         self.record["sample"] = sample

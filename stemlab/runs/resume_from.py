@@ -20,7 +20,7 @@ from stemlab.errors import StemlabError, nearest
 from stemlab.reporting.recorded_config import complete, read_option
 from stemlab.runs.checkpoint_io import SavedRun, read_checkpoint
 from stemlab.runs.resume import changed_settings, may_change
-from stemlab.runs.run_directory import newest_checkpoint
+from stemlab.runs.run_directory import newest_checkpoint, usable_checkpoint
 from stemlab.runs.trust import check_packages, check_recorded_config
 
 _OPTIONS = {"trainer": ("name", "accelerator", "devices", "num_nodes", "process_group_backend"), "logger": None}
@@ -34,7 +34,7 @@ def read_source(config: Mapping[str, Any]) -> SavedRun:
         config: config of the command; ``resume_from`` and ``allow`` are read.
 
     Raises:
-        StemlabError: there is no checkpoint, or its config names a class that is not allowed.
+        StemlabError: there is no intact checkpoint, or its config names a class that is not allowed.
     """
     check_packages(config["allow"])
     path = Path(config["resume_from"]).absolute()
@@ -42,6 +42,7 @@ def read_source(config: Mapping[str, Any]) -> SavedRun:
         raise StemlabError(f"resume_from={config['resume_from']}: there is no run directory or checkpoint {path}.")
     found = newest_checkpoint(path) if path.is_dir() else path
     if found is None:
+        usable_checkpoint(path)
         raise StemlabError(f"resume_from={config['resume_from']}: there is no checkpoint in {path / 'checkpoints'}.")
     saved = read_checkpoint(found)
     check_recorded_config(saved.config, config["allow"], saved.path)

@@ -81,12 +81,14 @@ class TrainingRun:
         """
         silence_lightning()
         keep_freed_memory()
-        with self.guard, run_lock(self.directory) if is_first_process() else nullcontext():
-            self.start = plan_start(self.config)
-            if self.start.finished is not None:
-                rank_zero_info(f"{self.directory} holds the finished run of these settings: nothing is left to do.")
-                return _defined(self.start.finished["metrics"].get(self.config["objective"]))
-            return self._run_recorded()
+        self.start = plan_start(self.config)
+        if self.start.finished is None:  # a finished run needs no lock: its directory may be read-only
+            with self.guard, run_lock(self.directory) if is_first_process() else nullcontext():
+                self.start = plan_start(self.config)  # another process may have changed the directory until now
+                if self.start.finished is None:
+                    return self._run_recorded()
+        rank_zero_info(f"{self.directory} holds the finished run of these settings: nothing is left to do.")
+        return _defined(self.start.finished["metrics"].get(self.config["objective"]))
 
     def _run_recorded(self) -> float:
         """Run the training between the first and the last version of its record."""
@@ -180,6 +182,7 @@ class TrainingRun:
         if self.start.checkpoint is None:
             return None
         saved, changed = check_resumable(self.config, fingerprint, self.start.checkpoint)
+        self._warn(self.start.warning)
         rank_zero_info(f"resuming {'in' if saved.mid_epoch else 'after'} epoch {saved.epochs} of {saved.path}")
         for key, (old, new) in changed.items():
             rank_zero_info(f"changed at this resume: {key}={new} (was {old})")
@@ -291,7 +294,6 @@ def _training_samples(datamodule: DataModule) -> int:
     samples = int(datamodule.manifest["rows"]["train"])
     if not isinstance(datamodule, SequenceDataModule) or not datamodule.first_interactions:
         return samples
-    with_first = datamodule.rows("train")
-    first = with_first - samples
+    first = datamodule.rows("train") - samples
     rank_zero_info(f"the model reads no history: {first:,} first interactions of users are also training samples")
-    return with_first
+    return samples + first

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 
 from stemlab.callbacks.checkpoint import BEST, LAST
 from stemlab.config.override_text import override_text
 from stemlab.config.resolve import config_hash
+from stemlab.data.io.zip_checksums import find_zip_damage
 from stemlab.errors import StemlabError
 from stemlab.reporting.record import RECORD, read_record
 from stemlab.reporting.run_lock import run_lock
@@ -32,11 +34,13 @@ class Start:
         checkpoint: checkpoint to resume from; None: from initial weights.
         in_place: whether the checkpoint belongs to the run in the same directory.
         finished: record of the run, if it is finished and nothing is left to do.
+        warning: sentence about damaged checkpoints that were skipped, if any.
     """
 
     checkpoint: Path | None = None
     in_place: bool = False
     finished: Mapping[str, Any] | None = None
+    warning: str | None = None
 
 
 def plan_start(config: Mapping[str, Any]) -> Start:
@@ -55,7 +59,7 @@ def plan_start(config: Mapping[str, Any]) -> Start:
     if config["overwrite"] and config["resume"] != "never":
         raise StemlabError(f"overwrite=true deletes the run that resume={config['resume']} resumes: set one of them.")
     resume = config["resume"]
-    if config["ckpt_path"] and (resume == "never" or newest_checkpoint(directory) is None):
+    if config["ckpt_path"] and (resume == "never" or not _checkpoint_files(directory)):
         return _start_from(Path(config["ckpt_path"]).absolute(), config, directory)
     if resume == "never" and not _is_requeued(directory):
         refuse_used(config, directory)
@@ -63,10 +67,12 @@ def plan_start(config: Mapping[str, Any]) -> Start:
     record = _record(directory)
     if record.get("status") == "finished" and record.get("config_hash") == config_hash(config):
         return Start(finished=record)
-    checkpoint = newest_checkpoint(directory)
-    if checkpoint is None and resume == "must":
-        raise StemlabError(f"resume=must: {directory} holds no checkpoint; resume=auto starts from the beginning.")
-    return Start(checkpoint, in_place=checkpoint is not None)
+    checkpoint, damaged = usable_checkpoint(directory)
+    if checkpoint is None:
+        if resume == "must":
+            raise StemlabError(f"resume=must: {directory} holds no checkpoint; resume=auto starts from the beginning.")
+        return Start()
+    return Start(checkpoint, in_place=True, warning=skipped_words(checkpoint, damaged) if damaged else None)
 
 
 def _start_from(checkpoint: Path, config: Mapping[str, Any], directory: Path) -> Start:
@@ -86,7 +92,9 @@ def refuse_used(config: Mapping[str, Any], directory: Path) -> None:
     if not is_first_process() or config["overwrite"]:
         return
     status = _record(directory).get("status")
-    if status == "finished" or newest_checkpoint(directory) is not None:
+    if status == "finished" or _checkpoint_files(directory):
+        if status != "finished":
+            usable_checkpoint(directory)
         found = f"a run with status {status}" if status else "checkpoints of a run"
         raise StemlabError(
             f"{directory} holds {found}: resume=auto resumes it, overwrite=true deletes it, another hydra.run.dir "
@@ -114,8 +122,8 @@ def check_run_directory(config: Mapping[str, Any]) -> None:
         StemlabError: as ``plan_start``, or another process trains in the directory.
     """
     directory = Path(config["paths"]["output_dir"])
-    plan_start(config)
-    if is_first_process() and directory.is_dir():
+    start = plan_start(config)
+    if start.finished is None and is_first_process() and directory.is_dir():
         with run_lock(directory):
             pass
 
@@ -131,20 +139,51 @@ def clear(directory: Path) -> None:
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
-    """Return the checkpoint of a run directory with the most training steps, or None.
+    """Return the intact checkpoint of a run directory with the most training steps, or None; report damaged ones."""
+    checkpoint, damaged = intact_checkpoint(directory)
+    if checkpoint is not None and damaged:
+        rank_zero_info(f"warning: {skipped_words(checkpoint, damaged)}")
+    return checkpoint
 
-    The last checkpoint has priority over others with as many steps; files that cannot be read are skipped.
+
+def intact_checkpoint(directory: Path) -> tuple[Path | None, list[Path]]:
+    """Return the intact checkpoint with the most training steps, and the damaged ones that would have priority.
+
+    The last checkpoint has priority over others with as many steps. A file that cannot be read is damaged.
     """
+    steps = {path: _steps(path) for path in _checkpoint_files(directory)}
+    damaged = [path for path, number in steps.items() if number is None]
+    readable = {path: number for path, number in steps.items() if number is not None}
+    for path in sorted(readable, key=lambda one: -readable[one]):  # a stable sort
+        if find_zip_damage(path) is None:
+            return path, damaged
+        damaged.append(path)
+    return None, damaged
+
+
+def skipped_words(checkpoint: Path, damaged: Sequence[Path]) -> str:
+    """Return the sentence that names damaged checkpoints and the one that is used instead."""
+    return f"{', '.join(map(str, damaged))} cannot be read or is damaged: resuming from {checkpoint}."
+
+
+def _checkpoint_files(directory: Path) -> list[Path]:
     folder = directory / "checkpoints"
-    found = [(_steps(path), path) for path in (folder / LAST, *directory.glob(_SLURM_PATTERN), folder / BEST)]
-    usable = [(steps, path) for steps, path in found if steps is not None]
-    return max(usable, key=lambda item: item[0])[1] if usable else None  # max returns the first of equal ones
+    return [path for path in (folder / LAST, *directory.glob(_SLURM_PATTERN), folder / BEST) if path.is_file()]
+
+
+def usable_checkpoint(directory: Path) -> tuple[Path | None, list[Path]]:
+    """Return ``intact_checkpoint``; raise StemlabError if there are checkpoints and all of them are damaged."""
+    checkpoint, damaged = intact_checkpoint(directory)
+    if checkpoint is None and damaged:
+        raise StemlabError(
+            f"{damaged[0]} cannot be read or is damaged, and {directory} holds no intact checkpoint: copy it again, or "
+            "delete it to start from the beginning."
+        )
+    return checkpoint, damaged
 
 
 def _steps(path: Path) -> int | None:
-    """Return the training steps of a checkpoint; None if there is no such file or it is no checkpoint."""
-    if not path.is_file():
-        return None
+    """Return the training steps of a checkpoint; None if it cannot be read."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return int(content["global_step"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from stemlab.config.cross_checks import effective_stage
+from stemlab.data.io.output_file import write_failure
 from stemlab.runs.environment import is_first_process
 from stemlab.runs.epochs_from_one import EpochWandbLogger
 from stemlab.runs.wandb_artifacts import save_run_id, saved_run_id
@@ -20,6 +22,19 @@ WANDB_OFF_HINT = "W&B is off: `wandb login` turns it on, logger=wandb writes an 
 WandbMode = Literal["online", "offline"]
 # settings of the current folder, and of SageMaker, which has its own store of credentials
 _FURTHER_SETTINGS = (Path("wandb/settings"), Path(".wandb/settings"), Path("/opt/ml/input/config/hyperparameters.json"))
+
+
+@contextmanager
+def disk_errors_reported(activity: str) -> Iterator[None]:
+    """Print an error of the operating system as a warning: a training does not end because of the files of W&B.
+
+    Args:
+        activity: what W&B does in the block, such as ``finish its run``.
+    """
+    try:
+        yield
+    except OSError as error:
+        rank_zero_info(f"warning: W&B could not {activity} ({write_failure(error)}); the training goes on without it.")
 
 
 def wandb_mode(setting: str) -> WandbMode | None:
@@ -108,7 +123,8 @@ def build_wandb_logger(
     if known is not None:
         arguments |= {"id": known, **({"resume": "allow"} if mode == "online" else {})}
     run = _init_run(arguments, mode)
-    save_run_id(run_dir, run.id)
+    with disk_errors_reported("keep the id of its run, which a resumed training continues"):
+        save_run_id(run_dir, run.id)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return EpochWandbLogger(project=project, save_dir=run_dir, experiment=run)

@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from stemlab.reporting.scores import SampleScores, TaskScores
 from stemlab.runs.environment import is_first_process
+from stemlab.runs.wandb_logger import disk_errors_reported
 
 CHART = "reliability"
 """Name of the chart in W&B; its table is ``reliability_table`` with the columns step, lineVal and lineKey."""
@@ -20,7 +21,8 @@ def log_reliability(loggers: Sequence[Logger], scores: SampleScores | None) -> N
     if every and isinstance(scores, TaskScores) and is_first_process():
         chart = reliability_lines(scores)
         for logger in every if chart is not None else ():
-            logger.experiment.log({CHART: chart})
+            with disk_errors_reported("log the reliability diagram"):
+                logger.experiment.log({CHART: chart})
 
 
 def reliability_lines(scores: TaskScores) -> Any:

@@ -27,7 +27,7 @@ from stemlab.config.job_process import (
 from stemlab.config.override_text import typed_text
 from stemlab.config.own_metrics import own_directions
 from stemlab.config.startup import resume_collection
-from stemlab.config.sweep_resume import COMMAND, SWEEP_ID
+from stemlab.config.sweep_resume import COMMAND, SWEEP_ID, with_command
 from stemlab.config.sweep_settings import is_search
 from stemlab.config.trial_channel import EpochReport
 from stemlab.data.io.output_file import write_text_file
@@ -92,18 +92,20 @@ def check_results(config: DictConfig, results: Sequence[Sequence[Any]]) -> None:
 
 
 def write_command(config: DictConfig) -> None:
-    """Write the command line of a sweep into its directory, once."""
+    """Write the command line of a sweep into its directory; a second grid there is added to the first one."""
     directory = Path(str(config.hydra.sweep.dir))
-    if (directory / COMMAND).exists():
-        return
-    directory.mkdir(parents=True, exist_ok=True)
+    settings = config.get("sweep")
+    if settings is not None and settings.sampler is not None and (directory / COMMAND).exists():
+        return  # a study refuses other settings
     folders = [str(source.path) for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
-    values = {
-        "id": os.environ.get(SWEEP_ID),
+    command = {
         "arguments": [word for folder in folders for word in ("--config-dir", folder)],
         "overrides": [*typed_text(config.hydra.overrides.hydra), *typed_text(config.hydra.overrides.task)],
     }
-    write_text_file(directory / COMMAND, json.dumps(values, indent=2) + "\n")
+    content = with_command(directory, command, os.environ.get(SWEEP_ID))
+    if content is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text_file(directory / COMMAND, json.dumps(content, indent=2) + "\n")
 
 
 def run_sweep(config: DictConfig, loader: Any, words: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stemlab.config.compose import parse_overrides
-from stemlab.config.override_text import override_text, quote_override
+from stemlab.config.override_text import is_expressible, override_text, quote_override
 from stemlab.errors import StemlabError
 
 
@@ -31,6 +31,19 @@ def test_every_text_is_read_as_it_was() -> None:
         assert read(override_text("key", text)) == text
         assert read(quote_override(text)) == text
         assert read(override_text("key", {"a": [text, {"b": text}]})) == {"a": [text, {"b": text}]}
+
+
+def test_keys_of_mappings_are_read_as_they_were_or_not_expressible() -> None:
+    draw = random.Random(1)
+    found = set()
+    for _ in range(200):
+        key = draw.choice([1, -3, "a b", "a.b", "x=y", "\t", "{", " ", "a  b", "1", "null", "é", "'", ""])
+        value = {"outer": [{key: 1, "plain": {key: "x"}}]}
+        expressible = is_expressible("key", value, lambda word: parse_overrides([word])[0].value())
+        assert not expressible or read(override_text("key", value)) == value
+        found.add((key, expressible))
+    assert {key for key, expressible in found if not expressible} == {"1", "null", "é", "'", ""}
+    assert len(found) == 14
 
 
 def test_other_objects_are_refused() -> None:

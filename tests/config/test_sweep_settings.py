@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from stemlab.config.compose import CommandLine
 from stemlab.config.sweep import check_command_line
-from stemlab.config.sweep_resume import SWEEP_ID, names_a_sweep, resumed_sweep_words
+from stemlab.config.sweep_resume import SWEEP_ID, names_a_sweep, read_commands, resumed_sweep_words, with_command
 from stemlab.config.sweep_settings import check_sweep
 from stemlab.errors import StemlabError
 
@@ -93,6 +93,22 @@ def test_a_resumed_sweep_repeats_its_command(tmp_path, monkeypatch):
         resumed_sweep_words([f"sweep.resume={tmp_path}", "optim.lr=3"])
     with pytest.raises(StemlabError, match=r"sweep\.json"):
         resumed_sweep_words([f"sweep.resume={tmp_path}/other"])
+
+
+def test_a_second_grid_of_a_directory_is_kept_and_named(tmp_path, monkeypatch):
+    monkeypatch.setenv(SWEEP_ID, "")
+    first = {"arguments": [], "overrides": ["hydra.mode=MULTIRUN", "model=stem,ple", "sweep.jobs=2"]}
+    repeated = {"arguments": [], "overrides": ["model=stem,ple", "sweep.jobs=4", "resume=auto", "logger=none"]}
+    second = {"arguments": ["--config-dir", "c"], "overrides": ["model=mmoe,ple", "seed=1"]}
+    for command, count in ((first, 1), (repeated, 1), (second, 2), (first, 2), (second, 2)):
+        content = with_command(tmp_path, command, "mine")
+        if content is not None:
+            (tmp_path / "sweep.json").write_text(json.dumps(content))
+        assert read_commands(tmp_path) == ([first, second][:count], "mine")
+    with pytest.raises(StemlabError, match="2 grids") as error:
+        resumed_sweep_words([f"sweep.resume={tmp_path}"])
+    for part in ("model=stem,ple", "--config-dir c -m model=mmoe,ple", "STEMLAB_SWEEP_ID=mine", "resume=auto"):
+        assert part in str(error.value)
 
 
 def test_missing_plugins_of_launchers_are_named_with_their_extra(monkeypatch):

@@ -1,6 +1,7 @@
 """Metrics computed as tensors (on a GPU) equal those of the CPU arrays, for ties, one class and missing groups."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -132,13 +133,31 @@ def test_all_metrics_and_reasons(scenarios, monkeypatch):
 
 def _metrics_of_rank(rank, arrays):
     multitask_metrics.stays_on_device = lambda values: True
-    return filled(("nl", "es", "fr"), arrays, slice(rank, None, 2)).compute()
+    metrics = filled(("nl", "es", "fr"), arrays, slice(rank, None, 2))
+    found, errors = metrics.compute(), []
+    metrics = filled(("nl", "es", "fr"), arrays, slice(rank, None, 2))
+    if rank == 1:
+        metrics.scenario[-1] = torch.full_like(metrics.scenario[-1], 3)  # on a GPU, update does not check the ids
+    for broken in (metrics, _BrokenMetrics(("finish", "like"))):
+        with pytest.raises((ValueError, RuntimeError)) as error:
+            broken.compute()
+        errors.append(f"{type(error.value).__name__}: {error.value}")
+    return found, errors
+
+
+class _BrokenMetrics(MultiTaskMetrics):
+    def _evaluate(self, samples):
+        raise KeyError("rank 0")
 
 
 def test_two_ranks(monkeypatch):
+    """An error on rank 0, or an invalid scenario id on rank 1, is raised on both."""
     arrays = batches()
     expected = filled(("nl", "es", "fr"), arrays).compute()
-    for found in run_ranks(_metrics_of_rank, arrays):
+    both = run_ranks(_metrics_of_rank, arrays)
+    for found, errors in both:
+        assert re.search("ValueError: scenario ids are 0 to 3", errors[0])
+        assert "rank 0" in errors[1]
         np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=0, atol=1e-12)
 
 

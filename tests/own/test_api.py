@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import warnings
+from types import SimpleNamespace
 
 import hydra
 import numpy as np
@@ -17,8 +18,12 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from stemlab import api
-from stemlab.config.python_settings import compose_settings
+from stemlab.config.compose import compose
+from stemlab.config.python_settings import compose_settings, without_override
 from stemlab.errors import StemlabError
+from stemlab.runs import stages
+from stemlab.runs.recorder import Recorder
+from stemlab.train import train
 from tests.own.my_classes import Towers
 
 SMALL = {
@@ -246,9 +251,21 @@ def test_texts_of_settings_arrive_unchanged(text):
     assert config["tags"] == words["tags"]
 
 
-@pytest.mark.parametrize("task", ["7 days", "7d", "é", "click[1]", "3", "true", "it's"])
-def test_names_of_columns_are_keys_of_settings(task, tmp_path):
-    """Hydra's grammar has no quotes around the keys of a mapping."""
+@pytest.mark.parametrize(
+    ("task", "expressible"),
+    [
+        ("7 days", True),
+        ("7d", True),
+        ("click[1]", True),
+        ("a.b=c", True),
+        ("é", False),
+        ("3", False),
+        ("true", False),
+        ("it's", False),
+    ],
+)
+def test_names_of_columns_are_keys_of_settings(task, expressible, tmp_path):
+    """Hydra's grammar has no quotes around the keys of a mapping, and escapes some characters only."""
     path = tmp_path / "rows.csv"
     path.write_text(f"u,{task}\n" + "".join(f"{k},{k / 2}\n" for k in range(20)))
     columns = {"dataset.path": path, "dataset.tasks": [task], "dataset.fields": ["u"]}
@@ -258,4 +275,19 @@ def test_names_of_columns_are_keys_of_settings(task, tmp_path):
     assert config["dataset"]["labels"] == labels["dataset.labels"]
     assert config["model"]["losses"] == labels["model.losses"]
     assert config["objective"] == "val/rmse"
-    assert not [word for word in typed if word.startswith("model.losses")]
+    assert without_override(words) == ([] if expressible else ["dataset.labels", "model.losses"])
+    if expressible:
+        again = compose("train", typed)
+        assert (again["dataset"], again["model"]) == (config["dataset"], config["model"])
+    else:
+        assert not [word for word in typed if word.startswith(("model.losses", "dataset.labels"))]
+
+
+def test_a_record_names_the_settings_that_its_overrides_lack(tmp_path, monkeypatch):
+    config = compose("train", [f"paths.output_dir={tmp_path}"])
+    run = SimpleNamespace(recorder=Recorder("train", config, [], tmp_path, 1), run=lambda: 0.5)
+    monkeypatch.setattr(stages, "training_run", lambda *arguments: run)
+    train(config, [])
+    assert "settings_without_override" not in run.recorder.record
+    train(config, [], unexpressed=["model.losses"])
+    assert run.recorder.record["settings_without_override"] == ["model.losses"]

@@ -1,10 +1,14 @@
 """Operators, kernels, gaps and memory of a trace that is written by hand, in microseconds."""
 
+import errno
 import gzip
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from stemlab.errors import StemlabError
+from stemlab.profiling.measure import _write_trace
 from stemlab.profiling.step_probe import STEP
 from stemlab.profiling.trace import Work, allocated_bytes, gpu_seconds, kernels, operators, read_trace
 
@@ -58,3 +62,25 @@ def test_memory_of_a_step_is_its_growth_above_its_beginning():
     second = [memory(210, 500), memory(220, -200), memory(230, 400), memory(240, -700), memory(250, 10_000, device=1)]
     assert allocated_bytes([*STEPS, *first, *second]) == 700
     assert allocated_bytes([STEPS[0], *first]) == 9000
+
+
+def full_disk(path):
+    with gzip.open(path, "wt") as file:
+        file.write('{"traceEvents": [')
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_temporary_folder(path):
+    """The profiler writes a part of its temporary file without an error."""
+    with gzip.open(path, "wt") as file:
+        file.write('{"traceEvents": [')
+
+
+@pytest.mark.parametrize(
+    ("export", "hint"), [(full_disk, "No space left.*free disk space"), (full_temporary_folder, "incomplete.*TMPDIR")]
+)
+def test_nothing_is_left_of_a_trace_on_a_full_disk(export, hint, tmp_path):
+    path = tmp_path / "trace.json.gz"
+    with pytest.raises(StemlabError, match=rf"trace\.json\.gz .*{hint}"):
+        _write_trace(SimpleNamespace(export_chrome_trace=export), path)
+    assert not path.exists()

@@ -1,12 +1,16 @@
 """Files of many run records: each record is read as it was written, also after a torn last line."""
 
+import fcntl
 import json
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from threading import Event
 from typing import Any
 
 import pytest
 
 from stemlab.errors import StemlabError
+from stemlab.reporting import record_lines
 from stemlab.reporting.collect import collect, record_paths
 from stemlab.reporting.record_lines import append_record, read_record_lines
 
@@ -42,6 +46,36 @@ def test_a_torn_last_line_is_replaced(tmp_path):
         read_record_lines(path)
     append_record(path, {"seed": 2, "metrics": {"auc": 0.5}})
     assert path.read_bytes() == whole
+
+
+def test_writers_of_one_file_wait_for_each_other(tmp_path, monkeypatch):
+    """The second writer starts while the first one has read the file and not written to it."""
+    path, inside, waiting, go_on = tmp_path / "study.jsonl", Event(), Event(), Event()
+    difference, flock = record_lines._difference, fcntl.flock
+
+    def slow_difference(common, record):
+        inside.set()
+        assert go_on.wait(30)
+        return difference(common, record)
+
+    def observed_flock(file, kind):
+        if inside.is_set():
+            waiting.set()
+        flock(file, kind)
+
+    monkeypatch.setattr(record_lines, "_difference", slow_difference)
+    monkeypatch.setattr(fcntl, "flock", observed_flock)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(append_record, path, {"seed": 1})
+        assert inside.wait(30)
+        second = pool.submit(append_record, path, {"seed": 2})
+        locked = waiting.wait(5)
+        go_on.set()
+        first.result()
+        second.result()
+    assert locked
+    assert read_record_lines(path) == [{"seed": 1}, {"seed": 2}]
+    assert path.read_text().count("common") == 1
 
 
 def test_a_line_costs_only_its_differences(tmp_path):

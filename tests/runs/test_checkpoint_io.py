@@ -16,6 +16,7 @@ from stemlab.errors import StemlabError
 from stemlab.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from stemlab.runs.restore import merge_config
 from stemlab.runs.resume import check_resumable, config_differences, misfit_refused
+from tests.damage import flip_byte
 from tests.ranks import server_context
 
 
@@ -89,6 +90,15 @@ def test_changes_of_the_weights_do_not_change_the_file(tmp_path: Path) -> None:
     torch.save({"state_dict": {"net.a": torch.ones(5)}, "epoch": 0, "hyper_parameters": hparams}, path)
     read_checkpoint(path).weights["a"].zero_()
     assert read_checkpoint(path).weights["a"].sum() == 5
+
+
+def test_a_changed_byte_of_the_weights_is_refused(tmp_path: Path) -> None:
+    hparams = {"config": {}, "spec": {"name": "toy", "fields": [], "tasks": [], "scenarios": []}, "fingerprint": "f"}
+    path, weight = tmp_path / "a.ckpt", torch.arange(50.0)
+    torch.save({"state_dict": {"net.a": weight}, "epoch": 0, "hyper_parameters": hparams}, path)
+    flip_byte(path, weight.numpy().tobytes())
+    with pytest.raises(StemlabError, match=r"a\.ckpt is damaged .*data/0 has changed.*copy it again"):
+        read_checkpoint(path)
 
 
 def test_a_checkpoint_in_the_old_format_of_torch(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from stemlab.config.compose import parse_overrides
+from stemlab.config.compose import compose, parse_overrides
 from stemlab.config.resolve import config_hash
 from stemlab.errors import StemlabError
+from stemlab.reporting import run_lock as run_lock_module
 from stemlab.reporting.record import read_record
 from stemlab.reporting.run_lock import LOCK, is_locked, run_lock
+from stemlab.runs import run_directory
+from stemlab.runs.run import TrainingRun
 from stemlab.runs.run_directory import check_run_directory, clear, newest_checkpoint, plan_start, resume_command
+from tests.damage import flip_byte
+
+WEIGHTS = torch.arange(50.0)
 
 
 def config(directory: Path, **settings: Any) -> dict[str, Any]:
@@ -24,7 +31,7 @@ def config(directory: Path, **settings: Any) -> dict[str, Any]:
 
 def write_checkpoint(path: Path, step: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"global_step": step}, path)
+    torch.save({"global_step": step, "weights": WEIGHTS}, path)
     return path
 
 
@@ -87,6 +94,44 @@ def test_the_checkpoint_with_the_most_steps_is_resumed(tmp_path: Path) -> None:
     slurm.unlink()
     (tmp_path / "hpc_ckpt_1.ckpt").unlink()
     assert newest_checkpoint(tmp_path) == best
+
+
+def test_a_damaged_checkpoint_is_skipped_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = write_checkpoint(tmp_path / "checkpoints/best.ckpt", 6)
+    last = write_checkpoint(tmp_path / "checkpoints/last.ckpt", 8)
+    flip_byte(last, WEIGHTS.numpy().tobytes())
+    printed: list[str] = []
+    monkeypatch.setattr(run_directory, "rank_zero_info", printed.append)
+    assert newest_checkpoint(tmp_path) == best
+    assert re.search(rf"warning: {last} .*damaged: resuming from {best}", *printed)
+    start = plan_start(config(tmp_path, resume="auto"))
+    assert (start.checkpoint, start.in_place) == (best, True)
+    assert str(last) in start.warning
+    assert str(best) in start.warning
+    write_checkpoint(tmp_path / "hpc_ckpt_1.ckpt", 9)
+    assert plan_start(config(tmp_path, resume="auto")).warning is None  # the newest one is intact
+
+
+@pytest.mark.parametrize("resume", ["auto", "must", "never"])
+def test_a_run_whose_checkpoints_are_all_damaged_is_neither_resumed_nor_replaced(resume: str, tmp_path: Path) -> None:
+    flip_byte(write_checkpoint(tmp_path / "checkpoints/last.ckpt", 8), WEIGHTS.numpy().tobytes())
+    (tmp_path / "checkpoints/best.ckpt").write_bytes(b"broken")
+    with pytest.raises(StemlabError, match=r"(best|last)\.ckpt .*damaged.*delete"):
+        plan_start(config(tmp_path, resume=resume))
+
+
+def test_a_finished_run_in_a_read_only_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint(tmp_path / "checkpoints/last.ckpt", 3)
+    words = ["resume=auto", "objective=val/auc", f"paths.output_dir={tmp_path}"]
+    same = compose("train", words)
+    write_record(tmp_path, "finished", config_hash=config_hash(same), metrics={"val/auc": 0.5})
+
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(run_lock_module, "_acquire", refuse)
+    check_run_directory(same)
+    assert TrainingRun(same, [], None).run() == 0.5
 
 
 def test_a_job_that_slurm_requeued_resumes_with_the_same_command(
