@@ -28,7 +28,9 @@ def _check_directory(config: dict[str, Any]) -> None:
         from stemlab.runs.resume_from import resumed_config
 
         config = resumed_config(config, typed_words())
-    check_run_directory(config)
+    if said := check_run_directory(config):
+        print(said, flush=True)
+        sys.exit(0)
 
 
 def _summarise_sweep(directory: Path, errors: Mapping[Path, str]) -> str:

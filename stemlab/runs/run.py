@@ -44,7 +44,7 @@ from stemlab.runs.pretrained import load_pretrained
 from stemlab.runs.recorder import Recorder, Status
 from stemlab.runs.resume import check_resumable, misfit_refused
 from stemlab.runs.run_callbacks import RunCallbacks, build_callbacks
-from stemlab.runs.run_directory import Start, clear, earlier_resumptions, plan_start, set_curves_aside
+from stemlab.runs.run_directory import Start, clear, earlier_resumptions, finished_words, plan_start, set_curves_aside
 from stemlab.runs.score_file import score_file
 from stemlab.runs.selected_epochs import evaluate_selected, still_improved, unselected_epoch
 from stemlab.runs.signals import SignalGuard
@@ -87,7 +87,7 @@ class TrainingRun:
                 self.start = plan_start(self.config)  # another process may have changed the directory until now
                 if self.start.finished is None:
                     return self._run_recorded()
-        rank_zero_info(f"{self.directory} holds the finished run of these settings: nothing is left to do.")
+        rank_zero_info(finished_words(self.directory))
         return _defined(self.start.finished["metrics"].get(self.config["objective"]))
 
     def _run_recorded(self) -> float:

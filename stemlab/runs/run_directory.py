@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -115,17 +116,28 @@ def resume_command(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "stemlab.train", *words, f"hydra.run.dir={directory}", "resume=auto"])
 
 
-def check_run_directory(config: Mapping[str, Any]) -> None:
+def check_run_directory(config: Mapping[str, Any]) -> str | None:
     """Refuse a directory that is in use or holds another run, before anything is written to it.
+
+    Returns:
+        What is said of a finished run in a directory in which nothing can be written, else None: Hydra would fail.
 
     Raises:
         StemlabError: as ``plan_start``, or another process trains in the directory.
     """
     directory = Path(config["paths"]["output_dir"])
     start = plan_start(config)
-    if start.finished is None and is_first_process() and directory.is_dir():
+    if start.finished is not None:
+        return None if os.access(directory, os.W_OK) else finished_words(directory)
+    if is_first_process() and directory.is_dir():
         with run_lock(directory):
             pass
+    return None
+
+
+def finished_words(directory: Path) -> str:
+    """Return the sentence about a run that is finished and started again."""
+    return f"{directory} holds the finished run of these settings: nothing is left to do."
 
 
 def clear(directory: Path) -> None:

@@ -19,6 +19,7 @@ from stemlab.reporting.run_lock import LOCK, is_locked, run_lock
 from stemlab.runs import run_directory
 from stemlab.runs.run import TrainingRun
 from stemlab.runs.run_directory import check_run_directory, clear, newest_checkpoint, plan_start, resume_command
+from stemlab.train import _check_directory
 from tests.damage import flip_byte
 
 WEIGHTS = torch.arange(50.0)
@@ -120,7 +121,9 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_neither_resumed_nor_replaced
         plan_start(config(tmp_path, resume=resume))
 
 
-def test_a_finished_run_in_a_read_only_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_in_a_read_only_directory_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_checkpoint(tmp_path / "checkpoints/last.ckpt", 3)
     words = ["resume=auto", "objective=val/auc", f"paths.output_dir={tmp_path}"]
     same = compose("train", words)
@@ -130,8 +133,13 @@ def test_a_finished_run_in_a_read_only_directory_is_reported(tmp_path: Path, mon
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(run_lock_module, "_acquire", refuse)
-    check_run_directory(same)
+    assert check_run_directory(same) is None
     assert TrainingRun(same, [], None).run() == 0.5
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(SystemExit) as end:
+        _check_directory(same)  # before Hydra writes
+    assert end.value.code == 0
+    assert "nothing is left to do" in capsys.readouterr().out
 
 
 def test_a_job_that_slurm_requeued_resumes_with_the_same_command(
