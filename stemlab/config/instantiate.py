@@ -138,6 +138,11 @@ def source_model(path: str) -> type[BaseModel]:
 
 def default_settings(target: Any) -> dict[str, Any]:
     """Return the optional settings of a class with their default values."""
+    return dict(_defaults(target))
+
+
+@cache
+def _defaults(target: Any) -> dict[str, Any]:
     parameters = inspect.signature(target).parameters.values()
     optional = [parameter for parameter in parameters if parameter.default is not inspect.Parameter.empty]
     return {parameter.name: parameter.default for parameter in optional if parameter.kind is parameter.KEYWORD_ONLY}
