@@ -69,6 +69,7 @@ for name in ranks.PRELOADED: importlib.import_module(name)' >/dev/null 2>&1 || t
 	touch "$env/.installed"
 fi
 [ "${2:-}" != install ] || exit 0
-"$env/bin/python" -m pip list --format=freeze --disable-pip-version-check |
-	grep -iE '^(torch|pytorch-lightning|hydra-core|omegaconf|numpy|pandas|pyarrow|pydantic|torchmetrics|wandb|matplotlib|rich|entmax)=='
+"$env/bin/python" -c 'import sys; from importlib.metadata import version
+for name in sys.argv[1:]: print(name, version(name), sep="==")' \
+	torch pytorch-lightning hydra-core omegaconf numpy pandas pyarrow pydantic torchmetrics wandb matplotlib rich entmax
 PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 "$env/bin/python" -m pytest -q -n "${WORKERS:-2}" --dist loadfile -m "not slow" "${SUITE[@]}"

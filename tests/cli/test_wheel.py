@@ -33,6 +33,7 @@ def installed(wheel, tmp_path_factory):
         "install",
         "--quiet",
         "--no-deps",
+        "--no-compile",
         "--no-index",
         f"--target={folder}",
         str(wheel),
