@@ -72,4 +72,4 @@ fi
 "$env/bin/python" -c 'import sys; from importlib.metadata import version
 for name in sys.argv[1:]: print(name, version(name), sep="==")' \
 	torch pytorch-lightning hydra-core omegaconf numpy pandas pyarrow pydantic torchmetrics wandb matplotlib rich entmax
-PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 "$env/bin/python" -m pytest -q -n "${WORKERS:-2}" --dist loadfile -m "not slow" "${SUITE[@]}"
+PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 STEMLAB_MOST_EXAMPLES=25 "$env/bin/python" -m pytest -q -n "${WORKERS:-2}" --dist loadfile -m "not slow" "${SUITE[@]}"

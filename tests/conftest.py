@@ -36,6 +36,8 @@ LONG_FILES = (
 )
 # It starts two processes: at the end it leaves no core idle.
 LAST_FILE = "tests/data/sample/test_claims.py"
+# Most examples of a property test; scripts/test_environment.sh lowers it, because it repeats the tests of `make test`.
+MOST_EXAMPLES = int(os.environ.get("STEMLAB_MOST_EXAMPLES", "1000000"))
 compose_faster()
 # A slow machine must not fail a test.
 settings.register_profile("stemlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,6 +58,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, start in enumerate(LONG_FILES) if item.nodeid.startswith(start)), len(LONG_FILES))
 
     items.sort(key=rank)  # stable: the order within a file stays
+    for item in items:
+        test = getattr(item, "obj", None)
+        own = getattr(test, "_hypothesis_internal_use_settings", None)
+        if own is not None and own.max_examples > MOST_EXAMPLES:
+            test._hypothesis_internal_use_settings = settings(own, max_examples=MOST_EXAMPLES)
 
 
 def pytest_collection_finish() -> None:
