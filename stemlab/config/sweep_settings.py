@@ -110,13 +110,14 @@ def check_values(swept: Sequence[Override]) -> None:
         StemlabError: the first such setting.
     """
     for override in swept:
-        value, word = override.value(), override.input_line
-        interval = isinstance(value, IntervalSweep)
-        if not interval and not any(True for _ in override.sweep_string_iterator()):
+        value, word, read = override.value(), override.input_line, set[str]()
+        if isinstance(value, IntervalSweep):
+            read = {"log"}
+            if value.start is not None and value.end is not None and value.start > value.end:
+                raise StemlabError(f"{word} is an empty interval: the smaller end comes first.")
+        elif not any(True for _ in override.sweep_string_iterator()):
             raise StemlabError(f"{word} has no value: no option has such a name, or a range ends before it begins.")
-        if interval and value.start > value.end:
-            raise StemlabError(f"{word} is an empty interval: the smaller end comes first.")
-        if unread := sorted({*getattr(value, "tags", ())} - {"log" if interval else ""}):
+        if unread := sorted({*getattr(value, "tags", ())} - read):
             raise StemlabError(f"{word}: the tag {unread[0]} is not read here; tag(log,interval(...)) is the only one.")
 
 
