@@ -69,6 +69,11 @@ def _syntax(override: str) -> str:
     if "=" not in override:
         return f"{override!r} on the command line does not have the form key=value."
     key, _, value = override.partition("=")
+    if value[:1] in ("[", "{"):
+        return (
+            f"the value of {key} on the command line has wrong syntax: {value!r}; close all brackets, and quote texts "
+            f"with other characters than ASCII letters, digits, _ and -: \"{key}=['a=b','é']\"."
+        )
     quoted = f"{key}={quote_override(value)}"
     special = set(quoted) & set('"$`!\\\\')  # of the shell, within double quotes
     shown = shlex.quote(quoted) if special else f'"{quoted}"'

@@ -31,6 +31,23 @@ def check_paths(config: Mapping[str, Any], origin: Origin) -> None:
             raise StemlabError(f"{key}={value!r} ({origin(key)}) contains a null character, which no path may have.")
 
 
+def check_dataset_name(config: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse a name that is no folder name, before the run directory is named after it.
+
+    Raises:
+        StemlabError: the name of the dataset is empty, contains a slash or begins with a dot.
+    """
+    dataset = config.get("dataset")
+    name = dataset.get("name") if isinstance(dataset, Mapping) else None
+    if isinstance(name, str) and (
+        not name.strip() or name.startswith(".") or any(letter in name for letter in "/\\\0")
+    ):
+        raise StemlabError(
+            f"dataset.name={name!r} ({origin('dataset.name')}) is no name of a folder: it must not be empty, contain a "
+            "slash or begin with a dot."
+        )
+
+
 def check_job_folders(run_dir: object, sweep_dir: object) -> None:
     """Refuse an empty ``hydra.run.dir`` or ``hydra.sweep.dir``: Hydra would write into the current directory.
 

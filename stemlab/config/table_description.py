@@ -86,6 +86,8 @@ def _refuse_interpolations(path: Path, value: Any, key: str) -> None:
 def _resolve(key: str, default: Any, *, _root_: DictConfig) -> Any:
     """Resolve ``${table_config:key,default}``."""
     path = OmegaConf.select(_root_, CONFIG_KEY)
+    if not isinstance(path, str | None):
+        raise StemlabError(f"{CONFIG_KEY}={path} must be the path of a YAML file.")
     found = None if path is None else value_at(read_description(Path(path)), key)
     value = default if found is None else found
     return OmegaConf.create(value) if isinstance(value, list | dict) else value  # --resolve needs nodes

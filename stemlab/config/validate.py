@@ -25,7 +25,7 @@ from stemlab.config.optim_checks import check_average, check_optimizer
 from stemlab.config.own_callbacks import check_own_callbacks
 from stemlab.config.own_class import check_own_analysis, check_own_dataset, check_own_net
 from stemlab.config.own_metrics import check_own_metrics
-from stemlab.config.path_checks import check_paths
+from stemlab.config.path_checks import check_dataset_name, check_paths
 from stemlab.config.pretrained_checks import check_pretrained
 from stemlab.config.removed_settings import check_removed_settings
 from stemlab.config.schema import CHECKPOINT_COMMANDS, COMMAND_MODELS, SECTIONS, section_model
@@ -49,6 +49,7 @@ def validate(command: str, config: Mapping[str, Any], origin: Origin = unknown_o
         StemlabError: the first invalid setting.
     """
     check_paths(config, origin)
+    check_dataset_name(config, origin)
     check_removed_settings(config, getattr(origin, "overrides", ()))
     top = top_level_model(command)
     if top is not None:

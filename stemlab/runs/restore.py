@@ -66,7 +66,8 @@ class RebuiltRun:
         if fingerprint != self.saved.fingerprint:
             raise StemlabError(
                 f"{self.saved.path} was trained on prepared dataset {self.saved.fingerprint[:12]}, but {directory} is "
-                f"{fingerprint[:12]}: the raw files differ; set raw_dir and data_dir to those of the training."
+                f"{fingerprint[:12]}: the raw files differ, or another version of stemlab prepared them; set raw_dir "
+                "and data_dir to those of the training."
             )
 
     def _original_prepared_dir(self) -> Path | None:

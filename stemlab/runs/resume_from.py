@@ -78,6 +78,12 @@ def resumed_config(config: Mapping[str, Any], words: Sequence[str]) -> dict[str,
     merged = single_values_as_lists(resolve(merged))
     for key, old, new in changed_settings(saved.config, merged):
         if not may_change(key):
+            node, name = node_of(merged, key)
+            if not isinstance(node, dict) or name not in node:
+                raise StemlabError(
+                    f"{saved.path} was made by another version of stemlab, with {key}={old}, which this version "
+                    "does not have: resume it with that version, or start another run."
+                )
             raise StemlabError(
                 f"{key}={new} cannot change in a run resumed from {saved.path}, which has {old}: leave it out."
             )

@@ -78,6 +78,10 @@ def test_settings_that_are_newer_than_the_run_have_their_defaults(half: Path, tm
     assert [value_at(found, key) for key in newer] == ["lightning", False, None, False]
     with pytest.raises(StemlabError, match=r"optim\.ema=0\.9"):
         resumed_config(config, ["optim.ema=0.9"])
+    content["hyper_parameters"]["config"]["trainer"]["strategy"] = "auto"  # removed since
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(StemlabError, match=r"another version.*trainer\.strategy=auto"):
+        resumed_config(config, [])
 
 
 def test_a_missing_run_is_refused(workspace: Workspace) -> None:

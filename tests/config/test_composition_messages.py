@@ -32,6 +32,7 @@ from stemlab.errors import StemlabError
         (["hydra.run.dirr=x"], "hydra.run.dirr (set on the command line) is not a setting. Did you mean 'dir'?"),
         (["seed"], "'seed' on the command line"),
         (["seed=[1"], "seed on the command line has wrong syntax: '[1'"),
+        (["tags=[ä]"], "quote texts"),
         (["seed=???"], "seed has no value (??? on the command line): write seed=... on the command line."),
         (["seed=${nothing}"], "seed (set on the command line): Interpolation key 'nothing' not found."),
         (["seed=1,2"], "seed=[1,2] for a list."),

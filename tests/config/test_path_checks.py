@@ -25,6 +25,8 @@ PREDICT = ("predict", ("ckpt=a.ckpt", "output=a.csv"))
         (("evaluate", ()), "ckpt=''", "ckpt='' .*empty path"),
         (("report", ()), "runs=['']", "runs='' .*empty path"),
         (("analyze", ()), "run=''", "run='' .*empty path"),
+        (MULTITASK, "dataset.name=../up", "dataset.name='../up' .*command line.*folder"),
+        (MULTITASK, "dataset.name=''", "dataset.name='' .*folder"),
         (MULTITASK, "dataset.split.carve=random", "dataset.split.carve=random .*not read by .*random.*given"),
         (MULTITASK, "dataset.split.valid_from=5", "dataset.split.valid_from=5 .*not read by .*dates"),
         (("train", ("dataset.split.rule=time",)), "dataset.split.seed=7", "dataset.split.seed=7 .*time, which reads"),

@@ -71,6 +71,11 @@ def test_wrong_descriptions(config, text, expected):
         check_command_line(CommandLine("train", words))
 
 
+def test_a_description_is_named_by_its_path():
+    with pytest.raises(StemlabError, match=r"dataset\.config=5 .*path"):
+        check_command_line(CommandLine("train", ("model=mmoe", "dataset=table", "dataset.config=5")))
+
+
 def test_a_rule_on_the_command_line_replaces_the_split_of_the_description(config):
     config.write_text(TEXT.replace("shared: {v: u}\n", "").replace("rule: time", "rule: random\n  seed: 5"))
     assert compose_described(config, "dataset.split.rule=time")["dataset"]["split"]["rule"] == "time"
