@@ -60,7 +60,8 @@ def shortened(words, small):
 def test_command_trains(page, number, folder, small):
     command, *words = commands(page)[number]
     with modules_of(folder):
-        shown = Workspace(folder).run(command, *shortened(words, small), f"hydra.run.dir=runs/{page}{number}")
+        place = [] if "-m" in words else [f"hydra.run.dir=runs/{page}{number}"]
+        shown = Workspace(folder).run(command, *shortened(words, small), *place)
     record = folder / "runs" / f"{page}{number}" / "record.json"
     if "-m" in words:
         assert "CrossStitch" in shown.stdout or "cross_stitch" in shown.stdout
