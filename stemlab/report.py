@@ -44,6 +44,7 @@ def report(config: Mapping[str, Any]) -> str:
     """
     from stemlab.config.instantiate import validate_as
     from stemlab.config.report_schema import ReportConfig
+    from stemlab.data.io.output_file import check_folder_name
     from stemlab.reporting.collect import collect, save_copies
     from stemlab.reporting.document import check_block, update_block
     from stemlab.reporting.parts import ReportPart, separate
@@ -54,6 +55,8 @@ def report(config: Mapping[str, Any]) -> str:
         raise StemlabError("check=true needs update=<document>: set it to the file whose table is checked.")
     if settings.output is None and (settings.critical.metrics or settings.pareto.metric or settings.reliability):
         raise StemlabError("critical, pareto and reliability write figures: set output=<folder>.")
+    if settings.output:
+        check_folder_name(settings.output, (".md", ".html", ".tex", ".csv", ".json"))
     found = collect(settings.runs or [str(settings.paths["runs_dir"])], settings.only)
     reference = read_reference(Path(settings.reference)) if settings.reference else None
     parts = separate(found.runs, settings.by) if settings.tables == "separate" else [ReportPart("", found.runs)]

@@ -158,6 +158,7 @@ def test_refusals(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp
     made = small_checkpoint("stem", "table", home, *STEM)
     own = (f"ckpt={made.path}", f"paths.data_dir={home}")
     assert "not an empty folder" in refusal(*own, f"output={folder}")
+    assert "ending" in refusal(*own, f"output={tmp_path / 'model.onnx'}")
     assert "trainer.precision=bf16-mixed" in refusal(*own, f"output={tmp_path / 'out'}", "trainer.precision=bf16-mixed")
     assert "format" in refusal(*own, f"output={tmp_path / 'out'}", "format=onxx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

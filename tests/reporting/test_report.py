@@ -72,6 +72,7 @@ def test_wrong_settings_are_named(runs):
     for words, hint in {
         ("check=true",): "needs update",
         ("metrics=[]",): "metrics",
+        ("output=table.md",): "output=table.md .*folder",
         ("split=tset",): "Did you mean 'test'",
         (f"runs=[{runs}/none]",): "nothing at",
         (f"runs=[{runs}]", "reference=none.yaml", "metrics=[auc]"): "no file none.yaml",

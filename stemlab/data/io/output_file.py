@@ -76,6 +76,16 @@ def require_writable(path: Path, advice: str = "choose another path") -> None:
         raise StemlabError(f"{path} cannot be written (no write access to {folder}): {advice}.")
 
 
+def check_folder_name(output: str, endings: tuple[str, ...]) -> None:
+    """Refuse the name of a file where a folder is written.
+
+    Raises:
+        StemlabError: ``output`` ends as one of the files in it, and is no folder yet.
+    """
+    if output.lower().endswith(endings) and not os.path.isdir(output):
+        raise StemlabError(f"output={output} is the name of a file, but a folder is written: leave out its ending.")
+
+
 @contextmanager
 def complete_file(path: Path) -> Iterator[Path]:
     """Yield the path to write to; it is renamed to ``path`` at the end of the block, or deleted after an error.

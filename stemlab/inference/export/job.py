@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 import stemlab
 from stemlab.array_types import AnyArray
-from stemlab.data.io.output_file import write_errors
+from stemlab.data.io.output_file import check_folder_name, write_errors
 from stemlab.data.prepare.manifest import sha256_of
 from stemlab.errors import StemlabError
 from stemlab.inference.export import encode
@@ -59,6 +59,7 @@ class Exporter:
     def __init__(self, config: Mapping[str, Any], run: RebuiltRun) -> None:
         self._kind: ExportFormat = config["format"]
         self._output, self._run = Path(config["output"]), run
+        check_folder_name(str(self._output), (".onnx", ".pt2", ".pt"))
         if self._output.exists() and not (self._output.is_dir() and not any(self._output.iterdir())):
             raise StemlabError(f"output={self._output} exists and is not an empty folder: give another folder.")
         require_format(self._kind)
